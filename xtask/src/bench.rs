@@ -1,0 +1,256 @@
+//! `cargo xtask bench`: figures beside their yardsticks, one JSON object a line or a table for people.
+//!
+//! Yardsticks (biscuit-auth and the like) live in `bench/`, a package outside the workspace with its own lock, so their
+//! features never reach the shipped binary. The demo is measured here, since it needs nothing but the binary.
+
+use std::process::Stdio;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::demo;
+use crate::failure::{Failure, Result};
+use crate::place::Place;
+use crate::process;
+
+pub(crate) const HELP: &str = "\
+Measure, beside yardsticks in the same run, median of at least five rounds (the demo: three).
+
+Usage: cargo xtask bench <what> [--json]
+
+What:
+  token     µs to verify a token with three delegation blocks, and a manifest; yardsticks: bare verify_strict, biscuit-auth
+  gateway   requests per second, added latency, idle memory; yardstick: nginx as a plain proxy, same upstream
+  demo      seconds of `comity demo` after the build
+
+  --json    One JSON object per line on stdout; logs stay on stderr
+
+A figure whose part does not exist yet prints `value: null` and names what brings it.
+docs/reference/performance.md keeps the history.
+";
+
+/// Rounds of the demo; each is a whole federation, so three.
+const DEMO_ROUNDS: usize = 3;
+
+/// Benches whose parts come later: their figures, and the work that brings them.
+const LATER: &[(&str, &str, &[&str])] = &[
+    (
+        "ledger",
+        "issue 4, the clearing house keeps the books",
+        &[
+            "reserve_pg",
+            "reserve_pg_hot",
+            "reserve_sqlite",
+            "settle_sqlite",
+            "settle_pg",
+            "audit_1m_s",
+        ],
+    ),
+    (
+        "guard",
+        "issue 5, who may and who watches",
+        &["guard_us_per_kib", "may_i_us"],
+    ),
+    (
+        "sdk",
+        "issue 6, a researcher's day",
+        &[
+            "proxy_added_p50_ms",
+            "batch_items_vs_asyncio",
+            "wheel_mb",
+            "import_ms",
+        ],
+    ),
+    (
+        "federation",
+        "the federation issue",
+        &[
+            "spread_5000_s",
+            "spread_5000_no_gossip_s",
+            "gossip_missed_real",
+            "leaf_idle_bytes_per_s",
+            "leaf_busy_bytes_per_s",
+            "cold_start_cpu_s",
+            "cold_start_mb",
+            "search_100k_p50_ms",
+            "search_100k_p99_ms",
+            "search_rebuild_s",
+            "search_rss_mb",
+        ],
+    ),
+];
+
+pub(crate) fn run(place: &Place, args: &[String]) -> Result {
+    let (flags, names): (Vec<&String>, Vec<&String>) =
+        args.iter().partition(|arg| arg.starts_with('-'));
+    if let Some(flag) = flags.iter().find(|flag| flag.as_str() != "--json") {
+        return Err(
+            Failure::input(format!("`{flag}` is not understood")).hint("cargo xtask bench --help")
+        );
+    }
+    let json = !flags.is_empty();
+    let &[what] = names.as_slice() else {
+        return Err(Failure::input("say what to measure")
+            .hint("cargo xtask bench token|gateway|demo [--json]"));
+    };
+    match what.as_str() {
+        "token" => beside_yardsticks(place, "token", json),
+        "gateway" => {
+            if process::probe("nginx", &["-v"]).is_none() {
+                process::install(&["nginx-light"])?;
+            }
+            beside_yardsticks(place, "gateway", json)
+        }
+        "demo" => {
+            print_figures(&[demo_seconds(place)?], json);
+            Ok(())
+        }
+        other => {
+            let Some((_, brings, metrics)) = LATER.iter().find(|(name, ..)| *name == other) else {
+                return Err(Failure::input(format!("no bench is called `{other}`"))
+                    .hint("token, gateway, demo"));
+            };
+            let figures: Vec<Value> = metrics
+                .iter()
+                .map(|metric| figure(metric, None, "", 0, &format!("comes with {brings}")))
+                .collect();
+            print_figures(&figures, json);
+            Ok(())
+        }
+    }
+}
+
+/// Runs the package outside the workspace; it prints its own lines.
+fn beside_yardsticks(place: &Place, what: &str, json: bool) -> Result {
+    let manifest = place.root.join("bench/Cargo.toml");
+    if !manifest.is_file() {
+        return Err(Failure::machine("bench/Cargo.toml is not there")
+            .hint("the checkout is not whole: git status"));
+    }
+    let mut bench = process::cargo(place);
+    bench.env_remove("CARGO_TARGET_DIR");
+    bench
+        .args(["run", "--locked", "--release", "--manifest-path"])
+        .arg(manifest);
+    bench
+        .arg("--target-dir")
+        .arg(place.target.join("bench"))
+        .args(["--", what]);
+    if json {
+        bench.arg("--json");
+    }
+    process::step("bench", &mut bench)
+}
+
+/// Wall time of `comity demo --json`, three whole federations one after the other.
+fn demo_seconds(place: &Place) -> Result<Value> {
+    demo::build(place)?;
+    let mut rounds = Vec::with_capacity(DEMO_ROUNDS);
+    for round in 1..=DEMO_ROUNDS {
+        let started = Instant::now();
+        let output = process::program(place, place.binary())
+            .args(["demo", "--json"])
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| Failure::machine(format!("cannot start the demo: {error}")))?;
+        let took = started.elapsed();
+        if !output.status.success() {
+            return Err(Failure::input(format!(
+                "the demo ended with {} in round {round}",
+                output.status
+            )));
+        }
+        let report: Value = serde_json::from_slice(&output.stdout).map_err(|error| {
+            Failure::input(format!("the demo's report is not one JSON object: {error}"))
+        })?;
+        if report["ledger_sum_ucr"] != json!(0) {
+            return Err(Failure::input(format!(
+                "the demo does not add up: ledger_sum_ucr is {}",
+                report["ledger_sum_ucr"]
+            )));
+        }
+        eprintln!("    round {round}: {}", process::seconds(took));
+        rounds.push(took.as_secs_f64());
+    }
+    let note = format!(
+        "dev profile, after the build; rounds {}",
+        rounds
+            .iter()
+            .map(|s| format!("{s:.2}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    Ok(figure(
+        "demo_seconds",
+        Some(median(&mut rounds)),
+        "s",
+        DEMO_ROUNDS,
+        &note,
+    ))
+}
+
+/// A line without a yardstick.
+fn figure(metric: &str, value: Option<f64>, unit: &str, n: usize, note: &str) -> Value {
+    let rounded = value.map(|value| (value * 1000.0).round() / 1000.0);
+    json!({
+        "metric": metric, "value": rounded, "unit": unit,
+        "yardstick": null, "yardstick_value": null, "ratio": null, "n": n, "note": note,
+    })
+}
+
+fn print_figures(figures: &[Value], json: bool) {
+    if !json {
+        println!(
+            "{:<26} {:>10} {:<4} {:>3}  note",
+            "metric", "value", "unit", "n"
+        );
+    }
+    for figure in figures {
+        if json {
+            println!("{figure}");
+            continue;
+        }
+        let text = |key: &str| figure[key].as_str().unwrap_or_default().to_owned();
+        let value = figure["value"]
+            .as_f64()
+            .map_or_else(|| "-".to_owned(), |value| value.to_string());
+        println!(
+            "{:<26} {value:>10} {:<4} {:>3}  {}",
+            text("metric"),
+            text("unit"),
+            figure["n"],
+            text("note")
+        );
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_has_every_field_in_the_agreed_form() {
+        let line = figure("demo_seconds", Some(12.345_67), "s", 3, "").to_string();
+        assert_eq!(
+            line,
+            r#"{"metric":"demo_seconds","value":12.346,"unit":"s","yardstick":null,"yardstick_value":null,"ratio":null,"n":3,"note":""}"#
+        );
+        assert!(figure("reserve_pg", None, "", 0, "comes later")["value"].is_null());
+    }
+
+    #[test]
+    fn the_median_is_the_middle_one_whatever_the_order() {
+        assert!((median(&mut [9.0, 1.0, 5.0]) - 5.0).abs() < 1e-9);
+        assert!((median(&mut [4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    }
+}

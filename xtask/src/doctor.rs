@@ -1,0 +1,137 @@
+//! `cargo xtask doctor`: what is needed, what is there, how to get it.
+
+use crate::failure::{Failure, Result};
+use crate::place::Place;
+use crate::process::probe;
+
+pub(crate) const HELP: &str = "\
+List the tools that the tasks need, which of them are here, and how to get the rest.
+
+Usage: cargo xtask doctor
+
+Ends with an error if something that `cargo demo` or `cargo xtask test` needs is missing.
+";
+
+/// One tool: who needs it, how it is looked for, how it is got.
+struct Tool {
+    name: &'static str,
+    needed_by: Need,
+    probe: &'static [&'static str],
+    get: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Demo,
+    Test,
+    Bench,
+    Nicer,
+}
+
+impl Need {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Demo => "everything",
+            Self::Test => "test python",
+            Self::Bench => "bench gateway",
+            Self::Nicer => "optional",
+        }
+    }
+
+    fn must(self) -> bool {
+        matches!(self, Self::Demo | Self::Test)
+    }
+}
+
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "rustc",
+        needed_by: Need::Demo,
+        probe: &["rustc", "--version"],
+        get: "https://rustup.rs (rust-toolchain.toml names the version)",
+    },
+    Tool {
+        name: "cc",
+        needed_by: Need::Demo,
+        probe: &["cc", "--version"],
+        get: "apt-get install build-essential (Mac: xcode-select --install)",
+    },
+    Tool {
+        name: "rustfmt",
+        needed_by: Need::Test,
+        probe: &["cargo", "fmt", "--version"],
+        get: "rustup component add rustfmt",
+    },
+    Tool {
+        name: "clippy",
+        needed_by: Need::Test,
+        probe: &["cargo", "clippy", "--version"],
+        get: "rustup component add clippy",
+    },
+    Tool {
+        name: "python3",
+        needed_by: Need::Test,
+        probe: &["python3", "--version"],
+        get: "apt-get install python3 (3.10 or newer)",
+    },
+    Tool {
+        name: "python3 venv",
+        needed_by: Need::Test,
+        probe: &["python3", "-c", "import ensurepip, venv; print('present')"],
+        get: "apt-get install python3-venv",
+    },
+    Tool {
+        name: "nginx",
+        needed_by: Need::Bench,
+        probe: &["nginx", "-v"],
+        get: "apt-get install nginx-light",
+    },
+    Tool {
+        name: "nextest",
+        needed_by: Need::Nicer,
+        probe: &["cargo", "nextest", "--version"],
+        get: "cargo install --locked cargo-nextest (without it: cargo test)",
+    },
+    Tool {
+        name: "cargo-deny",
+        needed_by: Need::Nicer,
+        probe: &["cargo", "deny", "--version"],
+        get: "cargo install --locked cargo-deny (for maintainers; tests/it/architecture.rs checks the same)",
+    },
+];
+
+pub(crate) fn run(_place: &Place, args: &[String]) -> Result {
+    if let Some(arg) = args.first() {
+        return Err(Failure::input(format!("`{arg}` is not understood"))
+            .hint("cargo xtask doctor takes no argument"));
+    }
+    println!(
+        "{:<13} {:<14} {:<36} how to get it",
+        "tool", "needed by", "found"
+    );
+    let mut missing = Vec::new();
+    for tool in TOOLS {
+        let found = probe(tool.probe[0], &tool.probe[1..]);
+        let (shown, get) = match &found {
+            Some(version) => (shorten(version, 36), "-"),
+            None => ("missing".to_owned(), tool.get),
+        };
+        println!(
+            "{:<13} {:<14} {shown:<36} {get}",
+            tool.name,
+            tool.needed_by.text()
+        );
+        if found.is_none() && tool.needed_by.must() {
+            missing.push(tool.name);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::machine(format!("missing: {}", missing.join(", ")))
+        .hint("the last column says how to get it"))
+}
+
+fn shorten(text: &str, length_max: usize) -> String {
+    text.chars().take(length_max).collect()
+}
