@@ -1,0 +1,1 @@
+//! The clearing house: vetting, awards, quotes, reservations, tokens, settlement.

@@ -1,0 +1,1 @@
+//! The door to a model: authenticate, authorise, hold, filter, forward, meter, charge.

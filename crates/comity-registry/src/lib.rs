@@ -1,0 +1,1 @@
+//! A replica of the federation's roster and feeds, as a state machine without I/O.

@@ -1,0 +1,1 @@
+//! Capability tokens: mint, delegate, verify; request signatures; the access decision.

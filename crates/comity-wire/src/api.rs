@@ -1,0 +1,4 @@
+//! The JSON that two sides share: requests and replies of the clearing house and of a node.
+
+pub mod clearing;
+pub mod node;

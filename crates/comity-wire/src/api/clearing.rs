@@ -1,0 +1,162 @@
+//! The clearing house's HTTP API under `/v1/` (spec/09-http.md §2). Each request is signed by its caller's key, tag `comity-api-v1`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::amount::Amount;
+use crate::cbor::Bytes;
+use crate::code::Code;
+use crate::id::{ModelId, NodeId, OrgId, ProjectId, Pseudonym, TokenId};
+use crate::key::PublicKey;
+use crate::object::Vetting;
+use crate::op::Op;
+use crate::time::Timestamp;
+
+/// A signed object's bytes; base64url in JSON.
+pub type SignedBytes = Bytes<{ 2 * 1024 * 1024 }>;
+
+/// `POST /v1/quotes`, by a member key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuoteRequest {
+    pub project: ProjectId,
+    pub node: NodeId,
+    pub models: Vec<QuoteModel>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuoteModel {
+    pub model: ModelId,
+    pub ops: Vec<Op>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QuoteReply {
+    /// A signed [`crate::object::Quote`].
+    pub quote: SignedBytes,
+}
+
+/// `POST /v1/reservations`, by a member key. The id is the client's and becomes the token's `cti`: a repeat returns the
+/// stored token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReservationRequest {
+    pub id: TokenId,
+    pub quote: SignedBytes,
+    pub budget: Amount,
+    pub holder: PublicKey,
+    /// Seconds from now; at most 24 h.
+    pub valid_s: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes_max: Option<u16>,
+    /// Blocks that may follow, 0 to 4.
+    pub depth: u8,
+    /// Content ids of grants, as the owner handed them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<crate::digest::Digest>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReservationReply {
+    pub token: SignedBytes,
+    /// Whether this call created it, or it was there.
+    pub created: bool,
+    pub available: Amount,
+}
+
+/// `POST /v1/claims`, by a transport key of the node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimRequest {
+    pub claim: SignedBytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimReply {
+    pub token: TokenId,
+    pub number: u64,
+    /// Newly paid by this claim.
+    pub settled: Amount,
+    /// Paid under this token so far.
+    pub settled_total: Amount,
+    /// Receipted but not acknowledged: waits for the challenge window.
+    pub unacknowledged: Amount,
+    /// What was clamped and kept on record, with its code.
+    pub exceptions: Vec<ClaimException>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimException {
+    pub code: Code,
+    pub amount: Amount,
+    pub message: String,
+}
+
+/// `POST /v1/finals`, by anyone who holds one: it is signed by the node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinalRequest {
+    #[serde(rename = "final")]
+    pub final_: SignedBytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalReply {
+    pub token: TokenId,
+    pub refunded: Amount,
+    /// Still in escrow for charges that the final names and no claim has settled yet.
+    pub in_escrow: Amount,
+}
+
+/// `GET /v1/projects/{id}`, by a member key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectReply {
+    pub project: ProjectId,
+    pub title: String,
+    pub vetting: Vetting,
+    pub purposes: Vec<String>,
+    pub awarded: Amount,
+    pub available: Amount,
+    pub in_escrow: Amount,
+    pub settled: Amount,
+    pub tokens: Vec<TokenStatus>,
+    /// What each organisation knows the project by.
+    pub pseudonyms: Vec<PseudonymAt>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PseudonymAt {
+    pub org: OrgId,
+    pub subject: Pseudonym,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenStatus {
+    pub token: TokenId,
+    pub node: NodeId,
+    pub budget: Amount,
+    pub settled: Amount,
+    pub refunded: Amount,
+    pub expires_at: Timestamp,
+    pub settle_by: Timestamp,
+    pub closed: bool,
+}
+
+/// `GET /v1/statement`: one line for each transfer of the caller's account, newest last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    pub opening: Amount,
+    pub credits: Amount,
+    pub debits: Amount,
+    pub closing: Amount,
+    pub lines: Vec<StatementLine>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementLine {
+    pub at: Timestamp,
+    pub kind: String,
+    pub amount: Amount,
+    pub debit: bool,
+    pub reference: String,
+}

@@ -1,0 +1,143 @@
+//! Stable codes: what outsiders are told (spec/errors.md lists each with its meaning, status and whose move is next).
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident $text:literal $status:literal $retry:literal;)*) => {
+        /// One refusal, one code (rule 12).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Code { $($(#[$doc])* $variant,)* }
+
+        impl Code {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The HTTP status it comes with.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// `x-should-retry`: whether the same request may succeed later without anybody changing it.
+            pub const fn should_retry(self) -> bool {
+                match self { $(Self::$variant => $retry,)* }
+            }
+        }
+
+        impl std::str::FromStr for Code {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text { $($text => Ok(Self::$variant),)* other => Err(format!("'{other}' is not a known code")) }
+            }
+        }
+    };
+}
+
+codes! {
+    // Form.
+    Malformed "malformed" 400 false;
+    NonDeterministic "non_deterministic" 400 false;
+    TooDeep "too_deep" 400 false;
+    TooLarge "too_large" 400 false;
+    UnknownField "unknown_field" 400 false;
+    InvalidKey "invalid_key" 400 false;
+    InvalidRequest "invalid_request" 400 false;
+    ContextLengthExceeded "context_length_exceeded" 400 false;
+    BodyTooLarge "body_too_large" 413 false;
+    // Who and when.
+    WrongKind "wrong_kind" 401 false;
+    WrongAlgorithm "wrong_algorithm" 401 false;
+    WrongKey "wrong_key" 401 false;
+    BadSignature "bad_signature" 401 false;
+    WrongAudience "wrong_audience" 401 false;
+    WrongIssuer "wrong_issuer" 401 false;
+    WrongFederation "wrong_federation" 401 false;
+    RosterThreshold "roster_threshold" 401 false;
+    RosterVersion "roster_version" 401 false;
+    Expired "expired" 401 false;
+    NotYetValid "not_yet_valid" 401 false;
+    TokenUnknown "token_unknown" 401 true;
+    TokenConflict "token_conflict" 401 false;
+    BlockSpliced "block_spliced" 401 false;
+    BlockOrder "block_order" 401 false;
+    BlockWidens "block_widens" 401 false;
+    Unsigned "unsigned" 401 false;
+    NotCovered "not_covered" 401 false;
+    BodyAltered "body_altered" 401 false;
+    Stale "stale" 401 true;
+    Revoked "revoked" 401 false;
+    NotRegistered "not_registered" 401 false;
+    // Money.
+    BudgetExhausted "budget_exhausted" 402 false;
+    MaxTooLow "max_too_low" 402 false;
+    AckRequired "ack_required" 402 true;
+    TariffMismatch "tariff_mismatch" 402 false;
+    BalanceTooLow "balance_too_low" 402 false;
+    // Rules.
+    ModelNotInScope "model_not_in_scope" 403 false;
+    OpNotInScope "op_not_in_scope" 403 false;
+    VettingTooLow "vetting_too_low" 403 false;
+    GrantRequired "grant_required" 403 false;
+    PurposeNotAllowed "purpose_not_allowed" 403 false;
+    DelegateNotAllowed "delegate_not_allowed" 403 false;
+    OpNotOffered "op_not_offered" 403 false;
+    LimitExceeded "limit_exceeded" 403 false;
+    LaneBeyondMax "lane_beyond_max" 403 false;
+    ContentFilter "content_filter" 403 false;
+    NotYours "not_yours" 403 false;
+    Frozen "frozen" 403 false;
+    // What is not there.
+    NotFound "not_found" 404 false;
+    ModelNotFound "model_not_found" 404 false;
+    // Sequence.
+    SequenceConflict "sequence_conflict" 409 false;
+    Replayed "replayed" 409 false;
+    InFlight "in_flight" 409 true;
+    SeqOutsideSpan "seq_outside_span" 409 false;
+    ReservationConflict "reservation_conflict" 409 false;
+    ClaimOlder "claim_older" 409 false;
+    ClaimLower "claim_lower" 409 false;
+    BrokenHistory "broken_history" 409 false;
+    TooEarly "too_early" 409 false;
+    // Gone.
+    Withdrawn "withdrawn" 410 false;
+    Closed "closed" 410 false;
+    Superseded "superseded" 410 false;
+    // Waiting cures.
+    BudgetInFlight "budget_in_flight" 429 true;
+    TooManyRequests "too_many_requests" 429 true;
+    // Not ready.
+    ModelStarting "model_starting" 503 true;
+    UpstreamUnavailable "upstream_unavailable" 503 true;
+    UpstreamFailed "upstream_failed" 502 false;
+    RosterBehind "roster_behind" 503 true;
+    RosterExpired "roster_expired" 503 true;
+    StandingStale "standing_stale" 503 true;
+    StoreUnavailable "store_unavailable" 503 true;
+    Busy "busy" 503 true;
+    Internal "internal" 500 false;
+    // Recorded, not refused.
+    ClaimClamped "claim_clamped" 200 false;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl serde::Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Code {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

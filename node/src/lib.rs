@@ -1,0 +1,1 @@
+//! The one binary: node, clearing house, hub, demo and every command.

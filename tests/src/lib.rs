@@ -1,0 +1,1 @@
+//! The federation harness and the one integration binary.
