@@ -1,0 +1,245 @@
+//! The access decision: may this caller ask this op of this model, and if not, what is missing and whose move it is
+//! (spec/03-manifest.md §6).
+//!
+//! Default deny: what no row names is refused. Every check is equality or order on enumerated values. Search, SDK,
+//! gateway and owner ask the same function.
+
+use comity_wire::cbor::Text;
+use comity_wire::object::{
+    Delegates, Grant, ModelState, OpRule, Policy, Summary, Tier, TierRule, Vetting,
+};
+use comity_wire::{Code, ModelId, Op, OrgId, Timestamp};
+
+/// A DUO-like code.
+pub type Purpose = Text<48>;
+
+/// A caller's question.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    pub model: &'a ModelId,
+    pub op: Op,
+    /// What the house states; `None` under an own-node token.
+    pub vetting: Vetting,
+    /// The project's declared purposes.
+    pub purposes: &'a [Purpose],
+    /// Grants of this subject that were verified and not revoked.
+    pub grants: &'a [&'a Grant],
+    /// Whether the caller holds a block rather than the token.
+    pub delegated: bool,
+    pub now: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Allow(Allowed),
+    Refuse(Missing),
+}
+
+/// The highest tier that the caller reaches decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    pub tier: Tier,
+    pub rule: OpRule,
+    pub tier_rule: TierRule,
+}
+
+/// What stands between the caller and the least tier that would do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Missing {
+    pub code: Code,
+    pub message: String,
+    pub requirement: Requirement,
+    pub whose_move: Move,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Requirement {
+    /// Nothing can be done: the model or op is not offered.
+    NotOffered,
+    Vetting(Vetting),
+    Grant {
+        org: OrgId,
+        tier: Tier,
+    },
+    /// Every declared purpose must be among these.
+    Purposes(Vec<Purpose>),
+    /// The root holder must call.
+    NotDelegated,
+}
+
+/// Who has to do something next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    Caller,
+    Owner,
+    House,
+    Nobody,
+}
+
+impl Move {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Owner => "owner",
+            Self::House => "house",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+/// Decides under a policy. Pure: the same question has the same answer.
+pub fn decide(policy: &Policy, ask: &Ask<'_>) -> Decision {
+    if !policy.models.contains(ask.model) {
+        let message = format!("no policy of its owner covers {}", ask.model);
+        return Decision::Refuse(not_offered(Code::ModelNotFound, message));
+    }
+    let mut least_missing = None;
+    let mut reached = None;
+    // Rows ascend by tier: the last that is reached is the highest, the first that is missed the least.
+    for rule in policy.rules_of(ask.op) {
+        let Some(tier_rule) = policy.tier(rule.tier) else {
+            continue;
+        };
+        match reaches(policy.org, tier_rule, ask) {
+            Ok(()) => reached = Some((rule, tier_rule)),
+            Err(missing) => least_missing = least_missing.or(Some(missing)),
+        }
+    }
+    match (reached, least_missing) {
+        (Some((rule, tier_rule)), _) => Decision::Allow(Allowed {
+            tier: rule.tier,
+            rule: rule.clone(),
+            tier_rule: tier_rule.clone(),
+        }),
+        (None, Some(missing)) => Decision::Refuse(missing),
+        (None, None) => Decision::Refuse(op_not_offered(ask)),
+    }
+}
+
+/// The same from a summary's rows, which know vetting and grants only: a preview for search. The node decides.
+///
+/// # Errors
+/// [`Missing`] for the least tier.
+pub fn decide_summary(summary: &Summary, ask: &Ask<'_>) -> Result<Tier, Missing> {
+    if summary.state == ModelState::Withdrawn {
+        return Err(not_offered(
+            Code::Withdrawn,
+            format!("{} was withdrawn by its owner", summary.model),
+        ));
+    }
+    if summary.model != *ask.model {
+        return Err(not_offered(
+            Code::ModelNotFound,
+            format!("{} is another model", summary.model),
+        ));
+    }
+    let mut rows: Vec<_> = summary.ops.iter().filter(|row| row.op == ask.op).collect();
+    rows.sort_by_key(|row| row.tier);
+    let mut least_missing = None;
+    let mut reached = None;
+    for row in rows {
+        match reaches_row(summary.org, row.tier, row.vetting, row.grant, ask) {
+            Ok(()) => reached = Some(row.tier),
+            Err(missing) => least_missing = least_missing.or(Some(missing)),
+        }
+    }
+    reached.ok_or_else(|| least_missing.unwrap_or_else(|| op_not_offered(ask)))
+}
+
+fn reaches(org: OrgId, rule: &TierRule, ask: &Ask<'_>) -> Result<(), Missing> {
+    reaches_row(org, rule.tier, rule.vetting, rule.grant, ask)?;
+    let allowed = |purpose: &Purpose| rule.purposes.contains(purpose);
+    if !rule.purposes.is_empty() && (ask.purposes.is_empty() || !ask.purposes.iter().all(allowed)) {
+        let names: Vec<&str> = rule.purposes.iter().map(Text::as_str).collect();
+        return Err(Missing {
+            code: Code::PurposeNotAllowed,
+            message: format!(
+                "tier {} of {} is for these purposes only: {}",
+                rule.tier,
+                ask.model,
+                names.join(", ")
+            ),
+            requirement: Requirement::Purposes(rule.purposes.to_vec()),
+            whose_move: Move::Caller,
+        });
+    }
+    // A block's key says nothing of membership, so `members` refuses blocks too: members draw by mandate.
+    if ask.delegated && rule.delegates != Delegates::All {
+        return Err(Missing {
+            code: Code::DelegateNotAllowed,
+            message: format!(
+                "tier {} of {} does not admit delegates; the token's own holder may call",
+                rule.tier, ask.model
+            ),
+            requirement: Requirement::NotDelegated,
+            whose_move: Move::Caller,
+        });
+    }
+    Ok(())
+}
+
+fn reaches_row(
+    org: OrgId,
+    tier: Tier,
+    vetting: Vetting,
+    grant: bool,
+    ask: &Ask<'_>,
+) -> Result<(), Missing> {
+    if ask.vetting < vetting {
+        return Err(Missing {
+            code: Code::VettingTooLow,
+            message: format!(
+                "{} of {} asks vetting '{vetting}', the project has '{}'",
+                ask.op, ask.model, ask.vetting
+            ),
+            requirement: Requirement::Vetting(vetting),
+            whose_move: Move::House,
+        });
+    }
+    // t3 asks its owner's grant whatever the row says (design §6: a policy without is malformed; a summary may err).
+    if (grant || tier == Tier::Audited)
+        && !ask.grants.iter().any(|held| opens(held, org, tier, ask))
+    {
+        return Err(Missing {
+            code: Code::GrantRequired,
+            message: format!(
+                "{} of {} needs its owner's grant for tier {tier}; apply to the owner",
+                ask.op, ask.model
+            ),
+            requirement: Requirement::Grant { org, tier },
+            whose_move: Move::Owner,
+        });
+    }
+    Ok(())
+}
+
+fn opens(grant: &Grant, org: OrgId, tier: Tier, ask: &Ask<'_>) -> bool {
+    grant.org == org
+        && grant.models.contains(ask.model)
+        && (grant.ops.is_empty() || grant.ops.contains(&ask.op))
+        && grant.tier >= tier
+        && (tier != Tier::Audited || grant.plan.is_some())
+        && grant.not_before <= ask.now
+        && ask.now < grant.not_after
+}
+
+fn op_not_offered(ask: &Ask<'_>) -> Missing {
+    not_offered(
+        Code::OpNotOffered,
+        format!("{} does not offer {}", ask.model, ask.op),
+    )
+}
+
+fn not_offered(code: Code, message: String) -> Missing {
+    Missing {
+        code,
+        message,
+        requirement: Requirement::NotOffered,
+        whose_move: Move::Nobody,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! HTTP message signatures (RFC 9421), as one closed profile: fixed components in fixed order, parameters `created`,
+//! `nonce`, `keyid`, `alg`, `tag` in this order, label `comity`, exactly one signature (spec/05-request.md §2).
+//!
+//! Written out rather than taken from a library: with nothing to negotiate, reading is comparing with the one form.
+//! `httpsig` and Python's `http-message-signatures` are test oracles.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use comity_wire::time::SKEW_S;
+use comity_wire::{Digest, PublicKey, SecretKey, Timestamp};
+use http::HeaderMap;
+
+use crate::denied::Denied;
+
+pub const CONTENT_DIGEST: &str = "content-digest";
+pub const SIGNATURE_INPUT: &str = "signature-input";
+pub const SIGNATURE: &str = "signature";
+const LABEL: &str = "comity";
+const ALGORITHM: &str = "ed25519";
+
+/// What a signature is for, and what it must cover.
+#[derive(Debug)]
+pub struct Profile {
+    pub tag: &'static str,
+    /// Header fields that are covered after `@method`, `@path`, `@query`, in order.
+    pub fields: &'static [&'static str],
+}
+
+/// A payment authority: a query under a token.
+pub const REQUEST: Profile = Profile {
+    tag: "comity-req-v1",
+    fields: &[
+        CONTENT_DIGEST,
+        "comity-token-ref",
+        "comity-lane",
+        "comity-seq",
+        "comity-tariff",
+        "comity-max-charge",
+    ],
+};
+
+/// A call that spends nothing: to the clearing house, or a node's control routes.
+pub const API: Profile = Profile {
+    tag: "comity-api-v1",
+    fields: &[CONTENT_DIGEST],
+};
+
+/// The request line as it is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub method: &'a str,
+    /// As sent, at least `/`.
+    pub path: &'a str,
+    /// Without the question mark; empty where there is none.
+    pub query: &'a str,
+}
+
+/// The parameters of a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    pub created: Timestamp,
+    pub nonce: [u8; 16],
+    pub key: PublicKey,
+}
+
+/// A signature as it was read, with the base it must stand over. Kept as evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    pub parameters: Parameters,
+    pub base: String,
+    pub signature: [u8; 64],
+}
+
+impl Profile {
+    fn components(&self) -> String {
+        let mut list = String::from("(\"@method\" \"@path\" \"@query\"");
+        for field in self.fields {
+            list.push_str(" \"");
+            list.push_str(field);
+            list.push('"');
+        }
+        list.push(')');
+        list
+    }
+
+    fn signature_params(&self, parameters: &Parameters) -> String {
+        format!(
+            "{};created={};nonce=\"{}\";keyid=\"{}\";alg=\"{ALGORITHM}\";tag=\"{}\"",
+            self.components(),
+            parameters.created.0,
+            STANDARD.encode(parameters.nonce),
+            parameters.key,
+            self.tag
+        )
+    }
+
+    /// RFC 9421 §2.5.
+    fn base(&self, target: Target<'_>, values: &[&str], params: &str) -> String {
+        debug_assert_eq!(values.len(), self.fields.len());
+        let Target {
+            method,
+            path,
+            query,
+        } = target;
+        let mut base = format!("\"@method\": {method}\n\"@path\": {path}\n\"@query\": ?{query}\n");
+        for (field, value) in self.fields.iter().zip(values) {
+            base.push_str(&format!("\"{field}\": {value}\n"));
+        }
+        base.push_str("\"@signature-params\": ");
+        base.push_str(params);
+        base
+    }
+
+    /// The headers `signature-input` and `signature`.
+    pub fn sign(
+        &self,
+        target: Target<'_>,
+        values: &[&str],
+        created: Timestamp,
+        nonce: [u8; 16],
+        key: &SecretKey,
+    ) -> [(&'static str, String); 2] {
+        let params = self.signature_params(&Parameters {
+            created,
+            nonce,
+            key: key.public(),
+        });
+        let base = self.base(target, values, &params);
+        let signature = STANDARD.encode(key.sign(base.as_bytes()));
+        [
+            (SIGNATURE_INPUT, format!("{LABEL}={params}")),
+            (SIGNATURE, format!("{LABEL}=:{signature}:")),
+        ]
+    }
+
+    /// Reads the signature and the covered fields' values. Order: is there one, its tag, its algorithm, what it covers,
+    /// its parameters' form, its key.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn present<'h>(
+        &self,
+        target: Target<'_>,
+        headers: &'h HeaderMap,
+    ) -> Result<(Presented, Vec<&'h str>), Denied> {
+        let unsigned = Denied::Unsigned { tag: self.tag };
+        let malformed = Denied::Header {
+            header: SIGNATURE_INPUT,
+        };
+        let input = single(headers, SIGNATURE_INPUT)?.ok_or_else(|| unsigned.clone())?;
+        let signature = single(headers, SIGNATURE)?.ok_or_else(|| unsigned.clone())?;
+        let params = input.strip_prefix("comity=").ok_or(unsigned)?;
+        let (covered, rest) = params
+            .strip_prefix('(')
+            .and_then(|p| p.split_once(')'))
+            .ok_or_else(|| malformed.clone())?;
+        let read = Params::parse(rest).ok_or_else(|| malformed.clone())?;
+        if read.tag != self.tag {
+            return Err(Denied::WrongTag { tag: self.tag });
+        }
+        if read.alg != ALGORITHM {
+            return Err(Denied::WrongAlgorithm);
+        }
+        self.check_covered(covered)?;
+        let created = Timestamp(read.created.parse().map_err(|_| malformed.clone())?);
+        let nonce: [u8; 16] = STANDARD
+            .decode(read.nonce)
+            .ok()
+            .and_then(|nonce| nonce.try_into().ok())
+            .ok_or_else(|| malformed.clone())?;
+        let key = read.keyid.parse().map_err(|_| Denied::InvalidKey)?;
+        let parameters = Parameters {
+            created,
+            nonce,
+            key,
+        };
+        // One form only: what was read must write the same text again.
+        if self.signature_params(&parameters) != params {
+            return Err(malformed);
+        }
+        let signature = signature_bytes(signature).ok_or(Denied::Header { header: SIGNATURE })?;
+        let mut values = Vec::with_capacity(self.fields.len());
+        for field in self.fields {
+            values.push(single(headers, field)?.ok_or(Denied::NotCovered { component: field })?);
+        }
+        let base = self.base(target, &values, params);
+        Ok((
+            Presented {
+                parameters,
+                base,
+                signature,
+            },
+            values,
+        ))
+    }
+
+    fn check_covered(&self, covered: &str) -> Result<(), Denied> {
+        let mut named = covered.split(' ');
+        let wanted = ["@method", "@path", "@query"].iter().chain(self.fields);
+        for component in wanted {
+            let quoted = named
+                .next()
+                .and_then(|item| item.strip_prefix('"')?.strip_suffix('"'));
+            if quoted != Some(component) {
+                return Err(Denied::NotCovered { component });
+            }
+        }
+        if named.next().is_some() {
+            Err(Denied::NotCovered {
+                component: "one that is not in the list",
+            })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Presented {
+    /// The key that must have signed, then its signature, then the time.
+    ///
+    /// # Errors
+    /// [`Denied::WrongKey`], [`Denied::BadSignature`], [`Denied::Stale`].
+    pub fn verify(&self, key: &PublicKey, now: Timestamp) -> Result<(), Denied> {
+        if self.parameters.key != *key {
+            return Err(Denied::WrongKey);
+        }
+        key.verify(self.base.as_bytes(), &self.signature)
+            .map_err(|_| Denied::BadSignature)?;
+        let created = self.parameters.created;
+        if now.0.abs_diff(created.0) > SKEW_S {
+            return Err(Denied::Stale { created, now });
+        }
+        Ok(())
+    }
+}
+
+/// `;created=…;nonce="…";keyid="…";alg="…";tag="…"`, in this order.
+struct Params<'a> {
+    created: &'a str,
+    nonce: &'a str,
+    keyid: &'a str,
+    alg: &'a str,
+    tag: &'a str,
+}
+
+impl<'a> Params<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let rest = text.strip_prefix(";created=")?;
+        let (created, rest) = rest.split_once(";nonce=\"")?;
+        let (nonce, rest) = rest.split_once("\";keyid=\"")?;
+        let (keyid, rest) = rest.split_once("\";alg=\"")?;
+        let (alg, rest) = rest.split_once("\";tag=\"")?;
+        Some(Self {
+            created,
+            nonce,
+            keyid,
+            alg,
+            tag: rest.strip_suffix('"')?,
+        })
+    }
+}
+
+/// `sha-256=:…:` of a body (RFC 9530).
+pub fn content_digest(body: &[u8]) -> String {
+    content_digest_of(&Digest::of(body))
+}
+
+pub(crate) fn content_digest_of(digest: &Digest) -> String {
+    format!("sha-256={}", digest.to_sf())
+}
+
+/// Compares the header with the body at hand.
+pub(crate) fn check_body(header: &str, body: &[u8]) -> Result<Digest, Denied> {
+    let named = header.strip_prefix("sha-256=").and_then(Digest::from_sf);
+    let named = named.ok_or(Denied::Header {
+        header: CONTENT_DIGEST,
+    })?;
+    if named == Digest::of(body) {
+        Ok(named)
+    } else {
+        Err(Denied::BodyAltered)
+    }
+}
+
+/// A header that may come once; twice is malformed.
+pub(crate) fn single<'h>(
+    headers: &'h HeaderMap,
+    name: &'static str,
+) -> Result<Option<&'h str>, Denied> {
+    let mut all = headers.get_all(name).iter();
+    let Some(first) = all.next() else {
+        return Ok(None);
+    };
+    let text = first
+        .to_str()
+        .map_err(|_| Denied::Header { header: name })?;
+    if all.next().is_some() {
+        Err(Denied::Header { header: name })
+    } else {
+        Ok(Some(text))
+    }
+}
+
+fn signature_bytes(header: &str) -> Option<[u8; 64]> {
+    let inner = header.strip_prefix("comity=:")?.strip_suffix(':')?;
+    STANDARD.decode(inner).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests;
