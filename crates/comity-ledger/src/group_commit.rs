@@ -1,0 +1,363 @@
+//! Group commit: many callers share one SQL transaction, and so one fsync.
+//!
+//! Jobs wait in a bounded queue before the one writing connection. The writer begins a transaction for the first that
+//! comes, takes in whatever else has come meanwhile, each in a savepoint of its own, and commits as soon as the queue
+//! is empty: an idle writer flushes at once, a busy one batches by itself. A job's failure undoes that job alone. A
+//! caller hears of success, and of refusal too, only after COMMIT, since either may rest on the jobs before it.
+//!
+//! A COMMIT without an answer is read back on a fresh connection from `commit_mark`; only if that fails as well does
+//! the caller hear [`CommitError::Unknown`], and must look its act up by id.
+//!
+//! Knows nothing of accounts: any SQLite file with the table `commit_mark` will do.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+/// Jobs that may wait for the writer; one more is [`CommitError::Busy`].
+pub const JOBS_WAITING_MAX: usize = 4_096;
+/// Jobs in one transaction; the next waits for the next one.
+pub const JOBS_PER_COMMIT_MAX: usize = 512;
+/// How long one job may hold the writer; then it is undone.
+pub const JOB_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What a job gives back while it runs on the connection.
+pub type JobFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
+
+/// Why a job's work is not in the database, or may not be.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError<E> {
+    /// The job said no, and its work was undone.
+    #[error("{0}")]
+    Refused(E),
+    #[error("{JOBS_WAITING_MAX} writes are waiting already; try again")]
+    Busy,
+    #[error("the writer has stopped")]
+    Stopped,
+    /// Nothing of it was kept: it may be tried again.
+    #[error("not written: {cause}")]
+    NotCommitted { cause: String },
+    /// It may have been kept: look it up before trying again.
+    #[error("written or not, it is unknown: {cause}")]
+    Unknown { cause: String },
+}
+
+/// Hands jobs to the writer. Cheap to clone; the writer ends when all clones are gone.
+#[derive(Clone)]
+pub struct Committer {
+    queue: mpsc::Sender<Box<dyn Job>>,
+    commits: Arc<AtomicU64>,
+}
+
+/// The one writer. Whoever composes the process runs it as a task.
+pub struct Writer {
+    options: SqliteConnectOptions,
+    /// `None` after a failure that leaves it unclear what state the connection is in.
+    conn: Option<SqliteConnection>,
+    queue: mpsc::Receiver<Box<dyn Job>>,
+    commits: Arc<AtomicU64>,
+}
+
+impl Committer {
+    /// Opens the writing connection of a migrated database. Run the [`Writer`] in a task of its own.
+    pub async fn open(options: SqliteConnectOptions) -> Result<(Self, Writer), sqlx::Error> {
+        Self::with_bound(options, JOBS_WAITING_MAX).await
+    }
+
+    async fn with_bound(
+        options: SqliteConnectOptions,
+        waiting_max: usize,
+    ) -> Result<(Self, Writer), sqlx::Error> {
+        let conn = Some(options.connect().await?);
+        let (sender, queue) = mpsc::channel(waiting_max);
+        let commits = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            options,
+            conn,
+            queue,
+            commits: Arc::clone(&commits),
+        };
+        Ok((
+            Self {
+                queue: sender,
+                commits,
+            },
+            writer,
+        ))
+    }
+
+    /// Runs `work` inside the next transaction and waits until that is durable. `work` awaits nothing but the
+    /// connection, and leaves its transaction alone; `Err` undoes what it wrote.
+    ///
+    /// Dropping this is safe: the job is then done whole or not at all, unheard. A job that has not begun is skipped.
+    pub async fn run<T, E, F>(&self, work: F) -> Result<T, CommitError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Typed {
+            work: Some(work),
+            answer: None,
+            reply,
+        });
+        self.queue.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommitError::Busy,
+            mpsc::error::TrySendError::Closed(_) => CommitError::Stopped,
+        })?;
+        // The writer answers every job it took; without an answer it died with the job, perhaps during COMMIT.
+        answer.await.unwrap_or_else(|_| {
+            Err(CommitError::Unknown {
+                cause: "the writer ended without an answer".into(),
+            })
+        })
+    }
+
+    /// Transactions committed so far.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+}
+
+impl Writer {
+    /// Serves jobs until `stop` resolves or every [`Committer`] is gone; then does what is queued and closes.
+    ///
+    /// Dropping it half-way abandons the open transaction; its callers hear [`CommitError::Unknown`].
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop.fuse());
+        loop {
+            let job = tokio::select! {
+                biased;
+                () = &mut stop, if !self.queue.is_closed() => {
+                    self.queue.close();
+                    continue;
+                }
+                job = self.queue.recv() => job,
+            };
+            let Some(first) = job else { break };
+            self.serve(first).await;
+        }
+        if let Some(conn) = self.conn.take()
+            && let Err(error) = conn.close().await
+        {
+            tracing::warn!(%error, "the ledger's writing connection did not close cleanly");
+        }
+    }
+
+    async fn serve(&mut self, first: Box<dyn Job>) {
+        let mut taken = Vec::new();
+        let fate = self.attempt(first, &mut taken).await;
+        match &fate {
+            Fate::Committed => {}
+            Fate::NotCommitted { cause } => {
+                tracing::warn!(%cause, jobs = taken.len(), "a group commit was undone")
+            }
+            Fate::Unknown { cause } => {
+                tracing::error!(%cause, jobs = taken.len(), "a group commit is in doubt")
+            }
+        }
+        for job in taken {
+            job.tell(&fate);
+        }
+    }
+
+    /// One transaction. Every job that was taken from the queue is in `taken` afterwards.
+    async fn attempt(&mut self, first: Box<dyn Job>, taken: &mut Vec<Box<dyn Job>>) -> Fate {
+        // Taken out, and put back only while its state is certain.
+        let conn = match self.conn.take() {
+            Some(conn) => Ok(conn),
+            None => self.options.connect().await,
+        };
+        let mut conn = match conn {
+            Ok(conn) => conn,
+            Err(error) => {
+                taken.push(first);
+                return Fate::not_committed("cannot open the database", &error);
+            }
+        };
+        let mut tx = match conn.begin_with("BEGIN IMMEDIATE").await {
+            Ok(tx) => tx,
+            Err(error) => {
+                taken.push(first);
+                return Fate::not_committed("cannot begin", &error);
+            }
+        };
+        let mut kept = 0_u32;
+        let mut next = Some(first);
+        while let Some(mut job) = next {
+            if job.is_awaited() {
+                let done = in_savepoint(&mut tx, &mut *job).await;
+                taken.push(job);
+                match done {
+                    Ok(keep) => kept += u32::from(keep),
+                    // The savepoint is gone, so SQLite has undone the whole transaction (disk full, I/O error).
+                    Err(error) => return Fate::not_committed("the transaction broke", &error),
+                }
+            }
+            next = if taken.len() < JOBS_PER_COMMIT_MAX {
+                self.queue.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        if kept == 0 {
+            // Nothing to make durable; refusals rest on what was committed before.
+            return match tx.rollback().await {
+                Ok(()) => {
+                    self.conn = Some(conn);
+                    Fate::Committed
+                }
+                Err(error) => Fate::not_committed("cannot roll back", &error),
+            };
+        }
+        let mark = match mark_next(&mut tx).await {
+            Ok(mark) => mark,
+            Err(error) => return Fate::not_committed("cannot mark the commit", &error),
+        };
+        match tx.commit().await {
+            Ok(()) => {
+                self.conn = Some(conn);
+                self.commits.fetch_add(1, Ordering::Relaxed);
+                Fate::Committed
+            }
+            Err(error) => {
+                drop(conn);
+                self.read_back(mark, &error).await
+            }
+        }
+    }
+
+    /// After a COMMIT that failed: did it happen? Taking the write lock waits until whoever had it is done.
+    async fn read_back(&mut self, mark: i64, cause: &sqlx::Error) -> Fate {
+        let look = async {
+            let mut conn = self.options.connect().await?;
+            let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+            let number = mark_now(&mut tx).await?;
+            tx.rollback().await?;
+            Ok::<_, sqlx::Error>((conn, number))
+        };
+        match look.await {
+            Ok((conn, number)) => {
+                self.conn = Some(conn);
+                if number >= mark {
+                    self.commits.fetch_add(1, Ordering::Relaxed);
+                    Fate::Committed
+                } else {
+                    Fate::not_committed("cannot commit", cause)
+                }
+            }
+            Err(again) => Fate::Unknown {
+                cause: format!("cannot commit: {cause}; cannot read back: {again}").into(),
+            },
+        }
+    }
+}
+
+/// Runs a job in a savepoint; whether its work was kept. An error means that the whole transaction is lost.
+async fn in_savepoint(
+    tx: &mut Transaction<'_, Sqlite>,
+    job: &mut dyn Job,
+) -> Result<bool, sqlx::Error> {
+    let mut point = tx.begin().await?;
+    let work = AssertUnwindSafe(job.run(&mut point)).catch_unwind();
+    // A panic or a job that does not end is undone like a refusal; it has left no answer, and its caller hears that.
+    let keep = matches!(tokio::time::timeout(JOB_TIME_MAX, work).await, Ok(Ok(true)));
+    if keep {
+        point.commit().await?;
+    } else {
+        point.rollback().await?;
+    }
+    Ok(keep)
+}
+
+async fn mark_next(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("UPDATE commit_mark SET number = number + 1 WHERE one = 1 RETURNING number")
+        .fetch_one(conn)
+        .await
+}
+
+async fn mark_now(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT number FROM commit_mark WHERE one = 1")
+        .fetch_one(conn)
+        .await
+}
+
+/// What became of a transaction.
+enum Fate {
+    Committed,
+    NotCommitted { cause: Arc<str> },
+    Unknown { cause: Arc<str> },
+}
+
+impl Fate {
+    fn not_committed(what: &str, error: &sqlx::Error) -> Self {
+        Self::NotCommitted {
+            cause: format!("{what}: {error}").into(),
+        }
+    }
+}
+
+/// A job whose types the queue does not know.
+trait Job: Send {
+    fn is_awaited(&self) -> bool;
+    /// Does the work; whether to keep it.
+    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> JobFuture<'c, bool>;
+    fn tell(self: Box<Self>, fate: &Fate);
+}
+
+struct Typed<T, E, F> {
+    work: Option<F>,
+    answer: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, CommitError<E>>>,
+}
+
+impl<T, E, F> Job for Typed<T, E, F>
+where
+    T: Send,
+    E: Send,
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, Result<T, E>> + Send,
+{
+    fn is_awaited(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> JobFuture<'c, bool> {
+        let work = self.work.take().expect("a job runs once");
+        Box::pin(async move {
+            let answer = work(conn).await;
+            let keep = answer.is_ok();
+            self.answer = Some(answer);
+            keep
+        })
+    }
+
+    fn tell(self: Box<Self>, fate: &Fate) {
+        let told = match (fate, self.answer) {
+            (Fate::Committed, Some(Ok(value))) => Ok(value),
+            (Fate::Committed, Some(Err(refusal))) => Err(CommitError::Refused(refusal)),
+            (Fate::Committed, None) => Err(CommitError::NotCommitted {
+                cause: "the job panicked or ran too long".into(),
+            }),
+            (Fate::NotCommitted { cause }, _) => Err(CommitError::NotCommitted {
+                cause: cause.to_string(),
+            }),
+            (Fate::Unknown { cause }, _) => Err(CommitError::Unknown {
+                cause: cause.to_string(),
+            }),
+        };
+        // A caller who left does not want to know.
+        let _ = self.reply.send(told);
+    }
+}
+
+#[cfg(test)]
+mod tests;

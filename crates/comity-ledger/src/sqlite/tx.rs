@@ -1,0 +1,236 @@
+//! Writing: lock → decide → write in sets → read back, inside a transaction that someone else began and will commit.
+//!
+//! A fixed number of statements per call, whatever the number of transfers (up to 256 at a time): many requests in one
+//! call are far cheaper than many calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use comity_wire::Timestamp;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use super::read;
+use super::rows::{self, Cells, list, padded_runs, runs, seconds};
+use crate::account::{Account, NewAccount};
+use crate::audit::AuditReport;
+use crate::decide::{Change, Decision, Group, GroupOutcome, View, decide};
+use crate::id::{AccountId, TransferId};
+use crate::store::{ACCOUNTS_PER_CALL_MAX, Opened, Store, StoreError, at_most, check_bounds};
+use crate::transfer::Posted;
+
+/// The books inside an open transaction.
+pub struct LedgerTx<'a> {
+    conn: &'a mut SqliteConnection,
+}
+
+impl<'a> LedgerTx<'a> {
+    /// Joins the transaction that is open on `conn`. It must have begun with `BEGIN IMMEDIATE`: SQLite's one write
+    /// lock is the row lock of every account.
+    ///
+    /// # Panics
+    /// Where no transaction is open: then each statement would commit on its own.
+    pub fn new(conn: &'a mut SqliteConnection) -> Self {
+        assert!(
+            conn.is_in_transaction(),
+            "the ledger is written inside an open transaction"
+        );
+        Self { conn }
+    }
+
+    /// The connection, for tables that share the transaction.
+    pub fn connection(&mut self) -> &mut SqliteConnection {
+        self.conn
+    }
+
+    async fn transfers_insert(&mut self, decision: &Decision) -> Result<(), StoreError> {
+        let mut places = BTreeMap::new();
+        for run in runs(&decision.posted) {
+            let sql = format!(
+                "INSERT INTO transfer (id, kind, debit_id, credit_id, unit, amount, reference, evidence, posted_at) \
+                 VALUES {} RETURNING seq, id",
+                list("(?,?,?,?,?,?,?,?,?)", run.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for accepted in run {
+                let transfer = &accepted.transfer;
+                query = query
+                    .bind(transfer.id.0.to_vec())
+                    .bind(i64::from(transfer.kind.number()))
+                    .bind(transfer.debit.0.to_vec())
+                    .bind(transfer.credit.0.to_vec())
+                    .bind(i64::from(accepted.unit.0))
+                    .bind(transfer.amount.ucr())
+                    .bind(transfer.reference.0.to_vec())
+                    .bind(transfer.evidence.0.to_vec())
+                    .bind(seconds(decision.posted_at));
+            }
+            for row in query.fetch_all(&mut *self.conn).await? {
+                let cells = Cells {
+                    table: rows::TRANSFER,
+                    row: &row,
+                };
+                places.insert(cells.int("seq")?, TransferId(cells.bytes("id")?));
+            }
+        }
+        // Read back: every transfer got a place of its own, in the order in which it was decided.
+        let dense = places
+            .keys()
+            .zip(places.keys().skip(1))
+            .all(|(a, b)| a + 1 == *b);
+        let in_order = places
+            .values()
+            .eq(decision.posted.iter().map(|accepted| &accepted.transfer.id));
+        if dense && in_order {
+            Ok(())
+        } else {
+            Err(read_back("transfers stand out of order".into()))
+        }
+    }
+
+    async fn accounts_update(&mut self, decision: &Decision) -> Result<(), StoreError> {
+        let changes: Vec<Change> = decision.changed.values().copied().collect();
+        let mut after = BTreeMap::new();
+        for run in padded_runs(&changes) {
+            // Sums are added to, not set: if the rows had moved since they were read, the sums read back would tell.
+            let sql = format!(
+                "WITH moved (id, debited, credited) AS (VALUES {}) \
+                 UPDATE account SET debits = debits + moved.debited, credits = credits + moved.credited \
+                 FROM moved WHERE account.id = moved.id RETURNING *",
+                list("(?,?,?)", run.len())
+            );
+            let query = run
+                .iter()
+                .fold(sqlx::query(AssertSqlSafe(sql)), |query, change| {
+                    query
+                        .bind(change.after.id.0.to_vec())
+                        .bind(change.debited_ucr())
+                        .bind(change.credited_ucr())
+                });
+            for row in query.fetch_all(&mut *self.conn).await? {
+                let account = rows::account(&row)?;
+                after.insert(account.id, account);
+            }
+        }
+        for change in &changes {
+            match after.get(&change.after.id) {
+                Some(account) if *account == change.after => {}
+                Some(account) => {
+                    return Err(read_back(format!(
+                        "decided {:?}, stored {account:?}",
+                        change.after
+                    )));
+                }
+                None => return Err(read_back(format!("account {} is gone", change.after.id))),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store for LedgerTx<'_> {
+    async fn accounts_open_in_tx(
+        &mut self,
+        accounts: &[NewAccount],
+        now: Timestamp,
+    ) -> Result<Vec<Opened>, StoreError> {
+        at_most(accounts.len(), ACCOUNTS_PER_CALL_MAX)?;
+        // The first of those that share an id is the one that may be created.
+        let mut firsts = BTreeMap::new();
+        for account in accounts {
+            firsts.entry(account.id).or_insert(*account);
+        }
+        let firsts: Vec<NewAccount> = firsts.into_values().collect();
+        let mut created = BTreeSet::new();
+        for run in runs(&firsts) {
+            let sql = format!(
+                "INSERT INTO account (id, unit, code, limited, reference, debits, credits, opened_at) VALUES {} \
+                 ON CONFLICT (id) DO NOTHING RETURNING id",
+                list("(?,?,?,?,?,0,0,?)", run.len())
+            );
+            let query = run
+                .iter()
+                .fold(sqlx::query(AssertSqlSafe(sql)), |query, account| {
+                    query
+                        .bind(account.id.0.to_vec())
+                        .bind(i64::from(account.unit.0))
+                        .bind(i64::from(account.code.number()))
+                        .bind(i64::from(account.code.limit().number()))
+                        .bind(account.reference.0.to_vec())
+                        .bind(seconds(now))
+                });
+            for row in query.fetch_all(&mut *self.conn).await? {
+                created.insert(AccountId(
+                    Cells {
+                        table: rows::ACCOUNT,
+                        row: &row,
+                    }
+                    .bytes("id")?,
+                ));
+            }
+        }
+        if created.len() == accounts.len() {
+            return Ok(vec![Opened::Created; accounts.len()]);
+        }
+        let ids: Vec<AccountId> = firsts.iter().map(|account| account.id).collect();
+        let stored: BTreeMap<_, _> = self
+            .accounts_in_tx(&ids)
+            .await?
+            .into_iter()
+            .map(|account| (account.id, account))
+            .collect();
+        let answer = |new: &NewAccount| {
+            let account = stored
+                .get(&new.id)
+                .ok_or_else(|| read_back(format!("account {} is gone", new.id)))?;
+            // Only the first mention of an id that this call created is `Created`.
+            Ok(match (new.is(account), created.remove(&new.id)) {
+                (true, true) => Opened::Created,
+                (true, false) => Opened::Exists,
+                (false, _) => Opened::Conflict,
+            })
+        };
+        accounts.iter().map(answer).collect()
+    }
+
+    async fn transfers_post_in_tx(
+        &mut self,
+        groups: &[Group],
+        now: Timestamp,
+    ) -> Result<Vec<GroupOutcome>, StoreError> {
+        check_bounds(groups)?;
+        let accounts: Vec<AccountId> = Group::accounts(groups).into_iter().collect();
+        let transfers: Vec<TransferId> = Group::transfers(groups).into_iter().collect();
+        let accounts = read::accounts(self.conn, &accounts).await?;
+        let known = read::transfers(self.conn, &transfers).await?;
+        let view = View::new(accounts, known.into_iter().map(|posted| posted.transfer));
+        let decision = decide(&view, groups, now);
+        self.transfers_insert(&decision).await?;
+        self.accounts_update(&decision).await?;
+        Ok(decision.outcomes)
+    }
+
+    async fn accounts_in_tx(&mut self, ids: &[AccountId]) -> Result<Vec<Account>, StoreError> {
+        read::accounts(self.conn, ids).await
+    }
+
+    async fn transfer_in_tx(&mut self, id: TransferId) -> Result<Option<Posted>, StoreError> {
+        Ok(read::transfers(self.conn, &[id]).await?.into_iter().next())
+    }
+
+    async fn transfers_of_account_in_tx(
+        &mut self,
+        id: AccountId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Posted>, StoreError> {
+        read::transfers_of_account(self.conn, id, after, limit).await
+    }
+
+    async fn audit_in_tx(&mut self) -> Result<AuditReport, StoreError> {
+        super::audit(self.conn).await
+    }
+}
+
+fn read_back(what: String) -> StoreError {
+    StoreError::ReadBack { what }
+}

@@ -1,0 +1,172 @@
+//! Transfers: one debit, one credit, one amount; posted once and never changed.
+
+use comity_wire::{Amount, Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::account::{AccountCode, Unit};
+use crate::id::{AccountId, Reference, TransferId};
+
+/// Why credits move. Each kind knows between which codes it may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u16)]
+pub enum TransferKind {
+    /// Credits are created for a project.
+    Award = 1,
+    /// A lot, or a part of it, becomes spendable.
+    Allocate = 2,
+    /// Credits are set aside for one token.
+    Reserve = 3,
+    /// A claim is paid out of the token's escrow.
+    Settle = 4,
+    /// What a token did not use goes home.
+    Refund = 5,
+    /// A claim that binds the house is paid although escrow is unknown or short.
+    SuspenseSettle = 6,
+    /// Credits whose time ran out leave the project.
+    Expire = 7,
+    /// A challenge sets earnings, or what they would come from, aside.
+    Dispute = 8,
+    /// A challenge is over.
+    DisputeEnd = 9,
+    /// An owner was paid outside of these books.
+    Remit = 10,
+    /// An award is taken back.
+    Withdraw = 11,
+    /// A mistake is put right by hand; the reason stands behind the evidence.
+    Correction = 12,
+}
+
+/// A transfer to be posted. Everything in it but the id is content: under one id there is one content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Transfer {
+    pub id: TransferId,
+    pub kind: TransferKind,
+    pub debit: AccountId,
+    pub credit: AccountId,
+    pub amount: Amount,
+    /// What it is about: a token, an award.
+    pub reference: Reference,
+    /// The content id of what justifies it (a claim, a final, an award letter); [`Digest::ZERO`] where there is none.
+    pub evidence: Digest,
+}
+
+/// A transfer in the books.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Posted {
+    /// Its place in the books, dense from 1.
+    pub seq: u64,
+    #[serde(flatten)]
+    pub transfer: Transfer,
+    pub unit: Unit,
+    pub posted_at: Timestamp,
+}
+
+impl TransferKind {
+    pub const ALL: [Self; 12] = [
+        Self::Award,
+        Self::Allocate,
+        Self::Reserve,
+        Self::Settle,
+        Self::Refund,
+        Self::SuspenseSettle,
+        Self::Expire,
+        Self::Dispute,
+        Self::DisputeEnd,
+        Self::Remit,
+        Self::Withdraw,
+        Self::Correction,
+    ];
+
+    /// The number that is stored, and hashed into ids.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    pub fn from_number(number: i64) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| i64::from(kind.number()) == number)
+    }
+
+    /// Whether this kind may debit `from` and credit `to`. Default deny: a settlement cannot reach an allocation.
+    pub const fn joins(self, from: AccountCode, to: AccountCode) -> bool {
+        use AccountCode as A;
+        match self {
+            Self::Award => matches!((from, to), (A::Issuance, A::AwardLot | A::Allocation)),
+            Self::Allocate => matches!((from, to), (A::AwardLot, A::Allocation)),
+            Self::Reserve => matches!((from, to), (A::Allocation | A::AwardLot, A::Escrow)),
+            Self::Settle => matches!((from, to), (A::Escrow, A::OwnerPayable)),
+            Self::Refund => matches!(
+                (from, to),
+                (A::Escrow, A::Allocation | A::AwardLot | A::Expired)
+            ),
+            Self::SuspenseSettle => matches!((from, to), (A::Suspense, A::OwnerPayable)),
+            Self::Expire => matches!((from, to), (A::Allocation | A::AwardLot, A::Expired)),
+            Self::Dispute => matches!((from, to), (A::OwnerPayable | A::Escrow, A::DisputeHold)),
+            Self::DisputeEnd => matches!(
+                (from, to),
+                (
+                    A::DisputeHold,
+                    A::OwnerPayable | A::Escrow | A::Allocation | A::AwardLot | A::Suspense
+                )
+            ),
+            Self::Remit => matches!((from, to), (A::OwnerPayable, A::Remitted)),
+            Self::Withdraw => matches!(
+                (from, to),
+                (A::Allocation | A::AwardLot | A::Expired, A::Issuance)
+            ),
+            Self::Correction => true,
+        }
+    }
+}
+
+impl Posted {
+    /// What the audit's tree holds for this transfer: a digest of all of it, its place included.
+    pub fn leaf(&self) -> Digest {
+        let Self {
+            seq,
+            transfer,
+            unit,
+            posted_at,
+        } = self;
+        Digest::of_parts(&[
+            b"comity/ledger/leaf/v1",
+            &seq.to_be_bytes(),
+            transfer.id.as_bytes(),
+            &transfer.kind.number().to_be_bytes(),
+            transfer.debit.as_bytes(),
+            transfer.credit.as_bytes(),
+            &unit.0.to_be_bytes(),
+            &transfer.amount.ucr().to_be_bytes(),
+            transfer.reference.as_bytes(),
+            transfer.evidence.as_bytes(),
+            &posted_at.seconds().to_be_bytes(),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_correction_may_go_anywhere() {
+        for kind in TransferKind::ALL {
+            assert_eq!(TransferKind::from_number(kind.number().into()), Some(kind));
+            let all = AccountCode::ALL;
+            let ways = all
+                .iter()
+                .flat_map(|from| all.iter().filter(move |to| kind.joins(*from, **to)))
+                .count();
+            assert!(ways > 0);
+            assert_eq!(
+                ways == all.len() * all.len(),
+                kind == TransferKind::Correction,
+                "{kind:?}"
+            );
+        }
+        assert!(!TransferKind::Settle.joins(AccountCode::Allocation, AccountCode::OwnerPayable));
+        assert!(!TransferKind::Award.joins(AccountCode::Suspense, AccountCode::Allocation));
+    }
+}
