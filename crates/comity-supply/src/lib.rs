@@ -1,0 +1,39 @@
+//! Where answers come from: upstream servers, their dialects and health.
+//!
+//! An [`Upstream`] takes a [`Call`] whose body the gateway has already filtered and gives back a [`Reply`], a stream
+//! of [`Event`]s. `Ok` from [`Upstream::complete`] means that the upstream *accepted* the work: input meters are due
+//! from then on (design: meters). A reply ends in exactly one of two ways: [`Event::Done`], said by the upstream
+//! itself, or an [`UpstreamError`]. Silence, a cut line or a malformed frame is never turned into `Done`; [`Reply`]
+//! enforces that for every implementation.
+//!
+//! Leaves to others: who may ask, what it costs (comity-gateway), how the answer is written to the client, and the
+//! built-in engine (the node adapts it to this trait).
+#![forbid(unsafe_code)]
+
+mod call;
+mod error;
+mod health;
+pub mod openai;
+mod reply;
+pub mod scripted;
+pub mod sse;
+
+pub use futures::future::BoxFuture;
+
+pub use call::Call;
+pub use error::{Silence, UpstreamError};
+pub use health::{Health, State};
+pub use openai::OpenAi;
+pub use reply::{Delta, Event, Reply, Usage};
+pub use scripted::Scripted;
+
+/// One place that answers calls: a server over HTTP, the built-in engine, or a script in a test.
+pub trait Upstream: Send + Sync + std::fmt::Debug {
+    /// Hands the call over. `Ok` once the upstream has accepted it.
+    ///
+    /// Dropping the future, dropping the [`Reply`] or cancelling [`Call::cancel`] stops the work upstream.
+    fn complete(&self, call: Call) -> BoxFuture<'_, Result<Reply, UpstreamError>>;
+
+    /// Whether it would answer now. Safe to drop; never takes longer than a few seconds.
+    fn health(&self) -> BoxFuture<'_, Health>;
+}

@@ -1,0 +1,331 @@
+//! OpenAI's answers as [`Event`]s: pure, for streams and for servers that answer in one piece although asked to stream.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use comity_wire::Op;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{Delta, Event, UpstreamError, Usage};
+
+/// Turns the frames of one answer into events. Remembers which choices have finished.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    op: Op,
+    choices_max: u64,
+    finished: BTreeSet<u32>,
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    choices: Option<Vec<Choice>>,
+    usage: Option<RawUsage>,
+    error: Option<Value>,
+    object: Option<String>,
+    message: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    index: Option<u32>,
+    delta: Option<Message>,
+    message: Option<Message>,
+    text: Option<String>,
+    logprobs: Option<Value>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    role: Option<String>,
+    content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawUsage {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+}
+
+impl Decoder {
+    pub(super) fn new(op: Op, choices_max: u64) -> Self {
+        Self {
+            op,
+            choices_max,
+            finished: BTreeSet::new(),
+        }
+    }
+
+    /// One `data:` frame.
+    pub(super) fn frame(
+        &mut self,
+        data: &str,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), UpstreamError> {
+        if data.trim() == "[DONE]" {
+            events.push_back(Event::Done);
+            return Ok(());
+        }
+        self.chunk(data.as_bytes(), events)
+    }
+
+    /// A whole answer in one JSON body: it is complete because its length was.
+    pub(super) fn body(
+        &mut self,
+        body: &[u8],
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), UpstreamError> {
+        self.chunk(body, events)?;
+        if self.finished.is_empty() {
+            return Err(malformed(
+                "an answer in one piece in which no choice has finished",
+            ));
+        }
+        events.push_back(Event::Done);
+        Ok(())
+    }
+
+    fn chunk(&mut self, json: &[u8], events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
+        // The text is the model's: an error says where, never what.
+        let chunk: Chunk = serde_json::from_slice(json).map_err(|e| {
+            malformed(format!(
+                "a frame that is no chunk (line {}, column {})",
+                e.line(),
+                e.column()
+            ))
+        })?;
+        if let Some(error) = chunk.error {
+            return Err(failed(&error));
+        }
+        if chunk.object.as_deref() == Some("error") {
+            return Err(failed(&chunk.message.unwrap_or_default()));
+        }
+        if chunk.choices.is_none() && chunk.usage.is_none() {
+            return Err(malformed("a frame with neither choices nor usage"));
+        }
+        for choice in chunk.choices.unwrap_or_default() {
+            events.extend(self.choice(choice)?.map(Event::Delta));
+        }
+        if let Some(RawUsage {
+            prompt_tokens: Some(input_tokens),
+            completion_tokens,
+        }) = chunk.usage
+        {
+            // `completion_tokens` is left out by some servers where it is 0.
+            let output_tokens = completion_tokens.unwrap_or(0);
+            events.push_back(Event::Usage(Usage {
+                input_tokens,
+                output_tokens,
+            }));
+        }
+        Ok(())
+    }
+
+    fn choice(&mut self, choice: Choice) -> Result<Option<Delta>, UpstreamError> {
+        let index = choice.index.unwrap_or(0);
+        if u64::from(index) >= self.choices_max {
+            return Err(malformed(format!(
+                "choice {index} where {} were asked for",
+                self.choices_max
+            )));
+        }
+        let (role, text) = if self.op == Op::Chat {
+            choice
+                .delta
+                .or(choice.message)
+                .map_or((None, None), |m| (m.role, m.content))
+        } else {
+            (None, choice.text)
+        };
+        let text = text.unwrap_or_default();
+        if self.finished.contains(&index) {
+            // Some servers repeat the finish reason beside the usage; text after the end is another thing.
+            return if text.is_empty() {
+                Ok(None)
+            } else {
+                Err(malformed("text after a choice has finished"))
+            };
+        }
+        let finish_reason = choice.finish_reason.filter(|reason| !reason.is_empty());
+        if finish_reason.is_some() {
+            self.finished.insert(index);
+        }
+        let logprobs = choice.logprobs.filter(|l| !l.is_null());
+        let empty =
+            role.is_none() && text.is_empty() && logprobs.is_none() && finish_reason.is_none();
+        Ok((!empty).then_some(Delta {
+            index,
+            role,
+            text,
+            logprobs,
+            finish_reason,
+        }))
+    }
+}
+
+/// What an error body says: `{"error": {…}}`, `{"error": "…"}`, `{"message": …}`, `{"detail": …}`, or text.
+pub(super) fn error_text(body: &[u8]) -> (Option<String>, String) {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return (None, clip(&String::from_utf8_lossy(body)));
+    };
+    let error = value
+        .get("error")
+        .filter(|e| !e.is_null())
+        .unwrap_or(&value);
+    let message = match error {
+        Value::String(message) => message.clone(),
+        _ => match error.get("message").or_else(|| error.get("detail")) {
+            Some(Value::String(message)) => message.clone(),
+            Some(other) => other.to_string(),
+            None => error.to_string(),
+        },
+    };
+    let code = error.get("code").and_then(|c| match c {
+        Value::String(code) => Some(clip(code)),
+        Value::Number(code) => Some(code.to_string()),
+        _ => None,
+    });
+    (code, clip(&message))
+}
+
+fn failed(error: &Value) -> UpstreamError {
+    let (code, message) = error_text(error.to_string().as_bytes());
+    UpstreamError::Failed { code, message }
+}
+
+fn malformed(detail: impl Into<String>) -> UpstreamError {
+    UpstreamError::Malformed {
+        detail: detail.into(),
+    }
+}
+
+/// At most 300 characters, without control characters: it goes to a log.
+fn clip(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(300)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(op: Op, frames: &[&str]) -> Result<Vec<Event>, UpstreamError> {
+        let mut decoder = Decoder::new(op, 2);
+        let mut events = VecDeque::new();
+        frames
+            .iter()
+            .try_for_each(|f| decoder.frame(f, &mut events))?;
+        Ok(events.into())
+    }
+
+    #[test]
+    fn a_chat_stream_becomes_deltas_usage_and_done() {
+        let events = decode(
+            Op::Chat,
+            &[
+                r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}],"usage":null}"#,
+                r#"{"choices":[{"index":0,"delta":{"content":"Hi"},"logprobs":{"content":[{"token":"Hi","logprob":-0.10000000149011612}]}}]}"#,
+                r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+                r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#,
+                "[DONE]",
+            ],
+        )
+        .unwrap();
+        let logprobs =
+            serde_json::json!({"content":[{"token":"Hi","logprob":-0.10000000149011612}]});
+        assert_eq!(
+            events,
+            [
+                Event::Delta(Delta {
+                    role: Some("assistant".into()),
+                    ..Delta::default()
+                }),
+                Event::Delta(Delta {
+                    text: "Hi".into(),
+                    logprobs: Some(logprobs),
+                    ..Delta::default()
+                }),
+                Event::Delta(Delta {
+                    finish_reason: Some("stop".into()),
+                    ..Delta::default()
+                }),
+                Event::Usage(Usage {
+                    input_tokens: 3,
+                    output_tokens: 1
+                }),
+                Event::Done,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_completion_stream_reads_text_and_not_delta() {
+        let events = decode(
+            Op::Completions,
+            &[r#"{"choices":[{"index":1,"text":"a","finish_reason":"length"}]}"#],
+        );
+        let delta = Delta {
+            index: 1,
+            text: "a".into(),
+            finish_reason: Some("length".into()),
+            ..Delta::default()
+        };
+        assert_eq!(events.unwrap(), [Event::Delta(delta)]);
+    }
+
+    #[test]
+    fn error_frames_strange_indexes_and_non_chunks_are_faults_and_do_not_quote_the_text() {
+        for (frame, name) in [
+            (
+                r#"{"error":{"message":"out of memory","code":500}}"#,
+                "failed",
+            ),
+            (r#"{"object":"error","message":"bad"}"#, "failed"),
+            (
+                r#"{"choices":[{"index":2,"delta":{"content":"x"}}]}"#,
+                "malformed",
+            ),
+            (
+                r#"{"choices":[{"index":0,"delta":{"content":7}}]}"#,
+                "malformed",
+            ),
+            (r#"{"hello":1}"#, "malformed"),
+            (
+                r#"{"choices":[{"index":0,"delta":{"content":"secret"#,
+                "malformed",
+            ),
+        ] {
+            let error = decode(Op::Chat, &[frame]).unwrap_err();
+            assert_eq!(error.name(), name, "{frame}");
+            assert!(!error.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn an_error_body_of_any_shape_gives_one_clean_line() {
+        for (body, code, message) in [
+            (
+                r#"{"error":{"message":"no\nsuch model","code":"model_not_found"}}"#,
+                Some("model_not_found"),
+                "no such model",
+            ),
+            (r#"{"error":"loading"}"#, None, "loading"),
+            (r#"{"detail":"Not Found"}"#, None, "Not Found"),
+            (
+                r#"{"object":"error","message":"m","code":400}"#,
+                Some("400"),
+                "m",
+            ),
+            ("<html>bad gateway", None, "<html>bad gateway"),
+        ] {
+            assert_eq!(
+                error_text(body.as_bytes()),
+                (code.map(str::to_owned), message.to_owned())
+            );
+        }
+    }
+}
