@@ -26,20 +26,8 @@ pub fn sign_api(
     key: &SecretKey,
 ) -> Vec<(&'static str, String)> {
     let digest = signature::content_digest(body);
-    let signed = API.sign(
-        Target {
-            method,
-            path,
-            query,
-        },
-        &[&digest],
-        created,
-        nonce,
-        key,
-    );
-    std::iter::once((signature::CONTENT_DIGEST, digest))
-        .chain(signed)
-        .collect()
+    let signed = API.sign(Target { method, path, query }, &[&digest], created, nonce, key);
+    std::iter::once((signature::CONTENT_DIGEST, digest)).chain(signed).collect()
 }
 
 /// Verifies under the key that `keyid` names.
@@ -54,24 +42,9 @@ pub fn verify_api(
     body: &[u8],
     now: Timestamp,
 ) -> Result<ApiCaller, Denied> {
-    let (presented, values) = API.present(
-        Target {
-            method,
-            path,
-            query,
-        },
-        headers,
-    )?;
+    let (presented, values) = API.present(Target { method, path, query }, headers)?;
     signature::check_body(values[0], body)?;
-    let signature::Parameters {
-        created,
-        nonce,
-        key,
-    } = presented.parameters;
+    let signature::Parameters { created, nonce, key } = presented.parameters;
     presented.verify(&key, now)?;
-    Ok(ApiCaller {
-        key,
-        nonce,
-        created,
-    })
+    Ok(ApiCaller { key, nonce, created })
 }

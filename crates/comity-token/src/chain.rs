@@ -1,19 +1,17 @@
 //! Chains: a token and its blocks, verified root to leaf, and lengthened offline by their holder (spec/04-token.md §4–§5).
 //!
-//! Order, cheap before dear, the first fault reported: form of every part → issuer key by `kid` → token's signature →
-//! roster version → the key's use and dates → each block's index, link, signature → narrowing → audience → time →
-//! standing and revocations. The proof of possession is [`crate::request`]'s.
+//! Order, cheap before dear, the first fault reported: form of every part → issuer key by `kid` → token's signature → the
+//! key's use and dates → each block's index, link, signature → narrowing → audience → roster → time → standing and
+//! revocations. The proof of possession is [`crate::request`]'s.
 
 use std::sync::Arc;
 
 use comity_wire::object::{
-    Block, Chain, IssuerKey, IssuerStatus, IssuerUse, RevocationList, RevokedKind, Scope, Token,
-    Vetting,
+    Block, Chain, IssuerKey, IssuerStatus, IssuerUse, RevocationList, RevokedKind, Scope, Token, Vetting,
 };
 use comity_wire::time::SKEW_S;
 use comity_wire::{
-    Amount, Digest, ModelId, NodeId, Op, OrgId, PublicKey, SecretKey, Signed, Timestamp,
-    Unverified, Verified, cose,
+    Amount, Digest, ModelId, NodeId, Op, OrgId, PublicKey, SecretKey, Signed, Timestamp, Unverified, Verified, cose,
 };
 
 use crate::denied::Denied;
@@ -82,24 +80,21 @@ pub enum DelegateError {
 /// # Errors
 /// [`Denied`]: the first fault in the order above.
 pub fn verify(chain: &[u8], trust: &Trust<'_>) -> Result<Capability, Denied> {
-    let roster = trust.directory.roster();
-    if trust.now >= roster.expires_at {
-        return Err(Denied::RosterExpired {
-            at: roster.expires_at,
-        });
-    }
     let mut capability = authenticate(chain, trust.directory, Purpose::Admission)?;
     let token = &capability.token;
     if token.audience() != trust.node {
-        return Err(Denied::WrongAudience {
-            audience: token.audience(),
-            node: trust.node,
-        });
+        return Err(Denied::WrongAudience { audience: token.audience(), node: trust.node });
+    }
+    let roster = trust.directory.roster();
+    let needs = token.terms.roster_version;
+    if needs > roster.version {
+        return Err(Denied::RosterBehind { needs, have: roster.version });
+    }
+    if trust.now >= roster.expires_at {
+        return Err(Denied::RosterExpired { at: roster.expires_at });
     }
     if trust.now.plus(SKEW_S) < token.not_before {
-        return Err(Denied::NotYetValid {
-            from: token.not_before,
-        });
+        return Err(Denied::NotYetValid { from: token.not_before });
     }
     let ends = capability.expires_at();
     if trust.now >= ends.plus(SKEW_S) {
@@ -115,11 +110,7 @@ pub fn verify(chain: &[u8], trust: &Trust<'_>) -> Result<Capability, Denied> {
 ///
 /// # Errors
 /// [`Denied`].
-pub fn verify_for_settlement(
-    chain: &[u8],
-    directory: &dyn Directory,
-    node: NodeId,
-) -> Result<Capability, Denied> {
+pub fn verify_for_settlement(chain: &[u8], directory: &dyn Directory, node: NodeId) -> Result<Capability, Denied> {
     let capability = authenticate(chain, directory, Purpose::Settlement)?;
     match capability.token.audience() {
         audience if audience != node => Err(Denied::WrongAudience { audience, node }),
@@ -134,11 +125,7 @@ enum Purpose {
 }
 
 /// Form, signatures, links, narrowing.
-fn authenticate(
-    bytes: &[u8],
-    directory: &dyn Directory,
-    purpose: Purpose,
-) -> Result<Capability, Denied> {
+fn authenticate(bytes: &[u8], directory: &dyn Directory, purpose: Purpose) -> Result<Capability, Denied> {
     let chain = Chain::from_bytes(bytes).map_err(Denied::Chain)?;
     let token = Signed::<Token>::decode(&chain.token)?;
     let blocks = decode_blocks(&chain)?;
@@ -150,27 +137,19 @@ fn authenticate(
         let index = at + 1;
         let named = usize::from(block.unverified().index);
         if named != index {
-            return Err(Denied::BlockOrder {
-                place: index,
-                index: named,
-            });
+            return Err(Denied::BlockOrder { place: index, index: named });
         }
         if block.unverified().previous != before {
             return Err(Denied::BlockSpliced { index });
         }
-        let block = block
-            .verify(&holder)
-            .map_err(|source| Denied::Block { index, source })?;
+        let block = block.verify(&holder).map_err(|source| Denied::Block { index, source })?;
         (before, holder) = (block.id(), block.next);
         verified.push(block);
     }
 
     let mut rights = Rights::of(&token);
     for (at, block) in verified.iter().enumerate() {
-        rights = rights.narrow(block).map_err(|widens| Denied::BlockWidens {
-            index: at + 1,
-            what: widens.0,
-        })?;
+        rights = rights.narrow(block).map_err(|widens| Denied::BlockWidens { index: at + 1, what: widens.0 })?;
     }
     Ok(Capability {
         token,
@@ -184,10 +163,7 @@ fn authenticate(
 
 fn decode_blocks(chain: &Chain) -> Result<Vec<Signed<Block>>, Denied> {
     let decode = |(at, block): (usize, &Vec<u8>)| {
-        Signed::decode(block).map_err(|source| Denied::Block {
-            index: at + 1,
-            source,
-        })
+        Signed::decode(block).map_err(|source| Denied::Block { index: at + 1, source })
     };
     chain.blocks.iter().enumerate().map(decode).collect()
 }
@@ -202,19 +178,14 @@ fn verify_token(
     let claims = token.unverified();
     let (issuer, needs) = (claims.issuer(), claims.terms.roster_version);
     let wrong = |why| Denied::WrongIssuer { issuer, why };
-    let listed = roster.organisation(issuer).and_then(|org| {
-        org.issuers
-            .iter()
-            .find(|entry| entry.key.as_bytes() == token.kid())
-    });
+    let listed = roster
+        .organisation(issuer)
+        .and_then(|org| org.issuers.iter().find(|entry| entry.key.as_bytes() == token.kid()));
     let Some(entry) = listed else {
         // Only a newer roster can know it: say that rather than send the holder away for good.
         let behind = needs > roster.version;
         return Err(if behind {
-            Denied::RosterBehind {
-                needs,
-                have: roster.version,
-            }
+            Denied::RosterBehind { needs, have: roster.version }
         } else {
             wrong("the roster does not list it")
         });
@@ -224,19 +195,10 @@ fn verify_token(
         return Err(wrong("it is compromised"));
     }
     let token = token.verify(&entry.key)?;
-    if needs > roster.version {
-        return Err(Denied::RosterBehind {
-            needs,
-            have: roster.version,
-        });
-    }
     if token.issued_at < entry.from {
         return Err(wrong("it was not in use yet when the token was issued"));
     }
-    if entry
-        .retired_at
-        .is_some_and(|retired| token.issued_at > retired)
-    {
+    if entry.retired_at.is_some_and(|retired| token.issued_at > retired) {
         return Err(wrong("it was retired before the token was issued"));
     }
     if entry.use_ == IssuerUse::OwnNode {
@@ -247,9 +209,7 @@ fn verify_token(
 
 /// An organisation may issue tokens for its own nodes, without a budget and without stating anything of the holder.
 fn own_node(token: &Token, directory: &dyn Directory) -> Result<(), &'static str> {
-    let own = directory
-        .certificate(token.audience())
-        .is_some_and(|certificate| certificate.org == token.issuer());
+    let own = directory.certificate(token.audience()).is_some_and(|certificate| certificate.org == token.issuer());
     match () {
         () if !own => Err("an own-node key issues for its organisation's nodes only"),
         () if !token.terms.budget.is_zero() => Err("an own-node key issues budget 0 only"),
@@ -265,19 +225,12 @@ fn own_node(token: &Token, directory: &dyn Directory) -> Result<(), &'static str
 fn standing(capability: &Capability, trust: &Trust<'_>) -> Result<u64, Denied> {
     let token = &capability.token;
     let issuer = token.issuer();
-    let list = trust
-        .directory
-        .standing(issuer)
-        .ok_or(Denied::StandingStale { issuer })?;
+    let list = trust.directory.standing(issuer).ok_or(Denied::StandingStale { issuer })?;
     if trust.now.since(list.issued_at) > RevocationList::STALE_S {
         return Err(Denied::StandingStale { issuer });
     }
     let check = |kind, subject: String| {
-        if list.contains(kind, &subject) {
-            Err(Denied::Revoked { kind, subject })
-        } else {
-            Ok(())
-        }
+        if list.contains(kind, &subject) { Err(Denied::Revoked { kind, subject }) } else { Ok(()) }
     };
     if list.entries.is_empty() {
         return Ok(list.number);
@@ -305,16 +258,12 @@ impl Capability {
 
     /// Content id of the last block, of the token where there is none: what a request names.
     pub fn leaf(&self) -> Digest {
-        self.blocks
-            .last()
-            .map_or_else(|| self.token.id(), Verified::id)
+        self.blocks.last().map_or_else(|| self.token.id(), Verified::id)
     }
 
     /// The leaf's key: who may sign requests.
     pub fn holder(&self) -> &PublicKey {
-        self.blocks
-            .last()
-            .map_or_else(|| self.token.holder(), |block| &block.next)
+        self.blocks.last().map_or_else(|| self.token.holder(), |block| &block.next)
     }
 
     pub fn root_holder(&self) -> &PublicKey {
@@ -323,36 +272,24 @@ impl Capability {
 
     /// The caps that a charge counts against at once, root first.
     pub fn path(&self) -> Vec<PathCap> {
-        let root = PathCap {
-            id: self.token.id(),
-            cap: self.token.terms.budget,
-        };
-        let blocks = self.blocks.iter().map(|block| PathCap {
-            id: block.id(),
-            cap: block.cap,
-        });
+        let root = PathCap { id: self.token.id(), cap: self.token.terms.budget };
+        let blocks = self.blocks.iter().map(|block| PathCap { id: block.id(), cap: block.cap });
         std::iter::once(root).chain(blocks).collect()
     }
 
     /// All holders' keys, root first.
     pub fn keys(&self) -> Vec<&PublicKey> {
-        std::iter::once(self.token.holder())
-            .chain(self.blocks.iter().map(|block| &block.next))
-            .collect()
+        std::iter::once(self.token.holder()).chain(self.blocks.iter().map(|block| &block.next)).collect()
     }
 
     /// When the leaf's right ends.
     pub fn expires_at(&self) -> Timestamp {
-        self.blocks
-            .last()
-            .map_or(self.token.expires_at, |block| block.expires_at)
+        self.blocks.last().map_or(self.token.expires_at, |block| block.expires_at)
     }
 
     /// How many lanes the leaf has: numbers 0 … lanes−1.
     pub fn lanes(&self) -> u16 {
-        self.blocks
-            .last()
-            .map_or(self.token.terms.lanes_max, |block| block.lanes())
+        self.blocks.last().map_or(self.token.terms.lanes_max, |block| block.lanes())
     }
 
     /// Whether anyone but the root holder uses it.
@@ -366,20 +303,12 @@ impl Capability {
     /// [`Denied::ModelNotInScope`], [`Denied::OpNotInScope`].
     pub fn allows(&self, model: &ModelId, op: Op) -> Result<&Scope, Denied> {
         let rights = self.rights();
-        let scope = self
-            .token
-            .scope_of(model)
-            .filter(|_| rights.has_model(model));
-        let scope = scope.ok_or_else(|| Denied::ModelNotInScope {
-            model: model.clone(),
-        })?;
+        let scope = self.token.scope_of(model).filter(|_| rights.has_model(model));
+        let scope = scope.ok_or_else(|| Denied::ModelNotInScope { model: model.clone() })?;
         if scope.ops.contains(&op) && rights.keeps_op(op) {
             Ok(scope)
         } else {
-            Err(Denied::OpNotInScope {
-                model: model.clone(),
-                op,
-            })
+            Err(Denied::OpNotInScope { model: model.clone(), op })
         }
     }
 
@@ -418,25 +347,15 @@ impl Capability {
 ///
 /// # Errors
 /// [`DelegateError`].
-pub fn delegate(
-    chain: &[u8],
-    holder: &SecretKey,
-    narrow: Narrow,
-) -> Result<Vec<u8>, DelegateError> {
-    let mut chain =
-        Chain::from_bytes(chain).map_err(|source| DelegateError::Chain(Denied::Chain(source)))?;
-    let token = Signed::<Token>::decode(&chain.token)
-        .map_err(|source| DelegateError::Chain(source.into()))?;
+pub fn delegate(chain: &[u8], holder: &SecretKey, narrow: Narrow) -> Result<Vec<u8>, DelegateError> {
+    let mut chain = Chain::from_bytes(chain).map_err(|source| DelegateError::Chain(Denied::Chain(source)))?;
+    let token = Signed::<Token>::decode(&chain.token).map_err(|source| DelegateError::Chain(source.into()))?;
     let blocks = decode_blocks(&chain).map_err(DelegateError::Chain)?;
     let (mut before, mut key) = (token.id(), *token.unverified().holder());
     let mut rights = Rights::of(token.unverified());
     for (at, block) in blocks.iter().enumerate() {
-        let widens = |widens: crate::rights::Widens| {
-            DelegateError::Chain(Denied::BlockWidens {
-                index: at + 1,
-                what: widens.0,
-            })
-        };
+        let widens =
+            |widens: crate::rights::Widens| DelegateError::Chain(Denied::BlockWidens { index: at + 1, what: widens.0 });
         rights = rights.narrow(block.unverified()).map_err(widens)?;
         (before, key) = (block.id(), block.unverified().next);
     }
@@ -444,9 +363,7 @@ pub fn delegate(
         return Err(DelegateError::NotHolder);
     }
     let block = block_of(narrow, before, blocks.len() + 1)?;
-    rights
-        .narrow(&block)
-        .map_err(|widens| DelegateError::Widens { what: widens.0 })?;
+    rights.narrow(&block).map_err(|widens| DelegateError::Widens { what: widens.0 })?;
     let signed = cose::try_sign(&block, holder).map_err(DelegateError::Block)?;
     chain.blocks.push(signed.bytes().to_vec());
     Ok(chain.to_bytes())
@@ -467,14 +384,8 @@ fn block_of(mut narrow: Narrow, previous: Digest, index: usize) -> Result<Block,
         expires_at: narrow.expires_at,
         lanes: Some(narrow.lanes).filter(|lanes| *lanes != 1),
         depth: Some(narrow.depth).filter(|depth| *depth != 0),
-        models: narrow
-            .models
-            .try_into()
-            .map_err(|_| DelegateError::Widens { what: "models" })?,
-        ops: narrow
-            .ops
-            .try_into()
-            .map_err(|_| DelegateError::Widens { what: "ops" })?,
+        models: narrow.models.try_into().map_err(|_| DelegateError::Widens { what: "models" })?,
+        ops: narrow.ops.try_into().map_err(|_| DelegateError::Widens { what: "ops" })?,
         next: narrow.next,
     })
 }

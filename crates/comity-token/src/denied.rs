@@ -1,9 +1,7 @@
 //! Why a caller or an object is turned away before anything is held, forwarded or paid.
 
 use comity_wire::object::RevokedKind;
-use comity_wire::{
-    Code, Digest, Malformed, ModelId, NodeId, Op, OrgId, Timestamp, TokenId, Unverified,
-};
+use comity_wire::{Code, Digest, Malformed, ModelId, NodeId, Op, OrgId, Timestamp, TokenId, Unverified};
 
 /// A refusal: the first fault in the order of spec/04-token.md §5 and spec/05-request.md §4.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,9 +13,7 @@ pub enum Denied {
     Object(#[from] Unverified),
     #[error("block {index} is malformed or not signed by the holder before it")]
     Block { index: usize, source: Unverified },
-    #[error(
-        "token asks for roster version {needs}, this side has {have}; retry once it has caught up"
-    )]
+    #[error("token asks for roster version {needs}, this side has {have}; retry once it has caught up")]
     RosterBehind { needs: u64, have: u64 },
     #[error("the roster this side has ended at {at}; it needs a newer one")]
     RosterExpired { at: Timestamp },
@@ -35,9 +31,7 @@ pub enum Denied {
     Expired { at: Timestamp },
     #[error("token is not valid before {from}")]
     NotYetValid { from: Timestamp },
-    #[error(
-        "no revocation list of {issuer} that is younger than a day; retry once this node has one"
-    )]
+    #[error("no revocation list of {issuer} that is younger than a day; retry once this node has one")]
     StandingStale { issuer: OrgId },
     #[error("{kind} {subject} was revoked")]
     Revoked { kind: RevokedKind, subject: String },
@@ -51,10 +45,6 @@ pub enum Denied {
     NotCovered { component: &'static str },
     #[error("header {header} is not in its one form")]
     Header { header: &'static str },
-    #[error("signature is not made for this: tag {tag} expected")]
-    WrongTag { tag: &'static str },
-    #[error("signature is not made with ed25519")]
-    WrongAlgorithm,
     #[error("keyid is not an Ed25519 did:key that may sign")]
     InvalidKey,
     #[error("body is not the one whose digest was signed")]
@@ -95,8 +85,6 @@ impl Denied {
             Self::Unsigned { .. } => Code::Unsigned,
             Self::NotCovered { .. } => Code::NotCovered,
             Self::Header { .. } => Code::Malformed,
-            Self::WrongTag { .. } => Code::WrongKind,
-            Self::WrongAlgorithm => Code::WrongAlgorithm,
             Self::InvalidKey => Code::InvalidKey,
             Self::BodyAltered => Code::BodyAltered,
             Self::WrongKey | Self::OtherToken { .. } | Self::NotOnPath { .. } => Code::WrongKey,

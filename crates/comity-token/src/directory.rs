@@ -7,9 +7,7 @@ mod file;
 
 use std::sync::Arc;
 
-use comity_wire::object::{
-    Announcement, Manifest, NodeCertificate, Policy, RevocationList, Roster, Summary, Tariff,
-};
+use comity_wire::object::{Announcement, Manifest, NodeCertificate, Policy, RevocationList, Roster, Summary, Tariff};
 use comity_wire::{Digest, ModelId, NodeId, OrgId, Verified};
 
 pub use file::{File, Inserted, LoadError, Refused};

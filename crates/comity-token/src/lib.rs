@@ -18,19 +18,30 @@ mod rights;
 pub mod signature;
 pub mod token;
 
-pub use acknowledgement::{
-    sign_acknowledgement, verify_acknowledgement, verify_acknowledgement_among,
-};
+pub use acknowledgement::{sign_acknowledgement, verify_acknowledgement, verify_acknowledgement_among};
 pub use api_call::{ApiCaller, sign_api, verify_api};
-pub use chain::{
-    Capability, DelegateError, Narrow, PathCap, Trust, delegate, verify, verify_for_settlement,
-};
+pub use chain::{Capability, DelegateError, Narrow, PathCap, Trust, delegate, verify, verify_for_settlement};
 pub use denied::Denied;
 pub use directory::Directory;
 pub use policy::{Allowed, Ask, Decision, Missing, decide, decide_summary};
 pub use receipt::{verify_claim, verify_final, verify_receipt};
 pub use request::{
-    Authority, UnverifiedRequest, VerifiedRequest, parse_request, request_digest, response_digest,
-    sign_request,
+    Authority, UnverifiedRequest, VerifiedRequest, parse_request, request_digest, response_digest, sign_request,
 };
 pub use token::mint;
+
+// Tests share their world with the vectors' generator, so that both see the same cases.
+#[cfg(test)]
+extern crate self as comity_token;
+#[cfg(test)]
+#[allow(unreachable_pub, dead_code)]
+#[path = "../examples/vectors/chains.rs"]
+mod chains;
+#[cfg(test)]
+#[allow(unreachable_pub, dead_code)]
+#[path = "../examples/vectors/requests.rs"]
+mod requests;
+#[cfg(test)]
+#[allow(unreachable_pub, dead_code)]
+#[path = "../examples/vectors/world.rs"]
+mod world;

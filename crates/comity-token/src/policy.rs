@@ -5,9 +5,7 @@
 //! gateway and owner ask the same function.
 
 use comity_wire::cbor::Text;
-use comity_wire::object::{
-    Delegates, Grant, ModelState, OpRule, Policy, Summary, Tier, TierRule, Vetting,
-};
+use comity_wire::object::{Delegates, Grant, ModelState, OpRule, Policy, Summary, Tier, TierRule, Vetting};
 use comity_wire::{Code, ModelId, Op, OrgId, Timestamp};
 
 /// A DUO-like code.
@@ -63,7 +61,7 @@ pub enum Requirement {
         org: OrgId,
         tier: Tier,
     },
-    /// Every declared purpose must be among these.
+    /// One of these must be declared.
     Purposes(Vec<Purpose>),
     /// The root holder must call.
     NotDelegated,
@@ -108,11 +106,9 @@ pub fn decide(policy: &Policy, ask: &Ask<'_>) -> Decision {
         }
     }
     match (reached, least_missing) {
-        (Some((rule, tier_rule)), _) => Decision::Allow(Allowed {
-            tier: rule.tier,
-            rule: rule.clone(),
-            tier_rule: tier_rule.clone(),
-        }),
+        (Some((rule, tier_rule)), _) => {
+            Decision::Allow(Allowed { tier: rule.tier, rule: rule.clone(), tier_rule: tier_rule.clone() })
+        }
         (None, Some(missing)) => Decision::Refuse(missing),
         (None, None) => Decision::Refuse(op_not_offered(ask)),
     }
@@ -124,16 +120,10 @@ pub fn decide(policy: &Policy, ask: &Ask<'_>) -> Decision {
 /// [`Missing`] for the least tier.
 pub fn decide_summary(summary: &Summary, ask: &Ask<'_>) -> Result<Tier, Missing> {
     if summary.state == ModelState::Withdrawn {
-        return Err(not_offered(
-            Code::Withdrawn,
-            format!("{} was withdrawn by its owner", summary.model),
-        ));
+        return Err(not_offered(Code::Withdrawn, format!("{} was withdrawn by its owner", summary.model)));
     }
     if summary.model != *ask.model {
-        return Err(not_offered(
-            Code::ModelNotFound,
-            format!("{} is another model", summary.model),
-        ));
+        return Err(not_offered(Code::ModelNotFound, format!("{} is another model", summary.model)));
     }
     let mut rows: Vec<_> = summary.ops.iter().filter(|row| row.op == ask.op).collect();
     rows.sort_by_key(|row| row.tier);
@@ -151,16 +141,11 @@ pub fn decide_summary(summary: &Summary, ask: &Ask<'_>) -> Result<Tier, Missing>
 fn reaches(org: OrgId, rule: &TierRule, ask: &Ask<'_>) -> Result<(), Missing> {
     reaches_row(org, rule.tier, rule.vetting, rule.grant, ask)?;
     let allowed = |purpose: &Purpose| rule.purposes.contains(purpose);
-    if !rule.purposes.is_empty() && (ask.purposes.is_empty() || !ask.purposes.iter().all(allowed)) {
+    if !rule.purposes.is_empty() && !ask.purposes.iter().any(allowed) {
         let names: Vec<&str> = rule.purposes.iter().map(Text::as_str).collect();
         return Err(Missing {
             code: Code::PurposeNotAllowed,
-            message: format!(
-                "tier {} of {} is for these purposes only: {}",
-                rule.tier,
-                ask.model,
-                names.join(", ")
-            ),
+            message: format!("tier {} of {} is for these purposes only: {}", rule.tier, ask.model, names.join(", ")),
             requirement: Requirement::Purposes(rule.purposes.to_vec()),
             whose_move: Move::Caller,
         });
@@ -180,34 +165,20 @@ fn reaches(org: OrgId, rule: &TierRule, ask: &Ask<'_>) -> Result<(), Missing> {
     Ok(())
 }
 
-fn reaches_row(
-    org: OrgId,
-    tier: Tier,
-    vetting: Vetting,
-    grant: bool,
-    ask: &Ask<'_>,
-) -> Result<(), Missing> {
+fn reaches_row(org: OrgId, tier: Tier, vetting: Vetting, grant: bool, ask: &Ask<'_>) -> Result<(), Missing> {
     if ask.vetting < vetting {
         return Err(Missing {
             code: Code::VettingTooLow,
-            message: format!(
-                "{} of {} asks vetting '{vetting}', the project has '{}'",
-                ask.op, ask.model, ask.vetting
-            ),
+            message: format!("{} of {} asks vetting '{vetting}', the project has '{}'", ask.op, ask.model, ask.vetting),
             requirement: Requirement::Vetting(vetting),
             whose_move: Move::House,
         });
     }
     // t3 asks its owner's grant whatever the row says (design §6: a policy without is malformed; a summary may err).
-    if (grant || tier == Tier::Audited)
-        && !ask.grants.iter().any(|held| opens(held, org, tier, ask))
-    {
+    if (grant || tier == Tier::Audited) && !ask.grants.iter().any(|held| opens(held, org, tier, ask)) {
         return Err(Missing {
             code: Code::GrantRequired,
-            message: format!(
-                "{} of {} needs its owner's grant for tier {tier}; apply to the owner",
-                ask.op, ask.model
-            ),
+            message: format!("{} of {} needs its owner's grant for tier {tier}; apply to the owner", ask.op, ask.model),
             requirement: Requirement::Grant { org, tier },
             whose_move: Move::Owner,
         });
@@ -226,19 +197,11 @@ fn opens(grant: &Grant, org: OrgId, tier: Tier, ask: &Ask<'_>) -> bool {
 }
 
 fn op_not_offered(ask: &Ask<'_>) -> Missing {
-    not_offered(
-        Code::OpNotOffered,
-        format!("{} does not offer {}", ask.model, ask.op),
-    )
+    not_offered(Code::OpNotOffered, format!("{} does not offer {}", ask.model, ask.op))
 }
 
 fn not_offered(code: Code, message: String) -> Missing {
-    Missing {
-        code,
-        message,
-        requirement: Requirement::NotOffered,
-        whose_move: Move::Nobody,
-    }
+    Missing { code, message, requirement: Requirement::NotOffered, whose_move: Move::Nobody }
 }
 
 #[cfg(test)]

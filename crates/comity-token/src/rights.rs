@@ -40,51 +40,21 @@ impl<'a> Rights<'a> {
         keep(block.expires_at <= self.expires_at, "expiry")?;
         keep(block.lanes() <= self.lanes, "lanes")?;
         keep(block.depth() < self.depth, "depth")?;
-        keep(
-            block.models.iter().all(|model| self.has_model(model)),
-            "models",
-        )?;
+        keep(block.models.iter().all(|model| self.has_model(model)), "models")?;
         keep(block.ops.iter().all(|op| self.has_op(*op)), "ops")?;
-        let models = if block.models.is_empty() {
-            self.models
-        } else {
-            Some(&*block.models)
-        };
-        let ops = if block.ops.is_empty() {
-            self.ops
-        } else {
-            Some(&*block.ops)
-        };
+        let models = if block.models.is_empty() { self.models } else { Some(&*block.models) };
+        let ops = if block.ops.is_empty() { self.ops } else { Some(&*block.ops) };
         let (cap, expires_at) = (block.cap, block.expires_at);
-        Ok(Self {
-            token: self.token,
-            cap,
-            expires_at,
-            lanes: block.lanes(),
-            depth: block.depth(),
-            models,
-            ops,
-        })
+        Ok(Self { token: self.token, cap, expires_at, lanes: block.lanes(), depth: block.depth(), models, ops })
     }
 
     pub(crate) fn has_model(&self, model: &ModelId) -> bool {
-        self.models.map_or_else(
-            || self.token.scope_of(model).is_some(),
-            |models| models.contains(model),
-        )
+        self.models.map_or_else(|| self.token.scope_of(model).is_some(), |models| models.contains(model))
     }
 
     fn has_op(&self, op: Op) -> bool {
-        self.ops.map_or_else(
-            || {
-                self.token
-                    .terms
-                    .scope
-                    .iter()
-                    .any(|scope| scope.ops.contains(&op))
-            },
-            |ops| ops.contains(&op),
-        )
+        self.ops
+            .map_or_else(|| self.token.terms.scope.iter().any(|scope| scope.ops.contains(&op)), |ops| ops.contains(&op))
     }
 
     /// Whether no block has taken this op away.

@@ -29,21 +29,11 @@ pub struct Profile {
 /// A payment authority: a query under a token.
 pub const REQUEST: Profile = Profile {
     tag: "comity-req-v1",
-    fields: &[
-        CONTENT_DIGEST,
-        "comity-token-ref",
-        "comity-lane",
-        "comity-seq",
-        "comity-tariff",
-        "comity-max-charge",
-    ],
+    fields: &[CONTENT_DIGEST, "comity-token-ref", "comity-lane", "comity-seq", "comity-tariff", "comity-max-charge"],
 };
 
 /// A call that spends nothing: to the clearing house, or a node's control routes.
-pub const API: Profile = Profile {
-    tag: "comity-api-v1",
-    fields: &[CONTENT_DIGEST],
-};
+pub const API: Profile = Profile { tag: "comity-api-v1", fields: &[CONTENT_DIGEST] };
 
 /// The request line as it is signed.
 #[derive(Clone, Copy, Debug)]
@@ -97,11 +87,7 @@ impl Profile {
     /// RFC 9421 §2.5.
     fn base(&self, target: Target<'_>, values: &[&str], params: &str) -> String {
         debug_assert_eq!(values.len(), self.fields.len());
-        let Target {
-            method,
-            path,
-            query,
-        } = target;
+        let Target { method, path, query } = target;
         let mut base = format!("\"@method\": {method}\n\"@path\": {path}\n\"@query\": ?{query}\n");
         for (field, value) in self.fields.iter().zip(values) {
             base.push_str(&format!("\"{field}\": {value}\n"));
@@ -120,17 +106,10 @@ impl Profile {
         nonce: [u8; 16],
         key: &SecretKey,
     ) -> [(&'static str, String); 2] {
-        let params = self.signature_params(&Parameters {
-            created,
-            nonce,
-            key: key.public(),
-        });
+        let params = self.signature_params(&Parameters { created, nonce, key: key.public() });
         let base = self.base(target, values, &params);
         let signature = STANDARD.encode(key.sign(base.as_bytes()));
-        [
-            (SIGNATURE_INPUT, format!("{LABEL}={params}")),
-            (SIGNATURE, format!("{LABEL}=:{signature}:")),
-        ]
+        [(SIGNATURE_INPUT, format!("{LABEL}={params}")), (SIGNATURE, format!("{LABEL}=:{signature}:"))]
     }
 
     /// Reads the signature and the covered fields' values. Order: is there one, its tag, its algorithm, what it covers,
@@ -138,28 +117,20 @@ impl Profile {
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn present<'h>(
-        &self,
-        target: Target<'_>,
-        headers: &'h HeaderMap,
-    ) -> Result<(Presented, Vec<&'h str>), Denied> {
-        let unsigned = Denied::Unsigned { tag: self.tag };
-        let malformed = Denied::Header {
-            header: SIGNATURE_INPUT,
-        };
-        let input = single(headers, SIGNATURE_INPUT)?.ok_or_else(|| unsigned.clone())?;
-        let signature = single(headers, SIGNATURE)?.ok_or_else(|| unsigned.clone())?;
-        let params = input.strip_prefix("comity=").ok_or(unsigned)?;
-        let (covered, rest) = params
-            .strip_prefix('(')
-            .and_then(|p| p.split_once(')'))
-            .ok_or_else(|| malformed.clone())?;
+    pub fn present<'h>(&self, target: Target<'_>, headers: &'h HeaderMap) -> Result<(Presented, Vec<&'h str>), Denied> {
+        let unsigned = || Denied::Unsigned { tag: self.tag };
+        let malformed = Denied::Header { header: SIGNATURE_INPUT };
+        let input = single(headers, SIGNATURE_INPUT)?.ok_or_else(unsigned)?;
+        let signature = single(headers, SIGNATURE)?.ok_or_else(unsigned)?;
+        let params = input.strip_prefix("comity=").ok_or(Denied::NotCovered { component: "label" })?;
+        let (covered, rest) =
+            params.strip_prefix('(').and_then(|p| p.split_once(')')).ok_or_else(|| malformed.clone())?;
         let read = Params::parse(rest).ok_or_else(|| malformed.clone())?;
         if read.tag != self.tag {
-            return Err(Denied::WrongTag { tag: self.tag });
+            return Err(Denied::NotCovered { component: "tag" });
         }
         if read.alg != ALGORITHM {
-            return Err(Denied::WrongAlgorithm);
+            return Err(Denied::NotCovered { component: "alg" });
         }
         self.check_covered(covered)?;
         let created = Timestamp(read.created.parse().map_err(|_| malformed.clone())?);
@@ -169,11 +140,7 @@ impl Profile {
             .and_then(|nonce| nonce.try_into().ok())
             .ok_or_else(|| malformed.clone())?;
         let key = read.keyid.parse().map_err(|_| Denied::InvalidKey)?;
-        let parameters = Parameters {
-            created,
-            nonce,
-            key,
-        };
+        let parameters = Parameters { created, nonce, key };
         // One form only: what was read must write the same text again.
         if self.signature_params(&parameters) != params {
             return Err(malformed);
@@ -184,31 +151,20 @@ impl Profile {
             values.push(single(headers, field)?.ok_or(Denied::NotCovered { component: field })?);
         }
         let base = self.base(target, &values, params);
-        Ok((
-            Presented {
-                parameters,
-                base,
-                signature,
-            },
-            values,
-        ))
+        Ok((Presented { parameters, base, signature }, values))
     }
 
     fn check_covered(&self, covered: &str) -> Result<(), Denied> {
         let mut named = covered.split(' ');
         let wanted = ["@method", "@path", "@query"].iter().chain(self.fields);
         for component in wanted {
-            let quoted = named
-                .next()
-                .and_then(|item| item.strip_prefix('"')?.strip_suffix('"'));
+            let quoted = named.next().and_then(|item| item.strip_prefix('"')?.strip_suffix('"'));
             if quoted != Some(component) {
                 return Err(Denied::NotCovered { component });
             }
         }
         if named.next().is_some() {
-            Err(Denied::NotCovered {
-                component: "one that is not in the list",
-            })
+            Err(Denied::NotCovered { component: "one that is not in the list" })
         } else {
             Ok(())
         }
@@ -224,8 +180,7 @@ impl Presented {
         if self.parameters.key != *key {
             return Err(Denied::WrongKey);
         }
-        key.verify(self.base.as_bytes(), &self.signature)
-            .map_err(|_| Denied::BadSignature)?;
+        key.verify(self.base.as_bytes(), &self.signature).map_err(|_| Denied::BadSignature)?;
         let created = self.parameters.created;
         if now.0.abs_diff(created.0) > SKEW_S {
             return Err(Denied::Stale { created, now });
@@ -250,13 +205,7 @@ impl<'a> Params<'a> {
         let (nonce, rest) = rest.split_once("\";keyid=\"")?;
         let (keyid, rest) = rest.split_once("\";alg=\"")?;
         let (alg, rest) = rest.split_once("\";tag=\"")?;
-        Some(Self {
-            created,
-            nonce,
-            keyid,
-            alg,
-            tag: rest.strip_suffix('"')?,
-        })
+        Some(Self { created, nonce, keyid, alg, tag: rest.strip_suffix('"')? })
     }
 }
 
@@ -272,33 +221,18 @@ pub(crate) fn content_digest_of(digest: &Digest) -> String {
 /// Compares the header with the body at hand.
 pub(crate) fn check_body(header: &str, body: &[u8]) -> Result<Digest, Denied> {
     let named = header.strip_prefix("sha-256=").and_then(Digest::from_sf);
-    let named = named.ok_or(Denied::Header {
-        header: CONTENT_DIGEST,
-    })?;
-    if named == Digest::of(body) {
-        Ok(named)
-    } else {
-        Err(Denied::BodyAltered)
-    }
+    let named = named.ok_or(Denied::Header { header: CONTENT_DIGEST })?;
+    if named == Digest::of(body) { Ok(named) } else { Err(Denied::BodyAltered) }
 }
 
 /// A header that may come once; twice is malformed.
-pub(crate) fn single<'h>(
-    headers: &'h HeaderMap,
-    name: &'static str,
-) -> Result<Option<&'h str>, Denied> {
+pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, Denied> {
     let mut all = headers.get_all(name).iter();
     let Some(first) = all.next() else {
         return Ok(None);
     };
-    let text = first
-        .to_str()
-        .map_err(|_| Denied::Header { header: name })?;
-    if all.next().is_some() {
-        Err(Denied::Header { header: name })
-    } else {
-        Ok(Some(text))
-    }
+    let text = first.to_str().map_err(|_| Denied::Header { header: name })?;
+    if all.next().is_some() { Err(Denied::Header { header: name }) } else { Ok(Some(text)) }
 }
 
 fn signature_bytes(header: &str) -> Option<[u8; 64]> {

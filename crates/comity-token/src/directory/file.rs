@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use comity_wire::object::{
-    Announcement, Manifest, NodeCertificate, Organisation, Policy, RevocationList, Roster,
-    RosterFile, Summary, Tariff, WriterCertificate,
+    Announcement, Manifest, NodeCertificate, Organisation, Policy, RevocationList, Roster, RosterFile, Summary, Tariff,
+    WriterCertificate,
 };
-use comity_wire::{
-    Digest, ModelId, NodeId, Object, OrgId, PublicKey, Signed, Unverified, Verified,
-};
+use comity_wire::{Code, Digest, ModelId, NodeId, Object, OrgId, PublicKey, Signed, Unverified, Verified};
 
 use super::Directory;
 
@@ -53,8 +51,10 @@ pub enum Refused {
     Kind,
     #[error("roster has {have} of the {threshold} signatures it needs")]
     RosterThreshold { have: usize, threshold: usize },
-    #[error("roster version {found} does not follow {have} of the same federation")]
+    #[error("roster version {found} does not follow {have}")]
     RosterVersion { have: u64, found: u64 },
+    #[error("roster is another federation's")]
+    Federation,
     #[error("{org} is not on the roster")]
     Organisation { org: OrgId },
     #[error("{org} has no certified feed writer here yet")]
@@ -63,14 +63,26 @@ pub enum Refused {
     Subject { org: OrgId, subject: String },
 }
 
+impl Refused {
+    /// The stable code that outsiders get.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Object(source) => source.code(),
+            Self::Kind => Code::WrongKind,
+            Self::RosterThreshold { .. } => Code::RosterThreshold,
+            Self::RosterVersion { .. } => Code::RosterVersion,
+            Self::Federation => Code::WrongFederation,
+            Self::Organisation { .. } | Self::Writer { .. } => Code::WrongIssuer,
+            Self::Subject { .. } => Code::NotYours,
+        }
+    }
+}
+
 /// Why a folder cannot be read as a directory.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     #[error("{} is refused", path.display())]
     Refused { path: PathBuf, source: Refused },
 }
@@ -105,34 +117,14 @@ impl File {
     /// # Errors
     /// [`LoadError`]: one file that is refused refuses the folder.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|source| LoadError::Read {
-                path: path.into(),
-                source,
-            })
-        };
+        let read = |path: &Path| std::fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source });
         let roster = dir.join("roster.cbor");
-        let file = Self::new(&read(&roster)?).map_err(|source| LoadError::Refused {
-            path: roster.clone(),
-            source,
-        })?;
-        let listed = std::fs::read_dir(dir).map_err(|source| LoadError::Read {
-            path: dir.into(),
-            source,
-        })?;
+        let file = Self::new(&read(&roster)?).map_err(|source| LoadError::Refused { path: roster.clone(), source })?;
+        let listed = std::fs::read_dir(dir).map_err(|source| LoadError::Read { path: dir.into(), source })?;
         let mut paths = Vec::new();
         for entry in listed {
-            let path = entry
-                .map_err(|source| LoadError::Read {
-                    path: dir.into(),
-                    source,
-                })?
-                .path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "cbor")
-                && path != roster
-            {
+            let path = entry.map_err(|source| LoadError::Read { path: dir.into(), source })?.path();
+            if path.extension().is_some_and(|extension| extension == "cbor") && path != roster {
                 paths.push(path);
             }
         }
@@ -144,9 +136,7 @@ impl File {
             for path in paths {
                 match file.insert(&read(&path)?) {
                     Ok(_) => {}
-                    Err(Refused::Writer { .. } | Refused::Subject { .. }) if pass < PASSES => {
-                        waiting.push(path)
-                    }
+                    Err(Refused::Writer { .. } | Refused::Subject { .. }) if pass < PASSES => waiting.push(path),
                     Err(source) => return Err(LoadError::Refused { path, source }),
                 }
             }
@@ -163,11 +153,11 @@ impl File {
         let (file, next) = RosterFile::decode(bytes)?;
         let mut inner = self.write();
         let have = &inner.roster;
-        if next.federation != have.federation || next.version != have.version + 1 {
-            return Err(Refused::RosterVersion {
-                have: have.version,
-                found: next.version,
-            });
+        if next.federation != have.federation {
+            return Err(Refused::Federation);
+        }
+        if next.version != have.version + 1 {
+            return Err(Refused::RosterVersion { have: have.version, found: next.version });
         }
         threshold(&file, have)?;
         threshold(&file, &next)?;
@@ -202,11 +192,7 @@ impl File {
 
 fn threshold(file: &RosterFile, roster: &Roster) -> Result<(), Refused> {
     let (have, threshold) = (file.count(&roster.signers), usize::from(roster.threshold));
-    if have >= threshold {
-        Ok(())
-    } else {
-        Err(Refused::RosterThreshold { have, threshold })
-    }
+    if have >= threshold { Ok(()) } else { Err(Refused::RosterThreshold { have, threshold }) }
 }
 
 /// Decodes as `T`; `None` where it is another kind.
@@ -215,11 +201,7 @@ fn of_kind<T: Object>(bytes: &[u8]) -> Result<Option<Signed<T>>, Refused> {
         Ok(signed) => Ok(Some(signed)),
         Err(Unverified::WrongKind { .. }) => Ok(None),
         // A kind with smaller limits may call a larger kind's bytes too large; the right kind is tried too.
-        Err(Unverified::Malformed { source, .. })
-            if source.code() == comity_wire::Code::TooLarge =>
-        {
-            Ok(None)
-        }
+        Err(Unverified::Malformed { source, .. }) if source.code() == Code::TooLarge => Ok(None),
         Err(other) => Err(other.into()),
     }
 }
@@ -235,18 +217,11 @@ impl Inner {
         if let Some(signed) = of_kind::<WriterCertificate>(bytes)? {
             let key = self.organisation(signed.unverified().org)?.key;
             let object = signed.verify(&key)?;
-            return keep(&mut self.writers, object.org, object, |c| {
-                (c.epoch, c.not_before)
-            });
+            return keep(&mut self.writers, object.org, object, |c| (c.epoch, c.not_before));
         }
         if let Some(signed) = of_kind::<RevocationList>(bytes)? {
             let org = signed.unverified().org;
-            let mut keys: Vec<PublicKey> = self
-                .organisation(org)?
-                .issuers
-                .iter()
-                .map(|issuer| issuer.key)
-                .collect();
+            let mut keys: Vec<PublicKey> = self.organisation(org)?.issuers.iter().map(|issuer| issuer.key).collect();
             keys.extend(self.writers.get(&org).map(|writer| writer.key));
             let object = signed.verify_any(&keys)?;
             return keep(&mut self.standings, org, object, |list| list.number);
@@ -260,15 +235,8 @@ impl Inner {
         if let Some(signed) = of_kind::<Announcement>(bytes)? {
             let (org, node) = (signed.unverified().org, signed.unverified().node);
             let object = signed.verify(&self.writer(org)?)?;
-            if self
-                .certificates
-                .get(&node)
-                .is_none_or(|certificate| certificate.org != org)
-            {
-                return Err(Refused::Subject {
-                    org,
-                    subject: node.to_string(),
-                });
+            if self.certificates.get(&node).is_none_or(|certificate| certificate.org != org) {
+                return Err(Refused::Subject { org, subject: node.to_string() });
             }
             return keep(&mut self.announcements, node, object, |a| a.issued_at);
         }
@@ -296,10 +264,7 @@ impl Inner {
         for model in &object.models {
             self.owns(org, model)?;
         }
-        let mut inserted = Inserted::Known {
-            kind: Policy::KIND.name,
-            id: object.id(),
-        };
+        let mut inserted = Inserted::Known { kind: Policy::KIND.name, id: object.id() };
         for model in object.models.to_vec() {
             let kept = keep(&mut self.policies, model, object.clone(), |p| p.version)?;
             if matches!(kept, Inserted::Newest { .. }) {
@@ -310,30 +275,18 @@ impl Inner {
     }
 
     fn organisation(&self, org: OrgId) -> Result<&Organisation, Refused> {
-        self.roster
-            .organisation(org)
-            .ok_or(Refused::Organisation { org })
+        self.roster.organisation(org).ok_or(Refused::Organisation { org })
     }
 
     fn writer(&self, org: OrgId) -> Result<PublicKey, Refused> {
         self.organisation(org)?;
-        self.writers
-            .get(&org)
-            .map(|writer| writer.key)
-            .ok_or(Refused::Writer { org })
+        self.writers.get(&org).map(|writer| writer.key).ok_or(Refused::Writer { org })
     }
 
     /// A model's first half is its organisation's roster name.
     fn owns(&self, org: OrgId, model: &ModelId) -> Result<(), Refused> {
         let own = self.organisation(org)?.name.as_str() == model.organisation();
-        if own {
-            Ok(())
-        } else {
-            Err(Refused::Subject {
-                org,
-                subject: model.to_string(),
-            })
-        }
+        if own { Ok(()) } else { Err(Refused::Subject { org, subject: model.to_string() }) }
     }
 }
 
@@ -386,3 +339,6 @@ impl Directory for File {
         self.read().version
     }
 }
+
+#[cfg(test)]
+mod tests;

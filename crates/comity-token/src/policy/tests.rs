@@ -1,1 +1,112 @@
+use super::*;
+use crate::world::*;
 
+fn ask<'a>(model: &'a ModelId, op: Op, vetting: Vetting, grants: &'a [&'a Grant]) -> Ask<'a> {
+    Ask { model, op, vetting, purposes: &[], grants, delegated: false, now: NOW }
+}
+
+fn tier_of(decision: &Decision) -> Result<Tier, (Code, Move)> {
+    match decision {
+        Decision::Allow(allowed) => Ok(allowed.tier),
+        Decision::Refuse(missing) => Err((missing.code, missing.whose_move)),
+    }
+}
+
+fn check(
+    op: Op,
+    vetting: Vetting,
+    grants: &[&Grant],
+    purposes: &[Purpose],
+    delegated: bool,
+    expect: Result<Tier, (Code, Move)>,
+) {
+    let tiny = model("lab/tiny");
+    let asked = Ask { purposes, delegated, ..ask(&tiny, op, vetting, grants) };
+    assert_eq!(tier_of(&decide(&policy_object(), &asked)), expect, "{op} {vetting} {delegated}");
+}
+
+#[test]
+fn the_highest_tier_that_is_reached_decides() {
+    check(Op::Chat, Vetting::None, &[], &[], false, Ok(Tier::Open));
+    check(Op::Chat, Vetting::Registered, &[], &[], false, Ok(Tier::Registered));
+    check(Op::Chat, Vetting::Vetted, &[], &[], true, Ok(Tier::Registered));
+}
+
+#[test]
+fn what_no_row_names_does_not_exist() {
+    check(Op::Embeddings, Vetting::Vetted, &[], &[], false, Err((Code::OpNotOffered, Move::Nobody)));
+    let other = model("lab/other");
+    let decision = decide(&policy_object(), &ask(&other, Op::Chat, Vetting::Vetted, &[]));
+    assert_eq!(tier_of(&decision), Err((Code::ModelNotFound, Move::Nobody)));
+}
+
+#[test]
+fn a_refusal_says_what_is_missing_and_whose_move_it_is() {
+    let education = [text("education")];
+    let grant = grant(Tier::Vetted);
+    let held: &[&Grant] = &[&grant];
+    check(Op::Completions, Vetting::None, &[], &[], false, Err((Code::VettingTooLow, Move::House)));
+    check(Op::Logprobs, Vetting::Registered, held, &education, false, Err((Code::VettingTooLow, Move::House)));
+    check(Op::Logprobs, Vetting::Vetted, &[], &education, false, Err((Code::GrantRequired, Move::Owner)));
+    check(Op::Logprobs, Vetting::Vetted, held, &[], false, Err((Code::PurposeNotAllowed, Move::Caller)));
+    check(
+        Op::Logprobs,
+        Vetting::Vetted,
+        held,
+        &[text("commerce")],
+        false,
+        Err((Code::PurposeNotAllowed, Move::Caller)),
+    );
+    check(Op::Logprobs, Vetting::Vetted, held, &education, true, Err((Code::DelegateNotAllowed, Move::Caller)));
+    check(Op::Logprobs, Vetting::Vetted, held, &education, false, Ok(Tier::Vetted));
+}
+
+#[test]
+fn a_grant_opens_only_what_it_names() {
+    let tiny = model("lab/tiny");
+    let changes: [fn(&mut Grant); 6] = [
+        |g| g.org = UNI,
+        |g| g.models = list(vec![model("lab/wide")]),
+        |g| g.ops = list(vec![Op::Chat]),
+        |g| g.tier = Tier::Vetted,
+        |g| g.not_after = NOW,
+        |g| g.not_before = NOW.plus(1),
+    ];
+    let good = grant(Tier::Audited);
+    let decision = decide(&policy_object(), &ask(&tiny, Op::Activations, Vetting::Vetted, &[&good]));
+    assert_eq!(tier_of(&decision), Ok(Tier::Audited));
+    for (at, change) in changes.iter().enumerate() {
+        let mut grant = good.clone();
+        change(&mut grant);
+        let decision = decide(&policy_object(), &ask(&tiny, Op::Activations, Vetting::Vetted, &[&grant]));
+        assert_eq!(tier_of(&decision), Err((Code::GrantRequired, Move::Owner)), "change {at}");
+    }
+    let planless = Grant { plan: None, ..good };
+    let decision = decide(&policy_object(), &ask(&tiny, Op::Activations, Vetting::Vetted, &[&planless]));
+    assert_eq!(tier_of(&decision), Err((Code::GrantRequired, Move::Owner)));
+}
+
+#[test]
+fn a_search_hit_tells_the_same_as_the_node() {
+    let rows = policy_object();
+    let ops = rows.rules.iter().map(|rule| {
+        let tier = rows.tier(rule.tier).unwrap();
+        comity_wire::object::OpTier { op: rule.op, tier: rule.tier, vetting: tier.vetting, grant: tier.grant }
+    });
+    let mut summary = summary();
+    summary.ops = list(ops.collect());
+    let tiny = model("lab/tiny");
+    let grant = grant(Tier::Audited);
+    for op in [Op::Chat, Op::Completions, Op::Activations, Op::Embeddings] {
+        for vetting in [Vetting::None, Vetting::Registered, Vetting::Vetted] {
+            for grants in [&[][..], &[&grant][..]] {
+                let asked = ask(&tiny, op, vetting, grants);
+                let hit = decide_summary(&summary, &asked).map_err(|missing| (missing.code, missing.whose_move));
+                assert_eq!(hit, tier_of(&decide(&policy_object(), &asked)), "{op} {vetting}");
+            }
+        }
+    }
+    summary.state = ModelState::Withdrawn;
+    let hit = decide_summary(&summary, &ask(&tiny, Op::Chat, Vetting::Vetted, &[]));
+    assert_eq!(hit.unwrap_err().code, Code::Withdrawn);
+}
