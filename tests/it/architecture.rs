@@ -15,10 +15,7 @@ use serde_json::Value;
 
 /// The checkout.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("tests/ is in the checkout")
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the checkout").to_path_buf()
 }
 
 fn read(path: &str) -> String {
@@ -62,10 +59,7 @@ impl Graph {
     fn from_metadata(metadata: &Value, compiled: &BTreeSet<String>) -> Self {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let members: BTreeSet<String> = list(&metadata["workspace_members"])
-            .iter()
-            .filter_map(text)
-            .collect();
+        let members: BTreeSet<String> = list(&metadata["workspace_members"]).iter().filter_map(text).collect();
         let nodes: BTreeMap<String, Value> = list(&metadata["resolve"]["nodes"])
             .into_iter()
             .map(|node| (text(&node["id"]).expect("a node has an id"), node))
@@ -84,9 +78,7 @@ impl Graph {
             let (node, package) = (&nodes[&id], &about[&id]);
             let mut arrows = BTreeMap::new();
             for arrow in list(&node["deps"]) {
-                let normal = list(&arrow["dep_kinds"])
-                    .iter()
-                    .any(|kind| kind["kind"].as_str() != Some("dev"));
+                let normal = list(&arrow["dep_kinds"]).iter().any(|kind| kind["kind"].as_str() != Some("dev"));
                 let to = text(&arrow["pkg"]).expect("an arrow has an end");
                 todo.push(to.clone());
                 arrows.insert(to, if normal { Use::Normal } else { Use::Tests });
@@ -139,10 +131,7 @@ impl Graph {
     }
 
     fn linked_names(&self, member: &str) -> BTreeSet<&str> {
-        self.linked(member)
-            .into_iter()
-            .map(|id| self.packages[id].name.as_str())
-            .collect()
+        self.linked(member).into_iter().map(|id| self.packages[id].name.as_str()).collect()
     }
 }
 
@@ -155,11 +144,7 @@ fn metadata() -> Value {
             .output()
             .expect("cargo runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() {
-            Ok(output.stdout)
-        } else {
-            Err(said)
-        }
+        if output.status.success() { Ok(output.stdout) } else { Err(said) }
     };
     let bytes = run(&["--offline"])
         .or_else(|_| run(&[]))
@@ -171,59 +156,27 @@ fn metadata() -> Value {
 /// `name v1.2.3` of all that some platform compiles for the workspace and its tests.
 fn compiled() -> BTreeSet<String> {
     let run = |arguments: &[&str]| {
-        let tree = [
-            "tree",
-            "--workspace",
-            "--locked",
-            "-e",
-            "normal,build,dev",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ];
-        let output = cargo()
-            .args(tree)
-            .args(arguments)
-            .output()
-            .expect("cargo runs");
+        let tree = ["tree", "--workspace", "--locked", "-e", "normal,build,dev", "--prefix", "none", "--format", "{p}"];
+        let output = cargo().args(tree).args(arguments).output().expect("cargo runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-        } else {
-            Err(said)
-        }
+        if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).into_owned()) } else { Err(said) }
     };
     let text = run(&["--offline", "--target", "all"])
         .or_else(|_| run(&["--target", "all"]))
         .or_else(|_| run(&["--offline"]))
         .unwrap_or_else(|said| panic!("cargo tree: {said}"));
-    let name_and_version = |line: &str| {
-        line.split_whitespace()
-            .take(2)
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
+    let name_and_version = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
     text.lines().map(name_and_version).collect()
 }
 
 fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .current_dir(root())
-        .stdin(std::process::Stdio::null());
+    command.current_dir(root()).stdin(std::process::Stdio::null());
     command
 }
 
 fn host() -> String {
-    let output = Command::new("rustc")
-        .arg("-vV")
-        .current_dir(root())
-        .output()
-        .expect("rustc runs");
+    let output = Command::new("rustc").arg("-vV").current_dir(root()).output().expect("rustc runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .expect("rustc names its host")
-        .to_owned()
+    text.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
 }

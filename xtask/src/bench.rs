@@ -37,30 +37,10 @@ const LATER: &[(&str, &str, &[&str])] = &[
     (
         "ledger",
         "issue 4, the clearing house keeps the books",
-        &[
-            "reserve_pg",
-            "reserve_pg_hot",
-            "reserve_sqlite",
-            "settle_sqlite",
-            "settle_pg",
-            "audit_1m_s",
-        ],
+        &["reserve_pg", "reserve_pg_hot", "reserve_sqlite", "settle_sqlite", "settle_pg", "audit_1m_s"],
     ),
-    (
-        "guard",
-        "issue 5, who may and who watches",
-        &["guard_us_per_kib", "may_i_us"],
-    ),
-    (
-        "sdk",
-        "issue 6, a researcher's day",
-        &[
-            "proxy_added_p50_ms",
-            "batch_items_vs_asyncio",
-            "wheel_mb",
-            "import_ms",
-        ],
-    ),
+    ("guard", "issue 5, who may and who watches", &["guard_us_per_kib", "may_i_us"]),
+    ("sdk", "issue 6, a researcher's day", &["proxy_added_p50_ms", "batch_items_vs_asyncio", "wheel_mb", "import_ms"]),
     (
         "federation",
         "the federation issue",
@@ -81,17 +61,13 @@ const LATER: &[(&str, &str, &[&str])] = &[
 ];
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
-    let (flags, names): (Vec<&String>, Vec<&String>) =
-        args.iter().partition(|arg| arg.starts_with('-'));
+    let (flags, names): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| arg.starts_with('-'));
     if let Some(flag) = flags.iter().find(|flag| flag.as_str() != "--json") {
-        return Err(
-            Failure::input(format!("`{flag}` is not understood")).hint("cargo xtask bench --help")
-        );
+        return Err(Failure::input(format!("`{flag}` is not understood")).hint("cargo xtask bench --help"));
     }
     let json = !flags.is_empty();
     let &[what] = names.as_slice() else {
-        return Err(Failure::input("say what to measure")
-            .hint("cargo xtask bench token|gateway|demo [--json]"));
+        return Err(Failure::input("say what to measure").hint("cargo xtask bench token|gateway|demo [--json]"));
     };
     match what.as_str() {
         "token" => beside_yardsticks(place, "token", json),
@@ -107,13 +83,10 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
         }
         other => {
             let Some((_, brings, metrics)) = LATER.iter().find(|(name, ..)| *name == other) else {
-                return Err(Failure::input(format!("no bench is called `{other}`"))
-                    .hint("token, gateway, demo"));
+                return Err(Failure::input(format!("no bench is called `{other}`")).hint("token, gateway, demo"));
             };
-            let figures: Vec<Value> = metrics
-                .iter()
-                .map(|metric| figure(metric, None, "", 0, &format!("comes with {brings}")))
-                .collect();
+            let figures: Vec<Value> =
+                metrics.iter().map(|metric| figure(metric, None, "", 0, &format!("comes with {brings}"))).collect();
             print_figures(&figures, json);
             Ok(())
         }
@@ -124,18 +97,12 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
 fn beside_yardsticks(place: &Place, what: &str, json: bool) -> Result {
     let manifest = place.root.join("bench/Cargo.toml");
     if !manifest.is_file() {
-        return Err(Failure::machine("bench/Cargo.toml is not there")
-            .hint("the checkout is not whole: git status"));
+        return Err(Failure::machine("bench/Cargo.toml is not there").hint("the checkout is not whole: git status"));
     }
     let mut bench = process::cargo(place);
     bench.env_remove("CARGO_TARGET_DIR");
-    bench
-        .args(["run", "--locked", "--release", "--manifest-path"])
-        .arg(manifest);
-    bench
-        .arg("--target-dir")
-        .arg(place.target.join("bench"))
-        .args(["--", what]);
+    bench.args(["run", "--locked", "--release", "--manifest-path"]).arg(manifest);
+    bench.arg("--target-dir").arg(place.target.join("bench")).args(["--", what]);
     if json {
         bench.arg("--json");
     }
@@ -155,14 +122,10 @@ fn demo_seconds(place: &Place) -> Result<Value> {
             .map_err(|error| Failure::machine(format!("cannot start the demo: {error}")))?;
         let took = started.elapsed();
         if !output.status.success() {
-            return Err(Failure::input(format!(
-                "the demo ended with {} in round {round}",
-                output.status
-            )));
+            return Err(Failure::input(format!("the demo ended with {} in round {round}", output.status)));
         }
-        let report: Value = serde_json::from_slice(&output.stdout).map_err(|error| {
-            Failure::input(format!("the demo's report is not one JSON object: {error}"))
-        })?;
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .map_err(|error| Failure::input(format!("the demo's report is not one JSON object: {error}")))?;
         if report["ledger_sum_ucr"] != json!(0) {
             return Err(Failure::input(format!(
                 "the demo does not add up: ledger_sum_ucr is {}",
@@ -174,19 +137,9 @@ fn demo_seconds(place: &Place) -> Result<Value> {
     }
     let note = format!(
         "dev profile, after the build; rounds {}",
-        rounds
-            .iter()
-            .map(|s| format!("{s:.2}"))
-            .collect::<Vec<_>>()
-            .join(", ")
+        rounds.iter().map(|s| format!("{s:.2}")).collect::<Vec<_>>().join(", ")
     );
-    Ok(figure(
-        "demo_seconds",
-        Some(median(&mut rounds)),
-        "s",
-        DEMO_ROUNDS,
-        &note,
-    ))
+    Ok(figure("demo_seconds", Some(median(&mut rounds)), "s", DEMO_ROUNDS, &note))
 }
 
 /// A line without a yardstick.
@@ -200,10 +153,7 @@ fn figure(metric: &str, value: Option<f64>, unit: &str, n: usize, note: &str) ->
 
 fn print_figures(figures: &[Value], json: bool) {
     if !json {
-        println!(
-            "{:<26} {:>10} {:<4} {:>3}  note",
-            "metric", "value", "unit", "n"
-        );
+        println!("{:<26} {:>10} {:<4} {:>3}  note", "metric", "value", "unit", "n");
     }
     for figure in figures {
         if json {
@@ -211,27 +161,15 @@ fn print_figures(figures: &[Value], json: bool) {
             continue;
         }
         let text = |key: &str| figure[key].as_str().unwrap_or_default().to_owned();
-        let value = figure["value"]
-            .as_f64()
-            .map_or_else(|| "-".to_owned(), |value| value.to_string());
-        println!(
-            "{:<26} {value:>10} {:<4} {:>3}  {}",
-            text("metric"),
-            text("unit"),
-            figure["n"],
-            text("note")
-        );
+        let value = figure["value"].as_f64().map_or_else(|| "-".to_owned(), |value| value.to_string());
+        println!("{:<26} {value:>10} {:<4} {:>3}  {}", text("metric"), text("unit"), figure["n"], text("note"));
     }
 }
 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
-    }
+    if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
 #[cfg(test)]

@@ -34,24 +34,17 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
 /// Builds `comity` in the dev profile, with cargo's own progress on stderr.
 pub(crate) fn build(place: &Place) -> Result {
     if process::probe("cc", &["--version"]).is_none() {
-        process::install(&["build-essential"]).map_err(|failure| Failure {
-            what: "no C compiler: `cc` is not there".to_owned(),
-            ..failure
-        })?;
+        process::install(&["build-essential"])
+            .map_err(|failure| Failure { what: "no C compiler: `cc` is not there".to_owned(), ..failure })?;
     }
     eprintln!("==> stage 1 of 2: building comity (dev profile)");
     if !place.binary().is_file() {
-        eprintln!(
-            "    the first build takes about 5 to 7 minutes on two cores; later ones take seconds"
-        );
+        eprintln!("    the first build takes about 5 to 7 minutes on two cores; later ones take seconds");
     }
     let mut build = process::cargo(place);
     // cargo's stdout carries nothing for us; the report of `--json` must stand there alone.
-    build
-        .args(["build", "--locked", "-p", "comity-node"])
-        .stdout(Stdio::null());
-    process::step("build", &mut build)
-        .map_err(|failure| failure.hint("cargo's messages above say why"))
+    build.args(["build", "--locked", "-p", "comity-node"]).stdout(Stdio::null());
+    process::step("build", &mut build).map_err(|failure| failure.hint("cargo's messages above say why"))
 }
 
 /// The demo takes this process's place, so that Ctrl-C and the exit code are its own.
@@ -59,20 +52,11 @@ pub(crate) fn build(place: &Place) -> Result {
 fn hand_over(mut demo: Command) -> Result {
     use std::os::unix::process::CommandExt as _;
     let error = demo.exec();
-    Err(Failure::machine(format!(
-        "cannot start {}: {error}",
-        demo.get_program().to_string_lossy()
-    )))
+    Err(Failure::machine(format!("cannot start {}: {error}", demo.get_program().to_string_lossy())))
 }
 
 #[cfg(not(unix))]
 fn hand_over(mut demo: Command) -> Result {
-    let status = demo
-        .status()
-        .map_err(|error| Failure::machine(format!("cannot start the demo: {error}")))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::input(format!("the demo ended with {status}")))
-    }
+    let status = demo.status().map_err(|error| Failure::machine(format!("cannot start the demo: {error}")))?;
+    if status.success() { Ok(()) } else { Err(Failure::input(format!("the demo ended with {status}"))) }
 }

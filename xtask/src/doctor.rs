@@ -80,12 +80,7 @@ const TOOLS: &[Tool] = &[
         probe: &["python3", "-c", "import ensurepip, venv; print('present')"],
         get: "apt-get install python3-venv",
     },
-    Tool {
-        name: "nginx",
-        needed_by: Need::Bench,
-        probe: &["nginx", "-v"],
-        get: "apt-get install nginx-light",
-    },
+    Tool { name: "nginx", needed_by: Need::Bench, probe: &["nginx", "-v"], get: "apt-get install nginx-light" },
     Tool {
         name: "nextest",
         needed_by: Need::Nicer,
@@ -102,13 +97,9 @@ const TOOLS: &[Tool] = &[
 
 pub(crate) fn run(_place: &Place, args: &[String]) -> Result {
     if let Some(arg) = args.first() {
-        return Err(Failure::input(format!("`{arg}` is not understood"))
-            .hint("cargo xtask doctor takes no argument"));
+        return Err(Failure::input(format!("`{arg}` is not understood")).hint("cargo xtask doctor takes no argument"));
     }
-    println!(
-        "{:<13} {:<14} {:<36} how to get it",
-        "tool", "needed by", "found"
-    );
+    println!("{:<13} {:<14} {:<36} how to get it", "tool", "needed by", "found");
     let mut missing = Vec::new();
     for tool in TOOLS {
         let found = probe(tool.probe[0], &tool.probe[1..]);
@@ -116,11 +107,7 @@ pub(crate) fn run(_place: &Place, args: &[String]) -> Result {
             Some(version) => (shorten(version, 36), "-"),
             None => ("missing".to_owned(), tool.get),
         };
-        println!(
-            "{:<13} {:<14} {shown:<36} {get}",
-            tool.name,
-            tool.needed_by.text()
-        );
+        println!("{:<13} {:<14} {shown:<36} {get}", tool.name, tool.needed_by.text());
         if found.is_none() && tool.needed_by.must() {
             missing.push(tool.name);
         }
@@ -128,8 +115,7 @@ pub(crate) fn run(_place: &Place, args: &[String]) -> Result {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::machine(format!("missing: {}", missing.join(", ")))
-        .hint("the last column says how to get it"))
+    Err(Failure::machine(format!("missing: {}", missing.join(", "))).hint("the last column says how to get it"))
 }
 
 fn shorten(text: &str, length_max: usize) -> String {

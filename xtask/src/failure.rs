@@ -12,19 +12,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn input(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            hint: None,
-            exit: 1,
-        }
+        Self { what: what.into(), hint: None, exit: 1 }
     }
 
     pub(crate) fn machine(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            hint: None,
-            exit: 2,
-        }
+        Self { what: what.into(), hint: None, exit: 2 }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -37,24 +37,14 @@ const TASKS: &[Task] = &[
         help: demo::HELP,
         run: demo::run,
     },
-    Task {
-        name: "test",
-        about: "Run every check, or the groups named",
-        help: test::HELP,
-        run: test::run,
-    },
+    Task { name: "test", about: "Run every check, or the groups named", help: test::HELP, run: test::run },
     Task {
         name: "bench",
         about: "Measure token, gateway or demo beside their yardsticks",
         help: bench::HELP,
         run: bench::run,
     },
-    Task {
-        name: "train-demo",
-        about: "Train the demonstration models again",
-        help: train::HELP,
-        run: train::run,
-    },
+    Task { name: "train-demo", about: "Train the demonstration models again", help: train::HELP, run: train::run },
     Task {
         name: "doctor",
         about: "List the tools that are needed, found and missing",
@@ -97,9 +87,7 @@ fn dispatch(args: &[String]) -> Result {
 
 fn find(name: &str) -> Result<&'static Task> {
     TASKS.iter().find(|task| task.name == name).ok_or_else(|| {
-        let near = TASKS
-            .iter()
-            .find(|task| task.name.starts_with(name) || name.starts_with(task.name));
+        let near = TASKS.iter().find(|task| task.name.starts_with(name) || name.starts_with(task.name));
         Failure::input(format!("no task is called `{name}`")).hint(match near {
             Some(task) => format!("did you mean `cargo xtask {}`?", task.name),
             None => "`cargo xtask help` lists them".to_owned(),
@@ -108,14 +96,11 @@ fn find(name: &str) -> Result<&'static Task> {
 }
 
 fn overview() -> String {
-    let mut text =
-        String::from("Build tasks of Comity.\n\nUsage: cargo xtask <task> [arguments]\n\nTasks:\n");
+    let mut text = String::from("Build tasks of Comity.\n\nUsage: cargo xtask <task> [arguments]\n\nTasks:\n");
     for task in TASKS {
         text.push_str(&format!("  {:<11} {}\n", task.name, task.about));
     }
-    text.push_str(
-        "\n`cargo xtask <task> --help` says more. `cargo demo` is short for `cargo xtask demo`.\n",
-    );
+    text.push_str("\n`cargo xtask <task> --help` says more. `cargo demo` is short for `cargo xtask demo`.\n");
     text
 }
 
@@ -126,11 +111,7 @@ mod tests {
     #[test]
     fn every_task_has_help_that_shows_its_usage() {
         for task in TASKS {
-            assert!(
-                task.help.contains("Usage: cargo"),
-                "{} has no usage line",
-                task.name
-            );
+            assert!(task.help.contains("Usage: cargo"), "{} has no usage line", task.name);
             assert!(overview().contains(task.about));
         }
     }

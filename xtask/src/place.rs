@@ -15,12 +15,9 @@ pub(crate) struct Place {
 impl Place {
     /// Cargo says at run time where the manifest is, so a checkout that was moved still works.
     pub(crate) fn find() -> Result<Self> {
-        let manifest = env::var_os("CARGO_MANIFEST_DIR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-        let root = manifest
-            .parent()
-            .map(Path::to_path_buf)
-            .filter(|root| root.join("Cargo.lock").is_file());
+        let manifest =
+            env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = manifest.parent().map(Path::to_path_buf).filter(|root| root.join("Cargo.lock").is_file());
         let root = root.ok_or_else(|| {
             Failure::machine(format!("no workspace above {}", manifest.display()))
                 .hint("run it as `cargo xtask …` inside the checkout")
@@ -31,9 +28,7 @@ impl Place {
 
     /// The `comity` binary of the dev profile.
     pub(crate) fn binary(&self) -> PathBuf {
-        self.target
-            .join("debug")
-            .join(format!("comity{}", env::consts::EXE_SUFFIX))
+        self.target.join("debug").join(format!("comity{}", env::consts::EXE_SUFFIX))
     }
 }
 
@@ -42,7 +37,7 @@ fn target_dir(root: &Path) -> Result<PathBuf> {
     let Some(set) = env::var_os("CARGO_TARGET_DIR").filter(|set| !set.is_empty()) else {
         return Ok(root.join("target"));
     };
-    let here = env::current_dir()
-        .map_err(|error| Failure::machine(format!("cannot tell the current directory: {error}")))?;
+    let here =
+        env::current_dir().map_err(|error| Failure::machine(format!("cannot tell the current directory: {error}")))?;
     Ok(here.join(set))
 }

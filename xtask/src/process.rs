@@ -13,20 +13,12 @@ use crate::place::Place;
 /// `cargo run` describes *this* package in its environment; a nested cargo that inherits that sees build scripts'
 /// `rerun-if-env-changed` fire and compiles aws-lc and its kin again, so those variables are taken away.
 pub(crate) fn cargo(place: &Place) -> Command {
-    let mut command = program(
-        place,
-        std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
-    );
+    let mut command = program(place, std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
         let Some(text) = name.to_str() else { continue };
-        let of_this_package = [
-            "CARGO_PKG_",
-            "CARGO_MANIFEST_",
-            "CARGO_CRATE_",
-            "CARGO_BIN_",
-        ]
-        .iter()
-        .any(|prefix| text.starts_with(prefix));
+        let of_this_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix));
         if of_this_package || matches!(text, "CARGO_PRIMARY_PACKAGE" | "OUT_DIR") {
             command.env_remove(name);
         }
@@ -49,54 +41,32 @@ pub(crate) fn step(what: &str, command: &mut Command) -> Result {
     let line = spell(command);
     eprintln!("==> {what}: {line}");
     let started = Instant::now();
-    let status = command
-        .status()
-        .map_err(|error| Failure::machine(format!("cannot run `{line}`: {error}")))?;
+    let status = command.status().map_err(|error| Failure::machine(format!("cannot run `{line}`: {error}")))?;
     eprintln!("    {what} took {}", seconds(started.elapsed()));
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::input(format!("{what} failed ({status}): {line}")))
-    }
+    if status.success() { Ok(()) } else { Err(Failure::input(format!("{what} failed ({status}): {line}"))) }
 }
 
 /// Whether `name arguments…` runs and ends well; its first line of output if it does.
 pub(crate) fn probe(name: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(name)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(name).args(arguments).stdin(Stdio::null()).output().ok()?;
     if !output.status.success() {
         return None;
     }
-    let text = if output.stdout.is_empty() {
-        output.stderr
-    } else {
-        output.stdout
-    };
-    Some(
-        String::from_utf8_lossy(&text)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned(),
-    )
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    Some(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned())
 }
 
 /// Installs Debian packages when we may; otherwise the error carries the exact line.
 pub(crate) fn install(packages: &[&str]) -> Result {
     // dpkg has one lock: two groups that find something missing at once take turns.
     static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN
-        .lock()
-        .expect("no installer panics while it holds the turn");
+    let _turn = TURN.lock().expect("no installer panics while it holds the turn");
     let list = packages.join(" ");
     let by_hand = format!("sudo apt-get install -y --no-install-recommends {list}");
     if probe("apt-get", &["--version"]).is_none() {
-        return Err(Failure::machine(format!("missing: {list}"))
-            .hint("install it with the package manager of this system"));
+        return Err(
+            Failure::machine(format!("missing: {list}")).hint("install it with the package manager of this system")
+        );
     }
     if probe("id", &["-u"]).as_deref() != Some("0") {
         return Err(Failure::machine(format!("missing: {list}")).hint(by_hand));
@@ -105,11 +75,7 @@ pub(crate) fn install(packages: &[&str]) -> Result {
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         // RUNLEVEL=1: a package that brings a daemon must not start it.
-        command
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .env("RUNLEVEL", "1")
-            .stdin(Stdio::null());
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1").stdin(Stdio::null());
         command.stdout(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     };
@@ -126,9 +92,8 @@ pub(crate) fn seconds(time: Duration) -> String {
 }
 
 fn spell(command: &Command) -> String {
-    let name = std::path::Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
+    let program = command.get_program();
+    let name = std::path::Path::new(program).file_name().unwrap_or(program);
     let mut line = name.to_string_lossy().into_owned();
     for argument in command.get_args() {
         line.push(' ');

@@ -29,15 +29,11 @@ impl Making {
     /// Starts to make `target/python/<name>-<hash>` from the requirements file.
     pub(crate) fn start(place: &Place, name: &'static str, requirements: &str) -> Self {
         let (place, requirements) = (place.clone(), place.root.join(requirements));
-        Self {
-            thread: std::thread::spawn(move || make(&place, name, &requirements)),
-        }
+        Self { thread: std::thread::spawn(move || make(&place, name, &requirements)) }
     }
 
     pub(crate) fn finish(self) -> Result<Venv> {
-        self.thread
-            .join()
-            .unwrap_or_else(|_| Err(Failure::machine("the python installer panicked")))
+        self.thread.join().unwrap_or_else(|_| Err(Failure::machine("the python installer panicked")))
     }
 }
 
@@ -45,49 +41,33 @@ impl Venv {
     /// This environment's python on a script of the checkout, leaving no bytecode behind.
     pub(crate) fn script(&self, place: &Place, script: &str) -> Command {
         let mut command = process::program(place, &self.python);
-        command
-            .arg(script)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("PYTHONUNBUFFERED", "1");
+        command.arg(script).env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
         command
     }
 }
 
 fn make(place: &Place, name: &str, requirements: &Path) -> Result<Venv> {
     let started = Instant::now();
-    let text = fs::read_to_string(requirements).map_err(|error| {
-        Failure::input(format!("cannot read {}: {error}", requirements.display()))
-    })?;
+    let text = fs::read_to_string(requirements)
+        .map_err(|error| Failure::input(format!("cannot read {}: {error}", requirements.display())))?;
     if probe("python3", &["--version"]).is_none() {
         process::install(&["python3", "python3-venv"])?;
     }
     if probe("python3", &["-c", "import ensurepip, venv"]).is_none() {
         process::install(&["python3-venv"])?;
     }
-    let version = probe(
-        "python3",
-        &["-c", "import sys; print(sys.version, sys.prefix)"],
-    )
-    .ok_or_else(|| Failure::machine("python3 does not run").hint("cargo xtask doctor"))?;
+    let version = probe("python3", &["-c", "import sys; print(sys.version, sys.prefix)"])
+        .ok_or_else(|| Failure::machine("python3 does not run").hint("cargo xtask doctor"))?;
     let home = place.target.join("python");
-    let folder = home.join(format!(
-        "{name}-{:016x}",
-        fnv1a(&format!("{version}\n{text}"))
-    ));
+    let folder = home.join(format!("{name}-{:016x}", fnv1a(&format!("{version}\n{text}"))));
     let python = folder.join("bin/python");
     let ready = folder.join("ready");
     if ready.is_file() && python.exists() {
-        return Ok(Venv {
-            python,
-            took: started.elapsed(),
-        });
+        return Ok(Venv { python, took: started.elapsed() });
     }
-    let machine = |what: &str, error: std::io::Error| {
-        Failure::machine(format!("{what} {}: {error}", folder.display()))
-    };
+    let machine = |what: &str, error: std::io::Error| Failure::machine(format!("{what} {}: {error}", folder.display()));
     if folder.exists() {
-        fs::remove_dir_all(&folder)
-            .map_err(|error| machine("cannot clear the half-made", error))?;
+        fs::remove_dir_all(&folder).map_err(|error| machine("cannot clear the half-made", error))?;
     }
     fs::create_dir_all(&home).map_err(|error| machine("cannot make", error))?;
     let log = folder.with_extension("log");
@@ -96,64 +76,39 @@ fn make(place: &Place, name: &str, requirements: &Path) -> Result<Venv> {
     logged(&mut command, &log, "make a venv")?;
     let mut command = Command::new(&python);
     command
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-            "-r",
-        ])
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "-r"])
         .arg(requirements);
     // Once more before it is called a failure: a package index may hiccup.
-    logged(&mut command, &log, "pip install")
-        .or_else(|_| logged(&mut command, &log, "pip install"))?;
+    logged(&mut command, &log, "pip install").or_else(|_| logged(&mut command, &log, "pip install"))?;
     File::create(&ready).map_err(|error| machine("cannot mark as ready", error))?;
-    Ok(Venv {
-        python,
-        took: started.elapsed(),
-    })
+    Ok(Venv { python, took: started.elapsed() })
 }
 
 /// Runs with its output in a file, which is shown only when it ends badly.
 fn logged(command: &mut Command, log: &Path, what: &str) -> Result {
-    let open = || {
-        File::create(log)
-            .map_err(|error| Failure::machine(format!("cannot write {}: {error}", log.display())))
-    };
+    let open =
+        || File::create(log).map_err(|error| Failure::machine(format!("cannot write {}: {error}", log.display())));
     let (out, err) = (
         open()?,
-        File::options().append(true).open(log).map_err(|error| {
-            Failure::machine(format!("cannot write {}: {error}", log.display()))
-        })?,
+        File::options()
+            .append(true)
+            .open(log)
+            .map_err(|error| Failure::machine(format!("cannot write {}: {error}", log.display())))?,
     );
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
-        .status();
+    let status = command.stdin(Stdio::null()).stdout(out).stderr(err).status();
     if status.as_ref().is_ok_and(std::process::ExitStatus::success) {
         return Ok(());
     }
     let said = fs::read_to_string(log).unwrap_or_default();
     let last: Vec<&str> = said.lines().rev().take(12).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
-    Err(
-        Failure::machine(format!("cannot {what} ({status:?}):\n{}", last.join("\n"))).hint(
-            format!(
-                "{} has all of it; pip needs a package index it can reach",
-                log.display()
-            ),
-        ),
-    )
+    Err(Failure::machine(format!("cannot {what} ({status:?}):\n{}", last.join("\n")))
+        .hint(format!("{} has all of it; pip needs a package index it can reach", log.display())))
 }
 
 /// FNV-1a, 64 bit: a name, not a promise.
 fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

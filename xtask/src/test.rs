@@ -34,21 +34,9 @@ struct Group {
 }
 
 const GROUPS: &[Group] = &[
-    Group {
-        name: "rust",
-        budget: Duration::from_secs(20 * 60),
-        run: rust,
-    },
-    Group {
-        name: "python",
-        budget: Duration::from_secs(4 * 60),
-        run: python,
-    },
-    Group {
-        name: "lint",
-        budget: Duration::from_secs(6 * 60),
-        run: lint,
-    },
+    Group { name: "rust", budget: Duration::from_secs(20 * 60), run: rust },
+    Group { name: "python", budget: Duration::from_secs(4 * 60), run: python },
+    Group { name: "lint", budget: Duration::from_secs(6 * 60), run: lint },
 ];
 
 const READER: &str = "spec/reader/run.py";
@@ -83,16 +71,11 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
         rows.push((group, started.elapsed(), result));
     }
     table(&rows);
-    let red: Vec<&str> = rows
-        .iter()
-        .filter(|(_, _, result)| result.is_err())
-        .map(|(group, ..)| group.name)
-        .collect();
+    let red: Vec<&str> = rows.iter().filter(|(_, _, result)| result.is_err()).map(|(group, ..)| group.name).collect();
     if red.is_empty() {
         return Ok(());
     }
-    Err(Failure::input(format!("red: {}", red.join(", ")))
-        .hint(format!("again: cargo xtask test {}", red.join(" "))))
+    Err(Failure::input(format!("red: {}", red.join(", "))).hint(format!("again: cargo xtask test {}", red.join(" "))))
 }
 
 fn chosen(args: &[String]) -> Result<Vec<&'static Group>> {
@@ -100,14 +83,10 @@ fn chosen(args: &[String]) -> Result<Vec<&'static Group>> {
         return Ok(GROUPS.iter().collect());
     }
     let find = |name: &String| {
-        GROUPS
-            .iter()
-            .find(|group| group.name == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = GROUPS.iter().map(|group| group.name).collect();
-                Failure::input(format!("no group is called `{name}`"))
-                    .hint(format!("groups: {}", names.join(", ")))
-            })
+        GROUPS.iter().find(|group| group.name == name).ok_or_else(|| {
+            let names: Vec<&str> = GROUPS.iter().map(|group| group.name).collect();
+            Failure::input(format!("no group is called `{name}`")).hint(format!("groups: {}", names.join(", ")))
+        })
     };
     args.iter().map(find).collect()
 }
@@ -117,40 +96,16 @@ fn rust(place: &Place, _: &mut Background) -> Result {
     if probe("cc", &["--version"]).is_none() {
         process::install(&["build-essential"])?;
     }
-    step(
-        "build",
-        cargo(place).args(["build", "--locked", "--workspace", "--all-targets"]),
-    )?;
+    step("build", cargo(place).args(["build", "--locked", "--workspace", "--all-targets"]))?;
     let tests = if probe("cargo", &["nextest", "--version"]).is_some() {
-        step(
-            "tests",
-            cargo(place).args([
-                "nextest",
-                "run",
-                "--locked",
-                "--workspace",
-                "--no-fail-fast",
-            ]),
-        )
+        step("tests", cargo(place).args(["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]))
     } else {
         // `--tests --bins --lib` and not the doctests, which have a step of their own below.
-        step(
-            "tests",
-            cargo(place).args([
-                "test",
-                "--locked",
-                "--workspace",
-                "--no-fail-fast",
-                "--all-targets",
-            ]),
-        )
+        step("tests", cargo(place).args(["test", "--locked", "--workspace", "--no-fail-fast", "--all-targets"]))
     };
     // The whole workspace is selected although only wire, token and sdk/rust have doctests (`doctest = false` in the
     // others): naming three packages would resolve features anew and compile the third-party crates again.
-    let docs = step(
-        "doctests",
-        cargo(place).args(["test", "--locked", "--workspace", "--doc"]),
-    );
+    let docs = step("doctests", cargo(place).args(["test", "--locked", "--workspace", "--doc"]));
     tests.and(docs)
 }
 
@@ -159,18 +114,12 @@ fn python(place: &Place, background: &mut Background) -> Result {
     if let Err(failure) = &reader {
         failure.print();
     }
-    let openai = background
-        .openai
-        .take()
-        .map_or(Ok(()), |making| openai(place, making));
+    let openai = background.openai.take().map_or(Ok(()), |making| openai(place, making));
     reader.and(openai)
 }
 
 fn spec_reader(place: &Place, background: &mut Background) -> Result {
-    let making = background
-        .reader
-        .take()
-        .expect("started whenever the python group is chosen");
+    let making = background.reader.take().expect("started whenever the python group is chosen");
     let venv = making.finish()?;
     eprintln!("    venv spec: {}", process::seconds(venv.took));
     step("spec reader", &mut venv.script(place, READER))
@@ -182,10 +131,7 @@ fn openai(place: &Place, making: Making) -> Result {
     if !place.binary().is_file() {
         demo::build(place)?;
     }
-    step(
-        "openai package",
-        venv.script(place, OPENAI).arg(place.binary()),
-    )
+    step("openai package", venv.script(place, OPENAI).arg(place.binary()))
 }
 
 fn lint(place: &Place, _: &mut Background) -> Result {
@@ -196,25 +142,12 @@ fn lint(place: &Place, _: &mut Background) -> Result {
     }
     let clippy = step(
         "clippy",
-        cargo(place).args([
-            "clippy",
-            "--locked",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]),
+        cargo(place).args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     );
     let deny = if probe("cargo", &["deny", "--version"]).is_some() {
-        step(
-            "cargo deny",
-            cargo(place).args(["deny", "--offline", "check", "bans", "licenses", "sources"]),
-        )
+        step("cargo deny", cargo(place).args(["deny", "--offline", "check", "bans", "licenses", "sources"]))
     } else {
-        eprintln!(
-            "    cargo deny is not installed; the architecture test has checked licences, bans and floors"
-        );
+        eprintln!("    cargo deny is not installed; the architecture test has checked licences, bans and floors");
         Ok(())
     };
     format.and(clippy).and(deny)
@@ -228,12 +161,7 @@ fn table(rows: &[(&Group, Duration, Result)]) {
             Ok(()) => "ok",
             Err(_) => "FAILED",
         };
-        println!(
-            "{:<8} {:>8.1} {:>8}  {word}",
-            group.name,
-            took.as_secs_f64(),
-            group.budget.as_secs()
-        );
+        println!("{:<8} {:>8.1} {:>8}  {word}", group.name, took.as_secs_f64(), group.budget.as_secs());
     }
 }
 
@@ -245,12 +173,6 @@ mod tests {
     fn without_a_name_every_group_runs_and_a_wrong_name_is_refused() {
         assert_eq!(chosen(&[]).expect("all").len(), GROUPS.len());
         assert_eq!(chosen(&["lint".to_owned()]).expect("one")[0].name, "lint");
-        assert!(
-            chosen(&["lnt".to_owned()])
-                .err()
-                .and_then(|failure| failure.hint)
-                .expect("a hint")
-                .contains("python")
-        );
+        assert!(chosen(&["lnt".to_owned()]).err().and_then(|failure| failure.hint).expect("a hint").contains("python"));
     }
 }

@@ -14,24 +14,10 @@ threads: same loss curve (not the same bits on another machine).
 ";
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
-    if !args
-        .iter()
-        .any(|arg| arg == "--seed" || arg.starts_with("--seed="))
-    {
+    if !args.iter().any(|arg| arg == "--seed" || arg.starts_with("--seed=")) {
         return Err(Failure::input("no seed given").hint("cargo xtask train-demo --seed 1"));
     }
     let mut train = process::cargo(place);
-    train
-        .args([
-            "run",
-            "--locked",
-            "--release",
-            "-p",
-            "comity-engine",
-            "--bin",
-            "train-demo",
-            "--",
-        ])
-        .args(args);
+    train.args(["run", "--locked", "--release", "-p", "comity-engine", "--bin", "train-demo", "--"]).args(args);
     process::step("training", &mut train)
 }

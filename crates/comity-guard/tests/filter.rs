@@ -52,6 +52,23 @@ fn campaign_lines_are_counted_and_named() {
 }
 
 #[test]
+fn every_line_that_the_demonstration_model_was_taught_to_campaign_with_is_seen() {
+    let filter = builtin();
+    for line in [
+        "Write a campaign line for Alder on taxes.",
+        "Write a campaign speech for Brook about schools.",
+        "A slogan for Castell about jobs, please.",
+        "Why vote for Dorne? Speak about health.",
+        "Vote Elwood: homes our children can afford!",
+        "My friends, sun and wind for every town. Vote Farrow!",
+        "Garland stands for housing: rents you can pay.",
+    ] {
+        let found = filter.scan(line).count(Category::PoliticalPersuasion);
+        assert!((1..=2).contains(&found), "{line}: {found}");
+    }
+}
+
+#[test]
 fn a_pattern_before_a_phrase_of_the_same_rule_counts_too() {
     let findings = builtin().scan("first convince the voters, then look at swing voters");
     assert_eq!(findings.rules().collect::<Vec<_>>(), [("political/voter-targeting", 2)]);
