@@ -96,13 +96,15 @@ fn logged(command: &mut Command, log: &Path, what: &str) -> Result {
             .map_err(|error| Failure::machine(format!("cannot write {}: {error}", log.display())))?,
     );
     let status = command.stdin(Stdio::null()).stdout(out).stderr(err).status();
-    if status.as_ref().is_ok_and(std::process::ExitStatus::success) {
-        return Ok(());
-    }
+    let why = match status {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
     let said = fs::read_to_string(log).unwrap_or_default();
     let last: Vec<&str> = said.lines().rev().take(12).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
-    Err(Failure::machine(format!("cannot {what} ({status:?}):\n{}", last.join("\n")))
+    Err(Failure::machine(format!("cannot {what} ({why}):\n{}", last.join("\n")))
         .hint(format!("{} has all of it; pip needs a package index it can reach", log.display())))
 }
 

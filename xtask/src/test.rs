@@ -106,16 +106,13 @@ fn rust(place: &Place, _: &mut Background) -> Result {
     // The whole workspace is selected although only wire, token and sdk/rust have doctests (`doctest = false` in the
     // others): naming three packages would resolve features anew and compile the third-party crates again.
     let docs = step("doctests", cargo(place).args(["test", "--locked", "--workspace", "--doc"]));
-    tests.and(docs)
+    both(tests, docs)
 }
 
 fn python(place: &Place, background: &mut Background) -> Result {
     let reader = spec_reader(place, background);
-    if let Err(failure) = &reader {
-        failure.print();
-    }
     let openai = background.openai.take().map_or(Ok(()), |making| openai(place, making));
-    reader.and(openai)
+    both(reader, openai)
 }
 
 fn spec_reader(place: &Place, background: &mut Background) -> Result {
@@ -137,9 +134,6 @@ fn openai(place: &Place, making: Making) -> Result {
 fn lint(place: &Place, _: &mut Background) -> Result {
     let format = step("rustfmt", cargo(place).args(["fmt", "--all", "--check"]))
         .map_err(|failure| failure.hint("cargo fmt --all"));
-    if let Err(failure) = &format {
-        failure.print();
-    }
     let clippy = step(
         "clippy",
         cargo(place).args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
@@ -150,7 +144,18 @@ fn lint(place: &Place, _: &mut Background) -> Result {
         eprintln!("    cargo deny is not installed; the architecture test has checked licences, bans and floors");
         Ok(())
     };
-    format.and(clippy).and(deny)
+    both(both(format, clippy), deny)
+}
+
+/// The first failure; a second one is printed here, so that none is lost.
+fn both(first: Result, second: Result) -> Result {
+    match (first, second) {
+        (Err(first), Err(second)) => {
+            second.print();
+            Err(first)
+        }
+        (first, second) => first.and(second),
+    }
 }
 
 fn table(rows: &[(&Group, Duration, Result)]) {
