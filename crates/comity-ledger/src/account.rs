@@ -96,9 +96,7 @@ impl AccountCode {
     }
 
     pub fn from_number(number: i64) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|code| i64::from(code.number()) == number)
+        Self::ALL.into_iter().find(|code| i64::from(code.number()) == number)
     }
 
     /// The limit of every account of this code.
@@ -123,13 +121,9 @@ impl Limit {
     }
 
     pub fn from_number(number: i64) -> Option<Self> {
-        [
-            Self::None,
-            Self::DebitsWithinCredits,
-            Self::CreditsWithinDebits,
-        ]
-        .into_iter()
-        .find(|limit| i64::from(limit.number()) == number)
+        [Self::None, Self::DebitsWithinCredits, Self::CreditsWithinDebits]
+            .into_iter()
+            .find(|limit| i64::from(limit.number()) == number)
     }
 
     /// Whether these sums keep within the limit.
@@ -146,12 +140,7 @@ impl NewAccount {
     /// An account in micro-credits whose id is derived from its code and what it is about.
     pub fn credits(code: AccountCode, reference: Reference) -> Self {
         let id = AccountId::derive(code, &[reference.as_bytes()]);
-        Self {
-            id,
-            unit: Unit::CREDITS,
-            code,
-            reference,
-        }
+        Self { id, unit: Unit::CREDITS, code, reference }
     }
 
     /// The account at its first moment.
@@ -170,8 +159,7 @@ impl NewAccount {
 
     /// Whether `account` is what this asks for.
     pub fn is(&self, account: &Account) -> bool {
-        (self.id, self.unit, self.code, self.reference)
-            == (account.id, account.unit, account.code, account.reference)
+        (self.id, self.unit, self.code, self.reference) == (account.id, account.unit, account.code, account.reference)
     }
 }
 
@@ -199,10 +187,7 @@ mod tests {
     fn numbers_are_read_back_as_what_was_written() {
         for code in AccountCode::ALL {
             assert_eq!(AccountCode::from_number(code.number().into()), Some(code));
-            assert_eq!(
-                Limit::from_number(code.limit().number().into()),
-                Some(code.limit())
-            );
+            assert_eq!(Limit::from_number(code.limit().number().into()), Some(code.limit()));
         }
         assert_eq!(AccountCode::from_number(0), None);
         assert_eq!(AccountCode::from_number(99), None);

@@ -163,42 +163,18 @@ impl Auditor {
     pub fn account(&mut self, account: Account) {
         let id = account.id;
         if account.limit != account.code.limit() {
-            self.found(Break::LimitDiffers {
-                account: id,
-                code: account.code,
-                limit: account.limit,
-            });
+            self.found(Break::LimitDiffers { account: id, code: account.code, limit: account.limit });
         }
-        if self
-            .tallies
-            .insert(
-                id,
-                Tally {
-                    account,
-                    debits: 0,
-                    credits: 0,
-                    limit_passed: false,
-                },
-            )
-            .is_some()
-        {
+        if self.tallies.insert(id, Tally { account, debits: 0, credits: 0, limit_passed: false }).is_some() {
             self.found(Break::AccountRepeated { account: id });
         }
     }
 
     pub fn transfer(&mut self, posted: &Posted) {
-        let Posted {
-            seq,
-            transfer,
-            unit,
-            ..
-        } = *posted;
+        let Posted { seq, transfer, unit, .. } = *posted;
         let id = transfer.id;
         if seq != self.place + 1 {
-            self.found(Break::PlaceMissing {
-                expected: self.place + 1,
-                found: seq,
-            });
+            self.found(Break::PlaceMissing { expected: self.place + 1, found: seq });
         }
         self.place = seq;
         self.history.push(&posted.leaf());
@@ -218,31 +194,15 @@ impl Auditor {
         if let (Some(from), Some(to)) = (from, to)
             && !transfer.kind.joins(from, to)
         {
-            self.found(Break::KindForbidden {
-                seq,
-                transfer: id,
-                kind: transfer.kind,
-                from,
-                to,
-            });
+            self.found(Break::KindForbidden { seq, transfer: id, kind: transfer.kind, from, to });
         }
     }
 
     /// Adds to one side; gives back what the account is for.
-    fn add(
-        &mut self,
-        posted: &Posted,
-        id: AccountId,
-        debit: i128,
-        credit: i128,
-    ) -> Option<AccountCode> {
+    fn add(&mut self, posted: &Posted, id: AccountId, debit: i128, credit: i128) -> Option<AccountCode> {
         let (seq, transfer) = (posted.seq, posted.transfer.id);
         let Some(tally) = self.tallies.get_mut(&id) else {
-            self.found(Break::AccountMissing {
-                seq,
-                transfer,
-                account: id,
-            });
+            self.found(Break::AccountMissing { seq, transfer, account: id });
             return None;
         };
         tally.debits += debit;
@@ -253,12 +213,7 @@ impl Auditor {
         tally.limit_passed |= passed;
         let (debits, credits) = (ucr(tally.debits), ucr(tally.credits));
         if passed {
-            self.found(Break::LimitPassed {
-                account: id,
-                seq,
-                debits,
-                credits,
-            });
+            self.found(Break::LimitPassed { account: id, seq, debits, credits });
         }
         if unit != posted.unit {
             self.found(Break::UnitsDiffer { seq, transfer });
@@ -270,16 +225,9 @@ impl Auditor {
         let tallies = std::mem::take(&mut self.tallies);
         let mut kept: BTreeMap<Unit, i128> = BTreeMap::new();
         let mut codes: BTreeMap<(Unit, AccountCode), (u64, i128, i128)> = BTreeMap::new();
-        for Tally {
-            account,
-            debits,
-            credits,
-            ..
-        } in tallies.values()
-        {
+        for Tally { account, debits, credits, .. } in tallies.values() {
             let (debits_kept, credits_kept) = (account.debits.ucr(), account.credits.ucr());
-            *kept.entry(account.unit).or_default() +=
-                i128::from(credits_kept) - i128::from(debits_kept);
+            *kept.entry(account.unit).or_default() += i128::from(credits_kept) - i128::from(debits_kept);
             let code = codes.entry((account.unit, account.code)).or_default();
             *code = (code.0 + 1, code.1 + debits, code.2 + credits);
             if i128::from(debits_kept) != *debits || i128::from(credits_kept) != *credits {
@@ -295,10 +243,7 @@ impl Auditor {
         }
         for (unit, sum) in &kept {
             if *sum != 0 {
-                self.found(Break::UnitSumNotZero {
-                    unit: *unit,
-                    sum_ucr: ucr(*sum),
-                });
+                self.found(Break::UnitSumNotZero { unit: *unit, sum_ucr: ucr(*sum) });
             }
         }
         let moved = |unit: &Unit| ucr(self.moved.get(unit).copied().unwrap_or_default());
@@ -309,11 +254,7 @@ impl Auditor {
             root: self.history.root(),
             units: kept
                 .iter()
-                .map(|(unit, sum)| UnitTotal {
-                    unit: *unit,
-                    sum_ucr: ucr(*sum),
-                    moved_ucr: moved(unit),
-                })
+                .map(|(unit, sum)| UnitTotal { unit: *unit, sum_ucr: ucr(*sum), moved_ucr: moved(unit) })
                 .collect(),
             trial_balance: codes.into_iter().map(code_total).collect(),
             breaks: self.breaks,
@@ -322,18 +263,9 @@ impl Auditor {
     }
 }
 
-fn code_total(
-    ((unit, code), (accounts, debits, credits)): ((Unit, AccountCode), (u64, i128, i128)),
-) -> CodeTotal {
+fn code_total(((unit, code), (accounts, debits, credits)): ((Unit, AccountCode), (u64, i128, i128))) -> CodeTotal {
     let [debits_ucr, credits_ucr, balance_ucr] = [debits, credits, credits - debits].map(ucr);
-    CodeTotal {
-        unit,
-        code,
-        accounts,
-        debits_ucr,
-        credits_ucr,
-        balance_ucr,
-    }
+    CodeTotal { unit, code, accounts, debits_ucr, credits_ucr, balance_ucr }
 }
 
 /// For the report: sums beyond i64 stand at its end.
@@ -344,17 +276,12 @@ fn ucr(sum: i128) -> i64 {
 impl AuditReport {
     /// Credits less debits over all accounts of `unit`; zero in sound books.
     pub fn sum_ucr(&self, unit: Unit) -> i64 {
-        self.units
-            .iter()
-            .find(|total| total.unit == unit)
-            .map_or(0, |total| total.sum_ucr)
+        self.units.iter().find(|total| total.unit == unit).map_or(0, |total| total.sum_ucr)
     }
 
     /// The balance of all accounts of a code.
     pub fn balance_ucr(&self, unit: Unit, code: AccountCode) -> i64 {
         let mut totals = self.trial_balance.iter();
-        totals
-            .find(|total| (total.unit, total.code) == (unit, code))
-            .map_or(0, |total| total.balance_ucr)
+        totals.find(|total| (total.unit, total.code) == (unit, code)).map_or(0, |total| total.balance_ucr)
     }
 }

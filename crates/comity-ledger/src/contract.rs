@@ -18,10 +18,7 @@ pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000);
 /// An empty ledger in a file, inside a transaction that is committed afterwards.
 pub(crate) async fn with_sqlite<R>(act: impl AsyncFnOnce(&mut LedgerTx<'_>) -> R) -> R {
     let dir = tempfile::tempdir().unwrap();
-    let mut conn = connect_options(dir.path().join("ledger.db"))
-        .connect()
-        .await
-        .unwrap();
+    let mut conn = connect_options(dir.path().join("ledger.db")).connect().await.unwrap();
     migrate(&mut conn, Vec::new()).await.unwrap();
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let result = act(&mut LedgerTx::new(&mut tx)).await;
@@ -41,13 +38,7 @@ pub(crate) fn account(code: AccountCode, number: u8) -> NewAccount {
     NewAccount::credits(code, named(number))
 }
 
-pub(crate) fn transfer(
-    kind: TransferKind,
-    id: u8,
-    debit: NewAccount,
-    credit: NewAccount,
-    ucr: u32,
-) -> Transfer {
+pub(crate) fn transfer(kind: TransferKind, id: u8, debit: NewAccount, credit: NewAccount, ucr: u32) -> Transfer {
     Transfer {
         id: TransferId::derive(kind, &[&[id]]),
         kind,
@@ -73,169 +64,64 @@ fn escrow() -> NewAccount {
 
 /// Opens the three and awards alice `ucr`.
 async fn house<S: Store>(store: &mut S, ucr: u32) {
-    let opened = store
-        .accounts_open_in_tx(&[issuance(), alice(), escrow()], NOW)
-        .await
-        .unwrap();
+    let opened = store.accounts_open_in_tx(&[issuance(), alice(), escrow()], NOW).await.unwrap();
     assert_eq!(opened, [Opened::Created; 3]);
     let award = transfer(TransferKind::Award, 1, issuance(), alice(), ucr);
-    assert_eq!(
-        store.transfer_post_in_tx(award, NOW).await.unwrap(),
-        Outcome::Created
-    );
+    assert_eq!(store.transfer_post_in_tx(award, NOW).await.unwrap(), Outcome::Created);
 }
 
 async fn balance<S: Store>(store: &mut S, account: NewAccount) -> i64 {
-    store
-        .account_in_tx(account.id)
-        .await
-        .unwrap()
-        .unwrap()
-        .balance_ucr()
+    store.account_in_tx(account.id).await.unwrap().unwrap().balance_ucr()
 }
 
 async fn an_account_opens_once<S: Store>(store: &mut S) {
-    let other = NewAccount {
-        code: AccountCode::Suspense,
-        ..alice()
-    };
-    let opened = store
-        .accounts_open_in_tx(&[alice(), alice(), other], NOW)
-        .await
-        .unwrap();
+    let other = NewAccount { code: AccountCode::Suspense, ..alice() };
+    let opened = store.accounts_open_in_tx(&[alice(), alice(), other], NOW).await.unwrap();
     assert_eq!(opened, [Opened::Created, Opened::Exists, Opened::Conflict]);
-    let again = store
-        .accounts_open_in_tx(&[alice(), escrow()], Timestamp(NOW.0 + 9))
-        .await
-        .unwrap();
+    let again = store.accounts_open_in_tx(&[alice(), escrow()], Timestamp(NOW.0 + 9)).await.unwrap();
     assert_eq!(again, [Opened::Exists, Opened::Created]);
-    assert_eq!(
-        store.account_in_tx(alice().id).await.unwrap(),
-        Some(alice().opened(NOW))
-    );
+    assert_eq!(store.account_in_tx(alice().id).await.unwrap(), Some(alice().opened(NOW)));
     assert_eq!(store.account_in_tx(AccountId([9; 16])).await.unwrap(), None);
     for other in [
-        NewAccount {
-            unit: Unit(7),
-            ..alice()
-        },
-        NewAccount {
-            code: AccountCode::Escrow,
-            ..alice()
-        },
-        NewAccount {
-            reference: Reference::NONE,
-            ..alice()
-        },
+        NewAccount { unit: Unit(7), ..alice() },
+        NewAccount { code: AccountCode::Escrow, ..alice() },
+        NewAccount { reference: Reference::NONE, ..alice() },
     ] {
-        assert_eq!(
-            store.account_open_in_tx(&other, NOW).await.unwrap(),
-            Opened::Conflict
-        );
+        assert_eq!(store.account_open_in_tx(&other, NOW).await.unwrap(), Opened::Conflict);
     }
 }
 
 async fn every_field_of_a_transfer_is_its_content<S: Store>(store: &mut S) {
     house(store, 100).await;
     let first = transfer(TransferKind::Reserve, 1, alice(), escrow(), 10);
-    assert_eq!(
-        store.transfer_post_in_tx(first, NOW).await.unwrap(),
-        Outcome::Created
-    );
-    assert_eq!(
-        store
-            .transfer_post_in_tx(first, Timestamp(NOW.0 + 60))
-            .await
-            .unwrap(),
-        Outcome::Exists
-    );
+    assert_eq!(store.transfer_post_in_tx(first, NOW).await.unwrap(), Outcome::Created);
+    assert_eq!(store.transfer_post_in_tx(first, Timestamp(NOW.0 + 60)).await.unwrap(), Outcome::Exists);
     for (field, other) in [
-        (
-            "kind",
-            Transfer {
-                kind: TransferKind::Correction,
-                ..first
-            },
-        ),
-        (
-            "debit account",
-            Transfer {
-                debit: issuance().id,
-                ..first
-            },
-        ),
-        (
-            "credit account",
-            Transfer {
-                credit: issuance().id,
-                ..first
-            },
-        ),
-        (
-            "amount",
-            Transfer {
-                amount: Amount::from_ucr(11),
-                ..first
-            },
-        ),
-        (
-            "reference",
-            Transfer {
-                reference: named(77),
-                ..first
-            },
-        ),
-        (
-            "evidence",
-            Transfer {
-                evidence: Digest::of(b"another claim"),
-                ..first
-            },
-        ),
+        ("kind", Transfer { kind: TransferKind::Correction, ..first }),
+        ("debit account", Transfer { debit: issuance().id, ..first }),
+        ("credit account", Transfer { credit: issuance().id, ..first }),
+        ("amount", Transfer { amount: Amount::from_ucr(11), ..first }),
+        ("reference", Transfer { reference: named(77), ..first }),
+        ("evidence", Transfer { evidence: Digest::of(b"another claim"), ..first }),
     ] {
         let outcome = store.transfer_post_in_tx(other, NOW).await.unwrap();
-        assert_eq!(
-            outcome,
-            Outcome::Refused(Refusal::Conflict {
-                id: first.id,
-                field
-            })
-        );
+        assert_eq!(outcome, Outcome::Refused(Refusal::Conflict { id: first.id, field }));
     }
     let stored = store.transfer_in_tx(first.id).await.unwrap().unwrap();
-    assert_eq!(
-        (stored.seq, stored.transfer, stored.unit, stored.posted_at),
-        (2, first, Unit::CREDITS, NOW)
-    );
+    assert_eq!((stored.seq, stored.transfer, stored.unit, stored.posted_at), (2, first, Unit::CREDITS, NOW));
     assert_eq!(balance(store, alice()).await, 90);
 }
 
 async fn a_reservation_beyond_the_balance_leaves_the_books_as_they_were<S: Store>(store: &mut S) {
     house(store, 100).await;
     let before = store.audit_in_tx().await.unwrap();
-    let accounts = store
-        .accounts_in_tx(&[issuance().id, alice().id, escrow().id])
-        .await
-        .unwrap();
+    let accounts = store.accounts_in_tx(&[issuance().id, alice().id, escrow().id]).await.unwrap();
     let dear = transfer(TransferKind::Reserve, 1, alice(), escrow(), 101);
     let outcome = store.transfer_post_in_tx(dear, NOW).await.unwrap();
     let (available, asked) = (Amount::from_ucr(100), Amount::from_ucr(101));
-    assert_eq!(
-        outcome,
-        Outcome::Refused(Refusal::ExceedsCredits {
-            id: alice().id,
-            available,
-            asked
-        })
-    );
+    assert_eq!(outcome, Outcome::Refused(Refusal::ExceedsCredits { id: alice().id, available, asked }));
     assert_eq!(store.audit_in_tx().await.unwrap(), before);
-    assert_eq!(
-        store
-            .accounts_in_tx(&[issuance().id, alice().id, escrow().id])
-            .await
-            .unwrap(),
-        accounts
-    );
+    assert_eq!(store.accounts_in_tx(&[issuance().id, alice().id, escrow().id]).await.unwrap(), accounts);
     assert_eq!(store.transfer_in_tx(dear.id).await.unwrap(), None);
 }
 
@@ -253,10 +139,7 @@ async fn groups_of_one_call_see_each_other_in_turn<S: Store>(store: &mut S) {
         Group::default(),
     ];
     let outcomes = store.transfers_post_in_tx(&groups, NOW).await.unwrap();
-    let words: Vec<Vec<&str>> = outcomes
-        .iter()
-        .map(|group| group.0.iter().map(Outcome::word).collect())
-        .collect();
+    let words: Vec<Vec<&str>> = outcomes.iter().map(|group| group.0.iter().map(Outcome::word).collect()).collect();
     let expected: [&[&str]; 7] = [
         &["created"],
         &["exceeds_credits"],
@@ -268,20 +151,10 @@ async fn groups_of_one_call_see_each_other_in_turn<S: Store>(store: &mut S) {
     ];
     assert_eq!(words, expected);
     assert!(outcomes[5].is_posted() && !outcomes[5].is_created() && outcomes[6].is_posted());
-    assert_eq!(
-        outcomes[2].refusal().map(Refusal::word),
-        Some("exceeds_credits")
-    );
+    assert_eq!(outcomes[2].refusal().map(Refusal::word), Some("exceeds_credits"));
     assert_eq!(balance(store, alice()).await, 40);
-    let order = store
-        .transfers_of_account_in_tx(alice().id, 0, 10)
-        .await
-        .unwrap();
-    let ids: Vec<TransferId> = order
-        .iter()
-        .skip(1)
-        .map(|posted| posted.transfer.id)
-        .collect();
+    let order = store.transfers_of_account_in_tx(alice().id, 0, 10).await.unwrap();
+    let ids: Vec<TransferId> = order.iter().skip(1).map(|posted| posted.transfer.id).collect();
     assert_eq!(ids, [reserve(1, 60).id, refund.id, reserve(2, 60).id]);
 }
 
@@ -289,58 +162,27 @@ async fn a_statement_is_paged_by_place<S: Store>(store: &mut S) {
     house(store, 100).await;
     for id in 1..=5 {
         let reserve = transfer(TransferKind::Reserve, id, alice(), escrow(), 1);
-        assert_eq!(
-            store.transfer_post_in_tx(reserve, NOW).await.unwrap(),
-            Outcome::Created
-        );
+        assert_eq!(store.transfer_post_in_tx(reserve, NOW).await.unwrap(), Outcome::Created);
     }
     let places = async |store: &mut S, after, limit| {
-        let page = store
-            .transfers_of_account_in_tx(alice().id, after, limit)
-            .await
-            .unwrap();
+        let page = store.transfers_of_account_in_tx(alice().id, after, limit).await.unwrap();
         page.iter().map(|posted| posted.seq).collect::<Vec<_>>()
     };
     assert_eq!(places(store, 0, 4).await, [1, 2, 3, 4]);
     assert_eq!(places(store, 4, 4).await, [5, 6]);
     assert!(places(store, 6, 4).await.is_empty());
     assert!(places(store, u64::MAX, 4).await.is_empty());
-    assert_eq!(
-        store
-            .transfers_of_account_in_tx(escrow().id, 0, 9)
-            .await
-            .unwrap()
-            .len(),
-        5
-    );
-    assert_eq!(
-        store
-            .transfers_of_account_in_tx(AccountId([9; 16]), 0, 9)
-            .await
-            .unwrap(),
-        []
-    );
+    assert_eq!(store.transfers_of_account_in_tx(escrow().id, 0, 9).await.unwrap().len(), 5);
+    assert_eq!(store.transfers_of_account_in_tx(AccountId([9; 16]), 0, 9).await.unwrap(), []);
 }
 
 async fn sums_stay_in_the_range_of_an_amount<S: Store>(store: &mut S) {
     house(store, 1).await;
-    let all = Transfer {
-        amount: Amount::MAX,
-        ..transfer(TransferKind::Award, 2, issuance(), alice(), 0)
-    };
+    let all = Transfer { amount: Amount::MAX, ..transfer(TransferKind::Award, 2, issuance(), alice(), 0) };
     let outcome = store.transfer_post_in_tx(all, NOW).await.unwrap();
-    assert_eq!(
-        outcome,
-        Outcome::Refused(Refusal::Overflow { id: issuance().id })
-    );
-    let rest = Transfer {
-        amount: Amount::new(i64::MAX - 1).unwrap(),
-        ..all
-    };
-    assert_eq!(
-        store.transfer_post_in_tx(rest, NOW).await.unwrap(),
-        Outcome::Created
-    );
+    assert_eq!(outcome, Outcome::Refused(Refusal::Overflow { id: issuance().id }));
+    let rest = Transfer { amount: Amount::new(i64::MAX - 1).unwrap(), ..all };
+    assert_eq!(store.transfer_post_in_tx(rest, NOW).await.unwrap(), Outcome::Created);
     assert_eq!(balance(store, alice()).await, i64::MAX);
     assert!(store.audit_in_tx().await.unwrap().holds);
 }
@@ -350,24 +192,9 @@ async fn a_call_is_bounded<S: Store>(store: &mut S) {
     let one = transfer(TransferKind::Reserve, 1, alice(), escrow(), 1);
     let many = vec![Group(vec![one; 2]); TRANSFERS_PER_CALL_MAX / 2 + 1];
     let refused = store.transfers_post_in_tx(&many, NOW).await;
-    assert!(
-        matches!(refused, Err(StoreError::TooMany { .. })),
-        "{refused:?}"
-    );
-    assert!(
-        store
-            .transfers_post_in_tx(&[], NOW)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert!(
-        store
-            .accounts_open_in_tx(&[], NOW)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(matches!(refused, Err(StoreError::TooMany { .. })), "{refused:?}");
+    assert!(store.transfers_post_in_tx(&[], NOW).await.unwrap().is_empty());
+    assert!(store.accounts_open_in_tx(&[], NOW).await.unwrap().is_empty());
 }
 
 async fn a_large_call_is_posted_in_its_order<S: Store>(store: &mut S) {
@@ -379,35 +206,17 @@ async fn a_large_call_is_posted_in_its_order<S: Store>(store: &mut S) {
             NewAccount::credits(AccountCode::Escrow, Reference(reference))
         })
         .collect();
-    assert!(
-        store
-            .accounts_open_in_tx(&escrows, NOW)
-            .await
-            .unwrap()
-            .iter()
-            .all(|opened| *opened == Opened::Created)
-    );
+    assert!(store.accounts_open_in_tx(&escrows, NOW).await.unwrap().iter().all(|opened| *opened == Opened::Created));
     let reserve = |escrow: &NewAccount| {
         let id = TransferId::derive(TransferKind::Reserve, &[escrow.reference.as_bytes()]);
-        Group::single(Transfer {
-            id,
-            ..transfer(TransferKind::Reserve, 0, alice(), *escrow, 1)
-        })
+        Group::single(Transfer { id, ..transfer(TransferKind::Reserve, 0, alice(), *escrow, 1) })
     };
     let groups: Vec<Group> = escrows.iter().map(reserve).collect();
     let outcomes = store.transfers_post_in_tx(&groups, NOW).await.unwrap();
     assert!(outcomes.iter().all(GroupOutcome::is_created));
     assert_eq!(balance(store, alice()).await, 400);
-    let posted = store
-        .transfers_of_account_in_tx(alice().id, 1, 1_000)
-        .await
-        .unwrap();
-    assert!(
-        posted
-            .iter()
-            .map(|posted| posted.transfer.credit)
-            .eq(escrows.iter().map(|escrow| escrow.id))
-    );
+    let posted = store.transfers_of_account_in_tx(alice().id, 1, 1_000).await.unwrap();
+    assert!(posted.iter().map(|posted| posted.transfer.credit).eq(escrows.iter().map(|escrow| escrow.id)));
     let report = store.audit_in_tx().await.unwrap();
     assert!(report.holds, "{:?}", report.breaks);
     assert_eq!(report.balance_ucr(Unit::CREDITS, AccountCode::Escrow), 600);
@@ -445,13 +254,9 @@ type Step = (usize, u8, usize, usize, u32);
 fn cast() -> Vec<NewAccount> {
     let codes = AccountCode::ALL.into_iter().enumerate();
     let two = codes.flat_map(|(n, code)| [account(code, n as u8), account(code, n as u8 + 100)]);
-    let foreign = NewAccount {
-        unit: Unit(2),
-        ..account(AccountCode::Allocation, 200)
-    };
+    let foreign = NewAccount { unit: Unit(2), ..account(AccountCode::Allocation, 200) };
     // One that is never opened stands at the end.
-    two.chain([foreign, account(AccountCode::Escrow, 201)])
-        .collect()
+    two.chain([foreign, account(AccountCode::Escrow, 201)]).collect()
 }
 
 fn groups_of(cast: &[NewAccount], batch: &[Vec<Step>]) -> Vec<Group> {
@@ -466,46 +271,25 @@ fn groups_of(cast: &[NewAccount], batch: &[Vec<Step>]) -> Vec<Group> {
             .collect();
         let (from, to) = ways[(debit * 31 + credit) % ways.len()];
         let id = TransferId::derive(kind, &[&[*id]]);
-        Transfer {
-            id,
-            ..transfer(kind, 0, from, to, *ucr)
-        }
+        Transfer { id, ..transfer(kind, 0, from, to, *ucr) }
     };
-    batch
-        .iter()
-        .map(|group| Group(group.iter().map(step).collect()))
-        .collect()
+    batch.iter().map(|group| Group(group.iter().map(step).collect())).collect()
 }
 
 /// The model and SQLite, side by side over random histories with commits and rollbacks: same answers, same books.
 #[test]
 fn sqlite_does_what_the_model_does() {
-    let config = Config {
-        cases: 48,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let mut runner =
-        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let step = (0..64_usize, 0..24_u8, 0..64_usize, 0..64_usize, 0..40_u32);
     let group = prop::collection::vec(step, 1..4);
-    let batch = (
-        prop::collection::vec(group, 0..12),
-        prop::bool::weighted(0.8),
-        prop::bool::weighted(0.3),
-    );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let batch = (prop::collection::vec(group, 0..12), prop::bool::weighted(0.8), prop::bool::weighted(0.3));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let seen = std::cell::RefCell::new(std::collections::BTreeSet::new());
     let outcome = runner.run(&prop::collection::vec(batch, 1..8), |history| {
         runtime.block_on(async {
             let dir = tempfile::tempdir().unwrap();
-            let mut conn = connect_options(dir.path().join("ledger.db"))
-                .connect()
-                .await
-                .unwrap();
+            let mut conn = connect_options(dir.path().join("ledger.db")).connect().await.unwrap();
             migrate(&mut conn, Vec::new()).await.unwrap();
             let mut memory = Memory::new();
             let cast = cast();
@@ -521,18 +305,11 @@ fn sqlite_does_what_the_model_does() {
                 let mut groups = groups_of(&cast, batch);
                 if *again {
                     // A client that heard nothing sends everything once more.
-                    history[..at]
-                        .iter()
-                        .for_each(|(batch, _, _)| groups.extend(groups_of(&cast, batch)));
+                    history[..at].iter().for_each(|(batch, _, _)| groups.extend(groups_of(&cast, batch)));
                 }
                 let outcomes = sqlite.transfers_post_in_tx(&groups, now).await.unwrap();
                 let expected = memory.post(&groups, now);
-                seen.borrow_mut().extend(
-                    expected
-                        .iter()
-                        .flat_map(|group| &group.0)
-                        .map(Outcome::word),
-                );
+                seen.borrow_mut().extend(expected.iter().flat_map(|group| &group.0).map(Outcome::word));
                 prop_assert_eq!(outcomes, expected);
                 prop_assert_eq!(
                     sqlite.accounts_in_tx(&ids).await.unwrap(),
@@ -565,10 +342,6 @@ fn sqlite_does_what_the_model_does() {
         "kind_forbidden",
         "amount_zero",
     ] {
-        assert!(
-            seen.borrow().contains(word),
-            "no history saw {word}: {:?}",
-            seen.borrow()
-        );
+        assert!(seen.borrow().contains(word), "no history saw {word}: {:?}", seen.borrow());
     }
 }

@@ -50,23 +50,11 @@ pub enum Refusal {
     #[error("debit account counts unit {}, credit account unit {}", debit.0, credit.0)]
     UnitsDiffer { debit: Unit, credit: Unit },
     #[error("a transfer of kind {kind:?} does not go from {from:?} to {to:?}")]
-    KindForbidden {
-        kind: TransferKind,
-        from: AccountCode,
-        to: AccountCode,
-    },
+    KindForbidden { kind: TransferKind, from: AccountCode, to: AccountCode },
     #[error("{asked} asked of account {id}, which has {available}")]
-    ExceedsCredits {
-        id: AccountId,
-        available: Amount,
-        asked: Amount,
-    },
+    ExceedsCredits { id: AccountId, available: Amount, asked: Amount },
     #[error("{asked} given back to account {id}, which gave {outstanding}")]
-    ExceedsDebits {
-        id: AccountId,
-        outstanding: Amount,
-        asked: Amount,
-    },
+    ExceedsDebits { id: AccountId, outstanding: Amount, asked: Amount },
     #[error("the sums of account {id} would leave the range of an amount")]
     Overflow { id: AccountId },
     #[error("another transfer of the group was refused")]
@@ -105,19 +93,9 @@ pub struct Change {
 
 /// Decides all groups against `view`. Total over any input; allocates in proportion to it.
 pub fn decide(view: &View, groups: &[Group], now: Timestamp) -> Decision {
-    let mut books = Books {
-        view,
-        changed: BTreeMap::new(),
-        posted: Vec::new(),
-        fresh: HashMap::new(),
-    };
+    let mut books = Books { view, changed: BTreeMap::new(), posted: Vec::new(), fresh: HashMap::new() };
     let outcomes = groups.iter().map(|group| books.group(group)).collect();
-    let decision = Decision {
-        outcomes,
-        posted: books.posted,
-        changed: books.changed,
-        posted_at: now,
-    };
+    let decision = Decision { outcomes, posted: books.posted, changed: books.changed, posted_at: now };
     decision.assert_double_entry();
     decision
 }
@@ -163,22 +141,11 @@ impl Books<'_> {
         GroupOutcome(outcomes)
     }
 
-    fn transfer(
-        &mut self,
-        transfer: &Transfer,
-        undo: &mut Vec<(AccountId, Option<Change>)>,
-    ) -> Outcome {
-        if let Some(known) = self
-            .fresh
-            .get(&transfer.id)
-            .or_else(|| self.view.known.get(&transfer.id))
-        {
+    fn transfer(&mut self, transfer: &Transfer, undo: &mut Vec<(AccountId, Option<Change>)>) -> Outcome {
+        if let Some(known) = self.fresh.get(&transfer.id).or_else(|| self.view.known.get(&transfer.id)) {
             return match first_difference(known, transfer) {
                 None => Outcome::Exists,
-                Some(field) => Outcome::Refused(Refusal::Conflict {
-                    id: transfer.id,
-                    field,
-                }),
+                Some(field) => Outcome::Refused(Refusal::Conflict { id: transfer.id, field }),
             };
         }
         let (debit, credit) = match self.moved(transfer) {
@@ -188,17 +155,11 @@ impl Books<'_> {
         let unit = debit.unit;
         for after in [debit, credit] {
             undo.push((after.id, self.changed.get(&after.id).copied()));
-            let before = self
-                .changed
-                .get(&after.id)
-                .map_or_else(|| self.view.accounts[&after.id], |c| c.before);
+            let before = self.changed.get(&after.id).map_or_else(|| self.view.accounts[&after.id], |c| c.before);
             self.changed.insert(after.id, Change { before, after });
         }
         self.fresh.insert(transfer.id, *transfer);
-        self.posted.push(Accepted {
-            transfer: *transfer,
-            unit,
-        });
+        self.posted.push(Accepted { transfer: *transfer, unit });
         Outcome::Created
     }
 
@@ -214,52 +175,26 @@ impl Books<'_> {
         let mut debit = self.account(transfer.debit)?;
         let mut credit = self.account(transfer.credit)?;
         if debit.unit != credit.unit {
-            return Err(Refusal::UnitsDiffer {
-                debit: debit.unit,
-                credit: credit.unit,
-            });
+            return Err(Refusal::UnitsDiffer { debit: debit.unit, credit: credit.unit });
         }
         if !kind.joins(debit.code, credit.code) {
-            return Err(Refusal::KindForbidden {
-                kind,
-                from: debit.code,
-                to: credit.code,
-            });
+            return Err(Refusal::KindForbidden { kind, from: debit.code, to: credit.code });
         }
-        let (available, outstanding) = (
-            debit.available(),
-            credit.debits.saturating_sub(credit.credits),
-        );
+        let (available, outstanding) = (debit.available(), credit.debits.saturating_sub(credit.credits));
         if debit.limit == Limit::DebitsWithinCredits && amount > available {
-            return Err(Refusal::ExceedsCredits {
-                id: debit.id,
-                available,
-                asked: amount,
-            });
+            return Err(Refusal::ExceedsCredits { id: debit.id, available, asked: amount });
         }
         if credit.limit == Limit::CreditsWithinDebits && amount > outstanding {
-            return Err(Refusal::ExceedsDebits {
-                id: credit.id,
-                outstanding,
-                asked: amount,
-            });
+            return Err(Refusal::ExceedsDebits { id: credit.id, outstanding, asked: amount });
         }
-        debit.debits = debit
-            .debits
-            .checked_add(amount)
-            .ok_or(Refusal::Overflow { id: debit.id })?;
-        credit.credits = credit
-            .credits
-            .checked_add(amount)
-            .ok_or(Refusal::Overflow { id: credit.id })?;
+        debit.debits = debit.debits.checked_add(amount).ok_or(Refusal::Overflow { id: debit.id })?;
+        credit.credits = credit.credits.checked_add(amount).ok_or(Refusal::Overflow { id: credit.id })?;
         Ok((debit, credit))
     }
 
     fn account(&self, id: AccountId) -> Result<Account, Refusal> {
         let changed = self.changed.get(&id).map(|change| change.after);
-        changed
-            .or_else(|| self.view.accounts.get(&id).copied())
-            .ok_or(Refusal::AccountNotFound { id })
+        changed.or_else(|| self.view.accounts.get(&id).copied()).ok_or(Refusal::AccountNotFound { id })
     }
 
     fn take_back(&mut self, mark: usize, undo: Vec<(AccountId, Option<Change>)>) {
@@ -294,11 +229,7 @@ impl Decision {
     fn assert_double_entry(&self) {
         let mut units: BTreeMap<Unit, (i128, i128, i128)> = BTreeMap::new();
         for Change { before, after } in self.changed.values() {
-            assert!(
-                after.is_within_limit(),
-                "account {} left its limit",
-                after.id
-            );
+            assert!(after.is_within_limit(), "account {} left its limit", after.id);
             let sums = units.entry(after.unit).or_default();
             sums.0 += i128::from(after.debits.ucr()) - i128::from(before.debits.ucr());
             sums.1 += i128::from(after.credits.ucr()) - i128::from(before.credits.ucr());
@@ -327,19 +258,10 @@ impl Change {
 }
 
 impl View {
-    pub fn new(
-        accounts: impl IntoIterator<Item = Account>,
-        known: impl IntoIterator<Item = Transfer>,
-    ) -> Self {
+    pub fn new(accounts: impl IntoIterator<Item = Account>, known: impl IntoIterator<Item = Transfer>) -> Self {
         Self {
-            accounts: accounts
-                .into_iter()
-                .map(|account| (account.id, account))
-                .collect(),
-            known: known
-                .into_iter()
-                .map(|transfer| (transfer.id, transfer))
-                .collect(),
+            accounts: accounts.into_iter().map(|account| (account.id, account)).collect(),
+            known: known.into_iter().map(|transfer| (transfer.id, transfer)).collect(),
         }
     }
 }
@@ -352,20 +274,12 @@ impl Group {
 
     /// The accounts that these groups name, in id order: the order in which rows are locked.
     pub fn accounts(groups: &[Self]) -> BTreeSet<AccountId> {
-        groups
-            .iter()
-            .flat_map(|group| &group.0)
-            .flat_map(|transfer| [transfer.debit, transfer.credit])
-            .collect()
+        groups.iter().flat_map(|group| &group.0).flat_map(|transfer| [transfer.debit, transfer.credit]).collect()
     }
 
     /// The ids of the transfers in these groups, in id order.
     pub fn transfers(groups: &[Self]) -> BTreeSet<TransferId> {
-        groups
-            .iter()
-            .flat_map(|group| &group.0)
-            .map(|transfer| transfer.id)
-            .collect()
+        groups.iter().flat_map(|group| &group.0).map(|transfer| transfer.id).collect()
     }
 }
 
@@ -423,8 +337,6 @@ impl GroupOutcome {
                 Outcome::Created | Outcome::Exists => None,
             })
         };
-        refusals()
-            .find(|refusal| **refusal != Refusal::LinkedFailed)
-            .or_else(|| refusals().next())
+        refusals().find(|refusal| **refusal != Refusal::LinkedFailed).or_else(|| refusals().next())
     }
 }

@@ -10,6 +10,8 @@
 //!
 //! Knows nothing of accounts: any SQLite file with the table `commit_mark` will do.
 
+mod merge;
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
@@ -21,6 +23,8 @@ use futures::FutureExt as _;
 use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 use tokio::sync::{mpsc, oneshot};
+
+pub use merge::{Merged, REQUESTS_PER_JOB_MAX};
 
 /// Jobs that may wait for the writer; one more is [`CommitError::Busy`].
 pub const JOBS_WAITING_MAX: usize = 4_096;
@@ -50,6 +54,13 @@ pub enum CommitError<E> {
     Unknown { cause: String },
 }
 
+impl<E> CommitError<E> {
+    /// The writer answers every job it took; without an answer it died with the job, perhaps during COMMIT.
+    fn unanswered() -> Self {
+        Self::Unknown { cause: "the writer ended without an answer".into() }
+    }
+}
+
 /// Hands jobs to the writer. Cheap to clone; the writer ends when all clones are gone.
 #[derive(Clone)]
 pub struct Committer {
@@ -72,26 +83,12 @@ impl Committer {
         Self::with_bound(options, JOBS_WAITING_MAX).await
     }
 
-    async fn with_bound(
-        options: SqliteConnectOptions,
-        waiting_max: usize,
-    ) -> Result<(Self, Writer), sqlx::Error> {
+    async fn with_bound(options: SqliteConnectOptions, waiting_max: usize) -> Result<(Self, Writer), sqlx::Error> {
         let conn = Some(options.connect().await?);
         let (sender, queue) = mpsc::channel(waiting_max);
         let commits = Arc::new(AtomicU64::new(0));
-        let writer = Writer {
-            options,
-            conn,
-            queue,
-            commits: Arc::clone(&commits),
-        };
-        Ok((
-            Self {
-                queue: sender,
-                commits,
-            },
-            writer,
-        ))
+        let writer = Writer { options, conn, queue, commits: Arc::clone(&commits) };
+        Ok((Self { queue: sender, commits }, writer))
     }
 
     /// Runs `work` inside the next transaction and waits until that is durable. `work` awaits nothing but the
@@ -104,21 +101,17 @@ impl Committer {
         E: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, Result<T, E>> + Send + 'static,
     {
+        let place = self.place()?;
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Typed {
-            work: Some(work),
-            answer: None,
-            reply,
-        });
-        self.queue.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CommitError::Busy,
-            mpsc::error::TrySendError::Closed(_) => CommitError::Stopped,
-        })?;
-        // The writer answers every job it took; without an answer it died with the job, perhaps during COMMIT.
-        answer.await.unwrap_or_else(|_| {
-            Err(CommitError::Unknown {
-                cause: "the writer ended without an answer".into(),
-            })
+        place.send(Box::new(Typed { work: Some(work), answer: None, reply }));
+        answer.await.unwrap_or_else(|_| Err(CommitError::unanswered()))
+    }
+
+    /// A place in the queue. Taken before there is a job, so that no job is dropped for want of one.
+    fn place<E>(&self) -> Result<mpsc::Permit<'_, Box<dyn Job>>, CommitError<E>> {
+        self.queue.try_reserve().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(()) => CommitError::Busy,
+            mpsc::error::TrySendError::Closed(()) => CommitError::Stopped,
         })
     }
 
@@ -203,11 +196,7 @@ impl Writer {
                     Err(error) => return Fate::not_committed("the transaction broke", &error),
                 }
             }
-            next = if taken.len() < JOBS_PER_COMMIT_MAX {
-                self.queue.try_recv().ok()
-            } else {
-                None
-            };
+            next = if taken.len() < JOBS_PER_COMMIT_MAX { self.queue.try_recv().ok() } else { None };
         }
         if kept == 0 {
             // Nothing to make durable; refusals rest on what was committed before.
@@ -255,18 +244,13 @@ impl Writer {
                     Fate::not_committed("cannot commit", cause)
                 }
             }
-            Err(again) => Fate::Unknown {
-                cause: format!("cannot commit: {cause}; cannot read back: {again}").into(),
-            },
+            Err(again) => Fate::Unknown { cause: format!("cannot commit: {cause}; cannot read back: {again}").into() },
         }
     }
 }
 
 /// Runs a job in a savepoint; whether its work was kept. An error means that the whole transaction is lost.
-async fn in_savepoint(
-    tx: &mut Transaction<'_, Sqlite>,
-    job: &mut dyn Job,
-) -> Result<bool, sqlx::Error> {
+async fn in_savepoint(tx: &mut Transaction<'_, Sqlite>, job: &mut dyn Job) -> Result<bool, sqlx::Error> {
     let mut point = tx.begin().await?;
     let work = AssertUnwindSafe(job.run(&mut point)).catch_unwind();
     // A panic or a job that does not end is undone like a refusal; it has left no answer, and its caller hears that.
@@ -286,9 +270,7 @@ async fn mark_next(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
 }
 
 async fn mark_now(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT number FROM commit_mark WHERE one = 1")
-        .fetch_one(conn)
-        .await
+    sqlx::query_scalar("SELECT number FROM commit_mark WHERE one = 1").fetch_one(conn).await
 }
 
 /// What became of a transaction.
@@ -300,8 +282,19 @@ enum Fate {
 
 impl Fate {
     fn not_committed(what: &str, error: &sqlx::Error) -> Self {
-        Self::NotCommitted {
-            cause: format!("{what}: {error}").into(),
+        Self::NotCommitted { cause: format!("{what}: {error}").into() }
+    }
+
+    /// What a caller hears of its job's answer. A refusal too rests on the jobs before it, and is gone if they are.
+    fn judge<T, E>(&self, answer: Option<Result<T, E>>) -> Result<T, CommitError<E>> {
+        match (self, answer) {
+            (Self::Committed, Some(Ok(value))) => Ok(value),
+            (Self::Committed, Some(Err(refusal))) => Err(CommitError::Refused(refusal)),
+            (Self::Committed, None) => {
+                Err(CommitError::NotCommitted { cause: "the job panicked or ran too long".into() })
+            }
+            (Self::NotCommitted { cause }, _) => Err(CommitError::NotCommitted { cause: cause.to_string() }),
+            (Self::Unknown { cause }, _) => Err(CommitError::Unknown { cause: cause.to_string() }),
         }
     }
 }
@@ -341,21 +334,8 @@ where
     }
 
     fn tell(self: Box<Self>, fate: &Fate) {
-        let told = match (fate, self.answer) {
-            (Fate::Committed, Some(Ok(value))) => Ok(value),
-            (Fate::Committed, Some(Err(refusal))) => Err(CommitError::Refused(refusal)),
-            (Fate::Committed, None) => Err(CommitError::NotCommitted {
-                cause: "the job panicked or ran too long".into(),
-            }),
-            (Fate::NotCommitted { cause }, _) => Err(CommitError::NotCommitted {
-                cause: cause.to_string(),
-            }),
-            (Fate::Unknown { cause }, _) => Err(CommitError::Unknown {
-                cause: cause.to_string(),
-            }),
-        };
         // A caller who left does not want to know.
-        let _ = self.reply.send(told);
+        let _ = self.reply.send(fate.judge(self.answer));
     }
 }
 

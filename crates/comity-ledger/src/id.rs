@@ -131,12 +131,6 @@ mod tests {
         assert_ne!(reserve, id(TransferKind::Reserve, &[b"tok1"]));
         assert_eq!(reserve.to_string().parse(), Ok(reserve));
         assert!("00".parse::<TransferId>().is_err());
-        assert!(
-            reserve
-                .to_string()
-                .to_uppercase()
-                .parse::<TransferId>()
-                .is_err()
-        );
+        assert!(reserve.to_string().to_uppercase().parse::<TransferId>().is_err());
     }
 }

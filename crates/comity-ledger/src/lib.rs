@@ -26,7 +26,7 @@ pub mod transfer;
 pub use account::{Account, AccountCode, Limit, NewAccount, Unit};
 pub use audit::{AuditReport, Auditor, Break};
 pub use decide::{Decision, Group, GroupOutcome, Outcome, Refusal, View, decide};
-pub use group_commit::{CommitError, Committer, Writer};
+pub use group_commit::{CommitError, Committer, Merged, Writer};
 pub use id::{AccountId, Reference, TransferId};
 pub use memory::Memory;
 pub use sqlite::{LedgerTx, Reader};

@@ -10,9 +10,7 @@ use crate::account::{Account, NewAccount};
 use crate::audit::{AuditReport, Auditor};
 use crate::decide::{Group, GroupOutcome, View, decide};
 use crate::id::{AccountId, TransferId};
-use crate::store::{
-    ACCOUNTS_PER_CALL_MAX, Opened, PAGE_MAX, Store, StoreError, at_most, check_bounds,
-};
+use crate::store::{ACCOUNTS_PER_CALL_MAX, Opened, PAGE_MAX, Store, StoreError, at_most, check_bounds};
 use crate::transfer::Posted;
 
 /// Accounts and transfers, nothing else. Grows with what is posted, as books do.
@@ -39,12 +37,8 @@ impl Memory {
 
     pub fn audit(&self) -> AuditReport {
         let mut auditor = Auditor::new();
-        self.accounts
-            .values()
-            .for_each(|account| auditor.account(*account));
-        self.transfers
-            .iter()
-            .for_each(|posted| auditor.transfer(posted));
+        self.accounts.values().for_each(|account| auditor.account(*account));
+        self.transfers.iter().for_each(|posted| auditor.transfer(posted));
         auditor.finish()
     }
 
@@ -63,23 +57,15 @@ impl Memory {
 
     /// [`Store::transfers_post_in_tx`] without the waiting, for cores that are not async.
     pub fn post(&mut self, groups: &[Group], now: Timestamp) -> Vec<GroupOutcome> {
-        let accounts = Group::accounts(groups)
-            .into_iter()
-            .filter_map(|id| self.accounts.get(&id).copied());
+        let accounts = Group::accounts(groups).into_iter().filter_map(|id| self.accounts.get(&id).copied());
         let known = Group::transfers(groups)
             .into_iter()
             .filter_map(|id| self.by_id.get(&id).map(|at| self.transfers[*at].transfer));
         let decision = decide(&View::new(accounts, known), groups, now);
         for accepted in &decision.posted {
-            self.by_id
-                .insert(accepted.transfer.id, self.transfers.len());
+            self.by_id.insert(accepted.transfer.id, self.transfers.len());
             let seq = self.transfers.len() as u64 + 1;
-            self.transfers.push(Posted {
-                seq,
-                transfer: accepted.transfer,
-                unit: accepted.unit,
-                posted_at: now,
-            });
+            self.transfers.push(Posted { seq, transfer: accepted.transfer, unit: accepted.unit, posted_at: now });
         }
         for (id, change) in &decision.changed {
             self.accounts.insert(*id, change.after);
@@ -109,10 +95,7 @@ impl Store for Memory {
 
     async fn accounts_in_tx(&mut self, ids: &[AccountId]) -> Result<Vec<Account>, StoreError> {
         let ids: std::collections::BTreeSet<_> = ids.iter().collect();
-        Ok(ids
-            .into_iter()
-            .filter_map(|id| self.accounts.get(id).copied())
-            .collect())
+        Ok(ids.into_iter().filter_map(|id| self.accounts.get(id).copied()).collect())
     }
 
     async fn transfer_in_tx(&mut self, id: TransferId) -> Result<Option<Posted>, StoreError> {
@@ -125,16 +108,8 @@ impl Store for Memory {
         after: u64,
         limit: u32,
     ) -> Result<Vec<Posted>, StoreError> {
-        let of = |posted: &&Posted| {
-            posted.seq > after && (posted.transfer.debit == id || posted.transfer.credit == id)
-        };
-        Ok(self
-            .transfers
-            .iter()
-            .filter(of)
-            .take(limit.min(PAGE_MAX) as usize)
-            .copied()
-            .collect())
+        let of = |posted: &&Posted| posted.seq > after && (posted.transfer.debit == id || posted.transfer.credit == id);
+        Ok(self.transfers.iter().filter(of).take(limit.min(PAGE_MAX) as usize).copied().collect())
     }
 
     async fn audit_in_tx(&mut self) -> Result<AuditReport, StoreError> {

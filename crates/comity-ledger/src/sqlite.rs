@@ -61,21 +61,11 @@ pub fn migrations() -> Vec<Migration> {
 ///
 /// # Panics
 /// Where one of `others` has a number that belongs to the ledger.
-pub async fn migrate(
-    conn: &mut SqliteConnection,
-    others: Vec<Migration>,
-) -> Result<(), StoreError> {
-    assert!(
-        others.iter().all(|other| other.version > MIGRATION_MAX),
-        "numbers up to {MIGRATION_MAX} are the ledger's"
-    );
+pub async fn migrate(conn: &mut SqliteConnection, others: Vec<Migration>) -> Result<(), StoreError> {
+    assert!(others.iter().all(|other| other.version > MIGRATION_MAX), "numbers up to {MIGRATION_MAX} are the ledger's");
     let all = migrations().into_iter().chain(others).collect();
-    Migrator::with_migrations(all)
-        .run_direct(None, conn, false)
-        .await?;
-    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-        .fetch_all(conn)
-        .await?;
+    Migrator::with_migrations(all).run_direct(None, conn, false).await?;
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(conn).await?;
     Ok(())
 }
 

@@ -37,10 +37,7 @@ pub enum StoreError {
     #[error("cannot bring the ledger's tables up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("the ledger's table {table} holds what it cannot hold: {what}")]
-    Unreadable {
-        table: &'static str,
-        what: &'static str,
-    },
+    Unreadable { table: &'static str, what: &'static str },
     #[error("read back from the ledger: {what}; the transaction must not be kept")]
     ReadBack { what: String },
     #[error("{asked} rows in one call, the most is {max}")]
@@ -67,16 +64,10 @@ pub trait Store: Send {
     ) -> impl Future<Output = Result<Vec<GroupOutcome>, StoreError>> + Send;
 
     /// The accounts that exist among `ids`, in id order.
-    fn accounts_in_tx(
-        &mut self,
-        ids: &[AccountId],
-    ) -> impl Future<Output = Result<Vec<Account>, StoreError>> + Send;
+    fn accounts_in_tx(&mut self, ids: &[AccountId]) -> impl Future<Output = Result<Vec<Account>, StoreError>> + Send;
 
     /// The transfer under `id`.
-    fn transfer_in_tx(
-        &mut self,
-        id: TransferId,
-    ) -> impl Future<Output = Result<Option<Posted>, StoreError>> + Send;
+    fn transfer_in_tx(&mut self, id: TransferId) -> impl Future<Output = Result<Option<Posted>, StoreError>> + Send;
 
     /// Transfers that debit or credit `id` after place `after`, oldest first, at most `limit` ≤ [`PAGE_MAX`].
     fn transfers_of_account_in_tx(
@@ -96,9 +87,7 @@ pub trait Store: Send {
         now: Timestamp,
     ) -> impl Future<Output = Result<Opened, StoreError>> + Send {
         async move {
-            let opened = self
-                .accounts_open_in_tx(std::slice::from_ref(account), now)
-                .await?;
+            let opened = self.accounts_open_in_tx(std::slice::from_ref(account), now).await?;
             Ok(opened.into_iter().next().expect("one answer per account"))
         }
     }
@@ -110,38 +99,23 @@ pub trait Store: Send {
         now: Timestamp,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
         async move {
-            let outcomes = self
-                .transfers_post_in_tx(&[Group::single(transfer)], now)
-                .await?;
-            let first = outcomes
-                .into_iter()
-                .next()
-                .and_then(|group| group.0.into_iter().next());
+            let outcomes = self.transfers_post_in_tx(&[Group::single(transfer)], now).await?;
+            let first = outcomes.into_iter().next().and_then(|group| group.0.into_iter().next());
             Ok(first.expect("one answer per transfer"))
         }
     }
 
     /// The account `id`, if it is open.
-    fn account_in_tx(
-        &mut self,
-        id: AccountId,
-    ) -> impl Future<Output = Result<Option<Account>, StoreError>> + Send {
+    fn account_in_tx(&mut self, id: AccountId) -> impl Future<Output = Result<Option<Account>, StoreError>> + Send {
         async move { Ok(self.accounts_in_tx(&[id]).await?.into_iter().next()) }
     }
 }
 
 /// The bounds of one call, the same in every store.
 pub(crate) fn check_bounds(groups: &[Group]) -> Result<(), StoreError> {
-    at_most(
-        groups.iter().map(|group| group.0.len()).sum(),
-        TRANSFERS_PER_CALL_MAX,
-    )
+    at_most(groups.iter().map(|group| group.0.len()).sum(), TRANSFERS_PER_CALL_MAX)
 }
 
 pub(crate) fn at_most(asked: usize, max: usize) -> Result<(), StoreError> {
-    if asked <= max {
-        Ok(())
-    } else {
-        Err(StoreError::TooMany { asked, max })
-    }
+    if asked <= max { Ok(()) } else { Err(StoreError::TooMany { asked, max }) }
 }

@@ -30,23 +30,14 @@ async fn play<S: Store>(store: &mut S, story: &str) {
     let mut names: BTreeMap<&str, AccountId> = BTreeMap::new();
     let (mut group, mut expected) = (Group::default(), Vec::new());
     for line in story.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (act, outcome) = line
-            .split_once("->")
-            .map_or((line, "created"), |(act, outcome)| (act, outcome.trim()));
-        let (act, linked) = act
-            .trim()
-            .strip_suffix('&')
-            .map_or((act, false), |act| (act, true));
+        let (act, outcome) = line.split_once("->").map_or((line, "created"), |(act, outcome)| (act, outcome.trim()));
+        let (act, linked) = act.trim().strip_suffix('&').map_or((act, false), |act| (act, true));
         let words: Vec<&str> = act.split_whitespace().collect();
         let account = |name: &str| names.get(name).copied().unwrap_or(AccountId([0xee; 16]));
         match words[..] {
             ["open", name, code] => {
                 let new = NewAccount::credits(code_of(code), reference(name));
-                assert_eq!(
-                    store.account_open_in_tx(&new, now).await.unwrap(),
-                    Opened::Created,
-                    "{line}"
-                );
+                assert_eq!(store.account_open_in_tx(&new, now).await.unwrap(), Opened::Created, "{line}");
                 names.insert(name, new.id);
             }
             ["open", name, code, unit] => {
@@ -54,19 +45,11 @@ async fn play<S: Store>(store: &mut S, story: &str) {
                     unit: Unit(unit.parse().unwrap()),
                     ..NewAccount::credits(code_of(code), reference(name))
                 };
-                assert_eq!(
-                    store.account_open_in_tx(&new, now).await.unwrap(),
-                    Opened::Created,
-                    "{line}"
-                );
+                assert_eq!(store.account_open_in_tx(&new, now).await.unwrap(), Opened::Created, "{line}");
                 names.insert(name, new.id);
             }
             ["balance", name, ucr] => {
-                let found = store
-                    .account_in_tx(account(name))
-                    .await
-                    .unwrap()
-                    .expect("the account is open");
+                let found = store.account_in_tx(account(name)).await.unwrap().expect("the account is open");
                 assert_eq!(found.balance_ucr().to_string(), ucr, "{line}");
             }
             [kind, id, debit, credit, ucr] => {
@@ -81,12 +64,8 @@ async fn play<S: Store>(store: &mut S, story: &str) {
                 });
                 expected.push(outcome);
                 if !linked {
-                    let outcomes = store
-                        .transfers_post_in_tx(&[std::mem::take(&mut group)], now)
-                        .await
-                        .unwrap();
-                    let words: Vec<&str> =
-                        outcomes[0].0.iter().map(|outcome| outcome.word()).collect();
+                    let outcomes = store.transfers_post_in_tx(&[std::mem::take(&mut group)], now).await.unwrap();
+                    let words: Vec<&str> = outcomes[0].0.iter().map(|outcome| outcome.word()).collect();
                     assert_eq!(words, std::mem::take(&mut expected), "{line}");
                 }
             }
@@ -95,11 +74,7 @@ async fn play<S: Store>(store: &mut S, story: &str) {
     }
     let report = store.audit_in_tx().await.unwrap();
     assert!(report.holds, "{:?}", report.breaks);
-    assert!(
-        report.units.iter().all(|unit| unit.sum_ucr == 0),
-        "{:?}",
-        report.units
-    );
+    assert!(report.units.iter().all(|unit| unit.sum_ucr == 0), "{:?}", report.units);
 }
 
 fn reference(name: &str) -> Reference {
@@ -110,18 +85,12 @@ fn reference(name: &str) -> Reference {
 
 fn code_of(word: &str) -> AccountCode {
     let name = |code: &AccountCode| format!("{code:?}").to_lowercase() == word.replace('_', "");
-    AccountCode::ALL
-        .into_iter()
-        .find(name)
-        .unwrap_or_else(|| panic!("no code {word}"))
+    AccountCode::ALL.into_iter().find(name).unwrap_or_else(|| panic!("no code {word}"))
 }
 
 fn kind_of(word: &str) -> TransferKind {
     let name = |kind: &TransferKind| format!("{kind:?}").to_lowercase() == word.replace('_', "");
-    TransferKind::ALL
-        .into_iter()
-        .find(name)
-        .unwrap_or_else(|| panic!("no kind {word}"))
+    TransferKind::ALL.into_iter().find(name).unwrap_or_else(|| panic!("no kind {word}"))
 }
 
 const HOUSE: &str = "

@@ -84,9 +84,7 @@ impl TransferKind {
     }
 
     pub fn from_number(number: i64) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| i64::from(kind.number()) == number)
+        Self::ALL.into_iter().find(|kind| i64::from(kind.number()) == number)
     }
 
     /// Whether this kind may debit `from` and credit `to`. Default deny: a settlement cannot reach an allocation.
@@ -97,25 +95,16 @@ impl TransferKind {
             Self::Allocate => matches!((from, to), (A::AwardLot, A::Allocation)),
             Self::Reserve => matches!((from, to), (A::Allocation | A::AwardLot, A::Escrow)),
             Self::Settle => matches!((from, to), (A::Escrow, A::OwnerPayable)),
-            Self::Refund => matches!(
-                (from, to),
-                (A::Escrow, A::Allocation | A::AwardLot | A::Expired)
-            ),
+            Self::Refund => matches!((from, to), (A::Escrow, A::Allocation | A::AwardLot | A::Expired)),
             Self::SuspenseSettle => matches!((from, to), (A::Suspense, A::OwnerPayable)),
             Self::Expire => matches!((from, to), (A::Allocation | A::AwardLot, A::Expired)),
             Self::Dispute => matches!((from, to), (A::OwnerPayable | A::Escrow, A::DisputeHold)),
             Self::DisputeEnd => matches!(
                 (from, to),
-                (
-                    A::DisputeHold,
-                    A::OwnerPayable | A::Escrow | A::Allocation | A::AwardLot | A::Suspense
-                )
+                (A::DisputeHold, A::OwnerPayable | A::Escrow | A::Allocation | A::AwardLot | A::Suspense)
             ),
             Self::Remit => matches!((from, to), (A::OwnerPayable, A::Remitted)),
-            Self::Withdraw => matches!(
-                (from, to),
-                (A::Allocation | A::AwardLot | A::Expired, A::Issuance)
-            ),
+            Self::Withdraw => matches!((from, to), (A::Allocation | A::AwardLot | A::Expired, A::Issuance)),
             Self::Correction => true,
         }
     }
@@ -124,12 +113,7 @@ impl TransferKind {
 impl Posted {
     /// What the audit's tree holds for this transfer: a digest of all of it, its place included.
     pub fn leaf(&self) -> Digest {
-        let Self {
-            seq,
-            transfer,
-            unit,
-            posted_at,
-        } = self;
+        let Self { seq, transfer, unit, posted_at } = self;
         Digest::of_parts(&[
             b"comity/ledger/leaf/v1",
             &seq.to_be_bytes(),
@@ -155,16 +139,9 @@ mod tests {
         for kind in TransferKind::ALL {
             assert_eq!(TransferKind::from_number(kind.number().into()), Some(kind));
             let all = AccountCode::ALL;
-            let ways = all
-                .iter()
-                .flat_map(|from| all.iter().filter(move |to| kind.joins(*from, **to)))
-                .count();
+            let ways = all.iter().flat_map(|from| all.iter().filter(move |to| kind.joins(*from, **to))).count();
             assert!(ways > 0);
-            assert_eq!(
-                ways == all.len() * all.len(),
-                kind == TransferKind::Correction,
-                "{kind:?}"
-            );
+            assert_eq!(ways == all.len() * all.len(), kind == TransferKind::Correction, "{kind:?}");
         }
         assert!(!TransferKind::Settle.joins(AccountCode::Allocation, AccountCode::OwnerPayable));
         assert!(!TransferKind::Award.joins(AccountCode::Suspense, AccountCode::Allocation));

@@ -24,29 +24,18 @@ pub async fn audit(conn: &mut SqliteConnection) -> Result<AuditReport, StoreErro
     let mut snapshot = conn.begin().await?;
     let mut auditor = Auditor::new();
 
-    let present = sqlx::query("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
-        .fetch_all(&mut *snapshot)
-        .await?;
-    let present = present
-        .iter()
-        .map(|row| row.try_get::<String, _>(0))
-        .collect::<Result<Vec<_>, _>>()?;
-    for guard in GUARDS
-        .iter()
-        .filter(|guard| !present.iter().any(|name| name == *guard))
-    {
-        auditor.found(Break::GuardMissing {
-            name: (*guard).to_owned(),
-        });
+    let present =
+        sqlx::query("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetch_all(&mut *snapshot).await?;
+    let present = present.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()?;
+    for guard in GUARDS.iter().filter(|guard| !present.iter().any(|name| name == *guard)) {
+        auditor.found(Break::GuardMissing { name: (*guard).to_owned() });
     }
 
     let mut accounts = sqlx::query("SELECT * FROM account").fetch(&mut *snapshot);
     while let Some(row) = accounts.try_next().await? {
         match rows::account(&row) {
             Ok(account) => auditor.account(account),
-            Err(unreadable) => auditor.found(Break::Unreadable {
-                what: unreadable.to_string(),
-            }),
+            Err(unreadable) => auditor.found(Break::Unreadable { what: unreadable.to_string() }),
         }
     }
     drop(accounts);
@@ -55,9 +44,7 @@ pub async fn audit(conn: &mut SqliteConnection) -> Result<AuditReport, StoreErro
     while let Some(row) = transfers.try_next().await? {
         match rows::posted(&row) {
             Ok(posted) => auditor.transfer(&posted),
-            Err(unreadable) => auditor.found(Break::Unreadable {
-                what: unreadable.to_string(),
-            }),
+            Err(unreadable) => auditor.found(Break::Unreadable { what: unreadable.to_string() }),
         }
     }
     drop(transfers);

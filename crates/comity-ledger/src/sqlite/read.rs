@@ -12,21 +12,11 @@ use crate::store::{PAGE_MAX, StoreError};
 use crate::transfer::Posted;
 
 /// Those of `ids` that exist, in id order.
-pub(super) async fn accounts(
-    conn: &mut SqliteConnection,
-    ids: &[AccountId],
-) -> Result<Vec<Account>, StoreError> {
+pub(super) async fn accounts(conn: &mut SqliteConnection, ids: &[AccountId]) -> Result<Vec<Account>, StoreError> {
     let mut found = BTreeMap::new();
     for run in padded_runs(ids) {
-        let sql = format!(
-            "SELECT * FROM account WHERE id IN ({})",
-            list("?", run.len())
-        );
-        let query = run
-            .iter()
-            .fold(sqlx::query(AssertSqlSafe(sql)), |query, id| {
-                query.bind(id.0.to_vec())
-            });
+        let sql = format!("SELECT * FROM account WHERE id IN ({})", list("?", run.len()));
+        let query = run.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(id.0.to_vec()));
         for row in query.fetch_all(&mut *conn).await? {
             let account = rows::account(&row)?;
             found.insert(account.id, account);
@@ -36,21 +26,11 @@ pub(super) async fn accounts(
 }
 
 /// Those of `ids` that are posted, in no order.
-pub(super) async fn transfers(
-    conn: &mut SqliteConnection,
-    ids: &[TransferId],
-) -> Result<Vec<Posted>, StoreError> {
+pub(super) async fn transfers(conn: &mut SqliteConnection, ids: &[TransferId]) -> Result<Vec<Posted>, StoreError> {
     let mut found = Vec::new();
     for run in padded_runs(ids) {
-        let sql = format!(
-            "SELECT * FROM transfer WHERE id IN ({})",
-            list("?", run.len())
-        );
-        let query = run
-            .iter()
-            .fold(sqlx::query(AssertSqlSafe(sql)), |query, id| {
-                query.bind(id.0.to_vec())
-            });
+        let sql = format!("SELECT * FROM transfer WHERE id IN ({})", list("?", run.len()));
+        let query = run.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(id.0.to_vec()));
         for row in query.fetch_all(&mut *conn).await? {
             found.push(rows::posted(&row)?);
         }

@@ -23,13 +23,8 @@ const CONNECTIONS_MAX: u32 = 4;
 impl Reader {
     /// Opens readers on a file that exists and is up to date.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let options = connect_options(path)
-            .create_if_missing(false)
-            .pragma("query_only", "ON");
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .connect_with(options)
-            .await?;
+        let options = connect_options(path).create_if_missing(false).pragma("query_only", "ON");
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;
         Ok(Self { pool })
     }
 
@@ -48,19 +43,11 @@ impl Reader {
     }
 
     pub async fn transfer(&self, id: TransferId) -> Result<Option<Posted>, StoreError> {
-        Ok(read::transfers(&mut *self.pool.acquire().await?, &[id])
-            .await?
-            .into_iter()
-            .next())
+        Ok(read::transfers(&mut *self.pool.acquire().await?, &[id]).await?.into_iter().next())
     }
 
     /// Transfers that debit or credit `id` after place `after`, oldest first, at most `limit`.
-    pub async fn transfers_of_account(
-        &self,
-        id: AccountId,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<Posted>, StoreError> {
+    pub async fn transfers_of_account(&self, id: AccountId, after: u64, limit: u32) -> Result<Vec<Posted>, StoreError> {
         read::transfers_of_account(&mut *self.pool.acquire().await?, id, after, limit).await
     }
 

@@ -13,17 +13,12 @@ pub(super) const ACCOUNT: &str = "account";
 pub(super) const TRANSFER: &str = "transfer";
 
 pub(super) fn account(row: &SqliteRow) -> Result<Account, StoreError> {
-    let cells = Cells {
-        table: ACCOUNT,
-        row,
-    };
+    let cells = Cells { table: ACCOUNT, row };
     Ok(Account {
         id: AccountId(cells.bytes("id")?),
         unit: cells.unit()?,
-        code: AccountCode::from_number(cells.int("code")?)
-            .ok_or_else(|| cells.unreadable("code"))?,
-        limit: Limit::from_number(cells.int("limited")?)
-            .ok_or_else(|| cells.unreadable("limited"))?,
+        code: AccountCode::from_number(cells.int("code")?).ok_or_else(|| cells.unreadable("code"))?,
+        limit: Limit::from_number(cells.int("limited")?).ok_or_else(|| cells.unreadable("limited"))?,
         reference: Reference(cells.bytes("reference")?),
         debits: cells.amount("debits")?,
         credits: cells.amount("credits")?,
@@ -32,14 +27,10 @@ pub(super) fn account(row: &SqliteRow) -> Result<Account, StoreError> {
 }
 
 pub(super) fn posted(row: &SqliteRow) -> Result<Posted, StoreError> {
-    let cells = Cells {
-        table: TRANSFER,
-        row,
-    };
+    let cells = Cells { table: TRANSFER, row };
     let transfer = Transfer {
         id: TransferId(cells.bytes("id")?),
-        kind: TransferKind::from_number(cells.int("kind")?)
-            .ok_or_else(|| cells.unreadable("kind"))?,
+        kind: TransferKind::from_number(cells.int("kind")?).ok_or_else(|| cells.unreadable("kind"))?,
         debit: AccountId(cells.bytes("debit_id")?),
         credit: AccountId(cells.bytes("credit_id")?),
         amount: cells.amount("amount")?,
@@ -47,12 +38,7 @@ pub(super) fn posted(row: &SqliteRow) -> Result<Posted, StoreError> {
         evidence: Digest(cells.bytes("evidence")?),
     };
     let seq = u64::try_from(cells.int("seq")?).map_err(|_| cells.unreadable("seq"))?;
-    Ok(Posted {
-        seq,
-        transfer,
-        unit: cells.unit()?,
-        posted_at: cells.time("posted_at")?,
-    })
+    Ok(Posted { seq, transfer, unit: cells.unit()?, posted_at: cells.time("posted_at")? })
 }
 
 /// A row of a table, read by column.
@@ -63,19 +49,11 @@ pub(super) struct Cells<'r> {
 
 impl Cells<'_> {
     pub(super) fn int(&self, column: &'static str) -> Result<i64, StoreError> {
-        self.row
-            .try_get(column)
-            .map_err(|_| self.unreadable(column))
+        self.row.try_get(column).map_err(|_| self.unreadable(column))
     }
 
-    pub(super) fn bytes<const N: usize>(
-        &self,
-        column: &'static str,
-    ) -> Result<[u8; N], StoreError> {
-        let bytes: &[u8] = self
-            .row
-            .try_get(column)
-            .map_err(|_| self.unreadable(column))?;
+    pub(super) fn bytes<const N: usize>(&self, column: &'static str) -> Result<[u8; N], StoreError> {
+        let bytes: &[u8] = self.row.try_get(column).map_err(|_| self.unreadable(column))?;
         bytes.try_into().map_err(|_| self.unreadable(column))
     }
 
@@ -84,22 +62,15 @@ impl Cells<'_> {
     }
 
     fn time(&self, column: &'static str) -> Result<Timestamp, StoreError> {
-        u64::try_from(self.int(column)?)
-            .map(Timestamp)
-            .map_err(|_| self.unreadable(column))
+        u64::try_from(self.int(column)?).map(Timestamp).map_err(|_| self.unreadable(column))
     }
 
     fn unit(&self) -> Result<Unit, StoreError> {
-        u32::try_from(self.int("unit")?)
-            .map(Unit)
-            .map_err(|_| self.unreadable("unit"))
+        u32::try_from(self.int("unit")?).map(Unit).map_err(|_| self.unreadable("unit"))
     }
 
     fn unreadable(&self, what: &'static str) -> StoreError {
-        StoreError::Unreadable {
-            table: self.table,
-            what,
-        }
+        StoreError::Unreadable { table: self.table, what }
     }
 }
 
@@ -153,10 +124,7 @@ mod tests {
             let rows: Vec<usize> = (0..count).collect();
             let whole: Vec<usize> = runs(&rows).flatten().copied().collect();
             assert_eq!(whole, rows);
-            assert!(
-                runs(&rows)
-                    .all(|run| run.len().is_power_of_two() && run.len() <= ROWS_PER_STATEMENT_MAX)
-            );
+            assert!(runs(&rows).all(|run| run.len().is_power_of_two() && run.len() <= ROWS_PER_STATEMENT_MAX));
             let mut padded: Vec<usize> = padded_runs(&rows).flatten().collect();
             padded.sort_unstable();
             padded.dedup();

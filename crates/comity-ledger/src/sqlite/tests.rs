@@ -23,16 +23,10 @@ struct Books {
 /// Issuance gave alice 100, of which 30 are in escrow.
 async fn books() -> Books {
     let dir = tempfile::tempdir().unwrap();
-    let mut conn = connect_options(dir.path().join("ledger.db"))
-        .connect()
-        .await
-        .unwrap();
+    let mut conn = connect_options(dir.path().join("ledger.db")).connect().await.unwrap();
     migrate(&mut conn, Vec::new()).await.unwrap();
-    let cast = [
-        account(AccountCode::Issuance, 0),
-        account(AccountCode::Allocation, 1),
-        account(AccountCode::Escrow, 2),
-    ];
+    let cast =
+        [account(AccountCode::Issuance, 0), account(AccountCode::Allocation, 1), account(AccountCode::Escrow, 2)];
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let mut ledger = LedgerTx::new(&mut tx);
     let opened = ledger.accounts_open_in_tx(&cast, NOW).await.unwrap();
@@ -50,10 +44,7 @@ async fn books() -> Books {
 
 impl Books {
     async fn sql(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-            .execute(&mut self.conn)
-            .await
-            .map(drop)
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.conn).await.map(drop)
     }
 
     /// The audit after someone with access to the file did this.
@@ -61,10 +52,7 @@ impl Books {
         let mut books = books().await;
         let sound = audit(&mut books.conn).await.unwrap();
         assert!(sound.holds && sound.breaks.is_empty());
-        books
-            .sql("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON")
-            .await
-            .unwrap();
+        books.sql("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON").await.unwrap();
         books.sql(sql).await.unwrap();
         let report = audit(&mut books.conn).await.unwrap();
         assert!(!report.holds, "{sql}");
@@ -104,18 +92,10 @@ async fn what_was_posted_cannot_be_changed_by_sql() {
 #[tokio::test]
 async fn the_audit_finds_a_changed_amount() {
     let sound = audit(&mut books().await.conn).await.unwrap();
-    let report = Books::tampered(
-        "DROP TRIGGER transfer_is_never_changed; UPDATE transfer SET amount = 21 WHERE seq = 2",
-    )
-    .await;
-    assert!(report.breaks.contains(&Break::GuardMissing {
-        name: "transfer_is_never_changed".into()
-    }));
-    let differ = report
-        .breaks
-        .iter()
-        .filter(|found| matches!(found, Break::SumsDiffer { .. }))
-        .count();
+    let report =
+        Books::tampered("DROP TRIGGER transfer_is_never_changed; UPDATE transfer SET amount = 21 WHERE seq = 2").await;
+    assert!(report.breaks.contains(&Break::GuardMissing { name: "transfer_is_never_changed".into() }));
+    let differ = report.breaks.iter().filter(|found| matches!(found, Break::SumsDiffer { .. })).count();
     assert_eq!(differ, 2, "{:?}", report.breaks);
     assert_ne!(report.root, sound.root);
 }
@@ -123,56 +103,28 @@ async fn the_audit_finds_a_changed_amount() {
 #[tokio::test]
 async fn the_audit_finds_a_changed_time_by_the_root_alone() {
     let sound = audit(&mut books().await.conn).await.unwrap();
-    let report = Books::tampered(
-        "DROP TRIGGER transfer_is_never_changed; UPDATE transfer SET posted_at = 5 WHERE seq = 1",
-    )
-    .await;
-    assert_eq!(
-        report.breaks,
-        [Break::GuardMissing {
-            name: "transfer_is_never_changed".into()
-        }]
-    );
+    let report =
+        Books::tampered("DROP TRIGGER transfer_is_never_changed; UPDATE transfer SET posted_at = 5 WHERE seq = 1")
+            .await;
+    assert_eq!(report.breaks, [Break::GuardMissing { name: "transfer_is_never_changed".into() }]);
     assert_ne!(report.root, sound.root);
 }
 
 #[tokio::test]
 async fn the_audit_finds_each_kind_of_tampering() {
-    let has = |report: &AuditReport, word: &str| {
-        report
-            .breaks
-            .iter()
-            .any(|found| format!("{found:?}").starts_with(word))
-    };
+    let has =
+        |report: &AuditReport, word: &str| report.breaks.iter().any(|found| format!("{found:?}").starts_with(word));
     for (sql, words) in [
-        (
-            "DROP TRIGGER transfer_is_kept; DELETE FROM transfer WHERE seq = 2",
-            &["PlaceMissing", "SumsDiffer"][..],
-        ),
-        (
-            "UPDATE account SET credits = credits + 5 WHERE code = 3",
-            &["SumsDiffer", "UnitSumNotZero"],
-        ),
-        (
-            "DROP TRIGGER account_keeps_its_terms; UPDATE account SET limited = 0 WHERE code = 3",
-            &["LimitDiffers"],
-        ),
-        (
-            "DROP TRIGGER account_is_kept; DELETE FROM account WHERE code = 4",
-            &["AccountMissing", "UnitSumNotZero"],
-        ),
+        ("DROP TRIGGER transfer_is_kept; DELETE FROM transfer WHERE seq = 2", &["PlaceMissing", "SumsDiffer"][..]),
+        ("UPDATE account SET credits = credits + 5 WHERE code = 3", &["SumsDiffer", "UnitSumNotZero"]),
+        ("DROP TRIGGER account_keeps_its_terms; UPDATE account SET limited = 0 WHERE code = 3", &["LimitDiffers"]),
+        ("DROP TRIGGER account_is_kept; DELETE FROM account WHERE code = 4", &["AccountMissing", "UnitSumNotZero"]),
         (
             "DROP TRIGGER account_keeps_its_terms; UPDATE account SET unit = 2 WHERE code = 4",
             &["UnitsDiffer", "UnitSumNotZero"],
         ),
-        (
-            "DROP TRIGGER account_keeps_its_terms; UPDATE account SET code = 5 WHERE code = 4",
-            &["KindForbidden"],
-        ),
-        (
-            "DROP TRIGGER account_keeps_its_terms; UPDATE account SET code = 77 WHERE code = 4",
-            &["Unreadable"],
-        ),
+        ("DROP TRIGGER account_keeps_its_terms; UPDATE account SET code = 5 WHERE code = 4", &["KindForbidden"]),
+        ("DROP TRIGGER account_keeps_its_terms; UPDATE account SET code = 77 WHERE code = 4", &["Unreadable"]),
         (
             "INSERT INTO transfer SELECT 4, zeroblob(16), kind, debit_id, credit_id, unit, 71, reference, evidence, 9 FROM transfer WHERE seq = 2",
             &["LimitPassed", "SumsDiffer"],
@@ -192,11 +144,7 @@ async fn the_audit_finds_each_kind_of_tampering() {
     ] {
         let report = Books::tampered(sql).await;
         for word in words {
-            assert!(
-                has(&report, word),
-                "{sql}: no {word} in {:?}",
-                report.breaks
-            );
+            assert!(has(&report, word), "{sql}: no {word} in {:?}", report.breaks);
         }
     }
 }
@@ -218,20 +166,11 @@ async fn a_report_reads_as_json() {
 #[tokio::test]
 async fn an_answered_commit_waits_for_the_disk() {
     let mut books = books().await;
-    for (pragma, value) in [
-        ("journal_mode", "wal"),
-        ("synchronous", "2"),
-        ("foreign_keys", "1"),
-        ("recursive_triggers", "1"),
-    ] {
-        let row = sqlx::query(AssertSqlSafe(format!("PRAGMA {pragma}")))
-            .fetch_one(&mut books.conn)
-            .await
-            .unwrap();
-        let found = row
-            .try_get::<String, _>(0)
-            .or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string()))
-            .unwrap();
+    for (pragma, value) in
+        [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("recursive_triggers", "1")]
+    {
+        let row = sqlx::query(AssertSqlSafe(format!("PRAGMA {pragma}"))).fetch_one(&mut books.conn).await.unwrap();
+        let found = row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string())).unwrap();
         assert_eq!(found, value, "{pragma}");
     }
 }
@@ -255,42 +194,15 @@ async fn migrating_again_changes_nothing_and_others_join_above() {
 #[tokio::test]
 async fn a_reader_sees_the_books_and_cannot_write() {
     let books = books().await;
-    let reader = Reader::open(books.dir.path().join("ledger.db"))
-        .await
-        .unwrap();
+    let reader = Reader::open(books.dir.path().join("ledger.db")).await.unwrap();
     let alice = account(AccountCode::Allocation, 1);
-    assert_eq!(
-        reader.account(alice.id).await.unwrap().unwrap().available(),
-        Amount::from_ucr(70)
-    );
-    assert_eq!(
-        reader
-            .transfers_of_account(alice.id, 1, 9)
-            .await
-            .unwrap()
-            .len(),
-        2
-    );
-    assert!(
-        reader
-            .transfer(TransferId([0; 16]))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert_eq!(reader.account(alice.id).await.unwrap().unwrap().available(), Amount::from_ucr(70));
+    assert_eq!(reader.transfers_of_account(alice.id, 1, 9).await.unwrap().len(), 2);
+    assert!(reader.transfer(TransferId([0; 16])).await.unwrap().is_none());
     assert!(reader.audit().await.unwrap().holds);
-    assert!(
-        sqlx::query("UPDATE commit_mark SET number = 9")
-            .execute(reader.pool())
-            .await
-            .is_err()
-    );
+    assert!(sqlx::query("UPDATE commit_mark SET number = 9").execute(reader.pool()).await.is_err());
     reader.close().await;
-    assert!(
-        Reader::open(books.dir.path().join("none.db"))
-            .await
-            .is_err()
-    );
+    assert!(Reader::open(books.dir.path().join("none.db")).await.is_err());
 }
 
 #[tokio::test]
@@ -306,20 +218,10 @@ async fn a_row_that_moved_under_a_decision_is_noticed() {
     // A trigger stands in for whatever else might move a row between reading and writing.
     books.sql("CREATE TRIGGER meddle AFTER INSERT ON transfer BEGIN UPDATE account SET credits = credits + 1 WHERE code = 3; END").await.unwrap();
     let mut tx = books.conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let reserve = transfer(
-        TransferKind::Reserve,
-        9,
-        account(AccountCode::Allocation, 1),
-        account(AccountCode::Escrow, 2),
-        5,
-    );
-    let posted = LedgerTx::new(&mut tx)
-        .transfer_post_in_tx(reserve, NOW)
-        .await;
-    assert!(
-        matches!(posted, Err(StoreError::ReadBack { .. })),
-        "{posted:?}"
-    );
+    let reserve =
+        transfer(TransferKind::Reserve, 9, account(AccountCode::Allocation, 1), account(AccountCode::Escrow, 2), 5);
+    let posted = LedgerTx::new(&mut tx).transfer_post_in_tx(reserve, NOW).await;
+    assert!(matches!(posted, Err(StoreError::ReadBack { .. })), "{posted:?}");
 }
 
 #[tokio::test]
@@ -333,16 +235,8 @@ async fn accounts_are_updated_by_key_and_not_by_scan() {
     .fetch_all(&mut books.conn)
     .await
     .unwrap();
-    let steps: Vec<String> = plan
-        .iter()
-        .map(|row| row.get::<String, _>("detail"))
-        .collect();
-    assert!(
-        steps
-            .iter()
-            .any(|step| step.starts_with("SEARCH account USING PRIMARY KEY")),
-        "{steps:?}"
-    );
+    let steps: Vec<String> = plan.iter().map(|row| row.get::<String, _>("detail")).collect();
+    assert!(steps.iter().any(|step| step.starts_with("SEARCH account USING PRIMARY KEY")), "{steps:?}");
 }
 
 /// `cargo test -p comity-ledger -- --ignored --nocapture` prints reservations per second on this machine.
@@ -358,75 +252,36 @@ async fn reservations_per_second() {
         id[..4].copy_from_slice(&n.to_be_bytes());
         Reference(id)
     };
-    let allocation =
-        |n| NewAccount::credits(AccountCode::Allocation, reference(7, n % ALLOCATIONS));
+    let allocation = |n| NewAccount::credits(AccountCode::Allocation, reference(7, n % ALLOCATIONS));
     let allocations: Vec<NewAccount> = (0..ALLOCATIONS).map(allocation).collect();
     let award = |to: &NewAccount| {
         let id = TransferId::derive(TransferKind::Award, &[to.reference.as_bytes()]);
         Group::single(Transfer {
             id,
-            ..transfer(
-                TransferKind::Award,
-                0,
-                account(AccountCode::Issuance, 0),
-                *to,
-                1_000_000,
-            )
+            ..transfer(TransferKind::Award, 0, account(AccountCode::Issuance, 0), *to, 1_000_000)
         })
     };
     let mut tx = books.conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let mut ledger = LedgerTx::new(&mut tx);
-    assert_eq!(
-        ledger
-            .accounts_open_in_tx(&allocations, NOW)
-            .await
-            .unwrap()
-            .len(),
-        1_000
-    );
+    assert_eq!(ledger.accounts_open_in_tx(&allocations, NOW).await.unwrap().len(), 1_000);
     let awards: Vec<Group> = allocations.iter().map(award).collect();
-    assert!(
-        ledger
-            .transfers_post_in_tx(&awards, NOW)
-            .await
-            .unwrap()
-            .iter()
-            .all(GroupOutcome::is_created)
-    );
+    assert!(ledger.transfers_post_in_tx(&awards, NOW).await.unwrap().iter().all(GroupOutcome::is_created));
     tx.commit().await.unwrap();
 
     let start = Instant::now();
     for batch in 0..BATCHES {
-        let escrows: Vec<NewAccount> = (0..BATCH)
-            .map(|n| NewAccount::credits(AccountCode::Escrow, reference(8, batch * BATCH + n)))
-            .collect();
+        let escrows: Vec<NewAccount> =
+            (0..BATCH).map(|n| NewAccount::credits(AccountCode::Escrow, reference(8, batch * BATCH + n))).collect();
         let reserve = |(n, escrow): (usize, &NewAccount)| {
             let id = TransferId::derive(TransferKind::Reserve, &[escrow.reference.as_bytes()]);
             let from = allocation(batch * BATCH + u32::try_from(n).unwrap());
-            Group::single(Transfer {
-                id,
-                ..transfer(TransferKind::Reserve, 0, from, *escrow, 10)
-            })
+            Group::single(Transfer { id, ..transfer(TransferKind::Reserve, 0, from, *escrow, 10) })
         };
         let groups: Vec<Group> = escrows.iter().enumerate().map(reserve).collect();
         let mut tx = books.conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
         let mut ledger = LedgerTx::new(&mut tx);
-        assert_eq!(
-            ledger
-                .accounts_open_in_tx(&escrows, NOW)
-                .await
-                .unwrap()
-                .len(),
-            BATCH as usize
-        );
-        assert!(
-            ledger
-                .transfers_post_in_tx(&groups, NOW)
-                .await
-                .unwrap()
-                .iter()
-                .all(GroupOutcome::is_created)
-        );
+        assert_eq!(ledger.accounts_open_in_tx(&escrows, NOW).await.unwrap().len(), BATCH as usize);
+        assert!(ledger.transfers_post_in_tx(&groups, NOW).await.unwrap().iter().all(GroupOutcome::is_created));
         tx.commit().await.unwrap();
     }
     let took = start.elapsed();

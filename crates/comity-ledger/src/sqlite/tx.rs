@@ -30,10 +30,7 @@ impl<'a> LedgerTx<'a> {
     /// # Panics
     /// Where no transaction is open: then each statement would commit on its own.
     pub fn new(conn: &'a mut SqliteConnection) -> Self {
-        assert!(
-            conn.is_in_transaction(),
-            "the ledger is written inside an open transaction"
-        );
+        assert!(conn.is_in_transaction(), "the ledger is written inside an open transaction");
         Self { conn }
     }
 
@@ -65,26 +62,14 @@ impl<'a> LedgerTx<'a> {
                     .bind(seconds(decision.posted_at));
             }
             for row in query.fetch_all(&mut *self.conn).await? {
-                let cells = Cells {
-                    table: rows::TRANSFER,
-                    row: &row,
-                };
+                let cells = Cells { table: rows::TRANSFER, row: &row };
                 places.insert(cells.int("seq")?, TransferId(cells.bytes("id")?));
             }
         }
         // Read back: every transfer got a place of its own, in the order in which it was decided.
-        let dense = places
-            .keys()
-            .zip(places.keys().skip(1))
-            .all(|(a, b)| a + 1 == *b);
-        let in_order = places
-            .values()
-            .eq(decision.posted.iter().map(|accepted| &accepted.transfer.id));
-        if dense && in_order {
-            Ok(())
-        } else {
-            Err(read_back("transfers stand out of order".into()))
-        }
+        let dense = places.keys().zip(places.keys().skip(1)).all(|(a, b)| a + 1 == *b);
+        let in_order = places.values().eq(decision.posted.iter().map(|accepted| &accepted.transfer.id));
+        if dense && in_order { Ok(()) } else { Err(read_back("transfers stand out of order".into())) }
     }
 
     async fn accounts_update(&mut self, decision: &Decision) -> Result<(), StoreError> {
@@ -98,14 +83,9 @@ impl<'a> LedgerTx<'a> {
                  FROM moved WHERE account.id = moved.id RETURNING *",
                 list("(?,?,?)", run.len())
             );
-            let query = run
-                .iter()
-                .fold(sqlx::query(AssertSqlSafe(sql)), |query, change| {
-                    query
-                        .bind(change.after.id.0.to_vec())
-                        .bind(change.debited_ucr())
-                        .bind(change.credited_ucr())
-                });
+            let query = run.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, change| {
+                query.bind(change.after.id.0.to_vec()).bind(change.debited_ucr()).bind(change.credited_ucr())
+            });
             for row in query.fetch_all(&mut *self.conn).await? {
                 let account = rows::account(&row)?;
                 after.insert(account.id, account);
@@ -115,10 +95,7 @@ impl<'a> LedgerTx<'a> {
             match after.get(&change.after.id) {
                 Some(account) if *account == change.after => {}
                 Some(account) => {
-                    return Err(read_back(format!(
-                        "decided {:?}, stored {account:?}",
-                        change.after
-                    )));
+                    return Err(read_back(format!("decided {:?}, stored {account:?}", change.after)));
                 }
                 None => return Err(read_back(format!("account {} is gone", change.after.id))),
             }
@@ -147,41 +124,27 @@ impl Store for LedgerTx<'_> {
                  ON CONFLICT (id) DO NOTHING RETURNING id",
                 list("(?,?,?,?,?,0,0,?)", run.len())
             );
-            let query = run
-                .iter()
-                .fold(sqlx::query(AssertSqlSafe(sql)), |query, account| {
-                    query
-                        .bind(account.id.0.to_vec())
-                        .bind(i64::from(account.unit.0))
-                        .bind(i64::from(account.code.number()))
-                        .bind(i64::from(account.code.limit().number()))
-                        .bind(account.reference.0.to_vec())
-                        .bind(seconds(now))
-                });
+            let query = run.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, account| {
+                query
+                    .bind(account.id.0.to_vec())
+                    .bind(i64::from(account.unit.0))
+                    .bind(i64::from(account.code.number()))
+                    .bind(i64::from(account.code.limit().number()))
+                    .bind(account.reference.0.to_vec())
+                    .bind(seconds(now))
+            });
             for row in query.fetch_all(&mut *self.conn).await? {
-                created.insert(AccountId(
-                    Cells {
-                        table: rows::ACCOUNT,
-                        row: &row,
-                    }
-                    .bytes("id")?,
-                ));
+                created.insert(AccountId(Cells { table: rows::ACCOUNT, row: &row }.bytes("id")?));
             }
         }
         if created.len() == accounts.len() {
             return Ok(vec![Opened::Created; accounts.len()]);
         }
         let ids: Vec<AccountId> = firsts.iter().map(|account| account.id).collect();
-        let stored: BTreeMap<_, _> = self
-            .accounts_in_tx(&ids)
-            .await?
-            .into_iter()
-            .map(|account| (account.id, account))
-            .collect();
+        let stored: BTreeMap<_, _> =
+            self.accounts_in_tx(&ids).await?.into_iter().map(|account| (account.id, account)).collect();
         let answer = |new: &NewAccount| {
-            let account = stored
-                .get(&new.id)
-                .ok_or_else(|| read_back(format!("account {} is gone", new.id)))?;
+            let account = stored.get(&new.id).ok_or_else(|| read_back(format!("account {} is gone", new.id)))?;
             // Only the first mention of an id that this call created is `Created`.
             Ok(match (new.is(account), created.remove(&new.id)) {
                 (true, true) => Opened::Created,
