@@ -220,7 +220,12 @@ impl Pending {
     }
 
     /// Takes in bytes that a peer sent for a digest. `Ok(false)`: not ours, or known already.
-    pub(crate) fn supply(&mut self, digest: &Digest, bytes: &[u8], organisation: &Organisation) -> Result<bool, Refused> {
+    pub(crate) fn supply(
+        &mut self,
+        digest: &Digest,
+        bytes: &[u8],
+        organisation: &Organisation,
+    ) -> Result<bool, Refused> {
         match &self.index {
             None if self.pair.0.index == *digest => {
                 self.index = Some((verify::index(bytes, &self.pair.0)?, Arc::from(bytes)));

@@ -21,25 +21,48 @@ pub const ROSTERS_MAX: usize = 8;
 pub enum Request {
     Hello(Hello),
     /// HELLO's answer said that we lack rosters: those after this version.
-    Rosters { after: u64 },
+    Rosters {
+        after: u64,
+    },
     /// VECTOR: the authors' numbers, in order of their ids, behind this one.
-    Vector { after: Option<OrgId> },
+    Vector {
+        after: Option<OrgId>,
+    },
     /// WANT_HEADS.
-    Heads { orgs: Vec<OrgId> },
+    Heads {
+        orgs: Vec<OrgId>,
+    },
     /// WANT_OBJECTS: indexes by SHA-256, signed objects by content id.
-    Objects { digests: Vec<Digest> },
-    Proofs { after: Option<(OrgId, u32)> },
+    Objects {
+        digests: Vec<Digest>,
+    },
+    Proofs {
+        after: Option<(OrgId, u32)>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Hello(Hello),
-    Rosters { rosters: Vec<Vec<u8>> },
-    Vector { positions: Vec<Position>, more: bool },
-    Heads { heads: Vec<SignedHead> },
+    Rosters {
+        rosters: Vec<Vec<u8>>,
+    },
+    Vector {
+        positions: Vec<Position>,
+        more: bool,
+    },
+    Heads {
+        heads: Vec<SignedHead>,
+    },
     /// What is in neither list did not fit: ask again.
-    Objects { objects: Vec<(Digest, Vec<u8>)>, missing: Vec<Digest> },
-    Proofs { proofs: Vec<(SignedHead, SignedHead)>, more: bool },
+    Objects {
+        objects: Vec<(Digest, Vec<u8>)>,
+        missing: Vec<Digest>,
+    },
+    Proofs {
+        proofs: Vec<(SignedHead, SignedHead)>,
+        more: bool,
+    },
     /// Another federation, or a request that is not understood.
     Refused,
 }

@@ -4,9 +4,9 @@
 //! freezes its epoch from the number that forked; only the organisation's key opens another epoch. Of several proofs for an
 //! epoch the one with the lowest number is kept, so that replicas agree whatever the order in which they heard them.
 
+use comity_wire::cbor::{Reader, Writer};
 use comity_wire::object::Roster;
 use comity_wire::{Digest, Malformed, OrgId};
-use comity_wire::cbor::{Reader, Writer};
 
 use crate::feed::SignedHead;
 use crate::verify::{self, HeadPair, Refused};

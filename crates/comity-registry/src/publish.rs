@@ -40,7 +40,11 @@ pub enum CannotPublish {
     #[error("object {at} is not of a kind that a feed can hold")]
     Kind { at: usize },
     #[error("object {at} cannot be believed")]
-    Object { at: usize, #[source] source: crate::verify::Refused },
+    Object {
+        at: usize,
+        #[source]
+        source: crate::verify::Refused,
+    },
     #[error("the index would have {entries} entries, {max} are the most; withdraw some")]
     Full { entries: usize, max: usize },
     #[error("feed is frozen at epoch {epoch}, number {seq}: two heads contradict each other; open a new epoch")]
@@ -85,7 +89,9 @@ impl Next<'_> {
         let head = cose::sign(&head, self.key);
         let objects = objects.into_values().map(|held| (held.id(), held)).collect();
         let writer = self.writer;
-        Ok(Publication { complete: Arc::new(Complete { head, writer, index, index_bytes: index_bytes.into(), objects }) })
+        Ok(Publication {
+            complete: Arc::new(Complete { head, writer, index, index_bytes: index_bytes.into(), objects }),
+        })
     }
 
     /// The objects of the next index by kind and subject.
@@ -93,7 +99,8 @@ impl Next<'_> {
         let writer = &self.writer.key;
         let mut objects = BTreeMap::new();
         // Objects that another writer's key signed are for the publisher to sign anew.
-        for held in self.current.filter(|current| current.writer.key == *writer).iter().flat_map(|c| c.objects.values()) {
+        for held in self.current.filter(|current| current.writer.key == *writer).iter().flat_map(|c| c.objects.values())
+        {
             objects.insert((held.kind(), held.subject(writer)), Arc::clone(held));
         }
         for key in &self.put.remove {

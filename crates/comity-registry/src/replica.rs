@@ -34,35 +34,69 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A peer was admitted.
-    Joined { peer: Peer },
-    Left { peer: Peer },
+    Joined {
+        peer: Peer,
+    },
+    Left {
+        peer: Peer,
+    },
     /// It is time to compare with a peer.
-    Compare { peer: Peer },
+    Compare {
+        peer: Peer,
+    },
     /// A peer asks.
-    Asked { peer: Peer, ticket: Ticket, request: Request },
+    Asked {
+        peer: Peer,
+        ticket: Ticket,
+        request: Request,
+    },
     /// A peer answered our one open request.
-    Answered { peer: Peer, reply: Reply },
+    Answered {
+        peer: Peer,
+        reply: Reply,
+    },
     /// Our one open request to a peer came to nothing.
-    Failed { peer: Peer },
+    Failed {
+        peer: Peer,
+    },
     /// A head came by gossip.
-    Gossip { from: Peer, ticket: Ticket, bytes: Vec<u8> },
+    Gossip {
+        from: Peer,
+        ticket: Ticket,
+        bytes: Vec<u8>,
+    },
     /// A publication of our own is on disk.
     Published(Publication),
     /// An operator brings a newer roster file.
-    Roster { bytes: Vec<u8> },
+    Roster {
+        bytes: Vec<u8>,
+    },
     /// Someone here needs an object that is not replicated.
-    Wanted { digest: Digest },
+    Wanted {
+        digest: Digest,
+    },
 }
 
 /// What the shell has to do, in order.
 #[derive(Clone, Debug)]
 pub enum Output {
-    Ask { peer: Peer, request: Request },
-    Answer { ticket: Ticket, reply: Reply },
+    Ask {
+        peer: Peer,
+        request: Request,
+    },
+    Answer {
+        ticket: Ticket,
+        reply: Reply,
+    },
     /// A verdict on a gossip message; the shell passes on what is accepted.
-    Judge { ticket: Ticket, verdict: Verdict },
+    Judge {
+        ticket: Ticket,
+        verdict: Verdict,
+    },
     /// A head of our own.
-    Gossip { bytes: Vec<u8> },
+    Gossip {
+        bytes: Vec<u8>,
+    },
     Store(Write),
     Notify(Change),
 }
@@ -80,28 +114,60 @@ pub enum Verdict {
 /// One atomic change of the store.
 #[derive(Clone, Debug)]
 pub enum Write {
-    Roster { version: u64, bytes: Arc<[u8]> },
+    Roster {
+        version: u64,
+        bytes: Arc<[u8]>,
+    },
     /// Replaces what is stored of an author.
-    Feed { org: OrgId, head: SignedHead, frames: Vec<(Digest, Arc<[u8]>)> },
+    Feed {
+        org: OrgId,
+        head: SignedHead,
+        frames: Vec<(Digest, Arc<[u8]>)>,
+    },
     /// An author left, or was frozen before anything agreed.
-    Drop { org: OrgId },
+    Drop {
+        org: OrgId,
+    },
     /// An object fetched on demand.
-    Frame { org: OrgId, digest: Digest, bytes: Arc<[u8]> },
-    Proof { org: OrgId, epoch: u32, first: SignedHead, second: SignedHead },
+    Frame {
+        org: OrgId,
+        digest: Digest,
+        bytes: Arc<[u8]>,
+    },
+    Proof {
+        org: OrgId,
+        epoch: u32,
+        first: SignedHead,
+        second: SignedHead,
+    },
 }
 
 /// What changed, for those who watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Roster { version: u64 },
-    Feed { org: OrgId },
-    Frozen { org: OrgId, epoch: u32, seq: u64 },
+    Roster {
+        version: u64,
+    },
+    Feed {
+        org: OrgId,
+    },
+    Frozen {
+        org: OrgId,
+        epoch: u32,
+        seq: u64,
+    },
     /// A manifest arrived.
-    Object { digest: Digest },
+    Object {
+        digest: Digest,
+    },
     /// Nobody we asked has this object.
-    Unavailable { digest: Digest },
+    Unavailable {
+        digest: Digest,
+    },
     /// A certificate became known by hello.
-    Certificate { node: NodeId },
+    Certificate {
+        node: NodeId,
+    },
 }
 
 /// What a store gives back at the start.
@@ -274,7 +340,10 @@ impl Registry {
             })
         });
         let greeted = self.greeted.get(&node).cloned();
-        [published, greeted].into_iter().flatten().max_by_key(|certificate| (certificate.restore, certificate.not_before))
+        [published, greeted]
+            .into_iter()
+            .flatten()
+            .max_by_key(|certificate| (certificate.restore, certificate.not_before))
     }
 
     pub fn greeted(&self) -> impl Iterator<Item = &Verified<NodeCertificate>> {
@@ -358,7 +427,9 @@ impl Registry {
         let mut kept: Vec<Arc<Held>> = archive.into_iter().flatten().collect();
         // The tariffs it retires are still among the current ones.
         let current = self.feed(publication.complete.head.org);
-        kept.extend(current.iter().flat_map(|current| current.objects.values()).filter(|held| is_tariff(held)).cloned());
+        kept.extend(
+            current.iter().flat_map(|current| current.objects.values()).filter(|held| is_tariff(held)).cloned(),
+        );
         feed_write(&publication.complete, kept.iter())
     }
 
@@ -510,7 +581,8 @@ impl Registry {
             let current = feed.current.as_ref().is_none_or(|current| signed(&current.writer));
             organisation.is_some() && current && feed.pending.as_ref().is_none_or(|pending| signed(&pending.pair.1))
         };
-        let gone: Vec<OrgId> = self.feeds.iter().filter(|(org, feed)| !stands(org, feed)).map(|(org, _)| *org).collect();
+        let gone: Vec<OrgId> =
+            self.feeds.iter().filter(|(org, feed)| !stands(org, feed)).map(|(org, _)| *org).collect();
         let version = self.chain.version();
         self.out.push_back(Output::Store(Write::Roster { version, bytes: bytes.into() }));
         for org in gone {

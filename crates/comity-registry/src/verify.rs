@@ -109,7 +109,8 @@ pub fn index(bytes: &[u8], head: &Head) -> Result<Index, Refused> {
 pub fn entry(entry: &Entry, bytes: &[u8], organisation: &Organisation, writer: &PublicKey) -> Result<Held, Refused> {
     let subject = || entry.subject.to_string();
     let keys = keys_for(entry, organisation, writer);
-    let held = Held::verify(entry.kind, bytes, &keys).map_err(|source| Refused::Entry { subject: subject(), source })?;
+    let held =
+        Held::verify(entry.kind, bytes, &keys).map_err(|source| Refused::Entry { subject: subject(), source })?;
     if held.entry(writer) != *entry || !belongs(&held, organisation) {
         return Err(Refused::EntryMismatch { subject: subject() });
     }

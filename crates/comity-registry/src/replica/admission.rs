@@ -46,7 +46,8 @@ impl Registry {
         key: &PublicKey,
     ) -> Result<Verified<NodeCertificate>, NotAdmitted> {
         self.chain.expired(now)?;
-        let signed = Signed::<NodeCertificate>::decode(certificate).map_err(|source| NotAdmitted::Certificate { source })?;
+        let signed =
+            Signed::<NodeCertificate>::decode(certificate).map_err(|source| NotAdmitted::Certificate { source })?;
         let org = signed.unverified().org;
         let organisation = self.roster().organisation(org).ok_or(NotAdmitted::UnknownOrganisation { org })?;
         let certificate = signed.verify(&organisation.key).map_err(|source| NotAdmitted::Certificate { source })?;
@@ -78,7 +79,8 @@ impl Registry {
     pub fn is_revoked(&self, org: OrgId, node: NodeId) -> bool {
         let subject = node.to_string();
         let objects = self.feed(org).into_iter().flat_map(|current| current.objects.values());
-        objects.filter_map(|held| if let Held::RevocationList(list) = &**held { Some(list) } else { None })
+        objects
+            .filter_map(|held| if let Held::RevocationList(list) = &**held { Some(list) } else { None })
             .any(|list| list.contains(RevokedKind::Node, &subject))
     }
 }

@@ -15,14 +15,16 @@ impl Registry {
             Request::Rosters { after } => {
                 let mut room = PAGE_BYTES;
                 let steps = self.chain.after(*after).take(ROSTERS_MAX);
-                let rosters = steps.take_while(|bytes| take(&mut room, bytes.len())).map(|bytes| bytes.to_vec()).collect();
+                let rosters =
+                    steps.take_while(|bytes| take(&mut room, bytes.len())).map(|bytes| bytes.to_vec()).collect();
                 Reply::Rosters { rosters }
             }
             Request::Vector { after } => {
-                let mut positions = self.feeds().filter(|(org, _)| after.is_none_or(|after| *org > after)).map(|(org, feed)| {
-                    let head = feed.head.id().0[..8].try_into().expect("a digest has 32 bytes");
-                    Position { org, epoch: feed.head.epoch, seq: feed.head.seq, head }
-                });
+                let mut positions =
+                    self.feeds().filter(|(org, _)| after.is_none_or(|after| *org > after)).map(|(org, feed)| {
+                        let head = feed.head.id().0[..8].try_into().expect("a digest has 32 bytes");
+                        Position { org, epoch: feed.head.epoch, seq: feed.head.seq, head }
+                    });
                 let page = positions.by_ref().take(POSITIONS_MAX).collect();
                 let more = positions.next().is_some();
                 Reply::Vector { positions: page, more }

@@ -216,7 +216,8 @@ impl Registry {
                 self.fetch(org, peer);
             }
         }
-        let rest = asked.iter().filter(|digest| !missing.contains(digest) && !objects.iter().any(|(id, _)| id == *digest));
+        let rest =
+            asked.iter().filter(|digest| !missing.contains(digest) && !objects.iter().any(|(id, _)| id == *digest));
         let rest: Vec<Digest> = rest.copied().collect();
         if !rest.is_empty() && !objects.is_empty() {
             self.ask(peer, Request::Objects { digests: rest });
@@ -286,7 +287,8 @@ impl Registry {
 
     /// Tells those who wait for objects that no peer has.
     fn give_up(&mut self) {
-        let hopeless = |refused: &std::collections::BTreeSet<Peer>| self.links.keys().all(|peer| refused.contains(peer));
+        let hopeless =
+            |refused: &std::collections::BTreeSet<Peer>| self.links.keys().all(|peer| refused.contains(peer));
         let gone: Vec<Digest> = self.wanted.iter().filter(|(_, refused)| hopeless(refused)).map(|(d, _)| *d).collect();
         for digest in gone {
             self.wanted.remove(&digest);

@@ -43,7 +43,9 @@ pub fn why_not(summary: &Summary, org: &str, asked: &SearchQuery) -> Vec<Mismatc
         require(summary.ops.iter().any(|row| row.op == op), &|| Mismatch::Op { op });
     }
     if let Some(language) = &asked.language {
-        require(summary.languages.iter().any(|have| has(have, language)), &|| Mismatch::Language { asked: language.clone() });
+        require(summary.languages.iter().any(|have| has(have, language)), &|| Mismatch::Language {
+            asked: language.clone(),
+        });
     }
     if let Some(task) = &asked.task {
         require(summary.tasks.iter().any(|have| have.as_str() == task), &|| Mismatch::Task { asked: task.clone() });

@@ -1,0 +1,362 @@
+//! The one task that owns the swarm and the replica. It turns swarm events into inputs and outputs into calls; what to
+//! believe and what to ask for is decided in comity-registry.
+
+mod admit;
+mod dial;
+mod perform;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use comity_registry::publish::CannotPublish;
+use comity_registry::roster::NotTheNext;
+use comity_registry::{Input, Peer, Publication, Put, Registry, Ticket};
+use comity_wire::cose;
+use comity_wire::object::{Announcement, Door, Head, Manifest};
+use comity_wire::{Digest, NodeId, Timestamp, Verified};
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use libp2p::gossipsub::{IdentTopic, MessageId};
+use libp2p::identity::Keypair;
+use libp2p::request_response::ResponseChannel;
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, PeerId, Swarm};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::behaviour::{self, Behaviour};
+use crate::config::Config;
+use crate::replica::Replica;
+use crate::store::Store;
+use crate::{Clock, Entropy, Identity, Parts, PublishError, Published, StartError, gossip};
+
+use dial::Dialler;
+
+/// What others ask of the task.
+pub(crate) enum Command {
+    Publish { set: Put, reply: oneshot::Sender<Result<Published, PublishError>> },
+    Announce { doors: Vec<Door>, reply: oneshot::Sender<Result<Published, PublishError>> },
+    Fetch { digest: Digest, reply: oneshot::Sender<Option<Verified<Manifest>>> },
+    Roster { bytes: Vec<u8>, reply: oneshot::Sender<Result<(), NotTheNext>> },
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+/// A publication on its way to disk.
+type Committing = futures::future::BoxFuture<'static, (Result<(), String>, Publication)>;
+type Reply = oneshot::Sender<Result<Published, PublishError>>;
+
+pub(crate) struct Driver {
+    swarm: Swarm<Behaviour>,
+    topic: IdentTopic,
+    registry: Registry,
+    replica: Arc<Replica>,
+    store: Store,
+    config: Config,
+    identity: Identity,
+    node: NodeId,
+    clock: Clock,
+    entropy: Entropy,
+    dialler: Dialler,
+    guests: HashMap<PeerId, Guest>,
+    members: BTreeMap<Peer, Member>,
+    next_peer: u64,
+    next_ticket: u64,
+    /// Gossip that waits for its verdict; gossipsub forgets it after 12 seconds, and so do we.
+    judging: VecDeque<(Ticket, Instant, MessageId, PeerId)>,
+    replying: HashMap<Ticket, ResponseChannel<Vec<u8>>>,
+    fetching: HashMap<Digest, Vec<oneshot::Sender<Option<Verified<Manifest>>>>>,
+    /// At most one publication is being written; the others wait.
+    committing: FuturesUnordered<Committing>,
+    committed: Option<Reply>,
+    waiting: VecDeque<(Put, Option<Reply>)>,
+    doors: Option<Vec<Door>>,
+    /// Our newest head, while nobody has been there to hear it.
+    unsaid: Option<Vec<u8>>,
+    next_compare: Instant,
+    peers: watch::Sender<Vec<NodeId>>,
+}
+
+/// A connected peer.
+struct Guest {
+    since: Instant,
+    admitted: Option<Peer>,
+    /// Refused; it is closed once it was told.
+    refused: bool,
+}
+
+struct Member {
+    peer: PeerId,
+    node: NodeId,
+}
+
+/// Gossip messages that may wait for a verdict at once; the oldest is given up.
+const JUDGING_MAX: usize = 1024;
+const JUDGING: Duration = Duration::from_secs(12);
+/// Publications that may wait; a further one is refused.
+const WAITING_MAX: usize = 64;
+const TICK_MAX: Duration = Duration::from_millis(250);
+/// Heads expire after 7 days; a new one is signed each day.
+const RENEW_S: u64 = 24 * 3600;
+
+impl Driver {
+    pub(crate) fn new(
+        config: Config,
+        identity: Identity,
+        node: NodeId,
+        registry: Registry,
+        replica: Arc<Replica>,
+        parts: &Parts<'_>,
+        store: Store,
+        peers: watch::Sender<Vec<NodeId>>,
+    ) -> Result<Self, StartError> {
+        let failed = |reason: String| StartError::Transport { reason };
+        let key = Keypair::ed25519_from_bytes(*identity.transport.seed()).map_err(|error| failed(error.to_string()))?;
+        let federation = registry.roster().federation;
+        let swarm = behaviour::swarm(key, &config, federation).map_err(failed)?;
+        let dialler = Dialler::new(&config)?;
+        Ok(Self {
+            swarm,
+            topic: gossip::topic(federation),
+            registry,
+            replica,
+            store,
+            identity,
+            node,
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+            dialler,
+            guests: HashMap::new(),
+            members: BTreeMap::new(),
+            next_peer: 0,
+            next_ticket: 0,
+            judging: VecDeque::new(),
+            replying: HashMap::new(),
+            fetching: HashMap::new(),
+            committing: FuturesUnordered::new(),
+            committed: None,
+            waiting: VecDeque::new(),
+            doors: None,
+            unsaid: None,
+            next_compare: Instant::now() + config.sync_interval(),
+            peers,
+            config,
+        })
+    }
+
+    /// Listens on every configured address and waits until each has one. More addresses of the same listener (one for
+    /// each interface) follow as they come.
+    pub(crate) async fn listen(&mut self) -> Result<Vec<String>, StartError> {
+        let mut open = Vec::new();
+        for address in self.config.listen.clone() {
+            let parsed: Multiaddr = address.parse().map_err(|_| StartError::Address { address: address.clone() })?;
+            let listener = self.swarm.listen_on(parsed);
+            let listener =
+                listener.map_err(|error| StartError::Listen { address: address.clone(), reason: error.to_string() })?;
+            open.push((listener, address));
+        }
+        let mut local = Vec::new();
+        while !open.is_empty() {
+            match self.swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, address } => {
+                    local.push(address.to_string());
+                    open.retain(|(id, _)| *id != listener_id);
+                }
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                    if let Some((_, address)) = open.into_iter().find(|(id, _)| *id == listener_id) {
+                        let reason = reason.err().map_or("it was closed".to_owned(), |error| error.to_string());
+                        return Err(StartError::Listen { address, reason });
+                    }
+                    return Err(StartError::Listen { address: String::new(), reason: "it was closed".to_owned() });
+                }
+                event => self.swarm_event(event).await,
+            }
+        }
+        Ok(local)
+    }
+
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let period = TICK_MAX.min(self.config.sync_interval() / 2);
+        let mut tick = tokio::time::interval(period);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let done = loop {
+            tokio::select! {
+                biased;
+                Some((outcome, publication)) = self.committing.next() => self.committed(outcome, publication).await,
+                command = commands.recv() => match command {
+                    Some(Command::Shutdown { reply }) => break Some(reply),
+                    Some(command) => self.command(command).await,
+                    None => break None,
+                },
+                _ = tick.tick() => self.tick().await,
+                event = self.swarm.select_next_some() => self.swarm_event(event).await,
+            }
+            self.perform().await;
+        };
+        while let Some((outcome, publication)) = self.committing.next().await {
+            self.committed(outcome, publication).await;
+        }
+        let Self { swarm, store, .. } = self;
+        drop(swarm);
+        store.close().await;
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Publish { set, reply } => self.publish(set, Some(reply)).await,
+            Command::Announce { doors, reply } => match self.announcement(&doors) {
+                Some(set) => {
+                    self.doors = Some(doors);
+                    self.publish(set, Some(reply)).await;
+                }
+                None => {
+                    let _ = reply.send(Err(PublishError::NoWriter));
+                }
+            },
+            Command::Fetch { digest, reply } => match self.registry.manifest(&digest) {
+                Some(manifest) => {
+                    let _ = reply.send(Some(manifest));
+                }
+                None => {
+                    self.fetching.entry(digest).or_default().push(reply);
+                    self.input(Input::Wanted { digest });
+                }
+            },
+            Command::Roster { bytes, reply } => {
+                let _ = reply.send(self.registry.roster_step(&bytes));
+            }
+            Command::Shutdown { .. } => unreachable!("the loop takes it"),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.now();
+        self.registry.handle(now, input);
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    /// This node's certificate and doors, signed by the feed's writer.
+    fn announcement(&self, doors: &[Door]) -> Option<Put> {
+        let writer = self.identity.writer.as_ref()?;
+        let own = self.registry.certificate(self.node)?;
+        let now = self.now();
+        let announcement = Announcement {
+            org: own.org,
+            node: self.node,
+            doors: doors.iter().take(16).cloned().collect::<Vec<_>>().try_into().expect("16 doors are the most"),
+            issued_at: now,
+            expires_at: now.plus(Head::EXPIRES_S),
+        };
+        let announcement = cose::sign(&announcement, &writer.key);
+        Some(Put { objects: vec![own.bytes().to_vec(), announcement.bytes().to_vec()], remove: Vec::new() })
+    }
+
+    /// Makes the next head and hands it to the disk. One at a time: the number of the next rests on this one's.
+    async fn publish(&mut self, set: Put, reply: Option<Reply>) {
+        if !self.committing.is_empty() {
+            match reply {
+                Some(reply) if self.waiting.len() >= WAITING_MAX => {
+                    let reason = format!("{WAITING_MAX} publications are waiting already");
+                    let _ = reply.send(Err(PublishError::Store { reason }));
+                }
+                reply => self.waiting.push_back((set, reply)),
+            }
+            return;
+        }
+        match self.prepare(&set) {
+            Ok(publication) => {
+                let write = self.registry.write_of(&publication);
+                let done = self.store.commit(write).await;
+                self.committed = reply;
+                self.committing.push(Box::pin(async move {
+                    let outcome = done.await.unwrap_or_else(|_| Err("the store has closed".to_owned()));
+                    (outcome, publication)
+                }));
+            }
+            Err(error) => match reply {
+                Some(reply) => {
+                    let _ = reply.send(Err(error));
+                }
+                None => tracing::warn!(%error, "our head could not be renewed"),
+            },
+        }
+    }
+
+    fn prepare(&self, set: &Put) -> Result<Publication, PublishError> {
+        let writer = self.identity.writer.as_ref().ok_or(PublishError::NoWriter)?;
+        let own = self.registry.certificate(self.node).map(|certificate| certificate.org);
+        let publication = self.registry.prepare(self.now(), &writer.certificate, &writer.key, set)?;
+        // A writer certificate of another organisation would let this node speak for strangers.
+        if own != Some(publication.complete.head.org) {
+            return Err(PublishError::Refused(CannotPublish::WriterMismatch));
+        }
+        Ok(publication)
+    }
+
+    /// The disk has it, or not: only now is it said.
+    async fn committed(&mut self, outcome: Result<(), String>, publication: Publication) {
+        let head = &publication.complete.head;
+        let published = Published { epoch: head.epoch, seq: head.seq, head: head.id() };
+        let outcome = match outcome {
+            Ok(()) => {
+                self.input(Input::Published(publication));
+                self.perform().await;
+                Ok(published)
+            }
+            Err(reason) => Err(PublishError::Store { reason }),
+        };
+        if let Some(reply) = self.committed.take() {
+            let _ = reply.send(outcome);
+        }
+        if let Some((set, reply)) = self.waiting.pop_front() {
+            self.publish(set, reply).await;
+        }
+    }
+
+    async fn tick(&mut self) {
+        let now = Instant::now();
+        self.close_strangers(now);
+        self.dial(now);
+        self.judging.retain(|(_, since, ..)| now.duration_since(*since) < JUDGING);
+        self.fetching.retain(|_, replies| {
+            replies.retain(|reply| !reply.is_closed());
+            !replies.is_empty()
+        });
+        if let Some(bytes) = self.unsaid.take() {
+            self.say(bytes);
+        }
+        if now >= self.next_compare {
+            self.next_compare = now + self.jitter(self.config.sync_interval());
+            let peers: Vec<Peer> = self.members.keys().copied().collect();
+            peers.into_iter().for_each(|peer| self.input(Input::Compare { peer }));
+        }
+        self.renew().await;
+    }
+
+    async fn renew(&mut self) {
+        if self.identity.writer.is_none() || !self.committing.is_empty() {
+            return;
+        }
+        let own = self.registry.certificate(self.node).map(|certificate| certificate.org);
+        let Some(current) = own.and_then(|org| self.registry.feed(org)) else { return };
+        if self.now().since(current.head.issued_at) < RENEW_S {
+            return;
+        }
+        let set = self.doors.as_deref().and_then(|doors| self.announcement(doors)).unwrap_or_default();
+        self.publish(set, None).await;
+    }
+
+    /// Half to one and a half of a duration.
+    fn jitter(&self, around: Duration) -> Duration {
+        around.mul_f64(0.5 + ((self.entropy)() % 1_000) as f64 / 1_000.0)
+    }
+}

@@ -1,0 +1,109 @@
+//! What nodes and hubs serve to anyone: search, heads, frames and the roster. All of it is signed, so the caller verifies
+//! and this side cannot lie.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query as Params, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use comity_registry::Query;
+use comity_token::Directory as _;
+use comity_wire::api::clearing::SignedBytes;
+use comity_wire::api::node::{HeadFrame, HeadsReply, SearchHit, SearchQuery, SearchReply};
+use comity_wire::{Code, Digest};
+
+use crate::{Clock, Replica};
+
+#[derive(Clone)]
+struct Shared {
+    replica: Arc<Replica>,
+    clock: Clock,
+}
+
+pub(crate) fn router(replica: Arc<Replica>, clock: Clock) -> Router {
+    Router::new()
+        .route("/comity/v1/search", get(search))
+        .route("/comity/v1/heads", get(heads))
+        .route("/comity/v1/frames/{digest}", get(frame))
+        .route("/comity/v1/roster", get(roster))
+        .with_state(Shared { replica, clock })
+}
+
+async fn search(
+    State(shared): State<Shared>,
+    asked: Result<Params<SearchQuery>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let asked = match asked {
+        Ok(Params(asked)) => asked,
+        Err(rejection) => return refuse(StatusCode::BAD_REQUEST, Code::Malformed, &rejection.body_text()),
+    };
+    let query = match Query::new(asked) {
+        Ok(query) => query,
+        Err(bad) => return refuse(StatusCode::BAD_REQUEST, Code::Malformed, &bad.to_string()),
+    };
+    let now = (shared.clock)();
+    let as_of = shared.replica.vector_root();
+    let reply = shared.replica.search(&query, now, |page| SearchReply {
+        hits: page
+            .hits
+            .iter()
+            .map(|row| SearchHit {
+                model: row.summary.model.clone(),
+                org: row.summary.org,
+                summary: signed(row.summary.bytes()),
+                head_age_s: now.since(row.head_issued_at),
+            })
+            .collect(),
+        total: page.total,
+        as_of,
+    });
+    Json(reply).into_response()
+}
+
+async fn heads(State(shared): State<Shared>) -> Json<HeadsReply> {
+    let frame = |feed: Arc<comity_registry::Complete>| HeadFrame {
+        head: signed(feed.head.bytes()),
+        writer: signed(feed.writer.bytes()),
+    };
+    let heads = shared.replica.feeds().into_iter().map(frame).collect();
+    Json(HeadsReply { roster_version: shared.replica.roster().version, heads })
+}
+
+async fn frame(State(shared): State<Shared>, Path(digest): Path<String>) -> Response {
+    let Ok(digest) = digest.parse::<Digest>() else {
+        return refuse(StatusCode::BAD_REQUEST, Code::Malformed, "not a digest: 64 lower-case hex digits are expected");
+    };
+    match shared.replica.frame(&digest) {
+        Some(bytes) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/cbor"),
+                // A digest names one content for ever.
+                (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+            ];
+            (headers, bytes.to_vec()).into_response()
+        }
+        None => refuse(StatusCode::NOT_FOUND, Code::NotFound, "no such frame here; ask its author's node"),
+    }
+}
+
+async fn roster(State(shared): State<Shared>) -> Response {
+    ([(header::CONTENT_TYPE, "application/cbor")], shared.replica.roster_bytes().to_vec()).into_response()
+}
+
+fn signed(bytes: &[u8]) -> SignedBytes {
+    SignedBytes::new(bytes).expect("signed objects of a feed are smaller than 2 MiB")
+}
+
+/// RFC 9457, with our code.
+fn refuse(status: StatusCode, code: Code, detail: &str) -> Response {
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": detail,
+        "code": code.as_str(),
+    });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
