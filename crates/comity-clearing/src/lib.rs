@@ -1,1 +1,31 @@
-//! The clearing house: vetting, awards, quotes, reservations, tokens, settlement.
+//! The clearing house: vetting, awards, quotes, reservations, minting, settlement.
+//!
+//! Promises: credits come from awards alone; settled + in escrow ≤ awarded per allocation, settled ≤ budget per token
+//! ([`Clearing::audit`] re-adds it); a token is signed only after its escrow is durable; every call can be repeated; a
+//! token that the house signed is paid up to its budget whatever the house's own books say (rule 9).
+//!
+//! [`settlement`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
+//! directory and the clock it was given, and writes its tables in one SQL transaction with the ledger's. [`http`] serves
+//! it to members and nodes, [`admin`] to whoever may open the operator's socket.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod audit;
+pub mod config;
+pub mod failure;
+pub mod http;
+pub mod pseudonym;
+pub mod quote;
+pub mod reservation;
+pub mod service;
+pub mod settlement;
+mod store;
+#[cfg(test)]
+mod tests;
+pub mod vetting;
+
+pub use admin::{AwardAsk, ProjectAdd, ProjectVet};
+pub use audit::{AuditReport, Break, Finding, ProjectTotals, Sums, Totals};
+pub use config::{Config, Keys, Publisher};
+pub use failure::Failure;
+pub use service::{Account, Clearing, Clock, OpenError, Swept};

@@ -1,0 +1,83 @@
+//! How a house is run, and the keys it holds.
+
+use comity_wire::time::DAY_S;
+use comity_wire::{OrgId, PublicKey, SecretKey, Verified};
+use serde::Deserialize;
+
+/// Unknown keys are refused. Every duration is in seconds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The clearing house's own organisation on the roster.
+    pub org: OrgId,
+    /// How long a quote can be reserved on.
+    #[serde(default = "defaults::quote_valid_s")]
+    pub quote_valid_s: u64,
+    /// The most lanes a token has where the owner's policy allows more.
+    #[serde(default = "defaults::lanes_max")]
+    pub lanes_max: u16,
+    /// How long admitted work may run after the token's expiry.
+    #[serde(default = "defaults::longest_op_s")]
+    pub longest_op_s: u32,
+    /// From expiry and the longest op to the earliest close of an escrow.
+    #[serde(default = "defaults::settle_after_s")]
+    pub settle_after_s: u64,
+}
+
+mod defaults {
+    use super::DAY_S;
+
+    pub(super) const fn quote_valid_s() -> u64 {
+        3600
+    }
+    pub(super) const fn lanes_max() -> u16 {
+        64
+    }
+    pub(super) const fn longest_op_s() -> u32 {
+        900
+    }
+    pub(super) const fn settle_after_s() -> u64 {
+        30 * DAY_S
+    }
+}
+
+impl Config {
+    pub const fn new(org: OrgId) -> Self {
+        Self {
+            org,
+            quote_valid_s: defaults::quote_valid_s(),
+            lanes_max: defaults::lanes_max(),
+            longest_op_s: defaults::longest_op_s(),
+            settle_after_s: defaults::settle_after_s(),
+        }
+    }
+}
+
+/// The house's secrets.
+#[derive(Clone)]
+pub struct Keys {
+    /// Signs tokens, quotes and revocation lists.
+    pub issuer: SecretKey,
+    /// Earlier issuer keys: what was begun under them can still be signed again.
+    pub retired: Vec<SecretKey>,
+    /// Makes pseudonyms. Whoever has it can link them; whoever loses it gives every project new names.
+    pub pseudonyms: zeroize::Zeroizing<[u8; 32]>,
+}
+
+impl Keys {
+    pub fn new(issuer: SecretKey, pseudonyms: [u8; 32]) -> Self {
+        Self { issuer, retired: Vec::new(), pseudonyms: zeroize::Zeroizing::new(pseudonyms) }
+    }
+
+    /// The secret half of `key`, where the house still has it.
+    pub(crate) fn issuer_of(&self, key: &PublicKey) -> Option<&SecretKey> {
+        std::iter::once(&self.issuer).chain(&self.retired).find(|secret| secret.public() == *key)
+    }
+
+    pub(crate) fn issuers(&self) -> Vec<PublicKey> {
+        std::iter::once(&self.issuer).chain(&self.retired).map(SecretKey::public).collect()
+    }
+}
+
+/// Where new revocation lists go: the owner's feed writer.
+pub type Publisher = std::sync::Arc<dyn Fn(&Verified<comity_wire::object::RevocationList>) + Send + Sync>;

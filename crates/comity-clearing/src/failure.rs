@@ -1,0 +1,132 @@
+//! Why the house says no, or cannot say anything.
+
+use comity_ledger::{CommitError, StoreError};
+use comity_token::Denied;
+use comity_wire::{Amount, Code, ModelId, NodeId, Op, ProjectId, Timestamp, TokenId, Unverified};
+
+use crate::settlement;
+
+/// A call that was not done: the caller's to mend where [`Failure::code`] is below 500, the house's otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    #[error("{what}")]
+    Invalid { what: String },
+    #[error("what was handed in does not verify")]
+    Unverified(#[from] Unverified),
+    #[error("the call is not signed as it must be")]
+    Denied(#[from] Denied),
+    #[error("the claim or final was refused")]
+    Settlement(#[from] settlement::Refused),
+    #[error("this key is not registered here: ask the clearing house's operator to add it to your project")]
+    NotRegistered,
+    #[error("this is not yours: {what}")]
+    NotYours { what: &'static str },
+    #[error("no such {what}")]
+    NotFound { what: String },
+    #[error("project {project} is frozen: ask the clearing house's operator")]
+    Frozen { project: ProjectId },
+    #[error("{asked} asked, {available} available")]
+    BalanceTooLow { asked: Amount, available: Amount },
+    #[error("every award of project {project} has ended, the last at {at}")]
+    AwardsEnded { project: ProjectId, at: Timestamp },
+    #[error("reservation {token} was made with another {field}: take a new id")]
+    ReservationConflict { token: TokenId, field: &'static str },
+    #[error("the quote ended at {at}; ask for a new one")]
+    QuoteExpired { at: Timestamp },
+    #[error("no model {model} at node {node}")]
+    ModelNotFound { model: ModelId, node: NodeId },
+    #[error("{model} was withdrawn by its owner")]
+    Withdrawn { model: ModelId },
+    #[error("{model} does not offer {op}")]
+    OpNotOffered { model: ModelId, op: Op },
+    #[error("{what}: at most {max}")]
+    Limit { what: &'static str, max: String },
+    #[error("node or organisation was revoked")]
+    Revoked,
+    #[error("the roster ended at {at}; the clearing house needs a newer one")]
+    RosterExpired { at: Timestamp },
+    #[error("the directory does not have {what} of {model} yet")]
+    DirectoryBehind { what: &'static str, model: ModelId },
+    #[error("cannot write to or read from the database")]
+    Store(#[from] StoreError),
+    #[error("cannot read or write the database")]
+    Database(#[from] sqlx::Error),
+    #[error("not written: {cause}")]
+    NotWritten { cause: String },
+    #[error("too many writes are waiting; try again")]
+    Busy,
+    #[error("table {table} holds what it cannot hold: {what}")]
+    Unreadable { table: &'static str, what: &'static str },
+    #[error("the books refused what the house's own rules allow: {what}")]
+    Books { what: String },
+    #[error("the operating system has no randomness")]
+    Entropy,
+}
+
+impl Failure {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Invalid { .. } => Code::InvalidRequest,
+            Self::Unverified(source) => source.code(),
+            Self::Denied(source) => source.code(),
+            Self::Settlement(source) => source.code(),
+            Self::NotRegistered => Code::NotRegistered,
+            Self::NotYours { .. } => Code::NotYours,
+            Self::NotFound { .. } => Code::NotFound,
+            Self::Frozen { .. } => Code::Frozen,
+            Self::BalanceTooLow { .. } | Self::AwardsEnded { .. } => Code::BalanceTooLow,
+            Self::ReservationConflict { .. } => Code::ReservationConflict,
+            Self::QuoteExpired { .. } => Code::Expired,
+            Self::ModelNotFound { .. } => Code::ModelNotFound,
+            Self::Withdrawn { .. } => Code::Withdrawn,
+            Self::OpNotOffered { .. } => Code::OpNotOffered,
+            Self::Limit { .. } => Code::LimitExceeded,
+            Self::Revoked => Code::Revoked,
+            Self::RosterExpired { .. } => Code::RosterExpired,
+            Self::DirectoryBehind { .. } | Self::Busy => Code::Busy,
+            Self::Store(_) | Self::Database(_) | Self::NotWritten { .. } => Code::StoreUnavailable,
+            Self::Unreadable { .. } | Self::Books { .. } | Self::Entropy => Code::Internal,
+        }
+    }
+
+    /// What outsiders read: the sentence and its causes, without anything of the house's inside.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Store(_) | Self::Database(_) | Self::NotWritten { .. } => "the clearing house cannot write its books now".into(),
+            Self::Unreadable { .. } | Self::Books { .. } | Self::Entropy => "the clearing house failed; its log says why".into(),
+            Self::Unverified(source) => chain(source),
+            Self::Denied(source) => chain(source),
+            Self::Settlement(settlement::Refused::Unverified(source)) => chain(source),
+            Self::Settlement(source) => chain(source),
+            other => other.to_string(),
+        }
+    }
+
+    pub(crate) fn invalid(what: impl std::fmt::Display) -> Self {
+        Self::Invalid { what: what.to_string() }
+    }
+}
+
+/// An error and its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl From<CommitError<Self>> for Failure {
+    fn from(error: CommitError<Self>) -> Self {
+        match error {
+            CommitError::Refused(failure) => failure,
+            CommitError::Busy => Self::Busy,
+            CommitError::Stopped => Self::NotWritten { cause: "the writer has stopped".into() },
+            CommitError::NotCommitted { cause } | CommitError::Unknown { cause } => Self::NotWritten { cause },
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The house as a running thing: its database, its heartbeat, and what callers ask of it.
+
+mod claims;
+mod projects;
+mod quotes;
+pub(crate) mod read;
+mod reservations;
+pub(crate) mod standing;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use comity_ledger::group_commit::JobFuture;
+use comity_ledger::{Committer, Reader, StoreError, sqlite};
+use comity_token::Directory;
+use comity_wire::object::RevocationList;
+use comity_wire::{Timestamp, Verified};
+use sqlx::ConnectOptions as _;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{Sqlite, SqliteConnection};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Keys, Publisher};
+use crate::failure::Failure;
+use crate::settlement::Calendar;
+use crate::store;
+
+pub use claims::Swept;
+pub use read::Account;
+
+/// What time it is. Only the shell has a clock.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// A clearing house. Cheap to clone.
+#[derive(Clone)]
+pub struct Clearing {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    keys: Keys,
+    directory: Arc<dyn Directory>,
+    clock: Clock,
+    committer: Committer,
+    reader: Reader,
+    calendar: Mutex<Calendar>,
+    standing: RwLock<Option<Verified<RevocationList>>>,
+    publisher: RwLock<Option<Publisher>>,
+    /// One list is numbered and stored at a time.
+    standing_turn: tokio::sync::Mutex<()>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Why a house cannot open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    #[error("cannot open the clearing house's database")]
+    Database(#[from] sqlx::Error),
+    #[error("cannot bring the clearing house's database up to date")]
+    Store(#[from] StoreError),
+    #[error("cannot read or begin the clearing house's books")]
+    Begin(#[source] Failure),
+}
+
+/// How often the house looks for escrows that time has done something to.
+const SWEEP_EVERY_S: u64 = 300;
+
+impl Clearing {
+    /// Opens, or creates, the house's database at `path`, beats once, and sees to a fresh revocation list. Its tasks
+    /// (writer, heartbeat, sweep, standing) run until [`Clearing::shutdown`].
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(
+        config: Config,
+        path: impl AsRef<Path>,
+        keys: Keys,
+        directory: Arc<dyn Directory>,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
+        let options = sqlite::connect_options(path.as_ref());
+        let mut conn = options.connect().await?;
+        sqlite::migrate(&mut conn, store::migrations()).await?;
+        let calendar = store::house::calendar(&mut conn).await.map_err(OpenError::Begin)?;
+        drop(conn);
+        let (committer, writer) = Committer::open(options).await?;
+        let reader = Reader::open(path.as_ref()).await?;
+        let inner = Inner {
+            config,
+            keys,
+            directory,
+            clock,
+            committer,
+            reader,
+            calendar: Mutex::new(calendar),
+            standing: RwLock::new(None),
+            publisher: RwLock::new(None),
+            standing_turn: tokio::sync::Mutex::new(()),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        let house = Self { inner: Arc::new(inner) };
+        // The writer outlives the calls that use it: it stops when told, after what is queued.
+        house.inner.tasks.spawn(writer.run(house.inner.stop.clone().cancelled_owned()));
+        house.beat().await.map_err(OpenError::Begin)?;
+        house.standing_begin().await.map_err(OpenError::Begin)?;
+        house.every(Calendar::BEAT_S, "heartbeat", |house| async move { house.beat().await });
+        house.every(SWEEP_EVERY_S, "sweep", |house| async move { house.sweep().await.map(drop) });
+        house.every(Calendar::BEAT_S, "standing", |house| async move { house.standing_renew().await.map(drop) });
+        house.inner.tasks.close();
+        Ok(house)
+    }
+
+    /// Stops the tasks and waits until what was queued is written. Calls after it are refused with 503.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.wait().await;
+        self.inner.reader.close().await;
+    }
+
+    pub fn now(&self) -> Timestamp {
+        (self.inner.clock)()
+    }
+
+    pub fn directory(&self) -> &Arc<dyn Directory> {
+        &self.inner.directory
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Says that the house takes claims now. A gap of more than 120 s between two beats is closed time (rule 8).
+    ///
+    /// # Errors
+    /// [`Failure`] where it cannot be written; the calendar in memory then stays behind too.
+    pub async fn beat(&self) -> Result<(), Failure> {
+        let now = self.now();
+        let mut next = self.calendar();
+        let beat = next.beat(now);
+        self.write(move |conn| Box::pin(async move { store::house::beat_in_tx(conn, beat, now).await })).await?;
+        *self.inner.calendar.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// Whether the house can read its books and its writer runs.
+    ///
+    /// # Errors
+    /// [`Failure`] saying which.
+    pub async fn health(&self) -> Result<(), Failure> {
+        if self.inner.stop.is_cancelled() {
+            return Err(Failure::NotWritten { cause: "the house is shutting down".into() });
+        }
+        let mut conn = self.read().await?;
+        store::house::calendar(&mut conn).await.map(drop)
+    }
+
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.inner.reader
+    }
+
+    fn calendar(&self) -> Calendar {
+        self.inner.calendar.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs `work` in the next group commit.
+    async fn write<T, F>(&self, work: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, Result<T, Failure>> + Send + 'static,
+    {
+        Ok(self.inner.committer.run(work).await?)
+    }
+
+    pub(crate) async fn read(&self) -> Result<PoolConnection<Sqlite>, Failure> {
+        Ok(self.inner.reader.pool().acquire().await?)
+    }
+
+    /// Runs `work` every `seconds` until the house stops. A failure is told and tried again the next time.
+    fn every<F, W>(&self, seconds: u64, what: &'static str, work: W)
+    where
+        F: Future<Output = Result<(), Failure>> + Send,
+        W: Fn(Self) -> F + Send + 'static,
+    {
+        let house = self.clone();
+        self.inner.tasks.spawn(async move {
+            let stop = house.inner.stop.clone();
+            let period = Duration::from_secs(seconds);
+            let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    _ = ticks.tick() => {}
+                }
+                if let Err(failure) = work(house.clone()).await {
+                    tracing::error!(task = what, error = %crate::failure::chain(&failure), "the house's own work failed");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,233 @@
+//! Claims, finals, refunds, and what time does: the settlement core at work on the books.
+
+use comity_wire::api::clearing::{ClaimException, ClaimReply, FinalReply};
+use comity_wire::object::{Claim, Final};
+use comity_wire::{Amount, Digest, NodeId, OrgId, PublicKey, Signed, Timestamp, TokenId};
+use sqlx::sqlite::SqliteConnection;
+
+use super::Clearing;
+use crate::failure::Failure;
+use crate::settlement::{self, Calendar, Claimed, Escrow, Finalled, Input, Output, evidence, handle};
+use crate::store;
+use crate::store::tokens::TokenRow;
+
+/// Tokens that one sweep looks at; the next comes in minutes.
+const SWEEP_MAX: u32 = 10_000;
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Swept {
+    pub tokens: u64,
+    pub settled: Amount,
+    pub refunded: Amount,
+}
+
+/// What an input did to one token.
+struct Done {
+    before: Escrow,
+    output: Output,
+}
+
+impl Clearing {
+    /// Settles what a node claims. The same claim again gets the same reply.
+    ///
+    /// # Errors
+    /// [`Failure`]; then nothing moved.
+    pub async fn claim(&self, caller: &PublicKey, bytes: &[u8]) -> Result<ClaimReply, Failure> {
+        let signed = Signed::<Claim>::decode(bytes)?;
+        let (node, token) = (signed.unverified().node, signed.unverified().token);
+        let (keys, owner) = self.keys_of(node).await?;
+        let certificate = self.inner.directory.certificate(node);
+        if !certificate.is_some_and(|certificate| certificate.transport_keys.contains(caller)) {
+            return Err(Failure::NotYours { what: "a claim is sent by the node that makes it, with its transport key" });
+        }
+        let trust = evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys: &keys };
+        let claimed = evidence::claim(bytes, &trust)?;
+        let owner = owner.ok_or_else(|| Failure::NotFound { what: format!("node {node}") })?;
+        let (now, calendar, bytes) = (self.now(), self.calendar(), bytes.to_vec());
+        let house = self.clone();
+        self.write(move |conn| {
+            Box::pin(async move {
+                if let Some(reply) = store::settlement::claim_reply(conn, claimed.id).await? {
+                    return Ok(reply);
+                }
+                let row = token_row_in_tx(conn, &claimed, owner).await?;
+                let done = house.apply_in_tx(conn, &row, Step::Claim(&claimed), &calendar, now).await?;
+                let reply = claim_reply(token, claimed.number, &done);
+                store::settlement::claim_insert_in_tx(conn, claimed.id, (token, claimed.number), &bytes, &reply, now).await?;
+                Ok(reply)
+            })
+        })
+        .await
+    }
+
+    /// Takes a node's final, whoever brings it: what is left goes home at once.
+    ///
+    /// # Errors
+    /// [`Failure`]; then nothing moved.
+    pub async fn final_(&self, bytes: &[u8]) -> Result<FinalReply, Failure> {
+        let signed = Signed::<Final>::decode(bytes)?;
+        let (node, token) = (signed.unverified().node, signed.unverified().token);
+        let (keys, _) = self.keys_of(node).await?;
+        let trust = evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys: &keys };
+        let finalled = evidence::final_(bytes, node, &trust)?;
+        let (now, calendar, bytes) = (self.now(), self.calendar(), bytes.to_vec());
+        let house = self.clone();
+        self.write(move |conn| {
+            Box::pin(async move {
+                let row = store::tokens::token_find(conn, token).await?;
+                let row = row.ok_or_else(|| Failure::NotFound { what: format!("token {token}") })?;
+                if row.node != node {
+                    return Err(settlement::Refused::WrongNode.into());
+                }
+                let done = house.apply_in_tx(conn, &row, Step::Final(&finalled), &calendar, now).await?;
+                store::settlement::final_insert_in_tx(conn, finalled.id, token, &bytes, now).await?;
+                Ok(final_reply(&done.output.after))
+            })
+        })
+        .await
+    }
+
+    /// Sends home what a token did not use, if it is time.
+    ///
+    /// # Errors
+    /// [`settlement::Refused::TooEarly`] before the node's final or `settle_by`.
+    pub async fn refund(&self, caller: &PublicKey, token: TokenId) -> Result<FinalReply, Failure> {
+        let not_found = || Failure::NotFound { what: format!("token {token}") };
+        let mut conn = self.read().await?;
+        let row = store::tokens::token_find(&mut conn, token).await?.ok_or_else(not_found)?;
+        Self::member_of(&mut conn, caller, row.project.ok_or_else(not_found)?).await?;
+        drop(conn);
+        let done = self.step(token, Timed::Refund).await?;
+        Ok(final_reply(&done.output.after))
+    }
+
+    /// Pays what has stood its challenge window and closes what is past `settle_by`.
+    ///
+    /// # Errors
+    /// [`Failure`] of the first token that cannot be swept; those before it are.
+    pub async fn sweep(&self) -> Result<Swept, Failure> {
+        let mut conn = self.read().await?;
+        let due = store::tokens::tokens_due(&mut conn, self.now(), SWEEP_MAX).await?;
+        drop(conn);
+        let mut swept = Swept::default();
+        for token in due {
+            let Done { before, output: Output { after, .. } } = self.step(token, Timed::Sweep).await?;
+            swept.tokens += 1;
+            swept.settled = swept.settled.saturating_add(after.paid.saturating_sub(before.paid));
+            swept.refunded = swept.refunded.saturating_add(after.refunded.saturating_sub(before.refunded));
+        }
+        Ok(swept)
+    }
+
+    async fn step(&self, token: TokenId, timed: Timed) -> Result<Done, Failure> {
+        let (now, calendar, house) = (self.now(), self.calendar(), self.clone());
+        self.write(move |conn| {
+            Box::pin(async move {
+                let row = store::tokens::token_find(conn, token).await?;
+                let row = row.ok_or_else(|| Failure::NotFound { what: format!("token {token}") })?;
+                house.apply_in_tx(conn, &row, Step::Timed(timed), &calendar, now).await
+            })
+        })
+        .await
+    }
+
+    /// Every receipt key ever certified to the node, its newest certificate's first, and its owner.
+    async fn keys_of(&self, node: NodeId) -> Result<(Vec<PublicKey>, Option<OrgId>), Failure> {
+        let mut conn = self.read().await?;
+        let (mut keys, mut owner) = store::house::node_keys(&mut conn, node).await?;
+        drop(conn);
+        if let Some(certificate) = self.inner.directory.certificate(node) {
+            keys.extend(certificate.receipt_keys.iter().map(|entry| entry.key));
+            owner = Some(certificate.org);
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        Ok((keys, owner))
+    }
+
+    async fn apply_in_tx(
+        &self,
+        conn: &mut SqliteConnection,
+        row: &TokenRow,
+        step: Step<'_>,
+        calendar: &Calendar,
+        now: Timestamp,
+    ) -> Result<Done, Failure> {
+        let content = match row.content {
+            Some(content) => content,
+            // The house stopped between commit and signature: signing again tells.
+            None => self.sign(row)?.id(),
+        };
+        let before = store::settlement::escrow_in_tx(conn, row, content).await?;
+        let (input, evidence) = step.input();
+        let output = handle(now, calendar, &before, input)?;
+        store::settlement::output_apply_in_tx(conn, row, &before, &output, evidence, now).await?;
+        for exception in &output.exceptions {
+            tracing::warn!(token = %row.id, code = %exception.code, amount = exception.amount.ucr(), "kept on record, not paid");
+        }
+        Ok(Done { before, output })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Timed {
+    Refund,
+    Sweep,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Claim(&'a Claimed),
+    Final(&'a Finalled),
+    Timed(Timed),
+}
+
+impl<'a> Step<'a> {
+    fn input(self) -> (Input<'a>, Digest) {
+        match self {
+            Self::Claim(claim) => (Input::Claim(claim), claim.id),
+            Self::Final(final_) => (Input::Final(final_), final_.id),
+            Self::Timed(Timed::Refund) => (Input::Refund, Digest::ZERO),
+            Self::Timed(Timed::Sweep) => (Input::Sweep, Digest::ZERO),
+        }
+    }
+}
+
+/// The row of a claimed token. A house that does not know it has signed it all the same, and is bound (rule 9).
+async fn token_row_in_tx(conn: &mut SqliteConnection, claimed: &Claimed, owner: OrgId) -> Result<TokenRow, Failure> {
+    let token = &claimed.token;
+    if let Some(row) = store::tokens::token_find(conn, token.id).await? {
+        return Ok(row);
+    }
+    if claimed.compromised {
+        // Whoever stole the key could have signed it, with any date.
+        let why = "its key is compromised, and this token is not in the books";
+        return Err(comity_token::Denied::WrongIssuer { issuer: token.issuer(), why }.into());
+    }
+    tracing::error!(token = %token.id, "a claim for a token that is not in the books: paid from suspense");
+    let mut row = TokenRow::of(token, None, owner, Digest::ZERO);
+    (row.content, row.bytes, row.issuer) = (Some(token.id()), Some(token.bytes().to_vec()), Some(*token.signer()));
+    store::tokens::token_insert_in_tx(conn, &row).await?;
+    Ok(row)
+}
+
+fn claim_reply(token: TokenId, number: u64, Done { before, output }: &Done) -> ClaimReply {
+    let exception = |exception: &settlement::Exception| ClaimException {
+        code: exception.code,
+        amount: exception.amount,
+        message: exception.message.clone(),
+    };
+    ClaimReply {
+        token,
+        number,
+        settled: output.after.paid.saturating_sub(before.paid),
+        settled_total: output.after.paid,
+        unacknowledged: output.unacknowledged,
+        exceptions: output.exceptions.iter().map(exception).collect(),
+    }
+}
+
+fn final_reply(after: &Escrow) -> FinalReply {
+    FinalReply { token: after.token, refunded: after.refunded, in_escrow: after.held }
+}

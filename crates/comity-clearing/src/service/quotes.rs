@@ -1,0 +1,38 @@
+//! Quotes.
+
+use comity_wire::api::clearing::QuoteRequest;
+use comity_wire::object::Quote;
+use comity_wire::{PublicKey, Verified, cose};
+
+use super::Clearing;
+use crate::failure::Failure;
+use crate::{quote, store, vetting};
+
+impl Clearing {
+    /// Pins a price for a member's project. Repeating it in the same second gives the same quote.
+    ///
+    /// # Errors
+    /// [`Failure`]: who asks, then what is asked.
+    pub async fn quote(&self, caller: &PublicKey, request: &QuoteRequest) -> Result<Verified<Quote>, Failure> {
+        let now = self.now();
+        let mut conn = self.read().await?;
+        Self::member_of(&mut conn, caller, request.project).await?;
+        let statements = store::projects::vetting_statements(&mut conn, request.project).await?;
+        drop(conn);
+        let vetting = vetting::of(&statements, now);
+        let draft = quote::draft(request, vetting, &*self.inner.directory, &self.inner.config, now)?;
+        let quote = cose::try_sign(&draft.quote, &self.inner.keys.issuer)?.verify(&self.inner.keys.issuer.public())?;
+        let (stored, certificate, tariffs) = (quote.clone(), draft.certificate, draft.tariffs);
+        self.write(move |conn| {
+            Box::pin(async move {
+                store::house::node_keys_put_in_tx(conn, &certificate, now).await?;
+                for tariff in &tariffs {
+                    store::tokens::tariff_insert_in_tx(conn, tariff).await?;
+                }
+                store::tokens::quote_insert_in_tx(conn, &stored).await
+            })
+        })
+        .await?;
+        Ok(quote)
+    }
+}

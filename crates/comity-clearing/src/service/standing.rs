@@ -1,0 +1,113 @@
+//! The house's revocation list: number 1 is empty and made at the start; a fresh one comes at least every 12 h.
+
+use std::sync::PoisonError;
+
+use comity_wire::cbor::List;
+use comity_wire::object::{RevocationList, RevokedKind};
+use comity_wire::{NodeId, OrgId, Signed, TokenId, Verified, cose};
+
+use super::Clearing;
+use crate::config::Publisher;
+use crate::failure::Failure;
+use crate::store;
+
+/// When a list is made anew; nodes take one for 24 h.
+pub(crate) const RENEW_S: u64 = 12 * 3600;
+
+impl Clearing {
+    /// The newest list.
+    pub fn standing(&self) -> Option<Verified<RevocationList>> {
+        self.inner.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hands the newest list, and each that follows, to the feed.
+    pub fn on_standing(&self, publisher: Publisher) {
+        if let Some(list) = self.standing() {
+            publisher(&list);
+        }
+        *self.inner.publisher.write().unwrap_or_else(PoisonError::into_inner) = Some(publisher);
+    }
+
+    /// Stops new work under a token, everywhere. What was done is paid all the same (rule 8).
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn revoke(&self, token: TokenId) -> Result<u64, Failure> {
+        self.revoke_subject(RevokedKind::Token, token.to_string()).await
+    }
+
+    /// Stops new work at a node.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn revoke_node(&self, node: NodeId) -> Result<u64, Failure> {
+        self.revoke_subject(RevokedKind::Node, node.to_string()).await
+    }
+
+    /// Stops new work at all nodes of an organisation.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn revoke_organisation(&self, org: OrgId) -> Result<u64, Failure> {
+        self.revoke_subject(RevokedKind::Organisation, org.to_string()).await
+    }
+
+    async fn revoke_subject(&self, kind: RevokedKind, subject: String) -> Result<u64, Failure> {
+        let now = self.now();
+        self.write(move |conn| {
+            Box::pin(async move { store::house::revocation_insert_in_tx(conn, kind, &subject, now).await })
+        })
+        .await?;
+        self.standing_issue().await
+    }
+
+    pub(super) async fn standing_begin(&self) -> Result<(), Failure> {
+        let mut conn = self.read().await?;
+        let stored = store::house::standing(&mut conn).await?;
+        drop(conn);
+        if let Some(bytes) = stored {
+            let list = Signed::<RevocationList>::decode(&bytes)?.verify_any(&self.inner.keys.issuers())?;
+            *self.inner.standing.write().unwrap_or_else(PoisonError::into_inner) = Some(list);
+        }
+        self.standing_renew().await.map(drop)
+    }
+
+    /// Makes a fresh list where the newest is 12 h old or signed by a key that retired; whether it did.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn standing_renew(&self) -> Result<bool, Failure> {
+        let fresh = self.standing().is_some_and(|list| {
+            self.now().since(list.issued_at) < RENEW_S && *list.signer() == self.inner.keys.issuer.public()
+        });
+        if !fresh {
+            self.standing_issue().await?;
+        }
+        Ok(!fresh)
+    }
+
+    /// Numbers, signs, stores and publishes a list of everything that is revoked.
+    async fn standing_issue(&self) -> Result<u64, Failure> {
+        let turn = self.inner.standing_turn.lock().await;
+        let mut conn = self.read().await?;
+        let entries = store::house::revocations(&mut conn).await?;
+        drop(conn);
+        let number = self.standing().map_or(1, |list| list.number + 1);
+        let entries = List::new(entries).map_err(Failure::invalid)?;
+        let now = self.now();
+        let list = RevocationList { org: self.inner.config.org, number, issued_at: now, entries };
+        let list = cose::sign(&list, &self.inner.keys.issuer);
+        let bytes = list.bytes().to_vec();
+        self.write(move |conn| {
+            Box::pin(async move { store::house::standing_put_in_tx(conn, number, &bytes, now).await })
+        })
+        .await?;
+        *self.inner.standing.write().unwrap_or_else(PoisonError::into_inner) = Some(list.clone());
+        let publisher = self.inner.publisher.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(publisher) = publisher {
+            publisher(&list);
+        }
+        drop(turn);
+        Ok(number)
+    }
+}

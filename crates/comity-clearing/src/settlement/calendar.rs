@@ -1,0 +1,105 @@
+//! The calendar: when the house was taking claims. Deadlines count only that time (rule 8).
+//!
+//! The house writes a heartbeat every 60 s; a gap of more than 120 s is closed time.
+
+use comity_wire::Timestamp;
+
+/// Spans of open time, ascending, apart by more than [`Calendar::GAP_S`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Calendar {
+    spans: Vec<(Timestamp, Timestamp)>,
+}
+
+/// What a heartbeat does to the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// A span begins: the first, or after closed time.
+    Opened,
+    /// The newest span reaches to here.
+    Extended,
+}
+
+impl Calendar {
+    pub const BEAT_S: u64 = 60;
+    pub const GAP_S: u64 = 120;
+
+    pub fn new(spans: Vec<(Timestamp, Timestamp)>) -> Self {
+        assert!(spans.windows(2).all(|pair| pair[0].1 < pair[1].0), "spans of open time ascend");
+        Self { spans }
+    }
+
+    pub fn spans(&self) -> &[(Timestamp, Timestamp)] {
+        &self.spans
+    }
+
+    /// The house takes claims at `now`. A clock that went back adds nothing.
+    pub fn beat(&mut self, now: Timestamp) -> Beat {
+        match self.spans.last_mut() {
+            Some(last) if now.since(last.1) <= Self::GAP_S => {
+                last.1 = last.1.max(now);
+                Beat::Extended
+            }
+            _ => {
+                self.spans.push((now, now));
+                Beat::Opened
+            }
+        }
+    }
+
+    /// Seconds between `from` and `to` in which the house did not take claims.
+    pub fn closed_s(&self, from: Timestamp, to: Timestamp) -> u64 {
+        let overlap = |gap: (Timestamp, Timestamp)| gap.1.min(to).since(gap.0.max(from));
+        let between: u64 = self.spans.windows(2).map(|pair| overlap((pair[0].1, pair[1].0))).sum();
+        let since = match self.spans.last() {
+            Some(last) if to.since(last.1) > Self::GAP_S => overlap((last.1, to)),
+            _ => 0,
+        };
+        between + since
+    }
+
+    /// Seconds between `from` and `to` in which the house took claims.
+    pub fn open_s(&self, from: Timestamp, to: Timestamp) -> u64 {
+        to.since(from).saturating_sub(self.closed_s(from, to))
+    }
+
+    /// Whether a deadline that was set at `from` for `due` is reached.
+    pub fn has_passed(&self, from: Timestamp, due: Timestamp, now: Timestamp) -> bool {
+        self.open_s(from, now) >= due.since(from)
+    }
+
+    /// When, with no more closed time, a deadline that was set at `from` for `due` will be reached.
+    pub fn moved(&self, from: Timestamp, due: Timestamp, now: Timestamp) -> Timestamp {
+        due.plus(self.closed_s(from, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beats(times: impl IntoIterator<Item = u64>) -> Calendar {
+        let mut calendar = Calendar::default();
+        for time in times {
+            calendar.beat(Timestamp(time));
+        }
+        calendar
+    }
+
+    #[test]
+    fn time_in_which_the_house_was_closed_does_not_count() {
+        let calendar = beats((0..=10).map(|i| i * 60).chain((100..=110).map(|i| i * 60)));
+        assert_eq!(calendar.spans().len(), 2);
+        assert_eq!(calendar.closed_s(Timestamp(0), Timestamp(6600)), 5400);
+        assert!(!calendar.has_passed(Timestamp(0), Timestamp(1201), Timestamp(6600)));
+        assert!(calendar.has_passed(Timestamp(0), Timestamp(1200), Timestamp(6600)));
+        assert_eq!(calendar.moved(Timestamp(0), Timestamp(1300), Timestamp(6600)), Timestamp(6700));
+    }
+
+    #[test]
+    fn a_missed_beat_is_no_gap() {
+        let calendar = beats([0, 60, 180, 240]);
+        assert_eq!(calendar.closed_s(Timestamp(0), Timestamp(240)), 0);
+        assert_eq!(calendar.closed_s(Timestamp(0), Timestamp(360)), 0);
+        assert_eq!(calendar.closed_s(Timestamp(0), Timestamp(361)), 121);
+    }
+}

@@ -1,0 +1,99 @@
+//! The house's tables, beside the ledger's in one SQLite file. SQL stands in here and nowhere else in this crate.
+//!
+//! Every function that writes joins a transaction which the group commit opened, and its name says so: `…_in_tx`.
+
+pub(crate) mod house;
+pub(crate) mod money;
+pub(crate) mod projects;
+pub(crate) mod settlement;
+pub(crate) mod tokens;
+pub(crate) mod totals;
+
+use comity_wire::{Amount, Digest, PublicKey, Timestamp};
+use sqlx::migrate::{Migration, MigrationType};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqlSafeStr as _};
+
+use crate::failure::Failure;
+
+/// The house's own migrations: the ledger's are 1–499.
+pub(crate) fn migrations() -> Vec<Migration> {
+    let sql = include_str!("../migrations/0500_clearing.sql").into_sql_str();
+    vec![Migration::new(500, "clearing".into(), MigrationType::Simple, sql, false)]
+}
+
+/// Reads a row's cells as what they must be.
+#[derive(Clone, Copy)]
+pub(crate) struct Cells<'r> {
+    pub(crate) table: &'static str,
+    pub(crate) row: &'r SqliteRow,
+}
+
+impl Cells<'_> {
+    pub(crate) fn bytes<const N: usize>(&self, name: &'static str) -> Result<[u8; N], Failure> {
+        self.blob(name)?.try_into().map_err(|_| self.unreadable(name))
+    }
+
+    pub(crate) fn blob(&self, name: &'static str) -> Result<Vec<u8>, Failure> {
+        Ok(self.row.try_get(name)?)
+    }
+
+    pub(crate) fn blob_maybe(&self, name: &'static str) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(self.row.try_get(name)?)
+    }
+
+    pub(crate) fn bytes_maybe<const N: usize>(&self, name: &'static str) -> Result<Option<[u8; N]>, Failure> {
+        let exact = |bytes: Vec<u8>| bytes.try_into().map_err(|_| self.unreadable(name));
+        self.blob_maybe(name)?.map(exact).transpose()
+    }
+
+    pub(crate) fn text(&self, name: &'static str) -> Result<String, Failure> {
+        Ok(self.row.try_get(name)?)
+    }
+
+    pub(crate) fn int(&self, name: &'static str) -> Result<i64, Failure> {
+        Ok(self.row.try_get(name)?)
+    }
+
+    pub(crate) fn uint(&self, name: &'static str) -> Result<u64, Failure> {
+        u64::try_from(self.int(name)?).map_err(|_| self.unreadable(name))
+    }
+
+    pub(crate) fn amount(&self, name: &'static str) -> Result<Amount, Failure> {
+        Amount::new(self.int(name)?).map_err(|_| self.unreadable(name))
+    }
+
+    pub(crate) fn time(&self, name: &'static str) -> Result<Timestamp, Failure> {
+        self.uint(name).map(Timestamp)
+    }
+
+    pub(crate) fn digest(&self, name: &'static str) -> Result<Digest, Failure> {
+        self.bytes(name).map(Digest)
+    }
+
+    pub(crate) fn key(&self, name: &'static str) -> Result<PublicKey, Failure> {
+        PublicKey::from_bytes(&self.bytes(name)?).map_err(|_| self.unreadable(name))
+    }
+
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, name: &'static str) -> Result<T, Failure> {
+        serde_json::from_str(&self.text(name)?).map_err(|_| self.unreadable(name))
+    }
+
+    pub(crate) fn unreadable(&self, what: &'static str) -> Failure {
+        Failure::Unreadable { table: self.table, what }
+    }
+}
+
+/// JSON of the house's own small records, which always has a form.
+pub(crate) fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("the house's own records have a JSON form")
+}
+
+/// Numbers of the wire stay below 2⁶³ (spec/01-encoding.md), times below 2⁵³.
+pub(crate) fn int(number: u64) -> i64 {
+    i64::try_from(number).expect("numbers of the wire are below 2^63")
+}
+
+pub(crate) fn seconds(time: Timestamp) -> i64 {
+    int(time.0)
+}

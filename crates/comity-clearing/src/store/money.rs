@@ -1,0 +1,56 @@
+//! The house's accounts in the ledger, named by what they are about.
+
+use comity_ledger::{AccountCode, Group, LedgerTx, NewAccount, Opened, Reference, Refusal, Store as _};
+use comity_wire::{OrgId, ProjectId, Timestamp, TokenId};
+
+use crate::failure::Failure;
+
+pub(crate) const fn reference(id: [u8; 16]) -> Reference {
+    Reference(id)
+}
+
+pub(crate) fn issuance() -> NewAccount {
+    NewAccount::credits(AccountCode::Issuance, Reference::NONE)
+}
+
+pub(crate) fn lot(award: [u8; 16]) -> NewAccount {
+    NewAccount::credits(AccountCode::AwardLot, reference(award))
+}
+
+pub(crate) fn allocation(project: ProjectId) -> NewAccount {
+    NewAccount::credits(AccountCode::Allocation, reference(project.0))
+}
+
+pub(crate) fn escrow(token: TokenId) -> NewAccount {
+    NewAccount::credits(AccountCode::Escrow, reference(token.0))
+}
+
+pub(crate) fn payable(owner: OrgId) -> NewAccount {
+    NewAccount::credits(AccountCode::OwnerPayable, reference(owner.0))
+}
+
+pub(crate) fn suspense() -> NewAccount {
+    NewAccount::credits(AccountCode::Suspense, Reference::NONE)
+}
+
+pub(crate) async fn open_in_tx(ledger: &mut LedgerTx<'_>, accounts: &[NewAccount], now: Timestamp) -> Result<(), Failure> {
+    let opened = ledger.accounts_open_in_tx(accounts, now).await?;
+    match opened.iter().position(|opened| *opened == Opened::Conflict) {
+        Some(at) => Err(Failure::Books { what: format!("account {} is another one", accounts[at].id) }),
+        None => Ok(()),
+    }
+}
+
+/// Posts a group that the house's own rules allow; whatever the books refuse then is a fault of the house.
+pub(crate) async fn post_in_tx(ledger: &mut LedgerTx<'_>, group: Group, now: Timestamp) -> Result<(), Failure> {
+    match try_post_in_tx(ledger, group, now).await? {
+        Ok(()) => Ok(()),
+        Err(refusal) => Err(Failure::Books { what: refusal.to_string() }),
+    }
+}
+
+pub(crate) async fn try_post_in_tx(ledger: &mut LedgerTx<'_>, group: Group, now: Timestamp) -> Result<Result<(), Refusal>, Failure> {
+    let outcomes = ledger.transfers_post_in_tx(&[group], now).await?;
+    let outcome = outcomes.into_iter().next().expect("one answer per group");
+    Ok(outcome.refusal().map_or(Ok(()), |refusal| Err(refusal.clone())))
+}

@@ -1,0 +1,190 @@
+//! Projects, members, vetting evidence, awards, pseudonyms.
+
+use comity_wire::object::Vetting;
+use comity_wire::{Amount, OrgId, ProjectId, Pseudonym, PublicKey, Timestamp};
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Cells, json, seconds};
+use crate::failure::Failure;
+use crate::vetting::Statement;
+
+/// A project as it is registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Project {
+    pub(crate) id: ProjectId,
+    pub(crate) title: String,
+    pub(crate) purposes: Vec<String>,
+    pub(crate) frozen: bool,
+}
+
+/// An award: one lot of the project's allocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Award {
+    pub(crate) id: [u8; 16],
+    pub(crate) project: ProjectId,
+    pub(crate) amount: Amount,
+    pub(crate) funder: String,
+    pub(crate) award_number: String,
+    pub(crate) ends_at: Timestamp,
+}
+
+fn project(cells: Cells<'_>) -> Result<Project, Failure> {
+    Ok(Project {
+        id: ProjectId(cells.bytes("id")?),
+        title: cells.text("title")?,
+        purposes: cells.json("purposes")?,
+        frozen: cells.int("frozen")? == 1,
+    })
+}
+
+pub(crate) async fn project_insert_in_tx(conn: &mut SqliteConnection, project: &Project, now: Timestamp) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO project (id, title, purposes, created_at) VALUES (?, ?, ?, ?)")
+        .bind(project.id.0.to_vec())
+        .bind(&project.title)
+        .bind(json(&project.purposes))
+        .bind(seconds(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn project_find(conn: &mut SqliteConnection, id: ProjectId) -> Result<Option<Project>, Failure> {
+    let row = sqlx::query("SELECT * FROM project WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
+    row.map(|row| project(Cells { table: "project", row: &row })).transpose()
+}
+
+pub(crate) async fn projects(conn: &mut SqliteConnection) -> Result<Vec<Project>, Failure> {
+    let rows = sqlx::query("SELECT * FROM project ORDER BY created_at, id").fetch_all(conn).await?;
+    rows.iter().map(|row| project(Cells { table: "project", row })).collect()
+}
+
+pub(crate) async fn project_freeze_in_tx(conn: &mut SqliteConnection, id: ProjectId, frozen: bool) -> Result<(), Failure> {
+    let done = sqlx::query("UPDATE project SET frozen = ? WHERE id = ?")
+        .bind(i64::from(frozen))
+        .bind(id.0.to_vec())
+        .execute(conn)
+        .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Failure::NotFound { what: format!("project {id}") }) }
+}
+
+pub(crate) async fn member_insert_in_tx(
+    conn: &mut SqliteConnection,
+    project: ProjectId,
+    key: &PublicKey,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO member (project, key, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(project.0.to_vec())
+        .bind(key.as_bytes().to_vec())
+        .bind(seconds(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The projects that `key` belongs to, in order of their ids.
+pub(crate) async fn projects_of_member(conn: &mut SqliteConnection, key: &PublicKey) -> Result<Vec<ProjectId>, Failure> {
+    let rows = sqlx::query("SELECT project FROM member WHERE key = ? ORDER BY project")
+        .bind(key.as_bytes().to_vec())
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| Ok(ProjectId(Cells { table: "member", row }.bytes("project")?))).collect()
+}
+
+pub(crate) async fn vetting_insert_in_tx(
+    conn: &mut SqliteConnection,
+    project: ProjectId,
+    statement: &Statement,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO vetting (project, value, issuer, claim, from_at, until_at, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .bind(project.0.to_vec())
+        .bind(i64::from(statement.value.number()))
+        .bind(&statement.issuer)
+        .bind(&statement.claim)
+        .bind(seconds(statement.from))
+        .bind(statement.until.map(seconds))
+        .bind(seconds(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The evidence on a project, oldest first.
+pub(crate) async fn vetting_statements(conn: &mut SqliteConnection, project: ProjectId) -> Result<Vec<Statement>, Failure> {
+    let rows = sqlx::query("SELECT value, issuer, claim, from_at, COALESCE(until_at, -1) AS until_at FROM vetting WHERE project = ? ORDER BY seq")
+        .bind(project.0.to_vec())
+        .fetch_all(conn)
+        .await?;
+    let statement = |row| {
+        let cells = Cells { table: "vetting", row };
+        Ok(Statement {
+            value: Vetting::from_number(cells.uint("value")?).ok_or_else(|| cells.unreadable("value"))?,
+            issuer: cells.text("issuer")?,
+            claim: cells.text("claim")?,
+            from: cells.time("from_at")?,
+            until: u64::try_from(cells.int("until_at")?).ok().map(Timestamp),
+        })
+    };
+    rows.iter().map(statement).collect()
+}
+
+pub(crate) async fn award_insert_in_tx(conn: &mut SqliteConnection, award: &Award, now: Timestamp) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO award (id, project, amount, funder, award_number, ends_at, awarded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .bind(award.id.to_vec())
+        .bind(award.project.0.to_vec())
+        .bind(award.amount.ucr())
+        .bind(&award.funder)
+        .bind(&award.award_number)
+        .bind(seconds(award.ends_at))
+        .bind(seconds(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn awards(conn: &mut SqliteConnection, project: ProjectId) -> Result<Vec<Award>, Failure> {
+    let rows = sqlx::query("SELECT * FROM award WHERE project = ? ORDER BY awarded_at, id")
+        .bind(project.0.to_vec())
+        .fetch_all(conn)
+        .await?;
+    let award = |row| {
+        let cells = Cells { table: "award", row };
+        Ok(Award {
+            id: cells.bytes("id")?,
+            project: ProjectId(cells.bytes("project")?),
+            amount: cells.amount("amount")?,
+            funder: cells.text("funder")?,
+            award_number: cells.text("award_number")?,
+            ends_at: cells.time("ends_at")?,
+        })
+    };
+    rows.iter().map(award).collect()
+}
+
+pub(crate) async fn pseudonym_insert_in_tx(
+    conn: &mut SqliteConnection,
+    project: ProjectId,
+    owner: OrgId,
+    subject: Pseudonym,
+) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO pseudonym (subject, project, owner) VALUES (?, ?, ?) ON CONFLICT (project, owner) DO NOTHING")
+        .bind(subject.0.to_vec())
+        .bind(project.0.to_vec())
+        .bind(owner.0.to_vec())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn pseudonyms(conn: &mut SqliteConnection, project: ProjectId) -> Result<Vec<(OrgId, Pseudonym)>, Failure> {
+    let rows = sqlx::query("SELECT owner, subject FROM pseudonym WHERE project = ? ORDER BY owner")
+        .bind(project.0.to_vec())
+        .fetch_all(conn)
+        .await?;
+    let pair = |row| {
+        let cells = Cells { table: "pseudonym", row };
+        Ok((OrgId(cells.bytes("owner")?), Pseudonym(cells.bytes("subject")?)))
+    };
+    rows.iter().map(pair).collect()
+}

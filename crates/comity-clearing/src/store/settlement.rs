@@ -1,0 +1,290 @@
+//! The settlement core's escrows in SQL: loaded, and put back with what moved, in one transaction with the ledger.
+
+use std::collections::BTreeMap;
+
+use comity_ledger::{Group, LedgerTx, Store as _, Transfer, TransferId, TransferKind};
+use comity_wire::{Amount, Digest, Timestamp, TokenId};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::money;
+use super::tokens::TokenRow;
+use super::{Cells, int, json, seconds};
+use crate::failure::Failure;
+use crate::settlement::{Escrow, Exception, Head, Lane, LaneKey, Movement, MovementKind, Output, Phase};
+
+/// Loads the escrow of a token. `content` is the content id of the token's signed form.
+pub(crate) async fn escrow_in_tx(conn: &mut SqliteConnection, row: &TokenRow, content: Digest) -> Result<Escrow, Failure> {
+    let held = LedgerTx::new(conn).account_in_tx(money::escrow(row.id).id).await?;
+    let phase = match (row.phase, row.final_) {
+        (0, _) => Phase::Open,
+        (1, Some(id)) => Phase::Final(id),
+        (2, _) => Phase::Closed,
+        _ => return Err(Failure::Unreadable { table: "token", what: "phase" }),
+    };
+    Ok(Escrow {
+        token: row.id,
+        content,
+        node: row.node,
+        owner: row.owner,
+        known: row.project.is_some(),
+        budget: row.budget,
+        window: row.window,
+        lanes_max: row.lanes_max,
+        issued_at: row.issued_at,
+        settle_by: row.settle_by,
+        phase,
+        held: held.map_or(Amount::ZERO, |account| account.available()),
+        paid: row.paid,
+        refunded: row.refunded,
+        clamped: row.clamped,
+        movements: row.movements,
+        lanes: lanes(conn, row.id).await?,
+        heads: heads(conn, row.id).await?,
+    })
+}
+
+/// Puts an output into the books: transfers, their lines, lanes, heads, exceptions, the token's sums.
+pub(crate) async fn output_apply_in_tx(
+    conn: &mut SqliteConnection,
+    row: &TokenRow,
+    before: &Escrow,
+    output: &Output,
+    evidence: Digest,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let after = &output.after;
+    // Lanes first: the lines of a transfer refer to them.
+    for (key, lane) in after.lanes.iter().filter(|(key, lane)| before.lanes.get(key) != Some(lane)) {
+        lane_put_in_tx(conn, row.id, key, lane).await?;
+    }
+    for (key, head) in after.heads.iter().filter(|(key, _)| !before.heads.contains_key(key)) {
+        head_put_in_tx(conn, row.id, key, head).await?;
+    }
+    movements_post_in_tx(conn, row, &output.movements, now).await?;
+    for exception in &output.exceptions {
+        exception_insert_in_tx(conn, row.id, exception, evidence, now).await?;
+    }
+    token_put_in_tx(conn, after, output.unacknowledged).await?;
+    // Read back: what the core thinks is held is what the ledger holds.
+    let held = LedgerTx::new(conn).account_in_tx(money::escrow(row.id).id).await?;
+    let held = held.map_or(Amount::ZERO, |account| account.available());
+    if held == after.held {
+        Ok(())
+    } else {
+        Err(Failure::Books { what: format!("escrow of {} holds {held}, settlement says {}", row.id, after.held) })
+    }
+}
+
+/// The transfer that a movement is.
+pub(crate) fn transfer_id(token: TokenId, movement: &Movement) -> TransferId {
+    TransferId::derive(kind(movement.kind), &[token.as_bytes(), &movement.serial.to_be_bytes()])
+}
+
+const fn kind(kind: MovementKind) -> TransferKind {
+    match kind {
+        MovementKind::Settle => TransferKind::Settle,
+        MovementKind::Suspense => TransferKind::SuspenseSettle,
+        MovementKind::Refund => TransferKind::Refund,
+    }
+}
+
+async fn movements_post_in_tx(
+    conn: &mut SqliteConnection,
+    row: &TokenRow,
+    movements: &[Movement],
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if movements.is_empty() {
+        return Ok(());
+    }
+    let mut ledger = LedgerTx::new(conn);
+    let mut accounts = vec![money::payable(row.owner), money::suspense()];
+    accounts.extend(row.project.map(money::allocation));
+    money::open_in_tx(&mut ledger, &accounts, now).await?;
+    let mut transfers = Vec::with_capacity(movements.len());
+    for movement in movements {
+        let (debit, credit) = match (movement.kind, row.project) {
+            (MovementKind::Settle, _) => (money::escrow(row.id), money::payable(row.owner)),
+            (MovementKind::Suspense, _) => (money::suspense(), money::payable(row.owner)),
+            (MovementKind::Refund, Some(project)) => (money::escrow(row.id), money::allocation(project)),
+            (MovementKind::Refund, None) => return Err(Failure::Books { what: format!("{} has no allocation", row.id) }),
+        };
+        transfers.push(Transfer {
+            id: transfer_id(row.id, movement),
+            kind: kind(movement.kind),
+            debit: debit.id,
+            credit: credit.id,
+            amount: movement.amount,
+            reference: money::reference(row.id.0),
+            evidence: movement.evidence,
+        });
+    }
+    money::post_in_tx(&mut ledger, Group(transfers), now).await?;
+    for movement in movements {
+        for (key, amount) in &movement.lines {
+            sqlx::query("INSERT INTO line (transfer, token, leaf, lane, amount) VALUES (?, ?, ?, ?, ?)")
+                .bind(transfer_id(row.id, movement).0.to_vec())
+                .bind(row.id.0.to_vec())
+                .bind(key.leaf.0.to_vec())
+                .bind(i64::from(key.lane))
+                .bind(amount.ucr())
+                .execute(&mut *conn)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+fn key(cells: Cells<'_>) -> Result<LaneKey, Failure> {
+    let lane = u16::try_from(cells.uint("lane")?).map_err(|_| cells.unreadable("lane"))?;
+    Ok(LaneKey { leaf: cells.digest("leaf")?, lane })
+}
+
+async fn lanes(conn: &mut SqliteConnection, token: TokenId) -> Result<BTreeMap<LaneKey, Lane>, Failure> {
+    let rows = sqlx::query("SELECT * FROM lane WHERE token = ?").bind(token.0.to_vec()).fetch_all(conn).await?;
+    let lane = |row: &SqliteRow| {
+        let cells = Cells { table: "lane", row };
+        let lane = Lane {
+            path: cells.json("path")?,
+            n: cells.uint("n")?,
+            total: cells.amount("total")?,
+            receipt: cells.digest("receipt")?,
+            history: cells.digest("history")?,
+            acknowledged: cells.amount("acknowledged")?,
+            paid: cells.amount("paid")?,
+            tails: cells.json("tails")?,
+        };
+        Ok((key(cells)?, lane))
+    };
+    rows.iter().map(lane).collect()
+}
+
+async fn heads(conn: &mut SqliteConnection, token: TokenId) -> Result<BTreeMap<LaneKey, Head>, Failure> {
+    let rows = sqlx::query("SELECT * FROM head WHERE token = ?").bind(token.0.to_vec()).fetch_all(conn).await?;
+    let head = |row: &SqliteRow| {
+        let cells = Cells { table: "head", row };
+        let head = Head { n: cells.uint("n")?, total: cells.amount("total")?, receipt: cells.digest("receipt")? };
+        Ok((key(cells)?, head))
+    };
+    rows.iter().map(head).collect()
+}
+
+async fn lane_put_in_tx(conn: &mut SqliteConnection, token: TokenId, key: &LaneKey, lane: &Lane) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, paid, tails) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (token, leaf, lane) DO UPDATE SET \
+         n = ?5, total = ?6, receipt = ?7, history = ?8, acknowledged = ?9, paid = ?10, tails = ?11",
+    )
+    .bind(token.0.to_vec())
+    .bind(key.leaf.0.to_vec())
+    .bind(i64::from(key.lane))
+    .bind(json(&lane.path))
+    .bind(int(lane.n))
+    .bind(lane.total.ucr())
+    .bind(lane.receipt.0.to_vec())
+    .bind(lane.history.0.to_vec())
+    .bind(lane.acknowledged.ucr())
+    .bind(lane.paid.ucr())
+    .bind(json(&lane.tails))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn head_put_in_tx(conn: &mut SqliteConnection, token: TokenId, key: &LaneKey, head: &Head) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO head (token, leaf, lane, n, total, receipt) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(token.0.to_vec())
+        .bind(key.leaf.0.to_vec())
+        .bind(i64::from(key.lane))
+        .bind(int(head.n))
+        .bind(head.total.ucr())
+        .bind(head.receipt.0.to_vec())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+async fn exception_insert_in_tx(
+    conn: &mut SqliteConnection,
+    token: TokenId,
+    exception: &Exception,
+    evidence: Digest,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO exception (token, code, amount, message, evidence, at) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(token.0.to_vec())
+        .bind(exception.code.as_str())
+        .bind(exception.amount.ucr())
+        .bind(&exception.message)
+        .bind(evidence.0.to_vec())
+        .bind(seconds(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+async fn token_put_in_tx(conn: &mut SqliteConnection, after: &Escrow, waiting: Amount) -> Result<(), Failure> {
+    let (phase, final_) = match after.phase {
+        Phase::Open => (0_i64, None),
+        Phase::Final(id) => (1, Some(id.0.to_vec())),
+        Phase::Closed => (2, None),
+    };
+    sqlx::query(
+        "UPDATE token SET phase = ?, final = COALESCE(?, final), paid = ?, refunded = ?, clamped = ?, waiting = ?, movements = ? \
+         WHERE id = ?",
+    )
+    .bind(phase)
+    .bind(final_)
+    .bind(after.paid.ucr())
+    .bind(after.refunded.ucr())
+    .bind(after.clamped.ucr())
+    .bind(waiting.ucr())
+    .bind(int(after.movements))
+    .bind(after.token.0.to_vec())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The reply that was given to this very claim.
+pub(crate) async fn claim_reply<T: serde::de::DeserializeOwned>(conn: &mut SqliteConnection, id: Digest) -> Result<Option<T>, Failure> {
+    let row = sqlx::query("SELECT reply FROM claim WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
+    row.map(|row| Cells { table: "claim", row: &row }.json("reply")).transpose()
+}
+
+pub(crate) async fn claim_insert_in_tx<T: serde::Serialize>(
+    conn: &mut SqliteConnection,
+    id: Digest,
+    (token, number): (TokenId, u64),
+    bytes: &[u8],
+    reply: &T,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO claim (id, token, number, bytes, reply, taken_at) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(id.0.to_vec())
+        .bind(token.0.to_vec())
+        .bind(int(number))
+        .bind(bytes.to_vec())
+        .bind(json(reply))
+        .bind(seconds(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn final_insert_in_tx(
+    conn: &mut SqliteConnection,
+    id: Digest,
+    token: TokenId,
+    bytes: &[u8],
+    now: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO final (id, token, bytes, taken_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(id.0.to_vec())
+        .bind(token.0.to_vec())
+        .bind(bytes.to_vec())
+        .bind(seconds(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}

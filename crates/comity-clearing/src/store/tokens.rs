@@ -1,0 +1,173 @@
+//! Quotes, pinned tariffs, and tokens with their escrow terms.
+
+use comity_wire::object::{Quote, Tariff, Token};
+use comity_wire::{Amount, Digest, Encode as _, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId, Verified};
+use sqlx::sqlite::SqliteConnection;
+
+use super::{Cells, seconds};
+use crate::failure::Failure;
+
+/// A token as it stands in the books.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenRow {
+    pub(crate) id: TokenId,
+    /// None: learnt from a claim.
+    pub(crate) project: Option<ProjectId>,
+    pub(crate) node: NodeId,
+    pub(crate) owner: OrgId,
+    pub(crate) budget: Amount,
+    pub(crate) window: Amount,
+    pub(crate) lanes_max: u16,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) settle_by: Timestamp,
+    pub(crate) request: Digest,
+    /// The token's body and the key that signs it.
+    pub(crate) payload: Option<Vec<u8>>,
+    pub(crate) issuer: Option<PublicKey>,
+    pub(crate) content: Option<Digest>,
+    pub(crate) bytes: Option<Vec<u8>>,
+    pub(crate) phase: i64,
+    pub(crate) final_: Option<Digest>,
+    pub(crate) paid: Amount,
+    pub(crate) refunded: Amount,
+    pub(crate) clamped: Amount,
+    pub(crate) movements: u64,
+}
+
+impl TokenRow {
+    /// A token that begins: nothing paid, nothing signed.
+    pub(crate) fn of(token: &Token, project: Option<ProjectId>, owner: OrgId, request: Digest) -> Self {
+        Self {
+            id: token.id,
+            project,
+            node: token.audience(),
+            owner,
+            budget: token.terms.budget,
+            window: token.terms.window,
+            lanes_max: token.terms.lanes_max,
+            issued_at: token.issued_at,
+            expires_at: token.expires_at,
+            settle_by: token.terms.settle_by,
+            request,
+            payload: Some(token.to_cbor()),
+            issuer: None,
+            content: None,
+            bytes: None,
+            phase: 0,
+            final_: None,
+            paid: Amount::ZERO,
+            refunded: Amount::ZERO,
+            clamped: Amount::ZERO,
+            movements: 0,
+        }
+    }
+
+    fn read(cells: Cells<'_>) -> Result<Self, Failure> {
+        let issuer = cells.bytes_maybe::<32>("issuer")?;
+        let issuer = issuer.map(|key| PublicKey::from_bytes(&key).map_err(|_| cells.unreadable("issuer"))).transpose()?;
+        Ok(Self {
+            id: TokenId(cells.bytes("id")?),
+            project: cells.bytes_maybe("project")?.map(ProjectId),
+            node: NodeId(cells.bytes("node")?),
+            owner: OrgId(cells.bytes("owner")?),
+            budget: cells.amount("budget")?,
+            window: cells.amount("window")?,
+            lanes_max: u16::try_from(cells.uint("lanes_max")?).map_err(|_| cells.unreadable("lanes_max"))?,
+            issued_at: cells.time("issued_at")?,
+            expires_at: cells.time("expires_at")?,
+            settle_by: cells.time("settle_by")?,
+            request: cells.digest("request")?,
+            payload: cells.blob_maybe("payload")?,
+            issuer,
+            content: cells.bytes_maybe("content")?.map(Digest),
+            bytes: cells.blob_maybe("bytes")?,
+            phase: cells.int("phase")?,
+            final_: cells.bytes_maybe("final")?.map(Digest),
+            paid: cells.amount("paid")?,
+            refunded: cells.amount("refunded")?,
+            clamped: cells.amount("clamped")?,
+            movements: cells.uint("movements")?,
+        })
+    }
+}
+
+pub(crate) async fn token_find(conn: &mut SqliteConnection, id: TokenId) -> Result<Option<TokenRow>, Failure> {
+    let row = sqlx::query("SELECT * FROM token WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
+    row.map(|row| TokenRow::read(Cells { table: "token", row: &row })).transpose()
+}
+
+pub(crate) async fn tokens_of_project(conn: &mut SqliteConnection, project: ProjectId) -> Result<Vec<TokenRow>, Failure> {
+    let rows = sqlx::query("SELECT * FROM token WHERE project = ? ORDER BY issued_at, id")
+        .bind(project.0.to_vec())
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| TokenRow::read(Cells { table: "token", row })).collect()
+}
+
+/// Tokens that time may have done something to, the most urgent first, at most `limit`.
+pub(crate) async fn tokens_due(conn: &mut SqliteConnection, now: Timestamp, limit: u32) -> Result<Vec<TokenId>, Failure> {
+    let rows = sqlx::query("SELECT id FROM token WHERE (phase < 2 AND settle_by <= ?) OR waiting > 0 ORDER BY settle_by, id LIMIT ?")
+        .bind(seconds(now))
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| Ok(TokenId(Cells { table: "token", row }.bytes("id")?))).collect()
+}
+
+pub(crate) async fn token_insert_in_tx(conn: &mut SqliteConnection, token: &TokenRow) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO token (id, project, node, owner, budget, window, lanes_max, issued_at, expires_at, settle_by, request, \
+         payload, issuer, content, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(token.id.0.to_vec())
+    .bind(token.project.map(|project| project.0.to_vec()))
+    .bind(token.node.0.to_vec())
+    .bind(token.owner.0.to_vec())
+    .bind(token.budget.ucr())
+    .bind(token.window.ucr())
+    .bind(i64::from(token.lanes_max))
+    .bind(seconds(token.issued_at))
+    .bind(seconds(token.expires_at))
+    .bind(seconds(token.settle_by))
+    .bind(token.request.0.to_vec())
+    .bind(token.payload.clone())
+    .bind(token.issuer.map(|key| key.as_bytes().to_vec()))
+    .bind(token.content.map(|content| content.0.to_vec()))
+    .bind(token.bytes.clone())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Stores the signature under a token's body. The same body and key give the same bytes, so a second time changes nothing.
+pub(crate) async fn token_sign_in_tx(conn: &mut SqliteConnection, token: &Verified<Token>) -> Result<(), Failure> {
+    sqlx::query("UPDATE token SET content = ?, bytes = ? WHERE id = ? AND bytes IS NULL")
+        .bind(token.id().0.to_vec())
+        .bind(token.bytes().to_vec())
+        .bind(token.id.0.to_vec())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn quote_insert_in_tx(conn: &mut SqliteConnection, quote: &Verified<Quote>) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO quote (id, project, node, bytes, expires_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(quote.id.0.to_vec())
+        .bind(quote.project.0.to_vec())
+        .bind(quote.node.0.to_vec())
+        .bind(quote.bytes().to_vec())
+        .bind(seconds(quote.expires_at))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn tariff_insert_in_tx(conn: &mut SqliteConnection, tariff: &Verified<Tariff>) -> Result<(), Failure> {
+    sqlx::query("INSERT INTO tariff (id, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        .bind(tariff.id().0.to_vec())
+        .bind(tariff.bytes().to_vec())
+        .execute(conn)
+        .await?;
+    Ok(())
+}

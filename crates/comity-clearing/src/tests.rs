@@ -1,0 +1,1 @@
+//! The house, tried as its callers use it.
