@@ -92,6 +92,15 @@ pub struct ClaimException {
     pub message: String,
 }
 
+/// What [`crate::object::ClaimLane::consistency`] holds: the RFC 6962 consistency proof from the `history` that receipt
+/// `settled_n` carries (receipts 1…settled_n−1) to the one that the newest receipt carries (1…n−1). Both roots stand in
+/// signed receipts, so the house needs nothing else. `receipts` are the ids of the lane's receipts 1…n.
+pub fn lane_proof(receipts: &[crate::digest::Digest], settled_n: u64) -> Vec<crate::digest::Digest> {
+    let old = usize::try_from(settled_n.saturating_sub(1)).unwrap_or(usize::MAX);
+    let earlier = &receipts[..receipts.len().saturating_sub(1)];
+    crate::merkle::consistency_proof(earlier, old)
+}
+
 /// `POST /v1/finals`, by anyone who holds one: it is signed by the node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -106,6 +115,14 @@ pub struct FinalReply {
     pub refunded: Amount,
     /// Still in escrow for charges that the final names and no claim has settled yet.
     pub in_escrow: Amount,
+}
+
+/// `POST /v1/refunds`, by a member key: asks for what a token did not use. `too_early` before the node's final or the
+/// token's `settle_by` (rule 8).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefundRequest {
+    pub token: TokenId,
 }
 
 /// `GET /v1/projects/{id}`, by a member key.
