@@ -5,7 +5,7 @@ use comity_wire::{Amount, Code, Encode as _, NodeId, Op, Timestamp, Verified, co
 
 use super::world::{self, *};
 
-pub struct Case {
+pub(crate) struct Case {
     pub id: &'static str,
     pub rule: &'static str,
     pub note: &'static str,
@@ -18,7 +18,7 @@ pub struct Case {
 }
 
 /// The states that cases name.
-pub fn states() -> Vec<(&'static str, State)> {
+pub(crate) fn states() -> Vec<(&'static str, State)> {
     let first = blocks(root().id())[0].id().to_string();
     let mut ended = roster();
     ended.expires_at = NOW.minus(1);
@@ -35,12 +35,12 @@ pub fn states() -> Vec<(&'static str, State)> {
     ]
 }
 
-pub fn root() -> Verified<Token> {
+pub(crate) fn root() -> Verified<Token> {
     cose::sign(&token(), &secret("house issuer"))
 }
 
 /// The usual chain with its first `count` blocks.
-pub fn usual(count: usize) -> Vec<u8> {
+pub(crate) fn usual(count: usize) -> Vec<u8> {
     let root = root();
     let blocks = blocks(root.id());
     let parts: Vec<&[u8]> = blocks.iter().take(count).map(Verified::bytes).collect();
@@ -75,7 +75,7 @@ fn raw_root(raw: &Raw<'_>, payload: &[u8]) -> Vec<u8> {
     world::chain(&raw.sign(payload, &secret("house issuer")), &[])
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut all = standing();
     all.extend(malformed());
     all.extend(issuers());
@@ -180,14 +180,14 @@ fn malformed() -> Vec<Case> {
             "unknown-label",
             "E-7",
             "a header label that the grammar does not have",
-            { raw_root(&Raw { label: Some(33), ..raw() }, &payload) },
+            raw_root(&Raw { label: Some(33), ..raw() }, &payload),
             Code::UnknownField,
         ),
         bad(
             "unprotected",
             "E-8",
             "an unprotected header that is not empty",
-            { raw_root(&Raw { unprotected: &[0xa1, 0x01, 0x32], ..raw() }, &payload) },
+            raw_root(&Raw { unprotected: &[0xa1, 0x01, 0x32], ..raw() }, &payload),
             Code::Malformed,
         ),
         bad("no-tag", "E-2", "the token lacks tag 18", world::chain(&root().bytes()[1..], &[]), Code::Malformed),
@@ -196,7 +196,7 @@ fn malformed() -> Vec<Case> {
             "weak-next",
             "K-1",
             "a small-order point as a block's next key",
-            { world::chain(root().bytes(), &[&weak_block]) },
+            world::chain(root().bytes(), &[&weak_block]),
             Code::InvalidKey,
         ),
         bad(
@@ -214,14 +214,14 @@ fn malformed() -> Vec<Case> {
             "block-as-token",
             "E-10",
             "a block in the token's place",
-            { world::chain(blocks(root().id())[0].bytes(), &[]) },
+            world::chain(blocks(root().id())[0].bytes(), &[]),
             Code::WrongKind,
         ),
         bad(
             "version-2",
             "E-10",
             "typ of another version",
-            { raw_root(&Raw { typ: "application/vnd.comity.token.v2".to_owned(), ..raw() }, &payload) },
+            raw_root(&Raw { typ: "application/vnd.comity.token.v2".to_owned(), ..raw() }, &payload),
             Code::WrongKind,
         ),
         bad(
@@ -279,7 +279,7 @@ fn issuers() -> Vec<Case> {
             "retired",
             "K-5",
             "issued a second after retirement",
-            { minted(&late(NOW.minus(DAY_S / 2 - 1)), "house issuer retired") },
+            minted(&late(NOW.minus(DAY_S / 2 - 1)), "house issuer retired"),
             Code::WrongIssuer,
         ),
         bad(
@@ -518,7 +518,7 @@ fn judged() -> Vec<Case> {
                 "signature-first",
                 "T-1",
                 "altered, for another node, and too late",
-                { world::chain(&flipped(root().bytes()), &[]) },
+                world::chain(&flipped(root().bytes()), &[]),
                 Code::BadSignature,
             )
         },

@@ -6,9 +6,9 @@ use comity_wire::{Amount, Code, Digest, Timestamp};
 
 use super::world::*;
 
-pub type Headers = Vec<(&'static str, String)>;
+pub(crate) type Headers = Vec<(&'static str, String)>;
 
-pub struct Case {
+pub(crate) struct Case {
     pub id: &'static str,
     pub rule: &'static str,
     pub note: &'static str,
@@ -25,11 +25,11 @@ pub struct Case {
     pub expect: Result<(), Code>,
 }
 
-pub const BODY: &[u8] =
+pub(crate) const BODY: &[u8] =
     br#"{"model":"lab/tiny","messages":[{"role":"user","content":"Why is the sky blue?"}],"max_tokens":64}"#;
-pub const NONCE: [u8; 16] = *b"sixteen of these";
+pub(crate) const NONCE: [u8; 16] = *b"sixteen of these";
 
-pub fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     Authority {
         leaf: super::chains::root().id(),
         lane: 3,
@@ -89,7 +89,7 @@ fn input(from: &str, to: &str) -> Headers {
     })
 }
 
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let mut all = payments();
     all.extend(forms());
     all.extend(calls());
@@ -283,11 +283,11 @@ fn small_order_did() -> String {
 }
 
 /// The profile by its tag.
-pub fn profile(payment: bool) -> &'static Profile {
+pub(crate) fn profile(payment: bool) -> &'static Profile {
     if payment { &REQUEST } else { &API }
 }
 
 /// The request line of a case.
-pub fn target(case: &Case) -> Target<'_> {
+pub(crate) fn target(case: &Case) -> Target<'_> {
     Target { method: case.method, path: case.path, query: case.query }
 }

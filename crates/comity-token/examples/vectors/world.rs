@@ -9,49 +9,49 @@ use comity_wire::{
 };
 
 /// 2026-11-23T08:00:00Z.
-pub const NOW: Timestamp = Timestamp(1_795_420_800);
-pub const HOUR_S: u64 = 3600;
-pub const DAY_S: u64 = 86_400;
+pub(crate) const NOW: Timestamp = Timestamp(1_795_420_800);
+pub(crate) const HOUR_S: u64 = 3600;
+pub(crate) const DAY_S: u64 = 86_400;
 
-pub const FEDERATION: RosterId = RosterId([0xfe; 16]);
-pub const HOUSE: OrgId = OrgId([0x01; 16]);
-pub const LAB: OrgId = OrgId([0x02; 16]);
-pub const UNI: OrgId = OrgId([0x03; 16]);
-pub const HOUSE_NODE: NodeId = NodeId([0x11; 16]);
-pub const LAB_NODE: NodeId = NodeId([0x12; 16]);
-pub const UNI_NODE: NodeId = NodeId([0x13; 16]);
-pub const TOKEN: TokenId = TokenId([0x77; 16]);
+pub(crate) const FEDERATION: RosterId = RosterId([0xfe; 16]);
+pub(crate) const HOUSE: OrgId = OrgId([0x01; 16]);
+pub(crate) const LAB: OrgId = OrgId([0x02; 16]);
+pub(crate) const UNI: OrgId = OrgId([0x03; 16]);
+pub(crate) const HOUSE_NODE: NodeId = NodeId([0x11; 16]);
+pub(crate) const LAB_NODE: NodeId = NodeId([0x12; 16]);
+pub(crate) const UNI_NODE: NodeId = NodeId([0x13; 16]);
+pub(crate) const TOKEN: TokenId = TokenId([0x77; 16]);
 
 /// Each key's seed is the digest of its name, so that a second implementation can make it.
-pub fn seed(name: &str) -> [u8; 32] {
+pub(crate) fn seed(name: &str) -> [u8; 32] {
     Digest::of(format!("comity/vectors/{name}").as_bytes()).0
 }
 
-pub fn secret(name: &str) -> SecretKey {
+pub(crate) fn secret(name: &str) -> SecretKey {
     SecretKey::from_seed(seed(name))
 }
 
-pub fn text<const MAX: usize>(words: &str) -> Text<MAX> {
+pub(crate) fn text<const MAX: usize>(words: &str) -> Text<MAX> {
     Text::new(words).expect("fits")
 }
 
-pub fn list<T, const MAX: usize>(items: Vec<T>) -> List<T, MAX> {
+pub(crate) fn list<T, const MAX: usize>(items: Vec<T>) -> List<T, MAX> {
     List::new(items).expect("fits")
 }
 
-pub fn model(name: &str) -> ModelId {
+pub(crate) fn model(name: &str) -> ModelId {
     name.parse().expect("a model id")
 }
 
 /// What a verifier knows: a roster file and signed objects.
 #[derive(Clone)]
-pub struct State {
+pub(crate) struct State {
     pub roster: Vec<u8>,
     pub objects: Vec<Vec<u8>>,
 }
 
 impl State {
-    pub fn directory(&self) -> File {
+    pub(crate) fn directory(&self) -> File {
         let file = File::new(&self.roster).expect("the roster stands");
         for object in &self.objects {
             file.insert(object).expect("the object stands");
@@ -61,7 +61,7 @@ impl State {
 }
 
 /// The usual state; `revoked` is on the house's list, which is `age_s` old (absent: there is none).
-pub fn state(revoked: Vec<(RevokedKind, String)>, age_s: Option<u64>) -> State {
+pub(crate) fn state(revoked: Vec<(RevokedKind, String)>, age_s: Option<u64>) -> State {
     let mut objects = vec![
         certificate(HOUSE, HOUSE_NODE, "house").bytes().to_vec(),
         certificate(LAB, LAB_NODE, "lab").bytes().to_vec(),
@@ -80,11 +80,11 @@ pub fn state(revoked: Vec<(RevokedKind, String)>, age_s: Option<u64>) -> State {
     State { roster: roster_file(&roster()), objects }
 }
 
-pub fn base() -> State {
+pub(crate) fn base() -> State {
     state(Vec::new(), Some(HOUR_S))
 }
 
-pub fn issuer(
+pub(crate) fn issuer(
     name: &str,
     use_: IssuerUse,
     status: IssuerStatus,
@@ -94,7 +94,7 @@ pub fn issuer(
     IssuerKey { key: secret(name).public(), use_, status, from, retired_at: retired }
 }
 
-pub fn roster() -> Roster {
+pub(crate) fn roster() -> Roster {
     let long_ago = NOW.minus(100 * DAY_S);
     let mut signers = vec![secret("root 1").public(), secret("root 2").public(), secret("root 3").public()];
     signers.sort_unstable();
@@ -134,11 +134,11 @@ pub fn roster() -> Roster {
     }
 }
 
-pub fn roster_file(roster: &Roster) -> Vec<u8> {
+pub(crate) fn roster_file(roster: &Roster) -> Vec<u8> {
     signed_by(roster, &["root 1", "root 2"])
 }
 
-pub fn signed_by(roster: &Roster, names: &[&str]) -> Vec<u8> {
+pub(crate) fn signed_by(roster: &Roster, names: &[&str]) -> Vec<u8> {
     let mut file = RosterFile::new(roster);
     for name in names {
         file.sign(&secret(name));
@@ -146,7 +146,7 @@ pub fn signed_by(roster: &Roster, names: &[&str]) -> Vec<u8> {
     file.to_bytes()
 }
 
-pub fn certificate(org: OrgId, node: NodeId, name: &str) -> Verified<NodeCertificate> {
+pub(crate) fn certificate(org: OrgId, node: NodeId, name: &str) -> Verified<NodeCertificate> {
     let receipt = ReceiptKey {
         key: secret(&format!("{name} receipt")).public(),
         from: NOW.minus(30 * DAY_S),
@@ -164,7 +164,7 @@ pub fn certificate(org: OrgId, node: NodeId, name: &str) -> Verified<NodeCertifi
     cose::sign(&object, &secret(&format!("{name} organisation")))
 }
 
-pub fn writer(org: OrgId, name: &str) -> Verified<WriterCertificate> {
+pub(crate) fn writer(org: OrgId, name: &str) -> Verified<WriterCertificate> {
     let object = WriterCertificate {
         org,
         key: secret(&format!("{name} writer")).public(),
@@ -175,7 +175,7 @@ pub fn writer(org: OrgId, name: &str) -> Verified<WriterCertificate> {
     cose::sign(&object, &secret(&format!("{name} organisation")))
 }
 
-pub fn announcement() -> Verified<Announcement> {
+pub(crate) fn announcement() -> Verified<Announcement> {
     let object = Announcement {
         org: LAB,
         node: LAB_NODE,
@@ -186,7 +186,7 @@ pub fn announcement() -> Verified<Announcement> {
     cose::sign(&object, &secret("lab writer"))
 }
 
-pub fn revocations(
+pub(crate) fn revocations(
     org: OrgId,
     revoked: Vec<(RevokedKind, String)>,
     at: Timestamp,
@@ -199,7 +199,7 @@ pub fn revocations(
     cose::sign(&RevocationList { org, number, issued_at: at, entries: list(entries) }, &secret(signer))
 }
 
-pub fn release(model: &str) -> Release {
+pub(crate) fn release(model: &str) -> Release {
     Release {
         weights: Digest::of(format!("weights of {model}").as_bytes()),
         tokenizer: Digest::of(b"bytes"),
@@ -210,12 +210,12 @@ pub fn release(model: &str) -> Release {
     }
 }
 
-pub fn rate(meter: Meter, steps: &[(u64, u64)]) -> Rate {
+pub(crate) fn rate(meter: Meter, steps: &[(u64, u64)]) -> Rate {
     let steps = steps.iter().map(|(from, ucr_per_million)| Step { from: *from, ucr_per_million: *ucr_per_million });
     Rate { meter, steps: list(steps.collect()) }
 }
 
-pub fn tariff_object() -> Tariff {
+pub(crate) fn tariff_object() -> Tariff {
     let chat = Price {
         op: Op::Chat,
         rates: list(vec![
@@ -241,11 +241,11 @@ pub fn tariff_object() -> Tariff {
     }
 }
 
-pub fn tariff() -> Verified<Tariff> {
+pub(crate) fn tariff() -> Verified<Tariff> {
     cose::sign(&tariff_object(), &secret("lab writer"))
 }
 
-pub fn tier(tier: Tier, vetting: Vetting, grant: bool) -> TierRule {
+pub(crate) fn tier(tier: Tier, vetting: Vetting, grant: bool) -> TierRule {
     TierRule {
         tier,
         vetting,
@@ -264,11 +264,11 @@ pub fn tier(tier: Tier, vetting: Vetting, grant: bool) -> TierRule {
     }
 }
 
-pub fn rule(op: Op, tier: Tier) -> OpRule {
+pub(crate) fn rule(op: Op, tier: Tier) -> OpRule {
     OpRule { op, tier, input_bytes_max: 65_536, output_tokens_max: 1_024, choices_max: 4, logprobs_max: 5 }
 }
 
-pub fn policy_object() -> Policy {
+pub(crate) fn policy_object() -> Policy {
     let mut vetted = tier(Tier::Vetted, Vetting::Vetted, true);
     vetted.purposes = list(vec![text("DUO:0000042"), text("education")]);
     vetted.delegates = Delegates::None;
@@ -294,11 +294,11 @@ pub fn policy_object() -> Policy {
     }
 }
 
-pub fn policy() -> Verified<Policy> {
+pub(crate) fn policy() -> Verified<Policy> {
     cose::sign(&policy_object(), &secret("lab writer"))
 }
 
-pub fn grant(tier: Tier) -> Grant {
+pub(crate) fn grant(tier: Tier) -> Grant {
     Grant {
         id: GrantId([0x66; 16]),
         org: LAB,
@@ -313,12 +313,12 @@ pub fn grant(tier: Tier) -> Grant {
     }
 }
 
-pub fn scope(name: &str, ops: Vec<Op>) -> Scope {
+pub(crate) fn scope(name: &str, ops: Vec<Op>) -> Scope {
     Scope { model: model(name), release: release(name).digest(), ops: list(ops), tariff: tariff().id() }
 }
 
 /// The usual token: house to holder `pi`, for the lab's node.
-pub fn token() -> Token {
+pub(crate) fn token() -> Token {
     let expires_at = NOW.plus(12 * HOUR_S);
     Token {
         issuer: IdText(HOUSE),
@@ -346,7 +346,7 @@ pub fn token() -> Token {
 }
 
 /// A budget-0 token of the lab for its own node.
-pub fn own_token() -> Token {
+pub(crate) fn own_token() -> Token {
     let mut own = token();
     own.issuer = IdText(LAB);
     own.subject = text(&secret("pi").public().thumbprint().to_string());
@@ -358,7 +358,7 @@ pub fn own_token() -> Token {
 }
 
 /// The first block of the usual chain: `pi` to `student`.
-pub fn block(previous: Digest) -> Block {
+pub(crate) fn block(previous: Digest) -> Block {
     Block {
         previous,
         index: 1,
@@ -373,7 +373,7 @@ pub fn block(previous: Digest) -> Block {
 }
 
 /// The chain PI → student → job → part of the job.
-pub fn blocks(root: Digest) -> [Verified<Block>; 3] {
+pub(crate) fn blocks(root: Digest) -> [Verified<Block>; 3] {
     let first = cose::sign(&block(root), &secret("pi"));
     let mut second = block(first.id());
     (second.index, second.cap, second.lanes, second.depth) = (2, Amount::credits(1), Some(2), Some(1));
@@ -387,12 +387,12 @@ pub fn blocks(root: Digest) -> [Verified<Block>; 3] {
     [first, second, third]
 }
 
-pub fn chain(token: &[u8], blocks: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn chain(token: &[u8], blocks: &[&[u8]]) -> Vec<u8> {
     Chain { token: token.to_vec(), blocks: blocks.iter().map(|block| block.to_vec()).collect() }.to_bytes()
 }
 
 /// What a signature that breaks rules is made of.
-pub struct Raw<'a> {
+pub(crate) struct Raw<'a> {
     pub alg: i64,
     pub kid: &'a [u8],
     pub typ: String,
@@ -403,11 +403,11 @@ pub struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    pub fn of<T: Object>(kid: &'a [u8]) -> Self {
+    pub(crate) fn of<T: Object>(kid: &'a [u8]) -> Self {
         Self { alg: -19, kid, typ: T::KIND.typ(), aad: T::KIND.aad(), label: None, unprotected: &[0xa0] }
     }
 
-    pub fn sign(&self, payload: &[u8], key: &SecretKey) -> Vec<u8> {
+    pub(crate) fn sign(&self, payload: &[u8], key: &SecretKey) -> Vec<u8> {
         let mut header = Writer::default();
         header.map(3 + usize::from(self.label.is_some()));
         header.uint(1);
@@ -440,19 +440,19 @@ impl<'a> Raw<'a> {
 }
 
 /// `bytes` with the only place that holds `from` changed to `to`.
-pub fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+pub(crate) fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let at = bytes.windows(from.len()).position(|window| window == from).expect("it is there");
     [&bytes[..at], to, &bytes[at + from.len()..]].concat()
 }
 
 /// The same bytes, but the last one, which belongs to the signature.
-pub fn flipped(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn flipped(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     *bytes.last_mut().expect("bytes") ^= 1;
     bytes
 }
 
-pub fn summary() -> Summary {
+pub(crate) fn summary() -> Summary {
     Summary {
         model: model("lab/tiny"),
         version: 4,
@@ -486,7 +486,7 @@ pub fn summary() -> Summary {
 }
 
 /// The lab node's receipt for the usual request, the first of its lane.
-pub fn receipt() -> Receipt {
+pub(crate) fn receipt() -> Receipt {
     let meters = comity_wire::Meters::default()
         .with(Meter::Requests, 1)
         .with(Meter::InputTokens, 131)
