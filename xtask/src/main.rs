@@ -14,6 +14,7 @@ mod failure;
 mod place;
 mod process;
 mod python;
+mod rooms;
 mod test;
 mod train;
 
@@ -45,6 +46,7 @@ const TASKS: &[Task] = &[
         run: bench::run,
     },
     Task { name: "train-demo", about: "Train the demonstration models again", help: train::HELP, run: train::run },
+    Task { name: "rooms", about: "Measure how long the tests of one room take", help: rooms::HELP, run: rooms::run },
     Task {
         name: "doctor",
         about: "List the tools that are needed, found and missing",
