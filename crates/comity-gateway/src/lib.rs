@@ -1,1 +1,31 @@
 //! The door to a model: authenticate, authorise, hold, filter, forward, meter, charge.
+//!
+//! Promises: nothing is forwarded that was not authenticated, allowed, priced and held; nothing is answered that was
+//! not charged in one durable transaction first, or streamed under a hold that its charge ends; a replay charges
+//! nothing. Leaves to others: listening (comity-http), what upstreams speak (comity-supply), what is published
+//! ([`comity_token::Directory`]), how the house is reached ([`House`]), files and keys (the node).
+#![forbid(unsafe_code)]
+
+mod acknowledge;
+mod chains;
+mod claims;
+mod config;
+mod control;
+mod fields;
+mod gateway;
+mod grants;
+mod models;
+mod phase;
+mod refusal;
+mod replies;
+mod reply;
+mod routes;
+pub mod spend;
+pub mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use claims::{House, HouseError};
+pub use config::{Clock, Config, Entropy, Failpoint, Parts, Served, no_failpoint};
+pub use gateway::{Gateway, GrantError, StartError};

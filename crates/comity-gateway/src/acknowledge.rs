@@ -1,0 +1,46 @@
+//! Acknowledgements on their way in: verified, and compared with the receipts that they name.
+
+use std::sync::Arc;
+
+use comity_http::Refusal;
+use comity_token::{Capability, verify_acknowledgement_among};
+use comity_wire::object::Acknowledgement;
+use comity_wire::{Digest, Verified};
+
+use crate::gateway::Inner;
+use crate::refusal;
+use crate::spend::{LaneKey, Proof};
+
+/// Verifies an acknowledgement under chains of its token and looks up what the book does not remember.
+pub(crate) async fn prove(inner: &Inner, bytes: &[u8], chains: &[Arc<Capability>]) -> Result<Proof, Refusal> {
+    let now = inner.now();
+    let borrowed: Vec<&Capability> = chains.iter().map(|chain| &**chain).collect();
+    let ack = verify_acknowledgement_among(bytes, &borrowed).map_err(|denied| refusal::denied(&denied, now))?;
+    let (signer, root) = signer(&ack, chains).expect("it verified under one of these chains");
+    inner.ledger.load(ack.token, root).await.map_err(|error| refusal::store(&error))?;
+    let mut lanes = Vec::with_capacity(ack.lanes.len());
+    for lane in &ack.lanes {
+        let key = LaneKey { leaf: lane.leaf, lane: lane.lane };
+        let is_known = inner.ledger.with(|book| {
+            let lane_of = book.account(ack.token).and_then(|account| account.lanes.get(&key));
+            lane_of.is_none_or(|of| lane.n > of.n || of.by_n(lane.n).is_some())
+        });
+        let stored = if is_known {
+            None
+        } else {
+            let stored = inner.ledger.store().charge_by_n(ack.token, key, lane.n).await;
+            stored.map_err(|error| refusal::store(&error))?.map(|stored| stored.charged)
+        };
+        lanes.push((lane.clone(), stored));
+    }
+    Ok(Proof { bytes: bytes.to_vec(), signer, lanes })
+}
+
+/// What the signer holds (the deepest right that this key has), and the token's content id.
+fn signer(ack: &Verified<Acknowledgement>, chains: &[Arc<Capability>]) -> Option<(Digest, Digest)> {
+    chains.iter().find_map(|chain| {
+        let at = chain.keys().iter().position(|key| *key == ack.signer())?;
+        let path = chain.path();
+        Some((path[at].id, path[0].id))
+    })
+}

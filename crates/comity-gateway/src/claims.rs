@@ -1,0 +1,251 @@
+//! Claims and finals on their way to the house.
+//!
+//! A claim is stored before it is sent and sent again unchanged until it is answered, so that node and house agree on
+//! what was settled last whatever was lost between them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, SignedBytes};
+use comity_wire::cbor::{Bytes, List};
+use comity_wire::object::{Acknowledgement, Claim, ClaimLane, Receipt};
+use comity_wire::{Code, Digest, OrgId, Signed, TokenId, cose};
+use futures::future::BoxFuture;
+use tracing::{error, info, warn};
+
+use crate::control::token_of;
+use crate::gateway::{Gateway, Inner};
+use crate::spend::{Account, Change, ClaimPart, LaneKey, due, proof};
+use crate::store::StoreError;
+use crate::writer::WriteError;
+
+/// The clearing house as the gateway sees it. The node implements it over HTTPS.
+pub trait House: Send + Sync {
+    /// `POST /v1/claims` at the house that issued the token.
+    fn claim(&self, house: OrgId, ask: ClaimRequest) -> BoxFuture<'_, Result<ClaimReply, HouseError>>;
+    /// `POST /v1/finals`.
+    fn final_(&self, house: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>>;
+}
+
+/// Why the house gave no answer, or said no.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct HouseError {
+    /// `None` where it was not reached.
+    pub code: Option<Code>,
+    pub message: String,
+}
+
+/// Lanes, and chains, of one claim.
+const LANES_PER_CLAIM: usize = 64;
+/// One call to the house.
+const HOUSE_WAIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, thiserror::Error)]
+enum ClaimError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("the house: {0}")]
+    House(#[from] HouseError),
+    #[error("what is stored for a claim does not fit together: {0}")]
+    Stored(&'static str),
+}
+
+impl Gateway {
+    /// Sends claims at least hourly, and finals as soon as they are asked for, until [`Gateway::stop`].
+    pub async fn claims(&self) {
+        let inner = &*self.0;
+        let every = Duration::from_secs(inner.config.claim_every_s.clamp(1, 3_600));
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = inner.stop.cancelled() => return,
+                () = inner.claim_now.notified() => {}
+                _ = ticks.tick() => {}
+            }
+            self.claim_all().await;
+        }
+    }
+
+    /// Claims everything that is due, once. Returns how many tokens are settled as far as they can be.
+    pub async fn claim_all(&self) -> usize {
+        let inner = &*self.0;
+        let tokens = match inner.ledger.store().tokens_due().await {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                error!(%error, "cannot read what is due");
+                return 0;
+            }
+        };
+        let mut settled = 0;
+        for token in tokens {
+            if inner.stop.is_cancelled() {
+                break;
+            }
+            settled += usize::from(settle(inner, token).await);
+        }
+        settled
+    }
+}
+
+/// Claims what is due of a token and delivers its final, if it has one. Whether the house now has all of it.
+pub(crate) async fn settle(inner: &Inner, token: TokenId) -> bool {
+    match try_settle(inner, token).await {
+        Ok(done) => done,
+        Err(error) => {
+            warn!(%token, %error, "not settled yet; it is tried again");
+            false
+        }
+    }
+}
+
+async fn try_settle(inner: &Inner, token: TokenId) -> Result<bool, ClaimError> {
+    let _one_at_a_time = inner.claiming.lock().await;
+    let store = inner.ledger.store();
+    let chains: BTreeMap<Digest, Vec<u8>> = store.chains(token).await?.into_iter().collect();
+    let terms = chains.values().find_map(|chain| token_of(chain)).ok_or(ClaimError::Stored("no chain"))?;
+    let root = store.account(token).await?.ok_or(ClaimError::Stored("no account"))?.root;
+    inner.ledger.load(token, root).await?;
+    if terms.terms.budget.is_zero() {
+        // Nothing to settle (rule 9): what is due is done.
+        let account = account(inner, token)?;
+        let lanes = due(&account).into_iter().map(|part| (part.key, part.n, part.acknowledged_n)).collect::<Vec<_>>();
+        if !lanes.is_empty() {
+            inner.ledger.change(token, root, Change::Claimed { token, lanes }).await?;
+        }
+        if account.final_.is_some() {
+            store.final_delivered(token).await?;
+        }
+        return Ok(false);
+    }
+    let Some(house) = &inner.house else { return Ok(false) };
+    let issuer = terms.issuer();
+    loop {
+        let account = account(inner, token)?;
+        let bytes = match &account.pending {
+            Some(bytes) => bytes.clone(),
+            None => match build(inner, &account, &chains).await? {
+                Some((number, bytes)) => {
+                    let change = Change::ClaimPending { token, number, bytes: Some(bytes.clone()) };
+                    inner.ledger.change(token, root, change).await?;
+                    bytes
+                }
+                None => break,
+            },
+        };
+        inner.fail("claim.before_send");
+        let ask = ClaimRequest { claim: SignedBytes::new(bytes.clone()).map_err(|_| ClaimError::Stored("claim"))? };
+        let reply = match bounded(house.claim(issuer, ask)).await {
+            Ok(reply) => reply,
+            Err(refused) => return refused_by_house(inner, token, root, refused).await,
+        };
+        info!(%token, number = reply.number, settled = %reply.settled, exceptions = reply.exceptions.len(), "claim was answered");
+        let lanes = claimed_by(&bytes)?;
+        inner.ledger.change(token, root, Change::Claimed { token, lanes }).await?;
+    }
+    let account = account(inner, token)?;
+    let Some(signed_final) = account.final_ else { return Ok(!account.closed) };
+    if store.is_final_delivered(token).await? {
+        return Ok(true);
+    }
+    inner.fail("final.before_send");
+    let ask = FinalRequest { final_: SignedBytes::new(signed_final).map_err(|_| ClaimError::Stored("final"))? };
+    let reply = bounded(house.final_(issuer, ask)).await?;
+    info!(%token, refunded = %reply.refunded, "final was delivered");
+    store.final_delivered(token).await?;
+    Ok(true)
+}
+
+async fn bounded<T>(call: BoxFuture<'_, Result<T, HouseError>>) -> Result<T, HouseError> {
+    let silent = |_| HouseError { code: None, message: format!("no answer within {} s", HOUSE_WAIT.as_secs()) };
+    tokio::time::timeout(HOUSE_WAIT, call).await.map_err(silent)?
+}
+
+/// A house that was not reached is asked again with the same claim. One that knows newer receipts than this node tells it
+/// that its store was set back (rule 9). Any other no: the next claim is made afresh.
+async fn refused_by_house(
+    inner: &Inner,
+    token: TokenId,
+    root: Digest,
+    refused: HouseError,
+) -> Result<bool, ClaimError> {
+    let Some(code) = refused.code.filter(|code| !code.should_retry()) else { return Err(refused.into()) };
+    error!(%token, %code, message = refused.message, "the house refused a claim");
+    if code == Code::ClaimOlder {
+        inner.ledger.change(token, root, Change::Supersede { token, at: root }).await?;
+    }
+    inner.ledger.change(token, root, Change::ClaimPending { token, number: 0, bytes: None }).await?;
+    Err(refused.into())
+}
+
+fn account(inner: &Inner, token: TokenId) -> Result<Account, ClaimError> {
+    inner.ledger.with(|book| book.account(token).cloned()).ok_or(ClaimError::Stored("account was dropped from memory"))
+}
+
+/// The next claim, signed; `None` where nothing is due.
+async fn build(
+    inner: &Inner,
+    account: &Account,
+    chains: &BTreeMap<Digest, Vec<u8>>,
+) -> Result<Option<(u64, Vec<u8>)>, ClaimError> {
+    let parts: Vec<ClaimPart> = due(account).into_iter().take(LANES_PER_CLAIM).collect();
+    if parts.is_empty() || account.superseded.contains(&account.root) {
+        return Ok(None);
+    }
+    let store = inner.ledger.store();
+    let (mut lanes, mut leaves, mut acknowledgements) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    for part in &parts {
+        let newest = store.charge_by_n(account.token, part.key, part.n).await?.ok_or(ClaimError::Stored("receipt"))?;
+        let history = store.history(account.token, part.key, part.n - 1).await?;
+        let consistency = List::new(proof(&history, part.settled_n)).map_err(|_| ClaimError::Stored("history"))?;
+        let receipt = Bytes::new(newest.receipt).map_err(|_| ClaimError::Stored("receipt"))?;
+        lanes.push(ClaimLane { receipt, settled_n: part.settled_n, consistency });
+        let chain = chains.get(&part.key.leaf).ok_or(ClaimError::Stored("chain of a leaf"))?;
+        leaves.insert(part.key.leaf, Bytes::new(chain.clone()).map_err(|_| ClaimError::Stored("chain"))?);
+        if let Some(id) = part.acknowledgement
+            && let Some(bytes) = store.acknowledgement(account.token, id).await?
+        {
+            acknowledgements.insert(id, Bytes::new(bytes).map_err(|_| ClaimError::Stored("acknowledgement"))?);
+        }
+    }
+    let number = account.claims + 1;
+    let claim = Claim {
+        token: account.token,
+        node: inner.node,
+        number,
+        chains: List::new(leaves.into_values().collect()).expect("one chain for each of 64 lanes"),
+        lanes: List::new(lanes).expect("64 lanes"),
+        acknowledgements: List::new(acknowledgements.into_values().collect()).expect("one for each of 64 lanes"),
+        at: inner.now(),
+    };
+    Ok(Some((number, cose::sign(&claim, &inner.receipt_key).bytes().to_vec())))
+}
+
+/// What a claim of our own said, read back from its bytes: (lane, n, acknowledged n).
+fn claimed_by(bytes: &[u8]) -> Result<Vec<(LaneKey, u64, u64)>, ClaimError> {
+    let stored = |_| ClaimError::Stored("own claim");
+    let signed = Signed::<Claim>::decode(bytes).map_err(stored)?;
+    let claim = signed.unverified();
+    let acks: Vec<Acknowledgement> = claim
+        .acknowledgements
+        .iter()
+        .filter_map(|bytes| Signed::<Acknowledgement>::decode(bytes).ok())
+        .map(|ack| ack.unverified().clone())
+        .collect();
+    let mut lanes = Vec::new();
+    for lane in &claim.lanes {
+        let receipt = Signed::<Receipt>::decode(&lane.receipt).map_err(stored)?;
+        let receipt = receipt.unverified();
+        let of_lane = acks
+            .iter()
+            .flat_map(|ack| ack.lanes.iter())
+            .filter(|ack| (ack.leaf, ack.lane) == (receipt.leaf, receipt.lane));
+        let acknowledged_n = of_lane.map(|ack| ack.n).max().unwrap_or(0);
+        lanes.push((LaneKey { leaf: receipt.leaf, lane: receipt.lane }, receipt.n, acknowledged_n));
+    }
+    Ok(lanes)
+}

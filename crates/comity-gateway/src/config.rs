@@ -1,0 +1,94 @@
+//! What the node brings: settings, keys, clock, upstreams.
+
+use std::sync::Arc;
+
+use comity_supply::Upstream;
+use comity_token::Directory;
+use comity_wire::{ModelId, NodeId, OrgId, PublicKey, SecretKey, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::claims::House;
+use crate::store::Store;
+
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type Entropy = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
+/// Called at named points. Does nothing in a node; a crash test's own binary ends the process in it.
+pub type Failpoint = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+/// The hook of everything that is not a crash test.
+pub fn no_failpoint() -> Failpoint {
+    Arc::new(|_| {})
+}
+
+/// Bounds of the door.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Requests at once, over all callers; one more is 503 `busy`.
+    pub in_flight_max: usize,
+    pub body_bytes_max: usize,
+    /// Verified chains that are remembered.
+    pub chains_max: usize,
+    /// Tokens whose accounts stay in memory.
+    pub tokens_max: usize,
+    /// Finished replies are kept this long for a caller that did not get them; 0: not at all.
+    pub replay_s: u64,
+    pub replay_bytes_max: usize,
+    /// A caller that takes nothing for this long has gone.
+    pub stall_s: u64,
+    /// A comment goes out when an upstream has said nothing for this long.
+    pub keep_alive_s: u64,
+    pub claim_every_s: u64,
+    /// How long an own-node token may live.
+    pub own_token_s_max: u32,
+    pub own_token_lanes: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 1024,
+            body_bytes_max: 8 << 20,
+            chains_max: 10_000,
+            tokens_max: 10_000,
+            replay_s: 600,
+            replay_bytes_max: 64 << 20,
+            stall_s: 120,
+            keep_alive_s: 20,
+            claim_every_s: 1_800,
+            own_token_s_max: 24 * 3600,
+            own_token_lanes: 16,
+        }
+    }
+}
+
+/// A model that this node answers for.
+#[derive(Clone, Debug)]
+pub struct Served {
+    pub model: ModelId,
+    pub upstream: Arc<dyn Upstream>,
+    /// Its name there.
+    pub upstream_model: String,
+    /// Whether the upstream can repeat the prompt with its log-probabilities.
+    pub echo: bool,
+    /// The most choices that the upstream makes of one prompt.
+    pub choices_max: u16,
+}
+
+/// Everything that is not a number.
+pub struct Parts {
+    pub node: NodeId,
+    pub org: OrgId,
+    pub directory: Arc<dyn Directory>,
+    pub served: Vec<Served>,
+    pub store: Arc<dyn Store>,
+    pub receipt_key: SecretKey,
+    /// This organisation's own-node issuer, for budget-0 tokens.
+    pub own_issuer: Option<SecretKey>,
+    /// Whose grants are taken.
+    pub feed_writer: PublicKey,
+    pub house: Option<Arc<dyn House>>,
+    pub clock: Clock,
+    pub entropy: Entropy,
+    pub failpoint: Failpoint,
+}

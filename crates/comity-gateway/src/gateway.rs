@@ -1,0 +1,198 @@
+//! The gateway as a value: started once, cloned into every request.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use comity_guard::{Filter, RulePack};
+use comity_http::Refusal;
+use comity_token::{Capability, Directory, PathCap};
+use comity_wire::{Digest, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId, Unverified};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::chains::Chains;
+use crate::claims::House;
+use crate::config::{Clock, Config, Entropy, Failpoint, Parts, Served};
+use crate::grants::Grants;
+use crate::replies::Replies;
+use crate::spend::{Balance, Book, Signer};
+use crate::store::StoreError;
+use crate::writer::Ledger;
+use crate::{refusal, routes};
+
+/// The data plane of one node. Clones are the same gateway.
+#[derive(Clone)]
+pub struct Gateway(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) node: NodeId,
+    pub(crate) org: OrgId,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) served: BTreeMap<ModelId, Served>,
+    pub(crate) ledger: Ledger,
+    pub(crate) chains: Chains,
+    pub(crate) grants: Grants,
+    pub(crate) replies: Mutex<Replies>,
+    pub(crate) filter: Filter,
+    pub(crate) receipt_key: SecretKey,
+    pub(crate) own_issuer: Option<SecretKey>,
+    pub(crate) house: Option<Arc<dyn House>>,
+    pub(crate) clock: Clock,
+    pub(crate) entropy: Entropy,
+    pub(crate) failpoint: Failpoint,
+    pub(crate) in_flight: Arc<Semaphore>,
+    /// Requests and the writer. Both end before the store may close.
+    pub(crate) tracker: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    /// A final was asked for, or a claim should not wait for its hour.
+    pub(crate) claim_now: Notify,
+    /// One claim at a time: the house and this node then agree on what was settled.
+    pub(crate) claiming: tokio::sync::Mutex<()>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("no certificate of this node is in the directory; publish it first")]
+    NoCertificate,
+    #[error("the receipt key is not one that the node's certificate names at {now}")]
+    ReceiptKey { now: Timestamp },
+    #[error("cannot read the grants")]
+    Grants(#[from] StoreError),
+}
+
+/// Why a grant was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantError {
+    #[error("the grant is not one of this owner's")]
+    Unverified(#[from] Unverified),
+    #[error("cannot keep the grant")]
+    Store(#[from] StoreError),
+}
+
+impl Gateway {
+    /// Starts the writer. The node's certificate must be in the directory and name the receipt key.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn new(config: Config, parts: Parts) -> Result<Self, StartError> {
+        let now = (parts.clock)();
+        let certificate = parts.directory.certificate(parts.node).ok_or(StartError::NoCertificate)?;
+        if !certificate.receipt_keys_at(now).any(|key| *key == parts.receipt_key.public()) {
+            return Err(StartError::ReceiptKey { now });
+        }
+        let grants = Grants::new(parts.org, parts.feed_writer);
+        for bytes in parts.store.grants().await? {
+            match grants.verify(&bytes) {
+                Ok(grant) => grants.put(grant),
+                // The writer's key was changed: the owner signs its grants again.
+                Err(error) => tracing::warn!(%error, "a stored grant no longer stands"),
+            }
+        }
+        let tracker = TaskTracker::new();
+        let signer = Signer { node: parts.node, key: parts.receipt_key.clone(), restore: certificate.restore };
+        let book = Book::new(config.tokens_max);
+        let ledger = Ledger::start(book, parts.store, signer, parts.failpoint.clone(), &tracker);
+        let filter = Filter::new(&RulePack::builtin()).expect("the built-in packs compile");
+        Ok(Self(Arc::new(Inner {
+            chains: Chains::new(config.chains_max),
+            replies: Mutex::new(Replies::new(config.replay_s, config.replay_bytes_max)),
+            in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
+            config,
+            node: parts.node,
+            org: parts.org,
+            directory: parts.directory,
+            served: parts.served.into_iter().map(|served| (served.model.clone(), served)).collect(),
+            ledger,
+            grants,
+            filter,
+            receipt_key: parts.receipt_key,
+            own_issuer: parts.own_issuer,
+            house: parts.house,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            failpoint: parts.failpoint,
+            tracker,
+            stop: CancellationToken::new(),
+            claim_now: Notify::new(),
+            claiming: tokio::sync::Mutex::new(()),
+        })))
+    }
+
+    /// OpenAI's routes under `/v1/`, the node's own under `/comity/v1/`, and `/health`.
+    pub fn router(&self) -> axum::Router {
+        routes::router(self.clone())
+    }
+
+    /// Keeps a signed grant; it counts from the next request on.
+    ///
+    /// # Errors
+    /// [`GrantError`].
+    pub async fn grant_put(&self, bytes: &[u8]) -> Result<(), GrantError> {
+        let grant = self.0.grants.verify(bytes)?;
+        let (id, subject) = (grant.id(), grant.subject.as_str().to_owned());
+        self.0.ledger.store().grant_put(id, subject, bytes.to_vec(), (self.0.clock)()).await?;
+        self.0.grants.put(grant);
+        Ok(())
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.0.config.in_flight_max - self.0.in_flight.available_permits()
+    }
+
+    /// Ends what runs in the background: [`Gateway::claims`] returns, streams that still run are drained by their own
+    /// tasks. Stop accepting first.
+    pub fn stop(&self) {
+        self.0.stop.cancel();
+    }
+
+    /// Waits until no request runs any more. Safe to drop.
+    pub async fn drained(&self) {
+        let max = u32::try_from(self.0.config.in_flight_max).expect("a bound of requests fits 32 bits");
+        let _ = self.0.in_flight.acquire_many(max).await;
+    }
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    pub(crate) fn fail(&self, point: &'static str) {
+        (self.failpoint)(point);
+    }
+
+    pub(crate) fn balance(&self, token: TokenId, path: &[PathCap]) -> Balance {
+        self.ledger.with(|book| book.balance(token, path))
+    }
+
+    /// The chain that ends in `leaf`: from memory, else from the store.
+    pub(crate) async fn chain(&self, leaf: Digest) -> Result<Option<Arc<Capability>>, Refusal> {
+        let now = self.now();
+        let denied = |denied| refusal::denied(&denied, now);
+        if let Some(found) = self.chains.find(leaf, &*self.directory, self.node, now) {
+            return found.map(Some).map_err(denied);
+        }
+        let stored = self.ledger.store().chain(leaf).await.map_err(|error| refusal::store(&error))?;
+        let Some(bytes) = stored else { return Ok(None) };
+        self.chains.admit(&bytes, &*self.directory, self.node, now).map(Some).map_err(denied)
+    }
+
+    /// Every chain of a token that this node has seen, judged as for settlement: acknowledgements and finals are taken
+    /// after expiry and revocation too.
+    pub(crate) async fn chains_of(&self, token: TokenId) -> Result<Vec<Arc<Capability>>, Refusal> {
+        let mut chains = self.chains.of_token(token);
+        for (leaf, bytes) in self.ledger.store().chains(token).await.map_err(|error| refusal::store(&error))? {
+            if chains.iter().all(|chain| chain.leaf() != leaf) {
+                match comity_token::verify_for_settlement(&bytes, &*self.directory, self.node) {
+                    Ok(chain) => chains.push(Arc::new(chain)),
+                    Err(error) => tracing::warn!(%error, %leaf, "a stored chain no longer verifies"),
+                }
+            }
+        }
+        Ok(chains)
+    }
+}

@@ -1,0 +1,52 @@
+//! This owner's grants, looked up in the node's own store: taking one back works at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use comity_token::Directory;
+use comity_wire::object::{Grant, RevokedKind, Tier};
+use comity_wire::{Digest, OrgId, PublicKey, Signed, Timestamp, Unverified, Verified};
+
+/// Grants by subject, all in memory; the store bounds how many there are.
+pub(crate) struct Grants {
+    org: OrgId,
+    writer: PublicKey,
+    by_subject: RwLock<HashMap<String, Vec<Arc<Verified<Grant>>>>>,
+}
+
+impl Grants {
+    pub(crate) fn new(org: OrgId, writer: PublicKey) -> Self {
+        Self { org, writer, by_subject: RwLock::default() }
+    }
+
+    pub(crate) fn verify(&self, bytes: &[u8]) -> Result<Verified<Grant>, Unverified> {
+        let grant = Signed::<Grant>::decode(bytes)?.verify(&self.writer)?;
+        if grant.org == self.org { Ok(grant) } else { Err(Unverified::WrongKey { kind: "grant" }) }
+    }
+
+    pub(crate) fn put(&self, grant: Verified<Grant>) {
+        let mut by_subject = self.by_subject.write().unwrap_or_else(PoisonError::into_inner);
+        let of_subject = by_subject.entry(grant.subject.as_str().to_owned()).or_default();
+        of_subject.retain(|known| known.id() != grant.id());
+        of_subject.push(Arc::new(grant));
+    }
+
+    /// What a subject may use now. A grant of tier T3 counts only where the token names it.
+    pub(crate) fn of(
+        &self,
+        subject: &str,
+        named: &[Digest],
+        directory: &dyn Directory,
+        now: Timestamp,
+    ) -> Vec<Arc<Verified<Grant>>> {
+        let by_subject = self.by_subject.read().unwrap_or_else(PoisonError::into_inner);
+        let standing = directory.standing(self.org);
+        let stands = |grant: &&Arc<Verified<Grant>>| {
+            let revoked =
+                standing.as_ref().is_some_and(|list| list.contains(RevokedKind::Grant, &grant.id.to_string()));
+            let in_date = grant.not_before <= now && now < grant.not_after;
+            !revoked && in_date && (grant.tier != Tier::Audited || named.contains(&grant.id()))
+        };
+        by_subject.get(subject).into_iter().flatten().filter(stands).cloned().collect()
+    }
+}

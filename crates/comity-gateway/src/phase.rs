@@ -1,0 +1,93 @@
+//! The seven phases. Each takes the type that the phase before produced, so that none can be skipped.
+//!
+//! From the hold on the request runs in a tracked task of its own: hyper drops a handler whose caller has gone, and what
+//! was begun must still be metered and charged.
+
+pub(crate) mod authenticate;
+pub(crate) mod authorise;
+pub(crate) mod charge;
+pub(crate) mod filter;
+pub(crate) mod forward;
+pub(crate) mod hold;
+pub(crate) mod meter;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use comity_http::{Refusal, body};
+use comity_wire::Code;
+use tokio::sync::oneshot;
+
+use crate::gateway::{Gateway, Inner};
+use crate::reply;
+use crate::routes::Route;
+
+/// Answers one priced request.
+pub(crate) async fn run(gateway: Gateway, route: &'static Route, request: Request) -> Result<Response, Refusal> {
+    let inner = &*gateway.0;
+    let permit = inner.in_flight.clone().try_acquire_owned().map_err(|_| {
+        Refusal::new(Code::Busy, "this node has as much under way as it takes")
+            .with("whose_move", "caller")
+            .retry_after_s(1)
+    })?;
+    let (parts, stream) = request.into_parts();
+    let body = body::read(&parts.headers, stream, body::Limit::bytes(inner.config.body_bytes_max)).await?;
+    let authenticated = authenticate::authenticate(inner, route, &parts, body).await?;
+    let (token, path) = (authenticated.capability.token().id, authenticated.capability.path());
+    let answered = admitted(&gateway, authenticated, permit).await;
+    // A refusal says what is left, too.
+    answered.or_else(|refusal| {
+        let mut response = refusal.into_response();
+        reply::money(response.headers_mut(), Some(comity_wire::Amount::ZERO), inner.balance(token, &path));
+        Ok(response)
+    })
+}
+
+async fn admitted(
+    gateway: &Gateway,
+    authenticated: authenticate::Authenticated,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) -> Result<Response, Refusal> {
+    let inner = &*gateway.0;
+    if let Some(replayed) = hold::replay(inner, &authenticated).await? {
+        return Ok(replayed);
+    }
+    let authorised = authorise::authorise(inner, authenticated)?;
+    let held = match hold::hold(gateway, authorised).await? {
+        hold::Step::Held(held) => held,
+        hold::Step::Replayed(response) => return Ok(response),
+    };
+    let filtered = filter::filter(inner, held)?;
+    let (head, answer) = oneshot::channel();
+    let task_gateway = gateway.clone();
+    inner.tracker.spawn(async move {
+        answer_in_task(&task_gateway.0, filtered, head).await;
+        drop(permit);
+    });
+    answer.await.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "the request ended without an answer")))
+}
+
+/// Forward, meter, charge. `head` is closed when the caller has gone.
+async fn answer_in_task(
+    inner: &Inner,
+    filtered: filter::Filtered,
+    mut head: oneshot::Sender<Result<Response, Refusal>>,
+) {
+    inner.fail("forward.before");
+    let forwarded = tokio::select! {
+        forwarded = forward::forward(inner, filtered) => forwarded,
+        // Nothing was accepted yet; dropping the call ends it, and its hold with it.
+        () = head.closed() => return,
+    };
+    match forwarded {
+        Err(refusal) => drop(head.send(Err(refusal))),
+        Ok(forwarded) if forwarded.is_stream() => meter::stream(inner, forwarded, head).await,
+        Ok(forwarded) => {
+            let metered = meter::whole(inner, forwarded, &mut head).await;
+            let answer = match metered {
+                Ok(metered) => charge::whole(inner, metered).await,
+                Err(refusal) => Err(refusal),
+            };
+            let _ = head.send(answer);
+        }
+    }
+}

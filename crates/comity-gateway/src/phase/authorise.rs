@@ -1,0 +1,155 @@
+//! May they: scope, policy with this owner's grants, limits, tariff, price.
+
+use comity_http::Refusal;
+use comity_token::{Allowed, Ask, Decision, Denied, decide};
+use comity_wire::object::{Demand, Grant, Manifest, ModelState, Policy, Scope, Tariff};
+use comity_wire::{Code, Digest, ModelId, Op, Verified};
+
+use super::authenticate::Authenticated;
+use crate::config::Served;
+use crate::fields::{self, Asked};
+use crate::gateway::Inner;
+use crate::refusal;
+use crate::spend::{Limit, Priced, price};
+
+/// A request that its owner's policy allows, with its price.
+pub(crate) struct Authorised {
+    pub(crate) authenticated: Authenticated,
+    pub(crate) asked: Asked,
+    pub(crate) served: Served,
+    pub(crate) allowed: Allowed,
+    pub(crate) scope: Scope,
+    pub(crate) tariff: Verified<Tariff>,
+    pub(crate) manifest: Digest,
+    pub(crate) priced: Priced,
+}
+
+pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<Authorised, Refusal> {
+    let now = authenticated.now;
+    let asked = fields::read(authenticated.route, &authenticated.body)?;
+    let capability = &authenticated.capability;
+    let denied = |denied: Denied| refusal::denied(&denied, now);
+    let ops = ops(&asked);
+    let scope = capability.allows(&asked.model, asked.op).map_err(denied)?.clone();
+    for op in &ops {
+        capability.allows(&asked.model, *op).map_err(denied)?;
+    }
+    let served = inner.served.get(&asked.model).cloned().ok_or_else(|| model_not_found(&asked.model))?;
+    let manifest = inner.directory.manifest(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
+    offered(&manifest, &scope, asked.op)?;
+    let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
+    let allowed = allow(inner, &authenticated, &policy, &asked.model, asked.op)?;
+    for op in ops {
+        let also = allow(inner, &authenticated, &policy, &asked.model, op)?;
+        let alternatives = also.rule.logprobs_max.max(allowed.rule.logprobs_max);
+        limit("log-probabilities per token", asked.logprobs.unwrap_or(0), u64::from(alternatives), "logprobs")?;
+    }
+    limits(&authenticated, &asked, &served, &allowed)?;
+    let tariff = inner.directory.tariff(&scope.tariff).ok_or_else(|| {
+        Refusal::new(Code::TariffMismatch, "this node does not have the tariff that the token pins")
+            .with("whose_move", "owner")
+    })?;
+    let priced = price_of(&authenticated, &asked, &allowed, &manifest, (&scope, &tariff))?;
+    Ok(Authorised { asked, served, allowed, scope, tariff, manifest: manifest.id(), priced, authenticated })
+}
+
+/// What is asked beside the route's own op.
+fn ops(asked: &Asked) -> Vec<Op> {
+    let logprobs = asked.logprobs.is_some().then_some(Op::Logprobs);
+    let prompt = (asked.echo && asked.logprobs.is_some()).then_some(Op::PromptLogprobs);
+    logprobs.into_iter().chain(prompt).collect()
+}
+
+pub(crate) fn model_not_found(model: &ModelId) -> Refusal {
+    Refusal::new(Code::ModelNotFound, format!("this node does not serve {model}"))
+        .param("model")
+        .with("whose_move", "caller")
+}
+
+/// An owner may withdraw a model, and never re-price or exchange it under a token.
+fn offered(manifest: &Verified<Manifest>, scope: &Scope, op: Op) -> Result<(), Refusal> {
+    let withdrawn = |why: String| Refusal::new(Code::Withdrawn, why).with("whose_move", "caller");
+    if manifest.status.state == ModelState::Withdrawn {
+        return Err(withdrawn(format!("{} was withdrawn by its owner", manifest.model)));
+    }
+    if manifest.release.digest() != scope.release {
+        return Err(withdrawn(format!("the release of {} that the token pins is served no more", manifest.model)));
+    }
+    if manifest.op(op).is_none() {
+        let message = format!("{} does not offer {op}", manifest.model);
+        return Err(Refusal::new(Code::OpNotOffered, message).with("whose_move", "nobody"));
+    }
+    Ok(())
+}
+
+fn allow(
+    inner: &Inner,
+    authenticated: &Authenticated,
+    policy: &Policy,
+    model: &ModelId,
+    op: Op,
+) -> Result<Allowed, Refusal> {
+    let capability = &authenticated.capability;
+    let terms = &capability.token().terms;
+    let grants = inner.grants.of(&capability.token().subject, &terms.grants, &*inner.directory, authenticated.now);
+    let grants: Vec<&Grant> = grants.iter().map(|grant| grant.object()).collect();
+    let ask = Ask {
+        model,
+        op,
+        vetting: terms.vetting,
+        purposes: &terms.purposes,
+        grants: &grants,
+        delegated: capability.is_delegated(),
+        now: authenticated.now,
+    };
+    match decide(policy, &ask) {
+        Decision::Allow(allowed) => Ok(allowed),
+        Decision::Refuse(missing) => Err(refusal::missing(&missing)),
+    }
+}
+
+fn limits(authenticated: &Authenticated, asked: &Asked, served: &Served, allowed: &Allowed) -> Result<(), Refusal> {
+    let rule = &allowed.rule;
+    limit("bytes of the body", authenticated.body.len() as u64, u64::from(rule.input_bytes_max), "body")?;
+    limit("choices", asked.n, u64::from(rule.choices_max.min(served.choices_max)), "n")?;
+    if asked.echo && !served.echo {
+        let message = format!("{} cannot repeat the prompt: 'echo' is not supported here", asked.model);
+        return Err(Refusal::new(Code::OpNotOffered, message).param("echo").with("whose_move", "nobody"));
+    }
+    Ok(())
+}
+
+fn limit(what: &str, asked: u64, max: u64, param: &str) -> Result<(), Refusal> {
+    if asked <= max {
+        return Ok(());
+    }
+    let refusal = Refusal::new(Code::LimitExceeded, format!("{asked} {what}, the owner allows {max}"));
+    Err(refusal.param(param).with("limit", max).with("whose_move", "caller"))
+}
+
+fn price_of(
+    authenticated: &Authenticated,
+    asked: &Asked,
+    allowed: &Allowed,
+    manifest: &Manifest,
+    (scope, tariff): (&Scope, &Tariff),
+) -> Result<Priced, Refusal> {
+    let authority = authenticated.request.authority();
+    let ceiling = manifest.output_tokens_max.unwrap_or(u32::MAX).min(allowed.rule.output_tokens_max);
+    let choices = asked.prompts.checked_mul(asked.n);
+    let demand = Demand {
+        op: asked.op,
+        input_bytes: authenticated.body.len() as u64,
+        choices: choices.ok_or_else(|| refusal::form("too many choices", "n"))?,
+        output_tokens: u64::from(ceiling),
+    };
+    // Without a limit of the caller's own, the owner's ceiling on one call counts too.
+    let charge_max = allowed.tier_rule.charge_max;
+    let max = match asked.limit {
+        Limit::None if !charge_max.is_zero() => authority.max_charge.min(charge_max),
+        _ => authority.max_charge,
+    };
+    let window = authenticated.capability.token().terms.window;
+    price(tariff, (scope.tariff, authority.tariff), demand, asked.limit, max, window)
+        .map_err(|refused| refusal::refused(&refused))
+}

@@ -1,0 +1,102 @@
+//! The charge: one durable transaction, before anything that rests on it leaves.
+
+use axum::response::Response;
+use bytes::Bytes;
+use comity_http::Refusal;
+use comity_http::problem::Form;
+use comity_token::request_digest;
+use comity_wire::object::Receipt;
+use comity_wire::{Code, Verified};
+use tokio::sync::mpsc;
+
+use super::meter::{Frame, Metered};
+use crate::gateway::Inner;
+use crate::refusal;
+use crate::replies::Kept;
+use crate::reply;
+use crate::spend::{self, Change, Evidence, Outcome};
+
+/// Charges a buffered reply: commit, then header, then body.
+pub(crate) async fn whole(inner: &Inner, metered: Metered) -> Result<Response, Refusal> {
+    let receipt = commit(inner, &metered).await?;
+    let authorised = &metered.filtered.held.authorised;
+    let authenticated = &authorised.authenticated;
+    keep(inner, &metered, Kept::Whole(metered.body.clone()));
+    let mut response = reply::whole(metered.body.clone());
+    let balance = inner.balance(authenticated.token(), &authenticated.capability.path());
+    reply::money(response.headers_mut(), Some(receipt.charge), balance);
+    reply::receipt(response.headers_mut(), receipt.bytes());
+    reply::notes(response.headers_mut(), authorised);
+    inner.fail("reply.before");
+    Ok(response)
+}
+
+/// Charges a stream whose content has been taken: content, commit, receipt, `[DONE]`.
+pub(crate) async fn streamed(
+    inner: &Inner,
+    metered: Metered,
+    pieces: Vec<Bytes>,
+    is_whole: bool,
+    frames: &mpsc::Sender<Frame>,
+) {
+    match commit(inner, &metered).await {
+        Ok(receipt) => {
+            if is_whole {
+                keep(inner, &metered, Kept::Pieces(pieces));
+            }
+            inner.fail("reply.before");
+            let _ = frames.send(Frame::Other(reply::receipt_comment(receipt.bytes()))).await;
+            if is_whole {
+                let _ = frames.send(Frame::Other(Bytes::from_static(reply::DONE))).await;
+            }
+        }
+        Err(refused) => {
+            // No receipt, no `[DONE]`: the caller knows that it was not charged.
+            let said = Bytes::from(refused.body(Form::OpenAi).to_string());
+            let _ = frames.send(Frame::Other(reply::data(&said))).await;
+        }
+    }
+}
+
+fn keep(inner: &Inner, metered: &Metered, kept: Kept) {
+    let authenticated = &metered.filtered.held.authorised.authenticated;
+    let authority = authenticated.request.authority().id();
+    inner.replies.lock().expect("no panic while replies are kept").keep(authority, kept, inner.now());
+}
+
+async fn commit(inner: &Inner, metered: &Metered) -> Result<Verified<Receipt>, Refusal> {
+    let held = &metered.filtered.held;
+    let authorised = &held.authorised;
+    let authenticated = &authorised.authenticated;
+    let (request, capability) = (&authenticated.request, &authenticated.capability);
+    let op = authorised.asked.op;
+    let exact = authorised.tariff.exact(op, &metered.meters);
+    let exact =
+        exact.map_err(|error| Refusal::new(Code::Internal, format!("the charge cannot be worked out: {error}")))?;
+    let charge = spend::Charge {
+        hold: held.guard.id(),
+        exact,
+        meters: metered.meters,
+        flags: metered.flags.clone(),
+        basis: metered.basis,
+        ended: metered.ended,
+        request: request_digest(&request.authority().nonce, &authenticated.body),
+        response: metered.response,
+        model: authorised.asked.model.clone(),
+        op,
+        release: authorised.scope.release,
+        manifest: authorised.manifest,
+        tariff: authorised.scope.tariff,
+        standing: capability.standing(),
+        at: inner.now(),
+        evidence: Evidence { base: request.signature_base().to_owned(), signature: *request.signature() },
+        chain: capability.chain_bytes().into(),
+        acknowledgement: authenticated.acknowledgement.clone(),
+    };
+    let root = capability.token().id();
+    match inner.ledger.change(authenticated.token(), root, Change::Charge(Box::new(charge))).await {
+        Ok(Outcome::Charged(receipt)) => Ok(*receipt),
+        Ok(other) => Err(Refusal::new(Code::Internal, format!("a charge came to {other:?}"))),
+        Err(error) => Err(refusal::write(&error)),
+    }
+}

@@ -1,0 +1,138 @@
+//! Set aside: the worst case counts against every cap from here until the charge, or until nothing comes of it.
+
+use axum::response::{IntoResponse as _, Response};
+use comity_http::Refusal;
+use comity_wire::{Code, Digest};
+
+use super::authenticate::Authenticated;
+use super::authorise::Authorised;
+use crate::gateway::{Gateway, Inner};
+use crate::refusal;
+use crate::replies::{Kept, mark_replayed};
+use crate::reply;
+use crate::spend::{self, Admission, Change, Charged, HoldId, Known, Refused};
+
+/// A request whose worst case is held.
+pub(crate) struct Held {
+    pub(crate) authorised: Authorised,
+    pub(crate) guard: Guard,
+}
+
+/// Gives the hold back unless a charge has ended it.
+pub(crate) struct Guard {
+    gateway: Gateway,
+    id: HoldId,
+}
+
+impl Guard {
+    pub(crate) fn id(&self) -> HoldId {
+        self.id
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.gateway.0.ledger.with(|book| book.release(self.id));
+    }
+}
+
+#[allow(clippy::large_enum_variant, reason = "it lives for one match")]
+pub(crate) enum Step {
+    Held(Held),
+    Replayed(Response),
+}
+
+/// Answers from the store what was charged already (rule 2): before scope, price and policy are looked at again.
+pub(crate) async fn replay(inner: &Inner, authenticated: &Authenticated) -> Result<Option<Response>, Refusal> {
+    let (token, root) = (authenticated.token(), authenticated.capability.token().id());
+    let authority = authenticated.request.authority().id();
+    let known = inner.ledger.with(|book| book.known(token, root, authenticated.key(), authenticated.slot(), authority));
+    match known.map_err(|refused| refusal::refused(&refused))? {
+        Known::Free => Ok(None),
+        Known::Charged(_) => stored(inner, authenticated, authority).await.map(Some),
+        Known::AskStore { highest } => old(inner, authenticated, authority, highest).await.map(Some),
+    }
+}
+
+pub(crate) async fn hold(gateway: &Gateway, authorised: Authorised) -> Result<Step, Refusal> {
+    let inner = &*gateway.0;
+    let authenticated = &authorised.authenticated;
+    let authority = authenticated.request.authority();
+    let capability = &authenticated.capability;
+    let ask = spend::Ask {
+        token: authenticated.token(),
+        key: authenticated.key(),
+        slot: authenticated.slot(),
+        authority: authority.id(),
+        path: capability.path(),
+        lanes: capability.lanes(),
+        lanes_max: capability.token().terms.lanes_max,
+        window: capability.token().terms.window,
+        hold: authorised.priced.hold,
+        least: authorised.priced.least,
+        max: authority.max_charge,
+        subject: capability.token().subject.as_str().to_owned(),
+        concurrency: authorised.allowed.tier_rule.concurrency,
+        windows: authorised.allowed.tier_rule.windows.to_vec(),
+    };
+    let mut admission = inner.ledger.with(|book| book.admit(&ask, authenticated.now));
+    let root = capability.token().id();
+    if matches!(admission, Err(Refused::NoAccount)) {
+        // It was read for this request and has been dropped from memory since.
+        inner.ledger.load(ask.token, root).await.map_err(|error| refusal::store(&error))?;
+        admission = inner.ledger.with(|book| book.admit(&ask, authenticated.now));
+    }
+    if let (Err(Refused::AckRequired { .. }), Some(proof)) = (&admission, &authenticated.acknowledgement) {
+        // It opens the window that this very request needs; otherwise it is stored with the charge.
+        let change = Change::Acknowledge { token: ask.token, proof: proof.clone() };
+        inner.ledger.change(ask.token, root, change).await.map_err(|error| refusal::write(&error))?;
+        admission = inner.ledger.with(|book| book.admit(&ask, authenticated.now));
+    }
+    match admission.map_err(|refused| refusal::refused(&refused))? {
+        Admission::Held(id) => {
+            inner.fail("hold.after");
+            Ok(Step::Held(Held { guard: Guard { gateway: gateway.clone(), id }, authorised }))
+        }
+        Admission::Charged(Charged { .. }) => stored(inner, authenticated, ask.authority).await.map(Step::Replayed),
+        Admission::AskStore { highest } => old(inner, authenticated, ask.authority, highest).await.map(Step::Replayed),
+    }
+}
+
+/// The reply as it was sent, or 409 with the receipt. Nothing is charged.
+async fn stored(inner: &Inner, authenticated: &Authenticated, authority: Digest) -> Result<Response, Refusal> {
+    let found = inner.ledger.store().charge(authenticated.token(), authenticated.key(), authenticated.slot()).await;
+    let found = found.map_err(|error| refusal::store(&error))?;
+    let found =
+        found.ok_or_else(|| Refusal::new(Code::Internal, "the receipt of a charged request is not in the store"))?;
+    let kept = inner.replies.lock().expect("no panic while replies are kept").find(&authority, authenticated.now);
+    let balance = inner.balance(authenticated.token(), &authenticated.capability.path());
+    let mut response = match kept {
+        Some(Kept::Whole(body)) => mark_replayed(reply::whole(body)),
+        Some(Kept::Pieces(pieces)) => return Ok(mark_replayed(reply::pieces_again(pieces, &found.receipt, balance))),
+        None => Refusal::new(
+            Code::Replayed,
+            "this request was answered and charged; its receipt is in header comity-receipt",
+        )
+        .with("whose_move", "nobody")
+        .into_response(),
+    };
+    reply::receipt(response.headers_mut(), &found.receipt);
+    reply::money(response.headers_mut(), Some(comity_wire::Amount::ZERO), balance);
+    Ok(response)
+}
+
+/// A number that only the store can still know.
+async fn old(
+    inner: &Inner,
+    authenticated: &Authenticated,
+    authority: Digest,
+    highest: u64,
+) -> Result<Response, Refusal> {
+    let slot = authenticated.slot();
+    let found = inner.ledger.store().charge(authenticated.token(), authenticated.key(), slot).await;
+    match found.map_err(|error| refusal::store(&error))? {
+        Some(found) if found.charged.authority == authority => stored(inner, authenticated, authority).await,
+        Some(_) => Err(refusal::refused(&Refused::SequenceConflict { seq: slot.seq })),
+        None => Err(refusal::refused(&Refused::SeqOutsideSpan { seq: slot.seq, highest })),
+    }
+}

@@ -1,0 +1,410 @@
+//! What was handed over: counted by the request's own task, not by whoever writes to the socket.
+//!
+//! Input meters are due once the upstream has accepted; output meters for what the transport has taken. The charge rests
+//! on the upstream's own usage, else on what was relayed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use comity_guard::{Findings, Scanner};
+use comity_http::Refusal;
+use comity_supply::{Delta, Event, UpstreamError, Usage};
+use comity_token::response_digest;
+use comity_wire::object::{Basis, Ended, Flags};
+use comity_wire::{Digest, Meter, Meters};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use super::authorise::Authorised;
+use super::charge;
+use super::filter::{Filtered, blocked};
+use super::forward::Forwarded;
+use crate::gateway::Inner;
+use crate::refusal;
+use crate::reply::{self, Choice, Shape};
+
+/// A request that has come to its end, counted.
+pub(crate) struct Metered {
+    pub(crate) filtered: Filtered,
+    pub(crate) meters: Meters,
+    pub(crate) basis: Basis,
+    pub(crate) ended: Ended,
+    pub(crate) flags: Flags,
+    pub(crate) response: Digest,
+    /// The body of a buffered reply; empty where the caller has gone.
+    pub(crate) body: Bytes,
+}
+
+/// Frames between the request's task and the socket.
+const FRAMES_MAX: usize = 16;
+
+/// Collects a buffered reply.
+///
+/// # Errors
+/// Where the upstream fails: nothing was handed over, so nothing is charged.
+pub(crate) async fn whole(
+    inner: &Inner,
+    forwarded: Forwarded,
+    head: &mut oneshot::Sender<Result<Response, Refusal>>,
+) -> Result<Metered, Refusal> {
+    let Forwarded { filtered, first, mut rest } = forwarded;
+    let mut scan = Scan::new(inner, &filtered);
+    let mut choices: BTreeMap<u32, Choice> = BTreeMap::new();
+    let (mut usage, mut tokens) = (None, 0);
+    let mut next = Some(Ok(first));
+    let mut gone = false;
+    while let Some(event) = next {
+        match event {
+            Ok(Event::Delta(delta)) => {
+                tokens += reply::tokens_of(&delta);
+                if scan.blocks(&delta) {
+                    // What the owner blocks is not handed over; the empty text says so by its finish reason.
+                    choices.values_mut().for_each(|choice| choice.text.clear());
+                    let filtered =
+                        Delta { index: delta.index, finish_reason: Some("content_filter".into()), ..Delta::default() };
+                    choices.entry(delta.index).or_default().add(filtered);
+                    break;
+                }
+                choices.entry(delta.index).or_default().add(delta);
+            }
+            Ok(Event::Usage(said)) => usage = Some(said),
+            Ok(Event::UsageMissing) => {}
+            Ok(Event::Done) => break,
+            Err(error) => {
+                tracing::warn!(%error, "upstream, after it had accepted");
+                return Err(refusal::upstream(&error));
+            }
+        }
+        next = tokio::select! {
+            biased;
+            () = head.closed() => { gone = true; None }
+            next = rest.next() => next,
+        };
+    }
+    drop(rest);
+    let gone = gone || head.is_closed();
+    let authorised = &filtered.held.authorised;
+    let n = u32::try_from(authorised.priced.demand.choices).unwrap_or(u32::MAX).min(1024);
+    for index in 0..n {
+        choices.entry(index).or_default();
+    }
+    let (bytes, tokens, usage) = if gone { (0, 0, None) } else { (generated(authorised, &choices), tokens, usage) };
+    let (meters, basis) = count(authorised, usage, tokens, bytes);
+    let ended = if gone {
+        Ended::ClientGone
+    } else {
+        ended(choices.values().filter_map(|choice| choice.finish_reason.as_deref()))
+    };
+    let shown = Usage { input_tokens: meters.get(Meter::InputTokens), output_tokens: meters.get(Meter::OutputTokens) };
+    let body = if gone {
+        Bytes::new()
+    } else {
+        Shape::of(authorised).whole(choices.into_values().collect(), usage.unwrap_or(shown))
+    };
+    let nonce = authorised.authenticated.request.authority().nonce;
+    let response = response_digest(&nonce, &body);
+    Ok(Metered { meters, basis, ended, flags: scan.finish(), response, body, filtered })
+}
+
+/// Relays a stream and charges it.
+pub(crate) async fn stream(inner: &Inner, forwarded: Forwarded, head: oneshot::Sender<Result<Response, Refusal>>) {
+    let Forwarded { filtered, first, rest } = forwarded;
+    let (frames, taken, body) = channel();
+    let mut response = reply::stream(body);
+    let authenticated = &filtered.held.authorised.authenticated;
+    reply::money(response.headers_mut(), None, inner.balance(authenticated.token(), &authenticated.capability.path()));
+    reply::notes(response.headers_mut(), &filtered.held.authorised);
+    // A caller that has gone closes the frames too; the relay sees it there.
+    let _ = head.send(Ok(response));
+    let relay = Relay {
+        shape: Shape::of(&filtered.held.authorised),
+        scan: Scan::new(inner, &filtered),
+        frames: frames.clone(),
+        taken,
+        stall: Duration::from_secs(inner.config.stall_s.max(1)),
+        keep_alive: Duration::from_secs(inner.config.keep_alive_s.max(1)),
+        pieces: Vec::new(),
+        finished: BTreeMap::new(),
+        usage: None,
+    };
+    let (metered, pieces, is_whole) = relay.run(filtered, first, rest).await;
+    charge::streamed(inner, metered, pieces, is_whole, &frames).await;
+}
+
+/// A body that counts the data frames which the transport has taken.
+fn channel() -> (mpsc::Sender<Frame>, Arc<AtomicUsize>, Body) {
+    let (frames, queue) = mpsc::channel::<Frame>(FRAMES_MAX);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = taken.clone();
+    let body = futures::stream::unfold((queue, counted), |(mut queue, counted)| async move {
+        let bytes = match queue.recv().await? {
+            Frame::Data(payload) => {
+                counted.fetch_add(1, Ordering::AcqRel);
+                reply::data(&payload)
+            }
+            Frame::Other(bytes) => bytes,
+        };
+        Some((Ok::<_, std::convert::Infallible>(bytes), (queue, counted)))
+    });
+    (frames, taken, Body::from_stream(body))
+}
+
+/// What goes to the socket.
+pub(crate) enum Frame {
+    /// A `data` payload: part of the answer.
+    Data(Bytes),
+    /// Comments and `[DONE]`.
+    Other(Bytes),
+}
+
+struct Piece {
+    payload: Bytes,
+    text_bytes: u64,
+    tokens: u64,
+}
+
+struct Relay {
+    shape: Shape,
+    scan: Scan,
+    frames: mpsc::Sender<Frame>,
+    taken: Arc<AtomicUsize>,
+    stall: Duration,
+    keep_alive: Duration,
+    pieces: Vec<Piece>,
+    /// Choices that have begun, with their finish reason.
+    finished: BTreeMap<u32, Option<String>>,
+    usage: Option<Usage>,
+}
+
+/// The caller takes nothing more.
+struct Gone;
+
+impl Relay {
+    async fn run(
+        mut self,
+        filtered: Filtered,
+        first: Event,
+        mut rest: comity_supply::Reply,
+    ) -> (Metered, Vec<Bytes>, bool) {
+        let authorised = &filtered.held.authorised;
+        let ended = match self.relay(first, &mut rest).await {
+            Ok(None) => match self.close(authorised).await {
+                Ok(()) => ended(self.finished.values().flatten().map(String::as_str)),
+                Err(Gone) => Ended::ClientGone,
+            },
+            Ok(Some(error)) => self.broken(&error).await,
+            Err(Gone) => Ended::ClientGone,
+        };
+        drop(rest);
+        // Every slot free: the transport has taken all there was.
+        let drained = tokio::time::timeout(self.stall, self.frames.reserve_many(FRAMES_MAX)).await;
+        let is_gone = !matches!(drained, Ok(Ok(_)));
+        let ended = if is_gone { Ended::ClientGone } else { ended };
+        let taken = self.taken.load(Ordering::Acquire).min(self.pieces.len());
+        self.pieces.truncate(taken);
+        let is_whole = !matches!(ended, Ended::ClientGone | Ended::UpstreamError | Ended::UpstreamSilent);
+        let (bytes, tokens) = self.pieces.iter().fold((0, 0), |(b, t), piece| (b + piece.text_bytes, t + piece.tokens));
+        let (meters, basis) = count(authorised, self.usage.filter(|_| is_whole), tokens, bytes);
+        let said: Vec<u8> = self.pieces.iter().flat_map(|piece| piece.payload.iter().copied().chain([b'\n'])).collect();
+        let response = response_digest(&authorised.authenticated.request.authority().nonce, &said);
+        let pieces = self.pieces.into_iter().map(|piece| piece.payload).collect();
+        let flags = self.scan.finish();
+        (Metered { filtered, meters, basis, ended, flags, response, body: Bytes::new() }, pieces, is_whole)
+    }
+
+    /// Until the upstream's end; its error, where that is how it ended.
+    async fn relay(&mut self, first: Event, rest: &mut comity_supply::Reply) -> Result<Option<UpstreamError>, Gone> {
+        let mut next = Ok(first);
+        loop {
+            match next {
+                Ok(Event::Delta(delta)) => {
+                    let index = delta.index;
+                    if self.scan.blocks(&delta) {
+                        self.finish(index, "content_filter").await?;
+                        return Ok(None);
+                    }
+                    self.delta(delta).await?;
+                }
+                Ok(Event::Usage(usage)) => self.usage = Some(usage),
+                Ok(Event::UsageMissing) => {}
+                Ok(Event::Done) => return Ok(None),
+                Err(error) => return Ok(Some(error)),
+            }
+            next = loop {
+                tokio::select! {
+                    biased;
+                    () = self.frames.closed() => return Err(Gone),
+                    event = rest.next() => break event.expect("a reply ends before it stops"),
+                    () = tokio::time::sleep(self.keep_alive) => self.put(Frame::Other(Bytes::from_static(reply::KEEP_ALIVE))).await?,
+                }
+            };
+        }
+    }
+
+    async fn delta(&mut self, delta: Delta) -> Result<(), Gone> {
+        let is_first = !self.finished.contains_key(&delta.index);
+        let payload = self.shape.piece(&delta, is_first);
+        let reason = self.finished.entry(delta.index).or_default();
+        if delta.finish_reason.is_some() {
+            reason.clone_from(&delta.finish_reason);
+        }
+        let piece = Piece { payload, text_bytes: delta.text.len() as u64, tokens: reply::tokens_of(&delta) };
+        self.send(piece).await
+    }
+
+    async fn finish(&mut self, index: u32, reason: &str) -> Result<(), Gone> {
+        self.delta(Delta { index, finish_reason: Some(reason.into()), ..Delta::default() }).await
+    }
+
+    /// Each choice gets exactly one finish reason; then usage, for those who asked.
+    async fn close(&mut self, authorised: &Authorised) -> Result<(), Gone> {
+        let n = u32::try_from(authorised.priced.demand.choices).unwrap_or(u32::MAX).min(1024);
+        for index in 0..n {
+            if self.finished.get(&index).is_none_or(Option::is_none) {
+                self.finish(index, "stop").await?;
+            }
+        }
+        if authorised.asked.include_usage {
+            let (bytes, tokens) =
+                self.pieces.iter().fold((0, 0), |(b, t), piece| (b + piece.text_bytes, t + piece.tokens));
+            let (meters, _) = count(authorised, self.usage, tokens, bytes);
+            let shown =
+                Usage { input_tokens: meters.get(Meter::InputTokens), output_tokens: meters.get(Meter::OutputTokens) };
+            let payload = self.shape.usage_piece(self.usage.unwrap_or(shown));
+            self.send(Piece { payload, text_bytes: 0, tokens: 0 }).await?;
+        }
+        Ok(())
+    }
+
+    /// A silent or broken upstream is never turned into `[DONE]`.
+    async fn broken(&mut self, error: &UpstreamError) -> Ended {
+        tracing::warn!(%error, "upstream, within its answer");
+        let said = Refusal::new(
+            comity_wire::Code::UpstreamFailed,
+            format!("the model's server failed within its answer ({})", error.name()),
+        );
+        let said: Value = said.body(comity_http::problem::Form::OpenAi);
+        let payload = Bytes::from(said.to_string());
+        let sent = self.send(Piece { payload, text_bytes: 0, tokens: 0 }).await;
+        match (sent, error) {
+            (Err(Gone), _) => Ended::ClientGone,
+            (Ok(()), UpstreamError::Silent { .. }) => Ended::UpstreamSilent,
+            (Ok(()), _) => Ended::UpstreamError,
+        }
+    }
+
+    async fn send(&mut self, piece: Piece) -> Result<(), Gone> {
+        let frame = Frame::Data(piece.payload.clone());
+        self.pieces.push(piece);
+        self.put(frame).await
+    }
+
+    async fn put(&self, frame: Frame) -> Result<(), Gone> {
+        match tokio::time::timeout(self.stall, self.frames.send(frame)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Gone),
+        }
+    }
+}
+
+/// The output's filter: one scanner per choice.
+struct Scan {
+    filter: comity_guard::Filter,
+    scanners: BTreeMap<u32, Scanner>,
+    prompt: Findings,
+    rule: comity_wire::object::TierRule,
+    may_block: bool,
+}
+
+impl Scan {
+    fn new(inner: &Inner, filtered: &Filtered) -> Self {
+        use comity_wire::object::FilterAction::{Block, Suspend};
+        let rule = filtered.held.authorised.allowed.tier_rule.clone();
+        let may_block = rule.filters.iter().any(|filter| matches!(filter.action, Block | Suspend));
+        Self {
+            filter: inner.filter.clone(),
+            scanners: BTreeMap::new(),
+            prompt: filtered.findings.clone(),
+            rule,
+            may_block,
+        }
+    }
+
+    /// Looks at a delta; whether the policy blocks what its choice now holds.
+    fn blocks(&mut self, delta: &Delta) -> bool {
+        let scanner = self.scanners.entry(delta.index).or_insert_with(|| self.filter.scanner());
+        scanner.push(&delta.text);
+        self.may_block && blocked(&self.rule, scanner.so_far()).is_some()
+    }
+
+    fn finish(self) -> Flags {
+        let mut all = self.prompt;
+        for scanner in self.scanners.into_values() {
+            all.merge(&scanner.finish());
+        }
+        all.flags()
+    }
+}
+
+/// Generated text: what `echo` repeats of a text prompt is not generated.
+fn generated(authorised: &Authorised, choices: &BTreeMap<u32, Choice>) -> u64 {
+    let asked = &authorised.asked;
+    let per_prompt = usize::try_from(asked.n).unwrap_or(usize::MAX).max(1);
+    let text = |(index, choice): (&u32, &Choice)| {
+        let prompt = asked.texts.get(*index as usize / per_prompt).filter(|_| asked.echo);
+        let repeated = prompt.filter(|prompt| choice.text.starts_with(prompt.as_str())).map_or(0, String::len);
+        (choice.text.len() - repeated) as u64
+    };
+    choices.iter().map(text).sum()
+}
+
+fn ended<'r>(reasons: impl Iterator<Item = &'r str>) -> Ended {
+    reasons.fold(Ended::Stop, |ended, reason| match (ended, reason) {
+        (_, "content_filter") | (Ended::Filtered, _) => Ended::Filtered,
+        (_, "length") => Ended::Length,
+        (ended, _) => ended,
+    })
+}
+
+/// Meters within the worst case that was held: an upstream that says more is the owner's loss.
+fn count(authorised: &Authorised, usage: Option<Usage>, relayed_tokens: u64, output_bytes: u64) -> (Meters, Basis) {
+    let basis = if usage.is_some() { Basis::Upstream } else { Basis::Relayed };
+    let (input_tokens, output_tokens) = usage.map_or_else(
+        || (least_input_tokens(authorised), relayed_tokens),
+        |usage| (usage.input_tokens, usage.output_tokens),
+    );
+    let counted = Meters::default()
+        .with(Meter::Requests, 1)
+        .with(Meter::InputBytes, authorised.authenticated.body.len() as u64)
+        .with(Meter::InputTokens, input_tokens)
+        .with(Meter::OutputTokens, output_tokens)
+        .with(Meter::OutputBytes, output_bytes);
+    let worst = authorised.tariff.worst_meters(&authorised.priced.demand).expect("it was priced at admission");
+    let mut meters = Meters::default();
+    for meter in authorised.authenticated.route.meters {
+        let (units, most) = (counted.get(*meter), worst.get(*meter));
+        if units > most {
+            tracing::warn!(%meter, units, most, "upstream counts more than was held; clamped");
+        }
+        meters.set(*meter, units.min(most));
+    }
+    (meters, basis)
+}
+
+/// Where the upstream's count never came: token ids as sent, and for text the least that the longest token allows.
+fn least_input_tokens(authorised: &Authorised) -> u64 {
+    let ids = |value: &Value| value.as_array().map_or(0, |list| list.iter().filter(|id| id.is_u64()).count()) as u64;
+    let ids = authorised
+        .asked
+        .body
+        .get("prompt")
+        .map_or(0, |prompt| ids(prompt) + prompt.as_array().map_or(0, |list| list.iter().map(ids).sum::<u64>()));
+    let bytes: u64 = authorised.asked.texts.iter().map(|text| text.len() as u64).sum();
+    let longest = u64::from(authorised.tariff.output_bytes_per_token);
+    ids + if longest == 0 { 0 } else { bytes.div_ceil(longest) }
+}

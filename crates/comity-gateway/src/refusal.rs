@@ -1,0 +1,122 @@
+//! From the core's refusals to what a caller reads.
+
+use comity_http::Refusal;
+use comity_supply::UpstreamError;
+use comity_token::{Denied, Missing};
+use comity_wire::{Code, Timestamp};
+use tracing::error;
+
+use crate::spend::Refused;
+use crate::store::StoreError;
+use crate::writer::WriteError;
+
+/// Soon enough for a request under way to end.
+const IN_FLIGHT_RETRY_S: u64 = 1;
+
+pub(crate) fn denied(denied: &Denied, now: Timestamp) -> Refusal {
+    let refusal = Refusal::new(denied.code(), sentence(denied)).with("whose_move", "caller");
+    match denied {
+        Denied::Stale { .. } | Denied::Expired { .. } | Denied::NotYetValid { .. } => {
+            refusal.with("node_time", now.seconds())
+        }
+        Denied::RosterBehind { .. } | Denied::RosterExpired { .. } | Denied::StandingStale { .. } => {
+            refusal.with("whose_move", "owner").retry_after_s(30)
+        }
+        _ => refusal,
+    }
+}
+
+pub(crate) fn refused(refused: &Refused) -> Refusal {
+    let refusal = Refusal::new(refused.code(), refused.to_string()).with("whose_move", "caller");
+    match refused {
+        Refused::MaxTooLow { required, max } => refusal
+            .with("required", required.ucr())
+            .with("max", max.ucr())
+            .hint("sign a higher maximum, or ask for less"),
+        Refused::BudgetExhausted { left, cap, hold } => {
+            let refusal = refusal.with("remaining", left.ucr()).with("budget", cap.ucr()).with("required", hold.ucr());
+            refusal.hint("draw a new token, or ask for less")
+        }
+        Refused::BudgetInFlight { .. } => refusal.retry_after_s(IN_FLIGHT_RETRY_S),
+        Refused::AckRequired { unacknowledged, window } => {
+            let refusal = refusal.with("unacknowledged", unacknowledged.ucr()).with("window", window.ucr());
+            refusal.hint("send comity-acknowledgement with the same request, or POST /comity/v1/acknowledgements")
+        }
+        Refused::InFlight { .. } | Refused::Concurrency { .. } | Refused::StillOpen | Refused::Busy => {
+            refusal.retry_after_s(IN_FLIGHT_RETRY_S)
+        }
+        Refused::RateWindow { retry_after_s, .. } => refusal.retry_after_s(*retry_after_s),
+        Refused::SeqOutsideSpan { highest, .. } => refusal.with("seq_highest", *highest),
+        _ => refusal,
+    }
+}
+
+pub(crate) fn missing(missing: &Missing) -> Refusal {
+    Refusal::new(missing.code, missing.message.clone())
+        .with("whose_move", missing.whose_move.as_str())
+        .with("requirement", format!("{:?}", missing.requirement))
+}
+
+pub(crate) fn store(error: &StoreError) -> Refusal {
+    error!(%error, "spend store");
+    unavailable()
+}
+
+pub(crate) fn write(error: &WriteError) -> Refusal {
+    match error {
+        WriteError::Refused(why) => refused(why),
+        WriteError::Store(_) | WriteError::Stopped => unavailable(),
+    }
+}
+
+fn unavailable() -> Refusal {
+    Refusal::new(Code::StoreUnavailable, "this node cannot keep its books at the moment; nothing was charged")
+        .with("whose_move", "owner")
+        .retry_after_s(5)
+}
+
+pub(crate) fn form(message: impl Into<String>, param: &str) -> Refusal {
+    Refusal::new(Code::InvalidRequest, message).param(param).with("whose_move", "caller")
+}
+
+/// What a caller may see of an upstream's failure. The detail is the owner's.
+pub(crate) fn upstream(error: &UpstreamError) -> Refusal {
+    match error {
+        UpstreamError::Refused { status: 400 | 404 | 413 | 422, code, message, .. } => {
+            let long = code.as_deref() == Some("context_length_exceeded") || message.contains("context length");
+            let code = if long { Code::ContextLengthExceeded } else { Code::InvalidRequest };
+            Refusal::new(code, format!("the model's server refused the request: {message}"))
+                .with("whose_move", "caller")
+        }
+        UpstreamError::Refused { status: 429 | 503, retry_after_s, .. } => {
+            Refusal::new(Code::UpstreamUnavailable, "the model's server is busy; nothing was charged")
+                .with("whose_move", "caller")
+                .retry_after_s(retry_after_s.unwrap_or(5).clamp(1, 60))
+        }
+        UpstreamError::Unreachable { .. } => {
+            Refusal::new(Code::UpstreamUnavailable, "the model's server cannot be reached; nothing was charged")
+                .with("whose_move", "owner")
+                .retry_after_s(10)
+        }
+        UpstreamError::Unsupported { op } => {
+            Refusal::new(Code::OpNotOffered, format!("the model's server does not do {op}"))
+        }
+        other => Refusal::new(
+            Code::UpstreamFailed,
+            format!("the model's server failed ({}); nothing was charged", other.name()),
+        )
+        .with("whose_move", "owner"),
+    }
+}
+
+/// An error with its causes: a caller that sent bad bytes needs the offset.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,30 @@
+//! The spend core: who may still spend what, decided without waiting for anything.
+//!
+//! A [`Book`] keeps, per token, what was charged (an [`Account`], as the store has it) and what is held (in memory
+//! only, rule 11). [`Book::admit`] decides and holds in one step. Everything durable is a [`Change`]: [`Book::stage`]
+//! works out what a batch of them does, the store writes the resulting [`Write`]s in one SQL transaction, and
+//! [`Book::commit`] lets the book follow. Where the store fails, the staged batch is dropped: nothing was said to
+//! anybody.
+//!
+//! Promises: charged + held ≤ every cap on the path; unacknowledged + held ≤ the lane's window; charge ≤ hold ≤ signed
+//! maximum; a slot is charged once. Leaves to others: who asks (phases), where bytes rest ([`crate::store`]), time.
+
+mod account;
+mod admit;
+mod claim;
+mod price;
+mod refused;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+pub use account::{Account, Charged, Lane, LaneKey, Slot};
+pub use admit::{Admission, Ask, Balance, Book, HoldId, Known};
+pub use claim::{ClaimPart, due, proof};
+pub use price::{Clip, Limit, Priced, price};
+pub use refused::Refused;
+pub use stage::{Change, Charge, Evidence, Outcome, Proof, Signer, Stage, Write};
+
+/// The numbers around the highest charged that a lane takes in: 64 after it, and those of the 64 before it that were
+/// left out (rule 2).
+pub const SEQ_SPAN: u64 = 64;

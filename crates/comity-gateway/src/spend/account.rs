@@ -1,0 +1,134 @@
+//! What a token has been charged at this node: the durable part of the book.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use comity_wire::merkle::Frontier;
+use comity_wire::object::Flags;
+use comity_wire::{Amount, Digest, Exact, Meters, TokenId};
+
+use super::SEQ_SPAN;
+
+/// A lane of a token: the leaf block (the token itself where there is none) and a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneKey {
+    pub leaf: Digest,
+    pub lane: u16,
+}
+
+/// One chargeable part of a lane: the client's number, and the part of that request (0 but for batches).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    pub seq: u64,
+    pub item: u32,
+}
+
+/// A slot that was charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charged {
+    /// What the holder signed.
+    pub authority: Digest,
+    pub n: u64,
+    /// The lane's total after it.
+    pub total: Amount,
+    /// Content id of the receipt.
+    pub receipt: Digest,
+}
+
+/// A running total.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lane {
+    /// The newest receipt's number; 0 where there is none.
+    pub n: u64,
+    pub seq_highest: u64,
+    pub total: Amount,
+    /// total · 10⁶ less the exact sum.
+    pub remainder: u32,
+    pub meters: Meters,
+    pub flags: Flags,
+    /// The tree over receipts 1…n.
+    pub frontier: Frontier,
+    pub acknowledged_n: u64,
+    pub acknowledged: Amount,
+    /// SHA-256 of the acknowledgement's bytes.
+    pub acknowledgement: Option<Digest>,
+    /// What the house has answered a claim for.
+    pub claimed_n: u64,
+    pub claimed_acknowledged_n: u64,
+    /// Charged slots whose seq lies within the span below the highest, and the newest. Older ones are in the store alone.
+    pub recent: BTreeMap<Slot, Charged>,
+}
+
+/// A token at this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub token: TokenId,
+    /// Content id of the token. One `cti` has one content id.
+    pub root: Digest,
+    /// What was charged under the token and under each block: a charge counts against every ancestor at once.
+    pub spent: BTreeMap<Digest, Amount>,
+    /// At most `lanes_max` ≤ 1024.
+    pub lanes: BTreeMap<LaneKey, Arc<Lane>>,
+    /// No new work: a final was asked for.
+    pub closed: bool,
+    /// The signed final.
+    pub final_: Option<Vec<u8>>,
+    /// Content ids on whose path this node has met receipts of its own that it no longer has: it signs nothing more
+    /// under them (rule 9).
+    pub superseded: BTreeSet<Digest>,
+    /// The number of the last claim.
+    pub claims: u64,
+    /// A claim that was signed and has no answer yet: it is sent again as it is, so that the house and this node agree
+    /// on what was settled whatever was lost on the way.
+    pub pending: Option<Vec<u8>>,
+}
+
+impl Account {
+    pub fn new(token: TokenId, root: Digest) -> Self {
+        Self {
+            token,
+            root,
+            spent: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            closed: false,
+            final_: None,
+            superseded: BTreeSet::new(),
+            claims: 0,
+            pending: None,
+        }
+    }
+
+    pub fn spent(&self, id: &Digest) -> Amount {
+        self.spent.get(id).copied().unwrap_or_default()
+    }
+}
+
+impl Lane {
+    /// The exact sum of its charges.
+    pub fn exact(&self) -> Exact {
+        Exact::from_amount(self.total)
+            .checked_sub(Exact(u128::from(self.remainder)))
+            .expect("a remainder is below its total")
+    }
+
+    pub fn unacknowledged(&self) -> Amount {
+        self.total.saturating_sub(self.acknowledged)
+    }
+
+    /// Whether seq lies where an uncharged one may still be admitted. A number below the highest that was left out (its
+    /// request was refused whilst a later one ran) keeps its place for one span.
+    pub fn takes(&self, seq: u64) -> bool {
+        seq > self.seq_highest.saturating_sub(SEQ_SPAN) && seq <= self.seq_highest.saturating_add(SEQ_SPAN) && seq > 0
+    }
+
+    pub fn by_n(&self, n: u64) -> Option<&Charged> {
+        self.recent.values().find(|charged| charged.n == n)
+    }
+
+    /// Drops from memory what only the store needs to know.
+    pub(super) fn prune(&mut self) {
+        let floor = self.seq_highest.saturating_sub(SEQ_SPAN);
+        let newest = self.n;
+        self.recent.retain(|slot, charged| slot.seq > floor || charged.n == newest);
+    }
+}

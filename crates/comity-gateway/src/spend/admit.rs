@@ -1,0 +1,364 @@
+//! Admission: the one step in which a request is looked up, judged against every cap, and held.
+
+use std::collections::HashMap;
+
+use comity_token::PathCap;
+use comity_wire::object::Window;
+use comity_wire::{Amount, Digest, Timestamp, TokenId};
+
+use super::{Account, Charged, Lane, LaneKey, Refused, Slot};
+
+/// A hold on credits while a request runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldId(u64);
+
+/// A request that asks to be held.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub token: TokenId,
+    pub key: LaneKey,
+    pub slot: Slot,
+    pub authority: Digest,
+    /// Root first.
+    pub path: Vec<PathCap>,
+    /// Lanes of the leaf.
+    pub lanes: u16,
+    /// Distinct lanes under the token, over all leaves.
+    pub lanes_max: u16,
+    pub window: Amount,
+    pub hold: Amount,
+    pub least: Amount,
+    /// What the holder signed for.
+    pub max: Amount,
+    /// Whose limits it counts against.
+    pub subject: String,
+    pub concurrency: u16,
+    pub windows: Vec<Window>,
+}
+
+/// What became of an ask that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Admission {
+    Held(HoldId),
+    /// It was answered: the store has the receipt.
+    Charged(Charged),
+    /// Only the store knows whether this old slot was charged; if it was not, it is outside the span.
+    AskStore {
+        highest: u64,
+    },
+}
+
+/// What the book knows of a slot, without judging anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Known {
+    Free,
+    Charged(Charged),
+    AskStore { highest: u64 },
+}
+
+/// What a caller is told about its money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    pub charged: Amount,
+    /// The tightest cap on the path less what was charged under it.
+    pub remaining: Amount,
+    pub reserved: Amount,
+}
+
+pub(super) struct Hold {
+    pub(super) token: TokenId,
+    pub(super) key: LaneKey,
+    pub(super) slot: Slot,
+    pub(super) authority: Digest,
+    pub(super) path: Vec<PathCap>,
+    pub(super) amount: Amount,
+    pub(super) max: Amount,
+    least: Amount,
+    subject: String,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Held {
+    amount: Amount,
+    least: Amount,
+}
+
+#[derive(Default)]
+pub(super) struct Entry {
+    /// `None` while it must be read from the store (again).
+    pub(super) account: Option<Account>,
+    held: HashMap<Digest, Held>,
+    lanes_held: HashMap<LaneKey, (Amount, usize)>,
+    pub(super) open: HashMap<(LaneKey, Slot), HoldId>,
+    used_at: u64,
+}
+
+#[derive(Default)]
+struct Subject {
+    open: u16,
+    /// Requests in the current window of each length.
+    windows: Vec<(u32, Timestamp, u32)>,
+}
+
+/// What is charged and held. One per node: its store is locked and fenced (rule 11).
+pub struct Book {
+    pub(super) entries: HashMap<TokenId, Entry>,
+    pub(super) holds: HashMap<HoldId, Hold>,
+    subjects: HashMap<String, Subject>,
+    next: u64,
+    clock: u64,
+    tokens_max: usize,
+}
+
+/// Subjects whose rate windows are remembered; past it those with nothing open are forgotten, oldest window first.
+const SUBJECTS_MAX: usize = 65_536;
+
+impl Book {
+    /// Keeps at most `tokens_max` accounts in memory; those with open holds are never dropped.
+    pub fn new(tokens_max: usize) -> Self {
+        Self { entries: HashMap::new(), holds: HashMap::new(), subjects: HashMap::new(), next: 1, clock: 0, tokens_max }
+    }
+
+    pub fn is_loaded(&self, token: TokenId) -> bool {
+        self.entries.get(&token).is_some_and(|entry| entry.account.is_some())
+    }
+
+    /// Takes what the store has of a token. What the book knows already is newer and stays.
+    pub fn load(&mut self, account: Account) {
+        self.clock += 1;
+        let entry = self.entries.entry(account.token).or_default();
+        entry.used_at = self.clock;
+        entry.account.get_or_insert(account);
+        self.evict();
+    }
+
+    /// Forgets what was charged, so that it is read again; holds stay.
+    pub fn unload(&mut self, token: TokenId) {
+        if let Some(entry) = self.entries.get_mut(&token) {
+            entry.account = None;
+        }
+    }
+
+    pub fn account(&self, token: TokenId) -> Option<&Account> {
+        self.entries.get(&token)?.account.as_ref()
+    }
+
+    /// What is known of a slot. The request may come under another authority: then it is refused.
+    ///
+    /// # Errors
+    /// `token_conflict`, `in_flight`, `sequence_conflict`.
+    pub fn known(
+        &self,
+        token: TokenId,
+        root: Digest,
+        key: LaneKey,
+        slot: Slot,
+        authority: Digest,
+    ) -> Result<Known, Refused> {
+        let Some(entry) = self.entries.get(&token) else { return Ok(Known::Free) };
+        let Some(account) = &entry.account else { return Ok(Known::Free) };
+        if account.root != root {
+            return Err(Refused::TokenConflict { token });
+        }
+        if entry.open.contains_key(&(key, slot)) {
+            return Err(Refused::InFlight { seq: slot.seq });
+        }
+        let Some(lane) = account.lanes.get(&key) else { return Ok(Known::Free) };
+        match lane.recent.get(&slot) {
+            Some(charged) if charged.authority == authority => Ok(Known::Charged(*charged)),
+            Some(_) => Err(Refused::SequenceConflict { seq: slot.seq }),
+            None if slot.seq <= lane.seq_highest && !lane.takes(slot.seq) => {
+                Ok(Known::AskStore { highest: lane.seq_highest })
+            }
+            None => Ok(Known::Free),
+        }
+    }
+
+    /// Judges and holds in one step. The token's account must be loaded.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was consumed.
+    pub fn admit(&mut self, ask: &Ask, now: Timestamp) -> Result<Admission, Refused> {
+        let root = ask.path.first().expect("a path begins at the token").id;
+        match self.known(ask.token, root, ask.key, ask.slot, ask.authority)? {
+            Known::Charged(charged) => return Ok(Admission::Charged(charged)),
+            Known::AskStore { highest } => return Ok(Admission::AskStore { highest }),
+            Known::Free => {}
+        }
+        let entry = self.entries.get(&ask.token).ok_or(Refused::NoAccount)?;
+        let account = entry.account.as_ref().ok_or(Refused::NoAccount)?;
+        Self::judge(entry, account, ask)?;
+        self.judge_subject(ask, now)?;
+        Ok(Admission::Held(self.hold(ask, now)))
+    }
+
+    fn judge(entry: &Entry, account: &Account, ask: &Ask) -> Result<(), Refused> {
+        if account.closed {
+            return Err(Refused::Closed);
+        }
+        if ask.path.iter().any(|at| account.superseded.contains(&at.id)) {
+            return Err(Refused::Superseded);
+        }
+        let nothing = Lane::default();
+        let lane = account.lanes.get(&ask.key).map_or(&nothing, |lane| lane);
+        if !lane.takes(ask.slot.seq) {
+            return Err(Refused::SeqOutsideSpan { seq: ask.slot.seq, highest: lane.seq_highest });
+        }
+        if ask.key.lane >= ask.lanes {
+            return Err(Refused::LaneBeyondMax { lane: ask.key.lane, lanes: ask.lanes });
+        }
+        let is_used = |key: &LaneKey| account.lanes.contains_key(key) || entry.lanes_held.contains_key(key);
+        if !is_used(&ask.key) {
+            let opening = entry.lanes_held.keys().filter(|key| !account.lanes.contains_key(key)).count();
+            if account.lanes.len() + opening >= usize::from(ask.lanes_max) {
+                return Err(Refused::LanesUsedUp { lanes: ask.lanes_max });
+            }
+        }
+        if ask.hold > ask.max {
+            return Err(Refused::MaxTooLow { required: ask.hold, max: ask.max });
+        }
+        for at in &ask.path {
+            Self::judge_cap(entry, account, at, ask.hold)?;
+        }
+        let lane_held = entry.lanes_held.get(&ask.key).map_or(Amount::ZERO, |held| held.0);
+        let unacknowledged = lane.unacknowledged();
+        let standing = Amount::sum([unacknowledged, lane_held, ask.hold]);
+        if standing.is_none_or(|standing| standing > ask.window) {
+            return Err(if ask.hold > ask.window {
+                Refused::WindowTooSmall { hold: ask.hold, window: ask.window }
+            } else {
+                Refused::AckRequired { unacknowledged, window: ask.window }
+            });
+        }
+        Ok(())
+    }
+
+    fn judge_cap(entry: &Entry, account: &Account, at: &PathCap, hold: Amount) -> Result<(), Refused> {
+        let left = at.cap.saturating_sub(account.spent(&at.id));
+        let held = entry.held.get(&at.id).copied().unwrap_or_default();
+        if held.amount.checked_add(hold).is_some_and(|needed| needed <= left) {
+            return Ok(());
+        }
+        // Waiting cures it only if it would fit once every open request has ended as cheaply as it can.
+        if held.least.checked_add(hold).is_some_and(|needed| needed <= left) {
+            return Err(Refused::BudgetInFlight { cap: at.cap });
+        }
+        Err(Refused::BudgetExhausted { left, cap: at.cap, hold })
+    }
+
+    fn judge_subject(&self, ask: &Ask, now: Timestamp) -> Result<(), Refused> {
+        let Some(subject) = self.subjects.get(&ask.subject) else { return Ok(()) };
+        if ask.concurrency > 0 && subject.open >= ask.concurrency {
+            return Err(Refused::Concurrency { concurrency: ask.concurrency });
+        }
+        for window in &ask.windows {
+            let Some((_, since, count)) = subject.windows.iter().find(|(seconds, ..)| *seconds == window.seconds)
+            else {
+                continue;
+            };
+            let ends = since.plus(u64::from(window.seconds));
+            if now < ends && *count >= window.requests {
+                let retry_after_s = ends.since(now);
+                return Err(Refused::RateWindow { requests: window.requests, seconds: window.seconds, retry_after_s });
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, ask: &Ask, now: Timestamp) -> HoldId {
+        let id = HoldId(self.next);
+        self.next += 1;
+        self.clock += 1;
+        let entry = self.entries.get_mut(&ask.token).expect("it was judged");
+        entry.used_at = self.clock;
+        for at in &ask.path {
+            let held = entry.held.entry(at.id).or_default();
+            held.amount = held.amount.checked_add(ask.hold).expect("holds stay below a cap");
+            held.least = held.least.saturating_add(ask.least);
+        }
+        let lane = entry.lanes_held.entry(ask.key).or_default();
+        *lane = (lane.0.saturating_add(ask.hold), lane.1 + 1);
+        entry.open.insert((ask.key, ask.slot), id);
+        if self.subjects.len() >= SUBJECTS_MAX {
+            self.subjects.retain(|_, subject| subject.open > 0);
+        }
+        let subject = self.subjects.entry(ask.subject.clone()).or_default();
+        subject.open = subject.open.saturating_add(1);
+        for window in &ask.windows {
+            match subject.windows.iter_mut().find(|(seconds, ..)| *seconds == window.seconds) {
+                Some((seconds, since, count)) if now < since.plus(u64::from(*seconds)) => *count += 1,
+                Some(slot) => *slot = (window.seconds, now, 1),
+                None => subject.windows.push((window.seconds, now, 1)),
+            }
+        }
+        self.holds.insert(
+            id,
+            Hold {
+                token: ask.token,
+                key: ask.key,
+                slot: ask.slot,
+                authority: ask.authority,
+                path: ask.path.clone(),
+                amount: ask.hold,
+                max: ask.max,
+                least: ask.least,
+                subject: ask.subject.clone(),
+            },
+        );
+        id
+    }
+
+    /// Gives a hold back. Nothing happens where it was charged or released before.
+    pub fn release(&mut self, id: HoldId) {
+        let Some(hold) = self.holds.remove(&id) else { return };
+        let entry = self.entries.get_mut(&hold.token).expect("an entry with holds stays");
+        for at in &hold.path {
+            let held = entry.held.get_mut(&at.id).expect("a hold counts on its whole path");
+            held.amount = held.amount.checked_sub(hold.amount).expect("no hold is given back twice");
+            held.least = held.least.saturating_sub(hold.least);
+            if held.amount.is_zero() && held.least.is_zero() {
+                entry.held.remove(&at.id);
+            }
+        }
+        let lane = entry.lanes_held.get_mut(&hold.key).expect("a hold counts on its lane");
+        *lane = (lane.0.saturating_sub(hold.amount), lane.1 - 1);
+        if lane.1 == 0 {
+            entry.lanes_held.remove(&hold.key);
+        }
+        entry.open.remove(&(hold.key, hold.slot));
+        if let Some(subject) = self.subjects.get_mut(&hold.subject) {
+            subject.open = subject.open.saturating_sub(1);
+            if subject.open == 0 && subject.windows.is_empty() {
+                self.subjects.remove(&hold.subject);
+            }
+        }
+        self.evict();
+    }
+
+    /// Whether requests of a token still run.
+    pub fn has_open(&self, token: TokenId) -> bool {
+        self.entries.get(&token).is_some_and(|entry| !entry.open.is_empty())
+    }
+
+    pub fn balance(&self, token: TokenId, path: &[PathCap]) -> Balance {
+        let Some(entry) = self.entries.get(&token) else { return Balance::default() };
+        let spent = |id: &Digest| entry.account.as_ref().map_or(Amount::ZERO, |account| account.spent(id));
+        let held = |id: &Digest| entry.held.get(id).map_or(Amount::ZERO, |held| held.amount);
+        let leaf = path.last().map(|at| at.id);
+        Balance {
+            charged: leaf.map_or(Amount::ZERO, |id| spent(&id)),
+            remaining: path.iter().map(|at| at.cap.saturating_sub(spent(&at.id))).min().unwrap_or_default(),
+            reserved: leaf.map_or(Amount::ZERO, |id| held(&id)),
+        }
+    }
+
+    fn evict(&mut self) {
+        while self.entries.len() > self.tokens_max {
+            let idle = self.entries.iter().filter(|(_, entry)| entry.open.is_empty());
+            let Some((&token, _)) = idle.min_by_key(|(_, entry)| entry.used_at) else { return };
+            self.entries.remove(&token);
+        }
+    }
+}

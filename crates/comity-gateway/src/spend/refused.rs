@@ -1,0 +1,78 @@
+//! Why the book turns a request away.
+
+use comity_wire::{Amount, Code, Digest, TokenId};
+
+/// A refusal of the spend core. It consumes neither sequence nor quota (rule 12).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    #[error("another token has the same id {token}; only the first stands, and the two are proof against their issuer")]
+    TokenConflict { token: TokenId },
+    #[error("token was closed by a final; draw a new one")]
+    Closed,
+    #[error("this node has lost receipts that it signed under this token; draw a new token")]
+    Superseded,
+    #[error("seq {seq} was charged for another request; take the next seq")]
+    SequenceConflict { seq: u64 },
+    #[error("seq {seq} is being answered; retry when it has ended")]
+    InFlight { seq: u64 },
+    #[error("seq {seq} lies outside the span around {highest}, the highest that was charged")]
+    SeqOutsideSpan { seq: u64, highest: u64 },
+    #[error("lane {lane} is not below {lanes}, the lanes of this right")]
+    LaneBeyondMax { lane: u16, lanes: u16 },
+    #[error("the token's {lanes} lanes are all in use")]
+    LanesUsedUp { lanes: u16 },
+    #[error("tariff {asked} is not {pinned}, which the token pins")]
+    TariffMismatch { asked: Digest, pinned: Digest },
+    #[error("no price is known: {why}")]
+    Unpriced { why: String },
+    #[error("this request may cost {required}, the signed maximum is {max}")]
+    MaxTooLow { required: Amount, max: Amount },
+    #[error("{left} are left of {cap}, this request needs {hold}")]
+    BudgetExhausted { left: Amount, cap: Amount, hold: Amount },
+    #[error("requests under way hold what is left of {cap}; retry when they have ended")]
+    BudgetInFlight { cap: Amount },
+    #[error("{unacknowledged} of the lane await acknowledgement, its window is {window}; acknowledge and retry")]
+    AckRequired { unacknowledged: Amount, window: Amount },
+    #[error("this request needs {hold}, more than the lane's whole window of {window}; ask for less")]
+    WindowTooSmall { hold: Amount, window: Amount },
+    #[error("{concurrency} requests of this project run already, the owner allows no more at once")]
+    Concurrency { concurrency: u16 },
+    #[error("{requests} requests in {seconds} s are the most the owner allows a project")]
+    RateWindow { requests: u32, seconds: u32, retry_after_s: u64 },
+    #[error("acknowledgement names a receipt that this node did not sign")]
+    OtherReceipt,
+    #[error("requests of this token still run; ask again when they have ended")]
+    StillOpen,
+    #[error("token has no account here")]
+    NoAccount,
+    #[error("the hold is gone")]
+    HoldGone,
+    #[error("too many tokens are in use here at once; retry shortly")]
+    Busy,
+}
+
+impl Refused {
+    pub fn code(&self) -> Code {
+        match self {
+            Self::TokenConflict { .. } => Code::TokenConflict,
+            Self::Closed => Code::Closed,
+            Self::Superseded => Code::Superseded,
+            Self::SequenceConflict { .. } => Code::SequenceConflict,
+            Self::InFlight { .. } | Self::StillOpen => Code::InFlight,
+            Self::SeqOutsideSpan { .. } => Code::SeqOutsideSpan,
+            Self::LaneBeyondMax { .. } | Self::LanesUsedUp { .. } => Code::LaneBeyondMax,
+            Self::TariffMismatch { .. } | Self::Unpriced { .. } => Code::TariffMismatch,
+            Self::MaxTooLow { .. } => Code::MaxTooLow,
+            Self::BudgetExhausted { .. } => Code::BudgetExhausted,
+            Self::BudgetInFlight { .. } => Code::BudgetInFlight,
+            Self::AckRequired { .. } => Code::AckRequired,
+            Self::WindowTooSmall { .. } => Code::LimitExceeded,
+            Self::Concurrency { .. } | Self::RateWindow { .. } => Code::TooManyRequests,
+            Self::OtherReceipt => Code::BrokenHistory,
+            Self::NoAccount => Code::NotFound,
+            Self::HoldGone => Code::Internal,
+            Self::Busy => Code::Busy,
+        }
+    }
+}

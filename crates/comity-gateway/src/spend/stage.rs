@@ -1,0 +1,443 @@
+//! Durable changes: worked out against the book, written in one SQL transaction, then followed by the book.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use comity_wire::cbor::List;
+use comity_wire::object::{AckLane, Basis, Ended, Final, Flags, Receipt};
+use comity_wire::{Amount, Digest, Exact, Meters, ModelId, NodeId, Op, SecretKey, Timestamp, TokenId, Verified, cose};
+
+use super::{Account, Book, Charged, HoldId, Lane, LaneKey, Refused, Slot};
+
+/// Who signs here.
+pub struct Signer {
+    pub node: NodeId,
+    pub key: SecretKey,
+    /// The node certificate's `restore`.
+    pub restore: u32,
+}
+
+/// Something to make durable.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Charge(Box<Charge>),
+    Acknowledge {
+        token: TokenId,
+        proof: Proof,
+    },
+    /// A final was asked for: no new work from here on.
+    Close {
+        token: TokenId,
+        leaf: Digest,
+        chain: Arc<[u8]>,
+    },
+    /// Signs the final, or hands out the stored one.
+    Final {
+        token: TokenId,
+        at: Timestamp,
+    },
+    /// The node was shown a receipt of its own that it does not have.
+    Supersede {
+        token: TokenId,
+        at: Digest,
+    },
+    /// A claim is about to be sent, or (without bytes) will not be sent again.
+    ClaimPending {
+        token: TokenId,
+        number: u64,
+        bytes: Option<Vec<u8>>,
+    },
+    /// The house has answered a claim.
+    Claimed {
+        token: TokenId,
+        lanes: Vec<(LaneKey, u64, u64)>,
+    },
+}
+
+/// What a request came to.
+#[derive(Clone, Debug)]
+pub struct Charge {
+    pub hold: HoldId,
+    pub exact: Exact,
+    pub meters: Meters,
+    pub flags: Flags,
+    pub basis: Basis,
+    pub ended: Ended,
+    /// Salted digests.
+    pub request: Digest,
+    pub response: Digest,
+    pub model: ModelId,
+    pub op: Op,
+    pub release: Digest,
+    pub manifest: Digest,
+    pub tariff: Digest,
+    pub standing: u64,
+    pub at: Timestamp,
+    pub evidence: Evidence,
+    /// Stored with the leaf's first charge.
+    pub chain: Arc<[u8]>,
+    /// What came in header `comity-acknowledgement`, stored with the charge.
+    pub acknowledgement: Option<Proof>,
+}
+
+/// What the holder signed: kept until the lane is settled and sampled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    pub base: String,
+    pub signature: [u8; 64],
+}
+
+/// A verified acknowledgement.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    pub bytes: Vec<u8>,
+    /// What the signer holds: a token or block, on or above each lane's leaf.
+    pub signer: Digest,
+    /// Each lane with what the store says of its n, where it was asked.
+    pub lanes: Vec<(AckLane, Option<Charged>)>,
+}
+
+/// One row to write. A batch of them is one SQL transaction.
+#[derive(Clone, Debug)]
+pub enum Write {
+    Token {
+        token: TokenId,
+        root: Digest,
+    },
+    Chain {
+        token: TokenId,
+        leaf: Digest,
+        bytes: Arc<[u8]>,
+    },
+    Spent {
+        token: TokenId,
+        id: Digest,
+        amount: Amount,
+    },
+    Lane {
+        token: TokenId,
+        key: LaneKey,
+        lane: Arc<Lane>,
+    },
+    Charge {
+        token: TokenId,
+        key: LaneKey,
+        slot: Slot,
+        charged: Charged,
+        charge: Amount,
+        receipt: Vec<u8>,
+        evidence: Evidence,
+    },
+    Acknowledgement {
+        token: TokenId,
+        id: Digest,
+        bytes: Vec<u8>,
+    },
+    Closed {
+        token: TokenId,
+    },
+    Final {
+        token: TokenId,
+        bytes: Vec<u8>,
+    },
+    Superseded {
+        token: TokenId,
+        at: Digest,
+    },
+    Claim {
+        token: TokenId,
+        number: u64,
+        pending: Option<Vec<u8>>,
+    },
+}
+
+/// What a change came to.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    Charged(Box<Verified<Receipt>>),
+    Acknowledged { lanes: usize },
+    Closed,
+    Final(Vec<u8>),
+    Superseded,
+    ClaimPending,
+    Claimed,
+}
+
+/// A batch that was worked out and is not durable yet.
+pub struct Stage {
+    accounts: BTreeMap<TokenId, Account>,
+    done: Vec<HoldId>,
+    pub writes: Vec<Write>,
+    /// One for each change, in order.
+    pub outcomes: Vec<Result<Outcome, Refused>>,
+}
+
+impl Stage {
+    /// Tokens it touches.
+    pub fn tokens(&self) -> impl Iterator<Item = TokenId> + '_ {
+        self.accounts.keys().copied()
+    }
+}
+
+impl Book {
+    /// Works out a batch. The book does not change; accounts must be loaded.
+    pub fn stage(&self, changes: &[Change], signer: &Signer) -> Stage {
+        let mut staging = Staging {
+            book: self,
+            signer,
+            stage: Stage { accounts: BTreeMap::new(), done: Vec::new(), writes: Vec::new(), outcomes: Vec::new() },
+        };
+        for change in changes {
+            let outcome = staging.apply(change);
+            staging.stage.outcomes.push(outcome);
+        }
+        staging.stage
+    }
+
+    /// Follows a batch that the store has made durable: holds end in the same step in which their charges count.
+    pub fn commit(&mut self, stage: Stage) -> Vec<Result<Outcome, Refused>> {
+        for (token, account) in stage.accounts {
+            if let Some(entry) = self.entries.get_mut(&token) {
+                entry.account = Some(account);
+            } else {
+                self.load(account);
+            }
+        }
+        for hold in stage.done {
+            self.release(hold);
+        }
+        stage.outcomes
+    }
+}
+
+struct Staging<'b> {
+    book: &'b Book,
+    signer: &'b Signer,
+    stage: Stage,
+}
+
+impl Staging<'_> {
+    fn apply(&mut self, change: &Change) -> Result<Outcome, Refused> {
+        match change {
+            Change::Charge(charge) => self.charge(charge),
+            Change::Acknowledge { token, proof } => {
+                self.acknowledge(*token, proof).map(|lanes| Outcome::Acknowledged { lanes })
+            }
+            Change::Close { token, leaf, chain } => {
+                let account = self.account(*token)?;
+                account.closed = true;
+                let root = account.root;
+                self.stage.writes.push(Write::Token { token: *token, root });
+                self.stage.writes.push(Write::Chain { token: *token, leaf: *leaf, bytes: chain.clone() });
+                self.stage.writes.push(Write::Closed { token: *token });
+                Ok(Outcome::Closed)
+            }
+            Change::Final { token, at } => self.final_(*token, *at).map(Outcome::Final),
+            Change::Supersede { token, at } => {
+                self.supersede(*token, *at)?;
+                Ok(Outcome::Superseded)
+            }
+            Change::ClaimPending { token, number, bytes } => {
+                let account = self.account(*token)?;
+                account.claims = account.claims.max(*number);
+                account.pending.clone_from(bytes);
+                let number = account.claims;
+                self.stage.writes.push(Write::Claim { token: *token, number, pending: bytes.clone() });
+                Ok(Outcome::ClaimPending)
+            }
+            Change::Claimed { token, lanes } => self.claimed(*token, lanes),
+        }
+    }
+
+    fn account(&mut self, token: TokenId) -> Result<&mut Account, Refused> {
+        if !self.stage.accounts.contains_key(&token) {
+            let account = self.book.account(token).ok_or(Refused::NoAccount)?.clone();
+            self.stage.accounts.insert(token, account);
+        }
+        Ok(self.stage.accounts.get_mut(&token).expect("it was put in above"))
+    }
+
+    fn supersede(&mut self, token: TokenId, at: Digest) -> Result<(), Refused> {
+        let account = self.account(token)?;
+        account.superseded.insert(at);
+        let root = account.root;
+        self.stage.writes.push(Write::Token { token, root });
+        self.stage.writes.push(Write::Superseded { token, at });
+        Ok(())
+    }
+
+    fn charge(&mut self, charge: &Charge) -> Result<Outcome, Refused> {
+        let book = self.book;
+        let hold = book.holds.get(&charge.hold).ok_or(Refused::HoldGone)?;
+        // Two charges of one hold in one batch would be a bug of ours, and would be paid twice.
+        assert!(!self.stage.done.contains(&charge.hold), "a hold is charged once");
+        if let Some(proof) = &charge.acknowledgement {
+            // What it says wrong is the acknowledgement's fault alone; the work is charged all the same.
+            let _ = self.acknowledge(hold.token, proof);
+        }
+        let signer = self.signer;
+        let mut writes = Vec::new();
+        let account = self.account(hold.token)?;
+        if hold.path.iter().any(|at| account.superseded.contains(&at.id)) {
+            return Err(Refused::Superseded);
+        }
+        let (token, root) = (account.token, account.root);
+        let lane_is_new = !account.lanes.contains_key(&hold.key);
+        let lane = Arc::make_mut(account.lanes.entry(hold.key).or_default());
+        assert!(!lane.recent.contains_key(&hold.slot), "a slot is charged once");
+        let exact = lane.exact().checked_add(charge.exact).expect("a lane's exact sum fits 128 bits");
+        let total = exact.ceil().expect("a lane's total stays below its cap");
+        let due = total.checked_sub(lane.total).expect("totals do not fall");
+        assert!(due <= hold.amount, "charge {due} is above the hold {}", hold.amount);
+        assert!(hold.amount <= hold.max, "hold {} is above the signed maximum {}", hold.amount, hold.max);
+        let remainder = Exact::from_amount(total).checked_sub(exact).expect("a ceiling is not below what it rounds").0;
+        let history = lane.frontier.root();
+        lane.n += 1;
+        lane.total = total;
+        lane.remainder = u32::try_from(remainder).expect("a remainder is below 10^6");
+        lane.meters = lane.meters.checked_add(&charge.meters).expect("a lane's meters fit 63 bits");
+        lane.flags.add(&charge.flags);
+        lane.seq_highest = lane.seq_highest.max(hold.slot.seq);
+        let receipt = Receipt {
+            token,
+            leaf: hold.key.leaf,
+            lane: hold.key.lane,
+            seq: hold.slot.seq,
+            item: hold.slot.item,
+            n: lane.n,
+            charge: due,
+            total,
+            remainder: lane.remainder,
+            meters: charge.meters,
+            meters_total: lane.meters,
+            flags: charge.flags.clone(),
+            flags_total: lane.flags.clone(),
+            bytes_out: None,
+            rank: None,
+            basis: charge.basis,
+            ended: charge.ended,
+            request: charge.request,
+            response: charge.response,
+            release: charge.release,
+            manifest: charge.manifest,
+            tariff: charge.tariff,
+            history,
+            standing: charge.standing,
+            node: signer.node,
+            at: charge.at,
+            restore: signer.restore,
+            authority: hold.authority,
+            model: charge.model.clone(),
+            op: charge.op,
+        };
+        let receipt = cose::sign(&receipt, &signer.key);
+        lane.frontier.push(&receipt.id());
+        let charged = Charged { authority: hold.authority, n: lane.n, total, receipt: receipt.id() };
+        lane.recent.insert(hold.slot, charged);
+        lane.prune();
+        let lane = account.lanes[&hold.key].clone();
+        if lane_is_new {
+            writes.push(Write::Token { token, root });
+            writes.push(Write::Chain { token, leaf: hold.key.leaf, bytes: charge.chain.clone() });
+        }
+        for at in &hold.path {
+            let spent = account.spent.entry(at.id).or_default();
+            *spent = spent.checked_add(due).expect("what is spent stays below a cap");
+            assert!(*spent <= at.cap, "{spent} spent under a cap of {}", at.cap);
+            writes.push(Write::Spent { token, id: at.id, amount: *spent });
+        }
+        writes.push(Write::Lane { token, key: hold.key, lane });
+        writes.push(Write::Charge {
+            token,
+            key: hold.key,
+            slot: hold.slot,
+            charged,
+            charge: due,
+            receipt: receipt.bytes().to_vec(),
+            evidence: charge.evidence.clone(),
+        });
+        self.stage.writes.append(&mut writes);
+        self.stage.done.push(charge.hold);
+        Ok(Outcome::Charged(Box::new(receipt)))
+    }
+
+    /// Monotonic: an older n changes nothing.
+    fn acknowledge(&mut self, token: TokenId, proof: &Proof) -> Result<usize, Refused> {
+        let id = Digest::of(&proof.bytes);
+        let account = self.account(token)?;
+        let mut lanes = Vec::new();
+        for (ack, stored) in &proof.lanes {
+            let key = LaneKey { leaf: ack.leaf, lane: ack.lane };
+            let lane = account.lanes.get(&key);
+            let n = lane.map_or(0, |lane| lane.n);
+            if ack.n > n {
+                // The signer has seen a receipt that we no longer have, or lies; either way it can only stop what
+                // stands under its own right (rule 9).
+                self.supersede(token, proof.signer)?;
+                return Err(Refused::Superseded);
+            }
+            let lane = lane.ok_or(Refused::OtherReceipt)?;
+            let ours = lane.by_n(ack.n).copied().or(*stored).ok_or(Refused::OtherReceipt)?;
+            if (ours.n, ours.total, ours.receipt) != (ack.n, ack.total, ack.receipt) {
+                return Err(Refused::OtherReceipt);
+            }
+            lanes.push((key, ack.n, ack.total));
+        }
+        let mut writes = Vec::new();
+        for (key, n, total) in lanes {
+            let lane = account.lanes.get_mut(&key).expect("it was looked up above");
+            if n > lane.acknowledged_n {
+                let lane = Arc::make_mut(lane);
+                (lane.acknowledged_n, lane.acknowledged, lane.acknowledgement) = (n, total, Some(id));
+                writes.push(Write::Lane { token, key, lane: Arc::new(lane.clone()) });
+            }
+        }
+        if !writes.is_empty() {
+            writes.push(Write::Acknowledgement { token, id, bytes: proof.bytes.clone() });
+        }
+        self.stage.writes.append(&mut writes);
+        Ok(proof.lanes.len())
+    }
+
+    fn final_(&mut self, token: TokenId, at: Timestamp) -> Result<Vec<u8>, Refused> {
+        let open = self.book.has_open(token);
+        let (node, key) = (self.signer.node, &self.signer.key);
+        let account = self.account(token)?;
+        if let Some(bytes) = &account.final_ {
+            return Ok(bytes.clone());
+        }
+        if !account.closed || open {
+            return Err(Refused::StillOpen);
+        }
+        if account.superseded.contains(&account.root) {
+            return Err(Refused::Superseded);
+        }
+        let head = |(key, lane): (&LaneKey, &Arc<Lane>)| {
+            let newest = lane.by_n(lane.n)?;
+            Some(AckLane { leaf: key.leaf, lane: key.lane, n: lane.n, total: lane.total, receipt: newest.receipt })
+        };
+        let lanes: Vec<_> = account.lanes.iter().filter_map(head).collect();
+        assert_eq!(lanes.len(), account.lanes.len(), "the newest receipt of a lane is always remembered");
+        let lanes = List::new(lanes).expect("lanes_max is 1024 at most");
+        let bytes = cose::sign(&Final { token, node, lanes, at }, key).bytes().to_vec();
+        account.final_ = Some(bytes.clone());
+        self.stage.writes.push(Write::Final { token, bytes: bytes.clone() });
+        Ok(bytes)
+    }
+
+    fn claimed(&mut self, token: TokenId, lanes: &[(LaneKey, u64, u64)]) -> Result<Outcome, Refused> {
+        let account = self.account(token)?;
+        account.pending = None;
+        let number = account.claims;
+        let mut writes = vec![Write::Claim { token, number, pending: None }];
+        for (key, n, acknowledged_n) in lanes {
+            let Some(lane) = account.lanes.get_mut(key) else { continue };
+            let lane = Arc::make_mut(lane);
+            lane.claimed_n = lane.claimed_n.max(*n);
+            lane.claimed_acknowledged_n = lane.claimed_acknowledged_n.max(*acknowledged_n);
+            writes.push(Write::Lane { token, key: *key, lane: Arc::new(lane.clone()) });
+        }
+        self.stage.writes.append(&mut writes);
+        Ok(Outcome::Claimed)
+    }
+}

@@ -1,0 +1,1 @@
+//! The book against an oracle, and against interruptions.

@@ -1,0 +1,199 @@
+//! A store in memory: for simulation and tests. It keeps nothing over a restart, so it never serves priced work.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use comity_wire::{Digest, Timestamp, TokenId};
+use futures::FutureExt as _;
+
+use super::{Answer, Store, StoreError, StoredCharge};
+use crate::spend::{Account, LaneKey, Slot, Write};
+
+/// Clones are the same store, so that a test can crash one gateway and start another on it.
+#[derive(Clone, Default)]
+pub struct Memory(Arc<Mutex<Rows>>);
+
+#[derive(Default)]
+struct Rows {
+    accounts: BTreeMap<TokenId, Account>,
+    charges: BTreeMap<(TokenId, LaneKey, Slot), StoredCharge>,
+    chains: BTreeMap<Digest, (TokenId, Vec<u8>)>,
+    acknowledgements: BTreeMap<(TokenId, Digest), Vec<u8>>,
+    delivered: BTreeMap<TokenId, bool>,
+    grants: Vec<(Digest, Vec<u8>)>,
+    broken: bool,
+    writes: usize,
+}
+
+impl Memory {
+    /// From here on every write and read fails, as on a full or read-only disk.
+    pub fn break_down(&self, broken: bool) {
+        self.rows().broken = broken;
+    }
+
+    /// How many transactions were committed.
+    pub fn commits(&self) -> usize {
+        self.rows().writes
+    }
+
+    /// Every charge, for audits.
+    pub fn charges(&self) -> Vec<(TokenId, LaneKey, StoredCharge)> {
+        self.rows().charges.iter().map(|((token, key, _), charge)| (*token, *key, charge.clone())).collect()
+    }
+
+    fn rows(&self) -> std::sync::MutexGuard<'_, Rows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<'a, T: Send + 'a>(&'a self, read: impl FnOnce(&Rows) -> T + Send + 'a) -> Answer<'a, T> {
+        async move {
+            let rows = self.rows();
+            if rows.broken {
+                Err(StoreError::Refused { why: "it was broken by a test".into() })
+            } else {
+                Ok(read(&rows))
+            }
+        }
+        .boxed()
+    }
+
+    fn change<'a>(&'a self, change: impl FnOnce(&mut Rows) + Send + 'a) -> Answer<'a, ()> {
+        async move {
+            let mut rows = self.rows();
+            if rows.broken {
+                return Err(StoreError::Refused { why: "it was broken by a test".into() });
+            }
+            change(&mut rows);
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+impl Rows {
+    fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Token { token, root } => {
+                self.accounts.entry(*token).or_insert_with(|| Account::new(*token, *root));
+            }
+            Write::Chain { token, leaf, bytes } => {
+                self.chains.insert(*leaf, (*token, bytes.to_vec()));
+            }
+            Write::Spent { token, id, amount } => {
+                self.account(*token).spent.insert(*id, *amount);
+            }
+            Write::Lane { token, key, lane } => {
+                self.account(*token).lanes.insert(*key, lane.clone());
+            }
+            Write::Charge { token, key, slot, charged, receipt, evidence, .. } => {
+                let row = StoredCharge {
+                    slot: *slot,
+                    charged: *charged,
+                    receipt: receipt.clone(),
+                    evidence: evidence.clone(),
+                };
+                let before = self.charges.insert((*token, *key, *slot), row);
+                assert!(before.is_none(), "a slot is charged once");
+            }
+            Write::Acknowledgement { token, id, bytes } => {
+                self.acknowledgements.insert((*token, *id), bytes.clone());
+            }
+            Write::Closed { token } => self.account(*token).closed = true,
+            Write::Final { token, bytes } => self.account(*token).final_ = Some(bytes.clone()),
+            Write::Superseded { token, at } => {
+                self.account(*token).superseded.insert(*at);
+            }
+            Write::Claim { token, number, pending } => {
+                let account = self.account(*token);
+                (account.claims, account.pending) = (*number, pending.clone());
+            }
+        }
+    }
+
+    fn account(&mut self, token: TokenId) -> &mut Account {
+        self.accounts.get_mut(&token).expect("a token's row is written before what hangs on it")
+    }
+}
+
+impl Store for Memory {
+    fn account(&self, token: TokenId) -> Answer<'_, Option<Account>> {
+        self.read(move |rows| rows.accounts.get(&token).cloned())
+    }
+
+    fn write<'a>(&'a self, writes: &'a [Write]) -> Answer<'a, ()> {
+        self.change(move |rows| {
+            // A token's row first, as the foreign keys of a database want it.
+            for write in writes {
+                rows.apply(write);
+            }
+            rows.writes += 1;
+        })
+    }
+
+    fn charge(&self, token: TokenId, key: LaneKey, slot: Slot) -> Answer<'_, Option<StoredCharge>> {
+        self.read(move |rows| rows.charges.get(&(token, key, slot)).cloned())
+    }
+
+    fn charge_by_n(&self, token: TokenId, key: LaneKey, n: u64) -> Answer<'_, Option<StoredCharge>> {
+        self.read(move |rows| {
+            let mut of_lane = rows.charges.iter().filter(|((t, k, _), _)| (*t, *k) == (token, key));
+            of_lane.find(|(_, charge)| charge.charged.n == n).map(|(_, charge)| charge.clone())
+        })
+    }
+
+    fn history(&self, token: TokenId, key: LaneKey, count: u64) -> Answer<'_, Vec<Digest>> {
+        self.read(move |rows| {
+            let of_lane = rows.charges.iter().filter(|((t, k, _), _)| (*t, *k) == (token, key));
+            let mut ids: Vec<_> = of_lane.map(|(_, charge)| (charge.charged.n, charge.charged.receipt)).collect();
+            ids.sort_unstable();
+            ids.into_iter().filter(|(n, _)| *n <= count).map(|(_, id)| id).collect()
+        })
+    }
+
+    fn chain(&self, leaf: Digest) -> Answer<'_, Option<Vec<u8>>> {
+        self.read(move |rows| rows.chains.get(&leaf).map(|(_, bytes)| bytes.clone()))
+    }
+
+    fn chains(&self, token: TokenId) -> Answer<'_, Vec<(Digest, Vec<u8>)>> {
+        self.read(move |rows| {
+            let of_token = rows.chains.iter().filter(|(_, (t, _))| *t == token);
+            of_token.map(|(leaf, (_, bytes))| (*leaf, bytes.clone())).collect()
+        })
+    }
+
+    fn acknowledgement(&self, token: TokenId, id: Digest) -> Answer<'_, Option<Vec<u8>>> {
+        self.read(move |rows| rows.acknowledgements.get(&(token, id)).cloned())
+    }
+
+    fn tokens_due(&self) -> Answer<'_, Vec<TokenId>> {
+        self.read(|rows| {
+            let is_due = |account: &&Account| {
+                let delivered = rows.delivered.get(&account.token).copied().unwrap_or(false);
+                (account.closed && !delivered) || account.pending.is_some() || !crate::spend::due(account).is_empty()
+            };
+            rows.accounts.values().filter(is_due).map(|account| account.token).collect()
+        })
+    }
+
+    fn final_delivered(&self, token: TokenId) -> Answer<'_, ()> {
+        self.change(move |rows| {
+            rows.delivered.insert(token, true);
+        })
+    }
+
+    fn is_final_delivered(&self, token: TokenId) -> Answer<'_, bool> {
+        self.read(move |rows| rows.delivered.get(&token).copied().unwrap_or(false))
+    }
+
+    fn grant_put(&self, id: Digest, _subject: String, bytes: Vec<u8>, _at: Timestamp) -> Answer<'_, ()> {
+        self.change(move |rows| {
+            if rows.grants.iter().all(|(known, _)| *known != id) {
+                rows.grants.push((id, bytes));
+            }
+        })
+    }
+
+    fn grants(&self) -> Answer<'_, Vec<Vec<u8>>> {
+        self.read(|rows| rows.grants.iter().map(|(_, bytes)| bytes.clone()).collect())
+    }
+}

@@ -1,0 +1,212 @@
+//! Group commit: changes that come while a transaction runs share the next one; an idle store commits at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use comity_wire::{Digest, TokenId};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use crate::Failpoint;
+use crate::spend::{Account, Book, Change, Outcome, Refused, Signer};
+use crate::store::{Store, StoreError};
+
+/// Changes that wait for a transaction. One that finds the queue full waits its turn; the number of requests under way
+/// bounds how many.
+const QUEUE_MAX: usize = 1024;
+/// Changes in one transaction.
+const BATCH_MAX: usize = 256;
+
+/// Why a change is not durable.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("cannot write to the spend store")]
+    Store(#[source] Arc<StoreError>),
+    #[error("the spend store's writer has stopped")]
+    Stopped,
+}
+
+struct Job {
+    change: Change,
+    token: TokenId,
+    root: Digest,
+    answer: oneshot::Sender<Result<Outcome, WriteError>>,
+}
+
+/// The book with its store: admission goes to the book at once, changes through one writer task.
+#[derive(Clone)]
+pub(crate) struct Ledger {
+    book: Arc<Mutex<Book>>,
+    store: Arc<dyn Store>,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Ledger {
+    /// Starts the writer task on `tracker`; it ends when the last handle is dropped.
+    pub(crate) fn start(
+        book: Book,
+        store: Arc<dyn Store>,
+        signer: Signer,
+        failpoint: Failpoint,
+        tracker: &tokio_util::task::TaskTracker,
+    ) -> Self {
+        let book = Arc::new(Mutex::new(book));
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer { book: book.clone(), store: store.clone(), signer, failpoint };
+        tracker.spawn(writer.run(queue));
+        Self { book, store, jobs }
+    }
+
+    /// The book, for as long as `with` runs. Never waits for the store.
+    pub(crate) fn with<T>(&self, with: impl FnOnce(&mut Book) -> T) -> T {
+        with(&mut lock(&self.book))
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Sees to it that the book knows what the store has of a token.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn load(&self, token: TokenId, root: Digest) -> Result<(), StoreError> {
+        if !self.with(|book| book.is_loaded(token)) {
+            let account = self.store.account(token).await?.unwrap_or_else(|| Account::new(token, root));
+            self.with(|book| book.load(account));
+        }
+        Ok(())
+    }
+
+    /// Makes a change durable. Dropping the future does not undo it.
+    ///
+    /// # Errors
+    /// [`WriteError`]; then nothing was written.
+    pub(crate) async fn change(&self, token: TokenId, root: Digest, change: Change) -> Result<Outcome, WriteError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job { change, token, root, answer }).await.map_err(|_| WriteError::Stopped)?;
+        answered.await.map_err(|_| WriteError::Stopped)?
+    }
+}
+
+struct Writer {
+    book: Arc<Mutex<Book>>,
+    store: Arc<dyn Store>,
+    signer: Signer,
+    failpoint: Failpoint,
+}
+
+impl Writer {
+    async fn run(self, mut queue: mpsc::Receiver<Job>) {
+        let mut batch = Vec::new();
+        while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            self.commit(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    async fn commit(&self, batch: Vec<Job>) {
+        let (mut changes, mut answers) = (Vec::new(), Vec::new());
+        for job in batch {
+            // After a failure an account is read again before anything rests on it.
+            match self.reload(job.token, job.root).await {
+                Ok(()) => {
+                    changes.push(job.change);
+                    answers.push(job.answer);
+                }
+                Err(error) => fail([job.answer], error),
+            }
+        }
+        if changes.is_empty() {
+            return;
+        }
+        let stage = lock(&self.book).stage(&changes, &self.signer);
+        (self.failpoint)("charge.before_commit");
+        if !stage.writes.is_empty()
+            && let Err(error) = self.store.write(&stage.writes).await
+        {
+            error!(error = %chain(&error), changes = changes.len(), "spend store did not take a batch");
+            let tokens: Vec<_> = stage.tokens().collect();
+            self.settle_doubt(tokens, stage, answers, error).await;
+            return;
+        }
+        (self.failpoint)("charge.after_commit");
+        let outcomes = lock(&self.book).commit(stage);
+        answer(answers, outcomes);
+    }
+
+    /// A commit whose answer was lost may have happened: what the store has now decides, and the bytes of a receipt that
+    /// is not there are dropped unsent.
+    async fn settle_doubt(
+        &self,
+        tokens: Vec<TokenId>,
+        stage: crate::spend::Stage,
+        answers: Vec<oneshot::Sender<Result<Outcome, WriteError>>>,
+        error: StoreError,
+    ) {
+        let stored = match stage.writes.iter().rev().find_map(last_charge) {
+            Some((token, key, slot, receipt)) => match self.store.charge(token, key, slot).await {
+                Ok(stored) => stored.is_some_and(|stored| stored.charged.receipt == receipt),
+                Err(_) => false,
+            },
+            None => false,
+        };
+        if stored {
+            warn!("the batch was committed all the same");
+            let outcomes = lock(&self.book).commit(stage);
+            return answer(answers, outcomes);
+        }
+        let mut book = lock(&self.book);
+        for token in tokens {
+            book.unload(token);
+        }
+        drop(book);
+        fail(answers, error);
+    }
+
+    async fn reload(&self, token: TokenId, root: Digest) -> Result<(), StoreError> {
+        if lock(&self.book).is_loaded(token) {
+            return Ok(());
+        }
+        let account = self.store.account(token).await?.unwrap_or_else(|| Account::new(token, root));
+        lock(&self.book).load(account);
+        Ok(())
+    }
+}
+
+fn last_charge(write: &crate::spend::Write) -> Option<(TokenId, crate::spend::LaneKey, crate::spend::Slot, Digest)> {
+    match write {
+        crate::spend::Write::Charge { token, key, slot, charged, .. } => Some((*token, *key, *slot, charged.receipt)),
+        _ => None,
+    }
+}
+
+fn answer(answers: Vec<oneshot::Sender<Result<Outcome, WriteError>>>, outcomes: Vec<Result<Outcome, Refused>>) {
+    for (to, outcome) in answers.into_iter().zip(outcomes) {
+        // Whoever asked may have gone; what is durable stays.
+        let _ = to.send(outcome.map_err(WriteError::from));
+    }
+}
+
+fn fail(answers: impl IntoIterator<Item = oneshot::Sender<Result<Outcome, WriteError>>>, error: StoreError) {
+    let error = Arc::new(error);
+    for to in answers {
+        let _ = to.send(Err(WriteError::Store(error.clone())));
+    }
+}
+
+/// A panic inside the book is a broken invariant: it ends the writer, after which nothing is charged or answered.
+fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
