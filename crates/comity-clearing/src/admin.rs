@@ -2,18 +2,22 @@
 //!
 //! No signatures: whoever may open the socket (mode 0600, set by `node/`) is the operator.
 
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::{Path, State};
+use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use comity_http::Refusal;
+use comity_http::problem::{no_such_method, no_such_route, problem_form};
+use comity_wire::api::clearing::ProjectReply;
 use comity_wire::object::Vetting;
 use comity_wire::{Amount, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
-use crate::http::{ApiJson, answer, refuse};
-use crate::service::Clearing;
+use crate::http::{Body, project_id};
+use crate::service::{Clearing, Swept};
 
 /// `POST /admin/projects`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,8 +88,6 @@ pub struct Revoke {
     pub organisation: Option<OrgId>,
 }
 
-const BODY_BYTES_MAX: usize = 64 * 1024;
-
 impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,vetting,awards,freeze,revoke,sweep}`, `GET /admin/{audit,totals}`, `GET /admin/projects/{id}`.
@@ -100,58 +102,57 @@ impl Clearing {
             .route("/admin/sweep", post(sweep))
             .route("/admin/audit", get(audit))
             .route("/admin/totals", get(totals))
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .fallback(no_such_route)
+            .method_not_allowed_fallback(no_such_method)
+            .layer(from_fn(problem_form))
             .with_state(self.clone())
     }
 }
 
-async fn project_add(State(house): State<Clearing>, ApiJson(ask): ApiJson<ProjectAdd>) -> Response {
-    answer(house.project_add(ask).await.map(|project| json!({ "project": project })))
+async fn project_add(State(house): State<Clearing>, Body(ask): Body<ProjectAdd>) -> Result<Json<Value>, Refusal> {
+    let project = house.project_add(ask).await?;
+    Ok(Json(json!({ "project": project })))
 }
 
-async fn project_show(State(house): State<Clearing>, Path(id): Path<String>) -> Response {
-    match id.parse() {
-        Ok(id) => answer(house.project_status(id).await),
-        Err(_) => refuse(&Failure::NotFound { what: format!("project {id}") }),
-    }
+async fn project_show(State(house): State<Clearing>, Path(id): Path<String>) -> Result<Json<ProjectReply>, Refusal> {
+    Ok(Json(house.project_status(project_id(&id)?).await?))
 }
 
-async fn project_vet(State(house): State<Clearing>, ApiJson(ask): ApiJson<ProjectVet>) -> Response {
+async fn project_vet(State(house): State<Clearing>, Body(ask): Body<ProjectVet>) -> Result<Json<Value>, Refusal> {
     let project = ask.project;
-    answer(house.project_vet(ask).await.map(|vetting| json!({ "project": project, "vetting": vetting })))
+    let vetting = house.project_vet(ask).await?;
+    Ok(Json(json!({ "project": project, "vetting": vetting })))
 }
 
-async fn award(State(house): State<Clearing>, ApiJson(ask): ApiJson<AwardAsk>) -> Response {
+async fn award(State(house): State<Clearing>, Body(ask): Body<AwardAsk>) -> Result<Json<Value>, Refusal> {
     let project = ask.project;
-    answer(house.award(ask).await.map(|available| json!({ "project": project, "available": available })))
+    let available = house.award(ask).await?;
+    Ok(Json(json!({ "project": project, "available": available })))
 }
 
-async fn freeze(State(house): State<Clearing>, ApiJson(ask): ApiJson<Freeze>) -> Response {
-    let done = house.freeze(ask.project, ask.frozen).await;
-    answer(done.map(|()| json!({ "project": ask.project, "frozen": ask.frozen })))
+async fn freeze(State(house): State<Clearing>, Body(ask): Body<Freeze>) -> Result<Json<Value>, Refusal> {
+    house.freeze(ask.project, ask.frozen).await?;
+    Ok(Json(json!({ "project": ask.project, "frozen": ask.frozen })))
 }
 
-async fn revoke(State(house): State<Clearing>, ApiJson(ask): ApiJson<Revoke>) -> Response {
-    let done = match (ask.token, ask.node, ask.organisation) {
-        (Some(token), None, None) => house.revoke(token).await,
-        (None, Some(node), None) => house.revoke_node(node).await,
-        (None, None, Some(org)) => house.revoke_organisation(org).await,
-        _ => Err(Failure::invalid("name one of token, node, organisation")),
+async fn revoke(State(house): State<Clearing>, Body(ask): Body<Revoke>) -> Result<Json<Value>, Refusal> {
+    let number = match (ask.token, ask.node, ask.organisation) {
+        (Some(token), None, None) => house.revoke(token).await?,
+        (None, Some(node), None) => house.revoke_node(node).await?,
+        (None, None, Some(org)) => house.revoke_organisation(org).await?,
+        _ => return Err(Failure::invalid("name one of token, node, organisation").into()),
     };
-    answer(done.map(|number| json!({ "standing": number })))
+    Ok(Json(json!({ "standing": number })))
 }
 
-async fn sweep(State(house): State<Clearing>) -> Response {
-    answer(house.sweep().await)
+async fn sweep(State(house): State<Clearing>) -> Result<Json<Swept>, Refusal> {
+    Ok(Json(house.sweep().await?))
 }
 
-async fn audit(State(house): State<Clearing>) -> Response {
-    answer(house.audit().await)
+async fn audit(State(house): State<Clearing>) -> Result<Json<AuditReport>, Refusal> {
+    Ok(Json(house.audit().await?))
 }
 
-async fn totals(State(house): State<Clearing>) -> Response {
-    match house.totals().await {
-        Ok(totals) => Json(totals).into_response(),
-        Err(failure) => refuse(&failure),
-    }
+async fn totals(State(house): State<Clearing>) -> Result<Json<Totals>, Refusal> {
+    Ok(Json(house.totals().await?))
 }

@@ -1,1 +1,4 @@
 //! The house, tried as its callers use it.
+
+mod story;
+mod world;

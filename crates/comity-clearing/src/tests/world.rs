@@ -1,0 +1,531 @@
+//! A federation of one house and one lab, with real keys and signed objects, and a clock that moves when it is told to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::body::Body;
+use comity_token::directory::File;
+use comity_token::sign_api;
+use comity_wire::api::clearing::lane_proof;
+use comity_wire::cbor::{Bytes, List, Text};
+use comity_wire::cose;
+use comity_wire::merkle;
+use comity_wire::object::*;
+use comity_wire::{
+    Amount, Digest, Meter, Meters, ModelId, NodeId, Op, OrgId, ProjectId, RosterId, SecretKey, Signed, Timestamp,
+    TokenId,
+};
+use http::Request;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use crate::{AwardAsk, Clearing, Config, Keys, ProjectAdd, ProjectVet};
+
+pub(super) const HOUSE: OrgId = OrgId([1; 16]);
+pub(super) const LAB: OrgId = OrgId([2; 16]);
+pub(super) const NODE: NodeId = NodeId([3; 16]);
+pub(super) const START: Timestamp = Timestamp(1_795_420_800);
+/// What a call costs.
+pub(super) const PRICE: u32 = 10;
+pub(super) const WINDOW: u32 = 1_000;
+
+pub(super) fn ucr(amount: u32) -> Amount {
+    Amount::from_ucr(amount)
+}
+
+pub(super) fn secret(name: &str) -> SecretKey {
+    SecretKey::from_seed(*Digest::of(name.as_bytes()).as_bytes())
+}
+
+pub(super) fn model() -> ModelId {
+    "lab/tiny".parse().unwrap()
+}
+
+fn text<const N: usize>(text: &str) -> Text<N> {
+    Text::new(text).unwrap()
+}
+
+fn list<T, const N: usize>(items: Vec<T>) -> List<T, N> {
+    List::new(items).unwrap()
+}
+
+fn roster() -> Vec<u8> {
+    let org = |id, name: &str, issuers| Organisation {
+        id,
+        name: text(name),
+        title: text(name),
+        key: secret(&format!("{name} organisation")).public(),
+        issuers: list(issuers),
+    };
+    let issuer = IssuerKey {
+        key: secret("issuer").public(),
+        use_: IssuerUse::Budget,
+        status: IssuerStatus::Active,
+        from: START.minus(DAY),
+        retired_at: None,
+    };
+    let roster = Roster {
+        federation: RosterId([9; 16]),
+        version: 1,
+        issued_at: START.minus(DAY),
+        expires_at: START.plus(365 * DAY),
+        threshold: 1,
+        signers: list(vec![secret("root").public()]),
+        organisations: list(vec![org(HOUSE, "house", vec![issuer]), org(LAB, "lab", vec![])]),
+        anchors: List::default(),
+    };
+    let mut file = RosterFile::new(&roster);
+    file.sign(&secret("root"));
+    file.to_bytes()
+}
+
+pub(super) const DAY: u64 = 86_400;
+
+/// The lab's node certificate, good for 90 days from `from`.
+fn certificate(from: Timestamp) -> Vec<u8> {
+    let receipt = ReceiptKey { key: secret("receipt").public(), from, until: from.plus(90 * DAY) };
+    let certificate = NodeCertificate {
+        org: LAB,
+        node: NODE,
+        transport_keys: list(vec![secret("transport").public()]),
+        receipt_keys: list(vec![receipt]),
+        not_before: from,
+        not_after: from.plus(90 * DAY),
+        restore: 0,
+    };
+    cose::sign(&certificate, &secret("lab organisation")).bytes().to_vec()
+}
+
+pub(super) fn tariff(price: u32) -> comity_wire::Verified<Tariff> {
+    let step = Step { from: 0, ucr_per_million: u64::from(price) * 1_000_000 };
+    let rate = Rate { meter: Meter::Requests, steps: list(vec![step]) };
+    let price = Price { op: Op::Chat, rates: list(vec![rate]), minimum: Amount::ZERO };
+    let tariff = Tariff {
+        org: LAB,
+        name: text("by the call"),
+        version: 1,
+        prices: list(vec![price]),
+        overhead_tokens: 16,
+        output_bytes_per_token: 8,
+        issued_at: START,
+    };
+    cose::sign(&tariff, &secret("writer"))
+}
+
+fn policy() -> Policy {
+    let tier = TierRule {
+        tier: Tier::Open,
+        vetting: Vetting::None,
+        grant: false,
+        purposes: List::default(),
+        identity: Identity::Pseudonym,
+        delegates: Delegates::All,
+        window_max: ucr(WINDOW),
+        lanes_max: 8,
+        charge_max: ucr(500),
+        concurrency: 8,
+        windows: List::default(),
+        logging: Logging::None,
+        filters: List::default(),
+        terms: None,
+    };
+    let rule = OpRule {
+        op: Op::Chat,
+        tier: Tier::Open,
+        input_bytes_max: 10_000,
+        output_tokens_max: 1_000,
+        choices_max: 1,
+        logprobs_max: 0,
+    };
+    Policy {
+        org: LAB,
+        name: text("open"),
+        version: 1,
+        models: list(vec![model()]),
+        tiers: list(vec![tier]),
+        rules: list(vec![rule]),
+        issued_at: START,
+    }
+}
+
+fn summary(version: u64, tariff: Digest, state: ModelState) -> Summary {
+    Summary {
+        model: model(),
+        version,
+        org: LAB,
+        title: text("Tiny"),
+        description: text("A small model."),
+        tasks: List::default(),
+        languages: List::default(),
+        input: list(vec![Modality::Text]),
+        output: list(vec![Modality::Text]),
+        params_total: None,
+        context_length: None,
+        license: text("MIT"),
+        ops: list(vec![OpTier { op: Op::Chat, tier: Tier::Open, vetting: Vetting::None, grant: false }]),
+        nodes: list(vec![NODE]),
+        manifest: Digest::of(b"manifest"),
+        policy: Digest::of(b"policy"),
+        tariff,
+        release: Digest::of(b"release"),
+        retention_days: 0,
+        residency: List::default(),
+        state,
+        released_at: START,
+        sunset: None,
+        price_hint: None,
+    }
+}
+
+/// The house, its clock, its file, and one project with one member.
+pub(super) struct World {
+    pub(super) house: Clearing,
+    pub(super) directory: Arc<File>,
+    pub(super) clock: Arc<AtomicU64>,
+    pub(super) project: ProjectId,
+    pub(super) dir: tempfile::TempDir,
+    pub(super) member: SecretKey,
+    nonce: AtomicU64,
+    ids: AtomicU64,
+}
+
+impl World {
+    /// Awarded `awarded` µcr and vetted.
+    pub(super) async fn new(awarded: u32) -> Self {
+        let directory = File::new(&roster()).unwrap();
+        directory.insert(&certificate(START.minus(DAY))).unwrap();
+        let writer = WriterCertificate {
+            org: LAB,
+            key: secret("writer").public(),
+            epoch: 0,
+            not_before: START.minus(DAY),
+            not_after: START.plus(365 * DAY),
+        };
+        directory.insert(cose::sign(&writer, &secret("lab organisation")).bytes()).unwrap();
+        directory.insert(tariff(PRICE).bytes()).unwrap();
+        directory.insert(cose::sign(&policy(), &secret("writer")).bytes()).unwrap();
+        let directory = Arc::new(directory);
+        let clock = Arc::new(AtomicU64::new(START.0));
+        let dir = tempfile::tempdir().unwrap();
+        let house = open(&dir, &directory, &clock).await;
+        let (project, member) = (ProjectId([7; 16]), secret("member"));
+        let world = Self {
+            house,
+            directory,
+            clock,
+            project,
+            dir,
+            member,
+            nonce: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
+        };
+        world.publish(1, tariff(PRICE).id(), ModelState::Active);
+        world.register(awarded).await;
+        world
+    }
+
+    async fn register(&self, awarded: u32) {
+        let Self { house, project, member, .. } = self;
+        let add = ProjectAdd {
+            id: Some(*project),
+            title: "Weather".into(),
+            purposes: vec!["research".into()],
+            members: vec![member.public()],
+        };
+        assert_eq!(house.project_add(add).await.unwrap(), *project);
+        let vet = ProjectVet {
+            project: *project,
+            vetting: Vetting::Vetted,
+            issuer: "operator".into(),
+            claim: "passport seen".into(),
+            from: None,
+            until: None,
+        };
+        assert_eq!(house.project_vet(vet).await.unwrap(), Vetting::Vetted);
+        if awarded > 0 {
+            house.award(self.award("A-1", awarded)).await.unwrap();
+        }
+    }
+
+    pub(super) fn award(&self, number: &str, amount: u32) -> AwardAsk {
+        AwardAsk {
+            project: self.project,
+            amount: ucr(amount),
+            funder: "NSF".into(),
+            award_number: number.into(),
+            ends_at: START.plus(365 * DAY),
+        }
+    }
+
+    pub(super) fn publish(&self, version: u64, tariff: Digest, state: ModelState) {
+        let signed = cose::sign(&summary(version, tariff, state), &secret("writer"));
+        self.directory.insert(signed.bytes()).unwrap();
+    }
+
+    /// Closes the house and opens it again on the same file.
+    pub(super) async fn restart(&mut self) {
+        self.house.shutdown().await;
+        self.house = open(&self.dir, &self.directory, &self.clock).await;
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.load(Ordering::SeqCst))
+    }
+
+    /// Time passes with the house open.
+    pub(super) async fn pass(&self, seconds: u64) {
+        for _ in 0..seconds / 120 {
+            self.clock.fetch_add(120, Ordering::SeqCst);
+            self.house.beat().await.unwrap();
+        }
+        self.clock.fetch_add(seconds % 120, Ordering::SeqCst);
+    }
+
+    /// Time passes and nobody is there.
+    pub(super) fn sleep(&self, seconds: u64) {
+        self.clock.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    pub(super) fn request(&self, method: &str, uri: &str, body: &Value, key: &SecretKey) -> Request<Body> {
+        let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&self.nonce.fetch_add(1, Ordering::SeqCst).to_be_bytes());
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in sign_api(method, path, query, &body, self.now(), nonce, key) {
+            request = request.header(name, value);
+        }
+        request.body(Body::from(body)).unwrap()
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> (u16, Value) {
+        let response = self.house.router().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let retry = response.headers().get("x-should-retry").is_some();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(retry, status != 200, "every refusal, and nothing else, says whether to try again");
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    pub(super) async fn post(&self, uri: &str, body: Value, key: &SecretKey) -> (u16, Value) {
+        self.send(self.request("POST", uri, &body, key)).await
+    }
+
+    pub(super) async fn get(&self, uri: &str, key: &SecretKey) -> (u16, Value) {
+        self.send(self.request("GET", uri, &Value::Null, key)).await
+    }
+
+    pub(super) fn quote_request(&self) -> Value {
+        json!({ "project": self.project, "node": NODE, "models": [{ "model": model(), "ops": ["chat"] }] })
+    }
+
+    pub(super) async fn quote(&self) -> Value {
+        let (status, reply) = self.post("/v1/quotes", self.quote_request(), &self.member).await;
+        assert_eq!(status, 200, "{reply}");
+        reply["quote"].clone()
+    }
+
+    pub(super) fn reservation(&self, quote: &Value, budget: u32) -> Value {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&(self.ids.fetch_add(1, Ordering::SeqCst) + 1).to_be_bytes());
+        json!({
+            "id": TokenId(id), "quote": quote, "budget": budget, "holder": secret("holder").public(),
+            "valid_s": 3600, "depth": 2,
+        })
+    }
+
+    /// A node with a token of `budget` µcr that it has sold.
+    pub(super) async fn buy(&self, budget: u32) -> Lab {
+        let quote = self.quote().await;
+        let (status, reply) = self.post("/v1/reservations", self.reservation(&quote, budget), &self.member).await;
+        assert_eq!(status, 200, "{reply}");
+        Lab::new(&reply["token"])
+    }
+
+    pub(super) async fn claim(&self, claim: &Value) -> (u16, Value) {
+        self.post("/v1/claims", claim.clone(), &secret("transport")).await
+    }
+
+    pub(super) async fn finish(&self, final_: Value) -> (u16, Value) {
+        let body = serde_json::to_vec(&final_).unwrap();
+        self.send(Request::builder().method("POST").uri("/v1/finals").body(Body::from(body)).unwrap()).await
+    }
+
+    /// Awarded, settled, in escrow, available; and the audit that says they hold.
+    pub(super) async fn sums(&self) -> [i64; 4] {
+        let report = self.house.audit().await.unwrap();
+        assert!(report.holds, "{:?} {:?}", report.findings, report.ledger.breaks);
+        assert_eq!(report.ledger_sum_ucr, 0);
+        let sums = report.totals;
+        let own = sums.settled.ucr() - sums.from_suspense.ucr();
+        assert_eq!(sums.awarded.ucr(), own + sums.in_escrow.ucr() + sums.available.ucr());
+        [sums.awarded.ucr(), sums.settled.ucr(), sums.in_escrow.ucr(), sums.available.ucr()]
+    }
+}
+
+async fn open(dir: &tempfile::TempDir, directory: &Arc<File>, clock: &Arc<AtomicU64>) -> Clearing {
+    let clock = Arc::clone(clock);
+    let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
+    let keys = Keys::new(secret("issuer"), [5; 32]);
+    Clearing::open(Config::new(HOUSE), dir.path().join("house.db"), keys, directory.clone(), clock).await.unwrap()
+}
+
+pub(super) fn code(reply: &(u16, Value)) -> String {
+    reply.1["code"].as_str().unwrap_or("none").to_owned()
+}
+
+pub(super) fn signed_bytes(value: &Value) -> Vec<u8> {
+    let bytes: comity_wire::api::clearing::SignedBytes = serde_json::from_value(value.clone()).unwrap();
+    bytes.to_vec()
+}
+
+/// The node's side of one token: lanes with real receipts.
+pub(super) struct Lab {
+    pub(super) token: comity_wire::Verified<Token>,
+    pub(super) receipt_key: SecretKey,
+    /// Blocks by the leaf they end in.
+    pub(super) chains: BTreeMap<Digest, Chain>,
+    pub(super) lanes: BTreeMap<(Digest, u16), Vec<comity_wire::Verified<Receipt>>>,
+    pub(super) settled: BTreeMap<(Digest, u16), u64>,
+    number: u64,
+}
+
+impl Lab {
+    pub(super) fn new(token: &Value) -> Self {
+        let bytes = signed_bytes(token);
+        let token = Signed::<Token>::decode(&bytes).unwrap().verify(&secret("issuer").public()).unwrap();
+        let root = Chain { token: bytes, blocks: vec![] };
+        Self {
+            chains: [(token.id(), root)].into(),
+            token,
+            receipt_key: secret("receipt"),
+            lanes: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            number: 0,
+        }
+    }
+
+    pub(super) fn root(&self) -> Digest {
+        self.token.id()
+    }
+
+    /// A student's block under the token; its leaf.
+    pub(super) fn delegate(&mut self, name: &str, cap: u32) -> Digest {
+        let root = self.chains[&self.root()].to_bytes();
+        let narrow = comity_token::Narrow {
+            cap: ucr(cap),
+            expires_at: self.token.expires_at,
+            lanes: 1,
+            depth: 0,
+            models: vec![],
+            ops: vec![],
+            next: secret(name).public(),
+        };
+        let bytes = comity_token::delegate(&root, &secret("holder"), narrow).unwrap();
+        let chain = Chain::from_bytes(&bytes).unwrap();
+        let leaf = Signed::<Block>::decode(&chain.blocks[0]).unwrap().id();
+        self.chains.insert(leaf, chain);
+        leaf
+    }
+
+    pub(super) fn charge(&mut self, leaf: Digest, lane: u16, charge: u32) {
+        let receipts = self.lanes.entry((leaf, lane)).or_default();
+        let n = receipts.len() as u64 + 1;
+        let ids: Vec<_> = receipts.iter().map(comity_wire::Verified::id).collect();
+        let before = receipts.last().map_or(Amount::ZERO, |last| last.total);
+        let receipt = Receipt {
+            token: self.token.id,
+            leaf,
+            lane,
+            seq: n,
+            item: 0,
+            n,
+            charge: ucr(charge),
+            total: before.checked_add(ucr(charge)).unwrap(),
+            remainder: 0,
+            meters: Meters::default().with(Meter::Requests, 1),
+            meters_total: Meters::default().with(Meter::Requests, n),
+            flags: Flags::default(),
+            flags_total: Flags::default(),
+            bytes_out: None,
+            rank: None,
+            basis: Basis::Counted,
+            ended: Ended::Stop,
+            request: Digest::of(b"request"),
+            response: Digest::of(b"response"),
+            release: Digest::of(b"release"),
+            manifest: Digest::of(b"manifest"),
+            tariff: tariff(PRICE).id(),
+            history: merkle::root(&ids),
+            standing: 1,
+            node: NODE,
+            at: START,
+            restore: 0,
+            authority: Digest::of(&n.to_be_bytes()),
+            model: model(),
+            op: Op::Chat,
+        };
+        receipts.push(cose::sign(&receipt, &self.receipt_key));
+    }
+
+    fn ack_lane(&self, key: &(Digest, u16)) -> AckLane {
+        let last = self.lanes[key].last().unwrap();
+        AckLane { leaf: key.0, lane: key.1, n: last.n, total: last.total, receipt: last.id() }
+    }
+
+    /// Acknowledges every lane's newest receipt.
+    pub(super) fn acknowledge(&self, key: &SecretKey) -> Vec<u8> {
+        let lanes = self.lanes.keys().map(|key| self.ack_lane(key)).collect();
+        let acknowledgement = Acknowledgement { token: self.token.id, lanes: list(lanes), at: START };
+        cose::sign(&acknowledgement, key).bytes().to_vec()
+    }
+
+    /// The claim that an honest node makes now.
+    pub(super) fn draft(&mut self, acknowledgements: Vec<Vec<u8>>) -> Claim {
+        self.number += 1;
+        let lane = |(key, receipts): (&(Digest, u16), &Vec<comity_wire::Verified<Receipt>>)| {
+            let ids: Vec<_> = receipts.iter().map(comity_wire::Verified::id).collect();
+            let settled_n = self.settled.get(key).copied();
+            ClaimLane {
+                receipt: Bytes::new(receipts.last().unwrap().bytes()).unwrap(),
+                settled_n,
+                consistency: list(settled_n.map_or_else(Vec::new, |settled| lane_proof(&ids, settled))),
+            }
+        };
+        let used = |leaf: &Digest| self.lanes.keys().any(|key| key.0 == *leaf);
+        let chains = self.chains.iter().filter(|(leaf, _)| used(leaf));
+        Claim {
+            token: self.token.id,
+            node: NODE,
+            number: self.number,
+            chains: list(chains.map(|(_, chain)| Bytes::new(chain.to_bytes()).unwrap()).collect()),
+            lanes: list(self.lanes.iter().map(lane).collect()),
+            acknowledgements: list(acknowledgements.into_iter().map(|ack| Bytes::new(ack).unwrap()).collect()),
+            at: START,
+        }
+    }
+
+    pub(super) fn sign(&self, claim: &Claim) -> Value {
+        let bytes = Bytes::<{ 2 * 1024 * 1024 }>::new(cose::sign(claim, &self.receipt_key).bytes()).unwrap();
+        json!({ "claim": bytes })
+    }
+
+    pub(super) fn claim(&mut self, acknowledgements: Vec<Vec<u8>>) -> Value {
+        let draft = self.draft(acknowledgements);
+        self.sign(&draft)
+    }
+
+    /// The house took the claim.
+    pub(super) fn taken(&mut self) {
+        self.settled = self.lanes.iter().map(|(key, receipts)| (*key, receipts.len() as u64)).collect();
+    }
+
+    pub(super) fn final_(&self) -> Value {
+        let lanes = self.lanes.keys().map(|key| self.ack_lane(key)).collect();
+        let final_ = Final { token: self.token.id, node: NODE, lanes: list(lanes), at: START };
+        let bytes = Bytes::<{ 2 * 1024 * 1024 }>::new(cose::sign(&final_, &self.receipt_key).bytes()).unwrap();
+        json!({ "final": bytes })
+    }
+}
