@@ -1,1 +1,14 @@
-//! The one binary: node, clearing house, hub, demo and every command.
+//! The composition root: it owns files, environment, keys, clocks and shutdown, and wires the rooms together. It knows no
+//! rule of the protocol.
+
+pub mod command;
+pub mod demo;
+mod engine_upstream;
+pub mod failure;
+pub mod home;
+pub mod keystore;
+mod models;
+pub mod offer;
+pub mod service;
+pub mod shell;
+pub mod telemetry;

@@ -1,1 +1,9 @@
-//! The researcher's commands.
+//! The researcher's commands, one file each. They print results to stdout, talk to stderr, and end a failure with a hint.
+#![forbid(unsafe_code)]
+
+pub mod command;
+mod printer;
+mod session;
+
+pub use command::{Command, run};
+pub use printer::{Failure, say};

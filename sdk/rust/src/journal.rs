@@ -15,7 +15,7 @@ pub type Stored = comity_wire::cbor::Bytes<16384>;
 
 /// One fact. A wallet is what its entries add up to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Entry {
     /// A token or a delegated chain came in. The seed is the holder key's.
     Token { chain: Stored, seed: Stored, cap: Amount },
@@ -24,7 +24,7 @@ pub enum Entry {
     /// The node said no, or never began: the seq is free again.
     Free { token: TokenId, lane: u16, seq: u64 },
     Receipt { token: TokenId, lane: u16, receipt: Stored },
-    Acknowledged { token: TokenId, entry: JournalAck },
+    Acknowledged { token: TokenId, ack: JournalAck },
     /// The node's final, or the token's end: nothing more is asked under it.
     Closed { token: TokenId },
 }
@@ -136,7 +136,7 @@ mod tests {
         let (mut journal, _) = Journal::open(&path).unwrap();
         journal.append(&closed(1)).unwrap();
         drop(journal);
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"entry\":\"clo").unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"kind\":\"clo").unwrap();
         let (mut journal, entries) = Journal::open(&path).unwrap();
         assert_eq!(entries, [closed(1)]);
         journal.append(&closed(2)).unwrap();

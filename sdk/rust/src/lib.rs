@@ -1,1 +1,24 @@
-//! The researcher's client: discover, quote, buy, query, verify receipts.
+//! The researcher's client: discover, quote, buy, query, acknowledge, final, verify receipts.
+//!
+//! Promises: nothing is believed that was not verified under the pinned roster; nothing is sent before the journal has it;
+//! every limit the user set holds across a crash. Leaves to others: how it is shown (comity-cli), and who may be asked.
+//!
+//! [`wallet`] and [`lane`] are cores without I/O; [`client`] does the awaiting.
+#![forbid(unsafe_code)]
+
+pub mod chat;
+pub mod client;
+pub mod discover;
+pub mod door;
+pub mod journal;
+pub mod lane;
+pub mod profile;
+pub mod receipts;
+pub mod wallet;
+
+pub use chat::{Answer, Demanded, Query};
+pub use client::{Client, Error};
+pub use profile::Profile;
+
+/// What a caller of the client names: rights to hand on, the access decision, the read handle on the federation.
+pub use comity_token as token;

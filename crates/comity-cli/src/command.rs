@@ -1,0 +1,62 @@
+//! `comity` for researchers: verbs on nouns.
+
+mod chat;
+mod delegate;
+mod init;
+mod models;
+mod project;
+mod proxy;
+mod quote;
+mod receipts;
+mod wallet;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::printer::Failure;
+use crate::session;
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a profile and a member key: the first thing to do
+    Init(init::Init),
+    /// Find models and read what their owners say of them
+    #[command(subcommand)]
+    Models(models::Models),
+    /// What a model costs your project, pinned by the clearing house
+    Quote(quote::Quote),
+    /// Ask a model one question
+    Chat(chat::Chat),
+    /// Plain OpenAI on this computer: point any OpenAI client at it
+    Proxy(proxy::Proxy),
+    /// Your project's award: what is spent, in escrow, left
+    Project(project::Project),
+    /// The tokens you hold; end them so that what is left goes home
+    #[command(subcommand)]
+    Wallet(wallet::Wallet),
+    /// Hand on a narrower right, offline
+    Delegate(delegate::Delegate),
+    /// Check receipts under the roster
+    #[command(subcommand)]
+    Receipts(receipts::Receipts),
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// [`Failure`], with what to do next.
+pub async fn run(command: Command, home: Option<PathBuf>) -> Result<(), Failure> {
+    let home = session::home(home)?;
+    match command {
+        Command::Init(command) => command.run(&home),
+        Command::Models(command) => command.run(&home).await,
+        Command::Quote(command) => command.run(&home).await,
+        Command::Chat(command) => command.run(&home).await,
+        Command::Proxy(command) => command.run(&home).await,
+        Command::Project(command) => command.run(&home).await,
+        Command::Wallet(command) => command.run(&home).await,
+        Command::Delegate(command) => command.run(&home).await,
+        Command::Receipts(command) => command.run(&home).await,
+    }
+}

@@ -1,0 +1,74 @@
+//! `comity chat`: one question, one answer, what it cost.
+
+use std::path::Path;
+
+use comity_sdk::Query;
+use comity_wire::{Amount, ModelId};
+
+use crate::printer::{Failure, note, say, say_part};
+use crate::session;
+
+#[derive(Debug, clap::Args)]
+pub struct Chat {
+    model: ModelId,
+    /// The question
+    prompt: Vec<String>,
+    /// Instructions that stand before it
+    #[arg(long)]
+    system: Option<String>,
+    #[arg(long)]
+    max_tokens: Option<u32>,
+    /// The most this call may cost, in micro-credits
+    #[arg(long)]
+    max_charge: Option<i64>,
+    /// Wait for the whole answer instead of printing it as it comes
+    #[arg(long)]
+    whole: bool,
+    /// Keep the receipt in this file
+    #[arg(long)]
+    receipt: Option<std::path::PathBuf>,
+    #[arg(long)]
+    json: bool,
+}
+
+impl Chat {
+    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
+        let client = session::client(home)?;
+        let prompt = self.prompt.join(" ");
+        let mut messages = Vec::new();
+        if let Some(system) = &self.system {
+            messages.push(("system", system.as_str()));
+        }
+        messages.push(("user", &prompt));
+        let whole = self.whole || self.json;
+        let mut query = Query::chat(self.model.clone(), &messages, self.max_tokens, !whole);
+        query.max_charge = self.max_charge.map(Amount::new).transpose()?;
+        let receipt = if whole {
+            let answer = client.ask(&query).await?;
+            if self.json {
+                let body: serde_json::Value = serde_json::from_slice(&answer.body)?;
+                say(&serde_json::to_string_pretty(&serde_json::json!({"reply": body, "receipt": answer.receipt.object()}))?);
+            } else {
+                say(&answer.text().unwrap_or_default());
+            }
+            answer.receipt
+        } else {
+            let mut stream = client.stream(&query).await?;
+            while let Some(payload) = stream.next().await? {
+                say_part(&delta(&payload));
+            }
+            say("");
+            stream.receipt().await?
+        };
+        if let Some(file) = &self.receipt {
+            std::fs::write(file, receipt.bytes())?;
+        }
+        note(&format!("cost {}; {} so far in this lane; receipt {}", receipt.charge, receipt.total, receipt.id()));
+        Ok(())
+    }
+}
+
+fn delta(payload: &str) -> String {
+    let text = |value: serde_json::Value| value.pointer("/choices/0/delta/content")?.as_str().map(str::to_owned);
+    serde_json::from_str(payload).ok().and_then(text).unwrap_or_default()
+}

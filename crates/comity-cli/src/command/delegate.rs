@@ -1,0 +1,66 @@
+//! `comity delegate`: a narrower right for a student or a job, made offline.
+
+use std::path::{Path, PathBuf};
+
+use comity_sdk::token::Narrow;
+use comity_wire::{Amount, ModelId, PublicKey, TokenId};
+
+use crate::printer::{Failure, note, say};
+use crate::session;
+
+#[derive(Debug, clap::Args)]
+pub struct Delegate {
+    /// The token to delegate from
+    token: TokenId,
+    /// The most the other may spend, in micro-credits
+    #[arg(long)]
+    cap: i64,
+    /// How long, in hours
+    #[arg(long, default_value_t = 8)]
+    hours: u64,
+    /// Parallel lanes
+    #[arg(long, default_value_t = 1)]
+    lanes: u16,
+    /// How many further delegations may follow
+    #[arg(long, default_value_t = 0)]
+    depth: u8,
+    /// Only these models
+    #[arg(long = "model")]
+    models: Vec<ModelId>,
+    /// The other's key, did:key:z6Mk…; without it a new key is made beside the chain
+    #[arg(long)]
+    to: Option<PublicKey>,
+    /// Where the chain goes
+    #[arg(long, default_value = "delegated.chain")]
+    out: PathBuf,
+}
+
+impl Delegate {
+    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
+        let client = session::client(home)?;
+        let next = match self.to {
+            Some(key) => key,
+            None => {
+                let path = self.out.with_extension("key");
+                let key = session::write_key(&path, &session::random())?;
+                note(&format!("the key goes with the chain, by a safe way: {}", path.display()));
+                key.public()
+            }
+        };
+        let cap = Amount::new(self.cap)?;
+        let narrow = Narrow {
+            cap,
+            expires_at: client.now().plus(self.hours.saturating_mul(3600)),
+            lanes: self.lanes,
+            depth: self.depth,
+            models: self.models,
+            ops: Vec::new(),
+            next,
+        };
+        let chain = client.delegate(self.token, narrow).await?;
+        std::fs::write(&self.out, chain)?;
+        say(&format!("{}: at most {cap}, {} hours", self.out.display(), self.hours));
+        note("the other side runs: comity wallet adopt CHAIN --key KEY");
+        Ok(())
+    }
+}

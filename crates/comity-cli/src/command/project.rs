@@ -1,0 +1,29 @@
+//! `comity project`.
+
+use std::path::Path;
+
+use crate::printer::{Failure, say};
+use crate::session;
+
+#[derive(Debug, clap::Args)]
+pub struct Project {
+    #[arg(long)]
+    json: bool,
+}
+
+impl Project {
+    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
+        let client = session::client(home)?;
+        let project = client.project().await?;
+        if self.json {
+            say(&serde_json::to_string_pretty(&project)?);
+            return Ok(());
+        }
+        say(&format!("{} {}\nvetting    {}", project.project, project.title, project.vetting));
+        say(&format!(
+            "awarded    {}\nsettled    {}\nin escrow  {}\navailable  {}",
+            project.awarded, project.settled, project.in_escrow, project.available
+        ));
+        Ok(())
+    }
+}

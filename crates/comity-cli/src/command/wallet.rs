@@ -1,0 +1,75 @@
+//! `comity wallet status|finish|adopt`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use comity_wire::{Amount, TokenId};
+
+use crate::printer::{Failure, note, say, table};
+use crate::session;
+
+#[derive(Debug, Subcommand)]
+pub enum Wallet {
+    /// Tokens, their budgets, what is spent
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// End tokens at their nodes: what was not spent goes back to the project at once
+    Finish {
+        /// All that are open where none is named
+        tokens: Vec<TokenId>,
+    },
+    /// Take in a right that somebody delegated to you
+    Adopt {
+        /// The chain file
+        chain: PathBuf,
+        /// The key it was delegated to
+        #[arg(long)]
+        key: PathBuf,
+    },
+}
+
+impl Wallet {
+    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
+        let client = session::client(home)?;
+        match self {
+            Self::Status { json } => {
+                let purses = client.purses().await;
+                if json {
+                    say(&serde_json::to_string_pretty(&purses)?);
+                    return Ok(());
+                }
+                let row = |purse: &comity_sdk::client::PurseStatus| {
+                    let state = if purse.open { "open" } else { "ended" };
+                    vec![
+                        purse.token.to_string(),
+                        purse.budget.to_string(),
+                        purse.spent.to_string(),
+                        state.to_owned(),
+                        purse.expires_at.to_string(),
+                    ]
+                };
+                say(&table(&["token", "budget", "spent", "state", "expires"], &purses.iter().map(row).collect::<Vec<_>>()));
+                Ok(())
+            }
+            Self::Finish { tokens } => {
+                client.refresh().await?;
+                let open = client.purses().await.into_iter().filter(|purse| purse.open).map(|purse| purse.token);
+                let tokens = if tokens.is_empty() { open.collect() } else { tokens };
+                for token in tokens {
+                    let (_, reply) = client.finish(token).await?;
+                    let home = reply.map_or(Amount::ZERO, |reply| reply.refunded);
+                    say(&format!("{token} ended; {home} went home"));
+                }
+                Ok(())
+            }
+            Self::Adopt { chain, key } => {
+                let bytes = std::fs::read(&chain)?;
+                let token = client.adopt(&bytes, &session::read_key(&key)?, Amount::MAX).await?;
+                note(&format!("{token} is in your wallet"));
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The one place that writes to a terminal.
+
+use std::error::Error;
+
+/// A failed command: what went wrong, and what to do next.
+#[derive(Debug)]
+pub struct Failure {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<E: Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let hint = hint(&error);
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message = format!("{message}\n  because: {error}");
+            cause = error.source();
+        }
+        Self { message, hint }
+    }
+}
+
+/// What a person can do about a code.
+fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    use comity_wire::Code;
+    let code = error.downcast_ref::<comity_sdk::Error>()?.code()?;
+    let hint = match code {
+        Code::GrantRequired => "ask the model's owner to grant your project access; the same call then succeeds",
+        Code::VettingTooLow => "the clearing house has to vet your project first",
+        Code::BudgetExhausted | Code::MaxTooLow => "raise the cap or ask for less: a shorter --max-tokens costs less",
+        Code::BalanceTooLow => "the project's award is spent: see `comity project`",
+        Code::StandingStale | Code::RosterBehind => "the node is catching up: try again in a minute",
+        Code::Stale => "this computer's clock is off: set it and try again",
+        Code::ModelStarting | Code::UpstreamUnavailable => "the owner's model is not up: try again later",
+        Code::NotRegistered => "register your member key at the clearing house",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// A result, to stdout.
+#[expect(clippy::print_stdout, reason = "the one place that prints results")]
+pub fn say(text: &str) {
+    println!("{text}");
+}
+
+/// A part of a result without a line's end.
+#[expect(clippy::print_stdout, reason = "the one place that prints results")]
+pub(crate) fn say_part(text: &str) {
+    use std::io::Write as _;
+    print!("{text}");
+    std::io::stdout().flush().ok();
+}
+
+/// Talk, to stderr.
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Rows with aligned columns; the last column is not padded.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(head.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn columns_line_up() {
+        let rows = vec![vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "22".to_owned()]];
+        assert_eq!(super::table(&["name", "n"], &rows), "name  n\na     1\nlong  22");
+    }
+}

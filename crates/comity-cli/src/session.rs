@@ -1,0 +1,66 @@
+//! What every command needs: the home folder, the profile, the keys, a client.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use comity_sdk::client::World;
+use comity_sdk::{Client, Profile};
+use comity_wire::{Digest, SecretKey, Timestamp};
+
+use crate::printer::Failure;
+
+/// `--home`, else `COMITY_HOME`, else `~/.config/comity`.
+pub(crate) fn home(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let below = |base: std::ffi::OsString, rest: &str| PathBuf::from(base).join(rest);
+    let found = given
+        .or_else(|| std::env::var_os("COMITY_HOME").map(PathBuf::from))
+        .or_else(|| std::env::var_os("XDG_CONFIG_HOME").map(|base| below(base, "comity")))
+        .or_else(|| std::env::var_os("HOME").map(|base| below(base, ".config/comity")));
+    found.ok_or_else(|| Failure::new("no home folder is known", "name one with --home"))
+}
+
+pub(crate) fn world() -> World {
+    World { clock: Arc::new(now), entropy: Arc::new(random) }
+}
+
+pub(crate) fn now() -> Timestamp {
+    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+pub(crate) fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the operating system gives randomness");
+    bytes
+}
+
+pub(crate) fn client(home: &Path) -> Result<Client, Failure> {
+    let profile = Profile::load(home)?;
+    let member = profile.member_key.as_deref().map(read_key).transpose()?;
+    Ok(Client::open(home, profile, member, world())?)
+}
+
+/// A key file: 64 hexadecimal digits.
+pub(crate) fn read_key(path: &Path) -> Result<SecretKey, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(format!("cannot read the key {}: {error}", path.display()), "make one with `comity init`")
+    })?;
+    let seed: Digest = text.trim().parse().map_err(|_| {
+        Failure::new(format!("{} is not a key", path.display()), "a key file holds 64 hexadecimal digits")
+    })?;
+    Ok(SecretKey::from_seed(seed.0))
+}
+
+/// Writes a new key, readable by its owner alone.
+pub(crate) fn write_key(path: &Path, seed: &[u8; 32]) -> Result<SecretKey, Failure> {
+    use std::io::Write as _;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options
+        .open(path)
+        .map_err(|error| Failure::new(format!("cannot make the key {}: {error}", path.display()), "it may exist already"))?;
+    writeln!(file, "{}", Digest(*seed))?;
+    Ok(SecretKey::from_seed(*seed))
+}

@@ -1,0 +1,81 @@
+//! Operator commands, one file each. Researcher commands live in comity-cli.
+
+pub mod clearing;
+pub mod hub;
+pub mod ledger;
+pub mod model;
+pub mod node;
+pub mod requests;
+pub mod roster;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use comity_wire::NodeId;
+
+use crate::failure::Failure;
+
+/// What every `init` takes.
+#[derive(Debug, clap::Args)]
+pub struct InitArguments {
+    /// The folder to make
+    #[arg(long)]
+    pub home: PathBuf,
+    /// The organisation's name: the first half of its model ids (a-z, 0-9, '.', '_', '-')
+    #[arg(long)]
+    pub name: String,
+    /// What people read
+    #[arg(long)]
+    pub title: String,
+}
+
+/// What every `run` takes.
+#[derive(Debug, clap::Args)]
+pub struct RunArguments {
+    /// The home folder that `init` made
+    #[arg(long)]
+    pub home: PathBuf,
+    /// The HTTPS door; port 0 takes a free one
+    #[arg(long, default_value = "0.0.0.0:4443")]
+    pub listen: SocketAddr,
+    /// A name or address that others reach the door by, where it is not the one it listens on (host:port)
+    #[arg(long)]
+    pub public: Option<String>,
+    /// libp2p (TCP); port 0 takes a free one
+    #[arg(long)]
+    pub libp2p: Option<SocketAddr>,
+    /// A hub to dial: MULTIADDRESS@NODE; may be given more than once
+    #[arg(long = "hub")]
+    pub hubs: Vec<HubAddress>,
+}
+
+/// `/ip4/192.0.2.1/tcp/4001@node-…`.
+#[derive(Clone, Debug)]
+pub struct HubAddress {
+    pub address: String,
+    pub node: NodeId,
+}
+
+impl std::str::FromStr for HubAddress {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, node) = text.rsplit_once('@').ok_or("a hub is MULTIADDRESS@NODE, as `comity hub run` prints it")?;
+        let node = node.parse().map_err(|error| format!("{node}: {error}"))?;
+        Ok(Self { address: address.to_owned(), node })
+    }
+}
+
+/// `init`: a home, and what to do with it.
+///
+/// # Errors
+/// [`Failure`].
+pub fn init(arguments: &InitArguments, role: crate::home::Role) -> Result<crate::home::Home, Failure> {
+    let home = crate::home::Home::init(&arguments.home, &arguments.name, &arguments.title, role)?;
+    comity_cli::say(&format!("{} {}", home.card.organisation, home.card.node));
+    eprintln!(
+        "next: hand {} to the roster's signers; put the roster.cbor they hand back into {}",
+        home.file("organisation.json").display(),
+        home.path.display()
+    );
+    Ok(home)
+}

@@ -1,0 +1,34 @@
+//! `comity hub init|run`: a node with a public address that relays and helps others sync.
+
+use clap::Subcommand;
+
+use crate::command::{InitArguments, RunArguments};
+use crate::failure::Failure;
+use crate::home::{Home, Role};
+use crate::service::{Doors, Member};
+
+#[derive(Debug, Subcommand)]
+pub enum HubCommand {
+    /// Make a hub's home: keys, certificates, organisation.json
+    Init(InitArguments),
+    /// Run a hub
+    Run(RunArguments),
+}
+
+/// # Errors
+/// [`Failure`] with a hint.
+pub async fn run(command: HubCommand) -> Result<(), Failure> {
+    match command {
+        HubCommand::Init(arguments) => crate::command::init(&arguments, Role::Hub).map(|_| ()),
+        HubCommand::Run(arguments) => serve(arguments).await,
+    }
+}
+
+async fn serve(arguments: RunArguments) -> Result<(), Failure> {
+    let home = Home::open(&arguments.home)?;
+    let member = Member::join(home, &arguments).await?;
+    let router = member.network.routes(std::sync::Arc::clone(&member.clock));
+    let doors = Doors::open(&member, &arguments, router, None).await?;
+    member.publish(&doors, Vec::new()).await?;
+    doors.until_stopped(member).await
+}

@@ -1,0 +1,30 @@
+//! `comity node init|run`: an owner's node.
+
+use clap::Subcommand;
+
+use crate::command::{InitArguments, RunArguments};
+use crate::failure::Failure;
+use crate::home::Role;
+use crate::service::owner;
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Make a node's home: keys, certificates, organisation.json, models/
+    Init(InitArguments),
+    /// Run the node: its door, its place in the federation, its upstreams
+    Run(RunArguments),
+}
+
+/// # Errors
+/// [`Failure`] with a hint.
+pub async fn run(command: NodeCommand) -> Result<(), Failure> {
+    match command {
+        NodeCommand::Init(arguments) => {
+            let home = crate::command::init(&arguments, Role::Owner)?;
+            std::fs::create_dir_all(home.file("models"))?;
+            eprintln!("then: comity model example > {}/NAME.toml", home.file("models").display());
+            Ok(())
+        }
+        NodeCommand::Run(arguments) => owner::run(arguments).await,
+    }
+}

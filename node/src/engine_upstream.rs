@@ -1,0 +1,199 @@
+//! The built-in engine as an upstream: the engine knows no HTTP and supply knows no candle; here they meet.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use comity_engine::{Finish, GenerateRequest, Model, Piece, chat};
+use comity_supply::{BoxFuture, Call, Delta, Event, Health, Reply, Upstream, UpstreamError, Usage};
+use comity_wire::Op;
+use serde_json::{Map, Value, json};
+use tokio::sync::{Semaphore, mpsc};
+
+/// One model, run on blocking threads; what does not fit waits.
+#[derive(Debug)]
+pub(crate) struct EngineUpstream {
+    model: Model,
+    name: String,
+    turns: Arc<Semaphore>,
+}
+
+/// Calls that compute at once; a CPU model gains nothing from more.
+const AT_ONCE: usize = 2;
+/// Pieces computed ahead of a slow reader.
+const PIECES_AHEAD: usize = 64;
+/// What a call without a limit may generate here; the gateway has capped it by then.
+const TOKENS_DEFAULT: usize = 64;
+
+impl EngineUpstream {
+    pub(crate) fn new(name: impl Into<String>, model: Model) -> Self {
+        Self { model, name: name.into(), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    fn request(&self, call: &Call) -> Result<GenerateRequest, UpstreamError> {
+        let prompt = match call.op {
+            Op::Chat => chat::render(&messages(&call.body)?).map_err(|error| refused(&error.to_string()))?,
+            Op::Completions => match call.body.get("prompt") {
+                Some(Value::String(prompt)) => prompt.clone(),
+                _ => return Err(refused("prompt: the built-in engine takes one text")),
+            },
+            op => return Err(UpstreamError::Unsupported { op }),
+        };
+        let number = |name: &str| call.body.get(name).and_then(Value::as_f64);
+        let whole = |name: &str| call.body.get(name).and_then(Value::as_u64);
+        let asked = whole("max_completion_tokens").or_else(|| whole("max_tokens"));
+        let prompt_tokens = self.model.tokenizer().encode_prompt(&prompt);
+        let room = self.model.context_tokens_max().saturating_sub(prompt_tokens.len());
+        let max_tokens = asked.map_or_else(|| TOKENS_DEFAULT.min(room), |asked| usize::try_from(asked).unwrap_or(usize::MAX).min(room));
+        if room == 0 {
+            return Err(UpstreamError::Refused {
+                status: 400,
+                code: Some("context_length_exceeded".to_owned()),
+                message: format!("the prompt fills the context of {} tokens", self.model.context_tokens_max()),
+                retry_after_s: None,
+            });
+        }
+        Ok(GenerateRequest {
+            prompt_tokens,
+            max_tokens,
+            temperature: number("temperature").unwrap_or(1.0),
+            top_p: number("top_p").unwrap_or(1.0),
+            seed: whole("seed").unwrap_or(0),
+            stop: stops(call.body.get("stop")),
+            logprobs: alternatives(call),
+        })
+    }
+}
+
+fn refused(message: &str) -> UpstreamError {
+    UpstreamError::Refused { status: 400, code: Some("invalid_request".to_owned()), message: message.to_owned(), retry_after_s: None }
+}
+
+/// Role and text of each message; content is a string or a list of text parts.
+fn messages(body: &Map<String, Value>) -> Result<Vec<(String, String)>, UpstreamError> {
+    let list = body.get("messages").and_then(Value::as_array).ok_or_else(|| refused("messages: a list is expected"))?;
+    let text = |content: &Value| match content {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => parts.iter().map(|part| part.get("text").and_then(Value::as_str)).collect::<Option<String>>(),
+        Value::Null => Some(String::new()),
+        _ => None,
+    };
+    let message = |message: &Value| {
+        let role = message.get("role").and_then(Value::as_str)?;
+        Some((role.to_owned(), text(message.get("content")?)?))
+    };
+    list.iter().map(message).collect::<Option<_>>().ok_or_else(|| refused("messages: each needs a role and a text"))
+}
+
+fn stops(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::String(stop)) => vec![stop.clone()],
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Alternatives per token, where log-probabilities are asked for.
+fn alternatives(call: &Call) -> Option<u8> {
+    let count = |name: &str| call.body.get(name).and_then(Value::as_u64).and_then(|count| u8::try_from(count).ok());
+    match call.op {
+        Op::Chat => call.body.get("logprobs").and_then(Value::as_bool)?.then(|| count("top_logprobs").unwrap_or(0)),
+        _ => count("logprobs"),
+    }
+}
+
+impl Upstream for EngineUpstream {
+    fn complete(&self, call: Call) -> BoxFuture<'_, Result<Reply, UpstreamError>> {
+        Box::pin(async move {
+            let request = self.request(&call)?;
+            let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| UpstreamError::Cancelled)?;
+            let (send, receive) = mpsc::channel(PIECES_AHEAD);
+            let model = self.model.clone();
+            tokio::task::spawn_blocking(move || {
+                run(&model, &call, &request, &send);
+                drop(turn);
+            });
+            let events = futures::stream::unfold(receive, async |mut receive| {
+                receive.recv().await.map(|event| (event, receive))
+            });
+            Ok(Reply::new(events))
+        })
+    }
+
+    fn health(&self) -> BoxFuture<'_, Health> {
+        let models = vec![self.name.clone()];
+        Box::pin(async move { Health::ready(models) })
+    }
+}
+
+/// Computes on a blocking thread; a reader that went away, or a cancelled call, ends it at the next piece.
+fn run(model: &Model, call: &Call, request: &GenerateRequest, send: &mpsc::Sender<Result<Event, UpstreamError>>) {
+    let mut first = true;
+    let mut offset = 0;
+    let outcome = model.generate(request, &mut |piece| {
+        let role = (first && call.op == Op::Chat).then(|| "assistant".to_owned());
+        first = false;
+        let logprobs = request.logprobs.map(|_| logprobs(call.op, &piece, &mut offset));
+        let delta = Delta { index: 0, role, text: piece.text, logprobs, finish_reason: None };
+        let gone = call.cancel.is_cancelled() || send.blocking_send(Ok(Event::Delta(delta))).is_err();
+        if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let say = |event| send.blocking_send(event).is_ok();
+    match outcome {
+        Ok(outcome) if outcome.finish == Finish::Cancelled => {
+            say(Err(UpstreamError::Cancelled));
+        }
+        Ok(outcome) => {
+            let end = Delta { finish_reason: Some(outcome.finish.as_str().to_owned()), ..Delta::default() };
+            let count = |tokens: usize| tokens as u64;
+            let usage = Usage {
+                input_tokens: count(outcome.usage.prompt_tokens),
+                output_tokens: count(outcome.usage.completion_tokens),
+            };
+            let _ = say(Ok(Event::Delta(end))) && say(Ok(Event::Usage(usage))) && say(Ok(Event::Done));
+        }
+        Err(error) => {
+            say(Err(UpstreamError::Failed { code: Some(error.code().to_owned()), message: error.to_string() }));
+        }
+    }
+}
+
+/// OpenAI's shapes: `{"content": […]}` for chat, parallel lists for completions.
+fn logprobs(op: Op, piece: &Piece, offset: &mut usize) -> Value {
+    if op == Op::Chat {
+        let entry = |token: &comity_engine::Scored| json!({"token": token.piece, "logprob": token.logprob, "bytes": token.bytes});
+        let content: Vec<_> = piece
+            .tokens
+            .iter()
+            .map(|token| {
+                let mut value = entry(token);
+                value["top_logprobs"] = token.top.iter().map(entry).collect();
+                value
+            })
+            .collect();
+        return json!({"content": content});
+    }
+    let tokens: Vec<_> = piece.tokens.iter().map(|token| token.piece.clone()).collect();
+    let values: Vec<_> = piece.tokens.iter().map(|token| token.logprob).collect();
+    let top: Vec<Value> = piece
+        .tokens
+        .iter()
+        .map(|token| token.top.iter().map(|other| (other.piece.clone(), json!(other.logprob))).collect::<Map<_, _>>().into())
+        .collect();
+    let offsets: Vec<_> = piece.tokens.iter().map(|token| std::mem::replace(offset, *offset + token.bytes.len())).collect();
+    json!({"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_may_be_parts_and_must_be_text() {
+        let body = |value: Value| value.as_object().unwrap().clone();
+        let parts = json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]});
+        assert_eq!(messages(&body(parts)).unwrap(), [("user".to_owned(), "ab".to_owned())]);
+        let image = json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]});
+        assert!(messages(&body(image)).is_err());
+        assert!(messages(&body(json!({}))).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! A home folder: one organisation's node, house or hub, with its keys, certificates, roster and stores.
+//!
+//! ```text
+//! organisation.json   public: what a roster signer needs (roster add)
+//! keys/*.key          secret: 0600
+//! node-certificate.cbor  writer-certificate.cbor   roster.cbor
+//! node.toml           configuration
+//! *.sqlite  admin.sock   state
+//! ```
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use comity_wire::cbor::{List, Text};
+use comity_wire::object::{AnchorRole, NodeCertificate, ReceiptKey, Roster, RosterFile, WriterCertificate};
+use comity_wire::time::DAY_S;
+use comity_wire::{NodeId, OrgId, PublicKey, Timestamp, cose};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, While as _};
+use crate::keystore::{KeyName, KeyStore};
+use crate::shell;
+
+/// What stands in `organisation.json`: public, and all that a roster needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    pub organisation: OrgId,
+    pub name: String,
+    pub title: String,
+    pub key: PublicKey,
+    pub node: NodeId,
+    pub transport_key: PublicKey,
+    pub role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_key: Option<PublicKey>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Offers models.
+    Owner,
+    /// The clearing house.
+    House,
+    /// Relays and helps others sync.
+    Hub,
+}
+
+impl Role {
+    /// Owners are found through their feeds; house and hubs must be on the roster itself.
+    pub const fn anchor(self) -> Option<AnchorRole> {
+        match self {
+            Self::Owner => None,
+            Self::House => Some(AnchorRole::House),
+            Self::Hub => Some(AnchorRole::Hub),
+        }
+    }
+}
+
+/// A home folder that was initialised.
+#[derive(Clone, Debug)]
+pub struct Home {
+    pub path: PathBuf,
+    pub card: Card,
+    pub keys: KeyStore,
+}
+
+impl Home {
+    /// Makes keys, ids and certificates. Nothing that exists is overwritten.
+    ///
+    /// # Errors
+    /// [`Failure`] where the folder is a home already, or a name is not one.
+    pub fn init(path: &Path, name: &str, title: &str, role: Role) -> Result<Self, Failure> {
+        if path.join("organisation.json").exists() {
+            return Err(Failure::new(format!("{} is a home already", path.display())).hint("choose another --home"));
+        }
+        if !comity_wire::id::is_slug(name) || name.len() > 48 {
+            return Err(Failure::new(format!("'{name}' cannot be an organisation's name"))
+                .hint("use a-z, 0-9, '.', '_' and '-', at most 48: it is the first half of your model ids"));
+        }
+        std::fs::create_dir_all(path).while_(format!("cannot make {}", path.display()))?;
+        let keys = KeyStore::of(path);
+        let organisation = keys.create(KeyName::Organisation)?;
+        let writer = keys.create(KeyName::Writer)?;
+        let transport = keys.create(KeyName::Transport)?;
+        let receipt = keys.create(KeyName::Receipt)?;
+        let issuer = match role {
+            Role::Hub => None,
+            Role::Owner | Role::House => Some(keys.create(KeyName::Issuer)?.public()),
+        };
+        let card = Card {
+            organisation: OrgId(shell::random()),
+            name: name.to_owned(),
+            title: title.to_owned(),
+            key: organisation.public(),
+            node: NodeId(shell::random()),
+            transport_key: transport.public(),
+            role,
+            issuer_key: issuer,
+        };
+        let home = Self { path: path.to_owned(), card, keys };
+        home.certify(writer.public(), transport.public(), receipt.public(), shell::now())?;
+        let json = serde_json::to_string_pretty(&home.card)? + "\n";
+        write(&path.join("organisation.json"), json.as_bytes())?;
+        Ok(home)
+    }
+
+    /// # Errors
+    /// [`Failure`] where there is no home.
+    pub fn open(path: &Path) -> Result<Self, Failure> {
+        let file = path.join("organisation.json");
+        let text = std::fs::read_to_string(&file)
+            .while_(format!("{} is not a home", path.display()))
+            .map_err(|failure| failure.hint("make one with `comity node init`, `comity clearing init` or `comity hub init`"))?;
+        let card = serde_json::from_str(&text).while_(format!("{} cannot be read", file.display()))?;
+        Ok(Self { path: path.to_owned(), card, keys: KeyStore::of(path) })
+    }
+
+    /// Signs certificates of 90 days for the keys at hand.
+    fn certify(&self, writer: PublicKey, transport: PublicKey, receipt: PublicKey, now: Timestamp) -> Result<(), Failure> {
+        const LIFE_S: u64 = 90 * DAY_S;
+        let key = self.keys.read(KeyName::Organisation)?;
+        // Starts a little in the past, so that a peer whose clock is behind takes it.
+        let not_before = now.minus(comity_wire::time::SKEW_S);
+        let not_after = not_before.plus(LIFE_S);
+        let receipt_keys = vec![ReceiptKey { key: receipt, from: not_before, until: not_after }];
+        let node = NodeCertificate {
+            org: self.card.organisation,
+            node: self.card.node,
+            transport_keys: List::new(vec![transport])?,
+            receipt_keys: List::new(receipt_keys)?,
+            not_before,
+            not_after,
+            restore: 0,
+        };
+        let writer = WriterCertificate { org: self.card.organisation, key: writer, epoch: 0, not_before, not_after };
+        write(&self.path.join("node-certificate.cbor"), cose::sign(&node, &key).bytes())?;
+        write(&self.path.join("writer-certificate.cbor"), cose::sign(&writer, &key).bytes())
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// # Errors
+    /// [`Failure`] naming the file.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        let path = self.file(name);
+        std::fs::read(&path).while_(format!("cannot read {}", path.display()))
+    }
+
+    /// # Errors
+    /// [`Failure`] where no roster was given yet.
+    pub fn roster(&self) -> Result<(Vec<u8>, Roster), Failure> {
+        let bytes = self.read("roster.cbor").map_err(|failure| {
+            failure.hint("have the roster's signers add organisation.json, then copy roster.cbor here (`comity roster --help`)")
+        })?;
+        let (_, roster) = RosterFile::decode(&bytes)?;
+        Ok((bytes, roster))
+    }
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// [`Failure`] naming the file.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let doing = || format!("cannot write {}", path.display());
+    let part = path.with_extension("part");
+    let mut file = std::fs::File::create(&part).while_(doing())?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).while_(doing())?;
+    std::fs::rename(&part, path).while_(doing())
+}
+
+/// Writes a new file that only its owner can read.
+///
+/// # Errors
+/// [`Failure`] naming the file; also where it exists.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let doing = || format!("cannot write {}", path.display());
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).while_(doing())?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).while_(doing())
+}
+
+/// A bounded text from a command line.
+///
+/// # Errors
+/// [`Failure`] saying what is too long.
+pub fn text<const MAX: usize>(what: &str, value: &str) -> Result<Text<MAX>, Failure> {
+    Text::new(value).while_(format!("{what} cannot be used"))
+}

@@ -1,0 +1,152 @@
+//! Keys as files: one 32-byte seed each, hexadecimal, mode 0600, below `keys/` of a home folder.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use comity_wire::SecretKey;
+
+/// A key's purpose, and its file's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyName {
+    /// Certifies nodes and the feed writer. Take it off line once the certificates are made.
+    Organisation,
+    /// Signs the feed.
+    Writer,
+    /// TLS, libp2p, calls to the house.
+    Transport,
+    /// Receipts, finals, claims.
+    Receipt,
+    /// Tokens: of budget 0 at an owner's node, with a budget at the house.
+    Issuer,
+    /// The roster.
+    Roster,
+    /// A person's key at the house.
+    Member,
+}
+
+/// Why a key cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("no key {path}: run the init command for this home first")]
+    Missing { path: PathBuf },
+    #[error("key {path} exists already and is not overwritten")]
+    Exists { path: PathBuf },
+    #[error("cannot read or write key {path}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("key {path} is not 64 hexadecimal digits")]
+    Form { path: PathBuf },
+    #[error("key {path} can be read by others: chmod 600 it")]
+    Open { path: PathBuf },
+}
+
+impl KeyName {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Organisation => "organisation",
+            Self::Writer => "writer",
+            Self::Transport => "transport",
+            Self::Receipt => "receipt",
+            Self::Issuer => "issuer",
+            Self::Roster => "roster",
+            Self::Member => "member",
+        }
+    }
+}
+
+/// `keys/` of a home.
+#[derive(Clone, Debug)]
+pub struct KeyStore {
+    folder: PathBuf,
+}
+
+impl KeyStore {
+    pub fn of(home: &Path) -> Self {
+        Self { folder: home.join("keys") }
+    }
+
+    fn path(&self, name: KeyName) -> PathBuf {
+        self.folder.join(format!("{}.key", name.as_str()))
+    }
+
+    /// # Errors
+    /// [`KeyError::Exists`]: a key is never overwritten.
+    pub fn create(&self, name: KeyName) -> Result<SecretKey, KeyError> {
+        let path = self.path(name);
+        let fail = |source| KeyError::File { path: path.clone(), source };
+        std::fs::create_dir_all(&self.folder).map_err(fail)?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| fail(std::io::Error::other(error)))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = match options.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(KeyError::Exists { path }),
+            Err(error) => return Err(fail(error)),
+        };
+        let text = zeroize::Zeroizing::new(seed.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+        Ok(SecretKey::from_seed(seed))
+    }
+
+    /// # Errors
+    /// [`KeyError`]; a key that others can read is refused.
+    pub fn read(&self, name: KeyName) -> Result<SecretKey, KeyError> {
+        read(&self.path(name))
+    }
+
+    pub fn exists(&self, name: KeyName) -> bool {
+        self.path(name).exists()
+    }
+}
+
+/// Reads a key file by its path.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn read(path: &Path) -> Result<SecretKey, KeyError> {
+    let path = path.to_owned();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => zeroize::Zeroizing::new(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(KeyError::Missing { path }),
+        Err(source) => return Err(KeyError::File { path, source }),
+    };
+    #[cfg(unix)]
+    {
+        let metadata = std::fs::metadata(&path).map_err(|source| KeyError::File { path: path.clone(), source })?;
+        if std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0 {
+            return Err(KeyError::Open { path });
+        }
+    }
+    let digest: comity_wire::Digest = text.trim().parse().map_err(|_| KeyError::Form { path })?;
+    Ok(SecretKey::from_seed(digest.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_kept_and_never_overwritten() {
+        let home = tempfile::tempdir().unwrap();
+        let store = KeyStore::of(home.path());
+        let key = store.create(KeyName::Receipt).unwrap();
+        assert_eq!(store.read(KeyName::Receipt).unwrap().public(), key.public());
+        assert!(matches!(store.create(KeyName::Receipt), Err(KeyError::Exists { .. })));
+        assert!(matches!(store.read(KeyName::Issuer), Err(KeyError::Missing { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let store = KeyStore::of(home.path());
+        store.create(KeyName::Member).unwrap();
+        let path = store.path(KeyName::Member);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(store.read(KeyName::Member), Err(KeyError::Open { .. })));
+    }
+}

@@ -1,0 +1,336 @@
+//! A model as its owner writes it down (`models/*.toml` of a home), and the signed objects that come of it.
+
+use std::path::{Path, PathBuf};
+
+use comity_wire::cbor::{List, Text};
+use comity_wire::object::{
+    DataPolicy, Evaluation, License, Lineage, Manifest, ManifestOp, Modality, ModelState, OpRule, OpTier, Policy, Price,
+    PriceHint, Release, Status, Summary, Tariff, TierRule, Training,
+};
+use comity_wire::{Meter, ModelId, Op, SecretKey, Timestamp, Verified, cose};
+use serde::Deserialize;
+
+use crate::failure::{Failure, While as _};
+use crate::home::Card;
+
+/// One file. Unknown keys are errors.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offer {
+    pub model: About,
+    pub serve: Serve,
+    /// Left out for the built-in engine, which knows its own.
+    #[serde(default)]
+    pub release: Option<Release>,
+    pub data_policy: DataPolicy,
+    pub policy: Terms,
+    pub tariff: PriceList,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// The second half of the model id.
+    pub name: String,
+    pub title: Text<96>,
+    /// What search shows; the manifest may say more.
+    pub description: Text<400>,
+    #[serde(default)]
+    pub details: Option<Text<4096>>,
+    #[serde(default)]
+    pub tasks: List<Text<48>, 8>,
+    #[serde(default)]
+    pub languages: List<Text<8>, 64>,
+    pub family: Option<Text<48>>,
+    pub architecture: Option<Text<48>>,
+    pub params_total: Option<u64>,
+    pub params_active: Option<u64>,
+    pub context_length: Option<u32>,
+    pub output_tokens_max: Option<u32>,
+    pub license: License,
+    #[serde(default)]
+    pub lineage: List<Lineage, 8>,
+    pub training: Option<Training>,
+    #[serde(default)]
+    pub evaluations: List<Evaluation, 32>,
+    /// Who runs the weights where that is not you.
+    pub operator: Option<Text<96>>,
+    pub availability: Option<Text<256>>,
+    pub documentation: Option<Text<256>>,
+    pub contact: Option<Text<128>>,
+}
+
+/// Where answers come from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serve {
+    pub upstream: Upstream,
+    /// The model's name there; its own name where left out.
+    pub upstream_model: Option<String>,
+    /// A file that holds the upstream's API key.
+    pub api_key_file: Option<PathBuf>,
+}
+
+/// `engine:NAME` for a model of the built-in engine, else the base URL of an OpenAI-compatible server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Upstream {
+    /// A model that ships with this program, or a folder with safetensors.
+    Engine(String),
+    /// `http://127.0.0.1:8000/v1`.
+    OpenAi(String),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    pub name: Text<48>,
+    pub tiers: List<TierRule, 4>,
+    pub rules: List<OpRule, 64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriceList {
+    pub overhead_tokens: u32,
+    pub output_bytes_per_token: u16,
+    pub prices: List<Price, 64>,
+}
+
+/// The signed objects of one model.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub model: ModelId,
+    pub tariff: Verified<Tariff>,
+    pub policy: Verified<Policy>,
+    pub manifest: Verified<Manifest>,
+    pub summary: Verified<Summary>,
+}
+
+impl TryFrom<String> for Upstream {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix("engine:") {
+            Some(name) => Ok(Self::Engine(name.to_owned())),
+            None if text.starts_with("http://") || text.starts_with("https://") => Ok(Self::OpenAi(text)),
+            None => Err(format!("upstream '{text}' is neither engine:NAME nor the URL of an OpenAI-compatible server")),
+        }
+    }
+}
+
+impl Offer {
+    /// # Errors
+    /// [`Failure`] naming the file and the key.
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).while_(format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).while_(format!("{} does not describe a model", path.display()))
+    }
+
+    pub fn model_id(&self, card: &Card) -> Result<ModelId, Failure> {
+        Ok(format!("{}/{}", card.name, self.model.name).parse::<ModelId>()?)
+    }
+
+    /// Signs everything. `version` rises with each publication, so that an older one is never taken for newer.
+    ///
+    /// # Errors
+    /// [`Failure`] where the parts do not fit one another.
+    pub fn publish(
+        &self,
+        card: &Card,
+        release: &Release,
+        writer: &SecretKey,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<Published, Failure> {
+        let model = self.model_id(card)?;
+        let doing = |what: &str| format!("the {what} of {model} breaks the rules");
+        let tariff = Tariff {
+            org: card.organisation,
+            name: Text::new(model.as_str())?,
+            version,
+            prices: sorted(&self.tariff.prices, |price| price.op)?,
+            overhead_tokens: self.tariff.overhead_tokens,
+            output_bytes_per_token: self.tariff.output_bytes_per_token,
+            issued_at: now,
+        };
+        let tariff = cose::try_sign(&tariff, writer).while_(doing("tariff"))?.verify(&writer.public())?;
+        let policy = Policy {
+            org: card.organisation,
+            name: self.policy.name.clone(),
+            version,
+            models: List::new(vec![model.clone()])?,
+            tiers: sorted(&self.policy.tiers, |rule| rule.tier)?,
+            rules: sorted(&self.policy.rules, |rule| (rule.op, rule.tier))?,
+            issued_at: now,
+        };
+        let policy = cose::try_sign(&policy, writer).while_(doing("policy"))?.verify(&writer.public())?;
+        let ops = self.ops(&tariff, &policy)?;
+        let manifest = self.manifest(card, &model, release, version, now, &tariff, &policy, &ops)?;
+        let manifest = cose::try_sign(&manifest, writer).while_(doing("manifest"))?.verify(&writer.public())?;
+        let summary = self.summary(&manifest, &policy, &tariff, &ops)?;
+        let summary = cose::try_sign(&summary, writer).while_(doing("summary"))?.verify(&writer.public())?;
+        Ok(Published { model, tariff, policy, manifest, summary })
+    }
+
+    /// Each op with the least tier that opens it. An op needs a price as well as a rule.
+    fn ops(&self, tariff: &Tariff, policy: &Policy) -> Result<Vec<OpTier>, Failure> {
+        let mut ops: Vec<OpTier> = Vec::new();
+        for rule in &policy.rules {
+            if ops.last().is_some_and(|row| row.op == rule.op) {
+                continue;
+            }
+            if tariff.price(rule.op).is_none() {
+                return Err(Failure::new(format!("{} has a rule and no price", rule.op))
+                    .hint("add it to tariff.prices; minimum = 0 and no rates make it free"));
+            }
+            let tier = policy.tier(rule.tier).ok_or_else(|| Failure::new(format!("tier {} has no rule", rule.tier)))?;
+            ops.push(OpTier { op: rule.op, tier: rule.tier, vetting: tier.vetting, grant: tier.grant });
+        }
+        Ok(ops)
+    }
+
+    fn manifest(
+        &self,
+        card: &Card,
+        model: &ModelId,
+        release: &Release,
+        version: u64,
+        now: Timestamp,
+        tariff: &Verified<Tariff>,
+        policy: &Verified<Policy>,
+        ops: &[OpTier],
+    ) -> Result<Manifest, Failure> {
+        let about = &self.model;
+        let description = about.details.clone().map_or_else(|| Text::new(about.description.as_str()), Ok)?;
+        let row = |op: &OpTier| ManifestOp { op: op.op, tariff: tariff.id(), schema: None };
+        Ok(Manifest {
+            model: model.clone(),
+            version,
+            org: card.organisation,
+            title: about.title.clone(),
+            description,
+            tasks: about.tasks.clone(),
+            languages: about.languages.clone(),
+            input: List::new(vec![Modality::Text])?,
+            output: List::new(vec![Modality::Text])?,
+            family: about.family.clone(),
+            architecture: about.architecture.clone(),
+            params_total: about.params_total,
+            params_active: about.params_active,
+            context_length: about.context_length,
+            output_tokens_max: about.output_tokens_max,
+            license: about.license.clone(),
+            release: release.clone(),
+            lineage: about.lineage.clone(),
+            training: about.training.clone(),
+            evaluations: about.evaluations.clone(),
+            data_policy: self.data_policy.clone(),
+            operator: about.operator.clone(),
+            availability: about.availability.clone(),
+            ops: List::new(ops.iter().map(row).collect())?,
+            nodes: List::new(vec![card.node])?,
+            policy: policy.id(),
+            status: Status { state: ModelState::Active, sunset: None, reason: None },
+            released_at: now,
+            measured: List::default(),
+            attestations: List::default(),
+            supersedes: None,
+            documentation: about.documentation.clone(),
+            contact: about.contact.clone(),
+        })
+    }
+
+    fn summary(
+        &self,
+        manifest: &Verified<Manifest>,
+        policy: &Verified<Policy>,
+        tariff: &Verified<Tariff>,
+        ops: &[OpTier],
+    ) -> Result<Summary, Failure> {
+        Ok(Summary {
+            model: manifest.model.clone(),
+            version: manifest.version,
+            org: manifest.org,
+            title: manifest.title.clone(),
+            description: self.model.description.clone(),
+            tasks: manifest.tasks.clone(),
+            languages: manifest.languages.clone(),
+            input: manifest.input.clone(),
+            output: manifest.output.clone(),
+            params_total: manifest.params_total,
+            context_length: manifest.context_length,
+            license: manifest.license.spdx.clone(),
+            ops: List::new(ops.to_vec())?,
+            nodes: manifest.nodes.clone(),
+            manifest: manifest.id(),
+            policy: policy.id(),
+            tariff: tariff.id(),
+            release: manifest.release.digest(),
+            retention_days: manifest.data_policy.retention_days,
+            residency: manifest.data_policy.residency.clone(),
+            state: manifest.status.state,
+            released_at: manifest.released_at,
+            sunset: manifest.status.sunset,
+            price_hint: ops.first().map(|row| hint(tariff, row.op)),
+        })
+    }
+}
+
+/// The first steps of an op's rates, for sorting and for people.
+fn hint(tariff: &Tariff, op: Op) -> PriceHint {
+    let first = |meter| {
+        let rates = tariff.price(op).into_iter().flat_map(|price| price.rates.iter());
+        rates.filter(|rate| rate.meter == meter).flat_map(|rate| rate.steps.first()).map(|step| step.ucr_per_million).sum()
+    };
+    let minimum = tariff.price(op).map_or(0, |price| price.minimum.ucr().unsigned_abs());
+    PriceHint {
+        input_ucr_per_million: first(Meter::InputTokens),
+        output_ucr_per_million: first(Meter::OutputTokens),
+        request_ucr: minimum.max(first(Meter::Requests) / 1_000_000),
+    }
+}
+
+fn sorted<T: Clone, K: Ord, const MAX: usize>(list: &List<T, MAX>, key: impl Fn(&T) -> K) -> Result<List<T, MAX>, Failure> {
+    let mut items = list.to_vec();
+    items.sort_by_key(|item| key(item));
+    Ok(List::new(items)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::{Home, Role};
+
+    const EXAMPLE: &str = include_str!("offer/example.toml");
+
+    #[test]
+    fn the_example_can_be_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(folder.path(), "lab", "A lab", Role::Owner).unwrap();
+        let offer: Offer = toml::from_str(EXAMPLE).unwrap();
+        let release = offer.release.clone().unwrap();
+        let writer = home.keys.read(crate::keystore::KeyName::Writer).unwrap();
+        let published = offer.publish(&home.card, &release, &writer, 1, Timestamp(1_800_000_000)).unwrap();
+        assert_eq!(published.model.as_str(), "lab/llama-3.1-8b-instruct");
+        assert_eq!(published.summary.release, release.digest());
+        assert_eq!(published.summary.price_hint.as_ref().unwrap().output_ucr_per_million, 400_000);
+    }
+
+    #[test]
+    fn a_rule_without_a_price_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(folder.path(), "lab", "A lab", Role::Owner).unwrap();
+        let mut offer: Offer = toml::from_str(EXAMPLE).unwrap();
+        offer.tariff.prices = List::default();
+        let release = offer.release.clone().unwrap();
+        let writer = home.keys.read(crate::keystore::KeyName::Writer).unwrap();
+        let failure = offer.publish(&home.card, &release, &writer, 1, Timestamp(1_800_000_000)).unwrap_err();
+        assert!(failure.to_string().contains("no price"), "{failure}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        let text = EXAMPLE.replace("[serve]", "[serve]\nspeed = 9");
+        assert!(toml::from_str::<Offer>(&text).unwrap_err().to_string().contains("speed"));
+    }
+}

@@ -1,0 +1,11 @@
+//! What runs: the member of the federation that every service is, its doors, and the three kinds of service.
+
+pub mod admin;
+mod doors;
+pub mod house;
+pub mod house_client;
+mod member;
+pub mod owner;
+
+pub use doors::Doors;
+pub use member::Member;

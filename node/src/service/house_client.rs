@@ -1,0 +1,69 @@
+//! The house as an owner's node sees it: found through the federation, trusted by the roster's key.
+
+use std::sync::Arc;
+
+use comity_gateway::{House, HouseError};
+use comity_http::dial::{CallError, Client};
+use comity_http::{Endpoint, TrustedKeys};
+use comity_supply::BoxFuture;
+use comity_token::Directory;
+use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest};
+use comity_wire::object::{AnchorRole, DoorKind};
+use comity_wire::{OrgId, SecretKey};
+use http::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::service::Member;
+
+/// Dials the house where its announcement says it is.
+pub struct HouseClient {
+    directory: Arc<dyn Directory>,
+    transport: SecretKey,
+    clock: comity_network::Clock,
+}
+
+impl HouseClient {
+    pub fn of(member: &Member) -> Self {
+        Self {
+            directory: Arc::clone(&member.directory),
+            transport: member.transport.clone(),
+            clock: Arc::clone(&member.clock),
+        }
+    }
+
+    fn client(&self, house: OrgId) -> Result<Client, HouseError> {
+        let roster = self.directory.roster();
+        let mut anchors = roster.anchors_of(AnchorRole::House);
+        let anchor = anchors.find(|anchor| anchor.org == house).ok_or_else(|| unreached("the roster names no such house"))?;
+        let announcement = self.directory.announcement(anchor.node);
+        let announcement = announcement.ok_or_else(|| unreached("the house has not announced a door yet"))?;
+        let https = announcement.doors.iter().filter(|door| door.kind == DoorKind::Https);
+        let addresses: Vec<_> = https.map(|door| door.address.to_string()).collect();
+        let trusted = TrustedKeys::Exactly(vec![*anchor.transport_key.as_bytes()]);
+        Client::new(Endpoint { addresses, trusted }).map_err(|error| unreached(error.to_string()))
+    }
+
+    async fn post<T: DeserializeOwned>(&self, house: OrgId, path: &str, body: &impl Serialize) -> Result<T, HouseError> {
+        let client = self.client(house)?;
+        let called = client.call_signed(Method::POST, path, Some(body), &self.transport, (self.clock)()).await;
+        called.map_err(|error| match error {
+            CallError::Remote(remote) => HouseError { code: remote.known_code(), message: remote.to_string() },
+            other => unreached(other.to_string()),
+        })
+    }
+}
+
+fn unreached(reason: impl Into<String>) -> HouseError {
+    HouseError { code: None, message: reason.into() }
+}
+
+impl House for HouseClient {
+    fn claim(&self, house: OrgId, ask: ClaimRequest) -> BoxFuture<'_, Result<ClaimReply, HouseError>> {
+        Box::pin(async move { self.post(house, "/v1/claims", &ask).await })
+    }
+
+    fn final_(&self, house: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>> {
+        Box::pin(async move { self.post(house, "/v1/finals", &ask).await })
+    }
+}

@@ -1,0 +1,277 @@
+//! An owner's node as a service: federation, upstreams, gateway, its feed, its admin socket.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use comity_gateway::store::sqlite::Sqlite;
+use comity_gateway::{Gateway, Parts, Served, no_failpoint};
+use comity_http::Refusal;
+use comity_supply::{OpenAi, openai};
+use comity_wire::cbor::{List, Text};
+use comity_wire::object::{Grant, Release, RevocationList};
+use comity_wire::time::DAY_S;
+use comity_wire::{Code, Digest, GrantId, SecretKey, Timestamp, cose};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::command::RunArguments;
+use crate::command::requests::GrantAsk;
+use crate::engine_upstream::EngineUpstream;
+use crate::failure::{Failure, While as _};
+use crate::home::{self, Card, Home};
+use crate::keystore::KeyName;
+use crate::models;
+use crate::offer::{Offer, Published, Upstream};
+use crate::service::{Doors, Member, house_client};
+use crate::shell;
+
+/// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
+const STANDING_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
+
+/// # Errors
+/// [`Failure`] naming what could not be opened.
+pub async fn run(arguments: RunArguments) -> Result<(), Failure> {
+    let home = Home::open(&arguments.home)?;
+    let writer = home.keys.read(KeyName::Writer)?;
+    let issuer = home.keys.read(KeyName::Issuer)?;
+    let receipt_key = home.keys.read(KeyName::Receipt)?;
+    let offers = Offers::read(&home)?;
+    let mut served = Vec::new();
+    for offer in &offers.list {
+        served.push(serve(&home, offer)?);
+    }
+    let spend = home.file("spend.sqlite");
+    let store = Sqlite::open(&spend).await.while_(format!("cannot open {}", spend.display()))?;
+    let member = Arc::new(Member::join(home, &arguments).await?);
+    // The node's own certificate and models have to be in its directory before its door opens.
+    let now = shell::now();
+    let mut objects = offers.sign(&member.home, &writer, now)?;
+    objects.push(standing(&member.home.card, &issuer, now)?);
+    member.network.announce(Vec::new()).await.while_("cannot publish this node's certificate")?;
+    member.put(objects).await?;
+    let gateway = Gateway::new(
+        comity_gateway::Config::default(),
+        Parts {
+            node: member.home.card.node,
+            org: member.home.card.organisation,
+            directory: Arc::clone(&member.directory),
+            served,
+            store: Arc::new(store),
+            receipt_key,
+            own_issuer: Some(issuer.clone()),
+            feed_writer: writer.public(),
+            house: Some(Arc::new(house_client::HouseClient::of(&member))),
+            clock: Arc::clone(&member.clock),
+            entropy: Arc::new(shell::random),
+            failpoint: no_failpoint(),
+        },
+    )
+    .await
+    .while_("cannot start the gateway")?;
+    let router = gateway.router().merge(member.network.routes(Arc::clone(&member.clock)));
+    let admin = Admin { gateway: gateway.clone(), member: Arc::clone(&member), writer: Arc::new(writer) };
+    let doors = Doors::open(&member, &arguments, router, Some(admin.router())).await?;
+    member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
+
+    let renew = async {
+        loop {
+            tokio::time::sleep(STANDING_EVERY).await;
+            let renewed = match standing(&member.home.card, &issuer, shell::now()) {
+                Ok(list) => member.put(vec![list]).await,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = renewed {
+                tracing::error!(%failure, "this node's revocation list was not renewed");
+            }
+        }
+    };
+    let claims = gateway.claims();
+    tokio::select! {
+        never = renew => never,
+        () = claims => {}
+        result = doors.told_to_stop(&member) => result?,
+    }
+    doors.close().await;
+    gateway.stop();
+    gateway.drained().await;
+    drop(admin);
+    if let Some(member) = Arc::into_inner(member) {
+        member.network.shutdown().await;
+    }
+    Ok(())
+}
+
+/// This organisation's own list: empty, numbered by the time, for its own-node tokens.
+fn standing(card: &Card, issuer: &SecretKey, now: Timestamp) -> Result<Vec<u8>, Failure> {
+    let list = RevocationList { org: card.organisation, number: now.0, issued_at: now, entries: List::default() };
+    Ok(cose::try_sign(&list, issuer)?.bytes().to_vec())
+}
+
+/// What `models/*.toml` say.
+struct Offers {
+    list: Vec<Offered>,
+}
+
+struct Offered {
+    offer: Offer,
+    release: Release,
+    /// Of the file and the release: the same content is published under the same version.
+    digest: Digest,
+}
+
+/// `published.json`: which content has which version.
+#[derive(Default, Serialize, Deserialize)]
+struct Versions(BTreeMap<String, Version>);
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Version {
+    digest: Digest,
+    version: u64,
+    at: Timestamp,
+}
+
+impl Offers {
+    fn read(home: &Home) -> Result<Self, Failure> {
+        let folder = home.file("models");
+        let entries = std::fs::read_dir(&folder).while_(format!("cannot read {}", folder.display()))?;
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        paths.sort();
+        let list = paths.iter().map(|path| Offered::read(path)).collect::<Result<_, _>>()?;
+        Ok(Self { list })
+    }
+
+    /// Signs every model. What did not change keeps its version and time, and so its content ids: a tariff that tokens
+    /// pin does not become another one by a restart.
+    fn sign(&self, home: &Home, writer: &SecretKey, now: Timestamp) -> Result<Vec<Vec<u8>>, Failure> {
+        let path = home.file("published.json");
+        let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let Versions(mut versions) = known.unwrap_or_default();
+        let mut objects = Vec::new();
+        for offered in &self.list {
+            let name = offered.offer.model.name.clone();
+            let before = versions.get(&name).cloned();
+            let version = match before {
+                Some(version) if version.digest == offered.digest => version,
+                before => {
+                    let version = before.map_or(1, |before| before.version + 1);
+                    Version { digest: offered.digest, version, at: now }
+                }
+            };
+            let Published { tariff, policy, manifest, summary, .. } =
+                offered.offer.publish(&home.card, &offered.release, writer, version.version, version.at)?;
+            for bytes in [tariff.bytes(), policy.bytes(), manifest.bytes(), summary.bytes()] {
+                objects.push(bytes.to_vec());
+            }
+            versions.insert(name, version);
+        }
+        home::write(&path, &serde_json::to_vec_pretty(&Versions(versions))?)?;
+        Ok(objects)
+    }
+}
+
+impl Offered {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let offer = Offer::read(path)?;
+        let release = match (&offer.serve.upstream, &offer.release) {
+            (_, Some(release)) => release.clone(),
+            (Upstream::Engine(name), None) => models::release(name)?,
+            (Upstream::OpenAi(_), None) => {
+                return Err(Failure::new(format!("{} has no [release]", path.display()))
+                    .hint("tokens pin the release: say what the server runs (see `comity model example`)"));
+            }
+        };
+        let text = std::fs::read(path)?;
+        let digest = Digest::of_parts(&[&text, release.digest().as_bytes()]);
+        Ok(Self { offer, release, digest })
+    }
+}
+
+/// Where a model's answers come from.
+fn serve(home: &Home, offered: &Offered) -> Result<Served, Failure> {
+    let offer = &offered.offer;
+    let model = offer.model_id(&home.card)?;
+    let upstream_model = offer.serve.upstream_model.clone().unwrap_or_else(|| offer.model.name.clone());
+    let upstream: Arc<dyn comity_supply::Upstream> = match &offer.serve.upstream {
+        Upstream::Engine(name) => Arc::new(EngineUpstream::new(name, models::load(name)?)),
+        Upstream::OpenAi(url) => {
+            let mut config = openai::Config::new(url);
+            config.canary_model = Some(upstream_model.clone());
+            if let Some(file) = &offer.serve.api_key_file {
+                let path = home.file("models").join(file);
+                let key = std::fs::read_to_string(&path).while_(format!("cannot read {}", path.display()))?;
+                config.api_key = Some(openai::ApiKey::new(key.trim()));
+            }
+            Arc::new(OpenAi::new(config)?)
+        }
+    };
+    Ok(Served { model, upstream, upstream_model, echo: false, choices_max: 1 })
+}
+
+/// What the operator's commands reach.
+#[derive(Clone)]
+struct Admin {
+    gateway: Gateway,
+    member: Arc<Member>,
+    writer: Arc<SecretKey>,
+}
+
+impl Admin {
+    fn router(&self) -> Router {
+        Router::new()
+            .route("/admin/grants", post(decide))
+            .route("/admin/publish", post(publish))
+            .with_state(self.clone())
+    }
+
+    async fn decide(&self, ask: GrantAsk) -> Result<serde_json::Value, Failure> {
+        let now = shell::now();
+        let mut models = ask.models;
+        models.sort_unstable();
+        models.dedup();
+        let grant = Grant {
+            id: GrantId(shell::random()),
+            org: self.member.home.card.organisation,
+            subject: Text::new(ask.subject)?,
+            models: List::new(models)?,
+            tier: ask.tier,
+            ops: List::default(),
+            not_before: now.minus(comity_wire::time::SKEW_S),
+            not_after: now.plus(u64::from(ask.days) * DAY_S),
+            plan: None,
+            reason: Text::new(ask.reason)?,
+        };
+        let signed = cose::try_sign(&grant, &self.writer)?.verify(&self.writer.public())?;
+        self.gateway.grant_put(signed.bytes()).await?;
+        Ok(json!({"grant": grant.id, "subject": grant.subject, "tier": grant.tier, "until": grant.not_after.to_string()}))
+    }
+
+    async fn publish(&self) -> Result<serde_json::Value, Failure> {
+        let offers = Offers::read(&self.member.home)?;
+        let objects = offers.sign(&self.member.home, &self.writer, shell::now())?;
+        self.member.put(objects).await?;
+        let models: Vec<_> = offers.list.iter().map(|offered| offered.offer.model.name.as_str()).collect();
+        Ok(json!({"published": models}))
+    }
+}
+
+async fn decide(State(admin): State<Admin>, Json(ask): Json<GrantAsk>) -> Response {
+    answer(admin.decide(ask).await)
+}
+
+async fn publish(State(admin): State<Admin>) -> Response {
+    answer(admin.publish().await)
+}
+
+/// The operator may read the whole chain of causes.
+fn answer(result: Result<serde_json::Value, Failure>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(failure) => Refusal::new(Code::InvalidRequest, failure.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,76 @@
+//! What a researcher's client needs to know: `profile.toml` in its home folder.
+
+use std::path::{Path, PathBuf};
+
+use comity_wire::{Amount, ProjectId};
+use serde::{Deserialize, Serialize};
+
+/// The file's contents. Unknown keys are errors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// The pinned roster.
+    pub roster: PathBuf,
+    /// Hubs or nodes to ask for models, `https://host:port`.
+    pub entry: Vec<String>,
+    /// The clearing house; found through the federation where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub house: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
+    /// The member key registered at the house.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_key: Option<PathBuf>,
+    /// What one token may hold at most, and what all of them may spend together.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What the user allows the wallet to do by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// A token's budget: escrows stay small.
+    pub token: Amount,
+    /// Σ budgets of tokens that this wallet may draw by itself.
+    pub total: Amount,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { token: Amount::credits(1), total: Amount::credits(20) }
+    }
+}
+
+/// Why there is no profile.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    #[error("no profile at {path}: make one with `comity init`")]
+    Missing { path: PathBuf },
+    #[error("cannot read {path}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a profile")]
+    Form { path: PathBuf, source: Box<toml::de::Error> },
+}
+
+impl Profile {
+    pub const FILE: &'static str = "profile.toml";
+
+    /// Reads `profile.toml`; relative paths are taken from its folder.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn load(home: &Path) -> Result<Self, ProfileError> {
+        let path = home.join(Self::FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(ProfileError::Missing { path }),
+            Err(source) => return Err(ProfileError::File { path, source }),
+        };
+        let form = |source| ProfileError::Form { path: path.clone(), source: Box::new(source) };
+        let mut profile: Self = toml::from_str(&text).map_err(form)?;
+        profile.roster = home.join(&profile.roster);
+        profile.member_key = profile.member_key.map(|key| home.join(key));
+        Ok(profile)
+    }
+}
