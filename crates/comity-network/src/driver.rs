@@ -13,8 +13,8 @@ use comity_registry::publish::CannotPublish;
 use comity_registry::roster::NotTheNext;
 use comity_registry::{Input, Peer, Publication, Put, Registry, Ticket};
 use comity_wire::cose;
-use comity_wire::object::{Announcement, Door, Head, Manifest};
-use comity_wire::{Digest, NodeId, Timestamp, Verified};
+use comity_wire::object::{Announcement, Door, Head, Manifest, NodeCertificate};
+use comity_wire::{Digest, NodeId, OrgId, Timestamp, Verified};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use libp2p::gossipsub::{IdentTopic, MessageId};
 use libp2p::identity::Keypair;
@@ -53,6 +53,7 @@ pub(crate) struct Driver {
     config: Config,
     identity: Identity,
     node: NodeId,
+    org: OrgId,
     clock: Clock,
     entropy: Entropy,
     dialler: Dialler,
@@ -101,7 +102,7 @@ impl Driver {
     pub(crate) fn new(
         config: Config,
         identity: Identity,
-        node: NodeId,
+        own: &NodeCertificate,
         registry: Registry,
         replica: Arc<Replica>,
         parts: &Parts<'_>,
@@ -120,7 +121,8 @@ impl Driver {
             replica,
             store,
             identity,
-            node,
+            node: own.node,
+            org: own.org,
             clock: Arc::clone(&parts.clock),
             entropy: Arc::clone(&parts.entropy),
             dialler,
@@ -247,7 +249,7 @@ impl Driver {
     /// This node's certificate and doors, signed by the feed's writer.
     fn announcement(&self, doors: &[Door]) -> Option<Put> {
         let writer = self.identity.writer.as_ref()?;
-        let own = self.registry.certificate(self.node)?;
+        let own = self.registry.certificate(self.org, self.node)?;
         let now = self.now();
         let announcement = Announcement {
             org: own.org,
@@ -293,10 +295,9 @@ impl Driver {
 
     fn prepare(&self, set: &Put) -> Result<Publication, PublishError> {
         let writer = self.identity.writer.as_ref().ok_or(PublishError::NoWriter)?;
-        let own = self.registry.certificate(self.node).map(|certificate| certificate.org);
         let publication = self.registry.prepare(self.now(), &writer.certificate, &writer.key, set)?;
         // A writer certificate of another organisation would let this node speak for strangers.
-        if own != Some(publication.complete.head.org) {
+        if publication.complete.head.org != self.org {
             return Err(PublishError::Refused(CannotPublish::WriterMismatch));
         }
         Ok(publication)
@@ -346,8 +347,7 @@ impl Driver {
         if self.identity.writer.is_none() || !self.committing.is_empty() {
             return;
         }
-        let own = self.registry.certificate(self.node).map(|certificate| certificate.org);
-        let Some(current) = own.and_then(|org| self.registry.feed(org)) else { return };
+        let Some(current) = self.registry.feed(self.org) else { return };
         if self.now().since(current.head.issued_at) < RENEW_S {
             return;
         }

@@ -66,7 +66,8 @@ pub struct Parts<'a> {
     pub entropy: Entropy,
 }
 
-/// A running network. Dropping it without [`Network::shutdown`] ends it too, without waiting.
+/// A running network. Dropping it and its routes without [`Network::shutdown`] ends it too,
+/// without waiting.
 pub struct Network {
     commands: mpsc::Sender<Command>,
     replica: Arc<Replica>,
@@ -134,7 +135,7 @@ impl Network {
         let replica = Arc::new(Replica::new(&registry));
         let (commands, inbox) = mpsc::channel(Self::COMMANDS_MAX);
         let (peers, peers_watch) = watch::channel(Vec::new());
-        let mut driver = Driver::new(config, identity, own.node, registry, Arc::clone(&replica), &parts, store, peers)?;
+        let mut driver = Driver::new(config, identity, &own, registry, Arc::clone(&replica), &parts, store, peers)?;
         let local = driver.listen().await?;
         let task = tokio::spawn(driver.run(inbox));
         Ok(Self { commands, replica, peers: peers_watch, local, task })
@@ -208,7 +209,7 @@ impl Network {
 
     /// `/comity/v1/{search,heads,frames,roster}`.
     pub fn routes(&self, clock: Clock) -> axum::Router {
-        routes::router(Arc::clone(&self.replica), clock)
+        routes::router(Arc::clone(&self.replica), clock, self.commands.clone())
     }
 
     /// Closes connections, writes what is queued, and ends.

@@ -2,6 +2,7 @@
 //! and this side cannot lie.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Query as Params, State};
 use axum::http::{StatusCode, header};
@@ -13,22 +14,28 @@ use comity_token::Directory as _;
 use comity_wire::api::clearing::SignedBytes;
 use comity_wire::api::node::{HeadFrame, HeadsReply, SearchHit, SearchQuery, SearchReply};
 use comity_wire::{Code, Digest};
+use tokio::sync::{mpsc, oneshot};
 
+use crate::driver::Command;
 use crate::{Clock, Replica};
 
 #[derive(Clone)]
 struct Shared {
     replica: Arc<Replica>,
     clock: Clock,
+    commands: mpsc::Sender<Command>,
 }
 
-pub(crate) fn router(replica: Arc<Replica>, clock: Clock) -> Router {
+/// How long a caller waits while a manifest is fetched from its author.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) fn router(replica: Arc<Replica>, clock: Clock, commands: mpsc::Sender<Command>) -> Router {
     Router::new()
         .route("/comity/v1/search", get(search))
         .route("/comity/v1/heads", get(heads))
         .route("/comity/v1/frames/{digest}", get(frame))
         .route("/comity/v1/roster", get(roster))
-        .with_state(Shared { replica, clock })
+        .with_state(Shared { replica, clock, commands })
 }
 
 async fn search(
@@ -75,7 +82,11 @@ async fn frame(State(shared): State<Shared>, Path(digest): Path<String>) -> Resp
     let Ok(digest) = digest.parse::<Digest>() else {
         return refuse(StatusCode::BAD_REQUEST, Code::Malformed, "not a digest: 64 lower-case hex digits are expected");
     };
-    match shared.replica.frame(&digest) {
+    let bytes = match shared.replica.frame(&digest) {
+        Some(bytes) => Some(bytes),
+        None => fetched(&shared, digest).await,
+    };
+    match bytes {
         Some(bytes) => {
             let headers = [
                 (header::CONTENT_TYPE, "application/cbor"),
@@ -86,6 +97,14 @@ async fn frame(State(shared): State<Shared>, Path(digest): Path<String>) -> Resp
         }
         None => refuse(StatusCode::NOT_FOUND, Code::NotFound, "no such frame here; ask its author's node"),
     }
+}
+
+/// A manifest that some index names and nobody here has asked for before.
+async fn fetched(shared: &Shared, digest: Digest) -> Option<Arc<[u8]>> {
+    let (reply, answer) = oneshot::channel();
+    shared.commands.try_send(Command::Fetch { digest, reply }).ok()?;
+    let manifest = tokio::time::timeout(FETCH_TIMEOUT, answer).await.ok()?.ok()??;
+    Some(Arc::from(manifest.bytes()))
 }
 
 async fn roster(State(shared): State<Shared>) -> Response {

@@ -331,19 +331,16 @@ impl Registry {
         self.feeds.values().flat_map(|feed| feed.proofs.values())
     }
 
-    /// A certificate from the feed or from hello, whichever began later.
-    pub fn certificate(&self, node: NodeId) -> Option<Verified<NodeCertificate>> {
-        let published = self.feeds.values().filter_map(|feed| feed.current.as_ref()).find_map(|current| {
+    /// An organisation's node's certificate, from its feed or from hello: the one of the newest restore and date.
+    pub fn certificate(&self, org: OrgId, node: NodeId) -> Option<Verified<NodeCertificate>> {
+        let published = self.feed(org).and_then(|current| {
             current.objects.values().find_map(|held| match &**held {
                 Held::NodeCertificate(certificate) if certificate.node == node => Some(certificate.clone()),
                 _ => None,
             })
         });
-        let greeted = self.greeted.get(&node).cloned();
-        [published, greeted]
-            .into_iter()
-            .flatten()
-            .max_by_key(|certificate| (certificate.restore, certificate.not_before))
+        let greeted = self.greeted.get(&node).filter(|greeted| greeted.org == org).cloned();
+        [published, greeted].into_iter().flatten().max_by_key(|certificate| (certificate.restore, certificate.not_before))
     }
 
     pub fn greeted(&self) -> impl Iterator<Item = &Verified<NodeCertificate>> {

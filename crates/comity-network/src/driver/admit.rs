@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use comity_registry::{Input, Peer};
+use comity_token::Directory as _;
 use libp2p::PeerId;
 use libp2p::request_response::{Event, Message, ResponseChannel};
 
@@ -160,7 +161,7 @@ impl Driver {
         let late = |guest: &Guest| guest.admitted.is_none() && now.duration_since(guest.since) >= limit;
         let mut closing: Vec<PeerId> =
             self.guests.iter().filter(|(_, guest)| late(guest)).map(|(peer, _)| *peer).collect();
-        let gone = |member: &&Member| match self.registry.certificate(member.node) {
+        let gone = |member: &&Member| match self.replica.certificate(member.node) {
             None => true,
             Some(certificate) => {
                 !certificate.is_valid_at((self.clock)()) || self.registry.is_revoked(certificate.org, certificate.node)

@@ -61,7 +61,7 @@ impl Registry {
         if self.is_revoked(org, node) {
             return Err(NotAdmitted::Revoked { node });
         }
-        let before = self.certificate(node).filter(|known| known.org == org);
+        let before = self.certificate(org, node);
         if let Some(known) = before.as_ref().filter(|known| known.restore > certificate.restore) {
             return Err(NotAdmitted::Restored { node, known: known.restore, shown: certificate.restore });
         }
