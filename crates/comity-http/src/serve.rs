@@ -5,6 +5,7 @@
 
 mod connection;
 mod listen;
+mod preface;
 
 use std::future::Future;
 use std::net::SocketAddr;

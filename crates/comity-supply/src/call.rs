@@ -21,22 +21,12 @@ pub struct Call {
 
 impl Call {
     pub fn new(op: Op, model: impl Into<String>, body: Map<String, Value>) -> Self {
-        Self {
-            op,
-            model: model.into(),
-            body,
-            cancel: CancellationToken::new(),
-        }
+        Self { op, model: model.into(), body, cancel: CancellationToken::new() }
     }
 
     /// How many choices were asked for (`n`, and one per prompt of a list); at least one.
     pub fn choices(&self) -> u64 {
-        let n = self
-            .body
-            .get("n")
-            .and_then(Value::as_u64)
-            .unwrap_or(1)
-            .max(1);
+        let n = self.body.get("n").and_then(Value::as_u64).unwrap_or(1).max(1);
         let prompts = match self.body.get("prompt") {
             // A list of numbers is one prompt of token ids.
             Some(Value::Array(items)) if !items.iter().all(Value::is_number) => items.len() as u64,
@@ -53,17 +43,12 @@ mod tests {
     #[test]
     fn a_list_of_token_ids_is_one_prompt_and_a_list_of_lists_is_several() {
         let choices = |body: Value| {
-            let Value::Object(body) = body else {
-                unreachable!()
-            };
+            let Value::Object(body) = body else { unreachable!() };
             Call::new(Op::Completions, "m", body).choices()
         };
         assert_eq!(choices(serde_json::json!({"prompt": [1, 2, 3]})), 1);
         assert_eq!(choices(serde_json::json!({"prompt": [[1, 2], [3]]})), 2);
-        assert_eq!(
-            choices(serde_json::json!({"prompt": ["a", "b"], "n": 3})),
-            6
-        );
+        assert_eq!(choices(serde_json::json!({"prompt": ["a", "b"], "n": 3})), 6);
         assert_eq!(choices(serde_json::json!({"n": 0})), 1);
     }
 }

@@ -12,12 +12,7 @@ pub enum UpstreamError {
     /// The upstream answered, and the answer was no. `message` is the upstream's own: for the owner's log; what a
     /// client may see of it is the gateway's choice.
     #[error("upstream answered {status}: {message}")]
-    Refused {
-        status: u16,
-        code: Option<String>,
-        message: String,
-        retry_after_s: Option<u64>,
-    },
+    Refused { status: u16, code: Option<String>, message: String, retry_after_s: Option<u64> },
     #[error("upstream does not serve {op:?}")]
     Unsupported { op: Op },
     #[error("upstream said nothing for {after_ms} ms {whilst}")]
@@ -31,10 +26,7 @@ pub enum UpstreamError {
     TooLarge { limit: usize, unit: &'static str },
     /// An error frame inside the stream.
     #[error("upstream failed while answering: {message}")]
-    Failed {
-        code: Option<String>,
-        message: String,
-    },
+    Failed { code: Option<String>, message: String },
     #[error("the call was cancelled")]
     Cancelled,
     #[error("upstream settings: {detail}")]

@@ -22,27 +22,15 @@ impl Health {
     pub const MODELS_MAX: usize = 1_000;
 
     pub fn ready(models: Vec<String>) -> Self {
-        Self {
-            state: State::Ready,
-            reason: String::new(),
-            models,
-        }
+        Self { state: State::Ready, reason: String::new(), models }
     }
 
     pub fn starting(reason: impl Into<String>) -> Self {
-        Self {
-            state: State::Starting,
-            reason: reason.into(),
-            models: Vec::new(),
-        }
+        Self { state: State::Starting, reason: reason.into(), models: Vec::new() }
     }
 
     pub fn down(reason: impl Into<String>) -> Self {
-        Self {
-            state: State::Down,
-            reason: reason.into(),
-            models: Vec::new(),
-        }
+        Self { state: State::Down, reason: reason.into(), models: Vec::new() }
     }
 
     pub fn is_ready(&self) -> bool {

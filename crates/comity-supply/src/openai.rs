@@ -120,17 +120,13 @@ impl OpenAi {
     pub fn new(config: Config) -> Result<Self, UpstreamError> {
         let settings = |detail: String| UpstreamError::Settings { detail };
         if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(settings(
-                "no TLS provider is installed in this process".into(),
-            ));
+            return Err(settings("no TLS provider is installed in this process".into()));
         }
         let url = reqwest::Url::parse(&config.base_url)
             .map_err(|e| settings(format!("base_url '{}' is not a URL: {e}", config.base_url)))?;
         let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
         if !matches!(url.scheme(), "http" | "https") || !plain || url.fragment().is_some() {
-            return Err(settings(
-                "base_url must be http(s)://host:port/path without user, query or fragment".into(),
-            ));
+            return Err(settings("base_url must be http(s)://host:port/path without user, query or fragment".into()));
         }
         let mut headers = header::HeaderMap::new();
         if let Some(ApiKey(key)) = &config.api_key {
@@ -161,11 +157,7 @@ impl OpenAi {
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(|e| settings(chain(&e)))?;
-        Ok(Self {
-            http,
-            base: url.as_str().trim_end_matches('/').to_owned(),
-            config,
-        })
+        Ok(Self { http, base: url.as_str().trim_end_matches('/').to_owned(), config })
     }
 
     async fn ask(&self, call: Call) -> Result<Reply, UpstreamError> {
@@ -179,11 +171,8 @@ impl OpenAi {
         body.insert("model".into(), Value::String(call.model));
         body.insert("stream".into(), Value::Bool(true));
         body.insert("stream_options".into(), json!({ "include_usage": true }));
-        let request = self
-            .http
-            .post(format!("{}/{path}", self.base))
-            .header(header::ACCEPT, "text/event-stream")
-            .json(&body);
+        let request =
+            self.http.post(format!("{}/{path}", self.base)).header(header::ACCEPT, "text/event-stream").json(&body);
         let answered = tokio::select! {
             biased;
             () = call.cancel.cancelled() => return Err(UpstreamError::Cancelled),
@@ -193,75 +182,39 @@ impl OpenAi {
         if response.status() != StatusCode::OK {
             return Err(self.refused(response).await);
         }
-        let limits = stream::Limits {
-            idle_ms_max: self.config.idle_ms_max,
-            frame_bytes_max: self.config.frame_bytes_max,
-        };
+        let limits =
+            stream::Limits { idle_ms_max: self.config.idle_ms_max, frame_bytes_max: self.config.frame_bytes_max };
         match media_type(&response).as_str() {
-            "text/event-stream" => Ok(Reply::new(stream::events(
-                response,
-                decoder,
-                call.cancel,
-                limits,
-            ))),
-            "application/json" => Ok(Reply::new(stream::one_piece(
-                response,
-                decoder,
-                call.cancel,
-                limits,
-            ))),
-            other => Err(UpstreamError::Malformed {
-                detail: format!("content type '{other}' instead of an event stream"),
-            }),
+            "text/event-stream" => Ok(Reply::new(stream::events(response, decoder, call.cancel, limits))),
+            "application/json" => Ok(Reply::new(stream::one_piece(response, decoder, call.cancel, limits))),
+            other => {
+                Err(UpstreamError::Malformed { detail: format!("content type '{other}' instead of an event stream") })
+            }
         }
     }
 
     fn unanswered(&self, error: &reqwest::Error) -> UpstreamError {
         if error.is_connect() {
-            return UpstreamError::Unreachable {
-                upstream: self.base.clone(),
-                detail: chain(error),
-            };
+            return UpstreamError::Unreachable { upstream: self.base.clone(), detail: chain(error) };
         }
-        UpstreamError::Cut {
-            bytes: 0,
-            detail: chain(error),
-        }
+        UpstreamError::Cut { bytes: 0, detail: chain(error) }
     }
 
     async fn refused(&self, response: Response) -> UpstreamError {
         let status = response.status().as_u16();
         let retry_after_s = response.headers().get(header::RETRY_AFTER);
-        let retry_after_s = retry_after_s
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.trim().parse().ok());
+        let retry_after_s = retry_after_s.and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
         // A refusal whose body does not come is still a refusal.
-        let body = timeout(
-            HEALTH_MS_MAX,
-            Silence::WhilstAnswering,
-            stream::collect(response, SMALL_BODY_BYTES_MAX),
-        )
-        .await;
-        let (code, message) = body
-            .ok()
-            .and_then(Result::ok)
-            .map_or((None, String::new()), |b| decode::error_text(&b));
-        UpstreamError::Refused {
-            status,
-            code,
-            message,
-            retry_after_s,
-        }
+        let body =
+            timeout(HEALTH_MS_MAX, Silence::WhilstAnswering, stream::collect(response, SMALL_BODY_BYTES_MAX)).await;
+        let (code, message) = body.ok().and_then(Result::ok).map_or((None, String::new()), |b| decode::error_text(&b));
+        UpstreamError::Refused { status, code, message, retry_after_s }
     }
 
     async fn probe(&self) -> Health {
         let asked = timeout(HEALTH_MS_MAX, Silence::BeforeAnswer, async {
-            let response = self
-                .http
-                .get(format!("{}/models", self.base))
-                .send()
-                .await
-                .map_err(|e| self.unanswered(&e))?;
+            let response =
+                self.http.get(format!("{}/models", self.base)).send().await.map_err(|e| self.unanswered(&e))?;
             if response.status() != StatusCode::OK {
                 return Err(self.refused(response).await);
             }
@@ -270,9 +223,7 @@ impl OpenAi {
         match asked.await.and_then(|answer| answer) {
             Ok(body) => self.listed(&body),
             // llama.cpp and vLLM's front ends say 503 whilst the weights load.
-            Err(error @ UpstreamError::Refused { status: 503, .. }) => {
-                Health::starting(error.to_string())
-            }
+            Err(error @ UpstreamError::Refused { status: 503, .. }) => Health::starting(error.to_string()),
             Err(error) => Health::down(error.to_string()),
         }
     }
@@ -289,17 +240,11 @@ impl OpenAi {
         let Ok(list) = serde_json::from_slice::<List>(body) else {
             return Health::down("its answer to GET /models is no list of models");
         };
-        let models: Vec<String> = list
-            .data
-            .into_iter()
-            .map(|m| m.id)
-            .take(Health::MODELS_MAX)
-            .collect();
+        let models: Vec<String> = list.data.into_iter().map(|m| m.id).take(Health::MODELS_MAX).collect();
         match &self.config.canary_model {
-            Some(model) if !models.contains(model) => Health {
-                models,
-                ..Health::down(format!("it does not list the model '{model}'"))
-            },
+            Some(model) if !models.contains(model) => {
+                Health { models, ..Health::down(format!("it does not list the model '{model}'")) }
+            }
             _ => Health::ready(models),
         }
     }
@@ -317,38 +262,20 @@ impl Upstream for OpenAi {
 
 impl fmt::Debug for OpenAi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenAi")
-            .field("base", &self.base)
-            .finish_non_exhaustive()
+        f.debug_struct("OpenAi").field("base", &self.base).finish_non_exhaustive()
     }
 }
 
 fn media_type(response: &Response) -> String {
-    let value = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("");
-    value
-        .split(';')
-        .next()
-        .unwrap_or("")
-        .trim()
-        .to_ascii_lowercase()
+    let value = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
 /// Waits at most `ms`; what comes later is silence.
-async fn timeout<T>(
-    ms: u64,
-    whilst: Silence,
-    work: impl Future<Output = T>,
-) -> Result<T, UpstreamError> {
+async fn timeout<T>(ms: u64, whilst: Silence, work: impl Future<Output = T>) -> Result<T, UpstreamError> {
     tokio::time::timeout(Duration::from_millis(ms), work)
         .await
-        .map_err(|_| UpstreamError::Silent {
-            after_ms: ms,
-            whilst,
-        })
+        .map_err(|_| UpstreamError::Silent { after_ms: ms, whilst })
 }
 
 /// reqwest's own message leaves the cause to `source`.
@@ -362,3 +289,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

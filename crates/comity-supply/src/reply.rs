@@ -56,12 +56,7 @@ pub struct Reply {
 impl Reply {
     /// `events` may leave `UsageMissing` out: the reply adds it.
     pub fn new(events: impl Stream<Item = Result<Event, UpstreamError>> + Send + 'static) -> Self {
-        Self {
-            events: events.boxed(),
-            usage_seen: false,
-            held: None,
-            ended: false,
-        }
+        Self { events: events.boxed(), usage_seen: false, held: None, ended: false }
     }
 
     /// The next event; `None` only after an end. Safe to drop: nothing is lost.
@@ -97,10 +92,7 @@ impl Stream for Reply {
             }
             None => {
                 self.ended = true;
-                Err(UpstreamError::Cut {
-                    bytes: 0,
-                    detail: "it stopped without saying that it had ended".into(),
-                })
+                Err(UpstreamError::Cut { bytes: 0, detail: "it stopped without saying that it had ended".into() })
             }
         }))
     }
@@ -108,9 +100,7 @@ impl Stream for Reply {
 
 impl std::fmt::Debug for Reply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reply")
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
+        f.debug_struct("Reply").field("ended", &self.ended).finish_non_exhaustive()
     }
 }
 
@@ -125,35 +115,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_source_that_stops_without_an_end_is_cut_and_never_done() {
-        let text = || {
-            Event::Delta(Delta {
-                text: "a".into(),
-                ..Delta::default()
-            })
-        };
+        let text = || Event::Delta(Delta { text: "a".into(), ..Delta::default() });
         assert_eq!(all(vec![Ok(text())]).await, [Ok(text()), Err("cut")]);
         assert_eq!(all(vec![]).await, [Err("cut")]);
     }
 
     #[tokio::test]
     async fn nothing_follows_an_end() {
-        let usage = Event::Usage(Usage {
-            input_tokens: 1,
-            output_tokens: 2,
-        });
+        let usage = Event::Usage(Usage { input_tokens: 1, output_tokens: 2 });
         let said = vec![Ok(usage.clone()), Ok(Event::Done), Ok(Event::Done)];
         assert_eq!(all(said).await, [Ok(usage), Ok(Event::Done)]);
-        assert_eq!(
-            all(vec![Err(UpstreamError::Cancelled), Ok(Event::Done)]).await,
-            [Err("cancelled")]
-        );
+        assert_eq!(all(vec![Err(UpstreamError::Cancelled), Ok(Event::Done)]).await, [Err("cancelled")]);
     }
 
     #[tokio::test]
     async fn an_end_without_usage_says_so_first() {
-        assert_eq!(
-            all(vec![Ok(Event::Done)]).await,
-            [Ok(Event::UsageMissing), Ok(Event::Done)]
-        );
+        assert_eq!(all(vec![Ok(Event::Done)]).await, [Ok(Event::UsageMissing), Ok(Event::Done)]);
     }
 }

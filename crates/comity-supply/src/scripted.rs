@@ -58,11 +58,7 @@ impl Gate {
     }
 
     async fn pass(&self) {
-        self.0
-            .acquire()
-            .await
-            .expect("a gate's semaphore is never closed")
-            .forget();
+        self.0.acquire().await.expect("a gate's semaphore is never closed").forget();
     }
 }
 
@@ -71,29 +67,11 @@ impl Script {
     pub fn text(op: Op, input_tokens: u64, pieces: &[&str]) -> Self {
         let delta = |delta| Step::Say(Event::Delta(delta));
         let role = (op == Op::Chat).then(|| "assistant".to_owned());
-        let mut steps: Vec<Step> = role
-            .into_iter()
-            .map(|role| {
-                delta(Delta {
-                    role: Some(role),
-                    ..Delta::default()
-                })
-            })
-            .collect();
-        steps.extend(pieces.iter().map(|&text| {
-            delta(Delta {
-                text: text.into(),
-                ..Delta::default()
-            })
-        }));
-        steps.push(delta(Delta {
-            finish_reason: Some("stop".into()),
-            ..Delta::default()
-        }));
-        steps.push(Step::Say(Event::Usage(Usage {
-            input_tokens,
-            output_tokens: pieces.len() as u64,
-        })));
+        let mut steps: Vec<Step> =
+            role.into_iter().map(|role| delta(Delta { role: Some(role), ..Delta::default() })).collect();
+        steps.extend(pieces.iter().map(|&text| delta(Delta { text: text.into(), ..Delta::default() })));
+        steps.push(delta(Delta { finish_reason: Some("stop".into()), ..Delta::default() }));
+        steps.push(Step::Say(Event::Usage(Usage { input_tokens, output_tokens: pieces.len() as u64 })));
         steps.push(Step::Say(Event::Done));
         Self::Answer(steps)
     }
@@ -146,12 +124,7 @@ const CALLS_KEPT_MAX: usize = 10_000;
 impl Scripted {
     /// Answers every call with `standing`.
     pub fn new(standing: Script) -> Self {
-        let state = State {
-            queue: VecDeque::new(),
-            standing,
-            health: Health::ready(Vec::new()),
-            calls: Vec::new(),
-        };
+        let state = State { queue: VecDeque::new(), standing, health: Health::ready(Vec::new()), calls: Vec::new() };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -170,9 +143,7 @@ impl Scripted {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0
-            .lock()
-            .expect("no test panics whilst holding the script")
+        self.0.lock().expect("no test panics whilst holding the script")
     }
 
     fn next_script(&self, call: &Call) -> Script {
@@ -180,10 +151,7 @@ impl Scripted {
         if state.calls.len() < CALLS_KEPT_MAX {
             state.calls.push(call.clone());
         }
-        state
-            .queue
-            .pop_front()
-            .unwrap_or_else(|| state.standing.clone())
+        state.queue.pop_front().unwrap_or_else(|| state.standing.clone())
     }
 }
 
@@ -195,12 +163,7 @@ impl Upstream for Scripted {
                 script = match script {
                     Script::Answer(steps) => return Ok(Reply::new(play(steps, call.cancel))),
                     Script::Refuse { status, message } => {
-                        return Err(UpstreamError::Refused {
-                            status,
-                            code: None,
-                            message,
-                            retry_after_s: None,
-                        });
+                        return Err(UpstreamError::Refused { status, code: None, message, retry_after_s: None });
                     }
                     Script::Unreachable => {
                         return Err(UpstreamError::Unreachable {
@@ -227,10 +190,7 @@ impl Upstream for Scripted {
     }
 }
 
-fn play(
-    steps: Vec<Step>,
-    cancel: CancellationToken,
-) -> impl Stream<Item = Result<Event, UpstreamError>> + Send {
+fn play(steps: Vec<Step>, cancel: CancellationToken) -> impl Stream<Item = Result<Event, UpstreamError>> + Send {
     futures::stream::unfold(VecDeque::from(steps), move |mut steps| {
         let cancel = cancel.clone();
         async move {
@@ -240,23 +200,14 @@ fn play(
                         Step::Say(event) => return Some(Ok(event)),
                         Step::Wait(gate) => gate.pass().await,
                         Step::Cut => {
-                            return Some(Err(UpstreamError::Cut {
-                                bytes: 0,
-                                detail: "scripted".into(),
-                            }));
+                            return Some(Err(UpstreamError::Cut { bytes: 0, detail: "scripted".into() }));
                         }
                         Step::Silence(after_ms) => {
-                            return Some(Err(UpstreamError::Silent {
-                                after_ms,
-                                whilst: Silence::WhilstAnswering,
-                            }));
+                            return Some(Err(UpstreamError::Silent { after_ms, whilst: Silence::WhilstAnswering }));
                         }
                         Step::Hang => std::future::pending().await,
                         Step::Fail(message) => {
-                            return Some(Err(UpstreamError::Failed {
-                                code: None,
-                                message,
-                            }));
+                            return Some(Err(UpstreamError::Failed { code: None, message }));
                         }
                     }
                 }
@@ -305,17 +256,11 @@ mod tests {
         upstream.push(answer().broken_at(2, Step::Cut));
         upstream.push(answer().broken_at(2, Step::Silence(9)));
         upstream.push(answer().broken_at(1, Step::Fail("x".into())));
-        assert_eq!(
-            names(&upstream).await,
-            ["delta", "delta", "delta", "usage_missing", "done"]
-        );
+        assert_eq!(names(&upstream).await, ["delta", "delta", "delta", "usage_missing", "done"]);
         assert_eq!(names(&upstream).await, ["delta", "delta", "cut"]);
         assert_eq!(names(&upstream).await, ["delta", "delta", "silent"]);
         assert_eq!(names(&upstream).await, ["delta", "failed"]);
-        assert_eq!(
-            names(&upstream).await,
-            ["delta", "delta", "delta", "usage", "done"]
-        );
+        assert_eq!(names(&upstream).await, ["delta", "delta", "delta", "usage", "done"]);
         assert_eq!(upstream.calls().len(), 5);
     }
 
@@ -331,10 +276,7 @@ mod tests {
         gate.open(1);
         assert!(matches!(reply.next().await, Some(Ok(Event::Delta(d))) if d.text == "a"));
         cancel.cancel();
-        assert!(matches!(
-            reply.next().await,
-            Some(Err(UpstreamError::Cancelled))
-        ));
+        assert!(matches!(reply.next().await, Some(Err(UpstreamError::Cancelled))));
         assert!(reply.next().await.is_none());
     }
 }

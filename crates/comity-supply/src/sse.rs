@@ -16,10 +16,7 @@ pub struct Limits {
 impl Default for Limits {
     /// Room for a frame of 20 top-logprobs for some thousand prompt tokens.
     fn default() -> Self {
-        Self {
-            line_bytes_max: 8 << 20,
-            frame_bytes_max: 8 << 20,
-        }
+        Self { line_bytes_max: 8 << 20, frame_bytes_max: 8 << 20 }
     }
 }
 
@@ -47,25 +44,14 @@ pub struct Parser {
 
 impl Parser {
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            line: Vec::new(),
-            data: String::new(),
-            has_data: false,
-            after_cr: false,
-            first_line: true,
-        }
+        Self { limits, line: Vec::new(), data: String::new(), has_data: false, after_cr: false, first_line: true }
     }
 
     /// Takes the next bytes in and appends the data of each frame that they end.
     ///
     /// # Errors
     /// [`SseError`]; the parser is of no more use then. Frames that ended before the fault are in `frames`.
-    pub fn push(
-        &mut self,
-        mut bytes: &[u8],
-        frames: &mut VecDeque<String>,
-    ) -> Result<(), SseError> {
+    pub fn push(&mut self, mut bytes: &[u8], frames: &mut VecDeque<String>) -> Result<(), SseError> {
         while let Some(&first) = bytes.first() {
             if std::mem::take(&mut self.after_cr) && first == b'\n' {
                 bytes = &bytes[1..];
@@ -74,9 +60,7 @@ impl Parser {
             let end = bytes.iter().position(|b| matches!(b, b'\n' | b'\r'));
             let part = &bytes[..end.unwrap_or(bytes.len())];
             if self.line.len() + part.len() > self.limits.line_bytes_max {
-                return Err(SseError::LineTooLong {
-                    limit: self.limits.line_bytes_max,
-                });
+                return Err(SseError::LineTooLong { limit: self.limits.line_bytes_max });
             }
             self.line.extend_from_slice(part);
             let Some(end) = end else { return Ok(()) };
@@ -115,9 +99,7 @@ impl Parser {
 
     fn data_line(&mut self, value: &str) -> Result<(), SseError> {
         if self.data.len() + value.len() + 1 > self.limits.frame_bytes_max {
-            return Err(SseError::FrameTooLong {
-                limit: self.limits.frame_bytes_max,
-            });
+            return Err(SseError::FrameTooLong { limit: self.limits.frame_bytes_max });
         }
         if std::mem::replace(&mut self.has_data, true) {
             self.data.push('\n');
@@ -136,9 +118,7 @@ mod tests {
     fn parse(pieces: &[&[u8]], limits: Limits) -> (Vec<String>, Result<bool, SseError>) {
         let mut parser = Parser::new(limits);
         let mut frames = VecDeque::new();
-        let outcome = pieces
-            .iter()
-            .try_for_each(|piece| parser.push(piece, &mut frames));
+        let outcome = pieces.iter().try_for_each(|piece| parser.push(piece, &mut frames));
         (frames.into(), outcome.map(|()| parser.is_between_frames()))
     }
 
@@ -171,19 +151,10 @@ mod tests {
 
     #[test]
     fn a_line_or_frame_above_its_bound_is_an_error() {
-        let limits = Limits {
-            line_bytes_max: 10,
-            frame_bytes_max: 8,
-        };
+        let limits = Limits { line_bytes_max: 10, frame_bytes_max: 8 };
         assert_eq!(parse(&[b"data: abcd\n\n"], limits).1, Ok(true));
-        assert_eq!(
-            parse(&[b"data: a", b"bcde"], limits).1,
-            Err(SseError::LineTooLong { limit: 10 })
-        );
-        assert_eq!(
-            parse(&[b"data:abcd\ndata:e\ndata:f\n"], limits).1,
-            Err(SseError::FrameTooLong { limit: 8 })
-        );
+        assert_eq!(parse(&[b"data: a", b"bcde"], limits).1, Err(SseError::LineTooLong { limit: 10 }));
+        assert_eq!(parse(&[b"data:abcd\ndata:e\ndata:fg\n"], limits).1, Err(SseError::FrameTooLong { limit: 8 }));
         assert_eq!(parse(&[b":\xff\n"], limits).1, Err(SseError::NotUtf8));
     }
 

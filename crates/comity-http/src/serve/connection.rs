@@ -13,7 +13,6 @@ use http::{HeaderName, HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
@@ -22,6 +21,7 @@ use tower::ServiceExt as _;
 
 use super::Limits;
 use super::listen::Socket;
+use super::preface::Prefaced;
 
 /// Who is at the other end; in each request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,54 +80,68 @@ impl Connection {
     ) -> bool {
         let router = self.router;
         let service = service_fn(move |request| answer(router.clone(), request, peer));
-        let builder = builder(&self.limits, protocol);
-        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-        tokio::select! {
-            ended = connection.as_mut() => {
-                log(ended.err().as_deref(), peer);
-                return true;
+        match protocol {
+            Protocol::Http1 => {
+                let connection = http1(&self.limits).serve_connection(TokioIo::new(stream), service);
+                let mut connection = pin!(connection.with_upgrades());
+                tokio::select! {
+                    ended = connection.as_mut() => return logged(ended, peer),
+                    () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = self.cut.cancelled() => return false,
+                }
+                tokio::select! {
+                    ended = connection => logged(ended, peer),
+                    () = self.cut.cancelled() => false,
+                }
             }
-            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
-            () = self.cut.cancelled() => return false,
-        }
-        tokio::select! {
-            ended = connection => {
-                log(ended.err().as_deref(), peer);
-                true
+            Protocol::Http2 => {
+                let stream = Prefaced::new(stream, Duration::from_millis(self.limits.header_read_ms_max));
+                let mut connection = pin!(http2(&self.limits).serve_connection(TokioIo::new(stream), service));
+                tokio::select! {
+                    ended = connection.as_mut() => return logged(ended, peer),
+                    () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = self.cut.cancelled() => return false,
+                }
+                tokio::select! {
+                    ended = connection => logged(ended, peer),
+                    () = self.cut.cancelled() => false,
+                }
             }
-            () = self.cut.cancelled() => false,
         }
     }
 }
 
-/// Known before the first byte, by ALPN or by the kind of socket: nothing is guessed, and no byte is waited for
-/// outside hyper's own timeouts.
+/// Known before the first byte, by ALPN or by the kind of socket. hyper-util's `auto` would read the first bytes
+/// itself, with no timeout on them, even where it is told which protocol to expect.
 #[derive(Clone, Copy)]
 enum Protocol {
     Http1,
     Http2,
 }
 
-fn builder(limits: &Limits, protocol: Protocol) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn http1(limits: &Limits) -> hyper::server::conn::http1::Builder {
+    let mut builder = hyper::server::conn::http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .half_close(false)
         .header_read_timeout(Duration::from_millis(limits.header_read_ms_max))
-        .max_buf_size(limits.header_bytes_max.max(8 << 10))
+        .max_buf_size(limits.header_bytes_max.max(HYPER_BUF_BYTES_MIN))
         .max_headers(limits.headers_max);
     builder
-        .http2()
+}
+
+/// hyper takes no smaller buffer.
+const HYPER_BUF_BYTES_MIN: usize = 8 << 10;
+
+fn http2(limits: &Limits) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
-    match protocol {
-        Protocol::Http1 => builder.http1_only(),
-        Protocol::Http2 => builder.http2_only(),
-    }
+    builder
 }
 
 async fn answer(router: Router, mut request: Request<Incoming>, peer: Peer) -> Result<Response, Infallible> {
@@ -146,8 +160,9 @@ fn request_id() -> String {
     format!("req-{:016x}", u64::from_be_bytes(bytes))
 }
 
-fn log(error: Option<&(dyn std::error::Error + Send + Sync + 'static)>, peer: Peer) {
-    if let Some(error) = error {
+fn logged(ended: Result<(), hyper::Error>, peer: Peer) -> bool {
+    if let Err(error) = ended {
         tracing::debug!(?peer, %error, "connection ended");
     }
+    true
 }

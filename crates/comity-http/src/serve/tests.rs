@@ -53,6 +53,14 @@ fn client(addresses: &[&str], seed: u8) -> Client {
     Client::new(Endpoint { addresses, trusted: TrustedKeys::Exactly(vec![*identity(seed).key()]) }).unwrap()
 }
 
+async fn raw_tls(door: &Door, alpn: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let mut config = TrustedKeys::Exactly(vec![*identity(1).key()]).client_config().as_ref().clone();
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    let tcp = TcpStream::connect(door.url.strip_prefix("https://").unwrap()).await.unwrap();
+    let name = ServerName::try_from(SERVER_NAME).unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
+}
+
 fn get_request(path: &str) -> Request<Full<Bytes>> {
     Request::builder().uri(path).body(Full::default()).unwrap()
 }
@@ -79,11 +87,7 @@ async fn a_door_with_the_right_key_answers_by_http_2_and_shows_its_node_certific
 #[tokio::test]
 async fn http_1_1_is_served_over_tls_too_and_keeps_the_connection() {
     let door = door(echo_version(), Limits::default()).await;
-    let mut config = TrustedKeys::Exactly(vec![*identity(1).key()]).client_config().as_ref().clone();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let tcp = TcpStream::connect(door.url.strip_prefix("https://").unwrap()).await.unwrap();
-    let name = ServerName::try_from(SERVER_NAME).unwrap();
-    let mut tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+    let mut tls = raw_tls(&door, "http/1.1").await;
     for (connection, last) in [("keep-alive", false), ("close", true)] {
         let request = format!("GET / HTTP/1.1\r\nhost: door\r\nconnection: {connection}\r\n\r\n");
         tls.write_all(request.as_bytes()).await.unwrap();
@@ -188,6 +192,13 @@ async fn a_head_that_does_not_come_is_cut() {
         let mut answer = Vec::new();
         let _ = tcp.read_to_end(&mut answer).await;
         assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    }
+    // Within TLS, too: in HTTP/1.1, and before the preface of HTTP/2.
+    for (alpn, sent) in [("http/1.1", ""), ("h2", ""), ("h2", "PRI * HTTP/2.0")] {
+        let mut tls = raw_tls(&over_tls, alpn).await;
+        tls.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = tls.read_to_end(&mut answer).await;
     }
 }
 

@@ -49,19 +49,11 @@ struct RawUsage {
 
 impl Decoder {
     pub(super) fn new(op: Op, choices_max: u64) -> Self {
-        Self {
-            op,
-            choices_max,
-            finished: BTreeSet::new(),
-        }
+        Self { op, choices_max, finished: BTreeSet::new() }
     }
 
     /// One `data:` frame.
-    pub(super) fn frame(
-        &mut self,
-        data: &str,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), UpstreamError> {
+    pub(super) fn frame(&mut self, data: &str, events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
         if data.trim() == "[DONE]" {
             events.push_back(Event::Done);
             return Ok(());
@@ -70,16 +62,10 @@ impl Decoder {
     }
 
     /// A whole answer in one JSON body: it is complete because its length was.
-    pub(super) fn body(
-        &mut self,
-        body: &[u8],
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), UpstreamError> {
+    pub(super) fn body(&mut self, body: &[u8], events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
         self.chunk(body, events)?;
         if self.finished.is_empty() {
-            return Err(malformed(
-                "an answer in one piece in which no choice has finished",
-            ));
+            return Err(malformed("an answer in one piece in which no choice has finished"));
         }
         events.push_back(Event::Done);
         Ok(())
@@ -87,13 +73,8 @@ impl Decoder {
 
     fn chunk(&mut self, json: &[u8], events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
         // The text is the model's: an error says where, never what.
-        let chunk: Chunk = serde_json::from_slice(json).map_err(|e| {
-            malformed(format!(
-                "a frame that is no chunk (line {}, column {})",
-                e.line(),
-                e.column()
-            ))
-        })?;
+        let chunk: Chunk = serde_json::from_slice(json)
+            .map_err(|e| malformed(format!("a frame that is no chunk (line {}, column {})", e.line(), e.column())))?;
         if let Some(error) = chunk.error {
             return Err(failed(&error));
         }
@@ -106,17 +87,10 @@ impl Decoder {
         for choice in chunk.choices.unwrap_or_default() {
             events.extend(self.choice(choice)?.map(Event::Delta));
         }
-        if let Some(RawUsage {
-            prompt_tokens: Some(input_tokens),
-            completion_tokens,
-        }) = chunk.usage
-        {
+        if let Some(RawUsage { prompt_tokens: Some(input_tokens), completion_tokens }) = chunk.usage {
             // `completion_tokens` is left out by some servers where it is 0.
             let output_tokens = completion_tokens.unwrap_or(0);
-            events.push_back(Event::Usage(Usage {
-                input_tokens,
-                output_tokens,
-            }));
+            events.push_back(Event::Usage(Usage { input_tokens, output_tokens }));
         }
         Ok(())
     }
@@ -124,42 +98,25 @@ impl Decoder {
     fn choice(&mut self, choice: Choice) -> Result<Option<Delta>, UpstreamError> {
         let index = choice.index.unwrap_or(0);
         if u64::from(index) >= self.choices_max {
-            return Err(malformed(format!(
-                "choice {index} where {} were asked for",
-                self.choices_max
-            )));
+            return Err(malformed(format!("choice {index} where {} were asked for", self.choices_max)));
         }
         let (role, text) = if self.op == Op::Chat {
-            choice
-                .delta
-                .or(choice.message)
-                .map_or((None, None), |m| (m.role, m.content))
+            choice.delta.or(choice.message).map_or((None, None), |m| (m.role, m.content))
         } else {
             (None, choice.text)
         };
         let text = text.unwrap_or_default();
         if self.finished.contains(&index) {
             // Some servers repeat the finish reason beside the usage; text after the end is another thing.
-            return if text.is_empty() {
-                Ok(None)
-            } else {
-                Err(malformed("text after a choice has finished"))
-            };
+            return if text.is_empty() { Ok(None) } else { Err(malformed("text after a choice has finished")) };
         }
         let finish_reason = choice.finish_reason.filter(|reason| !reason.is_empty());
         if finish_reason.is_some() {
             self.finished.insert(index);
         }
         let logprobs = choice.logprobs.filter(|l| !l.is_null());
-        let empty =
-            role.is_none() && text.is_empty() && logprobs.is_none() && finish_reason.is_none();
-        Ok((!empty).then_some(Delta {
-            index,
-            role,
-            text,
-            logprobs,
-            finish_reason,
-        }))
+        let empty = role.is_none() && text.is_empty() && logprobs.is_none() && finish_reason.is_none();
+        Ok((!empty).then_some(Delta { index, role, text, logprobs, finish_reason }))
     }
 }
 
@@ -168,10 +125,7 @@ pub(super) fn error_text(body: &[u8]) -> (Option<String>, String) {
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         return (None, clip(&String::from_utf8_lossy(body)));
     };
-    let error = value
-        .get("error")
-        .filter(|e| !e.is_null())
-        .unwrap_or(&value);
+    let error = value.get("error").filter(|e| !e.is_null()).unwrap_or(&value);
     let message = match error {
         Value::String(message) => message.clone(),
         _ => match error.get("message").or_else(|| error.get("detail")) {
@@ -194,19 +148,12 @@ fn failed(error: &Value) -> UpstreamError {
 }
 
 fn malformed(detail: impl Into<String>) -> UpstreamError {
-    UpstreamError::Malformed {
-        detail: detail.into(),
-    }
+    UpstreamError::Malformed { detail: detail.into() }
 }
 
 /// At most 300 characters, without control characters: it goes to a log.
 fn clip(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(300)
-        .collect::<String>()
-        .trim()
-        .to_owned()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
 }
 
 #[cfg(test)]
@@ -216,9 +163,7 @@ mod tests {
     fn decode(op: Op, frames: &[&str]) -> Result<Vec<Event>, UpstreamError> {
         let mut decoder = Decoder::new(op, 2);
         let mut events = VecDeque::new();
-        frames
-            .iter()
-            .try_for_each(|f| decoder.frame(f, &mut events))?;
+        frames.iter().try_for_each(|f| decoder.frame(f, &mut events))?;
         Ok(events.into())
     }
 
@@ -235,28 +180,14 @@ mod tests {
             ],
         )
         .unwrap();
-        let logprobs =
-            serde_json::json!({"content":[{"token":"Hi","logprob":-0.10000000149011612}]});
+        let logprobs = serde_json::json!({"content":[{"token":"Hi","logprob":-0.10000000149011612}]});
         assert_eq!(
             events,
             [
-                Event::Delta(Delta {
-                    role: Some("assistant".into()),
-                    ..Delta::default()
-                }),
-                Event::Delta(Delta {
-                    text: "Hi".into(),
-                    logprobs: Some(logprobs),
-                    ..Delta::default()
-                }),
-                Event::Delta(Delta {
-                    finish_reason: Some("stop".into()),
-                    ..Delta::default()
-                }),
-                Event::Usage(Usage {
-                    input_tokens: 3,
-                    output_tokens: 1
-                }),
+                Event::Delta(Delta { role: Some("assistant".into()), ..Delta::default() }),
+                Event::Delta(Delta { text: "Hi".into(), logprobs: Some(logprobs), ..Delta::default() }),
+                Event::Delta(Delta { finish_reason: Some("stop".into()), ..Delta::default() }),
+                Event::Usage(Usage { input_tokens: 3, output_tokens: 1 }),
                 Event::Done,
             ]
         );
@@ -264,40 +195,20 @@ mod tests {
 
     #[test]
     fn a_completion_stream_reads_text_and_not_delta() {
-        let events = decode(
-            Op::Completions,
-            &[r#"{"choices":[{"index":1,"text":"a","finish_reason":"length"}]}"#],
-        );
-        let delta = Delta {
-            index: 1,
-            text: "a".into(),
-            finish_reason: Some("length".into()),
-            ..Delta::default()
-        };
+        let events = decode(Op::Completions, &[r#"{"choices":[{"index":1,"text":"a","finish_reason":"length"}]}"#]);
+        let delta = Delta { index: 1, text: "a".into(), finish_reason: Some("length".into()), ..Delta::default() };
         assert_eq!(events.unwrap(), [Event::Delta(delta)]);
     }
 
     #[test]
     fn error_frames_strange_indexes_and_non_chunks_are_faults_and_do_not_quote_the_text() {
         for (frame, name) in [
-            (
-                r#"{"error":{"message":"out of memory","code":500}}"#,
-                "failed",
-            ),
+            (r#"{"error":{"message":"out of memory","code":500}}"#, "failed"),
             (r#"{"object":"error","message":"bad"}"#, "failed"),
-            (
-                r#"{"choices":[{"index":2,"delta":{"content":"x"}}]}"#,
-                "malformed",
-            ),
-            (
-                r#"{"choices":[{"index":0,"delta":{"content":7}}]}"#,
-                "malformed",
-            ),
+            (r#"{"choices":[{"index":2,"delta":{"content":"x"}}]}"#, "malformed"),
+            (r#"{"choices":[{"index":0,"delta":{"content":7}}]}"#, "malformed"),
             (r#"{"hello":1}"#, "malformed"),
-            (
-                r#"{"choices":[{"index":0,"delta":{"content":"secret"#,
-                "malformed",
-            ),
+            (r#"{"choices":[{"index":0,"delta":{"content":"secret"#, "malformed"),
         ] {
             let error = decode(Op::Chat, &[frame]).unwrap_err();
             assert_eq!(error.name(), name, "{frame}");
@@ -315,17 +226,10 @@ mod tests {
             ),
             (r#"{"error":"loading"}"#, None, "loading"),
             (r#"{"detail":"Not Found"}"#, None, "Not Found"),
-            (
-                r#"{"object":"error","message":"m","code":400}"#,
-                Some("400"),
-                "m",
-            ),
+            (r#"{"object":"error","message":"m","code":400}"#, Some("400"), "m"),
             ("<html>bad gateway", None, "<html>bad gateway"),
         ] {
-            assert_eq!(
-                error_text(body.as_bytes()),
-                (code.map(str::to_owned), message.to_owned())
-            );
+            assert_eq!(error_text(body.as_bytes()), (code.map(str::to_owned), message.to_owned()));
         }
     }
 }

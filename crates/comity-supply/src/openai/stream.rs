@@ -47,20 +47,8 @@ pub(super) fn events(
         frame_bytes_max: limits.frame_bytes_max,
     });
     let (frames, events) = (VecDeque::new(), VecDeque::new());
-    let reader = Reader {
-        response,
-        decoder,
-        parser,
-        frames,
-        events,
-        cancel,
-        limits,
-        bytes: 0,
-        fault: None,
-    };
-    futures::stream::unfold(reader, |mut reader| async move {
-        Some((reader.next().await, reader))
-    })
+    let reader = Reader { response, decoder, parser, frames, events, cancel, limits, bytes: 0, fault: None };
+    futures::stream::unfold(reader, |mut reader| async move { Some((reader.next().await, reader)) })
 }
 
 impl Reader {
@@ -80,23 +68,11 @@ impl Reader {
             if let Some(fault) = self.fault.take() {
                 return Err(fault);
             }
-            let piece = piece(
-                &mut self.response,
-                &self.cancel,
-                self.limits.idle_ms_max,
-                self.bytes,
-            )
-            .await?;
+            let piece = piece(&mut self.response, &self.cancel, self.limits.idle_ms_max, self.bytes).await?;
             let Some(piece) = piece else {
-                let detail = if self.parser.is_between_frames() {
-                    "it ended without [DONE]"
-                } else {
-                    "it ended within a frame"
-                };
-                return Err(UpstreamError::Cut {
-                    bytes: self.bytes,
-                    detail: detail.into(),
-                });
+                let detail =
+                    if self.parser.is_between_frames() { "it ended without [DONE]" } else { "it ended within a frame" };
+                return Err(UpstreamError::Cut { bytes: self.bytes, detail: detail.into() });
             };
             self.bytes += piece.len() as u64;
             self.fault = self.parser.push(&piece, &mut self.frames).err().map(broken);
@@ -114,41 +90,26 @@ pub(super) fn one_piece(
     let read = async move {
         let mut body = Vec::new();
         let mut events = VecDeque::new();
-        while let Some(piece) = piece(
-            &mut response,
-            &cancel,
-            limits.idle_ms_max,
-            body.len() as u64,
-        )
-        .await?
-        {
+        while let Some(piece) = piece(&mut response, &cancel, limits.idle_ms_max, body.len() as u64).await? {
             extend(&mut body, &piece, limits.frame_bytes_max)?;
         }
         decoder.body(&body, &mut events)?;
         Ok(events)
     };
     use futures::{FutureExt as _, StreamExt as _};
-    read.into_stream()
-        .flat_map(|outcome: Result<VecDeque<Event>, _>| {
-            let (events, fault) = match outcome {
-                Ok(events) => (events, None),
-                Err(fault) => (VecDeque::new(), Some(Err(fault))),
-            };
-            futures::stream::iter(events.into_iter().map(Ok).chain(fault))
-        })
+    read.into_stream().flat_map(|outcome: Result<VecDeque<Event>, _>| {
+        let (events, fault) = match outcome {
+            Ok(events) => (events, None),
+            Err(fault) => (VecDeque::new(), Some(Err(fault))),
+        };
+        futures::stream::iter(events.into_iter().map(Ok).chain(fault))
+    })
 }
 
 /// A bounded body, for errors and lists.
-pub(super) async fn collect(
-    mut response: Response,
-    limit: usize,
-) -> Result<Vec<u8>, UpstreamError> {
+pub(super) async fn collect(mut response: Response, limit: usize) -> Result<Vec<u8>, UpstreamError> {
     let mut body = Vec::new();
-    while let Some(piece) = response
-        .chunk()
-        .await
-        .map_err(|e| cut(body.len() as u64, &e))?
-    {
+    while let Some(piece) = response.chunk().await.map_err(|e| cut(body.len() as u64, &e))? {
         extend(&mut body, &piece, limit)?;
     }
     Ok(body)
@@ -169,32 +130,21 @@ async fn piece(
 
 fn extend(body: &mut Vec<u8>, piece: &[u8], limit: usize) -> Result<(), UpstreamError> {
     if body.len() + piece.len() > limit {
-        return Err(UpstreamError::TooLarge {
-            limit,
-            unit: "bytes",
-        });
+        return Err(UpstreamError::TooLarge { limit, unit: "bytes" });
     }
     body.extend_from_slice(piece);
     Ok(())
 }
 
 fn cut(bytes: u64, error: &reqwest::Error) -> UpstreamError {
-    UpstreamError::Cut {
-        bytes,
-        detail: chain(error),
-    }
+    UpstreamError::Cut { bytes, detail: chain(error) }
 }
 
 fn broken(error: SseError) -> UpstreamError {
     match error {
         SseError::LineTooLong { limit } | SseError::FrameTooLong { limit } => {
-            UpstreamError::TooLarge {
-                limit,
-                unit: "bytes in a frame",
-            }
+            UpstreamError::TooLarge { limit, unit: "bytes in a frame" }
         }
-        SseError::NotUtf8 => UpstreamError::Malformed {
-            detail: error.to_string(),
-        },
+        SseError::NotUtf8 => UpstreamError::Malformed { detail: error.to_string() },
     }
 }
