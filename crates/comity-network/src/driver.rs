@@ -87,7 +87,13 @@ struct Guest {
 struct Member {
     peer: PeerId,
     node: NodeId,
+    /// Gossip reaches a newcomer only once it is in a mesh, some heartbeats after hello: what was said in between is
+    /// found by a second comparison.
+    settles: Option<Instant>,
 }
+
+/// Two heartbeats and the delay before the first.
+const SETTLING: Duration = Duration::from_millis(2_500);
 
 /// Gossip messages that may wait for a verdict at once; the oldest is given up.
 const JUDGING_MAX: usize = 1024;
@@ -335,6 +341,12 @@ impl Driver {
         if let Some(bytes) = self.unsaid.take() {
             self.say(bytes);
         }
+        let settled = |(peer, member): (&Peer, &mut Member)| {
+            let due = member.settles.take_if(|at| *at <= now).is_some();
+            due.then_some(*peer)
+        };
+        let settled: Vec<Peer> = self.members.iter_mut().filter_map(settled).collect();
+        settled.into_iter().for_each(|peer| self.input(Input::Compare { peer }));
         if now >= self.next_compare {
             self.next_compare = now + self.jitter(self.config.sync_interval());
             let peers: Vec<Peer> = self.members.keys().copied().collect();

@@ -340,7 +340,10 @@ impl Registry {
             })
         });
         let greeted = self.greeted.get(&node).filter(|greeted| greeted.org == org).cloned();
-        [published, greeted].into_iter().flatten().max_by_key(|certificate| (certificate.restore, certificate.not_before))
+        [published, greeted]
+            .into_iter()
+            .flatten()
+            .max_by_key(|certificate| (certificate.restore, certificate.not_before))
     }
 
     pub fn greeted(&self) -> impl Iterator<Item = &Verified<NodeCertificate>> {

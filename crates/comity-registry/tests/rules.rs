@@ -4,7 +4,9 @@ mod support;
 
 use comity_registry::publish::{CannotPublish, Publication, Put};
 use comity_registry::replica::{Stored, StoredFeed, Write};
-use comity_registry::{Catalog, Change, Input, NotAdmitted, Output, Peer, Query, Registry, SignedHead, Ticket, Verdict};
+use comity_registry::{
+    Catalog, Change, Input, NotAdmitted, Output, Peer, Query, Registry, SignedHead, Ticket, Verdict,
+};
 use comity_wire::api::node::SearchQuery;
 use comity_wire::object::{EntryKind, Head, Revocation, RevocationList, RevokedKind};
 use comity_wire::{Digest, SecretKey, Timestamp, cose};
@@ -212,7 +214,10 @@ fn who_is_admitted() {
     let mut registry = replica(&[&a, &b]);
     let key = a.transport.public();
     assert!(registry.admit(START, &a.signed_certificate(), &key).is_ok());
-    assert!(matches!(registry.admit(START, &a.signed_certificate(), &b.transport.public()), Err(NotAdmitted::TransportKey)));
+    assert!(matches!(
+        registry.admit(START, &a.signed_certificate(), &b.transport.public()),
+        Err(NotAdmitted::TransportKey)
+    ));
     let late = START.plus(81 * 86_400);
     assert!(matches!(registry.admit(late, &a.signed_certificate(), &key), Err(NotAdmitted::NotInTime { .. })));
     let unknown = registry.admit(START, &stranger.signed_certificate(), &stranger.transport.public());
@@ -237,7 +242,11 @@ fn an_organisation_that_leaves_the_roster_is_gone() {
     publish(&mut registry, &a, 1, &a.put(1, START), START);
     registry.roster_step(&roster(2, &[&b])).unwrap();
     assert!(registry.feed(a.id).is_none());
-    assert!(outputs(&mut registry).iter().any(|output| matches!(output, Output::Store(Write::Drop { org }) if *org == a.id)));
+    assert!(
+        outputs(&mut registry)
+            .iter()
+            .any(|output| matches!(output, Output::Store(Write::Drop { org }) if *org == a.id))
+    );
 }
 
 #[test]
@@ -252,7 +261,13 @@ fn a_search_finds_words_and_facets_in_one_order() {
         sign(&a, "risk", "Risk score", "A chat about weather risks, in long form."),
     ];
     publish(&mut registry, &a, 1, &Put { objects, remove: Vec::new() }, START);
-    publish(&mut registry, &b, 1, &Put { objects: vec![sign(&b, "tiny", "Tiny", "Other.")], remove: Vec::new() }, START);
+    publish(
+        &mut registry,
+        &b,
+        1,
+        &Put { objects: vec![sign(&b, "tiny", "Tiny", "Other.")], remove: Vec::new() },
+        START,
+    );
     let mut catalog: Catalog = Catalog::default();
     for (org, complete) in registry.feeds() {
         catalog.put(&registry.roster().organisation(org).unwrap().name, complete);
@@ -272,7 +287,8 @@ fn a_search_finds_words_and_facets_in_one_order() {
     assert_eq!(find(&|q| q.context_min = Some(513), START).len(), 0);
     assert_eq!(find(&|q| q.sort = Some("price".to_owned()), START).last().unwrap(), "org2/tiny");
     assert_eq!(find(&|_| (), START.plus(7 * 86_400)), Vec::<String>::new(), "hidden after 7 days");
-    let asked = SearchQuery { op: Some(comity_wire::Op::Embeddings), org: Some("org2".to_owned()), ..SearchQuery::default() };
+    let asked =
+        SearchQuery { op: Some(comity_wire::Op::Embeddings), org: Some("org2".to_owned()), ..SearchQuery::default() };
     let row = catalog.row(&"org1/tiny".parse().unwrap()).unwrap();
     assert_eq!(comity_registry::search::why_not(&row.summary, "org1", &asked).len(), 2);
     assert!(Query::new(SearchQuery { q: "x".repeat(257), ..SearchQuery::default() }).is_err());
@@ -297,5 +313,7 @@ fn stale_is_48_hours_and_an_unknown_object_is_unavailable() {
     let digest = Digest::of(b"nobody has this");
     registry.handle(START, Input::Wanted { digest });
     let told = outputs(&mut registry);
-    assert!(told.iter().any(|output| matches!(output, Output::Notify(Change::Unavailable { digest: d }) if *d == digest)));
+    assert!(
+        told.iter().any(|output| matches!(output, Output::Notify(Change::Unavailable { digest: d }) if *d == digest))
+    );
 }

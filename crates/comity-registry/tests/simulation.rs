@@ -113,7 +113,8 @@ impl World {
             world.at(1_000 + jitter, Event::Publish { node });
         }
         for _ in 0..30 {
-            let (node, at, for_ms) = (world.below(LIAR as u64) as usize, world.below(TROUBLE_MS - 60_000), world.below(40_000));
+            let (node, at, for_ms) =
+                (world.below(LIAR as u64) as usize, world.below(TROUBLE_MS - 60_000), world.below(40_000));
             world.at(at, Event::Down { node });
             world.at(at + for_ms, Event::Up { node });
         }
@@ -208,7 +209,11 @@ impl World {
         let disk = &self.nodes[node].disk;
         let stored = Stored {
             rosters: Vec::new(),
-            feeds: disk.feeds.values().map(|(head, frames)| StoredFeed { head: head.clone(), frames: frames.clone() }).collect(),
+            feeds: disk
+                .feeds
+                .values()
+                .map(|(head, frames)| StoredFeed { head: head.clone(), frames: frames.clone() })
+                .collect(),
             proofs: disk.proofs.values().cloned().collect(),
         };
         self.nodes[node].registry = Some(Registry::start(&self.pinned, stored).unwrap());
@@ -355,7 +360,10 @@ impl World {
     }
 
     fn honest(&self) -> impl Iterator<Item = (usize, &Registry)> {
-        self.nodes[..LIAR].iter().enumerate().map(|(n, node)| (n, node.registry.as_ref().expect("all are up at the end")))
+        self.nodes[..LIAR]
+            .iter()
+            .enumerate()
+            .map(|(n, node)| (n, node.registry.as_ref().expect("all are up at the end")))
     }
 }
 

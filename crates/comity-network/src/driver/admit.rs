@@ -7,7 +7,7 @@ use comity_token::Directory as _;
 use libp2p::PeerId;
 use libp2p::request_response::{Event, Message, ResponseChannel};
 
-use super::{Driver, Guest, Member};
+use super::{Driver, Guest, Member, SETTLING};
 use crate::gossip;
 use crate::hello::{Answer, Hello, key_of};
 
@@ -137,7 +137,8 @@ impl Driver {
             gossip::let_in(gossipsub, &peer);
         }
         self.dialler.admitted(&peer);
-        self.members.insert(number, Member { peer, node });
+        let settles = self.config.gossip.then(|| Instant::now() + SETTLING);
+        self.members.insert(number, Member { peer, node, settles });
         self.input(Input::Joined { peer: number });
         self.tell_peers();
         tracing::info!(%node, %peer, "peer admitted");

@@ -93,7 +93,9 @@ impl Org {
             params_total: Some(1_000 * u64::from(self.n)),
             context_length: Some(512),
             license: "MIT".try_into().unwrap(),
-            ops: vec![OpTier { op: Op::Chat, tier: Tier::Open, vetting: Vetting::None, grant: false }].try_into().unwrap(),
+            ops: vec![OpTier { op: Op::Chat, tier: Tier::Open, vetting: Vetting::None, grant: false }]
+                .try_into()
+                .unwrap(),
             nodes: vec![self.node].try_into().unwrap(),
             manifest: Digest::of(b"manifest"),
             policy: Digest::of(b"policy"),
