@@ -23,9 +23,9 @@ pub enum LedgerCommand {
 pub async fn run(command: LedgerCommand) -> Result<String, Failure> {
     let LedgerCommand::Audit { home, json } = command;
     let report: serde_json::Value = admin::get(&home, "/admin/audit").await?;
-    let clean = report.get("clean").and_then(serde_json::Value::as_bool) == Some(true);
+    let holds = report.get("holds").and_then(serde_json::Value::as_bool) == Some(true);
     let text = if json { serde_json::to_string(&report)? } else { serde_json::to_string_pretty(&report)? };
-    if clean {
+    if holds {
         Ok(text)
     } else {
         Err(Failure::new("the books have a break").because(text).hint("stop the house, keep a copy of its database, and look at the listed transfers"))
