@@ -1,1 +1,7 @@
-//! The gateway as its callers meet it.
+//! The gateway as its callers meet it: signed requests into the router, a scripted upstream behind it.
+
+mod evidence;
+mod money;
+mod refusals;
+mod service;
+mod world;

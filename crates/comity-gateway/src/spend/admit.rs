@@ -83,6 +83,8 @@ pub(super) struct Hold {
 struct Held {
     amount: Amount,
     least: Amount,
+    /// How many holds: one of nothing is a hold too.
+    holds: usize,
 }
 
 #[derive(Default)]
@@ -277,6 +279,7 @@ impl Book {
             let held = entry.held.entry(at.id).or_default();
             held.amount = held.amount.checked_add(ask.hold).expect("holds stay below a cap");
             held.least = held.least.saturating_add(ask.least);
+            held.holds += 1;
         }
         let lane = entry.lanes_held.entry(ask.key).or_default();
         *lane = (lane.0.saturating_add(ask.hold), lane.1 + 1);
@@ -318,7 +321,8 @@ impl Book {
             let held = entry.held.get_mut(&at.id).expect("a hold counts on its whole path");
             held.amount = held.amount.checked_sub(hold.amount).expect("no hold is given back twice");
             held.least = held.least.saturating_sub(hold.least);
-            if held.amount.is_zero() && held.least.is_zero() {
+            held.holds -= 1;
+            if held.holds == 0 {
                 entry.held.remove(&at.id);
             }
         }

@@ -1,1 +1,158 @@
-//! What every store must do.
+//! What every store must do, run on each.
+
+use std::sync::Arc;
+
+use comity_wire::merkle::Frontier;
+use comity_wire::object::Flags;
+use comity_wire::{Amount, Digest, Meter, Meters, Timestamp, TokenId};
+
+use super::{Memory, Sqlite, Store, StoreError};
+use crate::spend::{Charged, Evidence, Lane, LaneKey, Slot, Write};
+
+const TOKEN: TokenId = TokenId([1; 16]);
+const ROOT: Digest = Digest([2; 32]);
+const KEY: LaneKey = LaneKey { leaf: ROOT, lane: 3 };
+
+fn lane(n: u64, highest: u64) -> Lane {
+    let mut lane = Lane { n, seq_highest: highest, total: Amount::from_ucr(10), remainder: 7, ..Lane::default() };
+    lane.meters = Meters::default().with(Meter::Requests, n);
+    lane.flags = Flags([(2, 5)].into());
+    let mut frontier = Frontier::default();
+    (1..=n).for_each(|n| frontier.push(&id(n)));
+    lane.frontier = frontier;
+    lane
+}
+
+fn id(n: u64) -> Digest {
+    Digest::of(&n.to_be_bytes())
+}
+
+fn charge(n: u64, seq: u64) -> Vec<Write> {
+    let charged = Charged { authority: id(seq + 1_000), n, total: Amount::from_ucr(10), receipt: id(n) };
+    let mut lane = lane(n, seq);
+    lane.claimed_n = n.min(1);
+    vec![
+        Write::Token { token: TOKEN, root: ROOT },
+        Write::Chain { token: TOKEN, leaf: ROOT, bytes: Arc::from(&b"chain"[..]) },
+        Write::Spent { token: TOKEN, id: ROOT, amount: Amount::from_ucr(10) },
+        Write::Lane { token: TOKEN, key: KEY, lane: Arc::new(lane) },
+        Write::Charge {
+            token: TOKEN,
+            key: KEY,
+            slot: Slot { seq, item: 0 },
+            charged,
+            charge: Amount::from_ucr(1),
+            receipt: format!("receipt {n}").into_bytes(),
+            evidence: Evidence { base: format!("base {n}"), signature: [9; 64] },
+        },
+    ]
+}
+
+/// What was written is read back, whole.
+async fn reads_back(store: &dyn Store) {
+    assert_eq!(store.account(TOKEN).await.unwrap(), None);
+    for (n, seq) in [(1, 1), (2, 40), (3, 100), (4, 99)] {
+        store.write(&charge(n, seq)).await.unwrap();
+    }
+    let account = store.account(TOKEN).await.unwrap().unwrap();
+    assert_eq!((account.root, account.spent(&ROOT)), (ROOT, Amount::from_ucr(10)));
+    let lane = &account.lanes[&KEY];
+    assert_eq!((lane.n, lane.remainder, lane.frontier.root()), (4, 7, self::lane(4, 1).frontier.root()));
+    assert_eq!((&lane.flags, lane.meters.get(Meter::Requests)), (&Flags([(2, 5)].into()), 4));
+    let slot = Slot { seq: 1, item: 0 };
+    let first = store.charge(TOKEN, KEY, slot).await.unwrap().unwrap();
+    assert_eq!((first.charged.n, &first.receipt[..], &first.evidence.base[..]), (1, &b"receipt 1"[..], "base 1"));
+    assert_eq!(store.charge_by_n(TOKEN, KEY, 1).await.unwrap(), Some(first));
+    assert_eq!(store.charge(TOKEN, KEY, Slot { seq: 2, item: 0 }).await.unwrap(), None);
+    assert_eq!(store.history(TOKEN, KEY, 3).await.unwrap(), [id(1), id(2), id(3)]);
+    assert_eq!(store.chain(ROOT).await.unwrap().unwrap(), b"chain");
+    assert_eq!(store.chains(TOKEN).await.unwrap(), [(ROOT, b"chain".to_vec())]);
+    assert_eq!(store.tokens_due().await.unwrap(), [TOKEN]);
+}
+
+async fn keeps_what_ends_a_token(store: &dyn Store) {
+    store.write(&charge(1, 1)).await.unwrap();
+    assert!(store.tokens_due().await.unwrap().is_empty());
+    let ack = id(7);
+    let writes = [
+        Write::Acknowledgement { token: TOKEN, id: ack, bytes: b"ack".to_vec() },
+        Write::Lane {
+            token: TOKEN,
+            key: KEY,
+            lane: Arc::new(Lane { acknowledgement: Some(ack), claimed_n: 1, ..lane(1, 1) }),
+        },
+        Write::Closed { token: TOKEN },
+        Write::Final { token: TOKEN, bytes: b"final".to_vec() },
+        Write::Superseded { token: TOKEN, at: ROOT },
+        Write::Claim { token: TOKEN, number: 3, pending: Some(b"claim".to_vec()) },
+    ];
+    store.write(&writes).await.unwrap();
+    let account = store.account(TOKEN).await.unwrap().unwrap();
+    assert!(account.closed && account.superseded.contains(&ROOT));
+    assert_eq!((account.final_.as_deref(), account.claims), (Some(&b"final"[..]), 3));
+    assert_eq!(account.pending.as_deref(), Some(&b"claim"[..]));
+    assert_eq!(store.acknowledgement(TOKEN, ack).await.unwrap().unwrap(), b"ack");
+    assert_eq!(store.tokens_due().await.unwrap(), [TOKEN]);
+    store.write(&[Write::Claim { token: TOKEN, number: 3, pending: None }]).await.unwrap();
+    assert!(!store.is_final_delivered(TOKEN).await.unwrap());
+    store.final_delivered(TOKEN).await.unwrap();
+    assert!(store.is_final_delivered(TOKEN).await.unwrap());
+    assert!(store.tokens_due().await.unwrap().is_empty());
+}
+
+async fn keeps_grants(store: &dyn Store) {
+    for (grant, at) in [(1, 5), (2, 6), (1, 9)] {
+        store.grant_put(id(grant), "sub".into(), vec![u8::try_from(grant).unwrap()], Timestamp(at)).await.unwrap();
+    }
+    assert_eq!(store.grants().await.unwrap(), [vec![1], vec![2]]);
+}
+
+macro_rules! contract {
+    ($($promise:ident)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(&super::Memory::default()).await;
+            })*
+        }
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $promise() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$promise(&super::Sqlite::open(dir.path().join("spend.db")).await.unwrap()).await;
+            })*
+        }
+    };
+}
+
+contract! { reads_back keeps_what_ends_a_token keeps_grants }
+
+#[tokio::test]
+async fn one_process_at_a_time_and_a_late_one_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spend.db");
+    let first = Sqlite::open(&path).await.unwrap();
+    assert!(matches!(Sqlite::open(&path).await, Err(StoreError::Locked { .. })));
+    first.write(&charge(1, 1)).await.unwrap();
+    // A lock that did not hold (another machine, a copied lock file): the fence still tells.
+    std::fs::remove_file(path.with_added_extension("lock")).unwrap();
+    let second = Sqlite::open(&path).await.unwrap();
+    assert_eq!(second.fence(), first.fence() + 1);
+    assert!(matches!(first.write(&charge(2, 2)).await, Err(StoreError::Fenced)));
+    second.write(&charge(2, 2)).await.unwrap();
+    assert_eq!(second.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 2);
+}
+
+#[tokio::test]
+async fn a_batch_is_written_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(dir.path().join("spend.db")).await.unwrap();
+    store.write(&charge(1, 1)).await.unwrap();
+    // The same slot twice breaks the primary key, in the middle of a batch.
+    let mut batch = charge(2, 2);
+    batch.extend(charge(3, 1));
+    assert!(store.write(&batch).await.is_err());
+    let account = store.account(TOKEN).await.unwrap().unwrap();
+    assert_eq!(account.lanes[&KEY].n, 1);
+    assert_eq!(store.charge(TOKEN, KEY, Slot { seq: 2, item: 0 }).await.unwrap(), None);
+}

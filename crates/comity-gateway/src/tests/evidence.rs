@@ -1,0 +1,244 @@
+//! Acknowledgements, claims, finals: what owner and house can rely on.
+
+use std::sync::{Arc, Mutex};
+
+use comity_token::verify_claim;
+use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest};
+use comity_wire::api::node::FinalAnswer;
+use comity_wire::merkle::is_consistent;
+use comity_wire::object::{Acknowledgement, Final, Receipt};
+use comity_wire::{Amount, Code, OrgId, Signed, Timestamp};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::json;
+
+use super::world::*;
+use crate::{House, HouseError};
+
+/// Keeps what it was sent; answers as it is told.
+#[derive(Default)]
+struct Books {
+    claims: Mutex<Vec<Vec<u8>>>,
+    finals: Mutex<Vec<Vec<u8>>>,
+    refuse: Mutex<Option<Option<Code>>>,
+}
+
+impl Books {
+    fn answer<T>(&self, reply: T) -> Result<T, HouseError> {
+        match *self.refuse.lock().unwrap() {
+            Some(code) => Err(HouseError { code, message: "scripted".into() }),
+            None => Ok(reply),
+        }
+    }
+}
+
+impl House for Arc<Books> {
+    fn claim(&self, house: OrgId, ask: ClaimRequest) -> BoxFuture<'_, Result<ClaimReply, HouseError>> {
+        assert_eq!(house, HOUSE);
+        self.claims.lock().unwrap().push(ask.claim.to_vec());
+        let zero = Amount::ZERO;
+        let reply = ClaimReply {
+            token: TOKEN,
+            number: 1,
+            settled: zero,
+            settled_total: zero,
+            unacknowledged: zero,
+            exceptions: Vec::new(),
+        };
+        let answer = self.answer(reply);
+        async move { answer }.boxed()
+    }
+
+    fn final_(&self, _: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>> {
+        self.finals.lock().unwrap().push(ask.final_.to_vec());
+        let answer = self.answer(FinalReply { token: TOKEN, refunded: Amount::ZERO, in_escrow: Amount::ZERO });
+        async move { answer }.boxed()
+    }
+}
+
+async fn with_books() -> (World, Arc<Books>) {
+    let books = Arc::new(Books::default());
+    let setting = Setting { house: Some(Arc::new(books.clone())), ..Setting::default() };
+    (World::new(setting).await, books)
+}
+
+async fn ask(world: &World, chain: &[u8], seq: u64) -> comity_wire::Verified<Receipt> {
+    let (status, headers, body) = read(world.send(&world.ask(chain).seq(seq)).await).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    receipt(&headers)
+}
+
+async fn post_ack(world: &World, bytes: Vec<u8>) -> String {
+    let body = json!({"acknowledgement": comity_wire::api::clearing::SignedBytes::new(bytes).unwrap()});
+    code(world.call("POST", "/comity/v1/acknowledgements", "", &body, &secret("anyone")).await).await
+}
+
+#[tokio::test]
+async fn receipts_form_one_history_with_exact_sums() {
+    let world = World::new(Setting {
+        rates: vec![rate(comity_wire::Meter::OutputTokens, 333_334)],
+        minimum: 0,
+        ..Setting::default()
+    })
+    .await;
+    let chain = world.mint(|_| {});
+    let mut ids = Vec::new();
+    let mut exact = 0_u128;
+    for seq in 1..=9 {
+        let receipt = ask(&world, &chain, seq).await;
+        exact += 3 * 333_334;
+        assert_eq!(receipt.history, comity_wire::merkle::root(&ids));
+        assert_eq!(receipt.exact_total().unwrap().0, exact);
+        assert_eq!(receipt.meters_total.get(comity_wire::Meter::Requests), seq);
+        ids.push(receipt.id());
+    }
+}
+
+#[tokio::test]
+async fn a_claim_carries_receipts_acknowledgements_and_a_proof_from_what_was_settled() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let mut receipts = Vec::new();
+    for seq in 1..=3 {
+        receipts.push(ask(&world, &chain, seq).await);
+    }
+    assert_eq!(post_ack(&world, acknowledge(&[&receipts[1]], &secret("holder"))).await, "ok");
+    assert_eq!(world.gateway.claim_all().await, 1);
+    for seq in 4..=8 {
+        receipts.push(ask(&world, &chain, seq).await);
+    }
+    world.gateway.claim_all().await;
+    world.gateway.claim_all().await;
+    let claims = books.claims.lock().unwrap().clone();
+    let certificate = comity_token::Directory::certificate(&*world.directory, NODE).unwrap();
+    let claims: Vec<_> = claims.iter().map(|bytes| verify_claim(bytes, &certificate).unwrap()).collect();
+    assert_eq!(claims.iter().map(|claim| claim.number).collect::<Vec<_>>(), [1, 2], "nothing is claimed twice");
+    assert_eq!(claims[0].lanes[0].settled_n, None);
+    let ack = Signed::<Acknowledgement>::decode(&claims[0].acknowledgements[0]).unwrap();
+    assert_eq!(ack.unverified().lanes[0].n, 2);
+    let (old, new) = (verify(&claims[0].lanes[0].receipt), verify(&claims[1].lanes[0].receipt));
+    assert_eq!((old.n, new.n, claims[1].lanes[0].settled_n), (3, 8, Some(3)));
+    assert!(is_consistent(old.n - 1, &old.history, new.n - 1, &new.history, &claims[1].lanes[0].consistency));
+}
+
+#[tokio::test]
+async fn a_claim_without_an_answer_is_sent_again_as_it_was() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    ask(&world, &chain, 1).await;
+    *books.refuse.lock().unwrap() = Some(None);
+    assert_eq!(world.gateway.claim_all().await, 0);
+    ask(&world, &chain, 2).await;
+    // A new process, too.
+    let setting = Setting { house: Some(Arc::new(books.clone())), ..Setting::default() };
+    let again = World::on(setting, world.store.clone()).await;
+    *books.refuse.lock().unwrap() = None;
+    assert_eq!(again.gateway.claim_all().await, 1);
+    let claims = books.claims.lock().unwrap().clone();
+    assert_eq!(claims.len(), 3);
+    assert_eq!(claims[0], claims[1]);
+    let last = Signed::<comity_wire::object::Claim>::decode(&claims[2]).unwrap();
+    assert_eq!(last.unverified().lanes[0].settled_n, Some(1));
+}
+
+#[tokio::test]
+async fn a_final_closes_first_and_names_every_head() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let first = ask(&world, &chain, 1).await;
+    let (_, headers, _) = read(world.send(&world.ask(&chain).lane(3)).await).await;
+    let other = receipt(&headers);
+    let body = json!({"token": TOKEN});
+    let call = async |key: &str| world.call("POST", "/comity/v1/finals", "", &body, &secret(key)).await;
+    assert_eq!(code(call("thief").await).await, "not_yours");
+    let (status, _, answer) = read(call("holder").await).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+    let answer: FinalAnswer = serde_json::from_slice(&answer).unwrap();
+    assert!(answer.delivered);
+    let signed = Signed::<Final>::decode(&answer.final_).unwrap().verify(&secret("receipt").public()).unwrap();
+    let heads: Vec<_> = signed.lanes.iter().map(|head| (head.lane, head.n, head.total, head.receipt)).collect();
+    assert_eq!(heads, [(0, 1, first.total, first.id()), (3, 1, other.total, other.id())]);
+    assert_eq!(world.code(&world.ask(&chain).seq(2)).await, "closed");
+    // What was charged is still answered, and acknowledgements are still taken.
+    assert_eq!(world.code(&world.ask(&chain)).await, "ok");
+    assert_eq!(post_ack(&world, acknowledge(&[&first, &other], &secret("holder"))).await, "ok");
+    let again: FinalAnswer = serde_json::from_slice(&read(call("holder").await).await.2).unwrap();
+    assert_eq!(again.final_, answer.final_, "signed once");
+    assert_eq!(books.finals.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_was_never_used_comes_home_too() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let body = json!({"token": TOKEN}).to_string();
+    let mut request = http::Request::post("/comity/v1/finals").header("comity-token", sf(&chain));
+    for (name, value) in
+        comity_token::sign_api("POST", "/comity/v1/finals", "", body.as_bytes(), NOW, [1; 16], &secret("holder"))
+    {
+        request = request.header(name, value);
+    }
+    let request = request.body(axum::body::Body::from(body)).unwrap();
+    let response = tower::ServiceExt::oneshot(world.gateway.router(), request).await.unwrap();
+    assert_eq!(code(response).await, "ok");
+    assert_eq!(books.finals.lock().unwrap().len(), 1);
+    assert_eq!(world.code(&world.ask(&chain)).await, "closed");
+}
+
+#[tokio::test]
+async fn a_node_that_is_shown_its_own_newer_receipt_signs_nothing_more() {
+    let old = World::new(Setting::default()).await;
+    let chain = old.mint(|_| {});
+    ask(&old, &chain, 1).await;
+    let newer = ask(&old, &chain, 2).await;
+    // Set back to before both.
+    let world = World::new(Setting::default()).await;
+    ask(&world, &chain, 1).await;
+    let shown = json!({"receipt": comity_wire::api::clearing::SignedBytes::new(newer.bytes()).unwrap()});
+    let forged = {
+        let receipt = newer.object().clone();
+        comity_wire::cose::sign(&receipt, &secret("thief")).bytes().to_vec()
+    };
+    let forged = json!({"receipt": comity_wire::api::clearing::SignedBytes::new(forged).unwrap()});
+    let show = async |body: serde_json::Value| {
+        code(world.call("POST", "/comity/v1/receipts", "", &body, &secret("anyone")).await).await
+    };
+    assert_eq!(show(forged).await, "wrong_key");
+    assert_eq!(world.code(&world.ask(&chain).seq(3)).await, "ok");
+    let known = ask(&world, &chain, 4).await;
+    let known = json!({"receipt": comity_wire::api::clearing::SignedBytes::new(known.bytes()).unwrap()});
+    assert_eq!(show(known).await, "ok");
+    // n 2 is another receipt here: equivocation, were it to go on.
+    assert_eq!(show(shown).await, "superseded");
+    assert_eq!(world.code(&world.ask(&chain).seq(5)).await, "superseded");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_of_what_was_lost_ends_the_signers_right_alone() {
+    let old = World::new(Setting::default()).await;
+    let chain = old.mint(|_| {});
+    let narrow = comity_token::Narrow {
+        cap: Amount::from_ucr(1_000),
+        expires_at: Timestamp(NOW.0 + 600),
+        lanes: 1,
+        depth: 0,
+        models: Vec::new(),
+        ops: Vec::new(),
+        next: secret("student").public(),
+    };
+    let student = comity_token::delegate(&chain, &secret("holder"), narrow).unwrap();
+    let by_student = |world: &World, seq| {
+        let mut ask = world.ask(&student).seq(seq);
+        ask.key = secret("student");
+        ask
+    };
+    let (_, headers, _) = read(old.send(&by_student(&old, 1)).await).await;
+    let lost = receipt(&headers);
+    let world = World::new(Setting::default()).await;
+    let mut ask = by_student(&world, 2);
+    ask.acknowledgement = Some(acknowledge(&[&lost], &secret("student")));
+    assert_eq!(world.code(&ask).await, "superseded");
+    ask.acknowledgement = None;
+    assert_eq!(world.code(&ask).await, "superseded");
+    assert_eq!(world.code(&world.ask(&chain)).await, "ok");
+}

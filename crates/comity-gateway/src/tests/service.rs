@@ -1,0 +1,246 @@
+//! What a caller gets for a good request.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use comity_supply::scripted::{Gate, Script, Step};
+use comity_token::{request_digest, response_digest};
+use comity_wire::object::{Basis, Ended};
+use comity_wire::{Amount, Meter, Op};
+use serde_json::{Value, json};
+
+use super::world::*;
+
+fn frames(body: &[u8]) -> (Vec<Value>, Vec<String>, bool) {
+    let text = std::str::from_utf8(body).unwrap();
+    let (mut data, mut comments, mut done) = (Vec::new(), Vec::new(), false);
+    for block in text.split("\n\n").filter(|block| !block.is_empty()) {
+        assert!(!done, "nothing follows [DONE]: {block}");
+        match (block.strip_prefix("data: "), block.strip_prefix(": ")) {
+            (Some("[DONE]"), _) => done = true,
+            (Some(payload), _) => {
+                assert!(comments.is_empty(), "the receipt comes after all content");
+                data.push(serde_json::from_str(payload).unwrap());
+            }
+            (_, Some(comment)) => comments.push(comment.to_owned()),
+            _ => panic!("not a frame: {block}"),
+        }
+    }
+    (data, comments, done)
+}
+
+#[tokio::test]
+async fn a_chat_is_answered_with_its_cost_and_a_receipt() {
+    let world = World::new(Setting::default()).await;
+    let chain = world.mint(|_| {});
+    let ask = world.ask(&chain).body(chat("hi", json!({"max_tokens": 20, "temperature": 0, "tools": []})));
+    let (status, headers, body) = read(world.send(&ask).await).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    let reply: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(reply["object"], "chat.completion");
+    assert_eq!(reply["choices"][0]["message"], json!({"role": "assistant", "content": "Hello, world"}));
+    assert_eq!(reply["choices"][0]["finish_reason"], "stop");
+    assert_eq!(reply["usage"]["completion_tokens"], 3);
+    let receipt = receipt(&headers);
+    // 12 input tokens at 1, 3 output tokens at 2.
+    assert_eq!((receipt.charge, receipt.total, receipt.n), (Amount::from_ucr(18), Amount::from_ucr(18), 1));
+    assert_eq!((receipt.basis, receipt.ended), (Basis::Upstream, Ended::Stop));
+    assert_eq!(receipt.meters.get(Meter::OutputBytes), 12);
+    assert_eq!(receipt.request, request_digest(&ask.nonce, ask.body.to_string().as_bytes()));
+    assert_eq!(receipt.response, response_digest(&ask.nonce, &body));
+    assert_eq!(receipt.authority, ask.authority().id());
+    assert_eq!(
+        (&headers["comity-cost"], &headers["comity-remaining"]),
+        (&"18".parse().unwrap(), &"999982".parse().unwrap())
+    );
+    assert_eq!(headers["comity-reserved"], "0");
+    assert_eq!(headers["comity-ignored"], "tools");
+    let call = world.upstream.calls().pop().unwrap();
+    assert_eq!(call.model, "tiny-on-disk");
+    assert_eq!(call.body["max_tokens"], 20);
+    assert!(!call.body.contains_key("tools") && !call.body.contains_key("model"));
+}
+
+#[tokio::test]
+async fn the_token_is_sent_once_and_named_after_that() {
+    let world = World::new(Setting::default()).await;
+    let chain = world.mint(|_| {});
+    let mut ask = world.ask(&chain);
+    ask.send_chain = false;
+    assert_eq!(world.code(&ask).await, "token_unknown");
+    ask.send_chain = true;
+    assert_eq!(world.code(&ask).await, "ok");
+    ask.send_chain = false;
+    assert_eq!(world.code(&ask.seq(2)).await, "ok");
+    // A new process finds the chain in its store.
+    let again = World::on(Setting::default(), world.store.clone()).await;
+    let mut ask = again.ask(&chain).seq(3);
+    ask.send_chain = false;
+    assert_eq!(again.code(&ask).await, "ok");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_receipt_before_done() {
+    let world = World::new(Setting::default()).await;
+    let chain = world.mint(|_| {});
+    let more = json!({"max_tokens": 20, "stream": true, "stream_options": {"include_usage": true}});
+    let ask = world.ask(&chain).body(chat("hi", more));
+    let (status, headers, body) = read(world.send(&ask).await).await;
+    assert_eq!((status, &headers["content-type"]), (200, &"text/event-stream".parse().unwrap()));
+    let (data, comments, done) = frames(&body);
+    assert!(done);
+    let text: String = data.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(text, "Hello, world");
+    assert_eq!(data[0]["choices"][0]["delta"]["role"], "assistant");
+    let reasons: Vec<_> = data.iter().filter_map(|chunk| chunk["choices"][0]["finish_reason"].as_str()).collect();
+    assert_eq!(reasons, ["stop"]);
+    let usage = data.last().unwrap();
+    assert_eq!((&usage["choices"], &usage["usage"]["prompt_tokens"]), (&json!([]), &json!(12)));
+    let [comment] = &comments[..] else { panic!("{comments:?}") };
+    let receipt = verify(&URL_SAFE_NO_PAD.decode(comment.strip_prefix("comity-receipt ").unwrap()).unwrap());
+    assert_eq!(receipt.charge, Amount::from_ucr(18));
+    let said: String = String::from_utf8(body)
+        .unwrap()
+        .split("\n\n")
+        .filter_map(|b| b.strip_prefix("data: "))
+        .filter(|p| *p != "[DONE]")
+        .map(|p| format!("{p}\n"))
+        .collect();
+    assert_eq!(receipt.response, response_digest(&ask.nonce, said.as_bytes()));
+}
+
+#[tokio::test]
+async fn usage_is_shown_only_to_those_who_asked() {
+    let world = World::new(Setting::default()).await;
+    let chain = world.mint(|_| {});
+    let ask = world.ask(&chain).body(chat("hi", json!({"max_tokens": 20, "stream": true})));
+    let (data, _, done) = frames(&read(world.send(&ask).await).await.2);
+    assert!(done);
+    assert!(data.iter().all(|chunk| chunk.get("usage").is_none() && chunk["choices"].as_array().unwrap().len() == 1));
+}
+
+#[tokio::test]
+async fn a_completion_has_the_older_shape() {
+    let world = World::new(Setting::default()).await;
+    world.upstream.push(Script::text(Op::Completions, 4, &["a", "b"]));
+    let chain = world.mint(|_| {});
+    let mut ask = world.ask(&chain).body(json!({"model": "lab/tiny", "prompt": "x", "max_tokens": 5, "stop": []}));
+    ask.path = "/v1/completions";
+    let (status, _, body) = read(world.send(&ask).await).await;
+    let reply: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (status, &reply["object"], &reply["choices"][0]["text"]),
+        (200, &json!("text_completion"), &json!("ab"))
+    );
+    let call = world.upstream.calls().pop().unwrap();
+    assert!(!call.body.contains_key("stop"));
+    ask = ask.seq(2).body(json!({"model": "lab/tiny", "prompt": "x", "max_tokens": 5, "echo": true}));
+    assert_eq!(world.code(&ask).await, "op_not_offered");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_limit_is_as_long_as_its_maximum_pays_and_says_so() {
+    let world = World::new(Setting::default()).await;
+    let chain = world.mint(|_| {});
+    let mut ask = world.ask(&chain).body(chat("hi", json!({})));
+    ask.max = Amount::from_ucr(300);
+    let (status, headers, _) = read(world.send(&ask).await).await;
+    assert_eq!(status, 200);
+    let input = ask.body.to_string().len() as u64 + 16;
+    let pays = (300 - input) / 2;
+    assert_eq!(headers["comity-clipped"], format!("max-charge; output_tokens={pays}"));
+    assert_eq!(world.upstream.calls().pop().unwrap().body["max_tokens"], pays);
+}
+
+#[tokio::test]
+async fn a_broken_stream_is_charged_for_what_was_relayed_and_never_done() {
+    let world = World::new(Setting::default()).await;
+    for step in [Step::Cut, Step::Silence(9), Step::Fail("secret detail".into())] {
+        world.upstream.push(Script::text(Op::Chat, 12, &["Hello", ", ", "world"]).broken_at(3, step));
+    }
+    let chain = world.mint(|_| {});
+    for (seq, ended) in [(1, Ended::UpstreamError), (2, Ended::UpstreamSilent), (3, Ended::UpstreamError)] {
+        let ask = world.ask(&chain).seq(seq).body(chat("hi", json!({"max_tokens": 20, "stream": true})));
+        let body = read(world.send(&ask).await).await.2;
+        assert!(!String::from_utf8_lossy(&body).contains("secret detail"));
+        let (data, comments, done) = frames(&body);
+        assert!(!done);
+        assert_eq!(data.last().unwrap()["error"]["code"], "upstream_failed");
+        let receipt = verify(&URL_SAFE_NO_PAD.decode(comments[0].strip_prefix("comity-receipt ").unwrap()).unwrap());
+        assert_eq!((receipt.basis, receipt.ended), (Basis::Relayed, ended));
+        assert_eq!(receipt.meters.get(Meter::OutputTokens), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_before_anything_was_said_costs_nothing_and_leaves_the_seq_free() {
+    let world = World::new(Setting::default()).await;
+    world.upstream.push(Script::Unreachable);
+    world.upstream.push(Script::Refuse { status: 400, message: "maximum context length is 64".into() });
+    world.upstream.push(Script::Answer(vec![Step::Cut]));
+    world.upstream.push(Script::text(Op::Chat, 12, &["a"]).broken_at(2, Step::Cut));
+    let chain = world.mint(|_| {});
+    let ask = world.ask(&chain);
+    for expected in ["upstream_unavailable", "context_length_exceeded", "upstream_failed", "upstream_failed", "ok"] {
+        assert_eq!(world.code(&ask).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_a_stream_is_charged_for_what_it_took() {
+    let world = World::new(Setting::default()).await;
+    let gate = Gate::shut();
+    world.upstream.push(Script::text(Op::Chat, 12, &["Hello", ", ", "world"]).held_at(3, &gate));
+    let chain = world.mint(|_| {});
+    let ask = world.ask(&chain).body(chat("hi", json!({"max_tokens": 20, "stream": true})));
+    let response = world.send(&ask).await;
+    let mut body = response.into_body();
+    for _ in 0..2 {
+        let frame = http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap();
+        assert!(frame.into_data().unwrap().starts_with(b"data: "));
+    }
+    drop(body);
+    world.gateway.drained().await;
+    let account = world.gateway.0.ledger.with(|book| book.account(TOKEN).cloned()).unwrap();
+    let (key, lane) = account.lanes.iter().next().unwrap();
+    assert_eq!(lane.n, 1);
+    let stored = world.store.charge_by_n(TOKEN, *key, 1).await.unwrap().unwrap();
+    let receipt = verify(&stored.receipt);
+    assert_eq!((receipt.ended, receipt.basis), (Ended::ClientGone, Basis::Relayed));
+    assert_eq!((receipt.meters.get(Meter::OutputTokens), receipt.meters.get(Meter::OutputBytes)), (1, 5));
+    assert!(receipt.meters.get(Meter::InputTokens) > 0, "the upstream had accepted");
+    // The receipt, and no answer: the caller may have it again by its seq.
+    assert_eq!(world.code(&ask).await, "replayed");
+}
+
+#[tokio::test]
+async fn models_are_listed_and_found_by_their_whole_id() {
+    let world = World::new(Setting::default()).await;
+    let get = async |path: &str| {
+        let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let (status, _, body) = read(tower::ServiceExt::oneshot(world.gateway.router(), request).await.unwrap()).await;
+        (status, serde_json::from_slice::<Value>(&body).unwrap())
+    };
+    let (status, all) = get("/v1/models").await;
+    assert_eq!((status, &all["data"][0]["id"], &all["data"][0]["owned_by"]), (200, &json!("lab/tiny"), &json!("lab")));
+    assert_eq!(get("/v1/models/lab/tiny").await.1["object"], "model");
+    assert_eq!(get("/v1/models/lab/other").await.0, 404);
+    assert_eq!(get("/health").await.0, 200);
+    assert_eq!(get("/v1/embeddings").await.1["error"]["code"], "not_found");
+}
+
+#[tokio::test]
+async fn an_open_tier_runs_on_the_nodes_own_tokens_without_any_house() {
+    let world = World::new(Setting { rates: Vec::new(), minimum: 0, ..Setting::default() }).await;
+    let ask = json!({"holder": secret("guest").public(), "models": ["lab/tiny"], "valid_s": 600});
+    assert_eq!(code(world.call("POST", "/comity/v1/tokens", "", &ask, &secret("another")).await).await, "not_yours");
+    let (status, _, body) = read(world.call("POST", "/comity/v1/tokens", "", &ask, &secret("guest")).await).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    let reply: comity_wire::api::node::OwnTokenReply = serde_json::from_slice(&body).unwrap();
+    let chain = comity_wire::object::Chain { token: reply.token.to_vec(), blocks: Vec::new() }.to_bytes();
+    let mut ask = world.ask(&chain);
+    (ask.key, ask.max) = (secret("guest"), Amount::ZERO);
+    let (status, headers, body) = read(world.send(&ask).await).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+    assert_eq!(receipt(&headers).charge, Amount::ZERO);
+}
