@@ -132,6 +132,7 @@ mod tests {
     fn all_three_line_ends_comments_and_unknown_fields_are_read_as_the_grammar_says() {
         check("data: a\n\ndata: b\n\n", &["a", "b"]);
         check("data: a\r\n\r\ndata: b\r\n\r\n", &["a", "b"]);
+        check("data: a\r\ndata: b\r\n\r\n", &["a\nb"]);
         check("data: a\r\rdata: b\r\r", &["a", "b"]);
         check("\u{feff}data:a\n\n", &["a"]);
         check(": ping\n\nevent: x\nid: 1\ndata: a\nretry: 5\n\n", &["a"]);

@@ -137,7 +137,11 @@ async fn a_drain_lets_a_running_request_finish_and_takes_no_new_one() {
     let running = tokio::spawn(async move { caller.request(get_request("/slow")).await });
     begins.recv().await.unwrap();
     door.stop.cancel();
-    tokio::task::yield_now().await;
+    // Until the door has heard it and closed its listener.
+    let address = door.url.strip_prefix("https://").unwrap();
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
     go.add_permits(1);
     let response = running.await.unwrap().unwrap();
     assert_eq!(collect(response, 100).await.unwrap().body(), "finished");
