@@ -141,3 +141,21 @@ impl<'de> serde::Deserialize<'de> for Code {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each code, its status and its retry, as spec/errors.md says them.
+    #[test]
+    fn the_spec_lists_every_code() {
+        let table = include_str!("../../../spec/errors.md");
+        for code in Code::ALL {
+            let retry = if code.should_retry() { "yes" } else { "no" };
+            let row = format!("| `{code}` | {} | {retry} |", code.status());
+            assert!(table.contains(&row), "spec/errors.md lacks the row {row}");
+            assert_eq!(code.as_str().parse(), Ok(*code));
+        }
+        assert_eq!(table.lines().filter(|line| line.starts_with("| `")).count(), Code::ALL.len());
+    }
+}
