@@ -170,7 +170,7 @@ impl Driver {
                 }
                 SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                     if let Some((_, address)) = open.into_iter().find(|(id, _)| *id == listener_id) {
-                        let reason = reason.err().map_or("it was closed".to_owned(), |error| error.to_string());
+                        let reason = reason.err().map_or_else(|| "it was closed".to_owned(), |error| error.to_string());
                         return Err(StartError::Listen { address, reason });
                     }
                     return Err(StartError::Listen { address: String::new(), reason: "it was closed".to_owned() });

@@ -9,6 +9,7 @@ use comity_wire::{Digest, Object, PublicKey, Signed, Unverified, Verified};
 
 /// What an index entry stands for.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "it lives behind an Arc")]
 pub enum Held {
     Summary(Verified<Summary>),
     Manifest(Verified<Manifest>),
@@ -62,7 +63,8 @@ impl Held {
         fn is<T: Object>(bytes: &[u8]) -> bool {
             Signed::<T>::decode(bytes).is_ok()
         }
-        let kinds: [(EntryKind, fn(&[u8]) -> bool); 8] = [
+        type Is = fn(&[u8]) -> bool;
+        let kinds: [(EntryKind, Is); 8] = [
             (EntryKind::Summary, is::<Summary>),
             (EntryKind::Manifest, is::<Manifest>),
             (EntryKind::Policy, is::<Policy>),

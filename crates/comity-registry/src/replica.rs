@@ -265,7 +265,7 @@ impl Registry {
             if let Ok(false) = pending.supply(digest, bytes, organisation)
                 && let Ok(held) = Held::verify(EntryKind::Tariff, bytes, &[writer])
                 && held.org() == organisation.id
-                && pending.objects.get(digest).is_none()
+                && !pending.objects.contains_key(digest)
             {
                 feed.archive.push_back(held.shared());
             }

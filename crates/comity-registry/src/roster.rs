@@ -147,7 +147,8 @@ mod tests {
     fn a_step_needs_both_thresholds() {
         let pinned = || Chain::pinned(&file(1, 1, 2, &[1, 2, 3], &[1, 2])).unwrap();
         // (version, federation, signers, who signed, whether it stands)
-        let table: &[(u64, u8, &[u8], &[u8], bool)] = &[
+        type Case<'a> = (u64, u8, &'a [u8], &'a [u8], bool);
+        let table: &[Case<'_>] = &[
             (2, 1, &[1, 2, 3], &[1, 3], true),
             (2, 1, &[3, 4, 5], &[2, 3, 4], true),
             (2, 1, &[3, 4, 5], &[3, 4], false),
