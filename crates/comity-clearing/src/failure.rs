@@ -93,8 +93,12 @@ impl Failure {
     /// What outsiders read: the sentence and its causes, without anything of the house's inside.
     pub fn message(&self) -> String {
         match self {
-            Self::Store(_) | Self::Database(_) | Self::NotWritten { .. } => "the clearing house cannot write its books now".into(),
-            Self::Unreadable { .. } | Self::Books { .. } | Self::Entropy => "the clearing house failed; its log says why".into(),
+            Self::Store(_) | Self::Database(_) | Self::NotWritten { .. } => {
+                "the clearing house cannot write its books now".into()
+            }
+            Self::Unreadable { .. } | Self::Books { .. } | Self::Entropy => {
+                "the clearing house failed; its log says why".into()
+            }
             Self::Unverified(source) => chain(source),
             Self::Denied(source) => chain(source),
             Self::Settlement(settlement::Refused::Unverified(source)) => chain(source),

@@ -106,9 +106,10 @@ impl Refused {
             Self::Unverified(source) => source.code(),
             Self::WrongIssuer { .. } => Code::WrongIssuer,
             Self::Chain(source) => source.code(),
-            Self::WrongToken { .. } | Self::LeafUnknown { .. } | Self::LaneTwice { .. } | Self::AcknowledgementMisfit { .. } => {
-                Code::InvalidRequest
-            }
+            Self::WrongToken { .. }
+            | Self::LeafUnknown { .. }
+            | Self::LaneTwice { .. }
+            | Self::AcknowledgementMisfit { .. } => Code::InvalidRequest,
             Self::WrongNode => Code::WrongAudience,
             Self::TokenConflict { .. } => Code::TokenConflict,
             Self::LaneBeyondMax { .. } => Code::LaneBeyondMax,

@@ -38,7 +38,10 @@ mod tests {
     fn the_newest_statement_in_force_decides() {
         let all = [statement(Vetting::Registered, 0, None), statement(Vetting::Vetted, 10, Some(20))];
         let at = |now| of(&all, Timestamp(now));
-        assert_eq!([at(5), at(10), at(19), at(20)], [Vetting::Registered, Vetting::Vetted, Vetting::Vetted, Vetting::Registered]);
+        assert_eq!(
+            [at(5), at(10), at(19), at(20)],
+            [Vetting::Registered, Vetting::Vetted, Vetting::Vetted, Vetting::Registered]
+        );
         let taken_back = [statement(Vetting::Vetted, 0, None), statement(Vetting::None, 5, None)];
         assert_eq!(of(&taken_back, Timestamp(6)), Vetting::None);
         assert_eq!(of(&[], Timestamp(6)), Vetting::None);

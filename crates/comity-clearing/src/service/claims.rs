@@ -39,9 +39,12 @@ impl Clearing {
         let (keys, owner) = self.keys_of(node).await?;
         let certificate = self.inner.directory.certificate(node);
         if !certificate.is_some_and(|certificate| certificate.transport_keys.contains(caller)) {
-            return Err(Failure::NotYours { what: "a claim is sent by the node that makes it, with its transport key" });
+            return Err(Failure::NotYours {
+                what: "a claim is sent by the node that makes it, with its transport key",
+            });
         }
-        let trust = evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys: &keys };
+        let trust =
+            evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys: &keys };
         let claimed = evidence::claim(bytes, &trust)?;
         let owner = owner.ok_or_else(|| Failure::NotFound { what: format!("node {node}") })?;
         let (now, calendar, bytes) = (self.now(), self.calendar(), bytes.to_vec());
@@ -54,7 +57,8 @@ impl Clearing {
                 let row = token_row_in_tx(conn, &claimed, owner).await?;
                 let done = house.apply_in_tx(conn, &row, Step::Claim(&claimed), &calendar, now).await?;
                 let reply = claim_reply(token, claimed.number, &done);
-                store::settlement::claim_insert_in_tx(conn, claimed.id, (token, claimed.number), &bytes, &reply, now).await?;
+                store::settlement::claim_insert_in_tx(conn, claimed.id, (token, claimed.number), &bytes, &reply, now)
+                    .await?;
                 Ok(reply)
             })
         })
@@ -69,7 +73,8 @@ impl Clearing {
         let signed = Signed::<Final>::decode(bytes)?;
         let (node, token) = (signed.unverified().node, signed.unverified().token);
         let (keys, _) = self.keys_of(node).await?;
-        let trust = evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys: &keys };
+        let trust =
+            evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys: &keys };
         let finalled = evidence::final_(bytes, node, &trust)?;
         let (now, calendar, bytes) = (self.now(), self.calendar(), bytes.to_vec());
         let house = self.clone();

@@ -99,7 +99,8 @@ impl Clearing {
         self.write(move |conn| {
             Box::pin(async move {
                 exists(conn, project).await?;
-                let known = store::projects::awards(conn, project).await?.into_iter().find(|known| known.id == award.id);
+                let known =
+                    store::projects::awards(conn, project).await?.into_iter().find(|known| known.id == award.id);
                 match known {
                     Some(known) if known == award => return Ok(()),
                     Some(_) => {
@@ -146,7 +147,11 @@ impl Clearing {
     }
 
     /// Whether `caller` may act for `project`.
-    pub(super) async fn member_of(conn: &mut SqliteConnection, caller: &PublicKey, project: ProjectId) -> Result<(), Failure> {
+    pub(super) async fn member_of(
+        conn: &mut SqliteConnection,
+        caller: &PublicKey,
+        project: ProjectId,
+    ) -> Result<(), Failure> {
         let projects = store::projects::projects_of_member(conn, caller).await?;
         match projects.binary_search(&project) {
             Ok(_) => Ok(()),

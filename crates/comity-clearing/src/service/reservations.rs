@@ -4,7 +4,9 @@ use comity_ledger::{Group, LedgerTx, Refusal, Store as _, Transfer, TransferId, 
 use comity_token::mint;
 use comity_wire::api::clearing::{ReservationReply, ReservationRequest, SignedBytes};
 use comity_wire::object::{NodeCertificate, Quote, Token};
-use comity_wire::{Amount, Decode as _, Digest, Object as _, ProjectId, PublicKey, Signed, Timestamp, TokenId, Verified};
+use comity_wire::{
+    Amount, Decode as _, Digest, Object as _, ProjectId, PublicKey, Signed, Timestamp, TokenId, Verified,
+};
 use sqlx::sqlite::SqliteConnection;
 
 use super::Clearing;
@@ -35,7 +37,9 @@ impl Clearing {
         let now = self.now();
         let asked = request.budget;
         // A twin of this call may have been quicker: then the row is there, and the repeat's rules hold.
-        let created = self.write(move |conn| Box::pin(async move { reserve_in_tx(conn, &row, &certificate, asked, now).await })).await?;
+        let created = self
+            .write(move |conn| Box::pin(async move { reserve_in_tx(conn, &row, &certificate, asked, now).await }))
+            .await?;
         let mut conn = self.read().await?;
         let row = store::tokens::token_find(&mut conn, request.id).await?;
         let row = row.ok_or(Failure::Unreadable { table: "token", what: "a row that was committed" })?;
@@ -167,7 +171,9 @@ async fn reserve_in_tx(
     };
     match money::try_post_in_tx(&mut ledger, Group::single(transfer), now).await? {
         Ok(()) => {}
-        Err(Refusal::ExceedsCredits { available, asked, .. }) => return Err(Failure::BalanceTooLow { asked, available }),
+        Err(Refusal::ExceedsCredits { available, asked, .. }) => {
+            return Err(Failure::BalanceTooLow { asked, available });
+        }
         Err(refusal) => return Err(Failure::Books { what: refusal.to_string() }),
     }
     let held = ledger.account_in_tx(to.id).await?.map_or(Amount::ZERO, |account| account.available());

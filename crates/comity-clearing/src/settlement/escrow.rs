@@ -155,7 +155,8 @@ impl Step<'_> {
         let above = claim.lanes.iter().map(|(key, lane)| lane.total.saturating_sub(known(key)));
         let amount = above.fold(Amount::ZERO, Amount::saturating_add);
         if !amount.is_zero() {
-            let message = format!("{amount} claimed after the escrow of {} was closed: kept for a dispute", self.after.token);
+            let message =
+                format!("{amount} claimed after the escrow of {} was closed: kept for a dispute", self.after.token);
             self.exceptions.push(Exception { code: Code::Closed, amount, message });
         }
     }

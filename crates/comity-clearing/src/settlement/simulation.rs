@@ -57,7 +57,8 @@ impl World {
     fn new(seed: u64) -> Self {
         let now = Timestamp(1_000_000);
         let mut ledger = Memory::new();
-        let accounts = [AccountCode::Issuance, AccountCode::Allocation, AccountCode::OwnerPayable, AccountCode::Suspense];
+        let accounts =
+            [AccountCode::Issuance, AccountCode::Allocation, AccountCode::OwnerPayable, AccountCode::Suspense];
         let _ = ledger.open(&accounts.map(|code| account(code, 0)), now);
         let mut world = Self {
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -97,7 +98,8 @@ impl World {
         // Now and then the house forgets a token, as after a restore: the credits went home, the token lives.
         let known = self.below(10) != 0;
         if !known {
-            assert!(self.post(TransferKind::Refund, escrow, account(AccountCode::Allocation, 0), budget, b"lost".as_slice().repeat(1).iter().chain(&id).copied().collect::<Vec<_>>().as_slice()));
+            let lost = [b"lost", &id[..]].concat();
+            assert!(self.post(TransferKind::Refund, escrow, account(AccountCode::Allocation, 0), budget, &lost));
         }
         let mut begun = begun(&token, self.now);
         (begun.known, begun.held) = (known, if known { budget } else { Amount::ZERO });
@@ -222,9 +224,11 @@ impl World {
         for movement in &output.movements {
             let (kind, from, to) = match movement.kind {
                 MovementKind::Settle => (TransferKind::Settle, escrow, account(AccountCode::OwnerPayable, 0)),
-                MovementKind::Suspense => {
-                    (TransferKind::SuspenseSettle, account(AccountCode::Suspense, 0), account(AccountCode::OwnerPayable, 0))
-                }
+                MovementKind::Suspense => (
+                    TransferKind::SuspenseSettle,
+                    account(AccountCode::Suspense, 0),
+                    account(AccountCode::OwnerPayable, 0),
+                ),
                 MovementKind::Refund => (TransferKind::Refund, escrow, account(AccountCode::Allocation, 0)),
             };
             let serial = [&id.0[..], &movement.serial.to_be_bytes()].concat();
@@ -237,7 +241,8 @@ impl World {
 
     fn check(&self, at: usize) {
         let Sold { token, escrow, truth, .. } = &self.sold[at];
-        let held = self.ledger.accounts().find(|account| account.id == escrow_account(token.id).id).unwrap().available();
+        let held =
+            self.ledger.accounts().find(|account| account.id == escrow_account(token.id).id).unwrap().available();
         assert_eq!(held, escrow.held, "the core and the books agree on what is held");
         assert!(escrow.paid <= token.terms.budget);
         for (key, lane) in &escrow.lanes {
@@ -249,7 +254,8 @@ impl World {
             let under = escrow.lanes.values().filter(|lane| lane.path.iter().any(|cap| cap.id == id));
             assert!(Amount::sum(under.map(|lane| lane.paid)).unwrap() <= ucr(block * 150));
         }
-        let sum = |code| self.ledger.accounts().filter(|a| a.code == code).map(|a| i128::from(a.balance_ucr())).sum::<i128>();
+        let sum =
+            |code| self.ledger.accounts().filter(|a| a.code == code).map(|a| i128::from(a.balance_ucr())).sum::<i128>();
         let settled = sum(AccountCode::OwnerPayable) + sum(AccountCode::Suspense);
         assert!(settled + sum(AccountCode::Escrow) <= i128::from(AWARDED), "settled + in escrow ≤ awarded");
         assert_eq!(settled + sum(AccountCode::Escrow) + sum(AccountCode::Allocation), i128::from(AWARDED));
@@ -273,7 +279,8 @@ impl World {
                 continue;
             }
             let sold = &self.sold[at];
-            let lanes = sold.truth.iter().map(|(key, truth)| (*key, honest(truth, sold.escrow.lanes.get(key)))).collect();
+            let lanes =
+                sold.truth.iter().map(|(key, truth)| (*key, honest(truth, sold.escrow.lanes.get(key)))).collect();
             let id = Digest::of(&sold.token.id.0);
             let claimed = Claimed { id, number: 99, token: sold.token.clone(), compromised: false, lanes };
             assert_eq!(self.step(at, Input::Claim(&claimed)), None);
@@ -309,7 +316,9 @@ impl World {
 /// block to its cap, all to the budget.
 fn owed(sold: &Sold) -> Amount {
     let window = sold.token.terms.window;
-    let lane = |truth: &Truth| truth.totals.last().map_or(Amount::ZERO, |total| (*total).min(truth.acknowledged.saturating_add(window)));
+    let lane = |truth: &Truth| {
+        truth.totals.last().map_or(Amount::ZERO, |total| (*total).min(truth.acknowledged.saturating_add(window)))
+    };
     let mut under: BTreeMap<Option<(Digest, Amount)>, Amount> = BTreeMap::new();
     for truth in sold.truth.values() {
         let sum = under.entry(truth.path.first().map(|cap| (cap.id, cap.cap))).or_default();
@@ -426,7 +435,9 @@ fn whatever_the_order_nobody_is_paid_twice_or_too_much() {
         }
     }
     // The schedule is worth nothing if it never met what it is about.
-    for code in [Code::ClaimOlder, Code::ClaimLower, Code::BrokenHistory, Code::ClaimClamped, Code::TooEarly, Code::Closed] {
+    for code in
+        [Code::ClaimOlder, Code::ClaimLower, Code::BrokenHistory, Code::ClaimClamped, Code::TooEarly, Code::Closed]
+    {
         assert!(codes.contains_key(&code), "{code} never happened: {codes:?}");
     }
 }
@@ -440,7 +451,8 @@ fn a_tail_waits_for_the_window_and_closed_hours_do_not_count() {
     let truth = Truth { path: vec![], ids: vec![Digest::of(b"1")], totals: vec![total], acknowledged: Amount::ZERO };
     world.sold[at].truth.insert(LaneKey { leaf, lane: 0 }, truth.clone());
     let lanes = [(LaneKey { leaf, lane: 0 }, honest(&truth, None))].into();
-    let claimed = Claimed { id: Digest::of(b"c"), number: 1, token: world.sold[at].token.clone(), compromised: false, lanes };
+    let claimed =
+        Claimed { id: Digest::of(b"c"), number: 1, token: world.sold[at].token.clone(), compromised: false, lanes };
     assert_eq!(world.step(at, Input::Claim(&claimed)), None);
     assert_eq!(world.sold[at].escrow.paid, Amount::ZERO);
     // Four days in which the house was closed.

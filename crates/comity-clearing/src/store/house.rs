@@ -1,14 +1,14 @@
 //! The house's own state: its heartbeat, the nodes' keys it has seen, its revocation lists.
 
-use comity_wire::object::{NodeCertificate, Revocation, RevokedKind};
 use comity_wire::cbor::Text;
+use comity_wire::object::{NodeCertificate, Revocation, RevokedKind};
 use comity_wire::{NodeId, OrgId, PublicKey, Timestamp};
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Cells, int, seconds};
 use crate::failure::Failure;
-use crate::settlement::calendar::Beat;
 use crate::settlement::Calendar;
+use crate::settlement::calendar::Beat;
 
 pub(crate) async fn calendar(conn: &mut SqliteConnection) -> Result<Calendar, Failure> {
     let rows = sqlx::query("SELECT begins_at, ends_at FROM open_span ORDER BY begins_at").fetch_all(conn).await?;
@@ -49,7 +49,10 @@ pub(crate) async fn node_keys_put_in_tx(
 }
 
 /// Every receipt key that the house has seen certified to `node`, and who owns the node.
-pub(crate) async fn node_keys(conn: &mut SqliteConnection, node: NodeId) -> Result<(Vec<PublicKey>, Option<OrgId>), Failure> {
+pub(crate) async fn node_keys(
+    conn: &mut SqliteConnection,
+    node: NodeId,
+) -> Result<(Vec<PublicKey>, Option<OrgId>), Failure> {
     let rows = sqlx::query("SELECT key, owner FROM node_key WHERE node = ? ORDER BY seen_at DESC, key")
         .bind(node.0.to_vec())
         .fetch_all(conn)

@@ -33,7 +33,11 @@ pub(crate) fn suspense() -> NewAccount {
     NewAccount::credits(AccountCode::Suspense, Reference::NONE)
 }
 
-pub(crate) async fn open_in_tx(ledger: &mut LedgerTx<'_>, accounts: &[NewAccount], now: Timestamp) -> Result<(), Failure> {
+pub(crate) async fn open_in_tx(
+    ledger: &mut LedgerTx<'_>,
+    accounts: &[NewAccount],
+    now: Timestamp,
+) -> Result<(), Failure> {
     let opened = ledger.accounts_open_in_tx(accounts, now).await?;
     match opened.iter().position(|opened| *opened == Opened::Conflict) {
         Some(at) => Err(Failure::Books { what: format!("account {} is another one", accounts[at].id) }),
@@ -49,7 +53,11 @@ pub(crate) async fn post_in_tx(ledger: &mut LedgerTx<'_>, group: Group, now: Tim
     }
 }
 
-pub(crate) async fn try_post_in_tx(ledger: &mut LedgerTx<'_>, group: Group, now: Timestamp) -> Result<Result<(), Refusal>, Failure> {
+pub(crate) async fn try_post_in_tx(
+    ledger: &mut LedgerTx<'_>,
+    group: Group,
+    now: Timestamp,
+) -> Result<Result<(), Refusal>, Failure> {
     let outcomes = ledger.transfers_post_in_tx(&[group], now).await?;
     let outcome = outcomes.into_iter().next().expect("one answer per group");
     Ok(outcome.refusal().map_or(Ok(()), |refusal| Err(refusal.clone())))

@@ -37,7 +37,11 @@ fn project(cells: Cells<'_>) -> Result<Project, Failure> {
     })
 }
 
-pub(crate) async fn project_insert_in_tx(conn: &mut SqliteConnection, project: &Project, now: Timestamp) -> Result<(), Failure> {
+pub(crate) async fn project_insert_in_tx(
+    conn: &mut SqliteConnection,
+    project: &Project,
+    now: Timestamp,
+) -> Result<(), Failure> {
     sqlx::query("INSERT INTO project (id, title, purposes, created_at) VALUES (?, ?, ?, ?)")
         .bind(project.id.0.to_vec())
         .bind(&project.title)
@@ -58,7 +62,11 @@ pub(crate) async fn projects(conn: &mut SqliteConnection) -> Result<Vec<Project>
     rows.iter().map(|row| project(Cells { table: "project", row })).collect()
 }
 
-pub(crate) async fn project_freeze_in_tx(conn: &mut SqliteConnection, id: ProjectId, frozen: bool) -> Result<(), Failure> {
+pub(crate) async fn project_freeze_in_tx(
+    conn: &mut SqliteConnection,
+    id: ProjectId,
+    frozen: bool,
+) -> Result<(), Failure> {
     let done = sqlx::query("UPDATE project SET frozen = ? WHERE id = ?")
         .bind(i64::from(frozen))
         .bind(id.0.to_vec())
@@ -83,7 +91,10 @@ pub(crate) async fn member_insert_in_tx(
 }
 
 /// The projects that `key` belongs to, in order of their ids.
-pub(crate) async fn projects_of_member(conn: &mut SqliteConnection, key: &PublicKey) -> Result<Vec<ProjectId>, Failure> {
+pub(crate) async fn projects_of_member(
+    conn: &mut SqliteConnection,
+    key: &PublicKey,
+) -> Result<Vec<ProjectId>, Failure> {
     let rows = sqlx::query("SELECT project FROM member WHERE key = ? ORDER BY project")
         .bind(key.as_bytes().to_vec())
         .fetch_all(conn)
@@ -111,7 +122,10 @@ pub(crate) async fn vetting_insert_in_tx(
 }
 
 /// The evidence on a project, oldest first.
-pub(crate) async fn vetting_statements(conn: &mut SqliteConnection, project: ProjectId) -> Result<Vec<Statement>, Failure> {
+pub(crate) async fn vetting_statements(
+    conn: &mut SqliteConnection,
+    project: ProjectId,
+) -> Result<Vec<Statement>, Failure> {
     let rows = sqlx::query("SELECT value, issuer, claim, from_at, COALESCE(until_at, -1) AS until_at FROM vetting WHERE project = ? ORDER BY seq")
         .bind(project.0.to_vec())
         .fetch_all(conn)
@@ -129,7 +143,11 @@ pub(crate) async fn vetting_statements(conn: &mut SqliteConnection, project: Pro
     rows.iter().map(statement).collect()
 }
 
-pub(crate) async fn award_insert_in_tx(conn: &mut SqliteConnection, award: &Award, now: Timestamp) -> Result<(), Failure> {
+pub(crate) async fn award_insert_in_tx(
+    conn: &mut SqliteConnection,
+    award: &Award,
+    now: Timestamp,
+) -> Result<(), Failure> {
     sqlx::query("INSERT INTO award (id, project, amount, funder, award_number, ends_at, awarded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
         .bind(award.id.to_vec())
         .bind(award.project.0.to_vec())
@@ -168,16 +186,21 @@ pub(crate) async fn pseudonym_insert_in_tx(
     owner: OrgId,
     subject: Pseudonym,
 ) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO pseudonym (subject, project, owner) VALUES (?, ?, ?) ON CONFLICT (project, owner) DO NOTHING")
-        .bind(subject.0.to_vec())
-        .bind(project.0.to_vec())
-        .bind(owner.0.to_vec())
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "INSERT INTO pseudonym (subject, project, owner) VALUES (?, ?, ?) ON CONFLICT (project, owner) DO NOTHING",
+    )
+    .bind(subject.0.to_vec())
+    .bind(project.0.to_vec())
+    .bind(owner.0.to_vec())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
-pub(crate) async fn pseudonyms(conn: &mut SqliteConnection, project: ProjectId) -> Result<Vec<(OrgId, Pseudonym)>, Failure> {
+pub(crate) async fn pseudonyms(
+    conn: &mut SqliteConnection,
+    project: ProjectId,
+) -> Result<Vec<(OrgId, Pseudonym)>, Failure> {
     let rows = sqlx::query("SELECT owner, subject FROM pseudonym WHERE project = ? ORDER BY owner")
         .bind(project.0.to_vec())
         .fetch_all(conn)

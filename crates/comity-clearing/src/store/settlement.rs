@@ -13,7 +13,11 @@ use crate::failure::Failure;
 use crate::settlement::{Escrow, Exception, Head, Lane, LaneKey, Movement, MovementKind, Output, Phase};
 
 /// Loads the escrow of a token. `content` is the content id of the token's signed form.
-pub(crate) async fn escrow_in_tx(conn: &mut SqliteConnection, row: &TokenRow, content: Digest) -> Result<Escrow, Failure> {
+pub(crate) async fn escrow_in_tx(
+    conn: &mut SqliteConnection,
+    row: &TokenRow,
+    content: Digest,
+) -> Result<Escrow, Failure> {
     let held = LedgerTx::new(conn).account_in_tx(money::escrow(row.id).id).await?;
     let phase = match (row.phase, row.final_) {
         (0, _) => Phase::Open,
@@ -107,7 +111,9 @@ async fn movements_post_in_tx(
             (MovementKind::Settle, _) => (money::escrow(row.id), money::payable(row.owner)),
             (MovementKind::Suspense, _) => (money::suspense(), money::payable(row.owner)),
             (MovementKind::Refund, Some(project)) => (money::escrow(row.id), money::allocation(project)),
-            (MovementKind::Refund, None) => return Err(Failure::Books { what: format!("{} has no allocation", row.id) }),
+            (MovementKind::Refund, None) => {
+                return Err(Failure::Books { what: format!("{} has no allocation", row.id) });
+            }
         };
         transfers.push(Transfer {
             id: transfer_id(row.id, movement),
@@ -169,7 +175,12 @@ async fn heads(conn: &mut SqliteConnection, token: TokenId) -> Result<BTreeMap<L
     rows.iter().map(head).collect()
 }
 
-async fn lane_put_in_tx(conn: &mut SqliteConnection, token: TokenId, key: &LaneKey, lane: &Lane) -> Result<(), Failure> {
+async fn lane_put_in_tx(
+    conn: &mut SqliteConnection,
+    token: TokenId,
+    key: &LaneKey,
+    lane: &Lane,
+) -> Result<(), Failure> {
     sqlx::query(
         "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, paid, tails) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (token, leaf, lane) DO UPDATE SET \
@@ -191,7 +202,12 @@ async fn lane_put_in_tx(conn: &mut SqliteConnection, token: TokenId, key: &LaneK
     Ok(())
 }
 
-async fn head_put_in_tx(conn: &mut SqliteConnection, token: TokenId, key: &LaneKey, head: &Head) -> Result<(), Failure> {
+async fn head_put_in_tx(
+    conn: &mut SqliteConnection,
+    token: TokenId,
+    key: &LaneKey,
+    head: &Head,
+) -> Result<(), Failure> {
     sqlx::query("INSERT INTO head (token, leaf, lane, n, total, receipt) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(token.0.to_vec())
         .bind(key.leaf.0.to_vec())
@@ -247,7 +263,10 @@ async fn token_put_in_tx(conn: &mut SqliteConnection, after: &Escrow, waiting: A
 }
 
 /// The reply that was given to this very claim.
-pub(crate) async fn claim_reply<T: serde::de::DeserializeOwned>(conn: &mut SqliteConnection, id: Digest) -> Result<Option<T>, Failure> {
+pub(crate) async fn claim_reply<T: serde::de::DeserializeOwned>(
+    conn: &mut SqliteConnection,
+    id: Digest,
+) -> Result<Option<T>, Failure> {
     let row = sqlx::query("SELECT reply FROM claim WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
     row.map(|row| Cells { table: "claim", row: &row }.json("reply")).transpose()
 }

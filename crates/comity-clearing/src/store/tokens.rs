@@ -65,7 +65,8 @@ impl TokenRow {
 
     fn read(cells: Cells<'_>) -> Result<Self, Failure> {
         let issuer = cells.bytes_maybe::<32>("issuer")?;
-        let issuer = issuer.map(|key| PublicKey::from_bytes(&key).map_err(|_| cells.unreadable("issuer"))).transpose()?;
+        let issuer =
+            issuer.map(|key| PublicKey::from_bytes(&key).map_err(|_| cells.unreadable("issuer"))).transpose()?;
         Ok(Self {
             id: TokenId(cells.bytes("id")?),
             project: cells.bytes_maybe("project")?.map(ProjectId),
@@ -97,7 +98,10 @@ pub(crate) async fn token_find(conn: &mut SqliteConnection, id: TokenId) -> Resu
     row.map(|row| TokenRow::read(Cells { table: "token", row: &row })).transpose()
 }
 
-pub(crate) async fn tokens_of_project(conn: &mut SqliteConnection, project: ProjectId) -> Result<Vec<TokenRow>, Failure> {
+pub(crate) async fn tokens_of_project(
+    conn: &mut SqliteConnection,
+    project: ProjectId,
+) -> Result<Vec<TokenRow>, Failure> {
     let rows = sqlx::query("SELECT * FROM token WHERE project = ? ORDER BY issued_at, id")
         .bind(project.0.to_vec())
         .fetch_all(conn)
@@ -106,12 +110,18 @@ pub(crate) async fn tokens_of_project(conn: &mut SqliteConnection, project: Proj
 }
 
 /// Tokens that time may have done something to, the most urgent first, at most `limit`.
-pub(crate) async fn tokens_due(conn: &mut SqliteConnection, now: Timestamp, limit: u32) -> Result<Vec<TokenId>, Failure> {
-    let rows = sqlx::query("SELECT id FROM token WHERE (phase < 2 AND settle_by <= ?) OR waiting > 0 ORDER BY settle_by, id LIMIT ?")
-        .bind(seconds(now))
-        .bind(i64::from(limit))
-        .fetch_all(conn)
-        .await?;
+pub(crate) async fn tokens_due(
+    conn: &mut SqliteConnection,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<TokenId>, Failure> {
+    let rows = sqlx::query(
+        "SELECT id FROM token WHERE (phase < 2 AND settle_by <= ?) OR waiting > 0 ORDER BY settle_by, id LIMIT ?",
+    )
+    .bind(seconds(now))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
     rows.iter().map(|row| Ok(TokenId(Cells { table: "token", row }.bytes("id")?))).collect()
 }
 
@@ -152,14 +162,16 @@ pub(crate) async fn token_sign_in_tx(conn: &mut SqliteConnection, token: &Verifi
 }
 
 pub(crate) async fn quote_insert_in_tx(conn: &mut SqliteConnection, quote: &Verified<Quote>) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO quote (id, project, node, bytes, expires_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-        .bind(quote.id.0.to_vec())
-        .bind(quote.project.0.to_vec())
-        .bind(quote.node.0.to_vec())
-        .bind(quote.bytes().to_vec())
-        .bind(seconds(quote.expires_at))
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "INSERT INTO quote (id, project, node, bytes, expires_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(quote.id.0.to_vec())
+    .bind(quote.project.0.to_vec())
+    .bind(quote.node.0.to_vec())
+    .bind(quote.bytes().to_vec())
+    .bind(seconds(quote.expires_at))
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -12,7 +12,8 @@ use crate::failure::Failure;
 pub(crate) async fn of_project(conn: &mut SqliteConnection, project: ProjectId) -> Result<Sums, Failure> {
     let id = || project.0.to_vec();
     let one = |sql: &'static str| sqlx::query(sql).bind(id());
-    let awarded = amount(one("SELECT COALESCE(SUM(amount), 0) FROM award WHERE project = ?").fetch_one(&mut *conn).await?)?;
+    let awarded =
+        amount(one("SELECT COALESCE(SUM(amount), 0) FROM award WHERE project = ?").fetch_one(&mut *conn).await?)?;
     let available = sqlx::query("SELECT COALESCE(SUM(credits - debits), 0) FROM account WHERE id = ?")
         .bind(money::allocation(project).id.0.to_vec())
         .fetch_one(&mut *conn)
@@ -67,7 +68,8 @@ async fn balance(conn: &mut SqliteConnection, of: AccountCode) -> Result<Amount,
 }
 
 async fn moved(conn: &mut SqliteConnection, kind: TransferKind) -> Result<Amount, Failure> {
-    let row = sqlx::query("SELECT COALESCE(SUM(amount), 0) FROM transfer WHERE kind = ?").bind(i64::from(kind.number()));
+    let row =
+        sqlx::query("SELECT COALESCE(SUM(amount), 0) FROM transfer WHERE kind = ?").bind(i64::from(kind.number()));
     amount(row.fetch_one(conn).await?)
 }
 

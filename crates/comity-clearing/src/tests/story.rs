@@ -18,7 +18,7 @@ async fn an_award_becomes_a_token_a_settlement_and_a_refund() {
     assert_eq!(terms.purposes[0].as_str(), "research");
     assert_eq!(lab.token.subject.as_str(), world.house.pseudonym(world.project, LAB).to_string());
     assert_eq!(terms.scope[0].tariff, tariff(PRICE).id());
-    assert_eq!(terms.settle_by, lab.token.expires_at.plus(900 + 30 * DAY));
+    assert_eq!(terms.settle_by, lab.token.expires_at.plus(900 + 3 * DAY));
 
     for _ in 0..30 {
         lab.charge(lab.root(), 0, PRICE);
@@ -49,7 +49,10 @@ async fn an_award_becomes_a_token_a_settlement_and_a_refund() {
     let (status, project) = world.get(&format!("/v1/projects/{}", world.project), &world.member).await;
     assert_eq!(status, 200, "{project}");
     assert_eq!(project["tokens"][0]["closed"], json!(true));
-    assert_eq!((&project["awarded"], &project["available"], &project["settled"]), (&json!(10_000), &json!(9_600), &json!(400)));
+    assert_eq!(
+        (&project["awarded"], &project["available"], &project["settled"]),
+        (&json!(10_000), &json!(9_600), &json!(400))
+    );
     let (_, statement) = world.get("/v1/statement", &world.member).await;
     assert_eq!((&statement["opening"], &statement["closing"]), (&json!(0), &json!(9_600)), "{statement}");
     let (_, earned) = world.get(&format!("/v1/statement?node={NODE}"), &secret("transport")).await;
@@ -95,7 +98,8 @@ async fn nobody_reserves_more_than_is_available() {
     assert_eq!((&refused.1["asked_ucr"], &refused.1["available_ucr"]), (&json!(1_001), &json!(1_000)));
     // Ten at once, of which three fit.
     let asks: Vec<_> = (0..10).map(|_| world.reservation(&quote, 300)).collect();
-    let all = futures::future::join_all(asks.into_iter().map(|ask| world.post("/v1/reservations", ask, &world.member))).await;
+    let all =
+        futures::future::join_all(asks.into_iter().map(|ask| world.post("/v1/reservations", ask, &world.member))).await;
     assert_eq!(all.iter().filter(|reply| reply.0 == 200).count(), 3);
     assert!(all.iter().filter(|reply| reply.0 != 200).all(|reply| code(reply) == "balance_too_low"));
     assert_eq!(world.sums().await, [1_000, 0, 900, 100]);
@@ -200,7 +204,10 @@ async fn above_the_budget_a_claim_is_clamped_and_recorded() {
     }
     let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
     assert_eq!((status, &reply["settled"]), (200, &json!(100)), "{reply}");
-    assert_eq!((&reply["exceptions"][0]["code"], &reply["exceptions"][0]["amount"]), (&json!("claim_clamped"), &json!(30)));
+    assert_eq!(
+        (&reply["exceptions"][0]["code"], &reply["exceptions"][0]["amount"]),
+        (&json!("claim_clamped"), &json!(30))
+    );
     assert_eq!(world.sums().await, [10_000, 100, 0, 9_900]);
     assert_eq!(world.house.totals().await.unwrap().overall.clamped, ucr(30));
 }
@@ -263,7 +270,11 @@ async fn a_late_claim_is_kept_for_a_dispute() {
     world.pass(lab.token.terms.settle_by.since(lab.token.issued_at)).await;
     assert_eq!(world.house.sweep().await.unwrap().refunded, ucr(1_000));
     let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
-    assert_eq!((status, &reply["settled"], &reply["exceptions"][0]["code"]), (200, &json!(0), &json!("closed")), "{reply}");
+    assert_eq!(
+        (status, &reply["settled"], &reply["exceptions"][0]["code"]),
+        (200, &json!(0), &json!("closed")),
+        "{reply}"
+    );
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
 }
 
@@ -310,7 +321,8 @@ async fn who_is_not_registered_gets_nothing() {
     assert_eq!(code(&world.post("/v1/reservations", ask.clone(), &stranger).await), "not_registered");
     assert_eq!(code(&world.get(&format!("/v1/projects/{}", world.project), &stranger).await), "not_registered");
     // A member of another project.
-    let other = crate::ProjectAdd { id: None, title: "Other".into(), purposes: vec![], members: vec![stranger.public()] };
+    let other =
+        crate::ProjectAdd { id: None, title: "Other".into(), purposes: vec![], members: vec![stranger.public()] };
     world.house.project_add(other).await.unwrap();
     assert_eq!(code(&world.post("/v1/reservations", ask, &stranger).await), "not_yours");
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
@@ -336,7 +348,7 @@ async fn a_call_is_signed_once_over_what_it_says() {
     };
     // One router: it remembers the nonces.
     let router = world.house.router();
-    let status = |request| {
+    let status = |request: http::Request<axum::body::Body>| {
         let router = router.clone();
         async move { tower::ServiceExt::oneshot(router, request).await.unwrap().status().as_u16() }
     };
@@ -348,7 +360,8 @@ async fn a_call_is_signed_once_over_what_it_says() {
     dearer["budget"] = json!(9_000);
     let altered = http::Request::from_parts(parts, axum::body::Body::from(serde_json::to_vec(&dearer).unwrap()));
     assert_eq!(code(&world.send(altered).await), "body_altered");
-    let unsigned = http::Request::builder().method("POST").uri("/v1/quotes").body(axum::body::Body::from("{}")).unwrap();
+    let unsigned =
+        http::Request::builder().method("POST").uri("/v1/quotes").body(axum::body::Body::from("{}")).unwrap();
     assert_eq!(code(&world.send(unsigned).await), "unsigned");
     let stale = twin();
     world.sleep(61 + 60);
@@ -392,7 +405,9 @@ async fn a_quote_pins_what_the_owner_published() {
     // The owner raises the price; what was quoted stands (rule 5).
     world.directory.insert(tariff(20).bytes()).unwrap();
     world.publish(2, tariff(20).id(), ModelState::Active);
-    let scope = |token: &serde_json::Value| Signed::<Token>::decode(&signed_bytes(token)).unwrap().unverified().terms.scope[0].tariff;
+    let scope = |token: &serde_json::Value| {
+        Signed::<Token>::decode(&signed_bytes(token)).unwrap().unverified().terms.scope[0].tariff
+    };
     let (_, reply) = world.post("/v1/reservations", world.reservation(&old, 10), &world.member).await;
     assert_eq!(scope(&reply["token"]), tariff(PRICE).id());
     let (_, reply) = world.post("/v1/reservations", world.reservation(&world.quote().await, 10), &world.member).await;
@@ -493,7 +508,10 @@ async fn books_that_cannot_be_written_refuse_and_change_nothing() {
     let ask = world.reservation(&world.quote().await, 10);
     let path = world.dir.path().join("house.db");
     let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
-    sqlx::query("CREATE TRIGGER broken BEFORE INSERT ON token BEGIN SELECT RAISE(ABORT, 'disk'); END").execute(&mut conn).await.unwrap();
+    sqlx::query("CREATE TRIGGER broken BEFORE INSERT ON token BEGIN SELECT RAISE(ABORT, 'disk'); END")
+        .execute(&mut conn)
+        .await
+        .unwrap();
     let refused = world.post("/v1/reservations", ask.clone(), &world.member).await;
     assert_eq!((refused.0, code(&refused).as_str()), (503, "store_unavailable"));
     assert!(!refused.1["detail"].as_str().unwrap().contains("disk"), "the inside stays inside");
@@ -542,7 +560,8 @@ async fn the_operators_socket_speaks_json() {
     let project = made["project"].clone();
     let (_, vetted) = call("POST", "/admin/vetting", json!({ "project": project, "vetting": "registered" })).await;
     assert_eq!(vetted["vetting"], json!("registered"));
-    let award = json!({ "project": project, "amount": 70, "funder": "NSF", "award_number": "B", "ends_at": START.plus(DAY) });
+    let award =
+        json!({ "project": project, "amount": 70, "funder": "NSF", "award_number": "B", "ends_at": START.plus(DAY) });
     assert_eq!(call("POST", "/admin/awards", award).await.1["available"], json!(70));
     assert_eq!(call("POST", "/admin/freeze", json!({ "project": project, "frozen": true })).await.0, 200);
     assert_eq!(call("POST", "/admin/sweep", json!(null)).await.0, 200);

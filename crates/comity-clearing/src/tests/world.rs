@@ -211,16 +211,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let house = open(&dir, &directory, &clock).await;
         let (project, member) = (ProjectId([7; 16]), secret("member"));
-        let world = Self {
-            house,
-            directory,
-            clock,
-            project,
-            dir,
-            member,
-            nonce: AtomicU64::new(0),
-            ids: AtomicU64::new(0),
-        };
+        let world =
+            Self { house, directory, clock, project, dir, member, nonce: AtomicU64::new(0), ids: AtomicU64::new(0) };
         world.publish(1, tariff(PRICE).id(), ModelState::Active);
         world.register(awarded).await;
         world
@@ -281,6 +273,7 @@ impl World {
             self.house.beat().await.unwrap();
         }
         self.clock.fetch_add(seconds % 120, Ordering::SeqCst);
+        self.house.beat().await.unwrap();
     }
 
     /// Time passes and nobody is there.
@@ -369,7 +362,9 @@ async fn open(dir: &tempfile::TempDir, directory: &Arc<File>, clock: &Arc<Atomic
     let clock = Arc::clone(clock);
     let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
     let keys = Keys::new(secret("issuer"), [5; 32]);
-    Clearing::open(Config::new(HOUSE), dir.path().join("house.db"), keys, directory.clone(), clock).await.unwrap()
+    // The least that the protocol allows: fewer hours to live through.
+    let config = Config { settle_after_s: Token::SETTLE_S_MIN, ..Config::new(HOUSE) };
+    Clearing::open(config, dir.path().join("house.db"), keys, directory.clone(), clock).await.unwrap()
 }
 
 pub(super) fn code(reply: &(u16, Value)) -> String {
@@ -389,7 +384,7 @@ pub(super) struct Lab {
     pub(super) chains: BTreeMap<Digest, Chain>,
     pub(super) lanes: BTreeMap<(Digest, u16), Vec<comity_wire::Verified<Receipt>>>,
     pub(super) settled: BTreeMap<(Digest, u16), u64>,
-    number: u64,
+    pub(super) number: u64,
 }
 
 impl Lab {
