@@ -110,7 +110,7 @@ impl Choice {
     pub(crate) fn add(&mut self, delta: Delta) {
         self.text.push_str(&delta.text);
         self.role = self.role.take().or(delta.role);
-        self.finish_reason = delta.finish_reason.or(self.finish_reason.take());
+        self.finish_reason = delta.finish_reason.or_else(|| self.finish_reason.take());
         match (&mut self.logprobs, delta.logprobs.map(tidy)) {
             (Some(Value::Object(all)), Some(Value::Object(more))) => {
                 for (name, value) in more {

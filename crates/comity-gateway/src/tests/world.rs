@@ -454,7 +454,7 @@ pub(super) async fn code(response: Response) -> String {
         return "ok".into();
     }
     let body: Value = serde_json::from_slice(&body).unwrap();
-    let code = body["error"]["code"].as_str().or(body["code"].as_str()).unwrap().to_owned();
+    let code = body["error"]["code"].as_str().or_else(|| body["code"].as_str()).unwrap().to_owned();
     let expected: Code = code.parse().unwrap();
     assert_eq!(status, expected.status(), "{code}");
     assert_eq!(headers["x-should-retry"], expected.should_retry().to_string(), "{code}");
