@@ -1,4 +1,10 @@
 //! One integration binary: it links once. A file here that is not declared is found by `architecture::tidy`.
 
 mod architecture;
+mod callers_cannot_overspend;
+mod catching_up;
 mod conformance;
+mod demo_adds_up;
+mod kill_nine;
+mod replay_charges_nothing;
+mod spec_list;

@@ -1,1 +1,16 @@
-//! The federation harness and the one integration binary.
+//! The federation harness: real processes of the built binary, on loopback, in a folder of their own, ended by their ids.
+//!
+//! Promises: nothing it started outlives it; every port is the system's choice; what it waits for, it waits for by asking,
+//! with an end. Leaves to the stories in `it/`: what is asked of the federation.
+#![forbid(unsafe_code)]
+
+pub mod chance;
+pub mod federation;
+pub mod holder;
+pub mod process;
+pub mod upstream;
+
+pub use chance::Chance;
+pub use federation::{Federation, Owner, eventually};
+pub use holder::Holder;
+pub use upstream::Scripted;

@@ -1,0 +1,153 @@
+//! A caller without a wallet: it signs what a wallet would not, and shows each answer as it came.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use comity_node::keystore::{KeyName, KeyStore};
+use comity_node::shell;
+use comity_sdk::Client;
+use comity_sdk::door::{Door, DoorError};
+use comity_token::directory::Directory as _;
+use comity_token::request::{Authority, header, sign_request};
+use comity_wire::api::node::LanesReply;
+use comity_wire::cbor::{List, Text};
+use comity_wire::object::{Chain, Confirmation, IdText, Scope, Terms, Token, Vetting};
+use comity_wire::{Amount, Code, Digest, ModelId, Pseudonym, SecretKey, TokenId, cose};
+use http::Method;
+
+use crate::Federation;
+
+/// A token, and the key that may use it.
+pub struct Holder {
+    pub token: TokenId,
+    key: SecretKey,
+    chain: Vec<u8>,
+    leaf: Digest,
+    tariff: Digest,
+    door: Door,
+}
+
+/// A request as it will be sent, so that it can be sent again byte for byte.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+/// How a request was met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Met {
+    Answered { receipt: Vec<u8>, body: Vec<u8>, replayed: bool },
+    Refused { code: Code, status: u16, receipt: Option<Vec<u8>> },
+}
+
+impl Holder {
+    /// A token for one model with these bounds, signed by the house's own issuer key: what the node takes, it takes
+    /// from any token that the house would sign, also from one that its defaults would not give.
+    ///
+    /// # Panics
+    /// Where the model is not known.
+    pub async fn mint(federation: &Federation, client: &Client, model: &ModelId, budget: Amount, lanes: u16) -> Self {
+        client.refresh().await.expect("the hub answers");
+        let directory = client.directory();
+        let summary = directory.summary(model).expect("the model is known");
+        let ops = summary.ops.iter().map(|row| row.op).collect();
+        let scope = Scope {
+            model: model.clone(),
+            release: summary.release,
+            ops: List::new(ops).expect("a summary has few ops"),
+            tariff: summary.tariff,
+        };
+        let house = federation.path().join("house");
+        let issuer = KeyStore::of(&house).read(KeyName::Issuer).expect("the house's issuer key");
+        let key = SecretKey::from_seed(shell::random());
+        let now = shell::now();
+        let expires_at = now.plus(3600);
+        let token = Token {
+            issuer: IdText(federation.card("house").organisation),
+            subject: Text::new(Pseudonym(shell::random()).to_string()).expect("a pseudonym is short"),
+            audience: IdText(*summary.nodes.first().expect("a node")),
+            expires_at,
+            not_before: now.minus(5),
+            issued_at: now.minus(5),
+            id: TokenId(shell::random()),
+            holder: Confirmation(key.public()),
+            terms: Terms {
+                roster_version: directory.roster().version,
+                scope: List::new(vec![scope]).expect("one model"),
+                budget,
+                vetting: Vetting::Registered,
+                purposes: List::default(),
+                window: Amount::from_ucr(1_000_000),
+                lanes_max: lanes,
+                longest_op_s: 600,
+                settle_by: expires_at.plus(600 + Token::SETTLE_S_MIN),
+                depth: 0,
+                grants: List::default(),
+            },
+        };
+        let signed = cose::sign(&token, &issuer);
+        let chain = Chain { token: signed.bytes().to_vec(), blocks: Vec::new() }.to_bytes();
+        let door = client.door_of(model).await.expect("the node has a door");
+        Self { token: token.id, key, chain, leaf: signed.id(), tariff: summary.tariff, door }
+    }
+
+    /// Signs one chat.
+    pub fn sign(&self, model: &ModelId, lane: u16, seq: u64, max_charge: Amount) -> Signed {
+        let message = serde_json::json!({"role": "user", "content": format!("lane {lane}, seq {seq}")});
+        let body = serde_json::json!({"model": model, "messages": [message], "max_tokens": 8});
+        let body = serde_json::to_vec(&body).expect("JSON has bytes");
+        let authority = Authority {
+            leaf: self.leaf,
+            lane,
+            seq,
+            method: "POST".to_owned(),
+            path: PATH.to_owned(),
+            query: String::new(),
+            content_digest: Digest::of(&body),
+            tariff: self.tariff,
+            max_charge,
+            nonce: shell::random(),
+        };
+        let mut headers = sign_request(&authority, shell::now(), &self.key);
+        headers.push((header::TOKEN, format!(":{}:", STANDARD.encode(&self.chain))));
+        headers.push(("content-type", "application/json".to_owned()));
+        Signed { headers, body }
+    }
+
+    /// Sends it as it is.
+    ///
+    /// # Panics
+    /// Where the door gives neither an answer nor a refusal.
+    pub async fn send(&self, request: &Signed) -> Met {
+        let sent = self.door.send(Method::POST, PATH, request.headers.clone(), request.body.clone().into()).await;
+        match sent {
+            Ok(response) => {
+                let of =
+                    |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+                let receipt = of(header::RECEIPT).expect("an answer has a receipt");
+                let replayed = of("comity-replayed").is_some();
+                let receipt = receipt.trim_matches(':').to_owned();
+                let receipt = STANDARD.decode(receipt).expect("a receipt is base64");
+                Met::Answered { receipt, body: response.bytes().await.expect("the whole body"), replayed }
+            }
+            Err(DoorError::Refused(refusal)) => {
+                let code = refusal.remote.known_code().unwrap_or_else(|| panic!("{}", refusal.message));
+                let status = refusal.remote.status;
+                let refused = DoorError::Refused(refusal);
+                Met::Refused { code, status, receipt: refused.receipt() }
+            }
+            Err(error) => panic!("{}", crate::federation::chain(&error)),
+        }
+    }
+
+    /// How the token stands at its node.
+    ///
+    /// # Panics
+    /// Where the node does not say.
+    pub async fn lanes(&self) -> LanesReply {
+        let path = format!("/comity/v1/lanes?token={}", self.token);
+        self.door.get_signed(&path, &self.key, &Federation::world()).await.expect("the node says how the token stands")
+    }
+}
+
+const PATH: &str = "/v1/chat/completions";

@@ -1,0 +1,111 @@
+//! A model server that speaks OpenAI's API and says what the test wants: over real HTTP, on port 0.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// A running server. Dropping it ends it.
+#[derive(Debug)]
+pub struct Scripted {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    asked: AtomicUsize,
+    gate: watch::Sender<bool>,
+}
+
+/// What it calls its model.
+pub const MODEL: &str = "scripted";
+/// What it answers.
+pub const ANSWER: &str = "Paris.";
+/// What it says it has counted.
+pub const INPUT_TOKENS: u64 = 9;
+pub const OUTPUT_TOKENS: u64 = 2;
+
+impl Scripted {
+    /// Answers at once.
+    ///
+    /// # Panics
+    /// Where the machine has no free port.
+    pub async fn start() -> Self {
+        Self::with_gate(true).await
+    }
+
+    /// Takes calls in, and answers none until [`Scripted::open`].
+    ///
+    /// # Panics
+    /// As [`Scripted::start`].
+    pub async fn shut() -> Self {
+        Self::with_gate(false).await
+    }
+
+    async fn with_gate(open: bool) -> Self {
+        let shared = Arc::new(Shared { asked: AtomicUsize::new(0), gate: watch::Sender::new(open) });
+        let app = Router::new()
+            .route("/v1/chat/completions", post(chat))
+            .route("/v1/models", get(models))
+            .with_state(Arc::clone(&shared));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let task = tokio::spawn(async move { axum::serve(listener, app).await.expect("it serves until it is ended") });
+        Self { address, shared, task }
+    }
+
+    pub fn open(&self) {
+        self.shared.gate.send_replace(true);
+    }
+
+    /// Calls that came in.
+    pub fn asked(&self) -> usize {
+        self.shared.asked.load(Ordering::SeqCst)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn models() -> Json<Value> {
+    Json(json!({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "test"}]}))
+}
+
+async fn chat(State(shared): State<Arc<Shared>>) -> Response {
+    shared.asked.fetch_add(1, Ordering::SeqCst);
+    let mut gate = shared.gate.subscribe();
+    gate.wait_for(|open| *open).await.expect("the gate lives as long as the server");
+    let chunk = |delta: Value, finish: Option<&str>| {
+        json!({"id": "s", "object": "chat.completion.chunk", "created": 0, "model": MODEL,
+               "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+    };
+    let total = INPUT_TOKENS + OUTPUT_TOKENS;
+    let usage = json!({"id": "s", "object": "chat.completion.chunk", "created": 0, "model": MODEL, "choices": [],
+        "usage": {"prompt_tokens": INPUT_TOKENS, "completion_tokens": OUTPUT_TOKENS, "total_tokens": total}});
+    let frames = [
+        chunk(json!({"role": "assistant", "content": ""}), None),
+        chunk(json!({"content": ANSWER}), None),
+        chunk(json!({}), Some("stop")),
+        usage,
+    ];
+    let mut body: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
+    body.push_str("data: [DONE]\n\n");
+    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+}
