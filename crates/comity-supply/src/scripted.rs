@@ -40,7 +40,7 @@ pub enum Script {
     },
     Unreachable,
     /// Holds acceptance itself back, then goes on.
-    After(Gate, Box<Script>),
+    After(Gate, Box<Self>),
 }
 
 /// Held back until [`Gate::open`]; opens once per permit.
