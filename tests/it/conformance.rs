@@ -18,6 +18,7 @@ mod suite;
 #[path = "../../crates/comity-token/examples/vectors/world.rs"]
 mod world;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -44,4 +45,25 @@ fn every_code_has_a_vector_or_a_named_test() {
     let seen = suite::run(&root().join("spec/vectors"));
     let missing = suite::codes_not_shown(&root(), &seen.refused);
     assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+/// Where `spec/README.md` sends a mark to the vectors alone, some vector stands for it. (`spec_list` checks the rest.)
+#[test]
+fn a_mark_that_vectors_show_has_one() {
+    let spec = root().join("spec");
+    let table = fs::read_to_string(spec.join("README.md")).expect("spec/README.md");
+    let vectors = suite::rules(&spec.join("vectors"));
+    let mut checked = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for pair in cells.windows(2) {
+            let files: Vec<&str> = pair[1].split('`').skip(1).step_by(2).collect();
+            let is_mark = pair[0].len() <= 4 && pair[0].get(1..2) == Some("-");
+            if is_mark && !files.is_empty() && files.iter().all(|file| file.starts_with("vectors/")) {
+                checked += 1;
+                assert!(vectors.contains(pair[0]), "no vector has the mark {}", pair[0]);
+            }
+        }
+    }
+    assert!(checked >= 25, "{checked} marks");
 }

@@ -86,9 +86,14 @@ pub(crate) fn files() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Id, rule, note, hex, what comes of it.
+type EncodingRow = (&'static str, &'static str, &'static str, &'static str, Result<(), &'static str>);
+/// Id, note, op, units.
+type ChargeRow = (&'static str, &'static str, Op, &'static [(Meter, u64)]);
+
 fn encoding() -> String {
     let mut file = File::new("Comity-CBOR: one encoding for each value (01-encoding.md, 1.1).");
-    let rows: &[(&str, &str, &str, &str, Result<(), &str>)] = &[
+    let rows: &[EncodingRow] = &[
         ("map", "E-3", "{1: 0, 2: 0}", "a201000200", Ok(())),
         ("bytewise", "E-3", "keys 100 and -1 in bytewise order", "a21864002000", Ok(())),
         ("length-first", "E-3", "the same keys, shorter first", "a22000186400", Err("non_deterministic")),
@@ -895,7 +900,7 @@ fn money() -> String {
     let usual = hex::encode(tariff().bytes());
     let sign = |tariff: &Tariff| hex::encode(cose::sign(tariff, &secret("lab writer")).bytes());
     let exact = |tariff: &str, op: Op, meters: &[(Meter, u64)]| json!({ "tariff": tariff, "op": op, "meters": meters_json(meters) });
-    let rows: &[(&str, &str, Op, &[(Meter, u64)])] = &[
+    let rows: &[ChargeRow] = &[
         ("minimum", "below the minimum of 60 µcr", Op::Chat, &[(Meter::Requests, 1)]),
         (
             "above-minimum",
@@ -1056,7 +1061,7 @@ fn merkle_file() -> String {
         file.add(
             &format!("consistency-{old}-{new}"),
             "consistency",
-            "R-5",
+            "S-5",
             &note,
             json!({ "leaves": leaves[..new], "old": old }),
             Ok(()),
@@ -1066,11 +1071,11 @@ fn merkle_file() -> String {
     let proof = merkle::consistency_proof(&leaves[..new], old);
     let (old_root, root) = (merkle::root(&leaves[..old]), merkle::root(&leaves[..new]));
     let check = |old: usize, new: usize, a: Digest, b: Digest, proof: &[Digest]| json!({ "old": old, "new": new, "old_root": a, "root": b, "proof": proof });
-    file.add("proof", "consistency_check", "R-5", "a good proof", check(old, new, old_root, root, &proof), Ok(()));
+    file.add("proof", "consistency_check", "S-5", "a good proof", check(old, new, old_root, root, &proof), Ok(()));
     file.add(
         "another-past",
         "consistency_check",
-        "R-5",
+        "S-5",
         "another old root",
         check(old, new, Digest::of(b"another"), root, &proof),
         Err("broken_history"),
@@ -1078,7 +1083,7 @@ fn merkle_file() -> String {
     file.add(
         "another-present",
         "consistency_check",
-        "R-5",
+        "S-5",
         "another new root",
         check(old, new, old_root, Digest::of(b"another"), &proof),
         Err("broken_history"),
@@ -1086,7 +1091,7 @@ fn merkle_file() -> String {
     file.add(
         "proof-short",
         "consistency_check",
-        "R-5",
+        "S-5",
         "a step is missing",
         check(old, new, old_root, root, &proof[..proof.len() - 1]),
         Err("broken_history"),
@@ -1094,7 +1099,7 @@ fn merkle_file() -> String {
     file.add(
         "proof-long",
         "consistency_check",
-        "R-5",
+        "S-5",
         "a step too many",
         check(old, new, old_root, root, &[&proof[..], &[Digest::ZERO]].concat()),
         Err("broken_history"),
@@ -1102,7 +1107,7 @@ fn merkle_file() -> String {
     file.add(
         "proof-none",
         "consistency_check",
-        "R-5",
+        "S-5",
         "no proof",
         check(old, new, old_root, root, &[]),
         Err("broken_history"),
@@ -1110,7 +1115,7 @@ fn merkle_file() -> String {
     file.add(
         "shrunk",
         "consistency_check",
-        "R-5",
+        "S-5",
         "a tree that became smaller",
         check(new, old, root, old_root, &proof),
         Err("broken_history"),
@@ -1118,7 +1123,7 @@ fn merkle_file() -> String {
     file.add(
         "same-size-other-root",
         "consistency_check",
-        "R-5",
+        "S-5",
         "one size, two roots",
         check(new, new, old_root, root, &[]),
         Err("broken_history"),
@@ -1237,7 +1242,8 @@ fn policies() -> String {
     };
     let (t2, t3) = (grant(Tier::Vetted), grant(Tier::Audited));
     let mut add = |id: &str, note: &str, fields: Value, expect: Result<(), &str>| {
-        file.add(id, "policy", "F-5", note, fields, expect)
+        let rule = if expect == Err("op_not_offered") { "F-4" } else { "F-5" };
+        file.add(id, "policy", rule, note, fields, expect)
     };
     add("open", "nobody in particular", ask(Op::Chat, Vetting::None, &[], &[], false), Ok(()));
     add("highest", "the highest tier decides", ask(Op::Chat, Vetting::Vetted, &[], &[], false), Ok(()));

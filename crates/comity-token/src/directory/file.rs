@@ -265,7 +265,7 @@ impl Inner {
             self.owns(org, model)?;
         }
         let mut inserted = Inserted::Known { kind: Policy::KIND.name, id: object.id() };
-        for model in object.models.to_vec() {
+        for model in object.models.iter().cloned() {
             let kept = keep(&mut self.policies, model, object.clone(), |p| p.version)?;
             if matches!(kept, Inserted::Newest { .. }) {
                 inserted = kept;

@@ -71,6 +71,12 @@ fn a_roster_follows_by_threshold_and_one_by_one() {
     assert_eq!(update(&skipped, &["root 1", "root 2"]), Err(Code::RosterVersion));
     let other = comity_wire::object::Roster { federation: comity_wire::RosterId([1; 16]), ..next.clone() };
     assert_eq!(update(&other, &["root 1", "root 2"]), Err(Code::WrongFederation));
+    // Thieves may sign for themselves; the old signers must agree too, and the new ones with them.
+    let mut thieves = vec![secret("thief 1").public(), secret("thief 2").public()];
+    thieves.sort_unstable();
+    let taken = comity_wire::object::Roster { signers: list(thieves), ..next.clone() };
+    assert_eq!(update(&taken, &["thief 1", "thief 2"]), Err(Code::RosterThreshold));
+    assert_eq!(update(&taken, &["root 1", "root 2"]), Err(Code::RosterThreshold));
     assert_eq!(update(&next, &["root 3", "root 2"]), Ok(()));
     assert_eq!(file.roster().version, 4);
     assert!(File::new(&signed_by(&next, &["root 1"])).is_err());
