@@ -73,7 +73,13 @@ pub(crate) struct Driver {
     /// Our newest head, while nobody has been there to hear it.
     unsaid: Option<Vec<u8>>,
     next_compare: Instant,
-    peers: watch::Sender<Vec<NodeId>>,
+    tell: Tell,
+}
+
+/// What the outside watches.
+pub(crate) struct Tell {
+    pub(crate) peers: watch::Sender<Vec<NodeId>>,
+    pub(crate) turned_away: watch::Sender<u64>,
 }
 
 /// A connected peer.
@@ -82,6 +88,8 @@ struct Guest {
     admitted: Option<Peer>,
     /// Refused; it is closed once it was told.
     refused: bool,
+    /// We have hung up; the connection may take a moment to go.
+    closing: bool,
 }
 
 struct Member {
@@ -113,7 +121,7 @@ impl Driver {
         replica: Arc<Replica>,
         parts: &Parts<'_>,
         store: Store,
-        peers: watch::Sender<Vec<NodeId>>,
+        tell: Tell,
     ) -> Result<Self, StartError> {
         let failed = |reason: String| StartError::Transport { reason };
         let key = Keypair::ed25519_from_bytes(*identity.transport.seed()).map_err(|error| failed(error.to_string()))?;
@@ -145,7 +153,7 @@ impl Driver {
             doors: None,
             unsaid: None,
             next_compare: Instant::now() + config.sync_interval(),
-            peers,
+            tell,
             config,
         })
     }

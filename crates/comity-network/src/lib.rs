@@ -72,6 +72,7 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     replica: Arc<Replica>,
     peers: watch::Receiver<Vec<NodeId>>,
+    turned_away: watch::Receiver<u64>,
     local: Vec<String>,
     task: JoinHandle<()>,
 }
@@ -135,10 +136,12 @@ impl Network {
         let replica = Arc::new(Replica::new(&registry));
         let (commands, inbox) = mpsc::channel(Self::COMMANDS_MAX);
         let (peers, peers_watch) = watch::channel(Vec::new());
-        let mut driver = Driver::new(config, identity, &own, registry, Arc::clone(&replica), &parts, store, peers)?;
+        let (turned_away, turned_away_watch) = watch::channel(0);
+        let tell = driver::Tell { peers, turned_away };
+        let mut driver = Driver::new(config, identity, &own, registry, Arc::clone(&replica), &parts, store, tell)?;
         let local = driver.listen().await?;
         let task = tokio::spawn(driver.run(inbox));
-        Ok(Self { commands, replica, peers: peers_watch, local, task })
+        Ok(Self { commands, replica, peers: peers_watch, turned_away: turned_away_watch, local, task })
     }
 
     /// The read handle on everything that was verified. Cheap to clone; it outlives the network.
@@ -159,6 +162,11 @@ impl Network {
     /// The admitted peers' nodes, each time they change.
     pub fn peers(&self) -> watch::Receiver<Vec<NodeId>> {
         self.peers.clone()
+    }
+
+    /// How many peers were closed because they were not admitted.
+    pub fn turned_away(&self) -> watch::Receiver<u64> {
+        self.turned_away.clone()
     }
 
     /// The multiaddresses this node listens on, with the ports it was given.

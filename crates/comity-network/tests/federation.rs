@@ -202,18 +202,15 @@ async fn strangers_are_closed_and_hear_nothing() {
     let impostor = Org { key: SecretKey::from_seed([77; 32]), transport: stranger.transport.clone(), ..org(2) };
     let theirs = roster(1, &[&hub_org, &member, &stranger]);
     let forged = roster(1, &[&hub_org, &impostor]);
+    let mut closed = 0;
     for (case, org, roster) in [("stranger", &stranger, theirs), ("impostor", &impostor, forged)] {
         let config = Config { redial_ms: NEVER_MS, ..config(&[TCP], &[(address.clone(), &hub_org)]) };
         let outside = start(org, config, &roster, &dir.path().join(format!("{case}.db"))).await;
-        let (mut outside_peers, mut was_in) = (outside.peers(), false);
-        // It lets the hub in, which it knows; then the hub hangs up.
-        let hung_up = async {
-            while !(was_in && outside_peers.borrow().is_empty()) {
-                outside_peers.changed().await.unwrap();
-                was_in |= !outside_peers.borrow().is_empty();
-            }
-        };
-        tokio::time::timeout(DEADLINE, hung_up).await.unwrap_or_else(|_| panic!("{case} was not closed"));
+        let turned_away = hub.turned_away();
+        closed += 1;
+        until(hub.turned_away(), case, || *turned_away.borrow() == closed).await;
+        let peers = outside.peers();
+        until(outside.peers(), "closed", || peers.borrow().is_empty()).await;
         assert!(hub.peers().borrow().is_empty(), "{case}");
         assert!(outside.replica().feed(hub_org.id).is_none(), "{case} got the hub's feed");
         outside.shutdown().await;

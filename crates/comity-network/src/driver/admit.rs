@@ -17,7 +17,7 @@ impl Driver {
         if let Some(gossipsub) = self.swarm.behaviour_mut().gossipsub.as_mut() {
             gossip::shut_out(gossipsub, &peer);
         }
-        self.guests.insert(peer, Guest { since: Instant::now(), admitted: None, refused: false });
+        self.guests.insert(peer, Guest { since: Instant::now(), admitted: None, refused: false, closing: false });
         let hello =
             Hello { certificate: self.identity.certificate.clone(), roster_version: self.registry.chain().version() };
         self.swarm.behaviour_mut().hello.send_request(&peer, hello.to_bytes());
@@ -152,8 +152,19 @@ impl Driver {
 
     fn close_if_refused(&mut self, peer: PeerId) {
         if self.guests.get(&peer).is_some_and(|guest| guest.refused) {
-            let _ = self.swarm.disconnect_peer_id(peer);
+            self.hang_up(peer);
         }
+    }
+
+    fn hang_up(&mut self, peer: PeerId) {
+        let Some(guest) = self.guests.get_mut(&peer) else { return };
+        if std::mem::replace(&mut guest.closing, true) {
+            return;
+        }
+        if guest.admitted.is_none() {
+            self.tell.turned_away.send_modify(|count| *count += 1);
+        }
+        let _ = self.swarm.disconnect_peer_id(peer);
     }
 
     /// Closes who was not admitted in time, and members whose node was revoked or whose organisation left.
@@ -170,13 +181,13 @@ impl Driver {
         };
         closing.extend(self.members.values().filter(gone).map(|member| member.peer));
         for peer in closing {
-            tracing::info!(%peer, "peer closed: it is not, or no longer, admitted");
-            let _ = self.swarm.disconnect_peer_id(peer);
+            tracing::debug!(%peer, "peer closed: it is not, or no longer, admitted");
+            self.hang_up(peer);
         }
     }
 
     fn tell_peers(&self) {
-        self.peers.send_replace(self.members.values().map(|member| member.node).collect());
+        self.tell.peers.send_replace(self.members.values().map(|member| member.node).collect());
     }
 }
 
