@@ -145,6 +145,8 @@ class Chain:
         if entry["status"] == "compromised":
             raise Refused("wrong_issuer")
         token.verify(token.kid)
+        if claims["terms"]["roster_version"] > version:
+            raise Refused("roster_behind")
         late = entry["retired_at"] is not None and claims["issued_at"] > entry["retired_at"]
         if claims["issued_at"] < entry["from"] or late:
             raise Refused("wrong_issuer")
@@ -174,11 +176,9 @@ class Chain:
             self.ops = set(block["ops"]) or self.ops
 
     def judge(self, v, state):
-        now, terms = v["now"], self.token["terms"]
+        now = v["now"]
         if self.token["audience"] != v["node"]:
             raise Refused("wrong_audience")
-        if terms["roster_version"] > state.roster["version"]:
-            raise Refused("roster_behind")
         if now >= state.roster["expires_at"]:
             raise Refused("roster_expired")
         if now + SKEW_S < self.token["not_before"]:
@@ -288,12 +288,12 @@ def presented(v, kind):
     values = []
     for before, after in ((";created=", ";nonce=\""), ("", "\";keyid=\""), ("", "\";alg=\""), ("", "\";tag=\"")):
         if not rest.startswith(before) or after not in rest:
-            raise Refused("malformed", "parameters")
+            raise Refused("not_covered", "parameters")
         value, _, rest = rest[len(before):].partition(after)
         values.append(value)
     created, nonce, keyid, alg = values
     if not rest.endswith("\""):
-        raise Refused("malformed", "tag")
+        raise Refused("not_covered", "tag")
     if rest[:-1] != TAGS[kind]:
         raise Refused("not_covered", "tag")
     if alg != "ed25519":

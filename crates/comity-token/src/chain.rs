@@ -1,8 +1,8 @@
 //! Chains: a token and its blocks, verified root to leaf, and lengthened offline by their holder (spec/04-token.md §4–§5).
 //!
-//! Order, cheap before dear, the first fault reported: form of every part → issuer key by `kid` → token's signature → the
-//! key's use and dates → each block's index, link, signature → narrowing → audience → roster → time → standing and
-//! revocations. The proof of possession is [`crate::request`]'s.
+//! Order, cheap before dear, the first fault reported: form of every part → issuer key by `kid` → token's signature →
+//! roster version → the key's use and dates → each block's index, link, signature → narrowing → audience → roster's end →
+//! time → standing and revocations. The proof of possession is [`crate::request`]'s.
 
 use std::sync::Arc;
 
@@ -86,10 +86,6 @@ pub fn verify(chain: &[u8], trust: &Trust<'_>) -> Result<Capability, Denied> {
         return Err(Denied::WrongAudience { audience: token.audience(), node: trust.node });
     }
     let roster = trust.directory.roster();
-    let needs = token.terms.roster_version;
-    if needs > roster.version {
-        return Err(Denied::RosterBehind { needs, have: roster.version });
-    }
     if trust.now >= roster.expires_at {
         return Err(Denied::RosterExpired { at: roster.expires_at });
     }
@@ -195,6 +191,9 @@ fn verify_token(
         return Err(wrong("it is compromised"));
     }
     let token = token.verify(&entry.key)?;
+    if needs > roster.version {
+        return Err(Denied::RosterBehind { needs, have: roster.version });
+    }
     if token.issued_at < entry.from {
         return Err(wrong("it was not in use yet when the token was issued"));
     }

@@ -125,7 +125,7 @@ impl Profile {
         let params = input.strip_prefix("comity=").ok_or(Denied::NotCovered { component: "label" })?;
         let (covered, rest) =
             params.strip_prefix('(').and_then(|p| p.split_once(')')).ok_or_else(|| malformed.clone())?;
-        let read = Params::parse(rest).ok_or_else(|| malformed.clone())?;
+        let read = Params::parse(rest).ok_or(Denied::NotCovered { component: "parameters" })?;
         if read.tag != self.tag {
             return Err(Denied::NotCovered { component: "tag" });
         }

@@ -513,6 +513,27 @@ fn judged() -> Vec<Case> {
         revoked("organisation-revoked", "organisation-revoked", usual(0)),
         Case {
             node: UNI_NODE,
+            ..bad(
+                "roster-before-audience",
+                "T-1",
+                "a newer roster is needed, and for another node",
+                changed(|token| token.terms.roster_version = 4),
+                Code::RosterBehind,
+            )
+        },
+        bad(
+            "roster-before-issuer",
+            "T-1",
+            "a newer roster may know why the key is used so early",
+            {
+                let mut token = token();
+                token.terms.roster_version = 4;
+                minted(&token, "house issuer next")
+            },
+            Code::RosterBehind,
+        ),
+        Case {
+            node: UNI_NODE,
             now: NOW.plus(DAY_S),
             ..bad(
                 "signature-first",
