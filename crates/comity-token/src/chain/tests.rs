@@ -109,7 +109,7 @@ fn three_blocks_cost_little_more_than_their_signatures() {
     let key = secret("pi");
     let signature = key.sign(b"a message of some length, as a token has");
     let public = key.public();
-    let mut best = f64::MAX;
+    let (mut least_bare, mut least_chain) = (f64::MAX, f64::MAX);
     for _ in 0..20 {
         let started = std::time::Instant::now();
         for _ in 0..200 {
@@ -117,13 +117,14 @@ fn three_blocks_cost_little_more_than_their_signatures() {
                 public.verify(std::hint::black_box(b"a message of some length, as a token has"), &signature).unwrap();
             }
         }
-        let bare = started.elapsed();
+        least_bare = least_bare.min(started.elapsed().as_secs_f64());
         let started = std::time::Instant::now();
         for _ in 0..200 {
             std::hint::black_box(verify(std::hint::black_box(&chain), &at(&directory)).unwrap());
         }
-        best = best.min(started.elapsed().as_secs_f64() / bare.as_secs_f64());
+        least_chain = least_chain.min(started.elapsed().as_secs_f64());
     }
+    let best = least_chain / least_bare;
     eprintln!("token_verify_3_blocks / 4 bare = {best:.3}");
     assert!(best <= 1.3, "{best}");
 }
