@@ -110,21 +110,18 @@ fn three_blocks_cost_little_more_than_their_signatures() {
     let signature = key.sign(b"a message of some length, as a token has");
     let public = key.public();
     let (mut least_bare, mut least_chain) = (f64::MAX, f64::MAX);
-    for _ in 0..20 {
+    // The least of many short turns: a busy machine interrupts some, not all.
+    for _ in 0..4000 {
         let started = std::time::Instant::now();
-        for _ in 0..200 {
-            for _ in 0..4 {
-                public.verify(std::hint::black_box(b"a message of some length, as a token has"), &signature).unwrap();
-            }
+        for _ in 0..4 {
+            public.verify(std::hint::black_box(b"a message of some length, as a token has"), &signature).unwrap();
         }
         least_bare = least_bare.min(started.elapsed().as_secs_f64());
         let started = std::time::Instant::now();
-        for _ in 0..200 {
-            std::hint::black_box(verify(std::hint::black_box(&chain), &at(&directory)).unwrap());
-        }
+        std::hint::black_box(verify(std::hint::black_box(&chain), &at(&directory)).unwrap());
         least_chain = least_chain.min(started.elapsed().as_secs_f64());
     }
     let best = least_chain / least_bare;
-    eprintln!("token_verify_3_blocks / 4 bare = {best:.3}");
+    eprintln!("token_verify_3_blocks {:.1} us / 4 bare {:.1} us = {best:.3}", least_chain * 1e6, least_bare * 1e6);
     assert!(best <= 1.3, "{best}");
 }
