@@ -59,7 +59,8 @@ pub struct HubAddress {
 impl std::str::FromStr for HubAddress {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let (address, node) = text.rsplit_once('@').ok_or("a hub is MULTIADDRESS@NODE, as `comity hub run` prints it")?;
+        let (address, node) =
+            text.rsplit_once('@').ok_or("a hub is MULTIADDRESS@NODE, as `comity hub run` prints it")?;
         let node = node.parse().map_err(|error| format!("{node}: {error}"))?;
         Ok(Self { address: address.to_owned(), node })
     }

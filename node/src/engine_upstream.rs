@@ -43,7 +43,8 @@ impl EngineUpstream {
         let asked = whole("max_completion_tokens").or_else(|| whole("max_tokens"));
         let prompt_tokens = self.model.tokenizer().encode_prompt(&prompt);
         let room = self.model.context_tokens_max().saturating_sub(prompt_tokens.len());
-        let max_tokens = asked.map_or_else(|| TOKENS_DEFAULT.min(room), |asked| usize::try_from(asked).unwrap_or(usize::MAX).min(room));
+        let max_tokens = asked
+            .map_or_else(|| TOKENS_DEFAULT.min(room), |asked| usize::try_from(asked).unwrap_or(usize::MAX).min(room));
         if room == 0 {
             return Err(UpstreamError::Refused {
                 status: 400,
@@ -65,7 +66,12 @@ impl EngineUpstream {
 }
 
 fn refused(message: &str) -> UpstreamError {
-    UpstreamError::Refused { status: 400, code: Some("invalid_request".to_owned()), message: message.to_owned(), retry_after_s: None }
+    UpstreamError::Refused {
+        status: 400,
+        code: Some("invalid_request".to_owned()),
+        message: message.to_owned(),
+        retry_after_s: None,
+    }
 }
 
 /// Role and text of each message; content is a string or a list of text parts.
@@ -73,7 +79,9 @@ fn messages(body: &Map<String, Value>) -> Result<Vec<(String, String)>, Upstream
     let list = body.get("messages").and_then(Value::as_array).ok_or_else(|| refused("messages: a list is expected"))?;
     let text = |content: &Value| match content {
         Value::String(text) => Some(text.clone()),
-        Value::Array(parts) => parts.iter().map(|part| part.get("text").and_then(Value::as_str)).collect::<Option<String>>(),
+        Value::Array(parts) => {
+            parts.iter().map(|part| part.get("text").and_then(Value::as_str)).collect::<Option<String>>()
+        }
         Value::Null => Some(String::new()),
         _ => None,
     };
@@ -177,9 +185,12 @@ fn logprobs(op: Op, piece: &Piece, offset: &mut usize) -> Value {
     let top: Vec<Value> = piece
         .tokens
         .iter()
-        .map(|token| token.top.iter().map(|other| (other.piece.clone(), json!(other.logprob))).collect::<Map<_, _>>().into())
+        .map(|token| {
+            token.top.iter().map(|other| (other.piece.clone(), json!(other.logprob))).collect::<Map<_, _>>().into()
+        })
         .collect();
-    let offsets: Vec<_> = piece.tokens.iter().map(|token| std::mem::replace(offset, *offset + token.bytes.len())).collect();
+    let offsets: Vec<_> =
+        piece.tokens.iter().map(|token| std::mem::replace(offset, *offset + token.bytes.len())).collect();
     json!({"tokens": tokens, "token_logprobs": values, "top_logprobs": top, "text_offset": offsets})
 }
 

@@ -110,15 +110,22 @@ impl Home {
     /// [`Failure`] where there is no home.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let file = path.join("organisation.json");
-        let text = std::fs::read_to_string(&file)
-            .while_(format!("{} is not a home", path.display()))
-            .map_err(|failure| failure.hint("make one with `comity node init`, `comity clearing init` or `comity hub init`"))?;
+        let text =
+            std::fs::read_to_string(&file).while_(format!("{} is not a home", path.display())).map_err(|failure| {
+                failure.hint("make one with `comity node init`, `comity clearing init` or `comity hub init`")
+            })?;
         let card = serde_json::from_str(&text).while_(format!("{} cannot be read", file.display()))?;
         Ok(Self { path: path.to_owned(), card, keys: KeyStore::of(path) })
     }
 
     /// Signs certificates of 90 days for the keys at hand.
-    fn certify(&self, writer: PublicKey, transport: PublicKey, receipt: PublicKey, now: Timestamp) -> Result<(), Failure> {
+    fn certify(
+        &self,
+        writer: PublicKey,
+        transport: PublicKey,
+        receipt: PublicKey,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
         const LIFE_S: u64 = 90 * DAY_S;
         let key = self.keys.read(KeyName::Organisation)?;
         // Starts a little in the past, so that a peer whose clock is behind takes it.
@@ -154,7 +161,9 @@ impl Home {
     /// [`Failure`] where no roster was given yet.
     pub fn roster(&self) -> Result<(Vec<u8>, Roster), Failure> {
         let bytes = self.read("roster.cbor").map_err(|failure| {
-            failure.hint("have the roster's signers add organisation.json, then copy roster.cbor here (`comity roster --help`)")
+            failure.hint(
+                "have the roster's signers add organisation.json, then copy roster.cbor here (`comity roster --help`)",
+            )
         })?;
         let (_, roster) = RosterFile::decode(&bytes)?;
         Ok((bytes, roster))

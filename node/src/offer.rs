@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use comity_wire::cbor::{List, Text};
 use comity_wire::object::{
-    DataPolicy, Evaluation, License, Lineage, Manifest, ManifestOp, Modality, ModelState, OpRule, OpTier, Policy, Price,
-    PriceHint, Release, Status, Summary, Tariff, TierRule, Training,
+    DataPolicy, Evaluation, License, Lineage, Manifest, ManifestOp, Modality, ModelState, OpRule, OpTier, Policy,
+    Price, PriceHint, Release, Status, Summary, Tariff, TierRule, Training,
 };
 use comity_wire::{Meter, ModelId, Op, SecretKey, Timestamp, Verified, cose};
 use serde::Deserialize;
@@ -280,7 +280,11 @@ impl Offer {
 fn hint(tariff: &Tariff, op: Op) -> PriceHint {
     let first = |meter| {
         let rates = tariff.price(op).into_iter().flat_map(|price| price.rates.iter());
-        rates.filter(|rate| rate.meter == meter).flat_map(|rate| rate.steps.first()).map(|step| step.ucr_per_million).sum()
+        rates
+            .filter(|rate| rate.meter == meter)
+            .flat_map(|rate| rate.steps.first())
+            .map(|step| step.ucr_per_million)
+            .sum()
     };
     let minimum = tariff.price(op).map_or(0, |price| price.minimum.ucr().unsigned_abs());
     PriceHint {
@@ -290,7 +294,10 @@ fn hint(tariff: &Tariff, op: Op) -> PriceHint {
     }
 }
 
-fn sorted<T: Clone, K: Ord, const MAX: usize>(list: &List<T, MAX>, key: impl Fn(&T) -> K) -> Result<List<T, MAX>, Failure> {
+fn sorted<T: Clone, K: Ord, const MAX: usize>(
+    list: &List<T, MAX>,
+    key: impl Fn(&T) -> K,
+) -> Result<List<T, MAX>, Failure> {
     let mut items = list.to_vec();
     items.sort_by_key(|item| key(item));
     Ok(List::new(items)?)

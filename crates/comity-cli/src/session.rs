@@ -58,9 +58,9 @@ pub(crate) fn write_key(path: &Path, seed: &[u8; 32]) -> Result<SecretKey, Failu
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options
-        .open(path)
-        .map_err(|error| Failure::new(format!("cannot make the key {}: {error}", path.display()), "it may exist already"))?;
+    let mut file = options.open(path).map_err(|error| {
+        Failure::new(format!("cannot make the key {}: {error}", path.display()), "it may exist already")
+    })?;
     writeln!(file, "{}", Digest(*seed))?;
     Ok(SecretKey::from_seed(*seed))
 }

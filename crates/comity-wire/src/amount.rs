@@ -74,7 +74,7 @@ impl Exact {
     const PER_UCR: u128 = 1_000_000;
 
     pub fn from_amount(amount: Amount) -> Self {
-        Self(amount.0.unsigned_abs() as u128 * Self::PER_UCR)
+        Self(u128::from(amount.0.unsigned_abs()) * Self::PER_UCR)
     }
 
     /// ⌈x / 10⁶⌉ µcr; `None` past the range of an amount.

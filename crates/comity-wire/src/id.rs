@@ -145,7 +145,8 @@ impl ModelId {
 pub fn is_slug(text: &str) -> bool {
     let tail = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
     let bytes = text.as_bytes();
-    bytes.first().is_some_and(|first| first.is_ascii_lowercase() || first.is_ascii_digit()) && bytes.iter().all(|b| tail(*b))
+    bytes.first().is_some_and(|first| first.is_ascii_lowercase() || first.is_ascii_digit())
+        && bytes.iter().all(|b| tail(*b))
 }
 
 impl FromStr for ModelId {

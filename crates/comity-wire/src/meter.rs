@@ -79,7 +79,7 @@ impl Decode for Meters {
             let at = r.position();
             let key = r.int()?;
             let meter = u64::try_from(key).ok().and_then(Meter::from_number);
-            let meter = meter.ok_or(Malformed::new(at, MalformedKind::UnknownField(key)))?;
+            let meter = meter.ok_or_else(|| Malformed::new(at, MalformedKind::UnknownField(key)))?;
             let at = r.position();
             match r.uint()? {
                 0 => return Err(Malformed::value(at, "meter of zero units")),

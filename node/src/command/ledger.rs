@@ -28,6 +28,8 @@ pub async fn run(command: LedgerCommand) -> Result<String, Failure> {
     if holds {
         Ok(text)
     } else {
-        Err(Failure::new("the books have a break").because(text).hint("stop the house, keep a copy of its database, and look at the listed transfers"))
+        Err(Failure::new("the books have a break")
+            .because(text)
+            .hint("stop the house, keep a copy of its database, and look at the listed transfers"))
     }
 }

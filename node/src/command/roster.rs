@@ -87,7 +87,12 @@ fn init(home: &Path, threshold: u8, mut signers: Vec<PublicKey>) -> Result<Strin
         anchors: List::default(),
     };
     keep(home, &roster)?;
-    Ok(format!("roster of {} started in {}\nyour key: {}\nnext: comity roster add", roster.federation, home.display(), key.public()))
+    Ok(format!(
+        "roster of {} started in {}\nyour key: {}\nnext: comity roster add",
+        roster.federation,
+        home.display(),
+        key.public()
+    ))
 }
 
 /// Writes an unsigned draft, after the rules that every reader will apply.
@@ -122,7 +127,8 @@ fn add(home: &Path, cards: &[PathBuf]) -> Result<String, Failure> {
     let mut added = Vec::new();
     for path in cards {
         let text = std::fs::read_to_string(path).while_(format!("cannot read {}", path.display()))?;
-        let card: Card = serde_json::from_str(&text).while_(format!("{} is not an organisation.json", path.display()))?;
+        let card: Card =
+            serde_json::from_str(&text).while_(format!("{} is not an organisation.json", path.display()))?;
         added.push(card.name.clone());
         enter(&mut roster, card, now)?;
     }
@@ -133,7 +139,8 @@ fn add(home: &Path, cards: &[PathBuf]) -> Result<String, Failure> {
 fn enter(roster: &mut Roster, card: Card, now: Timestamp) -> Result<(), Failure> {
     let from = if roster.version == 1 { now.minus(comity_wire::time::SKEW_S) } else { now.plus(FIRST_USE_S) };
     let use_ = if card.role == Role::House { IssuerUse::Budget } else { IssuerUse::OwnNode };
-    let issuer = card.issuer_key.map(|key| IssuerKey { key, use_, status: IssuerStatus::Active, from, retired_at: None });
+    let issuer =
+        card.issuer_key.map(|key| IssuerKey { key, use_, status: IssuerStatus::Active, from, retired_at: None });
     let organisation = Organisation {
         id: card.organisation,
         name: home::text("the organisation's name", &card.name)?,
@@ -161,9 +168,11 @@ fn sign(home: &Path, key: Option<&Path>) -> Result<String, Failure> {
         Some(path) => keystore::read(path)?,
         None => KeyStore::of(home).read(KeyName::Roster)?,
     };
-    let (mut file, roster) = load(&home.join(DRAFT)).map_err(|failure| failure.hint("nothing to sign: add an organisation first"))?;
+    let (mut file, roster) =
+        load(&home.join(DRAFT)).map_err(|failure| failure.hint("nothing to sign: add an organisation first"))?;
     let before = home.join(CURRENT).exists().then(|| load(&home.join(CURRENT))).transpose()?.map(|(_, roster)| roster);
-    let known = roster.signers.contains(&key.public()) || before.as_ref().is_some_and(|b| b.signers.contains(&key.public()));
+    let known =
+        roster.signers.contains(&key.public()) || before.as_ref().is_some_and(|b| b.signers.contains(&key.public()));
     if !known {
         return Err(Failure::new(format!("{} is not a signer of this roster", key.public())));
     }
@@ -190,7 +199,8 @@ fn show(path: &Path, json: bool) -> Result<String, Failure> {
         format!("expires {}; signed by {signed} of {} needed", roster.expires_at, roster.threshold),
     ];
     for org in &roster.organisations {
-        let anchor = roster.anchors.iter().find(|anchor| anchor.org == org.id).map_or("owner", |anchor| anchor.role.as_str());
+        let anchor =
+            roster.anchors.iter().find(|anchor| anchor.org == org.id).map_or("owner", |anchor| anchor.role.as_str());
         lines.push(format!("{:16} {:8} {}  {}", org.name.as_str(), anchor, org.id, org.title));
     }
     Ok(lines.join("\n"))

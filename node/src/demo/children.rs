@@ -60,7 +60,9 @@ impl Service {
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(READY_TIMEOUT, lines.next_line()).await;
         let ready = match line {
-            Ok(Ok(Some(line))) => serde_json::from_str(&line).while_(format!("{name} said something else than ready: {line}"))?,
+            Ok(Ok(Some(line))) => {
+                serde_json::from_str(&line).while_(format!("{name} said something else than ready: {line}"))?
+            }
             _ => {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 return Err(Failure::new(format!("{name} did not come up")).because(said));

@@ -43,7 +43,8 @@ impl Report {
     /// [`Failure`] naming the one that does not.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let home = self.settled_ucr.checked_add(self.available_ucr);
-        let broken = |what: &str| Err(Failure::new(format!("the books do not add up: {what}")).because(format!("{self:?}")));
+        let broken =
+            |what: &str| Err(Failure::new(format!("the books do not add up: {what}")).because(format!("{self:?}")));
         if home != Some(self.awarded_ucr) {
             return broken("awarded is not settled + available");
         }
@@ -62,7 +63,13 @@ impl Report {
     pub(super) fn for_people(&self) -> String {
         let mut lines = vec![String::new(), "the same question, side by side".to_owned()];
         for answer in &self.answers {
-            lines.push(format!("  {:24} {:32} -> {:16} {}", answer.model, answer.question, answer.text.trim(), answer.cost));
+            lines.push(format!(
+                "  {:24} {:32} -> {:16} {}",
+                answer.model,
+                answer.question,
+                answer.text.trim(),
+                answer.cost
+            ));
         }
         lines.push(String::new());
         lines.push("refused, each with its code".to_owned());
@@ -80,7 +87,10 @@ impl Report {
         ] {
             lines.push(format!("  {name:12} {amount:>16}", amount = amount.to_string()));
         }
-        lines.push(format!("  awarded = settled + available; charged = settled; ledger sums to {}", self.ledger_sum_ucr));
+        lines.push(format!(
+            "  awarded = settled + available; charged = settled; ledger sums to {}",
+            self.ledger_sum_ucr
+        ));
         lines.push(format!("  {} queries, {} receipts verified", self.queries, self.receipts_verified));
         lines.join("\n")
     }
@@ -92,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_report_that_does_not_add_up_is_a_failure() {
-        let good = Report { awarded_ucr: Amount::from_ucr(10), available_ucr: Amount::from_ucr(10), ..Report::default() };
+        let good =
+            Report { awarded_ucr: Amount::from_ucr(10), available_ucr: Amount::from_ucr(10), ..Report::default() };
         assert!(good.check().is_ok());
         assert!(Report { charged_ucr: Amount::from_ucr(1), ..good.clone() }.check().is_err());
         assert!(Report { ledger_sum_ucr: 1, ..good.clone() }.check().is_err());

@@ -64,12 +64,37 @@ impl Stage {
         let member = KeyStore::of(&researcher).create(KeyName::Member)?;
         let house = at("house").display().to_string();
         let key = member.public().to_string();
-        let added = ["clearing", "project", "add", "--home", &house, "--title", "Does scale help?", "--purpose", "research", "--member", &key];
+        let added = [
+            "clearing",
+            "project",
+            "add",
+            "--home",
+            &house,
+            "--title",
+            "Does scale help?",
+            "--purpose",
+            "research",
+            "--member",
+            &key,
+        ];
         let project: ProjectId = children::run(&added).await?.parse()?;
         let id = project.to_string();
         children::run(&["clearing", "project", "vet", "--home", &house, &id, "registered"]).await?;
         let credits = (AWARD.ucr() / 1_000_000).to_string();
-        let award = ["clearing", "project", "award", "--home", &house, &id, "--credits", &credits, "--funder", "NAIRR", "--award", "NAIRR-DEMO-1"];
+        let award = [
+            "clearing",
+            "project",
+            "award",
+            "--home",
+            &house,
+            &id,
+            "--credits",
+            &credits,
+            "--funder",
+            "NAIRR",
+            "--award",
+            "NAIRR-DEMO-1",
+        ];
         children::run(&award).await?;
         Ok(Self { folder: folder.to_owned(), services, project, member, entry: hub.door })
     }

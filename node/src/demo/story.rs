@@ -5,8 +5,8 @@ use std::time::Duration;
 use comity_sdk::{Client, Query};
 use comity_token::Narrow;
 use comity_token::directory::Directory as _;
-use comity_wire::api::node::SearchQuery;
 use comity_token::request::{Authority, sign_request};
+use comity_wire::api::node::SearchQuery;
 use comity_wire::object::{Block, Chain, Token};
 use comity_wire::{Amount, Code, Digest, ModelId, Op, SecretKey, Signed, TokenId};
 use http::Method;
@@ -83,7 +83,9 @@ async fn known_at_the_house(client: &Client, models: &[&ModelId]) -> Result<(), 
         let mut tries = 0;
         while let Err(error) = client.quote(model, &[Op::Chat]).await {
             tries += 1;
-            if tries > DISCOVERY_TRIES || error.code() != Some(Code::NotFound) && error.code() != Some(Code::ModelNotFound) {
+            if tries > DISCOVERY_TRIES
+                || error.code() != Some(Code::NotFound) && error.code() != Some(Code::ModelNotFound)
+            {
                 return Err(Failure::new(format!("the clearing house gives no quote for {model}")).because(error));
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -131,7 +133,19 @@ async fn agency(client: &Client, stage: &Stage, model: &ModelId, report: &mut Re
     refused(client, &query, "agency, vetted, not yet granted by it", Code::GrantRequired, report).await?;
     let subject = subject(client, stage, model).await?;
     let agency = stage.home("agency");
-    let decide = ["requests", "decide", "--home", &agency, "--subject", &subject, "--model", model.as_str(), "--tier", "t2", "--grant"];
+    let decide = [
+        "requests",
+        "decide",
+        "--home",
+        &agency,
+        "--subject",
+        &subject,
+        "--model",
+        model.as_str(),
+        "--tier",
+        "t2",
+        "--grant",
+    ];
     children::run(&decide).await?;
     tell("the agency has granted: the same request, in the same place of the sequence, is answered");
     chat(client, model, report).await?;
@@ -243,4 +257,3 @@ async fn settle(client: &Client, stage: &Stage, report: &mut Report) -> Result<(
     report.ledger_sum_ucr = audit.get("ledger_sum_ucr").and_then(serde_json::Value::as_i64).unwrap_or(i64::MAX);
     Ok(())
 }
-

@@ -44,7 +44,8 @@ impl Doors {
         tasks.spawn(server.run(router, stop.clone()));
         if let Some(router) = admin_router {
             let path = member.home.file(admin::SOCKET);
-            let server = Server::bind_unix(&path, Limits::default()).while_(format!("cannot open {}", path.display()))?;
+            let server =
+                Server::bind_unix(&path, Limits::default()).while_(format!("cannot open {}", path.display()))?;
             tasks.spawn(server.run(router, stop.clone()));
         }
         tasks.close();

@@ -35,7 +35,8 @@ impl HouseClient {
     fn client(&self, house: OrgId) -> Result<Client, HouseError> {
         let roster = self.directory.roster();
         let mut anchors = roster.anchors_of(AnchorRole::House);
-        let anchor = anchors.find(|anchor| anchor.org == house).ok_or_else(|| unreached("the roster names no such house"))?;
+        let anchor =
+            anchors.find(|anchor| anchor.org == house).ok_or_else(|| unreached("the roster names no such house"))?;
         let announcement = self.directory.announcement(anchor.node);
         let announcement = announcement.ok_or_else(|| unreached("the house has not announced a door yet"))?;
         let https = announcement.doors.iter().filter(|door| door.kind == DoorKind::Https);
@@ -44,7 +45,12 @@ impl HouseClient {
         Client::new(Endpoint { addresses, trusted }).map_err(|error| unreached(error.to_string()))
     }
 
-    async fn post<T: DeserializeOwned>(&self, house: OrgId, path: &str, body: &impl Serialize) -> Result<T, HouseError> {
+    async fn post<T: DeserializeOwned>(
+        &self,
+        house: OrgId,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, HouseError> {
         let client = self.client(house)?;
         let called = client.call_signed(Method::POST, path, Some(body), &self.transport, (self.clock)()).await;
         called.map_err(|error| match error {

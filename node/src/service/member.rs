@@ -32,14 +32,16 @@ impl Member {
         let (roster, _) = home.roster()?;
         let transport = home.keys.read(KeyName::Transport)?;
         let certificate = home.read("node-certificate.cbor")?;
-        let writer = Writer { certificate: home.read("writer-certificate.cbor")?, key: home.keys.read(KeyName::Writer)? };
+        let writer =
+            Writer { certificate: home.read("writer-certificate.cbor")?, key: home.keys.read(KeyName::Writer)? };
         let config = Config {
             listen: addresses(arguments),
             hubs: arguments.hubs.iter().map(|hub| Hub { address: hub.address.clone(), node: hub.node }).collect(),
             role: if home.card.role == Role::Hub { NetworkRole::Hub } else { NetworkRole::Node },
             ..Config::default()
         };
-        let identity = Identity { transport: transport.clone(), certificate: certificate.clone(), writer: Some(writer) };
+        let identity =
+            Identity { transport: transport.clone(), certificate: certificate.clone(), writer: Some(writer) };
         let clock = shell::clock();
         let store = home.file("network.sqlite");
         let parts = Parts {

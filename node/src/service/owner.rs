@@ -248,7 +248,9 @@ impl Admin {
         };
         let signed = cose::try_sign(&grant, &self.writer)?.verify(&self.writer.public())?;
         self.gateway.grant_put(signed.bytes()).await?;
-        Ok(json!({"grant": grant.id, "subject": grant.subject, "tier": grant.tier, "until": grant.not_after.to_string()}))
+        Ok(
+            json!({"grant": grant.id, "subject": grant.subject, "tier": grant.tier, "until": grant.not_after.to_string()}),
+        )
     }
 
     async fn publish(&self) -> Result<serde_json::Value, Failure> {

@@ -89,7 +89,9 @@ impl Demanded {
         let number = |name| body.get(name).and_then(Value::as_u64);
         let prompts = match body.get("prompt") {
             // A list of numbers is one prompt of token ids.
-            Some(Value::Array(items)) if op == Op::Completions && !items.iter().all(Value::is_number) => items.len() as u64,
+            Some(Value::Array(items)) if op == Op::Completions && !items.iter().all(Value::is_number) => {
+                items.len() as u64
+            }
             _ => 1,
         };
         let each = number("n").unwrap_or(1).max(number("best_of").unwrap_or(1)).max(1);

@@ -223,7 +223,8 @@ impl Client {
     /// [`Error`] where neither profile nor federation says where it is.
     pub async fn house(&self) -> Result<Door, Error> {
         let roster = self.seen.directory.roster();
-        let anchor = roster.anchors_of(AnchorRole::House).next().ok_or(Error::Missing("a clearing house on the roster"))?;
+        let anchor =
+            roster.anchors_of(AnchorRole::House).next().ok_or(Error::Missing("a clearing house on the roster"))?;
         if let Some(address) = &self.profile.house {
             return Ok(Door::new(vec![address.clone()], vec![anchor.transport_key])?);
         }
@@ -528,14 +529,7 @@ impl Client {
                 purse.small_maximum(worst, self.charge_ceiling(target), least)
             }
         };
-        let ask = Ask {
-            method: "POST",
-            path: query.path,
-            query: "",
-            body: &query.body,
-            tariff: pinned,
-            max_charge,
-        };
+        let ask = Ask { method: "POST", path: query.path, query: "", body: &query.body, tariff: pinned, max_charge };
         let begun = state.wallet.begin(token, &ask, now)?;
         let purse = state.wallet.purse(token)?;
         let (key, chain, acknowledgement) = (purse.key().clone(), purse.chain().to_vec(), purse.acknowledge(now));
@@ -613,8 +607,7 @@ impl Client {
         let door = self.door(node)?;
         for (lane, open) in doubtful {
             let path = format!("/comity/v1/receipts?token={token}&leaf={leaf}&lane={lane}&seq={}", open.seq);
-            let reply: Result<api::ReceiptReply, Error> =
-                door.get_signed(&path, &key, &self.world).await;
+            let reply: Result<api::ReceiptReply, Error> = door.get_signed(&path, &key, &self.world).await;
             let entry = match reply {
                 Ok(reply) => {
                     receipts::verify(&reply.receipt, &self.seen.directory).map_err(Error::Receipt)?;
@@ -761,7 +754,8 @@ impl Streaming<'_> {
             && let Ok(value) = serde_json::from_str::<serde_json::Value>(data)
             && let Some(error) = value.get("error")
         {
-            let message = error.get("message").and_then(serde_json::Value::as_str).unwrap_or("the node reported an error");
+            let message =
+                error.get("message").and_then(serde_json::Value::as_str).unwrap_or("the node reported an error");
             return Err(Error::Cut(message.to_owned()));
         }
         Ok(payload)

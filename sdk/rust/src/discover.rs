@@ -101,9 +101,12 @@ impl Seen {
     fn head(&self, frame: &HeadFrame, now: Timestamp) -> Result<Option<Verified<Head>>, Error> {
         let roster = self.directory.roster();
         let writer = Signed::<WriterCertificate>::decode(&frame.writer).map_err(Error::Unverified)?;
-        let org = roster.organisation(writer.unverified().org).ok_or(Error::Missing("the head's organisation on the roster"))?;
+        let org = roster
+            .organisation(writer.unverified().org)
+            .ok_or(Error::Missing("the head's organisation on the roster"))?;
         let writer = writer.verify(&org.key).map_err(Error::Unverified)?;
-        let head = Signed::<Head>::decode(&frame.head).and_then(|head| head.verify(&writer.key)).map_err(Error::Unverified)?;
+        let head =
+            Signed::<Head>::decode(&frame.head).and_then(|head| head.verify(&writer.key)).map_err(Error::Unverified)?;
         if head.org != org.id || head.epoch != writer.epoch || head.federation != roster.federation {
             return Err(Error::Missing("a head of the organisation that signed it"));
         }

@@ -96,7 +96,12 @@ impl Door {
     ///
     /// # Errors
     /// [`Error::Door`].
-    pub async fn get_signed<T: DeserializeOwned>(&self, path: &str, key: &SecretKey, world: &World) -> Result<T, Error> {
+    pub async fn get_signed<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &SecretKey,
+        world: &World,
+    ) -> Result<T, Error> {
         let called = self.client.call_signed(Method::GET, path, None::<&()>, key, (world.clock)()).await;
         Ok(called.map_err(|error| self.failed(error))?)
     }
@@ -123,7 +128,8 @@ impl Door {
         body: Bytes,
     ) -> Result<Response, DoorError> {
         let request = |detail: String| self.dial(DialError::Request { detail });
-        let mut built = Request::builder().method(method).uri(path).body(Full::new(body)).map_err(|e| request(e.to_string()))?;
+        let mut built =
+            Request::builder().method(method).uri(path).body(Full::new(body)).map_err(|e| request(e.to_string()))?;
         for (name, value) in headers {
             let value = HeaderValue::from_str(&value).map_err(|error| request(error.to_string()))?;
             built.headers_mut().insert(HeaderName::from_static(name), value);

@@ -18,15 +18,36 @@ pub type Stored = comity_wire::cbor::Bytes<16384>;
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Entry {
     /// A token or a delegated chain came in. The seed is the holder key's.
-    Token { chain: Stored, seed: Stored, cap: Amount },
+    Token {
+        chain: Stored,
+        seed: Stored,
+        cap: Amount,
+    },
     /// A request is about to be sent: its signature may be charged from here on.
-    Signed { token: TokenId, lane: u16, open: Open },
+    Signed {
+        token: TokenId,
+        lane: u16,
+        open: Open,
+    },
     /// The node said no, or never began: the seq is free again.
-    Free { token: TokenId, lane: u16, seq: u64 },
-    Receipt { token: TokenId, lane: u16, receipt: Stored },
-    Acknowledged { token: TokenId, ack: JournalAck },
+    Free {
+        token: TokenId,
+        lane: u16,
+        seq: u64,
+    },
+    Receipt {
+        token: TokenId,
+        lane: u16,
+        receipt: Stored,
+    },
+    Acknowledged {
+        token: TokenId,
+        ack: JournalAck,
+    },
     /// The node's final, or the token's end: nothing more is asked under it.
-    Closed { token: TokenId },
+    Closed {
+        token: TokenId,
+    },
 }
 
 /// The part of an [`AckLane`] that the wallet needs again.

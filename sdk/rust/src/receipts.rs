@@ -62,4 +62,3 @@ pub fn check_bytes(receipt: &Receipt, nonce: &[u8; 16], body: &[u8], response: &
 pub fn stream_bytes<'a>(payloads: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
     payloads.into_iter().flat_map(|payload| payload.bytes().chain([b'\n'])).collect()
 }
-

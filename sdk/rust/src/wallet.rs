@@ -249,7 +249,8 @@ impl Purse {
 
     pub fn allows(&self, model: &ModelId, op: Op) -> bool {
         let narrowed = |block: &Block| {
-            (block.models.is_empty() || block.models.contains(model)) && (block.ops.is_empty() || block.ops.contains(&op))
+            (block.models.is_empty() || block.models.contains(model))
+                && (block.ops.is_empty() || block.ops.contains(&op))
         };
         self.token.scope_of(model).is_some_and(|scope| scope.ops.contains(&op)) && self.blocks.iter().all(narrowed)
     }
@@ -274,9 +275,11 @@ impl Purse {
     /// A signed acknowledgement of everything receipted and not yet acknowledged; `None` where nothing is.
     pub fn acknowledge(&self, now: Timestamp) -> Option<Verified<Acknowledgement>> {
         const LANES_MAX: usize = 64;
-        let entries = self.lanes.iter().enumerate().filter_map(|(at, lane)| {
-            lane.acknowledgement(self.leaf, u16::try_from(at).ok()?)
-        });
+        let entries = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter_map(|(at, lane)| lane.acknowledgement(self.leaf, u16::try_from(at).ok()?));
         let lanes: Vec<_> = entries.take(LANES_MAX).collect();
         if lanes.is_empty() {
             return None;

@@ -1,8 +1,9 @@
 //! What members and owners may see: a project, a statement.
 
-use comity_ledger::AccountId;
+use comity_ledger::{AccountId, LedgerTx, Store as _};
 use comity_wire::api::clearing::{ProjectReply, PseudonymAt, Statement, StatementLine, TokenStatus};
 use comity_wire::{Amount, NodeId, ProjectId, PublicKey};
+use sqlx::sqlite::SqliteConnection;
 
 use super::Clearing;
 use super::projects::exists;
@@ -41,11 +42,17 @@ impl Clearing {
     /// [`Failure`] where there is no such project.
     pub async fn project_status(&self, id: ProjectId) -> Result<ProjectReply, Failure> {
         let mut conn = self.read().await?;
-        let project = exists(&mut conn, id).await?;
-        let statements = store::projects::vetting_statements(&mut conn, id).await?;
-        let awards = store::projects::awards(&mut conn, id).await?;
-        let rows = store::tokens::tokens_of_project(&mut conn, id).await?;
-        let pseudonyms = store::projects::pseudonyms(&mut conn, id).await?;
+        // One snapshot: a settlement between two reads would show credits twice, or not at all.
+        let mut snapshot = sqlx::Connection::begin(&mut *conn).await?;
+        let project = exists(&mut snapshot, id).await?;
+        let statements = store::projects::vetting_statements(&mut snapshot, id).await?;
+        let awards = store::projects::awards(&mut snapshot, id).await?;
+        let rows = store::tokens::tokens_of_project(&mut snapshot, id).await?;
+        let pseudonyms = store::projects::pseudonyms(&mut snapshot, id).await?;
+        let available = sum_of(&mut snapshot, &[money::allocation(id).id]).await?;
+        let escrows: Vec<_> = rows.iter().map(|row| money::escrow(row.id).id).collect();
+        let in_escrow = sum_of(&mut snapshot, &escrows).await?;
+        snapshot.rollback().await?;
         drop(conn);
         let sum = |amounts: &mut dyn Iterator<Item = Amount>| amounts.fold(Amount::ZERO, Amount::saturating_add);
         let token = |row: &store::tokens::TokenRow| TokenStatus {
@@ -64,22 +71,12 @@ impl Clearing {
             vetting: vetting::of(&statements, self.now()),
             purposes: project.purposes,
             awarded: sum(&mut awards.iter().map(|award| award.amount)),
-            available: self.available(id).await?,
-            in_escrow: self.in_escrow(&rows).await?,
+            available,
+            in_escrow,
             settled: sum(&mut rows.iter().map(|row| row.paid)),
             tokens: rows.iter().map(token).collect(),
             pseudonyms: pseudonyms.into_iter().map(|(org, subject)| PseudonymAt { org, subject }).collect(),
         })
-    }
-
-    pub(crate) async fn in_escrow(&self, rows: &[store::tokens::TokenRow]) -> Result<Amount, Failure> {
-        let ids: Vec<_> = rows.iter().map(|row| money::escrow(row.id).id).collect();
-        let mut sum = Amount::ZERO;
-        for ids in ids.chunks(256) {
-            let held = self.inner.reader.accounts(ids).await?;
-            sum = held.iter().map(|account| account.available()).fold(sum, Amount::saturating_add);
-        }
-        Ok(sum)
     }
 
     /// One line for each transfer of the account, newest last, at most 1,000.
@@ -155,4 +152,14 @@ fn word(kind: comity_ledger::TransferKind) -> String {
         Ok(serde_json::Value::String(word)) => word,
         _ => "other".to_owned(),
     }
+}
+
+/// What is available in these accounts together, within the snapshot that is open on `conn`.
+async fn sum_of(conn: &mut SqliteConnection, ids: &[AccountId]) -> Result<Amount, Failure> {
+    let mut sum = Amount::ZERO;
+    for ids in ids.chunks(256) {
+        let held = LedgerTx::new(conn).accounts_in_tx(ids).await?;
+        sum = held.iter().map(|account| account.available()).fold(sum, Amount::saturating_add);
+    }
+    Ok(sum)
 }

@@ -47,7 +47,9 @@ impl Chat {
             let answer = client.ask(&query).await?;
             if self.json {
                 let body: serde_json::Value = serde_json::from_slice(&answer.body)?;
-                say(&serde_json::to_string_pretty(&serde_json::json!({"reply": body, "receipt": answer.receipt.object()}))?);
+                say(&serde_json::to_string_pretty(
+                    &serde_json::json!({"reply": body, "receipt": answer.receipt.object()}),
+                )?);
             } else {
                 say(&answer.text().unwrap_or_default());
             }

@@ -28,14 +28,21 @@ impl Init {
     pub(super) fn run(self, home: &Path) -> Result<(), Failure> {
         let file = home.join(Profile::FILE);
         if file.exists() {
-            return Err(Failure::new(format!("{} exists already", file.display()), "edit it, or choose another --home"));
+            return Err(Failure::new(
+                format!("{} exists already", file.display()),
+                "edit it, or choose another --home",
+            ));
         }
         std::fs::create_dir_all(home)?;
         std::fs::copy(&self.roster, home.join("roster.cbor")).map_err(|error| {
-            Failure::new(format!("cannot read {}: {error}", self.roster.display()), "ask your federation for its roster.cbor")
+            Failure::new(
+                format!("cannot read {}: {error}", self.roster.display()),
+                "ask your federation for its roster.cbor",
+            )
         })?;
         let key = home.join("member.key");
-        let member = if key.exists() { session::read_key(&key)? } else { session::write_key(&key, &session::random())? };
+        let member =
+            if key.exists() { session::read_key(&key)? } else { session::write_key(&key, &session::random())? };
         let profile = Profile {
             roster: "roster.cbor".into(),
             entry: self.entry,

@@ -90,7 +90,13 @@ impl Search {
             };
             let price = summary.price_hint.as_ref().map_or_else(
                 || "?".to_owned(),
-                |hint| format!("{} + {} per 10^6 tokens", money(hint.input_ucr_per_million), money(hint.output_ucr_per_million)),
+                |hint| {
+                    format!(
+                        "{} + {} per 10^6 tokens",
+                        money(hint.input_ucr_per_million),
+                        money(hint.output_ucr_per_million)
+                    )
+                },
             );
             rows.push(vec![summary.model.to_string(), summary.title.to_string(), price, usable.clone()]);
             objects.push(serde_json::json!({"model": summary.model, "usable": usable, "summary": summary.object()}));
@@ -107,7 +113,10 @@ impl Search {
 }
 
 fn money(ucr: u64) -> String {
-    i64::try_from(ucr).ok().and_then(|ucr| comity_wire::Amount::new(ucr).ok()).map_or_else(|| ucr.to_string(), |a| a.to_string())
+    i64::try_from(ucr)
+        .ok()
+        .and_then(|ucr| comity_wire::Amount::new(ucr).ok())
+        .map_or_else(|| ucr.to_string(), |a| a.to_string())
 }
 
 async fn show(home: &Path, model: &ModelId, json: bool) -> Result<(), Failure> {
@@ -139,7 +148,10 @@ async fn show(home: &Path, model: &ModelId, json: bool) -> Result<(), Failure> {
     say(&format!("\n{}", manifest.description));
     for evaluation in &manifest.evaluations {
         let value = &evaluation.value;
-        say(&format!("claims: {} {} = {}e{}", evaluation.benchmark, evaluation.metric, value.mantissa.0, value.exponent10.0));
+        say(&format!(
+            "claims: {} {} = {}e{}",
+            evaluation.benchmark, evaluation.metric, value.mantissa.0, value.exponent10.0
+        ));
     }
     Ok(())
 }

@@ -198,7 +198,8 @@ async fn pump(mut stream: Streaming<'_>, send: &tokio::sync::mpsc::Sender<Bytes>
 }
 
 fn error_frame(message: &str) -> Bytes {
-    let body = json!({"error": {"message": message, "type": "upstream_error", "code": "upstream_failed", "param": null}});
+    let body =
+        json!({"error": {"message": message, "type": "upstream_error", "code": "upstream_failed", "param": null}});
     Bytes::from(format!("data: {body}\n\n"))
 }
 
@@ -224,9 +225,9 @@ async fn model(
 ) -> Result<Response, Response> {
     check(&shared, &headers)?;
     let found = listed(&shared).await?.into_iter().find(|entry| entry["id"] == id.as_str());
-    found.map(|entry| Json(entry).into_response()).ok_or_else(|| {
-        refusal(StatusCode::NOT_FOUND, "model_not_found", &format!("no model {id} is known"), None)
-    })
+    found
+        .map(|entry| Json(entry).into_response())
+        .ok_or_else(|| refusal(StatusCode::NOT_FOUND, "model_not_found", &format!("no model {id} is known"), None))
 }
 
 fn failed(error: &Error) -> Response {

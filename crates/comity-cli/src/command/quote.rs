@@ -32,8 +32,7 @@ impl Quote {
         let scope = quote.scope.first().ok_or_else(|| Failure::new("the quote is empty", "ask the clearing house"))?;
         let missing = || Failure::new("the tariff is not known", "try again: the federation may be catching up");
         let tariff = client.directory().tariff(&scope.tariff).ok_or_else(missing)?;
-        let demand =
-            Demand { op: self.op, input_bytes: self.bytes, choices: 1, output_tokens: self.max_tokens };
+        let demand = Demand { op: self.op, input_bytes: self.bytes, choices: 1, output_tokens: self.max_tokens };
         let worst = tariff.worst_case(&demand)?;
         if self.json {
             say(&serde_json::to_string_pretty(&serde_json::json!({"quote": quote, "worst_case_ucr": worst}))?);

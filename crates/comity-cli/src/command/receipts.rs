@@ -63,11 +63,7 @@ fn list(home: &Path, json: bool) -> Result<(), Failure> {
 }
 
 async fn verify(home: &Path, files: Vec<PathBuf>, json: bool) -> Result<(), Failure> {
-    let all = if files.is_empty() {
-        kept(home)?
-    } else {
-        files.iter().map(std::fs::read).collect::<Result<_, _>>()?
-    };
+    let all = if files.is_empty() { kept(home)? } else { files.iter().map(std::fs::read).collect::<Result<_, _>>()? };
     let client = session::client(home)?;
     client.refresh().await?;
     let mut total = Amount::ZERO;

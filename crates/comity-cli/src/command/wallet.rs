@@ -50,7 +50,10 @@ impl Wallet {
                         purse.expires_at.to_string(),
                     ]
                 };
-                say(&table(&["token", "budget", "spent", "state", "expires"], &purses.iter().map(row).collect::<Vec<_>>()));
+                say(&table(
+                    &["token", "budget", "spent", "state", "expires"],
+                    &purses.iter().map(row).collect::<Vec<_>>(),
+                ));
                 Ok(())
             }
             Self::Finish { tokens } => {

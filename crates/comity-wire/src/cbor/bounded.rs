@@ -14,7 +14,11 @@ pub struct Text<const MAX: usize>(String);
 
 /// At most `MAX` items. A map leaves an empty list out, and an explicit empty one is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Vec<T>", into = "Vec<T>", bound(serialize = "T: Serialize + Clone", deserialize = "T: Deserialize<'de>"))]
+#[serde(
+    try_from = "Vec<T>",
+    into = "Vec<T>",
+    bound(serialize = "T: Serialize + Clone", deserialize = "T: Deserialize<'de>")
+)]
 pub struct List<T, const MAX: usize>(Vec<T>);
 
 /// A byte string of at most `MAX` bytes. JSON: base64url without padding.
@@ -55,7 +59,8 @@ impl<const MAX: usize> Text<MAX> {
 
 /// C0, DEL and C1 controls but line feed; marks and overrides that reorder what a person reads.
 fn is_refused(c: char) -> bool {
-    (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    (c.is_control() && c != '\n')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 impl<const MAX: usize> Deref for Text<MAX> {

@@ -46,7 +46,7 @@ struct Scanner<'a> {
 impl Scanner<'_> {
     fn item(&mut self, depth: usize) -> Result<(), Malformed> {
         let at = self.at;
-        self.items = self.items.checked_sub(1).ok_or(Malformed::new(at, Kind::TooManyItems))?;
+        self.items = self.items.checked_sub(1).ok_or_else(|| Malformed::new(at, Kind::TooManyItems))?;
         let head = head(self.bytes, &mut self.at)?;
         match head.major {
             0 | 1 => Ok(()),
@@ -115,7 +115,7 @@ pub(super) struct Head {
 pub(super) fn head(bytes: &[u8], at: &mut usize) -> Result<Head, Malformed> {
     let start = *at;
     let fail = |kind| Malformed::new(start, kind);
-    let first = *bytes.get(start).ok_or(fail(Kind::Truncated))?;
+    let first = *bytes.get(start).ok_or_else(|| fail(Kind::Truncated))?;
     let (major, low) = (first >> 5, first & 31);
     *at += 1;
     if low < 24 {
@@ -128,8 +128,8 @@ pub(super) fn head(bytes: &[u8], at: &mut usize) -> Result<Head, Malformed> {
         (_, 31) => return Err(fail(Kind::Indefinite)),
         _ => return Err(fail(Kind::Simple)),
     };
-    let tail = bytes.get(*at..*at + width).ok_or(fail(Kind::Truncated))?;
-    let value = tail.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+    let tail = bytes.get(*at..*at + width).ok_or_else(|| fail(Kind::Truncated))?;
+    let value = tail.iter().fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
     *at += width;
     let least = match width {
         1 => 24,

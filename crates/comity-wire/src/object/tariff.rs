@@ -180,7 +180,8 @@ mod tests {
 
     pub(crate) fn tariff(rates: Vec<(Meter, Vec<(u64, u64)>)>, minimum: u32) -> Tariff {
         let steps = |steps: Vec<(u64, u64)>| {
-            List::new(steps.into_iter().map(|(from, ucr_per_million)| Step { from, ucr_per_million }).collect()).unwrap()
+            List::new(steps.into_iter().map(|(from, ucr_per_million)| Step { from, ucr_per_million }).collect())
+                .unwrap()
         };
         let rates = rates.into_iter().map(|(meter, s)| Rate { meter, steps: steps(s) }).collect::<Vec<_>>();
         let price = Price { op: Op::Chat, rates: List::new(rates).unwrap(), minimum: Amount::from_ucr(minimum) };
