@@ -202,12 +202,11 @@ async fn strangers_are_closed_and_hear_nothing() {
     let impostor = Org { key: SecretKey::from_seed([77; 32]), transport: stranger.transport.clone(), ..org(2) };
     let theirs = roster(1, &[&hub_org, &member, &stranger]);
     let forged = roster(1, &[&hub_org, &impostor]);
-    let mut closed = 0;
-    for (case, org, roster) in [("stranger", &stranger, theirs), ("impostor", &impostor, forged)] {
+    let outsiders = [(1, "stranger", &stranger, theirs), (2, "impostor", &impostor, forged)];
+    for (closed, case, org, roster) in outsiders {
         let config = Config { redial_ms: NEVER_MS, ..config(&[TCP], &[(address.clone(), &hub_org)]) };
         let outside = start(org, config, &roster, &dir.path().join(format!("{case}.db"))).await;
         let turned_away = hub.turned_away();
-        closed += 1;
         until(hub.turned_away(), case, || *turned_away.borrow() == closed).await;
         let peers = outside.peers();
         until(outside.peers(), "closed", || peers.borrow().is_empty()).await;

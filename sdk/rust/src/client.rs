@@ -518,7 +518,7 @@ impl Client {
         let mut state = self.state.lock().await;
         let purse = state.wallet.purse(token)?;
         // The token pins the tariff, whatever the feed says by now (rule 5).
-        let pinned = purse.token().scope_of(&query.model).map_or(target.tariff.id(), |scope| scope.tariff);
+        let pinned = purse.token().scope_of(&query.model).map_or_else(|| target.tariff.id(), |scope| scope.tariff);
         let tariff = self.seen.directory.tariff(&pinned).ok_or(Error::Missing("the tariff that the token pins"))?;
         let worst = tariff.worst_case(&query.demand(self.output_ceiling(target))).map_err(Error::Unpriced)?;
         let max_charge = match (query.max_charge, query.demanded.output_tokens) {

@@ -16,8 +16,11 @@ use crate::door::Door;
 pub struct Seen {
     pub directory: File,
     /// Highest head of each organisation, so that nobody can show an older one.
-    heads: Mutex<BTreeMap<OrgId, ((u32, u64), Digest)>>,
+    heads: Mutex<BTreeMap<OrgId, HeadSeen>>,
 }
+
+/// (epoch, seq) and content id.
+type HeadSeen = ((u32, u64), Digest);
 
 /// One verified hit.
 #[derive(Clone, Debug)]

@@ -74,7 +74,7 @@ impl Search {
         let mut objects = Vec::new();
         for hit in &hits {
             let summary = &hit.summary;
-            let op = self.op.unwrap_or(summary.ops.first().map_or(Op::Chat, |row| row.op));
+            let op = self.op.unwrap_or_else(|| summary.ops.first().map_or(Op::Chat, |row| row.op));
             let ask = policy::Ask {
                 model: &summary.model,
                 op,

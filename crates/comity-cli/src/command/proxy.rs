@@ -1,5 +1,7 @@
 //! `comity proxy`: plain OpenAI on loopback. Tokens, signatures, acknowledgements and receipts happen here.
 
+#![expect(clippy::result_large_err, reason = "a refusal is a response, and a handler gives one back either way")]
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
