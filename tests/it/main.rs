@@ -8,3 +8,4 @@ mod demo_adds_up;
 mod kill_nine;
 mod replay_charges_nothing;
 mod spec_list;
+mod unused_token;

@@ -31,7 +31,7 @@ mod defaults {
         3600
     }
     pub(super) const fn lanes_max() -> u16 {
-        64
+        256
     }
     pub(super) const fn longest_op_s() -> u32 {
         900

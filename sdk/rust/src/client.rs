@@ -649,14 +649,12 @@ impl Client {
     pub async fn finish(&self, token: TokenId) -> Result<(Verified<Final>, Option<house::FinalReply>), Error> {
         self.resolve(token).await?;
         self.acknowledge(token).await?;
-        let (node, key, budget) = {
+        let (node, key, chain, budget) = {
             let state = self.state.lock().await;
             let purse = state.wallet.purse(token)?;
-            (purse.node(), purse.key().clone(), purse.token().terms.budget)
+            (purse.node(), purse.key().clone(), purse.chain().to_vec(), purse.token().terms.budget)
         };
-        let ask = api::FinalAsk { token };
-        let answer: api::FinalAnswer =
-            self.door(node)?.post_signed("/comity/v1/finals", &ask, &key, &self.world).await?;
+        let answer = self.ask_final(node, token, &key, &chain).await?;
         let certificate = self.certificate(node)?;
         let final_ = comity_token::verify_final(&answer.final_, &certificate)
             .map_err(|_| Error::Missing("a final under its receipt key"))?;
@@ -667,6 +665,25 @@ impl Client {
         let lodge = house::FinalRequest { final_: answer.final_ };
         let reply = self.house().await?.post_signed("/v1/finals", &lodge, self.member()?, &self.world).await?;
         Ok((final_, Some(reply)))
+    }
+
+    /// The chain goes along: the node may never have seen a token that nothing was asked with.
+    async fn ask_final(
+        &self,
+        node: NodeId,
+        token: TokenId,
+        key: &SecretKey,
+        chain: &[u8],
+    ) -> Result<api::FinalAnswer, Error> {
+        const PATH: &str = "/comity/v1/finals";
+        let body = serde_json::to_vec(&api::FinalAsk { token }).expect("an ask has a JSON form");
+        let nonce: [u8; 16] = (self.world.entropy)()[..16].try_into().expect("16 of 32 bytes");
+        let mut headers = comity_token::sign_api("POST", PATH, "", &body, self.now(), nonce, key);
+        headers.push((header::TOKEN, sf(chain)));
+        headers.push(("content-type", "application/json".to_owned()));
+        let response = self.door(node)?.send(Method::POST, PATH, headers, Bytes::from(body)).await?;
+        let bytes = response.bytes().await?;
+        serde_json::from_slice(&bytes).map_err(|_| Error::Missing("a final"))
     }
 }
 

@@ -7,7 +7,7 @@ use comity_token::directory::{Directory, File};
 use comity_wire::api::node::{HeadFrame, HeadsReply, SearchQuery, SearchReply};
 use comity_wire::cbor::Decode as _;
 use comity_wire::object::{EntryKind, Head, Index, Summary, WriterCertificate};
-use comity_wire::{Digest, ModelId, Object as _, OrgId, Signed, Timestamp, Verified};
+use comity_wire::{Code, Digest, ModelId, Object as _, OrgId, Signed, Timestamp, Verified};
 
 use crate::client::Error;
 use crate::door::Door;
@@ -21,6 +21,9 @@ pub struct Seen {
 
 /// (epoch, seq) and content id.
 type HeadSeen = ((u32, u64), Digest);
+
+/// How often a feed may move while it is read.
+const TRIES_MAX: u32 = 3;
 
 /// One verified hit.
 #[derive(Clone, Debug)]
@@ -56,6 +59,17 @@ impl Seen {
     /// # Errors
     /// [`Error`].
     pub async fn refresh(&self, door: &Door, now: Timestamp) -> Result<(), Error> {
+        let mut tries = 1;
+        loop {
+            match self.refresh_once(door, now).await {
+                // A feed that moved on between its head and its index: the newer head is there now.
+                Err(error) if error.code() == Some(Code::NotFound) && tries < TRIES_MAX => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    async fn refresh_once(&self, door: &Door, now: Timestamp) -> Result<(), Error> {
         let reply: HeadsReply = door.get("/comity/v1/heads").await?;
         for frame in &reply.heads {
             self.author(door, frame, now).await?;
