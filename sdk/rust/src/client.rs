@@ -303,10 +303,11 @@ impl Client {
         Signed::decode(&reply.quote).map_err(Error::Unverified)
     }
 
-    /// Draws a token of `budget` for one model; the holder key is fresh and journalled before it is asked for.
+    /// Draws a token of `budget` for one model under a fresh holder key, which is journalled with the token once it has come.
     ///
     /// # Errors
-    /// [`Error`]; a repeat after an unknown outcome draws another token, and the unused one comes home at its end.
+    /// [`Error`]; where the reply is lost the key is lost with it: a repeat draws another token, and the first one's escrow
+    /// comes home only at its `settle_by`.
     pub async fn buy(&self, model: &ModelId, budget: Amount, depth: u8) -> Result<TokenId, Error> {
         let target = self.target(model).await?;
         let ops: Vec<_> = target.summary.ops.iter().map(|row| row.op).collect();
