@@ -6,6 +6,7 @@ mod stage;
 mod story;
 
 use crate::failure::Failure;
+use crate::service::stopped;
 
 #[derive(Debug, clap::Args)]
 pub struct Demo {
@@ -29,14 +30,20 @@ impl Demo {
             let text = if self.json { serde_json::to_string(&report)? } else { report.for_people() };
             comity_cli::say(&text);
             if self.keep {
-                stage.keep().await?;
+                stage.keep()?;
             }
-            stage.end().await;
-            Ok(())
+            Ok::<_, Failure>(stage)
         };
-        tokio::select! {
-            result = story => result,
-            _ = tokio::signal::ctrl_c() => Err(Failure::new("stopped before the end")),
-        }
+        let stage = tokio::select! {
+            result = story => result?,
+            result = stopped() => {
+                result?;
+                return Err(Failure::new("stopped before the end"));
+            }
+        };
+        // The story is told: from here on a signal is how `--keep` ends, not a failure.
+        let kept = if self.keep { stopped().await } else { Ok(()) };
+        stage.end().await;
+        kept
     }
 }

@@ -8,4 +8,5 @@ mod member;
 pub mod owner;
 
 pub use doors::Doors;
+pub(crate) use doors::stopped;
 pub use member::Member;

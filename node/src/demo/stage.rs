@@ -127,8 +127,8 @@ impl Stage {
         }
     }
 
-    /// Says how to use what runs, and waits for Ctrl-C.
-    pub(super) async fn keep(&self) -> Result<(), Failure> {
+    /// Says how to use what runs on.
+    pub(super) fn keep(&self) -> Result<(), Failure> {
         let home = self.folder.join("notebook");
         std::fs::create_dir_all(&home)?;
         let profile = toml::to_string(&self.profile(true))?;
@@ -140,7 +140,6 @@ impl Stage {
         tell("then, with the openai package (base_url as the proxy prints it, any api_key):");
         tell("  client.chat.completions.create(model='lab/tiny-b', messages=[{'role': 'user', 'content': '…'}])");
         tell("Ctrl-C ends it.");
-        tokio::signal::ctrl_c().await?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::command::RunArguments;
 use crate::failure::{Failure, While as _};
+use crate::home::Role;
 use crate::service::{Member, admin};
 
 /// Open doors. They serve from [`Doors::open`] on.
@@ -40,6 +41,12 @@ impl Doors {
             .while_(format!("cannot listen on {}", arguments.listen))
             .map_err(|failure| failure.hint("choose another port with --listen"))?;
         let url = server.url().expect("a door has an address");
+        if arguments.listen.ip().is_unspecified() && arguments.public.is_none() {
+            tracing::warn!(
+                announced = %url,
+                "nobody else can dial this address: say --public HOST:PORT, or --listen 127.0.0.1:PORT for this machine alone"
+            );
+        }
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(server.run(router, stop.clone()));
         if let Some(router) = admin_router {
@@ -65,7 +72,14 @@ impl Doors {
     /// # Errors
     /// [`Failure`] where signals cannot be heard.
     pub async fn told_to_stop(&self, member: &Member) -> Result<(), Failure> {
-        let ready = json!({"node": member.home.card.node, "door": self.url, "libp2p": member.network.local_addrs()});
+        let node = member.home.card.node;
+        let libp2p = member.network.local_addrs();
+        let mut ready = json!({"node": node, "door": self.url, "libp2p": libp2p});
+        if member.home.card.role == Role::Hub {
+            // What others say after `--hub`.
+            let hubs: Vec<_> = libp2p.iter().map(|address| format!("{address}@{node}")).collect();
+            ready["hub"] = json!(hubs);
+        }
         comity_cli::say(&ready.to_string());
         stopped().await
     }
@@ -88,7 +102,8 @@ impl Doors {
     }
 }
 
-async fn stopped() -> Result<(), Failure> {
+/// Waits for SIGTERM or Ctrl-C.
+pub(crate) async fn stopped() -> Result<(), Failure> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
