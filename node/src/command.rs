@@ -29,6 +29,14 @@ pub struct InitArguments {
     pub title: String,
 }
 
+/// What every `renew` takes.
+#[derive(Debug, clap::Args)]
+pub struct RenewArguments {
+    /// The home folder that `init` made
+    #[arg(long)]
+    pub home: PathBuf,
+}
+
 /// What every `run` takes.
 #[derive(Debug, clap::Args)]
 pub struct RunArguments {
@@ -60,10 +68,21 @@ impl std::str::FromStr for HubAddress {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, node) =
-            text.rsplit_once('@').ok_or("a hub is MULTIADDRESS@NODE, as `comity hub run` prints it")?;
+            text.rsplit_once('@').ok_or("a hub is MULTIADDRESS@NODE, as `comity hub run` prints it under `hub`")?;
         let node = node.parse().map_err(|error| format!("{node}: {error}"))?;
         Ok(Self { address: address.to_owned(), node })
     }
+}
+
+/// `renew`: the certificates of a home for another 90 days.
+///
+/// # Errors
+/// [`Failure`].
+pub fn renew(arguments: &RenewArguments) -> Result<(), Failure> {
+    let until = crate::home::Home::open(&arguments.home)?.renew(crate::shell::now())?;
+    comity_cli::say(&format!("certificates renewed until {until}"));
+    eprintln!("next: restart what runs from {}; then take keys/organisation.key off line", arguments.home.display());
+    Ok(())
 }
 
 /// `init`: a home, and what to do with it.

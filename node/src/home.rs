@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use comity_wire::cbor::{List, Text};
 use comity_wire::object::{AnchorRole, NodeCertificate, ReceiptKey, Roster, RosterFile, WriterCertificate};
 use comity_wire::time::DAY_S;
-use comity_wire::{NodeId, OrgId, PublicKey, Timestamp, cose};
+use comity_wire::{NodeId, OrgId, PublicKey, Signed, Timestamp, cose};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, While as _};
@@ -118,6 +118,38 @@ impl Home {
         Ok(Self { path: path.to_owned(), card, keys: KeyStore::of(path) })
     }
 
+    /// Signs both certificates again, for the same keys, from `now` on: needs the organisation key. The receipt key
+    /// keeps the date it counts from, so that older receipts still verify.
+    ///
+    /// # Errors
+    /// [`Failure`] where a key or a certificate cannot be read.
+    pub fn renew(&self, now: Timestamp) -> Result<Timestamp, Failure> {
+        let bytes = self.read("node-certificate.cbor")?;
+        let organisation = self.keys.read(KeyName::Organisation).map_err(|error| {
+            Failure::from(error)
+                .hint("put organisation.key back into keys/ while you renew; take it off line again afterwards")
+        })?;
+        let held = Signed::<NodeCertificate>::decode(&bytes)?.verify(&organisation.public())?;
+        let bytes = self.read("writer-certificate.cbor")?;
+        let writer = Signed::<WriterCertificate>::decode(&bytes)?.verify(&organisation.public())?;
+        let not_before = now.minus(comity_wire::time::SKEW_S);
+        let not_after = not_before.plus(LIFE_S);
+        let mut node = NodeCertificate::clone(&held);
+        (node.not_before, node.not_after) = (not_before, not_after);
+        let last = |key: &ReceiptKey| ReceiptKey { until: not_after, ..key.clone() };
+        // The newest receipt key is the one in use; an older one keeps its end.
+        let mut keys: Vec<_> = node.receipt_keys.iter().cloned().collect();
+        if let Some(newest) = keys.iter_mut().max_by_key(|key| key.from) {
+            *newest = last(newest);
+        }
+        node.receipt_keys = List::new(keys)?;
+        let mut writer = WriterCertificate::clone(&writer);
+        (writer.not_before, writer.not_after) = (not_before, not_after);
+        write(&self.path.join("node-certificate.cbor"), cose::try_sign(&node, &organisation)?.bytes())?;
+        write(&self.path.join("writer-certificate.cbor"), cose::try_sign(&writer, &organisation)?.bytes())?;
+        Ok(not_after)
+    }
+
     /// Signs certificates of 90 days for the keys at hand.
     fn certify(
         &self,
@@ -126,7 +158,6 @@ impl Home {
         receipt: PublicKey,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        const LIFE_S: u64 = 90 * DAY_S;
         let key = self.keys.read(KeyName::Organisation)?;
         // Starts a little in the past, so that a peer whose clock is behind takes it.
         let not_before = now.minus(comity_wire::time::SKEW_S);
@@ -170,6 +201,9 @@ impl Home {
     }
 }
 
+/// How long a certificate stands.
+const LIFE_S: u64 = 90 * DAY_S;
+
 /// Writes a file whole or not at all.
 ///
 /// # Errors
@@ -202,4 +236,41 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 /// [`Failure`] saying what is too long.
 pub fn text<const MAX: usize>(what: &str, value: &str) -> Result<Text<MAX>, Failure> {
     Text::new(value).while_(format!("{what} cannot be used"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewed_certificate_lives_longer_and_still_vouches_for_older_receipts() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("lab"), "lab", "Lab", Role::Owner).unwrap();
+        let held = |home: &Home| {
+            let bytes = home.read("node-certificate.cbor").unwrap();
+            Signed::<NodeCertificate>::decode(&bytes).unwrap().verify(&home.card.key).unwrap()
+        };
+        let before = held(&home);
+        let later = before.not_before.plus(60 * DAY_S);
+        let until = home.renew(later).unwrap();
+        let after = held(&home);
+        assert_eq!(after.not_after, until);
+        assert!(until > before.not_after);
+        let early = before.not_before.plus(DAY_S);
+        assert!(after.receipt_keys_at(early).eq(before.receipt_keys_at(early)));
+        assert!(after.receipt_keys_at(early).next().is_some());
+        assert!(after.receipt_keys_at(until.minus(1)).next().is_some());
+        let writer = home.read("writer-certificate.cbor").unwrap();
+        let writer = Signed::<WriterCertificate>::decode(&writer).unwrap().verify(&home.card.key).unwrap();
+        assert_eq!(writer.not_after, until);
+    }
+
+    #[test]
+    fn nothing_is_renewed_without_the_organisation_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("lab"), "lab", "Lab", Role::Owner).unwrap();
+        std::fs::remove_file(home.path.join("keys/organisation.key")).unwrap();
+        let failure = home.renew(shell::now()).unwrap_err();
+        assert!(failure.to_string().contains("off line"), "{failure}");
+    }
 }

@@ -1,4 +1,4 @@
-//! `comity clearing init|run|project`: the house.
+//! `comity clearing init|renew|run|project`: the house.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use comity_wire::object::Vetting;
 use comity_wire::time::DAY_S;
 use comity_wire::{Amount, ProjectId, PublicKey};
 
-use crate::command::{InitArguments, RunArguments};
+use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
 use crate::home::Role;
 use crate::service::{admin, house};
@@ -18,6 +18,8 @@ use crate::shell;
 pub enum ClearingCommand {
     /// Make the house's home: keys, certificates, organisation.json
     Init(InitArguments),
+    /// Sign the house's certificates again, for 90 days
+    Renew(RenewArguments),
     /// Run the house
     Run(RunArguments),
     /// Projects: who spends
@@ -80,6 +82,7 @@ pub enum ProjectCommand {
 pub async fn run(command: ClearingCommand) -> Result<(), Failure> {
     match command {
         ClearingCommand::Init(arguments) => crate::command::init(&arguments, Role::House).map(|_| ()),
+        ClearingCommand::Renew(arguments) => crate::command::renew(&arguments),
         ClearingCommand::Run(arguments) => house::run(arguments).await,
         ClearingCommand::Project(command) => {
             comity_cli::say(&project(command).await?);

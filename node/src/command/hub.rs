@@ -1,8 +1,8 @@
-//! `comity hub init|run`: a node with a public address that relays and helps others sync.
+//! `comity hub init|renew|run`: a node with a public address that relays and helps others sync.
 
 use clap::Subcommand;
 
-use crate::command::{InitArguments, RunArguments};
+use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
 use crate::home::{Home, Role};
 use crate::service::{Doors, Member};
@@ -11,6 +11,8 @@ use crate::service::{Doors, Member};
 pub enum HubCommand {
     /// Make a hub's home: keys, certificates, organisation.json
     Init(InitArguments),
+    /// Sign this hub's certificates again, for 90 days
+    Renew(RenewArguments),
     /// Run a hub
     Run(RunArguments),
 }
@@ -20,6 +22,7 @@ pub enum HubCommand {
 pub async fn run(command: HubCommand) -> Result<(), Failure> {
     match command {
         HubCommand::Init(arguments) => crate::command::init(&arguments, Role::Hub).map(|_| ()),
+        HubCommand::Renew(arguments) => crate::command::renew(&arguments),
         HubCommand::Run(arguments) => serve(arguments).await,
     }
 }

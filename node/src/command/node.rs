@@ -1,8 +1,8 @@
-//! `comity node init|run`: an owner's node.
+//! `comity node init|renew|run`: an owner's node.
 
 use clap::Subcommand;
 
-use crate::command::{InitArguments, RunArguments};
+use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
 use crate::home::Role;
 use crate::service::owner;
@@ -11,6 +11,8 @@ use crate::service::owner;
 pub enum NodeCommand {
     /// Make a node's home: keys, certificates, organisation.json, models/
     Init(InitArguments),
+    /// Sign this node's certificates again, for 90 days
+    Renew(RenewArguments),
     /// Run the node: its door, its place in the federation, its upstreams
     Run(RunArguments),
 }
@@ -25,6 +27,7 @@ pub async fn run(command: NodeCommand) -> Result<(), Failure> {
             eprintln!("then: comity model example > {}/NAME.toml", home.file("models").display());
             Ok(())
         }
+        NodeCommand::Renew(arguments) => crate::command::renew(&arguments),
         NodeCommand::Run(arguments) => owner::run(arguments).await,
     }
 }
