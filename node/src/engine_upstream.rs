@@ -34,6 +34,9 @@ impl EngineUpstream {
             Op::Chat => chat::render(&messages(&call.body)?).map_err(|error| refused(&error.to_string()))?,
             Op::Completions => match call.body.get("prompt") {
                 Some(Value::String(prompt)) => prompt.clone(),
+                Some(Value::Array(list)) if list.len() == 1 && list[0].is_string() => {
+                    list[0].as_str().unwrap_or_default().to_owned()
+                }
                 _ => return Err(refused("prompt: the built-in engine takes one text")),
             },
             op => return Err(UpstreamError::Unsupported { op }),
@@ -53,15 +56,24 @@ impl EngineUpstream {
                 retry_after_s: None,
             });
         }
-        Ok(GenerateRequest {
+        let request = GenerateRequest {
             prompt_tokens,
             max_tokens,
             temperature: number("temperature").unwrap_or(1.0),
             top_p: number("top_p").unwrap_or(1.0),
-            seed: whole("seed").unwrap_or(0),
+            // OpenAI's seeds are signed; one seed is as good as another.
+            seed: call.body.get("seed").and_then(Value::as_i64).unwrap_or(0).cast_unsigned(),
             stop: stops(call.body.get("stop")),
             logprobs: alternatives(call),
-        })
+        };
+        // Before the call is accepted: what is out of range is the caller's to mend, not a failure of the model.
+        self.model.check(&request).map_err(|error| UpstreamError::Refused {
+            status: 400,
+            code: Some(error.code().to_owned()),
+            message: error.to_string(),
+            retry_after_s: None,
+        })?;
+        Ok(request)
     }
 }
 
@@ -197,6 +209,30 @@ fn logprobs(op: Op, piece: &Piece, offset: &mut usize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_out_of_range_is_refused_before_it_is_accepted() {
+        let engine = EngineUpstream::new("comity-tiny", crate::models::load("comity-tiny").unwrap());
+        let check = |field: &str, value: Value, is_good: bool| {
+            let mut body = json!({"messages": [{"role": "user", "content": "2+2="}], "max_tokens": 4});
+            body[field] = value.clone();
+            let call = Call::new(Op::Chat, "comity-tiny", body.as_object().unwrap().clone());
+            match engine.request(&call) {
+                Ok(_) => assert!(is_good, "{field} {value} was accepted"),
+                Err(UpstreamError::Refused { status: 400, message, .. }) => {
+                    assert!(!is_good && message.contains(field), "{field} {value}: {message}");
+                }
+                Err(error) => panic!("{field} {value}: {error}"),
+            }
+        };
+        check("temperature", json!(2.5), false);
+        check("temperature", json!(2), true);
+        check("top_p", json!(0), false);
+        check("top_p", json!(1), true);
+        check("stop", json!(""), false);
+        check("stop", json!(["\n"]), true);
+        check("seed", json!(-1), true);
+    }
 
     #[test]
     fn content_may_be_parts_and_must_be_text() {

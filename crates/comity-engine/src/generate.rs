@@ -183,7 +183,11 @@ impl Model {
         Ok(Row::new(&scores.to_vec1::<f32>()?))
     }
 
-    fn check(&self, request: &GenerateRequest) -> Result<(), RunError> {
+    /// Whether the model can run `request`, told before anything is computed.
+    ///
+    /// # Errors
+    /// [`RunError`]: an empty or too long prompt, a parameter out of its range.
+    pub fn check(&self, request: &GenerateRequest) -> Result<(), RunError> {
         self.check_prompt(&request.prompt_tokens, request.max_tokens)?;
         check_alternatives(request.logprobs)?;
         if !(0.0..=TEMPERATURE_MAX).contains(&request.temperature) {
