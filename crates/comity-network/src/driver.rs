@@ -94,6 +94,7 @@ struct Guest {
 
 struct Member {
     peer: PeerId,
+    org: OrgId,
     node: NodeId,
     /// Gossip reaches a newcomer only once it is in a mesh, some heartbeats after hello: what was said in between is
     /// found by a second comparison.

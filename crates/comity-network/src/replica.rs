@@ -67,7 +67,11 @@ impl Replica {
         }
         match (registry.feed(org), registry.roster().organisation(org)) {
             (Some(complete), Some(organisation)) => {
-                complete.objects.values().for_each(|held| state.put(held, complete));
+                // Certificates first: an announcement counts where its organisation certified the node.
+                let is_certificate = |held: &&Arc<Held>| matches!(***held, Held::NodeCertificate(_));
+                let objects = || complete.objects.values();
+                objects().filter(is_certificate).for_each(|held| state.put(held, complete));
+                objects().filter(|held| !is_certificate(held)).for_each(|held| state.put(held, complete));
                 state.catalog.put(&organisation.name, complete);
                 state.feeds.insert(org, Arc::clone(complete));
             }
@@ -169,7 +173,7 @@ impl State {
     fn put(&mut self, held: &Arc<Held>, complete: &Complete) {
         match &**held {
             Held::NodeCertificate(certificate) => self.certificate(certificate),
-            Held::Announcement(announcement) => {
+            Held::Announcement(announcement) if self.certifies(announcement.org, announcement.node) => {
                 self.announcements.insert(announcement.node, announcement.clone());
             }
             Held::Tariff(_) => self.tariff(held),
@@ -178,12 +182,21 @@ impl State {
         }
     }
 
+    /// The organisation that certified a node first keeps it; the roster's word on its own nodes comes before.
     fn certificate(&mut self, certificate: &Verified<NodeCertificate>) {
         let age = |certificate: &Verified<NodeCertificate>| (certificate.restore, certificate.not_before);
-        let known = self.certificates.get(&certificate.node);
-        if known.is_none_or(|known| age(known) <= age(certificate)) {
-            self.certificates.insert(certificate.node, certificate.clone());
+        let (org, node) = (certificate.org, certificate.node);
+        let known = self.certificates.get(&node);
+        let is_other = known.is_some_and(|known| known.org != org);
+        if is_other || !self.roster.may_certify(org, node) {
+            tracing::warn!(%org, %node, "an organisation certified a node of another one; not taken");
+        } else if known.is_none_or(|known| age(known) <= age(certificate)) {
+            self.certificates.insert(node, certificate.clone());
         }
+    }
+
+    fn certifies(&self, org: OrgId, node: NodeId) -> bool {
+        self.certificates.get(&node).is_some_and(|certificate| certificate.org == org)
     }
 
     fn tariff(&mut self, held: &Arc<Held>) {

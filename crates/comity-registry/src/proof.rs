@@ -29,7 +29,7 @@ impl Proof {
             return None;
         }
         let same_number = low.seq == high.seq && low.id() != high.id();
-        let broken_link = low.seq + 1 == high.seq && high.previous != Some(low.id());
+        let broken_link = low.seq.checked_add(1) == Some(high.seq) && high.previous != Some(low.id());
         (same_number || broken_link).then(|| Self {
             first: SignedHead::of(a),
             second: SignedHead::of(b),

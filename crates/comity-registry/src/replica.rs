@@ -194,7 +194,8 @@ pub struct Registry {
     /// On-demand objects, by digest, with the peers that said no.
     wanted: BTreeMap<Digest, BTreeSet<Peer>>,
     /// Certificates that were shown at hello: a feed that is behind does not lock a member out.
-    greeted: BTreeMap<NodeId, Verified<NodeCertificate>>,
+    /// Shown at hello. An organisation's word on a node never displaces another's.
+    greeted: BTreeMap<(OrgId, NodeId), Verified<NodeCertificate>>,
     out: VecDeque<Output>,
 }
 
@@ -339,7 +340,7 @@ impl Registry {
                 _ => None,
             })
         });
-        let greeted = self.greeted.get(&node).filter(|greeted| greeted.org == org).cloned();
+        let greeted = self.greeted.get(&(org, node)).cloned();
         [published, greeted]
             .into_iter()
             .flatten()

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use comity_registry::{Input, Peer};
-use comity_token::Directory as _;
 use libp2p::PeerId;
 use libp2p::request_response::{Event, Message, ResponseChannel};
 
@@ -115,7 +114,7 @@ impl Driver {
                     Err(Turned::Away(format!("{expected} was dialled, {} answered", certificate.node)))
                 }
                 _ => {
-                    self.let_in(peer, certificate.node);
+                    self.let_in(peer, certificate.org, certificate.node);
                     Ok(())
                 }
             },
@@ -127,7 +126,7 @@ impl Driver {
         }
     }
 
-    fn let_in(&mut self, peer: PeerId, node: comity_wire::NodeId) {
+    fn let_in(&mut self, peer: PeerId, org: comity_wire::OrgId, node: comity_wire::NodeId) {
         let number = Peer(self.next_peer);
         self.next_peer += 1;
         if let Some(guest) = self.guests.get_mut(&peer) {
@@ -138,7 +137,7 @@ impl Driver {
         }
         self.dialler.admitted(&peer);
         let settles = self.config.gossip.then(|| Instant::now() + SETTLING);
-        self.members.insert(number, Member { peer, node, settles });
+        self.members.insert(number, Member { peer, org, node, settles });
         self.input(Input::Joined { peer: number });
         self.tell_peers();
         tracing::info!(%node, %peer, "peer admitted");
@@ -173,10 +172,11 @@ impl Driver {
         let late = |guest: &Guest| guest.admitted.is_none() && now.duration_since(guest.since) >= limit;
         let mut closing: Vec<PeerId> =
             self.guests.iter().filter(|(_, guest)| late(guest)).map(|(peer, _)| *peer).collect();
-        let gone = |member: &&Member| match self.replica.certificate(member.node) {
+        // By its own organisation's word, whatever others say of the node.
+        let gone = |member: &&Member| match self.registry.certificate(member.org, member.node) {
             None => true,
             Some(certificate) => {
-                !certificate.is_valid_at((self.clock)()) || self.registry.is_revoked(certificate.org, certificate.node)
+                !certificate.is_valid_at((self.clock)()) || self.registry.is_revoked(member.org, member.node)
             }
         };
         closing.extend(self.members.values().filter(gone).map(|member| member.peer));

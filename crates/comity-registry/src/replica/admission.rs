@@ -19,6 +19,8 @@ pub enum NotAdmitted {
     NotInTime { from: Timestamp, to: Timestamp },
     #[error("node certificate does not name the key of this connection")]
     TransportKey,
+    #[error("the roster names another organisation for {node}")]
+    OtherOrganisation { node: NodeId },
     #[error("{node} was revoked by its organisation")]
     Revoked { node: NodeId },
     #[error("{node} showed a certificate of restore {known} before, this one says {shown}")]
@@ -58,6 +60,9 @@ impl Registry {
         if !certificate.transport_keys.contains(key) {
             return Err(NotAdmitted::TransportKey);
         }
+        if !self.roster().may_certify(org, node) {
+            return Err(NotAdmitted::OtherOrganisation { node });
+        }
         if self.is_revoked(org, node) {
             return Err(NotAdmitted::Revoked { node });
         }
@@ -69,7 +74,7 @@ impl Registry {
             if self.greeted.len() >= Self::GREETED_MAX {
                 self.greeted.pop_first();
             }
-            self.greeted.insert(node, certificate.clone());
+            self.greeted.insert((org, node), certificate.clone());
             self.out.push_back(Output::Notify(Change::Certificate { node }));
         }
         Ok(certificate)

@@ -211,6 +211,12 @@ impl Inner {
         if let Some(signed) = of_kind::<NodeCertificate>(bytes)? {
             let key = self.organisation(signed.unverified().org)?.key;
             let object = signed.verify(&key)?;
+            let (org, node) = (object.org, object.node);
+            // The organisation that certified a node first keeps it; the roster's word on its own nodes comes before.
+            let other = self.certificates.get(&node).is_some_and(|known| known.org != org);
+            if other || !self.roster.may_certify(org, node) {
+                return Err(Refused::Subject { org, subject: node.to_string() });
+            }
             let order = |c: &NodeCertificate| (c.restore, c.not_before);
             return keep(&mut self.certificates, object.node, object, order);
         }

@@ -95,6 +95,11 @@ impl Roster {
     }
 
     /// The clearing houses' and hubs' transport keys.
+    /// Whether `org` may certify `node`: a node that the roster names belongs to the organisation named with it.
+    pub fn may_certify(&self, org: OrgId, node: NodeId) -> bool {
+        self.anchors.iter().all(|anchor| anchor.node != node || anchor.org == org)
+    }
+
     pub fn anchors_of(&self, role: AnchorRole) -> impl Iterator<Item = &Anchor> {
         self.anchors.iter().filter(move |anchor| anchor.role == role)
     }

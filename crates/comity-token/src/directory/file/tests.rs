@@ -46,6 +46,16 @@ fn an_organisation_speaks_of_its_own_models_and_nodes_only() {
 }
 
 #[test]
+fn no_other_organisation_takes_a_node_over() {
+    let file = base().directory();
+    let mut stolen = file.certificate(LAB_NODE).unwrap().into_object();
+    (stolen.org, stolen.restore) = (UNI, u32::MAX);
+    let stolen = cose::sign(&stolen, &secret("uni organisation"));
+    assert_eq!(code(file.insert(stolen.bytes())), Err(Code::NotYours));
+    assert_eq!(file.certificate(LAB_NODE).unwrap().org, LAB);
+}
+
+#[test]
 fn the_newest_stays_and_each_change_raises_the_version() {
     let file = base().directory();
     let before = file.version();
