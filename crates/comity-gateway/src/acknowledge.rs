@@ -16,7 +16,7 @@ pub(crate) async fn prove(inner: &Inner, bytes: &[u8], chains: &[Arc<Capability>
     let now = inner.now();
     let borrowed: Vec<&Capability> = chains.iter().map(|chain| &**chain).collect();
     let ack = verify_acknowledgement_among(bytes, &borrowed).map_err(|denied| refusal::denied(&denied, now))?;
-    let (signer, root) = signer(&ack, chains).expect("it verified under one of these chains");
+    let root = root(&ack, chains).expect("it verified under one of these chains");
     inner.ledger.load(ack.token, root).await.map_err(|error| refusal::store(&error))?;
     let mut lanes = Vec::with_capacity(ack.lanes.len());
     for lane in &ack.lanes {
@@ -33,14 +33,11 @@ pub(crate) async fn prove(inner: &Inner, bytes: &[u8], chains: &[Arc<Capability>
         };
         lanes.push((lane.clone(), stored));
     }
-    Ok(Proof { bytes: bytes.to_vec(), signer, lanes })
+    Ok(Proof { bytes: bytes.to_vec(), lanes })
 }
 
-/// What the signer holds (the deepest right that this key has), and the token's content id.
-fn signer(ack: &Verified<Acknowledgement>, chains: &[Arc<Capability>]) -> Option<(Digest, Digest)> {
-    chains.iter().find_map(|chain| {
-        let at = chain.keys().iter().position(|key| *key == ack.signer())?;
-        let path = chain.path();
-        Some((path[at].id, path[0].id))
-    })
+/// The token's content id, by a chain in which the signer has a right.
+fn root(ack: &Verified<Acknowledgement>, chains: &[Arc<Capability>]) -> Option<Digest> {
+    let signed_below = |chain: &&Arc<Capability>| chain.keys().iter().any(|key| *key == ack.signer());
+    chains.iter().find(signed_below).map(|chain| chain.token().id())
 }

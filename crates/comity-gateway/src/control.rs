@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use bytes::Bytes;
 use comity_http::{Refusal, body};
@@ -49,6 +50,11 @@ fn caller(inner: &Inner, parts: &Parts, bytes: &[u8]) -> Result<ApiCaller, Refus
     let query = parts.uri.query().unwrap_or("");
     let called = verify_api(parts.method.as_str(), parts.uri.path(), query, &parts.headers, bytes, now);
     called.map_err(|denied| refusal::denied(&denied, now))
+}
+
+/// A query as it was asked; axum's own refusal has neither code nor form.
+fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
+    query.map(|Query(query)| query).map_err(|rejection| refusal::form(rejection.body_text(), "query"))
 }
 
 fn not_yours(what: &str) -> Refusal {
@@ -167,19 +173,33 @@ pub(crate) struct SlotQuery {
 /// `GET /comity/v1/receipts?token&leaf&lane&seq`.
 pub(crate) async fn receipt(
     State(gateway): State<Gateway>,
-    Query(query): Query<SlotQuery>,
+    query: Result<Query<SlotQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Json<ReceiptReply>, Refusal> {
     let inner = &*gateway.0;
+    let query = asked(query)?;
+    if query.seq == 0 || i64::try_from(query.seq).is_err() {
+        return Err(refusal::form("seq is a number from 1 to 2^63-1", "seq"));
+    }
     let (parts, bytes) = read(request).await?;
     let called = caller(inner, &parts, &bytes)?;
     let chains = inner.chains_of(query.token).await?;
-    if !chains.iter().any(|chain| chain.leaf() == query.leaf && chain.keys().contains(&&called.key)) {
+    let Some(chain) = chains.iter().find(|chain| chain.leaf() == query.leaf) else {
+        // Chains are kept with their first charge: under one that is not here nothing was charged.
+        return Err(token_unknown());
+    };
+    if !chain.keys().contains(&&called.key) {
         return Err(not_yours("that lane"));
     }
     let (key, slot) = (LaneKey { leaf: query.leaf, lane: query.lane }, Slot { seq: query.seq, item: query.item });
+    // Asked before the store: a request that ends in between is found there.
+    let is_open = inner.ledger.with(|book| book.is_open(query.token, key, slot));
     let found = inner.ledger.store().charge(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
-    let found = found.ok_or_else(|| Refusal::new(Code::NotFound, "nothing was charged for that seq"))?;
+    let found = match found {
+        Some(found) => found,
+        None if is_open => return Err(refusal::refused(&Refused::InFlight { seq: query.seq })),
+        None => return Err(Refusal::new(Code::NotFound, "nothing was charged for that seq")),
+    };
     Ok(Json(ReceiptReply { receipt: signed(&found.receipt) }))
 }
 
@@ -266,10 +286,11 @@ pub(crate) struct TokenQuery {
 /// below them.
 pub(crate) async fn lanes(
     State(gateway): State<Gateway>,
-    Query(query): Query<TokenQuery>,
+    query: Result<Query<TokenQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Json<LanesReply>, Refusal> {
     let inner = &*gateway.0;
+    let query = asked(query)?;
     let (parts, bytes) = read(request).await?;
     let called = caller(inner, &parts, &bytes)?;
     let mut chains = inner.chains_of(query.token).await?;

@@ -1,6 +1,7 @@
 //! `GET /v1/models`, as OpenAI's clients read it, and `GET /health`.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use comity_http::Refusal;
 use comity_wire::Code;
@@ -17,8 +18,11 @@ pub(crate) async fn list(State(gateway): State<Gateway>) -> Json<Value> {
 }
 
 /// Ids contain a slash, so the route takes the whole tail.
-pub(crate) async fn one(State(gateway): State<Gateway>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
-    let served = id.parse().ok().and_then(|model| gateway.0.served.get(&model));
+pub(crate) async fn one(
+    State(gateway): State<Gateway>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Refusal> {
+    let served = id.ok().and_then(|Path(id)| id.parse().ok()).and_then(|model| gateway.0.served.get(&model));
     let row = served.and_then(|served| row(&gateway.0, served));
     row.map(Json).ok_or_else(|| Refusal::new(Code::ModelNotFound, "this node does not serve that model").param("model"))
 }

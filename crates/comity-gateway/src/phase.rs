@@ -73,10 +73,14 @@ async fn answer_in_task(
     mut head: oneshot::Sender<Result<Response, Refusal>>,
 ) {
     inner.fail("forward.before");
-    let forwarded = tokio::select! {
-        forwarded = forward::forward(inner, filtered) => forwarded,
+    let accepted = tokio::select! {
+        accepted = forward::forward(inner, filtered) => accepted,
         // Nothing was accepted yet; dropping the call ends it, and its hold with it.
         () = head.closed() => return,
+    };
+    let forwarded = match accepted {
+        Ok(accepted) => forward::first(accepted, &mut head).await,
+        Err(refusal) => Err(refusal),
     };
     match forwarded {
         Err(refusal) => drop(head.send(Err(refusal))),

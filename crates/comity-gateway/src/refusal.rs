@@ -82,7 +82,7 @@ pub(crate) fn form(message: impl Into<String>, param: &str) -> Refusal {
 /// What a caller may see of an upstream's failure. The detail is the owner's.
 pub(crate) fn upstream(error: &UpstreamError) -> Refusal {
     match error {
-        UpstreamError::Refused { status: 400 | 404 | 413 | 422, code, message, .. } => {
+        UpstreamError::Refused { status: 400 | 413 | 422, code, message, .. } => {
             let long = code.as_deref() == Some("context_length_exceeded") || message.contains("context length");
             let code = if long { Code::ContextLengthExceeded } else { Code::InvalidRequest };
             Refusal::new(code, format!("the model's server refused the request: {message}"))

@@ -30,7 +30,7 @@ pub(crate) struct Shape {
 pub(crate) struct Choice {
     pub(crate) text: String,
     role: Option<String>,
-    logprobs: Option<Value>,
+    pub(crate) logprobs: Option<Value>,
     pub(crate) finish_reason: Option<String>,
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use comity_http::Refusal;
 use comity_http::problem::Form;
 use comity_token::request_digest;
-use comity_wire::object::Receipt;
+use comity_wire::object::{Ended, Receipt};
 use comity_wire::{Code, Verified};
 use tokio::sync::mpsc;
 
@@ -21,7 +21,10 @@ pub(crate) async fn whole(inner: &Inner, metered: Metered) -> Result<Response, R
     let receipt = commit(inner, &metered).await?;
     let authorised = &metered.filtered.held.authorised;
     let authenticated = &authorised.authenticated;
-    keep(inner, &metered, Kept::Whole(metered.body.clone()));
+    // Who left before the answer was made has nothing to be handed again: a retry is told so, with the receipt.
+    if metered.ended != Ended::ClientGone {
+        keep(inner, &metered, Kept::Whole(metered.body.clone()));
+    }
     let mut response = reply::whole(metered.body.clone());
     let balance = inner.balance(authenticated.token(), &authenticated.capability.path());
     reply::money(response.headers_mut(), Some(receipt.charge), balance);
@@ -45,17 +48,23 @@ pub(crate) async fn streamed(
                 keep(inner, &metered, Kept::Pieces(pieces));
             }
             inner.fail("reply.before");
-            let _ = frames.send(Frame::Other(reply::receipt_comment(receipt.bytes()))).await;
+            say(inner, frames, reply::receipt_comment(receipt.bytes())).await;
             if is_whole {
-                let _ = frames.send(Frame::Other(Bytes::from_static(reply::DONE))).await;
+                say(inner, frames, Bytes::from_static(reply::DONE)).await;
             }
         }
         Err(refused) => {
             // No receipt, no `[DONE]`: the caller knows that it was not charged.
             let said = Bytes::from(refused.body(Form::OpenAi).to_string());
-            let _ = frames.send(Frame::Other(reply::data(&said))).await;
+            say(inner, frames, reply::data(&said)).await;
         }
     }
+}
+
+/// A caller that takes nothing does not keep the request, and its place among those under way, for ever.
+async fn say(inner: &Inner, frames: &mpsc::Sender<Frame>, bytes: Bytes) {
+    let stall = std::time::Duration::from_secs(inner.config.stall_s.max(1));
+    let _ = tokio::time::timeout(stall, frames.send(Frame::Other(bytes))).await;
 }
 
 fn keep(inner: &Inner, metered: &Metered, kept: Kept) {

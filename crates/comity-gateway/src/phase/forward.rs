@@ -1,7 +1,8 @@
 //! To the upstream: tabled fields alone, the output capped at what the hold pays.
 
 use comity_http::Refusal;
-use comity_supply::{Call, Event, Reply};
+use comity_supply::{Call, Event, Reply, UpstreamError};
+use tokio::sync::oneshot;
 
 use super::filter::Filtered;
 use crate::gateway::Inner;
@@ -20,20 +21,39 @@ impl Forwarded {
     }
 }
 
+/// A call that the upstream has accepted: from here on its input is due, whoever leaves.
+pub(crate) struct Accepted {
+    filtered: Filtered,
+    reply: Reply,
+}
+
 /// Fails without a charge: the hold ends with what is dropped here, and the seq is free.
-pub(crate) async fn forward(inner: &Inner, filtered: Filtered) -> Result<Forwarded, Refusal> {
+pub(crate) async fn forward(inner: &Inner, filtered: Filtered) -> Result<Accepted, Refusal> {
     let authorised = &filtered.held.authorised;
     let mut body = authorised.asked.body.clone();
     body.insert("max_tokens".into(), authorised.priced.demand.output_tokens.into());
     let call = Call::new(authorised.asked.op, authorised.served.upstream_model.clone(), body);
-    let failed = |error| {
-        tracing::warn!(model = %authorised.asked.model, %error, "upstream");
-        refusal::upstream(&error)
-    };
-    let mut rest = authorised.served.upstream.complete(call).await.map_err(failed)?;
+    let reply = authorised.served.upstream.complete(call).await.map_err(|error| failed(&filtered, &error))?;
     inner.fail("forward.accepted");
-    match rest.next().await.expect("a reply has an end") {
+    Ok(Accepted { filtered, reply })
+}
+
+/// Waits for the first event. A caller that leaves meanwhile gets no answer and owes the input (spec/06-metering.md §6.2).
+pub(crate) async fn first<T>(accepted: Accepted, head: &mut oneshot::Sender<T>) -> Result<Forwarded, Refusal> {
+    let Accepted { filtered, reply: mut rest } = accepted;
+    let first = tokio::select! {
+        biased;
+        first = rest.next() => first.expect("a reply has an end"),
+        // The phases after this one see that nobody listens.
+        () = head.closed() => Ok(Event::Done),
+    };
+    match first {
         Ok(first) => Ok(Forwarded { first, rest, filtered }),
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(failed(&filtered, &error)),
     }
+}
+
+fn failed(filtered: &Filtered, error: &UpstreamError) -> Refusal {
+    tracing::warn!(model = %filtered.held.authorised.asked.model, %error, "upstream");
+    refusal::upstream(error)
 }

@@ -47,7 +47,13 @@ pub(crate) async fn replay(inner: &Inner, authenticated: &Authenticated) -> Resu
     let (token, root) = (authenticated.token(), authenticated.capability.token().id());
     let authority = authenticated.request.authority().id();
     let known = inner.ledger.with(|book| book.known(token, root, authenticated.key(), authenticated.slot(), authority));
-    match known.map_err(|refused| refusal::refused(&refused))? {
+    let known = match known {
+        Err(refused @ Refused::SequenceConflict { .. }) => {
+            return conflict(inner, authenticated, &refused).await.map(Some);
+        }
+        known => known.map_err(|refused| refusal::refused(&refused))?,
+    };
+    match known {
         Known::Free => Ok(None),
         Known::Charged(_) => stored(inner, authenticated, authority).await.map(Some),
         Known::AskStore { highest } => old(inner, authenticated, authority, highest).await.map(Some),
@@ -121,6 +127,18 @@ async fn stored(inner: &Inner, authenticated: &Authenticated, authority: Digest)
     Ok(response)
 }
 
+/// The seq was charged for another request: the receipt of that one comes along (spec/errors.md).
+async fn conflict(inner: &Inner, authenticated: &Authenticated, refused: &Refused) -> Result<Response, Refusal> {
+    let found = inner.ledger.store().charge(authenticated.token(), authenticated.key(), authenticated.slot()).await;
+    let mut response = refusal::refused(refused).into_response();
+    if let Some(found) = found.map_err(|error| refusal::store(&error))? {
+        reply::receipt(response.headers_mut(), &found.receipt);
+    }
+    let balance = inner.balance(authenticated.token(), &authenticated.capability.path());
+    reply::money(response.headers_mut(), Some(comity_wire::Amount::ZERO), balance);
+    Ok(response)
+}
+
 /// A number that only the store can still know.
 async fn old(
     inner: &Inner,
@@ -132,7 +150,7 @@ async fn old(
     let found = inner.ledger.store().charge(authenticated.token(), authenticated.key(), slot).await;
     match found.map_err(|error| refusal::store(&error))? {
         Some(found) if found.charged.authority == authority => stored(inner, authenticated, authority).await,
-        Some(_) => Err(refusal::refused(&Refused::SequenceConflict { seq: slot.seq })),
+        Some(_) => conflict(inner, authenticated, &Refused::SequenceConflict { seq: slot.seq }).await,
         None => Err(refusal::refused(&Refused::SeqOutsideSpan { seq: slot.seq, highest })),
     }
 }

@@ -64,7 +64,11 @@ pub(crate) async fn whole(
                 tokens += reply::tokens_of(&delta);
                 if scan.blocks(&delta) {
                     // What the owner blocks is not handed over; the empty text says so by its finish reason.
-                    choices.values_mut().for_each(|choice| choice.text.clear());
+                    choices.values_mut().for_each(|choice| {
+                        choice.text.clear();
+                        choice.logprobs = None;
+                    });
+                    tokens = 0;
                     let filtered =
                         Delta { index: delta.index, finish_reason: Some("content_filter".into()), ..Delta::default() };
                     choices.entry(delta.index).or_default().add(filtered);
@@ -93,7 +97,8 @@ pub(crate) async fn whole(
     for index in 0..n {
         choices.entry(index).or_default();
     }
-    let (bytes, tokens, usage) = if gone { (0, 0, None) } else { (generated(authorised, &choices), tokens, usage) };
+    let (bytes, tokens, usage) =
+        if gone { (0, 0, usage.map(|said| partly(said, 0))) } else { (generated(authorised, &choices), tokens, usage) };
     let (meters, basis) = count(authorised, usage, tokens, bytes);
     let ended = if gone {
         Ended::ClientGone
@@ -202,14 +207,17 @@ impl Relay {
         };
         drop(rest);
         // Every slot free: the transport has taken all there was.
-        let drained = tokio::time::timeout(self.stall, self.frames.reserve_many(FRAMES_MAX)).await;
-        let is_gone = !matches!(drained, Ok(Ok(_)));
+        let is_gone = ended == Ended::ClientGone || {
+            let drained = tokio::time::timeout(self.stall, self.frames.reserve_many(FRAMES_MAX)).await;
+            !matches!(drained, Ok(Ok(_)))
+        };
         let ended = if is_gone { Ended::ClientGone } else { ended };
         let taken = self.taken.load(Ordering::Acquire).min(self.pieces.len());
         self.pieces.truncate(taken);
         let is_whole = !matches!(ended, Ended::ClientGone | Ended::UpstreamError | Ended::UpstreamSilent);
         let (bytes, tokens) = self.pieces.iter().fold((0, 0), |(b, t), piece| (b + piece.text_bytes, t + piece.tokens));
-        let (meters, basis) = count(authorised, self.usage.filter(|_| is_whole), tokens, bytes);
+        let (meters, basis) =
+            count(authorised, self.usage.map(|said| if is_whole { said } else { partly(said, tokens) }), tokens, bytes);
         let said: Vec<u8> = self.pieces.iter().flat_map(|piece| piece.payload.iter().copied().chain([b'\n'])).collect();
         let response = response_digest(&authorised.authenticated.request.authority().nonce, &said);
         let pieces = self.pieces.into_iter().map(|piece| piece.payload).collect();
@@ -369,6 +377,11 @@ fn ended<'r>(reasons: impl Iterator<Item = &'r str>) -> Ended {
         (_, "length") => Ended::Length,
         (ended, _) => ended,
     })
+}
+
+/// What the upstream counted, where the caller did not take all of it: the input is due whole, the output as relayed.
+fn partly(said: Usage, relayed_tokens: u64) -> Usage {
+    Usage { output_tokens: said.output_tokens.min(relayed_tokens), ..said }
 }
 
 /// Meters within the worst case that was held: an upstream that says more is the owner's loss.

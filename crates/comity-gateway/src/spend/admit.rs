@@ -77,6 +77,8 @@ pub(super) struct Hold {
     pub(super) max: Amount,
     least: Amount,
     subject: String,
+    /// The rate windows it counts in: length and begin.
+    counted: Vec<(u32, Timestamp)>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -289,12 +291,18 @@ impl Book {
         }
         let subject = self.subjects.entry(ask.subject.clone()).or_default();
         subject.open = subject.open.saturating_add(1);
+        let mut counted = Vec::with_capacity(ask.windows.len());
         for window in &ask.windows {
+            let mut begun = now;
             match subject.windows.iter_mut().find(|(seconds, ..)| *seconds == window.seconds) {
-                Some((seconds, since, count)) if now < since.plus(u64::from(*seconds)) => *count += 1,
+                Some((seconds, since, count)) if now < since.plus(u64::from(*seconds)) => {
+                    *count += 1;
+                    begun = *since;
+                }
                 Some(slot) => *slot = (window.seconds, now, 1),
                 None => subject.windows.push((window.seconds, now, 1)),
             }
+            counted.push((window.seconds, begun));
         }
         self.holds.insert(
             id,
@@ -308,13 +316,29 @@ impl Book {
                 max: ask.max,
                 least: ask.least,
                 subject: ask.subject.clone(),
+                counted,
             },
         );
         id
     }
 
-    /// Gives a hold back. Nothing happens where it was charged or released before.
+    /// Gives a hold back, and its place in the rate windows: what was not answered uses up no quota (rule 12). Nothing
+    /// happens where it was charged or released before.
     pub fn release(&mut self, id: HoldId) {
+        let Some(hold) = self.holds.get(&id) else { return };
+        if let Some(subject) = self.subjects.get_mut(&hold.subject) {
+            for (seconds, begun) in &hold.counted {
+                let same = subject.windows.iter_mut().find(|(length, since, _)| (length, since) == (seconds, begun));
+                if let Some((.., count)) = same {
+                    *count = count.saturating_sub(1);
+                }
+            }
+        }
+        self.end(id);
+    }
+
+    /// The hold of a charge that is durable.
+    pub(super) fn end(&mut self, id: HoldId) {
         let Some(hold) = self.holds.remove(&id) else { return };
         let entry = self.entries.get_mut(&hold.token).expect("an entry with holds stays");
         for at in &hold.path {
@@ -339,6 +363,11 @@ impl Book {
             }
         }
         self.evict();
+    }
+
+    /// Whether this very request is being answered.
+    pub fn is_open(&self, token: TokenId, key: LaneKey, slot: Slot) -> bool {
+        self.entries.get(&token).is_some_and(|entry| entry.open.contains_key(&(key, slot)))
     }
 
     /// Whether requests of a token still run.

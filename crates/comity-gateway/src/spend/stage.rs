@@ -91,8 +91,6 @@ pub struct Evidence {
 #[derive(Clone, Debug)]
 pub struct Proof {
     pub bytes: Vec<u8>,
-    /// What the signer holds: a token or block, on or above each lane's leaf.
-    pub signer: Digest,
     /// Each lane with what the store says of its n, where it was asked.
     pub lanes: Vec<(AckLane, Option<Charged>)>,
 }
@@ -204,7 +202,7 @@ impl Book {
             }
         }
         for hold in stage.done {
-            self.release(hold);
+            self.end(hold);
         }
         stage.outcomes
     }
@@ -371,10 +369,9 @@ impl Staging<'_> {
             let lane = account.lanes.get(&key);
             let n = lane.map_or(0, |lane| lane.n);
             if ack.n > n {
-                // The signer has seen a receipt that we no longer have, or lies; either way it can only stop what
-                // stands under its own right (rule 9).
-                self.supersede(token, proof.signer)?;
-                return Err(Refused::Superseded);
+                // Nothing of ours is in it, so it proves nothing: only a receipt that this node signed, shown to it,
+                // ends a token (rule 9). Whoever could end one by a bare claim could take streams and never pay.
+                return Err(Refused::OtherReceipt);
             }
             let lane = lane.ok_or(Refused::OtherReceipt)?;
             let ours = lane.by_n(ack.n).copied().or(*stored).ok_or(Refused::OtherReceipt)?;

@@ -177,7 +177,7 @@ impl World {
         self.newest.remove(&key);
         let bytes = format!("{key:?}{}", head.n).into_bytes();
         let total = head.total.ucr();
-        let proof = Proof { bytes, signer: leaf(0), lanes: vec![(head, None)] };
+        let proof = Proof { bytes, lanes: vec![(head, None)] };
         let stage = self.book.stage(&[Change::Acknowledge { token: TOKEN, proof }], &signer());
         self.store.write(&stage.writes).now_or_never().unwrap().unwrap();
         self.book.commit(stage).remove(0).unwrap();

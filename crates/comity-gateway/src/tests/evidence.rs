@@ -214,7 +214,7 @@ async fn a_node_that_is_shown_its_own_newer_receipt_signs_nothing_more() {
 }
 
 #[tokio::test]
-async fn an_acknowledgement_of_what_was_lost_ends_the_signers_right_alone() {
+async fn an_acknowledgement_of_what_is_not_here_ends_nothing_and_work_is_charged_all_the_same() {
     let old = World::new(Setting::default()).await;
     let chain = old.mint(|_| {});
     let narrow = comity_token::Narrow {
@@ -237,8 +237,10 @@ async fn an_acknowledgement_of_what_was_lost_ends_the_signers_right_alone() {
     let world = World::new(Setting::default()).await;
     let mut ask = by_student(&world, 2);
     ask.acknowledgement = Some(acknowledge(&[&lost], &secret("student")));
-    assert_eq!(world.code(&ask).await, "superseded");
+    let (status, headers, _) = read(world.send(&ask).await).await;
+    assert_eq!(status, 200, "it is no proof of ours, so it stops nothing");
+    assert_eq!(receipt(&headers).seq, 2, "and the answer was charged");
     ask.acknowledgement = None;
-    assert_eq!(world.code(&ask).await, "superseded");
+    assert_eq!(world.code(&ask.seq(3)).await, "ok");
     assert_eq!(world.code(&world.ask(&chain)).await, "ok");
 }
