@@ -1,7 +1,7 @@
 //! Claims, finals, refunds, and what time does: the settlement core at work on the books.
 
 use comity_wire::api::clearing::{ClaimException, ClaimReply, FinalReply};
-use comity_wire::object::{Claim, Final};
+use comity_wire::object::{Claim, Final, NodeCertificate};
 use comity_wire::{Amount, Digest, NodeId, OrgId, PublicKey, Signed, Timestamp, TokenId};
 use sqlx::sqlite::SqliteConnection;
 
@@ -18,6 +18,8 @@ const SWEEP_MAX: u32 = 10_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Swept {
     pub tokens: u64,
+    /// Tokens that could not be swept; the log says why.
+    pub failed: u64,
     pub settled: Amount,
     pub refunded: Amount,
 }
@@ -38,7 +40,10 @@ impl Clearing {
         let (node, token) = (signed.unverified().node, signed.unverified().token);
         let (keys, owner) = self.keys_of(node).await?;
         let certificate = self.inner.directory.certificate(node);
-        if !certificate.is_some_and(|certificate| certificate.transport_keys.contains(caller)) {
+        let is_node = |certificate: &NodeCertificate| {
+            owner == Some(certificate.org) && certificate.transport_keys.contains(caller)
+        };
+        if !certificate.is_some_and(|certificate| is_node(&certificate)) {
             return Err(Failure::NotYours {
                 what: "a claim is sent by the node that makes it, with its transport key",
             });
@@ -110,14 +115,22 @@ impl Clearing {
     /// Pays what has stood its challenge window and closes what is past `settle_by`.
     ///
     /// # Errors
-    /// [`Failure`] of the first token that cannot be swept; those before it are.
+    /// [`Failure`] where what is due cannot be read. A token that cannot be swept is counted and left.
     pub async fn sweep(&self) -> Result<Swept, Failure> {
         let mut conn = self.read().await?;
         let due = store::tokens::tokens_due(&mut conn, self.now(), SWEEP_MAX).await?;
         drop(conn);
         let mut swept = Swept::default();
         for token in due {
-            let Done { before, output: Output { after, .. } } = self.step(token, Timed::Sweep).await?;
+            let Done { before, output: Output { after, .. } } = match self.step(token, Timed::Sweep).await {
+                Ok(done) => done,
+                Err(source) => {
+                    // One broken token must not keep the others from being paid.
+                    tracing::error!(%token, error = &source as &dyn std::error::Error, "cannot sweep a token");
+                    swept.failed += 1;
+                    continue;
+                }
+            };
             swept.tokens += 1;
             swept.settled = swept.settled.saturating_add(after.paid.saturating_sub(before.paid));
             swept.refunded = swept.refunded.saturating_add(after.refunded.saturating_sub(before.refunded));
@@ -142,7 +155,9 @@ impl Clearing {
         let mut conn = self.read().await?;
         let (mut keys, mut owner) = store::house::node_keys(&mut conn, node).await?;
         drop(conn);
-        if let Some(certificate) = self.inner.directory.certificate(node) {
+        // The organisation that the house first sold work of this node for is its owner, whoever certifies it now.
+        let certificate = self.inner.directory.certificate(node);
+        if let Some(certificate) = certificate.filter(|found| owner.is_none_or(|owner| owner == found.org)) {
             keys.extend(certificate.receipt_keys.iter().map(|entry| entry.key));
             owner = Some(certificate.org);
         }

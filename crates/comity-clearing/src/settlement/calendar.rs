@@ -50,11 +50,11 @@ impl Calendar {
     pub fn closed_s(&self, from: Timestamp, to: Timestamp) -> u64 {
         let overlap = |gap: (Timestamp, Timestamp)| gap.1.min(to).since(gap.0.max(from));
         let between: u64 = self.spans.windows(2).map(|pair| overlap((pair[0].1, pair[1].0))).sum();
-        let since = match self.spans.last() {
-            Some(last) if to.since(last.1) > Self::GAP_S => overlap((last.1, to)),
-            _ => 0,
-        };
-        between + since
+        // Before the first beat on record nobody took claims: a house that lost its books begins anew.
+        let Some((first, last)) = self.spans.first().zip(self.spans.last()) else { return to.since(from) };
+        let before = overlap((Timestamp(0), first.0));
+        let since = if to.since(last.1) > Self::GAP_S { overlap((last.1, to)) } else { 0 };
+        before + between + since
     }
 
     /// Seconds between `from` and `to` in which the house took claims.

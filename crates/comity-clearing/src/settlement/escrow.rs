@@ -227,7 +227,8 @@ impl Step<'_> {
 
     fn refund(&mut self) -> Result<Amount, Refused> {
         let due = self.deadline_passed();
-        if self.after.phase != Phase::Closed && !due && !self.after.held.is_zero() {
+        // spec S-7: after the final it is never too early; a tail still in its window just stays.
+        if self.after.phase == Phase::Open && !due && !self.after.held.is_zero() {
             let Escrow { issued_at, settle_by, .. } = self.after;
             return Err(Refused::TooEarly { at: self.calendar.moved(issued_at, settle_by, self.now) });
         }
