@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use comity_token::directory::{Directory, File};
+use comity_token::directory::{Directory, File, Refused};
 use comity_wire::api::node::{HeadFrame, HeadsReply, SearchQuery, SearchReply};
 use comity_wire::cbor::Decode as _;
 use comity_wire::object::{EntryKind, Head, Index, Summary, WriterCertificate};
@@ -71,10 +71,17 @@ impl Seen {
 
     async fn refresh_once(&self, door: &Door, now: Timestamp) -> Result<(), Error> {
         let reply: HeadsReply = door.get("/comity/v1/heads").await?;
+        let mut unreached = Ok(());
         for frame in &reply.heads {
-            self.author(door, frame, now).await?;
+            match self.author(door, frame, now).await {
+                Ok(()) => {}
+                // The door's trouble, a feed that moved on, or a proof of a lie: told once the others are in.
+                Err(error @ (Error::Door(_) | Error::Equivocation(_))) => unreached = Err(error),
+                // One author's fault is not everybody's.
+                Err(error) => tracing::warn!(error = %crate::chain(&error), "an author's feed is passed over"),
+            }
         }
-        Ok(())
+        unreached
     }
 
     /// Makes sure that the manifest of `model` is here.
@@ -108,7 +115,12 @@ impl Seen {
         entries.sort_by_key(|entry| entry.kind != EntryKind::NodeCertificate);
         for entry in entries {
             let bytes = door.frame(&entry.id).await?;
-            self.directory.insert(&bytes).map_err(Error::Refused)?;
+            match self.directory.insert(&bytes) {
+                Ok(_) => {}
+                // A kind that callers have no use for, such as a grant.
+                Err(Refused::Kind) => {}
+                Err(refused) => tracing::warn!(%refused, author = %head.org, entry = %entry.id, "entry passed over"),
+            }
         }
         self.heads.lock().expect("no panic holds this lock").insert(head.org, (head.number(), head.id()));
         Ok(())

@@ -20,5 +20,11 @@ pub use chat::{Answer, Demanded, Query};
 pub use client::{Client, Error};
 pub use profile::Profile;
 
+/// An error with its causes, for a log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// What a caller of the client names: rights to hand on, the access decision, the read handle on the federation.
 pub use comity_token as token;
