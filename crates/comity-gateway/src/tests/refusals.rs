@@ -313,6 +313,21 @@ async fn the_owners_own_pace() {
 }
 
 #[tokio::test]
+async fn what_was_not_answered_uses_up_no_quota() {
+    let mut setting = Setting::default();
+    setting.tier.windows = List::new(vec![Window { seconds: 60, requests: 1 }]).unwrap();
+    let world = World::new(setting).await;
+    let chain = world.mint(|_| {});
+    world.upstream.push(comity_supply::scripted::Script::Unreachable);
+    world.upstream.push(comity_supply::scripted::Script::Unreachable);
+    let asked = ["upstream_unavailable", "upstream_unavailable", "ok"];
+    for expected in asked {
+        assert_eq!(world.code(&world.ask(&chain)).await, expected);
+    }
+    assert_eq!(world.code(&world.ask(&chain).seq(2)).await, "too_many_requests");
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_be_written_answers_nothing() {
     let store = std::sync::Arc::new(crate::store::Memory::default());
     let world = World::on(Setting::default(), store.clone()).await;

@@ -187,6 +187,42 @@ async fn an_upstream_that_fails_before_anything_was_said_costs_nothing_and_leave
 }
 
 #[tokio::test]
+async fn a_caller_that_leaves_before_the_first_word_owes_the_input_and_is_told_so_when_it_asks_again() {
+    for stream in [false, true] {
+        let world = World::new(Setting::default()).await;
+        let gate = Gate::shut();
+        world.upstream.push(Script::text(Op::Chat, 12, &["Hello"]).held_at(0, &gate));
+        let chain = world.mint(|_| {});
+        let ask = world.ask(&chain).body(chat("hi", json!({"max_tokens": 20, "stream": stream})));
+        let caller = tokio::spawn(tower::ServiceExt::oneshot(world.gateway.router(), ask.request()));
+        while world.upstream.calls().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Asked about while it runs, it is neither charged nor free.
+        let query = format!("token={TOKEN}&leaf={}&lane=0&seq=1", leaf(&chain));
+        let told = world.call("GET", "/comity/v1/receipts", &query, &json!(null), &secret("holder")).await;
+        assert_eq!(code(told).await, "in_flight", "its outcome is not known yet");
+        caller.abort();
+        let _ = caller.await;
+        world.gateway.drained().await;
+        let (status, headers, _) = read(world.send(&ask).await).await;
+        assert_eq!(status, 409, "stream {stream}: there is no answer to repeat");
+        let receipt = receipt(&headers);
+        assert_eq!((receipt.ended, receipt.meters.get(Meter::OutputTokens)), (Ended::ClientGone, 0));
+        assert!(receipt.meters.get(Meter::InputTokens) > 0, "the upstream had accepted");
+        assert!(!receipt.charge.is_zero());
+        for seq in [0, 1_u64 << 63] {
+            let query = format!("token={TOKEN}&leaf={}&lane=0&seq={seq}", leaf(&chain));
+            let told = world.call("GET", "/comity/v1/receipts", &query, &json!(null), &secret("holder")).await;
+            assert_eq!(code(told).await, "invalid_request");
+        }
+        let told = world.call("GET", "/comity/v1/receipts", "token=x", &json!(null), &secret("holder")).await;
+        assert_eq!(told.headers()["x-should-retry"], "false");
+        assert_eq!(code(told).await, "invalid_request");
+    }
+}
+
+#[tokio::test]
 async fn a_caller_that_leaves_a_stream_is_charged_for_what_it_took() {
     let world = World::new(Setting::default()).await;
     let gate = Gate::shut();
