@@ -95,6 +95,8 @@ pub struct Client {
     seen: Seen,
     member: Option<SecretKey>,
     state: tokio::sync::Mutex<State>,
+    /// One call at a time looks for a token and draws one: together they must not pass the user's limits.
+    funding: tokio::sync::Mutex<()>,
     doors: Mutex<HashMap<NodeId, Door>>,
     /// Chains that a node has shown that it holds.
     presented: Mutex<std::collections::HashSet<Digest>>,
@@ -147,6 +149,7 @@ impl Client {
             seen: Seen::new(directory),
             member,
             state: tokio::sync::Mutex::new(State { wallet, journal }),
+            funding: tokio::sync::Mutex::default(),
             doors: Mutex::default(),
             presented: Mutex::default(),
         })
@@ -364,10 +367,24 @@ impl Client {
     /// [`Error`].
     pub async fn adopt(&self, chain: &[u8], key: &SecretKey, cap: Amount) -> Result<TokenId, Error> {
         let seed = stored(&*key.seed());
+        if chain.len() > comity_wire::object::Chain::BYTES_MAX {
+            return Err(Error::Missing("a chain of at most 16 KiB"));
+        }
         let entry = Entry::Token { chain: stored(chain), seed, cap };
         let mut state = self.state.lock().await;
         // Checked before it is written: a journal holds only what a replay will take.
-        Wallet::default().apply(&entry)?;
+        let mut alone = Wallet::default();
+        alone.apply(&entry)?;
+        if let Some(purse) = alone.purses().next()
+            && let Ok(known) = state.wallet.purse(purse.id())
+        {
+            // Its lanes have gone on: taking it in again would sign their numbers a second time.
+            return if known.leaf() == purse.leaf() {
+                Ok(purse.id())
+            } else {
+                Err(WalletError::Another(purse.id()).into())
+            };
+        }
         state.write(&entry)?;
         let parts = comity_wire::object::Chain::from_bytes(chain).map_err(Error::Malformed)?;
         let token = Signed::<Token>::decode(&parts.token).map_err(Error::Unverified)?;
@@ -395,6 +412,7 @@ impl Client {
             budget: purse.budget(),
             spent: purse.spent(),
             open: purse.is_open(now),
+            unfinished: !purse.is_closed() && purse.is_root(),
             expires_at: purse.expires_at(),
         };
         state.wallet.purses().map(status).collect()
@@ -402,6 +420,8 @@ impl Client {
 
     /// Makes sure that a token with room is there, drawing one within the user's limits.
     async fn fund(&self, target: &Target, query: &Query) -> Result<TokenId, Error> {
+        // Held while the house is asked, on purpose: the next caller finds the token that this one draws.
+        let _turn = self.funding.lock().await;
         let now = self.now();
         let demand = query.demand(self.output_ceiling(target));
         let least = target.tariff.least_charge(query.op).map_err(Error::Unpriced)?;
@@ -606,6 +626,7 @@ impl Client {
         }
         self.refresh().await?;
         let door = self.door(node)?;
+        let mut running = None;
         for (lane, open) in doubtful {
             let path = format!("/comity/v1/receipts?token={token}&leaf={leaf}&lane={lane}&seq={}", open.seq);
             let reply: Result<api::ReceiptReply, Error> = door.get_signed(&path, &key, &self.world).await;
@@ -617,11 +638,16 @@ impl Client {
                 Err(error) if error.code() == Some(Code::NotFound) || error.code() == Some(Code::TokenUnknown) => {
                     Entry::Free { token, lane, seq: open.seq }
                 }
+                // Its answer is still being made; the others are asked about all the same.
+                Err(error) if error.code() == Some(Code::InFlight) => {
+                    running = Some(error);
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             self.state.lock().await.write(&entry)?;
         }
-        Ok(())
+        running.map_or(Ok(()), Err)
     }
 
     /// Sends the node a signed acknowledgement of every receipt it has not seen one for.
@@ -696,6 +722,9 @@ pub struct PurseStatus {
     pub budget: Amount,
     pub spent: Amount,
     pub open: bool,
+    /// Whether it still has to be ended at its node, and this wallet may: what is left goes home then. True of an expired
+    /// token too.
+    pub unfinished: bool,
     pub expires_at: Timestamp,
 }
 

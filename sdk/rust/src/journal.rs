@@ -75,12 +75,18 @@ pub enum JournalError {
     Line { path: PathBuf, line: usize, source: serde_json::Error },
     #[error("cannot write the wallet's journal {path}: nothing was sent")]
     Write { path: PathBuf, source: std::io::Error },
+    #[error("the wallet's journal {path} could not be written before: make room on the disk, then start again")]
+    Broken { path: PathBuf },
 }
 
 /// An open journal under an exclusive lock.
 #[derive(Debug)]
 pub struct Journal {
     file: File,
+    /// Bytes of whole lines.
+    whole: u64,
+    /// A write failed and could not be taken back: what is on the disk is not known.
+    broken: bool,
     path: PathBuf,
 }
 
@@ -108,7 +114,7 @@ impl Journal {
         }
         let (entries, whole) = read(&file, path)?;
         file.set_len(whole).map_err(fail)?;
-        Ok((Self { file, path: path.to_owned() }, entries))
+        Ok((Self { file, whole, broken: false, path: path.to_owned() }, entries))
     }
 
     /// Appends and flushes to disk; returns only when it is durable.
@@ -116,10 +122,22 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`]: then nothing may be sent on the strength of it.
     pub fn append(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        if self.broken {
+            return Err(JournalError::Broken { path: self.path.clone() });
+        }
         let mut line = serde_json::to_vec(entry).expect("an entry has only string keys");
         line.push(b'\n');
-        let write = self.file.write_all(&line).and_then(|()| self.file.sync_data());
-        write.map_err(|source| JournalError::Write { path: self.path.clone(), source })
+        match self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
+            Ok(()) => {
+                self.whole += line.len() as u64;
+                Ok(())
+            }
+            Err(source) => {
+                // Half a line would make the next one, and with it the wallet, unreadable.
+                self.broken = self.file.set_len(self.whole).and_then(|()| self.file.sync_data()).is_err();
+                Err(JournalError::Write { path: self.path.clone(), source })
+            }
+        }
     }
 }
 
@@ -163,6 +181,21 @@ mod tests {
         journal.append(&closed(2)).unwrap();
         drop(journal);
         assert_eq!(Journal::open(&path).unwrap().1, [closed(1), closed(2)]);
+    }
+
+    #[test]
+    fn a_write_that_failed_leaves_whole_lines_or_nothing_more_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.append(&closed(1)).unwrap();
+        // Read-only: neither the line nor its taking back succeeds.
+        journal.file = File::open(&path).unwrap();
+        assert!(matches!(journal.append(&closed(2)), Err(JournalError::Write { .. })));
+        journal.file = OpenOptions::new().append(true).open(&path).unwrap();
+        assert!(matches!(journal.append(&closed(3)), Err(JournalError::Broken { .. })));
+        drop(journal);
+        assert_eq!(Journal::open(&path).unwrap().1, [closed(1)]);
     }
 
     #[test]

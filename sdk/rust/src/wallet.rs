@@ -57,6 +57,8 @@ pub struct Begun {
 pub enum WalletError {
     #[error("no token {0} in this wallet")]
     Unknown(TokenId),
+    #[error("this wallet holds another right under token {0}: use another wallet folder for this one")]
+    Another(TokenId),
     #[error("the token is closed or has ended: a new one is needed")]
     Ended,
     #[error("the call may cost {asked}, {free} is left of the token")]
@@ -137,7 +139,8 @@ impl Wallet {
             Entry::Token { chain, seed, cap } => {
                 let seed: [u8; 32] = (**seed).try_into().map_err(|_| WalletError::Journal)?;
                 let purse = Purse::new(chain, SecretKey::from_seed(seed), *cap)?;
-                self.purses.insert(purse.token.id, purse);
+                // The first stays: its lanes may have gone on.
+                self.purses.entry(purse.token.id).or_insert(purse);
             }
             Entry::Signed { token, lane, open } => self.lane_mut(*token, *lane)?.open = Some(open.clone()),
             Entry::Free { token, lane, seq } => {

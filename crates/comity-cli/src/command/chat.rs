@@ -12,6 +12,7 @@ use crate::session;
 pub struct Chat {
     model: ModelId,
     /// The question
+    #[arg(required = true)]
     prompt: Vec<String>,
     /// Instructions that stand before it
     #[arg(long)]

@@ -67,7 +67,7 @@ impl Proxy {
 
 /// Sends home what is left of every open token.
 async fn finish(client: &Client) {
-    for purse in client.purses().await.into_iter().filter(|purse| purse.open) {
+    for purse in client.purses().await.into_iter().filter(|purse| purse.unfinished) {
         match client.finish(purse.token).await {
             Ok(_) => note(&format!("{} ended; spent {}", purse.token, purse.spent)),
             Err(error) => note(&format!("{} stays open until it expires: {error}", purse.token)),

@@ -17,7 +17,7 @@ pub enum Wallet {
     },
     /// End tokens at their nodes: what was not spent goes back to the project at once
     Finish {
-        /// All that are open where none is named
+        /// All that are not ended yet, expired ones too, where none is named
         tokens: Vec<TokenId>,
     },
     /// Take in a right that somebody delegated to you
@@ -58,14 +58,26 @@ impl Wallet {
             }
             Self::Finish { tokens } => {
                 client.refresh().await?;
-                let open = client.purses().await.into_iter().filter(|purse| purse.open).map(|purse| purse.token);
-                let tokens = if tokens.is_empty() { open.collect() } else { tokens };
+                let due = client.purses().await.into_iter().filter(|purse| purse.unfinished).map(|purse| purse.token);
+                let tokens = if tokens.is_empty() { due.collect() } else { tokens };
+                let mut failed = 0;
                 for token in tokens {
-                    let (_, reply) = client.finish(token).await?;
-                    let home = reply.map_or(Amount::ZERO, |reply| reply.refunded);
-                    say(&format!("{token} ended; {home} went home"));
+                    match client.finish(token).await {
+                        Ok((_, reply)) => {
+                            let home = reply.map_or(Amount::ZERO, |reply| reply.refunded);
+                            say(&format!("{token} ended; {home} went home"));
+                        }
+                        // The others go home all the same.
+                        Err(error) => {
+                            failed += 1;
+                            note(&format!("{token} is not ended: {}", Failure::from(error)));
+                        }
+                    }
                 }
-                Ok(())
+                if failed == 0 {
+                    return Ok(());
+                }
+                Err(Failure::new(format!("{failed} tokens are not ended"), "again: comity wallet finish"))
             }
             Self::Adopt { chain, key } => {
                 let bytes = std::fs::read(&chain)?;
