@@ -184,17 +184,17 @@ pub(crate) async fn receipt(
     let (parts, bytes) = read(request).await?;
     let called = caller(inner, &parts, &bytes)?;
     let chains = inner.chains_of(query.token).await?;
-    let Some(chain) = chains.iter().find(|chain| chain.leaf() == query.leaf) else {
-        // Chains are kept with their first charge: under one that is not here nothing was charged.
-        return Err(token_unknown());
-    };
-    if !chain.keys().contains(&&called.key) {
-        return Err(not_yours("that lane"));
-    }
     let (key, slot) = (LaneKey { leaf: query.leaf, lane: query.lane }, Slot { seq: query.seq, item: query.item });
     // Asked before the store: a request that ends in between is found there.
     let is_open = inner.ledger.with(|book| book.is_open(query.token, key, slot));
     let found = inner.ledger.store().charge(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
+    match chains.iter().find(|chain| chain.leaf() == query.leaf) {
+        Some(chain) if chain.keys().contains(&&called.key) => {}
+        // Chains are kept with their first charge: under one that is not here nothing was charged, and the caller may
+        // take the seq as free.
+        None if found.is_none() && !is_open => return Err(token_unknown()),
+        _ => return Err(not_yours("that lane")),
+    }
     let found = match found {
         Some(found) => found,
         None if is_open => return Err(refusal::refused(&Refused::InFlight { seq: query.seq })),

@@ -69,6 +69,7 @@ pub(crate) async fn whole(
                         choice.logprobs = None;
                     });
                     tokens = 0;
+                    usage = usage.map(|said| partly(said, 0));
                     let filtered =
                         Delta { index: delta.index, finish_reason: Some("content_filter".into()), ..Delta::default() };
                     choices.entry(delta.index).or_default().add(filtered);
@@ -216,8 +217,9 @@ impl Relay {
         self.pieces.truncate(taken);
         let is_whole = !matches!(ended, Ended::ClientGone | Ended::UpstreamError | Ended::UpstreamSilent);
         let (bytes, tokens) = self.pieces.iter().fold((0, 0), |(b, t), piece| (b + piece.text_bytes, t + piece.tokens));
+        let is_taken = is_whole && ended != Ended::Filtered;
         let (meters, basis) =
-            count(authorised, self.usage.map(|said| if is_whole { said } else { partly(said, tokens) }), tokens, bytes);
+            count(authorised, self.usage.map(|said| if is_taken { said } else { partly(said, tokens) }), tokens, bytes);
         let said: Vec<u8> = self.pieces.iter().flat_map(|piece| piece.payload.iter().copied().chain([b'\n'])).collect();
         let response = response_digest(&authorised.authenticated.request.authority().nonce, &said);
         let pieces = self.pieces.into_iter().map(|piece| piece.payload).collect();
