@@ -275,6 +275,10 @@ impl Client {
         let summary = self.seen.directory.summary(model).ok_or_else(|| Error::ModelUnknown(model.clone()))?;
         let tariff = self.seen.directory.tariff(&summary.tariff).ok_or(Error::Missing("the model's tariff"))?;
         let node = *summary.nodes.first().ok_or(Error::Missing("a node that serves the model"))?;
+        // Prompts go to nodes of the model's own organisation, whoever else certified that node.
+        if self.certificate(node)?.org != summary.org {
+            return Err(Error::Missing("a certificate of the model's owner for the node that serves it"));
+        }
         Ok(Target { summary, tariff, node })
     }
 
