@@ -62,7 +62,13 @@ impl EngineUpstream {
             temperature: number("temperature").unwrap_or(1.0),
             top_p: number("top_p").unwrap_or(1.0),
             // OpenAI's seeds are signed; one seed is as good as another.
-            seed: call.body.get("seed").and_then(Value::as_i64).unwrap_or(0).cast_unsigned(),
+            seed: call
+                .body
+                .get("seed")
+                .and_then(Value::as_i64)
+                .map(i64::cast_unsigned)
+                .or_else(|| whole("seed"))
+                .unwrap_or(0),
             stop: stops(call.body.get("stop")),
             logprobs: alternatives(call),
         };

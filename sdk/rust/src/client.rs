@@ -416,7 +416,8 @@ impl Client {
             budget: purse.budget(),
             spent: purse.spent(),
             open: purse.is_open(now),
-            unfinished: !purse.is_closed() && purse.is_root(),
+            // At `settle_by` it goes home by itself: a node that is gone for good is not asked for ever.
+            unfinished: !purse.is_closed() && purse.is_root() && now < purse.token().terms.settle_by,
             expires_at: purse.expires_at(),
         };
         state.wallet.purses().map(status).collect()
