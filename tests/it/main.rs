@@ -9,3 +9,4 @@ mod kill_nine;
 mod replay_charges_nothing;
 mod spec_list;
 mod unused_token;
+mod wallet_dies;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use comity_node::home::Card;
@@ -224,7 +223,7 @@ impl Federation {
     }
 
     pub fn world() -> World {
-        World { clock: shell::clock(), entropy: Arc::new(shell::random::<32>) }
+        World::new(shell::now, shell::random::<32>)
     }
 
     /// The project's researcher, with a wallet below `name`.
@@ -232,6 +231,14 @@ impl Federation {
     /// # Panics
     /// Where the wallet is in use.
     pub fn client(&self, name: &str) -> Client {
+        self.client_in(name, Self::world())
+    }
+
+    /// [`Federation::client`] in a world of the test's own.
+    ///
+    /// # Panics
+    /// As that.
+    pub fn client_in(&self, name: &str, world: World) -> Client {
         let home = self.wallet(name);
         let profile = Profile {
             roster: self.path().join("roster/roster.cbor"),
@@ -242,7 +249,7 @@ impl Federation {
             limits: Limits { token: Amount::from_ucr(100_000), total: AWARD },
         };
         std::fs::create_dir_all(&home).expect("a wallet's folder");
-        Client::open(&home, profile, Some(self.member.clone()), Self::world()).expect("a wallet of its own")
+        Client::open(&home, profile, Some(self.member.clone()), world).expect("a wallet of its own")
     }
 
     /// Where the wallet of [`Federation::client`] is.

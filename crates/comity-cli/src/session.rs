@@ -1,7 +1,6 @@
 //! What every command needs: the home folder, the profile, the keys, a client.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use comity_sdk::client::World;
@@ -21,7 +20,7 @@ pub(crate) fn home(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 pub(crate) fn world() -> World {
-    World { clock: Arc::new(now), entropy: Arc::new(random) }
+    World::new(now, random)
 }
 
 pub(crate) fn now() -> Timestamp {
@@ -35,9 +34,20 @@ pub(crate) fn random() -> [u8; 32] {
 }
 
 pub(crate) fn client(home: &Path) -> Result<Client, Failure> {
+    let (profile, member) = profile(home)?;
+    Ok(Client::open(home, profile, member, world())?)
+}
+
+/// For commands that neither sign nor spend: they run beside a proxy that holds the wallet.
+pub(crate) fn look(home: &Path) -> Result<Client, Failure> {
+    let (profile, member) = profile(home)?;
+    Ok(Client::look(home, profile, member, world())?)
+}
+
+fn profile(home: &Path) -> Result<(Profile, Option<SecretKey>), Failure> {
     let profile = Profile::load(home)?;
     let member = profile.member_key.as_deref().map(read_key).transpose()?;
-    Ok(Client::open(home, profile, member, world())?)
+    Ok((profile, member))
 }
 
 /// A key file: 64 hexadecimal digits.

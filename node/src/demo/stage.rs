@@ -1,7 +1,6 @@
 //! The demo's federation: five homes, one roster, five processes, one project with an award.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use comity_sdk::client::World;
 use comity_sdk::profile::Limits;
@@ -112,7 +111,7 @@ impl Stage {
         let home = self.folder.join(name);
         std::fs::create_dir_all(&home)?;
         let profile = self.profile(member.is_some());
-        let world = World { clock: shell::clock(), entropy: Arc::new(shell::random::<32>) };
+        let world = World::new(shell::now, shell::random::<32>);
         Ok(Client::open(&home, profile, member, world)?)
     }
 

@@ -36,15 +36,28 @@ pub enum NotAQuery {
     Route(String),
 }
 
+/// What a node says of how it took a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Fields that it dropped.
+    pub ignored: Option<String>,
+    /// Which cap clipped the output, where one did.
+    pub clipped: Option<String>,
+}
+
 /// A whole reply.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub body: Vec<u8>,
     pub receipt: Verified<Receipt>,
-    /// Fields that the node dropped.
-    pub ignored: Option<String>,
-    /// Which cap clipped the output, where one did.
-    pub clipped: Option<String>,
+    pub notes: Notes,
+}
+
+impl Notes {
+    pub(crate) fn of(headers: &http::HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Self { ignored: text(comity_token::request::header::IGNORED), clipped: text("comity-clipped") }
+    }
 }
 
 impl Query {

@@ -173,9 +173,18 @@ impl DoorError {
         }
     }
 
-    /// Whether the other side said a clear no: nothing was charged, or it would have shown the receipt.
+    /// Whether the other side said a clear no: nothing was charged, or it would have shown the receipt. Its own failures
+    /// are none: they may have come after the charge.
     pub fn is_refusal(&self) -> bool {
-        self.code().is_some()
+        self.code().is_some_and(|code| !matches!(code, Code::InFlight | Code::Internal | Code::StoreUnavailable))
+    }
+
+    /// Whether nothing has left this machine.
+    pub fn is_unsent(&self) -> bool {
+        let unsent = |source: &DialError| {
+            matches!(source, DialError::Connect { .. } | DialError::Address { .. } | DialError::NoAddress)
+        };
+        matches!(self, Self::Dial { source, .. } if unsent(source))
     }
 
     pub fn receipt(&self) -> Option<Vec<u8>> {

@@ -9,6 +9,7 @@ use comity_wire::{Amount, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::lane::Open;
+use crate::pending::Pending;
 
 /// A signed object's or chain's bytes in the journal.
 pub type Stored = comity_wire::cbor::Bytes<16384>;
@@ -17,6 +18,15 @@ pub type Stored = comity_wire::cbor::Bytes<16384>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Entry {
+    /// The house is about to be asked for a token: its credits may be set aside from here on.
+    Reserving {
+        id: TokenId,
+        pending: Pending,
+    },
+    /// The house said that it set nothing aside under this id.
+    NotReserved {
+        id: TokenId,
+    },
     /// A token or a delegated chain came in. The seed is the holder key's.
     Token {
         chain: Stored,
@@ -35,16 +45,34 @@ pub enum Entry {
         lane: u16,
         seq: u64,
     },
+    /// A receipt that was checked against what was asked.
     Receipt {
         token: TokenId,
         lane: u16,
         receipt: Stored,
     },
+    /// A receipt that breaks a rule, kept for a dispute; or none where one was due. Nothing more is asked under the token.
+    Fault {
+        token: TokenId,
+        lane: u16,
+        seq: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<Stored>,
+        what: String,
+    },
+    /// A node certificate or tariff that a receipt was checked under: receipts can be checked again when both have changed.
+    Evidence {
+        object: Stored,
+    },
     Acknowledged {
         token: TokenId,
         ack: JournalAck,
     },
-    /// The node's final, or the token's end: nothing more is asked under it.
+    /// The node takes nothing more under the token. Its final is still to be asked for.
+    Ended {
+        token: TokenId,
+    },
+    /// The node's final is here.
     Closed {
         token: TokenId,
     },
@@ -115,6 +143,18 @@ impl Journal {
         let (entries, whole) = read(&file, path)?;
         file.set_len(whole).map_err(fail)?;
         Ok((Self { file, whole, broken: false, path: path.to_owned() }, entries))
+    }
+
+    /// What stands in a journal that another process may be writing: its whole lines.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
+        match File::open(path) {
+            Ok(file) => Ok(read(&file, path)?.0),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(JournalError::Open { path: path.to_owned(), source }),
+        }
     }
 
     /// Appends and flushes to disk; returns only when it is durable.
@@ -204,5 +244,6 @@ mod tests {
         let path = folder.path().join("journal");
         let _held = Journal::open(&path).unwrap();
         assert!(matches!(Journal::open(&path), Err(JournalError::Locked { .. })));
+        assert_eq!(Journal::read(&path).unwrap(), [], "looking needs no lock");
     }
 }

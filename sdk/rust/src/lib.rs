@@ -6,12 +6,14 @@
 //! [`wallet`] and [`lane`] are cores without I/O; [`client`] does the awaiting.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod chat;
 pub mod client;
 pub mod discover;
 pub mod door;
 pub mod journal;
 pub mod lane;
+pub mod pending;
 pub mod profile;
 pub mod receipts;
 pub mod wallet;

@@ -1,11 +1,10 @@
 //! What a receipt proves, checked from the receipt, the node's certificate and the tariff alone.
 
 use comity_token::directory::Directory;
-use comity_token::request::{request_digest, response_digest};
-use comity_wire::object::{Receipt, Tariff};
-use comity_wire::{Exact, Signed, Verified};
+use comity_wire::object::{Basis, NodeCertificate, Receipt, Roster, Tariff};
+use comity_wire::{Exact, Signed, Unverified, Verified};
 
-use crate::lane::{Lane, ReceiptFault};
+use crate::lane::ReceiptFault;
 
 /// Why a receipt does not verify.
 #[derive(Debug, thiserror::Error)]
@@ -24,41 +23,46 @@ pub enum NotAReceipt {
 /// [`NotAReceipt`].
 pub fn verify(bytes: &[u8], directory: &dyn Directory) -> Result<Verified<Receipt>, NotAReceipt> {
     let signed = Signed::<Receipt>::decode(bytes).map_err(NotAReceipt::Form)?;
-    let (node, at) = (signed.unverified().node, signed.unverified().at);
+    let node = signed.unverified().node;
     let certificate = directory.certificate(node).ok_or(NotAReceipt::Node(node))?;
+    verify_under(signed, &certificate)
+}
+
+/// Verifies a receipt under one certificate, which may be older than the one that the federation shows now.
+///
+/// # Errors
+/// [`NotAReceipt`].
+pub fn verify_under(signed: Signed<Receipt>, certificate: &NodeCertificate) -> Result<Verified<Receipt>, NotAReceipt> {
+    let (node, at) = (signed.unverified().node, signed.unverified().at);
+    if certificate.node != node {
+        return Err(NotAReceipt::Node(node));
+    }
     let keys: Vec<_> = certificate.receipt_keys_at(at).copied().collect();
     signed.verify_any(&keys).map_err(|source| NotAReceipt::Key { node, at, source })
 }
 
-/// Whether the charge is what the meters cost: exact sums, rounded up once per lane (rule 5).
+/// A certificate that was kept as evidence, verified under the roster again. `None` where the bytes are another kind.
+///
+/// # Errors
+/// [`Unverified`].
+pub(crate) fn certificate(bytes: &[u8], roster: &Roster) -> Option<Result<Verified<NodeCertificate>, Unverified>> {
+    let signed = Signed::<NodeCertificate>::decode(bytes).ok()?;
+    let org = roster.organisation(signed.unverified().org)?;
+    roster.may_certify(org.id, signed.unverified().node).then(|| signed.verify(&org.key))
+}
+
+/// Whether a receipt that stands alone adds up: its own charge, in the lane's exact sum that it states, is what its meters
+/// cost (rule 5).
 ///
 /// # Errors
 /// [`ReceiptFault::Price`].
-pub fn check_price(lane: &Lane, receipt: &Receipt, tariff: &Tariff) -> Result<(), ReceiptFault> {
+pub fn check_alone(receipt: &Receipt, tariff: &Tariff) -> Result<(), ReceiptFault> {
+    if receipt.basis == Basis::Nothing && receipt.charge.is_zero() {
+        return Ok(());
+    }
     let exact = tariff.exact(receipt.op, &receipt.meters).map_err(|_| ReceiptFault::Price)?;
-    let sum = Exact(lane.exact()).checked_add(exact).ok_or(ReceiptFault::Price)?;
-    let holds = sum.ceil() == Some(receipt.total) && receipt.exact_total() == Some(sum);
-    // An answer that rests on nothing is charged nothing, whatever the minimum.
-    let nothing = receipt.basis == comity_wire::object::Basis::Nothing && receipt.charge.is_zero();
-    if holds || nothing { Ok(()) } else { Err(ReceiptFault::Price) }
-}
-
-/// Whether a receipt is for these very bytes: the salted digests of request and response (rule 4).
-///
-/// # Errors
-/// [`ReceiptFault::OtherRequest`] or [`ReceiptFault::Response`].
-pub fn check_bytes(receipt: &Receipt, nonce: &[u8; 16], body: &[u8], response: &[u8]) -> Result<(), ReceiptFault> {
-    if receipt.request != request_digest(nonce, body) {
-        return Err(ReceiptFault::OtherRequest);
-    }
-    if receipt.response != response_digest(nonce, response) {
-        return Err(ReceiptFault::Response);
-    }
-    Ok(())
-}
-
-/// The bytes of a stream that a receipt's response digest covers: each `data` payload and a line feed, without comments
-/// (spec/06-metering.md §6).
-pub fn stream_bytes<'a>(payloads: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
-    payloads.into_iter().flat_map(|payload| payload.bytes().chain([b'\n'])).collect()
+    let before = receipt.exact_total().and_then(|sum| sum.checked_sub(exact)).ok_or(ReceiptFault::Price)?;
+    let charge = before.ceil().and_then(|before| receipt.total.checked_sub(before));
+    let is_whole = Exact::checked_add(before, exact).and_then(Exact::ceil) == Some(receipt.total);
+    if is_whole && charge == Some(receipt.charge) { Ok(()) } else { Err(ReceiptFault::Price) }
 }

@@ -4,21 +4,29 @@
 //! [`Wallet::apply`], then sends. Replaying a journal gives the same wallet, so a restart neither spends twice nor forgets
 //! what may have been charged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comity_token::request::Authority;
 use comity_wire::cbor::List;
-use comity_wire::object::{Acknowledgement, Block, Chain, Receipt, Token};
+use comity_wire::object::{Acknowledgement, Block, Chain, NodeCertificate, Quote, Receipt, Tariff, Token};
 use comity_wire::{Amount, Digest, ModelId, NodeId, Object, Op, SecretKey, Signed, Timestamp, TokenId, Verified, cose};
 
 use crate::journal::{Entry, JournalAck, Stored};
-use crate::lane::{Lane, Open, ReceiptFault};
+use crate::lane::{self, Lane, Open, ReceiptFault, Right, Stopped};
+use crate::pending::Pending;
 
 /// Everything the holder has.
 #[derive(Debug, Default)]
 pub struct Wallet {
     purses: BTreeMap<TokenId, Purse>,
+    /// Reservations whose outcome is unknown.
+    pending: BTreeMap<TokenId, Pending>,
+    /// Content digests of the evidence that stands in the journal.
+    evidence: BTreeSet<Digest>,
 }
+
+/// Lanes whose request is under way in this process. All others that are open are in doubt.
+pub type UnderWay = BTreeSet<(TokenId, u16)>;
 
 /// One token, or a delegated chain, with its lanes.
 #[derive(Debug)]
@@ -30,6 +38,9 @@ pub struct Purse {
     key: SecretKey,
     cap: Amount,
     lanes: Vec<Lane>,
+    /// The node takes nothing more under it.
+    ended: bool,
+    /// The node's final is here.
     closed: bool,
 }
 
@@ -40,6 +51,8 @@ pub struct Ask<'a> {
     pub path: &'a str,
     pub query: &'a str,
     pub body: &'a [u8],
+    pub model: &'a ModelId,
+    pub op: Op,
     pub tariff: Digest,
     pub max_charge: Amount,
 }
@@ -47,8 +60,10 @@ pub struct Ask<'a> {
 /// What [`Wallet::begin`] decided: journal `entry`, apply it, then sign `authority` and send.
 #[derive(Clone, Debug)]
 pub struct Begun {
-    pub entry: Entry,
+    /// `None` where it stands in the journal already: the request is a retry.
+    pub entry: Option<Entry>,
     pub authority: Authority,
+    pub token: TokenId,
     pub lane: u16,
 }
 
@@ -61,6 +76,8 @@ pub enum WalletError {
     Another(TokenId),
     #[error("the token is closed or has ended: a new one is needed")]
     Ended,
+    #[error("node {node} did not keep the rules of receipts ({what}): nothing more is asked of it under token {token}")]
+    Stopped { token: TokenId, node: NodeId, what: String },
     #[error("the call may cost {asked}, {free} is left of the token")]
     Budget { asked: Amount, free: Amount },
     #[error("the call may cost {asked}, {window} is the most that may stand unacknowledged in a lane")]
@@ -71,8 +88,6 @@ pub enum WalletError {
     Token(#[source] cose::Unverified),
     #[error("the journal holds an entry that does not follow from those before")]
     Journal,
-    #[error("the receipt breaks the rules, and its lane was stopped: keep it as evidence")]
-    Receipt(#[from] ReceiptFault),
 }
 
 impl Wallet {
@@ -81,11 +96,7 @@ impl Wallet {
     pub fn replay(entries: impl IntoIterator<Item = Entry>) -> Result<Self, WalletError> {
         let mut wallet = Self::default();
         for entry in entries {
-            match wallet.apply(&entry) {
-                // Kept as evidence; the lane stays stopped.
-                Ok(()) | Err(WalletError::Receipt(_)) => {}
-                Err(error) => return Err(error),
-            }
+            wallet.apply(&entry)?;
         }
         Ok(wallet)
     }
@@ -98,20 +109,80 @@ impl Wallet {
         self.purses.values()
     }
 
-    /// The open purse with the most left for this model and op at this node.
-    pub fn purse_for(&self, node: NodeId, model: &ModelId, op: Op, now: Timestamp) -> Option<&Purse> {
-        let fits = |purse: &&Purse| purse.token.audience() == node && purse.is_open(now) && purse.allows(model, op);
-        self.purses.values().filter(fits).max_by_key(|purse| purse.free())
+    pub fn pending(&self) -> impl Iterator<Item = (TokenId, &Pending)> {
+        self.pending.iter().map(|(id, pending)| (*id, pending))
     }
 
-    /// Chooses a lane and a seq for a request. The same body in a lane whose outcome is unknown is the same request:
-    /// seq and nonce are used again, so it cannot be charged twice.
+    /// Σ of what this wallet drew and may draw: what is spent of tokens that are done with, the budgets of all others, and
+    /// reservations whose outcome is unknown. Rights that somebody delegated are not drawn.
+    pub fn drawn(&self, now: Timestamp) -> Amount {
+        let purses = self.purses.values().filter(|purse| purse.is_root()).map(|purse| purse.committed(now));
+        let pending = self.pending.values().map(|pending| pending.budget);
+        purses.chain(pending).fold(Amount::ZERO, Amount::saturating_add)
+    }
+
+    /// Whether this object stands in the journal as evidence.
+    pub fn has_evidence(&self, bytes: &[u8]) -> bool {
+        self.evidence.contains(&Digest::of(bytes))
+    }
+
+    /// The purse to ask with for this model and op at this node: one with `needed` free, then one with an idle lane, then
+    /// the one with most left.
+    ///
+    /// # Errors
+    /// [`WalletError::Stopped`] where a token at this node stopped and is not ended yet: nothing new is put at its mercy.
+    pub fn purse_for(
+        &self,
+        node: NodeId,
+        model: &ModelId,
+        op: Op,
+        needed: Amount,
+        now: Timestamp,
+    ) -> Result<Option<&Purse>, WalletError> {
+        let at_node = || self.purses.values().filter(|purse| purse.node() == node && !purse.closed);
+        if let Some((purse, what)) = at_node().find_map(|purse| Some((purse, purse.stopped()?))) {
+            return Err(purse.refusal(what));
+        }
+        let fits = |purse: &&Purse| purse.is_open(now) && purse.allows(model, op);
+        let rank = |purse: &&Purse| (purse.free() >= needed, purse.free_lane().is_ok(), purse.free());
+        Ok(at_node().filter(fits).max_by_key(rank))
+    }
+
+    /// The same request once more: a body whose outcome in some lane is unknown keeps its seq, nonce, tariff and maximum,
+    /// so it cannot be charged twice (rule 3). `most` is what the caller lets it cost.
+    pub fn again(
+        &self,
+        node: NodeId,
+        ask: &Ask<'_>,
+        most: Amount,
+        under_way: &UnderWay,
+        now: Timestamp,
+    ) -> Option<Begun> {
+        let content = Digest::of(ask.body);
+        let purses = self.purses.values().filter(|purse| purse.node() == node && purse.is_open(now));
+        let mut doubtful =
+            purses.flat_map(|purse| purse.doubtful(under_way).map(move |(lane, open)| (purse, lane, open)));
+        doubtful.find_map(|(purse, lane, open)| {
+            if open.content != content || open.max_charge > most {
+                return None;
+            }
+            let ask = Ask { tariff: open.tariff, max_charge: open.max_charge, ..*ask };
+            let authority = purse.authority(lane, open.seq, content, &ask);
+            let same = authority.id() == open.authority;
+            same.then(|| Begun { entry: None, authority, token: purse.id(), lane })
+        })
+    }
+
+    /// Chooses a lane and a seq for a request.
     ///
     /// # Errors
     /// [`WalletError`]: nothing was signed.
     pub fn begin(&self, token: TokenId, ask: &Ask<'_>, now: Timestamp) -> Result<Begun, WalletError> {
         let purse = self.purse(token)?;
         let content = Digest::of(ask.body);
+        if let Some(what) = purse.stopped() {
+            return Err(purse.refusal(what));
+        }
         if !purse.is_open(now) {
             return Err(WalletError::Ended);
         }
@@ -125,42 +196,69 @@ impl Wallet {
         if ask.max_charge > window {
             return Err(WalletError::Window { asked: ask.max_charge, window });
         }
-        let state = purse.lanes.get(usize::from(lane));
-        let seq = state.map_or(1, Lane::next_seq);
-        Ok(purse.authority(lane, seq, content, ask))
+        let seq = purse.lanes.get(usize::from(lane)).map_or(1, Lane::next_seq);
+        let authority = purse.authority(lane, seq, content, ask);
+        let open = Open {
+            seq,
+            nonce: authority.nonce,
+            authority: authority.id(),
+            content,
+            request: lane::request_of(&authority.nonce, ask.body),
+            input_bytes: ask.body.len() as u64,
+            model: ask.model.clone(),
+            op: ask.op,
+            tariff: ask.tariff,
+            max_charge: ask.max_charge,
+        };
+        Ok(Begun { entry: Some(Entry::Signed { token, lane, open }), authority, token, lane })
     }
 
     /// Takes a fact in.
     ///
     /// # Errors
-    /// [`WalletError`]; the wallet is as it was, but for a lane that a bad receipt stops.
+    /// [`WalletError`]; the wallet is as it was.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), WalletError> {
         match entry {
+            Entry::Reserving { id, pending } => {
+                pending.key().ok_or(WalletError::Journal)?;
+                self.pending.insert(*id, pending.clone());
+            }
+            Entry::NotReserved { id } => {
+                self.pending.remove(id);
+            }
             Entry::Token { chain, seed, cap } => {
                 let seed: [u8; 32] = (**seed).try_into().map_err(|_| WalletError::Journal)?;
                 let purse = Purse::new(chain, SecretKey::from_seed(seed), *cap)?;
+                self.pending.remove(&purse.id());
                 // The first stays: its lanes may have gone on.
                 self.purses.entry(purse.token.id).or_insert(purse);
             }
             Entry::Signed { token, lane, open } => self.lane_mut(*token, *lane)?.open = Some(open.clone()),
-            Entry::Free { token, lane, seq } => {
-                let lane = self.lane_mut(*token, *lane)?;
-                if lane.open.as_ref().is_some_and(|open| open.seq == *seq) {
-                    lane.open = None;
-                }
-            }
+            Entry::Free { token, lane, seq } => self.lane_mut(*token, *lane)?.free(*seq),
             Entry::Receipt { token, lane, receipt } => {
                 let receipt = reread(receipt)?;
-                self.lane_mut(*token, *lane)?.receipt(&receipt)?;
+                self.lane_mut(*token, *lane)?.receipt(&receipt).map_err(|_| WalletError::Journal)?;
+            }
+            Entry::Fault { token, lane, seq: _, receipt, what } => {
+                let why = if receipt.is_some() { Stopped::Fault(what.clone()) } else { Stopped::Missing };
+                self.lane_mut(*token, *lane)?.stop(why);
+            }
+            Entry::Evidence { object } => {
+                self.evidence.insert(Digest::of(object));
             }
             Entry::Acknowledged { token, ack } => self.lane_mut(*token, ack.lane)?.acknowledged(ack.n, ack.total),
-            Entry::Closed { token } => self.purses.get_mut(token).ok_or(WalletError::Journal)?.closed = true,
+            Entry::Ended { token } => self.purse_mut(*token)?.ended = true,
+            Entry::Closed { token } => self.purse_mut(*token)?.closed = true,
         }
         Ok(())
     }
 
+    fn purse_mut(&mut self, token: TokenId) -> Result<&mut Purse, WalletError> {
+        self.purses.get_mut(&token).ok_or(WalletError::Journal)
+    }
+
     fn lane_mut(&mut self, token: TokenId, lane: u16) -> Result<&mut Lane, WalletError> {
-        let purse = self.purses.get_mut(&token).ok_or(WalletError::Journal)?;
+        let purse = self.purse_mut(token)?;
         let lanes_max = purse.lanes_max();
         let at = usize::from(lane);
         if at >= usize::from(lanes_max) {
@@ -186,7 +284,17 @@ impl Purse {
             blocks.push(block.unverified().clone());
         }
         let token = token.unverified().clone();
-        Ok(Self { chain: chain.to_vec(), token, blocks, leaf, key, cap, lanes: Vec::new(), closed: false })
+        Ok(Self {
+            chain: chain.to_vec(),
+            token,
+            blocks,
+            leaf,
+            key,
+            cap,
+            lanes: Vec::new(),
+            ended: false,
+            closed: false,
+        })
     }
 
     pub fn id(&self) -> TokenId {
@@ -223,7 +331,16 @@ impl Purse {
     }
 
     pub fn is_open(&self, now: Timestamp) -> bool {
-        !self.closed && now < self.expires_at()
+        !self.closed && !self.ended && now < self.expires_at()
+    }
+
+    /// Why nothing more is asked under it, where a receipt was missing or wrong.
+    pub fn stopped(&self) -> Option<&Stopped> {
+        self.lanes.iter().find_map(Lane::stopped)
+    }
+
+    fn refusal(&self, why: &Stopped) -> WalletError {
+        WalletError::Stopped { token: self.id(), node: self.node(), what: why.to_string() }
     }
 
     pub fn expires_at(&self) -> Timestamp {
@@ -244,10 +361,26 @@ impl Purse {
         self.lanes.iter().fold(Amount::ZERO, |sum, lane| sum.saturating_add(lane.total()))
     }
 
+    /// The most that may still be charged for what is open.
+    fn open_max(&self) -> Amount {
+        self.lanes.iter().map(Lane::open_max).fold(Amount::ZERO, Amount::saturating_add)
+    }
+
     /// What is neither charged nor signed for.
     pub fn free(&self) -> Amount {
-        let open = self.lanes.iter().filter_map(|lane| lane.open.as_ref()).map(|open| open.max_charge);
-        self.budget().saturating_sub(self.spent()).saturating_sub(open.fold(Amount::ZERO, Amount::saturating_add))
+        self.budget().saturating_sub(self.spent()).saturating_sub(self.open_max())
+    }
+
+    /// The most that the token can still cost: its budget while something can be asked under it, then what was.
+    fn committed(&self, now: Timestamp) -> Amount {
+        let last = self.expires_at().plus(u64::from(self.token.terms.longest_op_s));
+        if self.closed {
+            self.spent()
+        } else if now >= last {
+            self.spent().saturating_add(self.open_max())
+        } else {
+            self.budget()
+        }
     }
 
     pub fn allows(&self, model: &ModelId, op: Op) -> bool {
@@ -258,9 +391,21 @@ impl Purse {
         self.token.scope_of(model).is_some_and(|scope| scope.ops.contains(&op)) && self.blocks.iter().all(narrowed)
     }
 
-    /// Lanes whose last request has an unknown outcome.
-    pub fn doubtful(&self) -> impl Iterator<Item = (u16, &Open)> {
-        self.lanes.iter().enumerate().filter_map(|(at, lane)| Some((u16::try_from(at).ok()?, lane.open.as_ref()?)))
+    /// Lanes whose last request has an unknown outcome, and is not under way in this process.
+    pub fn doubtful<'a>(&'a self, under_way: &'a UnderWay) -> impl Iterator<Item = (u16, &'a Open)> {
+        let open = |(at, lane): (usize, &'a Lane)| Some((u16::try_from(at).ok()?, lane.open.as_ref()?));
+        let lanes = self.lanes.iter().enumerate().filter_map(open);
+        lanes.filter(|(lane, _)| !under_way.contains(&(self.id(), *lane)))
+    }
+
+    /// Checks a receipt of one lane, before it is journalled.
+    ///
+    /// # Errors
+    /// [`ReceiptFault`].
+    pub fn check(&self, lane: u16, receipt: &Receipt, tariff: &Tariff) -> Result<(), ReceiptFault> {
+        let release = self.token.scope_of(&receipt.model).map(|scope| scope.release);
+        let right = Right { token: self.id(), leaf: self.leaf, lane, node: self.node(), release };
+        self.lane(lane).ok_or(ReceiptFault::OtherRequest)?.check(&right, receipt, tariff)
     }
 
     pub fn lane(&self, lane: u16) -> Option<&Lane> {
@@ -298,7 +443,7 @@ impl Purse {
     }
 
     fn free_lane(&self) -> Result<u16, WalletError> {
-        let idle = self.lanes.iter().position(|lane| lane.open.is_none() && lane.fault().is_none());
+        let idle = self.lanes.iter().position(Lane::is_idle);
         let lane = idle.unwrap_or(self.lanes.len());
         match u16::try_from(lane) {
             Ok(lane) if lane < self.lanes_max() => Ok(lane),
@@ -306,9 +451,8 @@ impl Purse {
         }
     }
 
-    fn authority(&self, lane: u16, seq: u64, content: Digest, ask: &Ask<'_>) -> Begun {
-        let nonce = self.nonce(lane, seq, &content);
-        let authority = Authority {
+    fn authority(&self, lane: u16, seq: u64, content: Digest, ask: &Ask<'_>) -> Authority {
+        Authority {
             leaf: self.leaf,
             lane,
             seq,
@@ -318,10 +462,8 @@ impl Purse {
             content_digest: content,
             tariff: ask.tariff,
             max_charge: ask.max_charge,
-            nonce,
-        };
-        let open = Open { seq, nonce, authority: authority.id(), content, max_charge: ask.max_charge };
-        Begun { entry: Entry::Signed { token: self.token.id, lane, open }, authority, lane }
+            nonce: self.nonce(lane, seq, &content),
+        }
     }
 
     /// Secret, and found again from the key and the request, so that a retry after a crash is the same request.
@@ -343,6 +485,13 @@ fn reread(bytes: &Stored) -> Result<Verified<Receipt>, WalletError> {
 
 /// A stored form that always fits: objects are bounded by their kind.
 pub fn stored(bytes: &[u8]) -> Stored {
-    const { assert!(Receipt::KIND.bytes_max <= 16384 && Chain::BYTES_MAX <= 16384) };
-    Stored::new(bytes).expect("chains and receipts are below 16 KiB")
+    const {
+        assert!(Receipt::KIND.bytes_max <= 16384 && Chain::BYTES_MAX <= 16384);
+        assert!(Quote::KIND.bytes_max <= 16384 && NodeCertificate::KIND.bytes_max <= 16384);
+        assert!(Tariff::KIND.bytes_max <= 16384);
+    }
+    Stored::new(bytes).expect("what the journal keeps is below 16 KiB")
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,8 +57,16 @@ impl Chat {
             answer.receipt
         } else {
             let mut stream = client.stream(&query).await?;
-            while let Some(payload) = stream.next().await? {
-                say_part(&delta(&payload));
+            loop {
+                match stream.next().await {
+                    Ok(Some(payload)) => say_part(&delta(&payload)),
+                    Ok(None) => break,
+                    Err(error) => {
+                        say("");
+                        stream.abandon().await;
+                        return Err(error.into());
+                    }
+                }
             }
             say("");
             stream.receipt().await?

@@ -37,7 +37,7 @@ pub struct Delegate {
 
 impl Delegate {
     pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::client(home)?;
+        let client = session::look(home)?;
         let next = match self.to {
             Some(key) => key,
             None => {

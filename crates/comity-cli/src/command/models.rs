@@ -57,7 +57,7 @@ impl Models {
 
 impl Search {
     async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::client(home)?;
+        let client = session::look(home)?;
         let query = SearchQuery {
             q: self.words.join(" "),
             org: self.org,
@@ -120,7 +120,7 @@ fn money(ucr: u64) -> String {
 }
 
 async fn show(home: &Path, model: &ModelId, json: bool) -> Result<(), Failure> {
-    let client = session::client(home)?;
+    let client = session::look(home)?;
     let manifest = client.manifest(model).await?;
     if json {
         say(&serde_json::to_string_pretty(manifest.object())?);

@@ -13,7 +13,7 @@ pub struct Project {
 
 impl Project {
     pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::client(home)?;
+        let client = session::look(home)?;
         let project = client.project().await?;
         if self.json {
             say(&serde_json::to_string_pretty(&project)?);

@@ -13,8 +13,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use comity_sdk::chat::Notes;
 use comity_sdk::client::Streaming;
-use comity_sdk::{Client, Error, Query};
+use comity_sdk::{Answer, Client, Error, Query};
 use comity_wire::Code;
 use comity_wire::api::node::SearchQuery;
 use futures::stream;
@@ -51,6 +52,9 @@ impl Proxy {
         }
         let client = session::client(home)?;
         client.refresh().await?;
+        for (token, error) in client.reconcile().await {
+            note(&format!("{token} was asked for and its answer never came; still unknown: {error}"));
+        }
         let listener = tokio::net::TcpListener::bind(self.listen).await.map_err(|error| {
             Failure::new(format!("cannot listen on {}: {error}", self.listen), "choose another port with --listen")
         })?;
@@ -106,9 +110,18 @@ fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// The caller has the key, where one is set. Compared by digest, so that time tells nothing.
+/// The caller has the key, where one is set, compared by digest, so that time tells nothing. Where none is set, web pages
+/// are kept out: whoever can make this computer's browser call would spend the wallet.
 fn check(shared: &Shared, headers: &HeaderMap) -> Result<(), Response> {
-    let Some(key) = &shared.key else { return Ok(()) };
+    let Some(key) = &shared.key else {
+        let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+        let origin = text(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
+        if [text(header::HOST), origin].into_iter().flatten().all(is_local) {
+            return Ok(());
+        }
+        let said = "a web page, or a name that is not this computer's, asked: start the proxy with --key to allow that";
+        return Err(refusal(StatusCode::FORBIDDEN, "not_yours", said, None));
+    };
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     let digest = |text: &str| comity_wire::Digest::of(text.as_bytes());
@@ -116,6 +129,16 @@ fn check(shared: &Shared, headers: &HeaderMap) -> Result<(), Response> {
         return Ok(());
     }
     Err(refusal(StatusCode::UNAUTHORIZED, "invalid_api_key", "this proxy asks for the key it was started with", None))
+}
+
+/// Whether a `host` or `host:port` names this computer.
+fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 async fn complete(
@@ -129,7 +152,7 @@ async fn complete(
     let query = Query::from_body(path, body.to_vec())
         .map_err(|error| refusal(StatusCode::BAD_REQUEST, "invalid_request", &error.to_string(), None))?;
     if !query.stream {
-        let answer = shared.client.ask(&query).await.map_err(|error| failed(&error))?;
+        let answer = whole(Arc::clone(&shared), query).await?;
         let mut response = Response::new(Body::from(answer.body));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let cost = answer.receipt.charge.ucr();
@@ -137,11 +160,13 @@ async fn complete(
         if let Ok(id) = HeaderValue::from_str(&answer.receipt.id().to_string()) {
             response.headers_mut().insert("comity-receipt-id", id);
         }
+        note_headers(&mut response, &answer.notes);
         return Ok(response);
     }
     // Before the first byte a failure is a real status; after it, an error frame.
-    let events = relay(Arc::clone(&shared), query).await?;
+    let (notes, events) = relay(Arc::clone(&shared), query).await?;
     let mut response = Response::new(Body::from_stream(events));
+    note_headers(&mut response, &notes);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -149,18 +174,43 @@ async fn complete(
     Ok(response)
 }
 
+/// What the node left out, or cut short.
+fn note_headers(response: &mut Response, notes: &Notes) {
+    for (name, value) in [("comity-ignored", &notes.ignored), ("comity-clipped", &notes.clipped)] {
+        if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+}
+
+/// Runs the call in a task of its own: where the caller goes, the node is let go too, and then asked what it charged.
+async fn whole(shared: Arc<Shared>, query: Query) -> Result<Answer, Response> {
+    let (mut send, receive) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let outcome = tokio::select! {
+            outcome = shared.client.ask(&query) => outcome,
+            () = send.closed() => return shared.client.resolve_all().await,
+        };
+        send.send(outcome).ok();
+    });
+    match receive.await {
+        Ok(outcome) => outcome.map_err(|error| failed(&error)),
+        Err(_) => Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the call ended early", None)),
+    }
+}
+
 /// Runs the stream in a task of its own, so that a receipt is taken in even where the caller has gone.
 async fn relay(
     shared: Arc<Shared>,
     query: Query,
-) -> Result<impl stream::Stream<Item = Result<Bytes, Infallible>> + Send + 'static, Response> {
+) -> Result<(Notes, impl stream::Stream<Item = Result<Bytes, Infallible>> + Send + 'static), Response> {
     const FRAMES_AHEAD: usize = 64;
     let (send, receive) = tokio::sync::mpsc::channel::<Bytes>(FRAMES_AHEAD);
     let (started, start) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         match shared.client.stream(&query).await {
             Ok(stream) => {
-                started.send(Ok(())).ok();
+                started.send(Ok(stream.notes())).ok();
                 pump(stream, &send).await;
             }
             Err(error) => {
@@ -168,12 +218,12 @@ async fn relay(
             }
         }
     });
-    match start.await {
-        Ok(Ok(())) => {}
-        Ok(Err(refused)) => return Err(refused),
+    let notes = match start.await {
+        Ok(started) => started?,
         Err(_) => return Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the call ended early", None)),
-    }
-    Ok(stream::unfold(receive, async |mut receive| receive.recv().await.map(|frame| (Ok(frame), receive))))
+    };
+    let frames = stream::unfold(receive, async |mut receive| receive.recv().await.map(|frame| (Ok(frame), receive)));
+    Ok((notes, frames))
 }
 
 /// Payloads to the caller; once the caller has gone, the node is let go too and the lane resolved later.
@@ -237,13 +287,13 @@ fn failed(error: &Error) -> Response {
     let status = code.and_then(|code| StatusCode::from_u16(code.status()).ok());
     let status = status.unwrap_or(match error {
         Error::ModelUnknown(_) => StatusCode::NOT_FOUND,
-        Error::Limit { .. } | Error::Wallet(_) => StatusCode::PAYMENT_REQUIRED,
+        Error::Limit { .. } | Error::TokenLimit { .. } | Error::Wallet(_) => StatusCode::PAYMENT_REQUIRED,
         _ => StatusCode::BAD_GATEWAY,
     });
     let name = match (code, error) {
         (Some(code), _) => code.as_str(),
         (None, Error::ModelUnknown(_)) => "model_not_found",
-        (None, Error::Limit { .. } | Error::Wallet(_)) => "wallet_limit",
+        (None, Error::Limit { .. } | Error::TokenLimit { .. } | Error::Wallet(_)) => "wallet_limit",
         (None, _) => "upstream_failed",
     };
     let mut message = error.to_string();
@@ -269,4 +319,19 @@ fn refusal(status: StatusCode, name: &str, message: &str, code: Option<Code>) ->
     let retry = code.is_some_and(Code::should_retry);
     response.headers_mut().insert("x-should-retry", HeaderValue::from_static(if retry { "true" } else { "false" }));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_local;
+
+    #[test]
+    fn only_this_computer_is_local() {
+        for local in ["127.0.0.1:8899", "localhost", "LOCALHOST:1", "[::1]:8899", "127.9.9.9"] {
+            assert!(is_local(local), "{local}");
+        }
+        for other in ["example.org", "127.0.0.1.example.org:8899", "localhost.example.org", "null", "", "10.0.0.1:80"] {
+            assert!(!is_local(other), "{other}");
+        }
+    }
 }

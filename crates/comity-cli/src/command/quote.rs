@@ -26,7 +26,7 @@ pub struct Quote {
 
 impl Quote {
     pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::client(home)?;
+        let client = session::look(home)?;
         let quote = client.quote(&self.model, &[self.op]).await?;
         let quote = quote.unverified();
         let scope = quote.scope.first().ok_or_else(|| Failure::new("the quote is empty", "ask the clearing house"))?;

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use comity_sdk::journal::{Entry, Journal};
-use comity_sdk::receipts;
+use comity_sdk::token::directory::Directory as _;
+use comity_sdk::{Client, audit, receipts};
 use comity_wire::object::Receipt;
 use comity_wire::{Amount, Signed};
 
-use crate::printer::{Failure, say, table};
+use crate::printer::{Failure, note, say, table};
 use crate::session;
 
 #[derive(Debug, Subcommand)]
@@ -18,7 +19,7 @@ pub enum Receipts {
         #[arg(long)]
         json: bool,
     },
-    /// Check receipts under the roster: files, or every one in your wallet
+    /// Check receipts under the roster: files one by one, or all in your wallet as they followed one another
     Verify {
         files: Vec<PathBuf>,
         #[arg(long)]
@@ -36,12 +37,11 @@ impl Receipts {
 }
 
 fn kept(home: &Path) -> Result<Vec<Vec<u8>>, Failure> {
-    let (_, entries) = Journal::open(&home.join("wallet.journal"))?;
     let receipt = |entry| match entry {
         Entry::Receipt { receipt, .. } => Some(receipt.to_vec()),
         _ => None,
     };
-    Ok(entries.into_iter().filter_map(receipt).collect())
+    Ok(Journal::read(&Client::journal(home))?.into_iter().filter_map(receipt).collect())
 }
 
 fn list(home: &Path, json: bool) -> Result<(), Failure> {
@@ -63,19 +63,51 @@ fn list(home: &Path, json: bool) -> Result<(), Failure> {
 }
 
 async fn verify(home: &Path, files: Vec<PathBuf>, json: bool) -> Result<(), Failure> {
-    let all = if files.is_empty() { kept(home)? } else { files.iter().map(std::fs::read).collect::<Result<_, _>>()? };
-    let client = session::client(home)?;
-    client.refresh().await?;
-    let mut total = Amount::ZERO;
-    for bytes in &all {
-        let receipt = receipts::verify(bytes, client.directory())?;
-        total = total.saturating_add(receipt.charge);
+    let client = session::look(home)?;
+    if let Err(error) = client.refresh().await {
+        // What the wallet keeps as evidence needs no federation.
+        note(&format!("the federation was not asked: {error}"));
     }
-    let count = all.len();
+    if !files.is_empty() {
+        return alone(&client, &files, json);
+    }
+    let report = audit::audit(&Journal::read(&Client::journal(home))?, client.directory())?;
     if json {
-        say(&serde_json::json!({"verified": count, "charged_ucr": total}).to_string());
+        say(&serde_json::to_string_pretty(&report)?);
     } else {
-        say(&format!("{count} receipts stand; together they charge {total}"));
+        say(&format!("{} receipts stand; together they charge {}", report.verified, report.charged_ucr));
+        for failure in &report.failures {
+            let receipt = failure.receipt.map_or_else(|| "no receipt".to_owned(), |id| id.to_string());
+            say(&format!("token {} lane {}: {receipt}: {}", failure.token, failure.lane, failure.what));
+        }
+    }
+    match report.failures.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(
+            format!("{count} do not stand"),
+            "keep the wallet's folder as evidence, and show it to the clearing house",
+        )),
+    }
+}
+
+/// Receipts without the lane they are from: signature, and the sum that each states for itself.
+fn alone(client: &Client, files: &[PathBuf], json: bool) -> Result<(), Failure> {
+    let (mut verified, mut charged) = (0_u64, Amount::ZERO);
+    for file in files {
+        let in_file = |error: Failure| Failure { message: format!("{}: {}", file.display(), error.message), ..error };
+        let bytes = std::fs::read(file).map_err(|error| in_file(error.into()))?;
+        let receipt = receipts::verify(&bytes, client.directory()).map_err(|error| in_file(error.into()))?;
+        match client.directory().tariff(&receipt.tariff) {
+            Some(tariff) => receipts::check_alone(&receipt, &tariff).map_err(|error| in_file(error.into()))?,
+            None => note(&format!("{}: its tariff is not known here, the price was not checked", file.display())),
+        }
+        verified += 1;
+        charged = charged.saturating_add(receipt.charge);
+    }
+    if json {
+        say(&serde_json::json!({"verified": verified, "charged_ucr": charged, "failures": []}).to_string());
+    } else {
+        say(&format!("{verified} receipts stand; together they charge {charged}"));
     }
     Ok(())
 }

@@ -32,16 +32,21 @@ pub enum Wallet {
 
 impl Wallet {
     pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::client(home)?;
         match self {
             Self::Status { json } => {
+                let client = session::look(home)?;
                 let purses = client.purses().await;
                 if json {
                     say(&serde_json::to_string_pretty(&purses)?);
                     return Ok(());
                 }
                 let row = |purse: &comity_sdk::client::PurseStatus| {
-                    let state = if purse.open { "open" } else { "ended" };
+                    let state = match (purse.pending, &purse.stopped, purse.open) {
+                        (true, ..) => "asked for",
+                        (_, Some(_), _) => "stopped",
+                        (_, _, true) => "open",
+                        _ => "ended",
+                    };
                     vec![
                         purse.token.to_string(),
                         purse.budget.to_string(),
@@ -54,9 +59,20 @@ impl Wallet {
                     &["token", "budget", "spent", "state", "expires"],
                     &purses.iter().map(row).collect::<Vec<_>>(),
                 ));
+                for purse in &purses {
+                    if let Some(what) = &purse.stopped {
+                        note(&format!("{} stopped: {what}; the evidence: comity receipts verify", purse.token));
+                    }
+                }
+                if purses.iter().any(|purse| purse.pending) {
+                    note(
+                        "\"asked for\": the house's answer never came; comity wallet finish asks again, and sends it home",
+                    );
+                }
                 Ok(())
             }
             Self::Finish { tokens } => {
+                let client = session::client(home)?;
                 client.refresh().await?;
                 let due = client.purses().await.into_iter().filter(|purse| purse.unfinished).map(|purse| purse.token);
                 let tokens = if tokens.is_empty() { due.collect() } else { tokens };
@@ -80,6 +96,7 @@ impl Wallet {
                 Err(Failure::new(format!("{failed} tokens are not ended"), "again: comity wallet finish"))
             }
             Self::Adopt { chain, key } => {
+                let client = session::client(home)?;
                 let bytes = std::fs::read(&chain)?;
                 let token = client.adopt(&bytes, &session::read_key(&key)?, Amount::MAX).await?;
                 note(&format!("{token} is in your wallet"));

@@ -1,0 +1,224 @@
+//! Tokens: quoted, reserved at the house, or drawn from an owner's own node; within the user's limits.
+
+use comity_token::directory::Directory as _;
+use comity_wire::api::clearing as house;
+use comity_wire::api::node as api;
+use comity_wire::object::{Chain, Quote, Tier, Token};
+use comity_wire::{Amount, ModelId, NodeId, Op, PublicKey, SecretKey, Signed, TokenId};
+
+use super::find::Target;
+use super::{Client, Error};
+use crate::chat::Query;
+use crate::journal::Entry;
+use crate::pending::Pending;
+use crate::wallet::{WalletError, stored};
+
+/// How long a token lives that the wallet draws.
+const VALID_S: u32 = 12 * 3600;
+/// Delegations that may follow on a token that the wallet draws for a call.
+const DEPTH: u8 = 4;
+
+impl Client {
+    /// The project's account at the house.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn project(&self) -> Result<house::ProjectReply, Error> {
+        let project = self.profile.project.ok_or(Error::Profile("project"))?;
+        let path = format!("/v1/projects/{project}");
+        self.house().await?.get_signed(&path, self.member()?, &self.world).await
+    }
+
+    /// A pinned price for ops of one model.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn quote(&self, model: &ModelId, ops: &[Op]) -> Result<Signed<Quote>, Error> {
+        let target = self.target(model).await?;
+        let project = self.profile.project.ok_or(Error::Profile("project"))?;
+        let models = vec![house::QuoteModel { model: model.clone(), ops: ops.to_vec() }];
+        let ask = house::QuoteRequest { project, node: target.node, models };
+        let reply: house::QuoteReply =
+            self.house().await?.post_signed("/v1/quotes", &ask, self.member()?, &self.world).await?;
+        Signed::decode(&reply.quote).map_err(Error::Unverified)
+    }
+
+    /// Draws a token of `budget` for one model under a fresh holder key. The request is journalled before it is sent: where
+    /// the reply is lost, [`Client::complete`] asks for the same token again.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn buy(&self, model: &ModelId, budget: Amount, depth: u8) -> Result<TokenId, Error> {
+        self.draw(model, budget, depth, None).await
+    }
+
+    /// `total`: what all tokens of this wallet may hold together.
+    async fn draw(&self, model: &ModelId, budget: Amount, depth: u8, total: Option<Amount>) -> Result<TokenId, Error> {
+        let target = self.target(model).await?;
+        let ops: Vec<_> = target.summary.ops.iter().map(|row| row.op).collect();
+        let quote = self.quote(model, &ops).await?;
+        let (id, now) = (TokenId(self.world.nonce()), self.now());
+        let pending = Pending {
+            node: target.node,
+            model: model.clone(),
+            seed: stored(&(self.world.entropy)()),
+            quote: stored(quote.bytes()),
+            budget,
+            valid_s: VALID_S,
+            depth,
+            at: now,
+        };
+        {
+            let mut state = self.state.lock().await;
+            let asked = state.wallet.drawn(now).saturating_add(budget);
+            if let Some(limit) = total
+                && asked > limit
+            {
+                return Err(Error::Limit { limit, asked });
+            }
+            state.write(&Entry::Reserving { id, pending: pending.clone() })?;
+        }
+        self.world.at("buy.before");
+        self.reserve(id, &pending, true).await
+    }
+
+    /// Asks the house again for a token whose reply was lost; it is the same request, so it is sold once.
+    ///
+    /// # Errors
+    /// [`Error`]; the reservation is forgotten only where the house's answer proves that nothing was set aside.
+    pub async fn complete(&self, id: TokenId) -> Result<TokenId, Error> {
+        let pending = {
+            let state = self.state.lock().await;
+            let found = state.wallet.pending().find(|(known, _)| *known == id);
+            found.map(|(_, pending)| pending.clone()).ok_or(WalletError::Unknown(id))?
+        };
+        self.reserve(id, &pending, false).await
+    }
+
+    /// Completes every reservation whose outcome is unknown; gives what is still unknown, with the reason.
+    pub async fn reconcile(&self) -> Vec<(TokenId, Error)> {
+        let pending: Vec<TokenId> = self.state.lock().await.wallet.pending().map(|(id, _)| id).collect();
+        let mut unknown = Vec::new();
+        for id in pending {
+            if let Err(error) = self.complete(id).await
+                && self.is_pending(id).await
+            {
+                unknown.push((id, error));
+            }
+        }
+        unknown
+    }
+
+    async fn is_pending(&self, id: TokenId) -> bool {
+        self.state.lock().await.wallet.pending().any(|(known, _)| known == id)
+    }
+
+    async fn reserve(&self, id: TokenId, pending: &Pending, is_first: bool) -> Result<TokenId, Error> {
+        let (key, ask) = pending.key().zip(pending.request(id)).ok_or(WalletError::Journal)?;
+        let door = self.house().await?;
+        let reply: Result<house::ReservationReply, Error> =
+            door.post_signed("/v1/reservations", &ask, self.member()?, &self.world).await;
+        self.world.at("buy.after");
+        match reply {
+            Ok(reply) => {
+                let token = self.verified(&reply.token, &key, pending.budget)?;
+                if token.id != id || token.audience() != pending.node {
+                    return Err(Error::Missing("the token that was asked for"));
+                }
+                self.take(&reply.token, &key, pending.budget).await
+            }
+            Err(error) => {
+                let refused = error.code().is_some_and(|code| pending.is_refused(code, is_first, self.now()));
+                if refused || (is_first && error.is_unsent()) {
+                    self.state.lock().await.write(&Entry::NotReserved { id })?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A budget-0 token that the owner's own node issues (rule 9).
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn own_token(&self, model: &ModelId) -> Result<TokenId, Error> {
+        let target = self.target(model).await?;
+        let key = SecretKey::from_seed((self.world.entropy)());
+        let ask = api::OwnTokenRequest { holder: key.public(), models: vec![model.clone()], valid_s: VALID_S };
+        let door = self.door(target.node).await?;
+        let reply: api::OwnTokenReply = door.post_signed("/comity/v1/tokens", &ask, &key, &self.world).await?;
+        let token = self.verified(&reply.token, &key, Amount::ZERO)?;
+        if token.audience() != target.node {
+            return Err(Error::Missing("a token of the node that was asked"));
+        }
+        self.take(&reply.token, &key, Amount::ZERO).await
+    }
+
+    fn verified(&self, bytes: &[u8], key: &SecretKey, budget: Amount) -> Result<comity_wire::Verified<Token>, Error> {
+        let signed = Signed::<Token>::decode(bytes).map_err(Error::Unverified)?;
+        let issuer = signed.unverified().issuer();
+        let roster = self.seen.directory.roster();
+        let org = roster.organisation(issuer).ok_or(Error::Missing("the token's issuer on the roster"))?;
+        let keys: Vec<PublicKey> = org.issuers.iter().map(|issuer| issuer.key).collect();
+        let token = signed.verify_any(&keys).map_err(Error::Unverified)?;
+        if token.holder() != &key.public() || token.terms.budget != budget {
+            return Err(Error::Missing("a token with the key and the budget that were asked for"));
+        }
+        Ok(token)
+    }
+
+    async fn take(&self, token: &[u8], key: &SecretKey, budget: Amount) -> Result<TokenId, Error> {
+        let chain = Chain { token: token.to_vec(), blocks: Vec::new() };
+        self.adopt(&chain.to_bytes(), key, budget).await
+    }
+
+    /// A token with room for the call, drawn within the user's limits where none is there. The caller holds `funding`.
+    pub(super) async fn fund(&self, target: &Target, query: &Query) -> Result<TokenId, Error> {
+        let demand = query.demand(self.output_ceiling(target));
+        let needed = match (query.max_charge, query.demanded.output_tokens) {
+            (Some(max), _) => max,
+            (None, Some(_)) => target.tariff.worst_case(&demand).map_err(Error::Unpriced)?,
+            (None, None) => target.tariff.least_charge(query.op).map_err(Error::Unpriced)?,
+        };
+        if let Some(token) = self.funded(target, query, needed).await? {
+            return Ok(token);
+        }
+        let open = |row: &comity_wire::object::OpTier| row.op == query.op && row.tier == Tier::Open;
+        let worst = target.tariff.worst_case(&demand).map_err(Error::Unpriced)?;
+        if worst.is_zero() && target.summary.ops.iter().any(open) {
+            return self.own_token(&query.model).await;
+        }
+        // What was asked for and never came is asked for again before anything else is drawn for the same model.
+        for id in self.pending_for(target.node, &query.model).await {
+            match self.complete(id).await {
+                Ok(_) => {}
+                Err(_) if !self.is_pending(id).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(token) = self.funded(target, query, needed).await? {
+            return Ok(token);
+        }
+        let limits = self.profile.limits;
+        if needed > limits.token {
+            return Err(Error::TokenLimit { limit: limits.token, needed });
+        }
+        self.draw(&query.model, limits.token, DEPTH, Some(limits.total)).await
+    }
+
+    async fn funded(&self, target: &Target, query: &Query, needed: Amount) -> Result<Option<TokenId>, Error> {
+        let state = self.state.lock().await;
+        let purse = state.wallet.purse_for(target.node, &query.model, query.op, needed, self.now())?;
+        // Where nothing can be drawn, the call is refused for the budget that is there, not for the lack of a project.
+        let serves = |purse: &&crate::wallet::Purse| {
+            purse.free() >= needed || purse.budget().is_zero() || self.profile.project.is_none()
+        };
+        Ok(purse.filter(serves).map(crate::wallet::Purse::id))
+    }
+
+    async fn pending_for(&self, node: NodeId, model: &ModelId) -> Vec<TokenId> {
+        let state = self.state.lock().await;
+        let pending = state.wallet.pending().filter(|(_, pending)| pending.node == node && pending.model == *model);
+        pending.map(|(id, _)| id).collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! What was asked is settled with its node: outcomes that are unknown, acknowledgements, finals.
+
+use bytes::Bytes;
+use comity_token::request::header;
+use comity_wire::api::clearing as house;
+use comity_wire::api::node as api;
+use comity_wire::object::Final;
+use comity_wire::{Code, NodeId, SecretKey, TokenId, Verified};
+use http::Method;
+
+use super::send::sf;
+use super::{Client, Error};
+use crate::door::Door;
+use crate::journal::Entry;
+use crate::lane::Open;
+
+impl Client {
+    /// Asks the node about every request whose outcome is unknown, and takes in its receipt or frees its seq. Requests that
+    /// are under way in this process are left alone.
+    ///
+    /// # Errors
+    /// The last [`Error`] where the node cannot be reached or still works at an answer; what is in doubt stays so.
+    pub async fn resolve(&self, token: TokenId) -> Result<(), Error> {
+        let (node, doubtful) = {
+            let state = self.state.lock().await;
+            let purse = state.wallet.purse(token)?;
+            let under_way = self.under_way.lanes();
+            let doubtful: Vec<_> = purse.doubtful(&under_way).map(|(lane, open)| (lane, open.clone())).collect();
+            (purse.node(), doubtful)
+        };
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let door = self.door(node).await?;
+        let mut last = Ok(());
+        for (lane, open) in doubtful {
+            // Of one lane nothing follows for the others.
+            if let Err(error) = self.outcome(&door, token, lane, &open).await {
+                last = Err(error);
+            }
+        }
+        last
+    }
+
+    /// [`Client::resolve`] for every token. What stays unknown is asked about again before its lane is used.
+    pub async fn resolve_all(&self) {
+        let tokens: Vec<_> = self.state.lock().await.wallet.purses().map(crate::wallet::Purse::id).collect();
+        for token in tokens {
+            if let Err(error) = self.resolve(token).await {
+                tracing::info!(%error, %token, "outcome unknown until the node is asked again");
+            }
+        }
+    }
+
+    /// The outcome of the open request of one lane.
+    pub(super) async fn settle(&self, token: TokenId, lane: u16) -> Result<(), Error> {
+        let (node, open) = {
+            let state = self.state.lock().await;
+            let purse = state.wallet.purse(token)?;
+            (purse.node(), purse.lane(lane).and_then(|lane| lane.open.clone()))
+        };
+        let Some(open) = open else { return Ok(()) };
+        let door = self.door(node).await?;
+        self.outcome(&door, token, lane, &open).await
+    }
+
+    async fn outcome(&self, door: &Door, token: TokenId, lane: u16, open: &Open) -> Result<(), Error> {
+        let (node, leaf, key) = {
+            let state = self.state.lock().await;
+            let purse = state.wallet.purse(token)?;
+            (purse.node(), purse.leaf(), purse.key().clone())
+        };
+        let path = format!("/comity/v1/receipts?token={token}&leaf={leaf}&lane={lane}&seq={}", open.seq);
+        let reply: Result<api::ReceiptReply, Error> = door.get_signed(&path, &key, &self.world).await;
+        match reply {
+            Ok(reply) => {
+                let tariff = self.tariff(&open.tariff, node).await?;
+                self.take_in(token, lane, &tariff, &reply.receipt, None).await.map(|_| ())
+            }
+            Err(error) if matches!(error.code(), Some(Code::NotFound | Code::TokenUnknown)) => {
+                self.state.lock().await.write(&Entry::Free { token, lane, seq: open.seq })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends the node a signed acknowledgement of every receipt it has not seen one for.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn acknowledge(&self, token: TokenId) -> Result<(), Error> {
+        loop {
+            let (node, acknowledgement) = {
+                let state = self.state.lock().await;
+                let purse = state.wallet.purse(token)?;
+                (purse.node(), purse.acknowledge(self.now()))
+            };
+            let Some(acknowledgement) = acknowledgement else { return Ok(()) };
+            let bytes = house::SignedBytes::new(acknowledgement.bytes()).expect("an acknowledgement is small");
+            let ask = api::AcknowledgeRequest { acknowledgement: bytes };
+            let _: api::AcknowledgeReply = self.door(node).await?.post("/comity/v1/acknowledgements", &ask).await?;
+            self.note_acknowledged(Some(&acknowledgement)).await?;
+        }
+    }
+
+    /// Ends a token at its node: acknowledges, asks for the final, verifies it, and lodges it at the house. One that was asked
+    /// for and never came is fetched first, since only its holder can end it.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn finish(&self, token: TokenId) -> Result<(Verified<Final>, Option<house::FinalReply>), Error> {
+        let is_pending = self.state.lock().await.wallet.pending().any(|(id, _)| id == token);
+        if is_pending {
+            self.complete(token).await?;
+        }
+        self.resolve(token).await?;
+        self.acknowledge(token).await?;
+        let (node, key, chain, budget) = {
+            let state = self.state.lock().await;
+            let purse = state.wallet.purse(token)?;
+            (purse.node(), purse.key().clone(), purse.chain().to_vec(), purse.token().terms.budget)
+        };
+        let answer = self.ask_final(node, token, &key, &chain).await?;
+        let certificate = self.certificate(node)?;
+        let final_ = comity_token::verify_final(&answer.final_, &certificate)
+            .map_err(|_| Error::Missing("a final under its receipt key"))?;
+        if final_.token != token {
+            return Err(Error::Missing("the final of the token that was named"));
+        }
+        self.state.lock().await.write(&Entry::Ended { token })?;
+        let mut reply = None;
+        if !budget.is_zero() {
+            self.world.at("final.before");
+            let lodge = house::FinalRequest { final_: answer.final_ };
+            reply = Some(self.house().await?.post_signed("/v1/finals", &lodge, self.member()?, &self.world).await?);
+        }
+        self.world.at("final.after");
+        // Last: until the house has it, the token is ended again at the next chance.
+        self.state.lock().await.write(&Entry::Closed { token })?;
+        Ok((final_, reply))
+    }
+
+    /// The chain goes along: the node may never have seen a token that nothing was asked with.
+    async fn ask_final(
+        &self,
+        node: NodeId,
+        token: TokenId,
+        key: &SecretKey,
+        chain: &[u8],
+    ) -> Result<api::FinalAnswer, Error> {
+        const PATH: &str = "/comity/v1/finals";
+        let body = serde_json::to_vec(&api::FinalAsk { token }).expect("an ask has a JSON form");
+        let mut headers = comity_token::sign_api("POST", PATH, "", &body, self.now(), self.world.nonce(), key);
+        headers.push((header::TOKEN, sf(chain)));
+        headers.push(("content-type", "application/json".to_owned()));
+        let response = self.door(node).await?.send(Method::POST, PATH, headers, Bytes::from(body)).await?;
+        let bytes = response.bytes().await?;
+        serde_json::from_slice(&bytes).map_err(|_| Error::Missing("a final"))
+    }
+}

@@ -1,0 +1,175 @@
+//! Who serves what, and behind which door.
+
+use comity_token::directory::Directory as _;
+use comity_wire::api::node as api;
+use comity_wire::object::{AnchorRole, DoorKind, Manifest, NodeCertificate, Summary, Tariff};
+use comity_wire::{Amount, Digest, ModelId, NodeId, Verified};
+
+use super::{Client, Error};
+use crate::discover::Hit;
+use crate::door::Door;
+
+/// What a call needs to know of a model.
+pub(super) struct Target {
+    pub(super) summary: Verified<Summary>,
+    pub(super) tariff: Verified<Tariff>,
+    pub(super) node: NodeId,
+}
+
+impl Client {
+    /// Searches at the first entry that answers.
+    ///
+    /// # Errors
+    /// The last entry's [`Error`].
+    pub async fn search(&self, query: &api::SearchQuery) -> Result<Vec<Hit>, Error> {
+        let mut last = Error::Profile("entry: a hub or node to ask");
+        for entry in &self.profile.entry {
+            let door = self.entry(entry)?;
+            match self.seen.search(&door, query, self.now()).await {
+                Ok(hits) => return Ok(hits),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Brings everything but manifests up to date from the first entry that answers.
+    ///
+    /// # Errors
+    /// The last entry's [`Error`].
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let mut last = Error::Profile("entry: a hub or node to ask");
+        for entry in &self.profile.entry {
+            let door = self.entry(entry)?;
+            match self.seen.refresh(&door, self.now()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Fetches the full manifest of a model.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn manifest(&self, model: &ModelId) -> Result<Verified<Manifest>, Error> {
+        let entry = self.profile.entry.first().ok_or(Error::Profile("entry: a hub or node to ask"))?;
+        let door = self.entry(entry)?;
+        if self.seen.directory.summary(model).is_none() {
+            self.refresh().await?;
+        }
+        self.seen.manifest(&door, model).await?;
+        self.seen.directory.manifest(model).ok_or_else(|| Error::ModelUnknown(model.clone()))
+    }
+
+    /// Any hub or house of the roster, or any node whose certificate is known, may stand behind an entry.
+    fn entry(&self, address: &str) -> Result<Door, Error> {
+        let roster = self.seen.directory.roster();
+        let keys = roster.anchors.iter().map(|anchor| anchor.transport_key).collect();
+        Ok(Door::new(vec![address.to_owned()], keys)?)
+    }
+
+    /// The clearing house's door.
+    ///
+    /// # Errors
+    /// [`Error`] where neither profile nor federation says where it is.
+    pub async fn house(&self) -> Result<Door, Error> {
+        let roster = self.seen.directory.roster();
+        let anchor =
+            roster.anchors_of(AnchorRole::House).next().ok_or(Error::Missing("a clearing house on the roster"))?;
+        if let Some(address) = &self.profile.house {
+            return Ok(Door::new(vec![address.clone()], vec![anchor.transport_key])?);
+        }
+        if self.seen.directory.announcement(anchor.node).is_none() {
+            self.refresh().await?;
+        }
+        Ok(Door::new(self.addresses(anchor.node)?, vec![anchor.transport_key])?)
+    }
+
+    fn addresses(&self, node: NodeId) -> Result<Vec<String>, Error> {
+        let announcement = self.seen.directory.announcement(node).ok_or(Error::NoDoor(node))?;
+        let https = announcement.doors.iter().filter(|door| door.kind == DoorKind::Https);
+        let addresses: Vec<_> = https.map(|door| door.address.to_string()).collect();
+        if addresses.is_empty() { Err(Error::NoDoor(node)) } else { Ok(addresses) }
+    }
+
+    /// A node's door, trusted by the certificate its organisation signed.
+    pub(super) async fn door(&self, node: NodeId) -> Result<Door, Error> {
+        if let Some(door) = self.doors.lock().expect("no panic holds this lock").get(&node) {
+            return Ok(door.clone());
+        }
+        // Its model may have come a little before its address.
+        if self.addresses(node).is_err() || self.certificate(node).is_err() {
+            self.refresh().await?;
+        } else if self.moved.lock().expect("no panic holds this lock").remove(&node) {
+            self.refresh().await.ok();
+        }
+        let certificate = self.certificate(node)?;
+        let door = Door::new(self.addresses(node)?, certificate.transport_keys.to_vec())?;
+        self.doors.lock().expect("no panic holds this lock").insert(node, door.clone());
+        Ok(door)
+    }
+
+    /// It cannot be reached where it was: the next call looks for where it is.
+    pub(super) fn forget_door(&self, node: NodeId) {
+        let known = self.doors.lock().expect("no panic holds this lock").remove(&node);
+        if known.is_some() {
+            self.moved.lock().expect("no panic holds this lock").insert(node);
+        }
+    }
+
+    /// The door of the node that serves `model`, for callers that sign by themselves.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn door_of(&self, model: &ModelId) -> Result<Door, Error> {
+        let target = self.target(model).await?;
+        self.door(target.node).await
+    }
+
+    pub(super) fn certificate(&self, node: NodeId) -> Result<Verified<NodeCertificate>, Error> {
+        self.seen.directory.certificate(node).ok_or(Error::Missing("the node's certificate"))
+    }
+
+    /// A tariff by its content id: also one that its owner has replaced, which tokens may still pin (rule 5).
+    pub(super) async fn tariff(&self, id: &Digest, node: NodeId) -> Result<Verified<Tariff>, Error> {
+        if let Some(tariff) = self.seen.directory.tariff(id) {
+            return Ok(tariff);
+        }
+        let bytes = self.door(node).await?.frame(id).await?;
+        self.seen.directory.insert(&bytes).map_err(Error::Refused)?;
+        self.seen.directory.tariff(id).ok_or(Error::Missing("the tariff that the token pins"))
+    }
+
+    pub(super) async fn target(&self, model: &ModelId) -> Result<Target, Error> {
+        if self.seen.directory.summary(model).is_none() {
+            self.refresh().await?;
+        }
+        let summary = self.seen.directory.summary(model).ok_or_else(|| Error::ModelUnknown(model.clone()))?;
+        let node = *summary.nodes.first().ok_or(Error::Missing("a node that serves the model"))?;
+        if self.certificate(node).is_err() {
+            self.refresh().await?;
+        }
+        // Prompts go to nodes of the model's own organisation, whoever else certified that node.
+        if self.certificate(node)?.org != summary.org {
+            return Err(Error::Missing("a certificate of the model's owner for the node that serves it"));
+        }
+        let tariff = self.tariff(&summary.tariff, node).await?;
+        Ok(Target { summary, tariff, node })
+    }
+
+    /// The most output tokens that the owner's policy would give to anyone, for calls without a limit.
+    pub(super) fn output_ceiling(&self, target: &Target) -> u64 {
+        const WITHOUT_POLICY: u64 = 4096;
+        let policy = self.seen.directory.policy(&target.summary.model);
+        let most = policy.and_then(|policy| policy.rules.iter().map(|rule| u64::from(rule.output_tokens_max)).max());
+        most.unwrap_or(WITHOUT_POLICY)
+    }
+
+    pub(super) fn charge_ceiling(&self, target: &Target) -> Amount {
+        let policy = self.seen.directory.policy(&target.summary.model);
+        let most = policy.and_then(|policy| policy.tiers.iter().map(|tier| tier.charge_max).max());
+        most.unwrap_or(Amount::MAX)
+    }
+}

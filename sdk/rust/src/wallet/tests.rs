@@ -1,0 +1,374 @@
+//! The wallet against a node of a few lines, which can lie.
+
+use comity_wire::cbor::Text;
+use comity_wire::merkle::Frontier;
+use comity_wire::object::{Basis, Confirmation, Ended, Flags, IdText, Price, Rate, Scope, Step, Terms, Vetting};
+use comity_wire::{Exact, Meter, Meters, OrgId, Pseudonym};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+const NODE: NodeId = NodeId([9; 16]);
+const BUDGET: Amount = Amount::from_ucr(1_000);
+const PATH: &str = "/v1/chat/completions";
+
+fn model() -> ModelId {
+    "lab/tiny".parse().unwrap()
+}
+
+/// 3 µcr for a request and 0.5 µcr for each output token.
+fn tariff() -> Tariff {
+    let rate = |meter, ucr_per_million| {
+        let steps = List::new(vec![Step { from: 0, ucr_per_million }]).unwrap();
+        Rate { meter, steps }
+    };
+    let rates = List::new(vec![rate(Meter::Requests, 3_000_000), rate(Meter::OutputTokens, 500_000)]).unwrap();
+    Tariff {
+        org: OrgId([1; 16]),
+        name: Text::new("t").unwrap(),
+        version: 1,
+        prices: List::new(vec![Price { op: Op::Chat, rates, minimum: Amount::ZERO }]).unwrap(),
+        overhead_tokens: 16,
+        output_bytes_per_token: 8,
+        issued_at: NOW,
+    }
+}
+
+fn holder() -> SecretKey {
+    SecretKey::from_seed([5; 32])
+}
+
+fn token(id: u8, budget: Amount) -> Entry {
+    let scope = Scope {
+        model: model(),
+        release: Digest([7; 32]),
+        ops: List::new(vec![Op::Chat]).unwrap(),
+        tariff: Digest([8; 32]),
+    };
+    let expires_at = NOW.plus(3600);
+    let token = Token {
+        issuer: IdText(OrgId([1; 16])),
+        subject: Text::new(Pseudonym([2; 16]).to_string()).unwrap(),
+        audience: IdText(NODE),
+        expires_at,
+        not_before: NOW,
+        issued_at: NOW,
+        id: TokenId([id; 16]),
+        holder: Confirmation(holder().public()),
+        terms: Terms {
+            roster_version: 1,
+            scope: List::new(vec![scope]).unwrap(),
+            budget,
+            vetting: Vetting::Registered,
+            purposes: List::default(),
+            window: budget,
+            lanes_max: 2,
+            longest_op_s: 60,
+            settle_by: expires_at.plus(60 + Token::SETTLE_S_MIN),
+            depth: 4,
+            grants: List::default(),
+        },
+    };
+    let token = cose::sign(&token, &SecretKey::from_seed([1; 32]));
+    let chain = Chain { token: token.bytes().to_vec(), blocks: Vec::new() };
+    Entry::Token { chain: stored(&chain.to_bytes()), seed: stored(&*holder().seed()), cap: Amount::MAX }
+}
+
+fn wallet() -> Wallet {
+    Wallet::replay([token(1, BUDGET)]).unwrap()
+}
+
+const TOKEN: TokenId = TokenId([1; 16]);
+
+fn ask<'a>(model: &'a ModelId, body: &'a [u8], max: u32) -> Ask<'a> {
+    let (tariff, max_charge) = (Digest([8; 32]), Amount::from_ucr(max));
+    Ask { method: "POST", path: PATH, query: "", body, model, op: Op::Chat, tariff, max_charge }
+}
+
+fn begin(wallet: &mut Wallet, body: &[u8], max: u32) -> Begun {
+    let begun = wallet.begin(TOKEN, &ask(&model(), body, max), NOW).unwrap();
+    wallet.apply(begun.entry.as_ref().unwrap()).unwrap();
+    begun
+}
+
+/// The node's side of one lane.
+struct Node {
+    lane: u16,
+    n: u64,
+    exact: Exact,
+    meters: Meters,
+    history: Frontier,
+}
+
+impl Node {
+    fn of(begun: &Begun) -> Self {
+        Self { lane: begun.lane, n: 0, exact: Exact(0), meters: Meters::default(), history: Frontier::default() }
+    }
+
+    /// An honest receipt for what was begun, with this many output tokens; `change` may make it a lie.
+    fn receipt(&mut self, open: &Open, output: u64, change: impl FnOnce(&mut Receipt)) -> Verified<Receipt> {
+        let meters = Meters::default()
+            .with(Meter::Requests, 1)
+            .with(Meter::InputBytes, open.input_bytes)
+            .with(Meter::OutputTokens, output);
+        let before = self.exact.ceil().unwrap();
+        self.exact = self.exact.checked_add(tariff().exact(Op::Chat, &meters).unwrap()).unwrap();
+        self.meters = self.meters.checked_add(&meters).unwrap();
+        self.n += 1;
+        let total = self.exact.ceil().unwrap();
+        let mut receipt = Receipt {
+            token: TOKEN,
+            leaf: wallet().purse(TOKEN).unwrap().leaf(),
+            lane: self.lane,
+            seq: open.seq,
+            item: 0,
+            n: self.n,
+            charge: total.checked_sub(before).unwrap(),
+            total,
+            remainder: u32::try_from(Exact::from_amount(total).0 - self.exact.0).unwrap(),
+            meters,
+            meters_total: self.meters,
+            flags: Flags::default(),
+            flags_total: Flags::default(),
+            bytes_out: None,
+            rank: None,
+            basis: Basis::Upstream,
+            ended: Ended::Stop,
+            request: open.request,
+            response: Digest([0; 32]),
+            release: Digest([7; 32]),
+            manifest: Digest([3; 32]),
+            tariff: open.tariff,
+            history: self.history.root(),
+            standing: 1,
+            node: NODE,
+            at: NOW,
+            restore: 0,
+            authority: open.authority,
+            model: open.model.clone(),
+            op: open.op,
+        };
+        change(&mut receipt);
+        let receipt = cose::sign(&receipt, &SecretKey::from_seed([4; 32]));
+        self.history.push(&receipt.id());
+        receipt
+    }
+}
+
+fn open(begun: &Begun) -> Open {
+    match &begun.entry {
+        Some(Entry::Signed { open, .. }) => open.clone(),
+        other => panic!("a new request was expected, not {other:?}"),
+    }
+}
+
+fn take(wallet: &mut Wallet, lane: u16, receipt: &Verified<Receipt>) {
+    wallet.purse(TOKEN).unwrap().check(lane, receipt, &tariff()).unwrap();
+    wallet.apply(&Entry::Receipt { token: TOKEN, lane, receipt: stored(receipt.bytes()) }).unwrap();
+}
+
+#[test]
+fn a_retry_after_a_crash_is_the_same_request() {
+    let model = model();
+    let mut wallet = wallet();
+    let begun = begin(&mut wallet, b"question", 100);
+    let again = |wallet: &Wallet, body: &[u8], most: u32, under_way: &UnderWay| {
+        wallet.again(NODE, &ask(&model, body, 0), Amount::from_ucr(most), under_way, NOW)
+    };
+    let retry = again(&wallet, b"question", 100, &UnderWay::default()).unwrap();
+    assert_eq!(retry.authority.id(), begun.authority.id());
+    assert_eq!((retry.token, retry.lane, retry.entry), (TOKEN, begun.lane, None));
+    // Another question, a lower limit of the caller's, a lane whose call is still under way: another request.
+    assert!(again(&wallet, b"another", 100, &UnderWay::default()).is_none());
+    assert!(again(&wallet, b"question", 99, &UnderWay::default()).is_none());
+    assert!(again(&wallet, b"question", 100, &UnderWay::from([(TOKEN, begun.lane)])).is_none());
+    // The same words on another route are signed anew too.
+    let elsewhere = Ask { path: "/v1/completions", ..ask(&model, b"question", 0) };
+    assert!(wallet.again(NODE, &elsewhere, Amount::MAX, &UnderWay::default(), NOW).is_none());
+}
+
+#[test]
+fn what_is_in_doubt_is_not_spent_twice() {
+    let model = model();
+    let mut wallet = wallet();
+    begin(&mut wallet, b"one", 600);
+    assert_eq!(wallet.purse(TOKEN).unwrap().free(), Amount::from_ucr(400));
+    let refused = wallet.begin(TOKEN, &ask(&model, b"two", 401), NOW);
+    assert!(matches!(refused, Err(WalletError::Budget { .. })));
+    begin(&mut wallet, b"two", 400);
+    assert!(matches!(wallet.begin(TOKEN, &ask(&model, b"three", 0), NOW), Err(WalletError::LanesBusy(2))));
+}
+
+#[test]
+fn an_honest_lane_is_taken_in_receipt_by_receipt() {
+    let mut wallet = wallet();
+    let mut node = None;
+    for output in [1, 2, 3, 0, 7] {
+        let begun = begin(&mut wallet, format!("question {output}").as_bytes(), 100);
+        let node = node.get_or_insert_with(|| Node::of(&begun));
+        let receipt = node.receipt(&open(&begun), output, |_| {});
+        take(&mut wallet, begun.lane, &receipt);
+    }
+    // 5 · 3 + 13 · 0.5 = 21.5
+    assert_eq!(wallet.purse(TOKEN).unwrap().spent(), Amount::from_ucr(22));
+    let lanes = &wallet.purse(TOKEN).unwrap().acknowledge(NOW).unwrap().lanes;
+    assert_eq!((lanes[0].n, lanes[0].total), (5, Amount::from_ucr(22)));
+}
+
+#[test]
+fn every_lie_in_a_receipt_is_found() {
+    type Lie = (fn(&mut Receipt), ReceiptFault);
+    let lies: [Lie; 21] = [
+        (|r| r.seq = 2, ReceiptFault::OtherRequest),
+        (|r| r.authority = Digest([0; 32]), ReceiptFault::OtherRequest),
+        (|r| r.request = Digest([0; 32]), ReceiptFault::OtherRequest),
+        (|r| r.token = TokenId([2; 16]), ReceiptFault::Other("token")),
+        (|r| r.leaf = Digest([0; 32]), ReceiptFault::Other("leaf")),
+        (|r| r.lane = 1, ReceiptFault::Other("lane")),
+        (|r| r.item = 1, ReceiptFault::Other("item")),
+        (|r| r.node = NodeId([8; 16]), ReceiptFault::Other("node")),
+        (|r| r.model = "lab/large".parse().unwrap(), ReceiptFault::Other("model")),
+        (|r| r.op = Op::Completions, ReceiptFault::Other("op")),
+        (|r| r.tariff = Digest([0; 32]), ReceiptFault::Other("tariff")),
+        (|r| r.release = Digest([0; 32]), ReceiptFault::Other("release")),
+        (
+            |r| (r.charge, r.total) = (Amount::from_ucr(101), Amount::from_ucr(101)),
+            ReceiptFault::AboveMaximum { charge: Amount::from_ucr(101), max: Amount::from_ucr(100) },
+        ),
+        (|r| (r.n, r.history) = (2, Digest([0; 32])), ReceiptFault::Gap { expected: 1, got: 2 }),
+        (|r| r.total = Amount::from_ucr(50), ReceiptFault::Total),
+        (|r| r.meters_total.set(Meter::OutputTokens, 9), ReceiptFault::Running("meters")),
+        (|r| r.flags_total = Flags([(1, 1)].into()), ReceiptFault::Running("flags")),
+        (|r| both(r, Meter::Requests, 2), ReceiptFault::Meter { meter: Meter::Requests, units: 2, due: 1 }),
+        (|r| both(r, Meter::InputBytes, 9), ReceiptFault::Meter { meter: Meter::InputBytes, units: 9, due: 8 }),
+        (|r| both(r, Meter::InputTokens, 25), ReceiptFault::Meter { meter: Meter::InputTokens, units: 25, due: 24 }),
+        (|r| (r.charge, r.total) = (Amount::from_ucr(8), Amount::from_ucr(8)), ReceiptFault::Price),
+    ];
+    for (at, (lie, fault)) in lies.into_iter().enumerate() {
+        let mut wallet = wallet();
+        let begun = begin(&mut wallet, b"question", 100);
+        let mut node = Node::of(&begun);
+        let honest = Node::of(&begun).receipt(&open(&begun), 8, |_| {});
+        let receipt = node.receipt(&open(&begun), 8, lie);
+        let purse = wallet.purse(TOKEN).unwrap();
+        assert_eq!(purse.check(begun.lane, &receipt, &tariff()), Err(fault), "lie {at}");
+        assert_eq!(purse.check(begun.lane, &honest, &tariff()), Ok(()));
+    }
+}
+
+fn both(receipt: &mut Receipt, meter: Meter, units: u64) {
+    receipt.meters.set(meter, units);
+    receipt.meters_total.set(meter, units);
+}
+
+#[test]
+fn a_history_that_leaves_one_out_is_found() {
+    let mut wallet = wallet();
+    let begun = begin(&mut wallet, b"one", 100);
+    let mut node = Node::of(&begun);
+    let receipt = node.receipt(&open(&begun), 1, |_| {});
+    take(&mut wallet, begun.lane, &receipt);
+    let begun = begin(&mut wallet, b"two", 100);
+    let receipt = node.receipt(&open(&begun), 1, |r| r.history = Frontier::default().root());
+    let purse = wallet.purse(TOKEN).unwrap();
+    assert_eq!(purse.check(begun.lane, &receipt, &tariff()), Err(ReceiptFault::History));
+}
+
+#[test]
+fn a_wrong_receipt_is_evidence_and_stops_the_token() {
+    let model = model();
+    let mut wallet = wallet();
+    let begun = begin(&mut wallet, b"one", 100);
+    let mut node = Node::of(&begun);
+    let receipt = node.receipt(&open(&begun), 1, |_| {});
+    take(&mut wallet, begun.lane, &receipt);
+    let begun = begin(&mut wallet, b"two", 100);
+    let lie = node.receipt(&open(&begun), 1, |r| r.release = Digest([0; 32]));
+    let fault = Entry::Fault {
+        token: TOKEN,
+        lane: begun.lane,
+        seq: 2,
+        receipt: Some(stored(lie.bytes())),
+        what: "another release".to_owned(),
+    };
+    wallet.apply(&fault).unwrap();
+    let stopped = |result| matches!(result, Err(WalletError::Stopped { token: TOKEN, node: NODE, .. }));
+    assert!(stopped(wallet.begin(TOKEN, &ask(&model, b"three", 1), NOW).map(|_| ())));
+    let purse = wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, NOW).map(|_| ());
+    assert!(stopped(purse), "nor is another token drawn");
+    assert_eq!(wallet.purse(TOKEN).unwrap().acknowledge(NOW), None, "an acknowledgement is an order to pay");
+    // Once it is ended at its node, the user may go on.
+    wallet.apply(&Entry::Closed { token: TOKEN }).unwrap();
+    assert!(wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, NOW).unwrap().is_none());
+}
+
+#[test]
+fn a_missing_receipt_stops_the_token_until_it_comes() {
+    let model = model();
+    let mut wallet = wallet();
+    let begun = begin(&mut wallet, b"one", 100);
+    let missing = Entry::Fault { token: TOKEN, lane: begun.lane, seq: 1, receipt: None, what: String::new() };
+    wallet.apply(&missing).unwrap();
+    assert!(matches!(wallet.begin(TOKEN, &ask(&model, b"two", 1), NOW), Err(WalletError::Stopped { .. })));
+    let receipt = Node::of(&begun).receipt(&open(&begun), 1, |_| {});
+    take(&mut wallet, begun.lane, &receipt);
+    wallet.begin(TOKEN, &ask(&model, b"two", 1), NOW).unwrap();
+}
+
+#[test]
+fn a_request_that_was_believed_free_and_charged_after_all_is_known_again() {
+    let mut wallet = wallet();
+    let first = begin(&mut wallet, b"one", 100);
+    let mut node = Node::of(&first);
+    wallet.apply(&Entry::Free { token: TOKEN, lane: first.lane, seq: 1 }).unwrap();
+    let second = begin(&mut wallet, b"two", 50);
+    assert_eq!((second.lane, second.authority.seq), (first.lane, 1));
+    let receipt = node.receipt(&open(&first), 1, |_| {});
+    take(&mut wallet, first.lane, &receipt);
+    // The second was not charged and never will be: its place is taken.
+    assert_eq!(begin(&mut wallet, b"two", 50).authority.seq, 2);
+}
+
+#[test]
+fn what_was_drawn_counts_until_it_can_no_longer_be_spent() {
+    let mut wallet = wallet();
+    let begun = begin(&mut wallet, b"one", 100);
+    let receipt = Node::of(&begun).receipt(&open(&begun), 1, |_| {});
+    take(&mut wallet, begun.lane, &receipt);
+    begin(&mut wallet, b"two", 50);
+    assert_eq!(wallet.drawn(NOW), BUDGET);
+    // Expired: what was charged, and what may have been.
+    assert_eq!(wallet.drawn(NOW.plus(3600 + 60)), Amount::from_ucr(4 + 50));
+    wallet.apply(&Entry::Closed { token: TOKEN }).unwrap();
+    assert_eq!(wallet.drawn(NOW), Amount::from_ucr(4));
+    let pending = Pending {
+        node: NODE,
+        model: model(),
+        seed: stored(&[6; 32]),
+        quote: stored(b"quote"),
+        budget: Amount::from_ucr(700),
+        valid_s: 60,
+        depth: 0,
+        at: NOW,
+    };
+    let id = TokenId([2; 16]);
+    wallet.apply(&Entry::Reserving { id, pending }).unwrap();
+    assert_eq!(wallet.drawn(NOW), Amount::from_ucr(704), "what was asked for may be set aside");
+    wallet.apply(&token(2, Amount::from_ucr(700))).unwrap();
+    assert_eq!(wallet.pending().count(), 0, "it came");
+    assert_eq!(wallet.drawn(NOW), Amount::from_ucr(704));
+}
+
+#[test]
+fn a_token_with_room_and_an_idle_lane_comes_first() {
+    let model = model();
+    let mut wallet = Wallet::replay([token(1, BUDGET), token(2, Amount::from_ucr(500))]).unwrap();
+    let chosen = |wallet: &Wallet, needed| {
+        wallet.purse_for(NODE, &model, Op::Chat, Amount::from_ucr(needed), NOW).unwrap().unwrap().id()
+    };
+    assert_eq!(chosen(&wallet, 100), TOKEN);
+    begin(&mut wallet, b"one", 10);
+    begin(&mut wallet, b"two", 10);
+    assert_eq!(chosen(&wallet, 100), TokenId([2; 16]), "both lanes of the first are busy");
+    assert_eq!(chosen(&wallet, 600), TOKEN, "the second has no room");
+}
