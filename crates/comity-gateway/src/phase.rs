@@ -24,14 +24,16 @@ use crate::routes::Route;
 /// Answers one priced request.
 pub(crate) async fn run(gateway: Gateway, route: &'static Route, request: Request) -> Result<Response, Refusal> {
     let inner = &*gateway.0;
+    let (parts, stream) = request.into_parts();
+    // Who holds no token here takes no place, and no memory for a body.
+    let capability = authenticate::capability(inner, &parts).await?;
     let permit = inner.in_flight.clone().try_acquire_owned().map_err(|_| {
         Refusal::new(Code::Busy, "this node has as much under way as it takes")
             .with("whose_move", "caller")
             .retry_after_s(1)
     })?;
-    let (parts, stream) = request.into_parts();
     let body = body::read(&parts.headers, stream, body::Limit::bytes(inner.config.body_bytes_max)).await?;
-    let authenticated = authenticate::authenticate(inner, route, &parts, body).await?;
+    let authenticated = authenticate::authenticate(inner, route, &parts, body, capability).await?;
     let (token, path) = (authenticated.capability.token().id, authenticated.capability.path());
     let answered = admitted(&gateway, authenticated, permit).await;
     // A refusal says what is left, too.

@@ -13,7 +13,7 @@ use crate::fold::Folder;
 use crate::limit;
 
 /// Scans chunks as they come. Dropping it drops the text it still held.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scanner {
     compiled: Arc<Compiled>,
     folder: Folder,

@@ -197,6 +197,8 @@ fn serve(home: &Home, offered: &Offered) -> Result<Served, Failure> {
     let offer = &offered.offer;
     let model = offer.model_id(&home.card)?;
     let upstream_model = offer.serve.upstream_model.clone().unwrap_or_else(|| offer.model.name.clone());
+    // The engine makes one answer of a prompt; of a server the owner's policy says how many it may be asked for.
+    let choices_max = if matches!(offer.serve.upstream, Upstream::Engine(_)) { 1 } else { u16::MAX };
     let upstream: Arc<dyn comity_supply::Upstream> = match &offer.serve.upstream {
         Upstream::Engine(name) => Arc::new(EngineUpstream::new(name, models::load(name)?)),
         Upstream::OpenAi(url) => {
@@ -210,7 +212,7 @@ fn serve(home: &Home, offered: &Offered) -> Result<Served, Failure> {
             Arc::new(OpenAi::new(config)?)
         }
     };
-    Ok(Served { model, upstream, upstream_model, echo: false, choices_max: 1 })
+    Ok(Served { model, upstream, upstream_model, echo: false, choices_max })
 }
 
 /// What the operator's commands reach.

@@ -9,7 +9,7 @@ use comity_http::Refusal;
 use comity_token::request::header;
 use comity_token::{Capability, Denied, VerifiedRequest, parse_request};
 use comity_wire::object::Chain;
-use comity_wire::{Code, Timestamp, TokenId};
+use comity_wire::{Code, Digest, Timestamp, TokenId};
 use http::HeaderMap;
 use http::request::Parts;
 
@@ -45,32 +45,44 @@ impl Authenticated {
     }
 }
 
+/// The right that a request's headers name: the chain that comes along, else one that was sent before. What is wrong with
+/// a chain is said before what is wrong with the request (spec/04-token.md §4.2).
+pub(crate) async fn capability(inner: &Inner, parts: &Parts) -> Result<Arc<Capability>, Refusal> {
+    let now = inner.now();
+    let denied = |denied: Denied| refusal::denied(&denied, now);
+    if let Some(bytes) = chain_header(&parts.headers)? {
+        return inner.chains.admit(&bytes, &*inner.directory, inner.node, now).map_err(denied);
+    }
+    let leaf = parts.headers.get(header::TOKEN_REF).and_then(|value| Digest::from_sf(value.to_str().ok()?));
+    let Some(leaf) = leaf else {
+        // Refused for its form: no body could mend it.
+        let query = parts.uri.query().unwrap_or("");
+        let unsigned = parse_request(parts.method.as_str(), parts.uri.path(), query, &parts.headers, &[]);
+        let refused = unsigned.err().unwrap_or(Denied::Header { header: header::TOKEN_REF });
+        return Err(denied(refused));
+    };
+    inner.chain(leaf).await?.ok_or_else(|| {
+        Refusal::new(Code::TokenUnknown, "this node does not hold that token; send it once in header comity-token")
+            .with("whose_move", "caller")
+    })
+}
+
 pub(crate) async fn authenticate(
     inner: &Inner,
     route: &'static Route,
     parts: &Parts,
     body: Bytes,
+    capability: Arc<Capability>,
 ) -> Result<Authenticated, Refusal> {
     let now = inner.now();
     let denied = |denied: Denied| refusal::denied(&denied, now);
     let query = parts.uri.query().unwrap_or("");
     let unverified =
         parse_request(parts.method.as_str(), parts.uri.path(), query, &parts.headers, &body).map_err(denied)?;
-    let leaf = unverified.authority().leaf;
-    let capability = match chain_header(&parts.headers)? {
-        Some(bytes) => {
-            let capability = inner.chains.admit(&bytes, &*inner.directory, inner.node, now).map_err(denied)?;
-            if capability.leaf() != leaf {
-                let message = "comity-token-ref names another leaf than the token that was sent ends in";
-                return Err(Refusal::new(Code::WrongKey, message).with("whose_move", "caller"));
-            }
-            capability
-        }
-        None => inner.chain(leaf).await?.ok_or_else(|| {
-            Refusal::new(Code::TokenUnknown, "this node does not hold that token; send it once in header comity-token")
-                .with("whose_move", "caller")
-        })?,
-    };
+    if unverified.authority().leaf != capability.leaf() {
+        let message = "comity-token-ref names another leaf than the token that was sent ends in";
+        return Err(Refusal::new(Code::WrongKey, message).with("whose_move", "caller"));
+    }
     let request = unverified.verify(capability.holder(), now).map_err(denied)?;
     let root = capability.token().id();
     inner.ledger.load(capability.token().id, root).await.map_err(|error| refusal::store(&error))?;

@@ -24,6 +24,13 @@ pub(crate) struct Authorised {
     pub(crate) priced: Priced,
 }
 
+impl Authorised {
+    /// Bytes of the prompt that the answer repeats.
+    pub(crate) fn repeated_bytes(&self) -> u64 {
+        if self.asked.echo { self.asked.texts.iter().map(|text| text.len() as u64).sum() } else { 0 }
+    }
+}
+
 pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<Authorised, Refusal> {
     let now = authenticated.now;
     let asked = fields::read(authenticated.route, &authenticated.body)?;

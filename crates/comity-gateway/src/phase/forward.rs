@@ -33,7 +33,9 @@ pub(crate) async fn forward(inner: &Inner, filtered: Filtered) -> Result<Accepte
     let mut body = authorised.asked.body.clone();
     body.insert("max_tokens".into(), authorised.priced.demand.output_tokens.into());
     let call = Call::new(authorised.asked.op, authorised.served.upstream_model.clone(), body);
-    let reply = authorised.served.upstream.complete(call).await.map_err(|error| failed(&filtered, &error))?;
+    let accepted = authorised.served.upstream.complete(call);
+    let accepted = tokio::time::timeout_at(filtered.deadline(), accepted).await.unwrap_or_else(|_| Err(late()));
+    let reply = accepted.map_err(|error| failed(&filtered, &error))?;
     inner.fail("forward.accepted");
     Ok(Accepted { filtered, reply })
 }
@@ -41,16 +43,23 @@ pub(crate) async fn forward(inner: &Inner, filtered: Filtered) -> Result<Accepte
 /// Waits for the first event. A caller that leaves meanwhile gets no answer and owes the input (spec/06-metering.md §6.2).
 pub(crate) async fn first<T>(accepted: Accepted, head: &mut oneshot::Sender<T>) -> Result<Forwarded, Refusal> {
     let Accepted { filtered, reply: mut rest } = accepted;
+    let deadline = filtered.deadline();
     let first = tokio::select! {
         biased;
         first = rest.next() => first.expect("a reply has an end"),
         // The phases after this one see that nobody listens.
         () = head.closed() => Ok(Event::Done),
+        () = tokio::time::sleep_until(deadline) => Err(late()),
     };
     match first {
         Ok(first) => Ok(Forwarded { first, rest, filtered }),
         Err(error) => Err(failed(&filtered, &error)),
     }
+}
+
+/// The work took longer than its token lets it (rule 1).
+pub(crate) fn late() -> UpstreamError {
+    UpstreamError::Failed { code: None, message: "the work took longer than its token allows".into() }
 }
 
 fn failed(filtered: &Filtered, error: &UpstreamError) -> Refusal {

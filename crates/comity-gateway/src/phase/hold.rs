@@ -22,9 +22,22 @@ pub(crate) struct Held {
 pub(crate) struct Guard {
     gateway: Gateway,
     id: HoldId,
+    began: tokio::time::Instant,
+}
+
+impl Held {
+    /// How long the token lets admitted work run (rule 1: certificates and settlement count on it).
+    pub(crate) fn longest(&self) -> std::time::Duration {
+        let terms = &self.authorised.authenticated.capability.token().terms;
+        std::time::Duration::from_secs(u64::from(terms.longest_op_s))
+    }
 }
 
 impl Guard {
+    pub(crate) fn began(&self) -> tokio::time::Instant {
+        self.began
+    }
+
     pub(crate) fn id(&self) -> HoldId {
         self.id
     }
@@ -97,7 +110,10 @@ pub(crate) async fn hold(gateway: &Gateway, authorised: Authorised) -> Result<St
     match admission.map_err(|refused| refusal::refused(&refused))? {
         Admission::Held(id) => {
             inner.fail("hold.after");
-            Ok(Step::Held(Held { guard: Guard { gateway: gateway.clone(), id }, authorised }))
+            Ok(Step::Held(Held {
+                guard: Guard { gateway: gateway.clone(), id, began: tokio::time::Instant::now() },
+                authorised,
+            }))
         }
         Admission::Charged(Charged { .. }) => stored(inner, authenticated, ask.authority).await.map(Step::Replayed),
         Admission::AskStore { highest } => old(inner, authenticated, ask.authority, highest).await.map(Step::Replayed),

@@ -4,8 +4,7 @@
 //! on the upstream's own usage, else on what was relayed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,11 +18,12 @@ use comity_wire::object::{Basis, Ended, Flags};
 use comity_wire::{Digest, Meter, Meters};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::authorise::Authorised;
 use super::charge;
 use super::filter::{Filtered, blocked};
-use super::forward::Forwarded;
+use super::forward::{Forwarded, late};
 use crate::gateway::Inner;
 use crate::refusal;
 use crate::reply::{self, Choice, Shape};
@@ -55,26 +55,21 @@ pub(crate) async fn whole(
     let Forwarded { filtered, first, mut rest } = forwarded;
     let mut scan = Scan::new(inner, &filtered);
     let mut choices: BTreeMap<u32, Choice> = BTreeMap::new();
-    let (mut usage, mut tokens) = (None, 0);
+    let (mut usage, mut tokens, mut bytes) = (None, 0, 0);
+    let (most, deadline) = (Most::of(&filtered.held.authorised), filtered.deadline());
     let mut next = Some(Ok(first));
     let mut gone = false;
     while let Some(event) = next {
         match event {
             Ok(Event::Delta(delta)) => {
-                tokens += reply::tokens_of(&delta);
-                if scan.blocks(&delta) {
-                    // What the owner blocks is not handed over; the empty text says so by its finish reason.
-                    choices.values_mut().for_each(|choice| {
-                        choice.text.clear();
-                        choice.logprobs = None;
-                    });
-                    tokens = 0;
-                    usage = usage.map(|said| partly(said, 0));
-                    let filtered =
-                        Delta { index: delta.index, finish_reason: Some("content_filter".into()), ..Delta::default() };
-                    choices.entry(delta.index).or_default().add(filtered);
+                (tokens, bytes) = (tokens + reply::tokens_of(&delta), bytes + delta.text.len() as u64);
+                if most.is_passed(tokens, bytes) {
+                    // An upstream that does not stop: the rest is neither kept nor charged.
+                    tracing::warn!(tokens, bytes, "upstream says more than it was asked for; cut off");
+                    choices.entry(delta.index).or_default().add(cut(&delta));
                     break;
                 }
+                scan.push(&delta);
                 choices.entry(delta.index).or_default().add(delta);
             }
             Ok(Event::Usage(said)) => usage = Some(said),
@@ -89,9 +84,21 @@ pub(crate) async fn whole(
             biased;
             () = head.closed() => { gone = true; None }
             next = rest.next() => next,
+            () = tokio::time::sleep_until(deadline) => Some(Err(late())),
         };
     }
     drop(rest);
+    if let Some(index) = scan.blocked_choice() {
+        // What the owner blocks is not handed over; the empty text says so by its finish reason.
+        choices.values_mut().for_each(|choice| {
+            choice.text.clear();
+            choice.logprobs = None;
+        });
+        tokens = 0;
+        usage = usage.map(|said| partly(said, 0));
+        let filtered = Delta { index, finish_reason: Some("content_filter".into()), ..Delta::default() };
+        choices.entry(index).or_default().add(filtered);
+    }
     let gone = gone || head.is_closed();
     let authorised = &filtered.held.authorised;
     let n = u32::try_from(authorised.priced.demand.choices).unwrap_or(u32::MAX).min(1024);
@@ -132,6 +139,8 @@ pub(crate) async fn stream(inner: &Inner, forwarded: Forwarded, head: oneshot::S
         scan: Scan::new(inner, &filtered),
         frames: frames.clone(),
         taken,
+        deadline: filtered.deadline(),
+        most: Most::of(&filtered.held.authorised),
         stall: Duration::from_secs(inner.config.stall_s.max(1)),
         keep_alive: Duration::from_secs(inner.config.keep_alive_s.max(1)),
         pieces: Vec::new(),
@@ -142,17 +151,36 @@ pub(crate) async fn stream(inner: &Inner, forwarded: Forwarded, head: oneshot::S
     charge::streamed(inner, metered, pieces, is_whole, &frames).await;
 }
 
+/// How many data frames the transport has taken, and whether it may take more.
+#[derive(Default)]
+struct Taken(Mutex<(usize, bool)>);
+
+impl Taken {
+    /// Counts one more; `false` where the answer has been charged as it stood.
+    fn take(&self) -> bool {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.0 += usize::from(!inner.1);
+        !inner.1
+    }
+
+    /// Nothing more is handed over: what was taken is what is charged.
+    fn close(&self) -> usize {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.1 = true;
+        inner.0
+    }
+}
+
 /// A body that counts the data frames which the transport has taken.
-fn channel() -> (mpsc::Sender<Frame>, Arc<AtomicUsize>, Body) {
+fn channel() -> (mpsc::Sender<Frame>, Arc<Taken>, Body) {
     let (frames, queue) = mpsc::channel::<Frame>(FRAMES_MAX);
-    let taken = Arc::new(AtomicUsize::new(0));
+    let taken = Arc::new(Taken::default());
     let counted = taken.clone();
     let body = futures::stream::unfold((queue, counted), |(mut queue, counted)| async move {
         let bytes = match queue.recv().await? {
-            Frame::Data(payload) => {
-                counted.fetch_add(1, Ordering::AcqRel);
-                reply::data(&payload)
-            }
+            Frame::Data(payload) if counted.take() => reply::data(&payload),
+            // A stalled reader came back after its answer was charged: it gets no more of it.
+            Frame::Data(_) => return None,
             Frame::Other(bytes) => bytes,
         };
         Some((Ok::<_, std::convert::Infallible>(bytes), (queue, counted)))
@@ -178,7 +206,10 @@ struct Relay {
     shape: Shape,
     scan: Scan,
     frames: mpsc::Sender<Frame>,
-    taken: Arc<AtomicUsize>,
+    taken: Arc<Taken>,
+    /// When the work must have ended (rule 1): what was admitted in time may finish, and no later.
+    deadline: Instant,
+    most: Most,
     stall: Duration,
     keep_alive: Duration,
     pieces: Vec<Piece>,
@@ -189,6 +220,41 @@ struct Relay {
 
 /// The caller takes nothing more.
 struct Gone;
+
+/// What the hold pays for. Whoever says more than this does not stop by itself.
+struct Most {
+    tokens: u64,
+    bytes: u64,
+    so_far: (u64, u64),
+}
+
+impl Most {
+    fn of(authorised: &Authorised) -> Self {
+        let worst = authorised.tariff.worst_meters(&authorised.priced.demand).expect("it was priced at admission");
+        // Room for deltas without tokens of their own: a role, a finish reason, an empty one.
+        const SLACK: u64 = 64;
+        let slack = SLACK.saturating_add(authorised.repeated_bytes());
+        let tokens = worst.get(Meter::OutputTokens).saturating_add(slack);
+        // Generous: it bounds memory, and is no meter.
+        let bytes = tokens.saturating_mul(u64::from(authorised.tariff.output_bytes_per_token).max(64));
+        Self { tokens, bytes, so_far: (0, 0) }
+    }
+
+    fn is_passed(&self, tokens: u64, bytes: u64) -> bool {
+        tokens > self.tokens || bytes > self.bytes
+    }
+
+    fn counts(&mut self, delta: &Delta) -> bool {
+        self.so_far.0 += reply::tokens_of(delta);
+        self.so_far.1 += delta.text.len() as u64;
+        self.is_passed(self.so_far.0, self.so_far.1)
+    }
+}
+
+/// The end of a choice whose upstream went on past what was asked for.
+fn cut(delta: &Delta) -> Delta {
+    Delta { index: delta.index, finish_reason: Some("length".into()), ..Delta::default() }
+}
 
 impl Relay {
     async fn run(
@@ -213,7 +279,7 @@ impl Relay {
             !matches!(drained, Ok(Ok(_)))
         };
         let ended = if is_gone { Ended::ClientGone } else { ended };
-        let taken = self.taken.load(Ordering::Acquire).min(self.pieces.len());
+        let taken = self.taken.close().min(self.pieces.len());
         self.pieces.truncate(taken);
         let is_whole = !matches!(ended, Ended::ClientGone | Ended::UpstreamError | Ended::UpstreamSilent);
         let (bytes, tokens) = self.pieces.iter().fold((0, 0), |(b, t), piece| (b + piece.text_bytes, t + piece.tokens));
@@ -234,6 +300,11 @@ impl Relay {
             match next {
                 Ok(Event::Delta(delta)) => {
                     let index = delta.index;
+                    if self.most.counts(&delta) {
+                        tracing::warn!("upstream says more than it was asked for; cut off");
+                        self.delta(cut(&delta)).await?;
+                        return Ok(None);
+                    }
                     if self.scan.blocks(&delta) {
                         self.finish(index, "content_filter").await?;
                         return Ok(None);
@@ -250,6 +321,7 @@ impl Relay {
                     biased;
                     () = self.frames.closed() => return Err(Gone),
                     event = rest.next() => break event.expect("a reply ends before it stops"),
+                    () = tokio::time::sleep_until(self.deadline) => break Err(late()),
                     () = tokio::time::sleep(self.keep_alive) => self.put(Frame::Other(Bytes::from_static(reply::KEEP_ALIVE))).await?,
                 }
             };
@@ -345,11 +417,26 @@ impl Scan {
         }
     }
 
-    /// Looks at a delta; whether the policy blocks what its choice now holds.
+    /// Looks at a delta; whether the policy blocks what its choice now holds, were it to end here: what follows in the
+    /// same words may still be withheld, what was handed over may not.
     fn blocks(&mut self, delta: &Delta) -> bool {
-        let scanner = self.scanners.entry(delta.index).or_insert_with(|| self.filter.scanner());
-        scanner.push(&delta.text);
-        self.may_block && blocked(&self.rule, scanner.so_far()).is_some()
+        self.push(delta);
+        self.may_block && !delta.text.is_empty() && self.blocks_now(delta.index)
+    }
+
+    fn push(&mut self, delta: &Delta) {
+        self.scanners.entry(delta.index).or_insert_with(|| self.filter.scanner()).push(&delta.text);
+    }
+
+    fn blocks_now(&self, index: u32) -> bool {
+        let found = self.scanners.get(&index).map(|scanner| scanner.clone().finish());
+        found.is_some_and(|found| blocked(&self.rule, &found).is_some())
+    }
+
+    /// The first choice that the policy blocks as it stands.
+    fn blocked_choice(&self) -> Option<u32> {
+        let mut choices = self.scanners.keys().copied();
+        if self.may_block { choices.find(|index| self.blocks_now(*index)) } else { None }
     }
 
     fn finish(self) -> Flags {
@@ -422,4 +509,24 @@ fn least_input_tokens(authorised: &Authorised) -> u64 {
     let bytes: u64 = authorised.asked.texts.iter().map(|text| text.len() as u64).sum();
     let longest = u64::from(authorised.tariff.output_bytes_per_token);
     ids + if longest == 0 { 0 } else { bytes.div_ceil(longest) }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_queued_when_the_answer_is_charged_is_not_handed_over() {
+        let (frames, taken, mut body) = channel();
+        for word in ["one", "two", "three"] {
+            frames.send(Frame::Data(Bytes::from_static(word.as_bytes()))).await.unwrap();
+        }
+        body.frame().await.unwrap().unwrap();
+        assert_eq!(taken.close(), 1);
+        // The reader comes back after its stall.
+        assert!(body.frame().await.is_none());
+        assert_eq!(taken.close(), 1);
+    }
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use reqwest::Response;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::chain;
 use super::decode::Decoder;
-use super::{chain, timeout};
 use crate::error::Silence;
 use crate::sse::{self, SseError};
 use crate::{Event, UpstreamError};
@@ -47,12 +48,15 @@ pub(super) fn events(
         frame_bytes_max: limits.frame_bytes_max,
     });
     let (frames, events) = (VecDeque::new(), VecDeque::new());
-    let reader = Reader { response, decoder, parser, frames, events, cancel, limits, bytes: 0, fault: None };
+    let (bytes, fault) = (0, None);
+    let reader = Reader { response, decoder, parser, frames, events, cancel, limits, bytes, fault };
     futures::stream::unfold(reader, |mut reader| async move { Some((reader.next().await, reader)) })
 }
 
 impl Reader {
     async fn next(&mut self) -> Result<Event, UpstreamError> {
+        // Until an event comes: comments keep the connection open, and say nothing.
+        let until = Instant::now() + Duration::from_millis(self.limits.idle_ms_max);
         loop {
             if let Some(event) = self.events.pop_front() {
                 if event == Event::Done {
@@ -68,7 +72,7 @@ impl Reader {
             if let Some(fault) = self.fault.take() {
                 return Err(fault);
             }
-            let piece = piece(&mut self.response, &self.cancel, self.limits.idle_ms_max, self.bytes).await?;
+            let piece = piece(&mut self.response, &self.cancel, until, self.limits.idle_ms_max, self.bytes).await?;
             let Some(piece) = piece else {
                 let detail =
                     if self.parser.is_between_frames() { "it ended without [DONE]" } else { "it ended within a frame" };
@@ -90,7 +94,10 @@ pub(super) fn one_piece(
     let read = async move {
         let mut body = Vec::new();
         let mut events = VecDeque::new();
-        while let Some(piece) = piece(&mut response, &cancel, limits.idle_ms_max, body.len() as u64).await? {
+        loop {
+            let until = Instant::now() + Duration::from_millis(limits.idle_ms_max);
+            let read = piece(&mut response, &cancel, until, limits.idle_ms_max, body.len() as u64).await?;
+            let Some(piece) = read else { break };
             extend(&mut body, &piece, limits.frame_bytes_max)?;
         }
         decoder.body(&body, &mut events)?;
@@ -118,13 +125,18 @@ pub(super) async fn collect(mut response: Response, limit: usize) -> Result<Vec<
 async fn piece(
     response: &mut Response,
     cancel: &CancellationToken,
+    until: Instant,
     idle_ms_max: u64,
     bytes: u64,
 ) -> Result<Option<Bytes>, UpstreamError> {
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(UpstreamError::Cancelled),
-        read = timeout(idle_ms_max, Silence::WhilstAnswering, response.chunk()) => read?.map_err(|e| cut(bytes, &e)),
+        // Before the read: a server that is never short of comments would keep the clock from being looked at.
+        () = tokio::time::sleep_until(until) => {
+            Err(UpstreamError::Silent { after_ms: idle_ms_max, whilst: Silence::WhilstAnswering })
+        }
+        read = response.chunk() => read.map_err(|e| cut(bytes, &e)),
     }
 }
 

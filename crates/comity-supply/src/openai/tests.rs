@@ -164,6 +164,18 @@ async fn a_silent_upstream_is_silent_and_its_connection_is_closed() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_only_comments_is_silent() {
+    let handler = async || {
+        let comments =
+            futures::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(b": still here\n\n")));
+        answer(200, "text/event-stream", Body::from_stream(comments))
+    };
+    let mut config = Config::new(serve(Router::new().route("/v1/chat/completions", post(handler))).await);
+    config.idle_ms_max = 30;
+    assert_eq!(all(&upstream(config)).await, [Err("silent")]);
+}
+
+#[tokio::test]
 async fn cancelling_or_dropping_a_reply_stops_the_upstream() {
     let (upstream, mut goes) = hanging(&[CHUNK], 60_000).await;
     let cancelled = call();
