@@ -8,5 +8,6 @@ mod demo_adds_up;
 mod kill_nine;
 mod replay_charges_nothing;
 mod spec_list;
+mod starts;
 mod unused_token;
 mod wallet_dies;

@@ -99,10 +99,16 @@ struct Member {
     /// Gossip reaches a newcomer only once it is in a mesh, some heartbeats after hello: what was said in between is
     /// found by a second comparison.
     settles: Option<Instant>,
+    /// How long until a comparison that failed is made again.
+    retry: Duration,
 }
 
 /// Two heartbeats and the delay before the first.
 const SETTLING: Duration = Duration::from_millis(2_500);
+
+/// After a sync request that was not answered: doubled each time, until one is.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Gossip messages that may wait for a verdict at once; the oldest is given up.
 const JUDGING_MAX: usize = 1024;

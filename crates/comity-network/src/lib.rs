@@ -28,6 +28,7 @@ use comity_wire::object::{Door, Manifest};
 use comity_wire::{Digest, NodeId, SecretKey, Timestamp, Verified};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 pub use comity_registry::Put as PublishSet;
 pub use config::{Config, Hub, Role};
@@ -74,6 +75,7 @@ pub struct Network {
     peers: watch::Receiver<Vec<NodeId>>,
     turned_away: watch::Receiver<u64>,
     local: Vec<String>,
+    ended: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -140,8 +142,13 @@ impl Network {
         let tell = driver::Tell { peers, turned_away };
         let mut driver = Driver::new(config, identity, &own, registry, Arc::clone(&replica), &parts, store, tell)?;
         let local = driver.listen().await?;
-        let task = tokio::spawn(driver.run(inbox));
-        Ok(Self { commands, replica, peers: peers_watch, turned_away: turned_away_watch, local, task })
+        let ended = CancellationToken::new();
+        let ends = ended.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            let _ends = ends;
+            driver.run(inbox).await;
+        });
+        Ok(Self { commands, replica, peers: peers_watch, turned_away: turned_away_watch, local, ended, task })
     }
 
     /// The read handle on everything that was verified. Cheap to clone; it outlives the network.
@@ -162,6 +169,11 @@ impl Network {
     /// The admitted peers' nodes, each time they change.
     pub fn peers(&self) -> watch::Receiver<Vec<NodeId>> {
         self.peers.clone()
+    }
+
+    /// Resolves once the network's task has ended, also where it did so by a fault: nothing is heard or said from then on.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.ended.clone().cancelled_owned()
     }
 
     /// How many peers were closed because they were not admitted.

@@ -81,7 +81,13 @@ impl Doors {
             ready["hub"] = json!(hubs);
         }
         comity_cli::say(&ready.to_string());
-        stopped().await
+        tokio::select! {
+            stopped = stopped() => stopped,
+            // Better down and started again than up and deaf.
+            () = member.network.ended() => {
+                Err(Failure::new("the network's task has ended by itself").hint("its log says why; start it again"))
+            }
+        }
     }
 
     /// Takes no more connections and lets running requests finish.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use comity_clearing::{Clearing, Config, Keys};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::command::RunArguments;
 use crate::failure::{Failure, While as _};
@@ -12,8 +12,8 @@ use crate::keystore::KeyName;
 use crate::service::{Doors, Member};
 use crate::shell;
 
-/// Revocation lists waiting to be published; a newer one replaces what waits anyway.
-const LISTS_WAITING: usize = 8;
+/// Until a revocation list that could not be published is tried again.
+const LIST_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// # Errors
 /// [`Failure`] naming what could not be opened.
@@ -31,18 +31,20 @@ pub async fn run(arguments: RunArguments) -> Result<(), Failure> {
     let router = clearing.router().merge(member.network.routes(Arc::clone(&member.clock)));
     let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
 
-    let (send, mut lists) = mpsc::channel(LISTS_WAITING);
+    // A newer list says all that an older one says: only the newest waits.
+    let (send, mut lists) = watch::channel(Vec::new());
     clearing.on_standing(Arc::new(move |list| {
-        if send.try_send(list.bytes().to_vec()).is_err() {
-            tracing::warn!(number = list.number, "a revocation list waits: the next one will carry it");
-        }
+        send.send_replace(list.bytes().to_vec());
     }));
     let standing = clearing.standing().map(|list| list.bytes().to_vec());
     member.publish(&doors, standing.into_iter().collect()).await?;
     let put = async {
-        while let Some(list) = lists.recv().await {
-            if let Err(failure) = member.put(vec![list]).await {
-                tracing::error!(%failure, "a revocation list was not published");
+        while lists.changed().await.is_ok() {
+            loop {
+                let list = lists.borrow_and_update().clone();
+                let Err(failure) = member.put(vec![list]).await else { break };
+                tracing::error!(%failure, "a revocation list was not published; it is tried again");
+                tokio::time::sleep(LIST_AGAIN).await;
             }
         }
         std::future::pending().await

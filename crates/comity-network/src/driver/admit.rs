@@ -6,7 +6,7 @@ use comity_registry::{Input, Peer};
 use libp2p::PeerId;
 use libp2p::request_response::{Event, Message, ResponseChannel};
 
-use super::{Driver, Guest, Member, SETTLING};
+use super::{Driver, Guest, Member, RETRY, SETTLING};
 use crate::gossip;
 use crate::hello::{Answer, Hello, key_of};
 
@@ -20,6 +20,15 @@ impl Driver {
         let hello =
             Hello { certificate: self.identity.certificate.clone(), roster_version: self.registry.chain().version() };
         self.swarm.behaviour_mut().hello.send_request(&peer, hello.to_bytes());
+    }
+
+    /// A further connection: the peer may have begun anew, and the older one may be dead without our knowing.
+    pub(super) fn met_again(&mut self, peer: &PeerId) {
+        let Some(number) = self.number(peer) else { return };
+        if let Some(member) = self.members.get_mut(&number) {
+            member.settles = Some(Instant::now() + SETTLING);
+        }
+        self.input(Input::Compare { peer: number });
     }
 
     /// The last connection with a peer is gone.
@@ -137,7 +146,7 @@ impl Driver {
         }
         self.dialler.admitted(&peer);
         let settles = self.config.gossip.then(|| Instant::now() + SETTLING);
-        self.members.insert(number, Member { peer, org, node, settles });
+        self.members.insert(number, Member { peer, org, node, settles, retry: RETRY });
         self.input(Input::Joined { peer: number });
         self.tell_peers();
         tracing::info!(%node, %peer, "peer admitted");

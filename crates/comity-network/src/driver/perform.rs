@@ -6,9 +6,9 @@ use comity_registry::{Change, Input, Output, Peer, Reply, Request, Verdict};
 use libp2p::gossipsub::{Event as GossipEvent, MessageAcceptance, PublishError as GossipError};
 use libp2p::request_response::{Event, Message};
 use libp2p::swarm::SwarmEvent;
-use libp2p::{PeerId, gossipsub};
+use libp2p::{PeerId, gossipsub, ping};
 
-use super::{Driver, JUDGING_MAX};
+use super::{Driver, JUDGING_MAX, RETRY, RETRY_MAX};
 use crate::behaviour::BehaviourEvent;
 
 impl Driver {
@@ -18,6 +18,8 @@ impl Driver {
                 self.dialler.connected(connection_id, peer_id);
                 if num_established.get() == 1 {
                     self.greet(peer_id);
+                } else {
+                    self.met_again(&peer_id);
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => self.farewell(peer_id),
@@ -29,11 +31,29 @@ impl Driver {
                 tracing::error!(?addresses, ?reason, "a listener closed");
             }
             SwarmEvent::Behaviour(BehaviourEvent::Hello(event)) => self.hello_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.pinged(&event),
             SwarmEvent::Behaviour(BehaviourEvent::Sync(event)) => self.sync_event(event),
             SwarmEvent::Behaviour(BehaviourEvent::Gossipsub(event)) => self.gossip_event(event),
             _ => {}
         }
         self.perform().await;
+    }
+
+    /// A connection that nobody answers on is closed: the kernel would take many minutes to notice.
+    fn pinged(&mut self, event: &ping::Event) {
+        if let Err(failure @ (ping::Failure::Timeout | ping::Failure::Other { .. })) = &event.result {
+            tracing::info!(peer = %event.peer, %failure, "no answer to ping; the connection is closed");
+            self.swarm.close_connection(event.connection);
+        }
+    }
+
+    /// Whatever the peer did not answer is asked for again soon, by a comparison of its own.
+    fn unanswered(&mut self, number: Peer) {
+        self.input(Input::Failed { peer: number });
+        let Some(member) = self.members.get_mut(&number) else { return };
+        let again = Instant::now() + member.retry;
+        member.retry = (member.retry * 2).min(RETRY_MAX);
+        member.settles = Some(member.settles.map_or(again, |at| at.min(again)));
     }
 
     fn sync_event(&mut self, event: Event<Vec<u8>, Vec<u8>>) {
@@ -52,17 +72,22 @@ impl Driver {
             Event::Message { peer, message: Message::Response { response, .. }, .. } => {
                 let Some(number) = self.number(&peer) else { return };
                 match Reply::from_bytes(&response) {
-                    Ok(reply) => self.input(Input::Answered { peer: number, reply }),
+                    Ok(reply) => {
+                        if let Some(member) = self.members.get_mut(&number) {
+                            member.retry = RETRY;
+                        }
+                        self.input(Input::Answered { peer: number, reply });
+                    }
                     Err(error) => {
                         tracing::warn!(%peer, %error, "sync was answered with something else");
-                        self.input(Input::Failed { peer: number });
+                        self.unanswered(number);
                     }
                 }
             }
             Event::OutboundFailure { peer, error, .. } => {
                 tracing::debug!(%peer, %error, "sync was not answered");
                 if let Some(number) = self.number(&peer) {
-                    self.input(Input::Failed { peer: number });
+                    self.unanswered(number);
                 }
             }
             Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
@@ -90,7 +115,7 @@ impl Driver {
         }
     }
 
-    fn number(&self, peer: &PeerId) -> Option<Peer> {
+    pub(super) fn number(&self, peer: &PeerId) -> Option<Peer> {
         self.guests.get(peer)?.admitted
     }
 
