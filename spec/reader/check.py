@@ -69,6 +69,17 @@ def accept_roster(data):
     return payload, view
 
 
+def hasty(view, have):
+    """An issuer key whose first use is less than 48 h after its publication (K-7)."""
+    known = {}
+    for org in have["organisations"]:
+        for entry in org["issuers"]:
+            at = (org["id"], entry["key"], entry["use"])
+            known[at] = min(entry["from"], known.get(at, entry["from"]))
+    return any(entry["from"] < view["issued_at"] + 2 * DAY_S and entry["from"] < known.get((org["id"], entry["key"], entry["use"]), 2**63)
+               for org in view["organisations"] for entry in org["issuers"])
+
+
 def roster(v, _):
     data = bytes.fromhex(v["hex"])
     if "have" in v:
@@ -80,6 +91,8 @@ def roster(v, _):
             raise Refused("roster_version")
         if any(roster_threshold(payload, signatures, judge) < judge["threshold"] for judge in (have, view)):
             raise Refused("roster_threshold")
+        if hasty(view, have):
+            raise Refused("wrong_issuer")
     else:
         payload, view = accept_roster(data)
     return {"id": sha256(payload).hex(), "version": view["version"]}
@@ -181,12 +194,12 @@ class Chain:
             raise Refused("wrong_audience")
         if now >= state.roster["expires_at"]:
             raise Refused("roster_expired")
-        if now + SKEW_S < self.token["not_before"]:
+        if now + SKEW_S < max(self.token["not_before"], self.token["issued_at"]):
             raise Refused("not_yet_valid")
         if now >= self.expires_at + SKEW_S:
             raise Refused("expired")
         listed = state.lists.get(self.token["issuer"])
-        if listed is None or now - listed["issued_at"] > DAY_S:
+        if listed is None or now - listed["issued_at"] > DAY_S or listed["issued_at"] > now + SKEW_S:
             raise Refused("standing_stale")
         certificate = state.certificates.get(self.token["audience"])
         subjects = [("token", self.token["id"]), ("node", self.token["audience"]), ("organisation", self.token["issuer"])]

@@ -226,6 +226,9 @@ def receipt_rules(view):
 
 RULES = {"Token": token_rules, "Block": block_rules, "Receipt": receipt_rules,
          "Acknowledgement": lambda view: (need(view["lanes"], "no lane"), ascending([(lane["leaf"], lane["lane"]) for lane in view["lanes"]])),
+         "Grant": lambda view: (ascending(view["models"]), order("Op", view["ops"])),
+         "Quote": lambda view: (ascending([scope["model"] for scope in view["scope"]]), [order("Op", scope["ops"]) for scope in view["scope"]]),
+         "Mandate": lambda view: ascending(view["models"]),
          "Policy": lambda view: order("Tier", [rule["tier"] for rule in view["tiers"]])}
 
 

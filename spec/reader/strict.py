@@ -273,6 +273,8 @@ class Signed:
                 raise Refused("unknown_field", f"label {label}")
             if label == 4 and (not isinstance(value, bytes) or len(value) != 32):
                 raise Refused("malformed", "kid")
+            if label != 4 and (isinstance(value, bool) or not isinstance(value, (int, str))):
+                raise Refused("malformed", "alg or typ")
         if 16 not in labels:
             raise Refused("malformed", "typ")
         if labels[16] != typ(self.kind):

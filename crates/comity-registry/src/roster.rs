@@ -29,6 +29,8 @@ pub enum NotTheNext {
     OwnThreshold { version: u64, signed: usize, threshold: u8 },
     #[error("roster version {version} is signed by {signed} signers of the version before, {threshold} are needed")]
     PreviousThreshold { version: u64, signed: usize, threshold: u8 },
+    #[error("a new issuer key of {org} could be used within 48 h of its publication")]
+    Hasty { org: comity_wire::OrgId },
     #[error("roster expired at {at}; ask its signers for a newer one")]
     Expired { at: Timestamp },
 }
@@ -67,6 +69,9 @@ impl Chain {
             return Err(NotTheNext::PreviousThreshold { version: roster.version, signed, threshold });
         }
         own_threshold(&file, &roster)?;
+        if let Some(org) = roster.hasty_issuer(&self.roster) {
+            return Err(NotTheNext::Hasty { org });
+        }
         self.steps.insert(roster.version, Arc::from(bytes));
         if self.steps.len() > Self::STEPS_MAX {
             self.steps.pop_first();

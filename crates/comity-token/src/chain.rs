@@ -89,8 +89,10 @@ pub fn verify(chain: &[u8], trust: &Trust<'_>) -> Result<Capability, Denied> {
     if trust.now >= roster.expires_at {
         return Err(Denied::RosterExpired { at: roster.expires_at });
     }
-    if trust.now.plus(SKEW_S) < token.not_before {
-        return Err(Denied::NotYetValid { from: token.not_before });
+    // A key's first use and its retirement are judged by `iat`: it must not lie ahead.
+    let from = token.not_before.max(token.issued_at);
+    if trust.now.plus(SKEW_S) < from {
+        return Err(Denied::NotYetValid { from });
     }
     let ends = capability.expires_at();
     if trust.now >= ends.plus(SKEW_S) {
@@ -225,7 +227,8 @@ fn standing(capability: &Capability, trust: &Trust<'_>) -> Result<u64, Denied> {
     let token = &capability.token;
     let issuer = token.issuer();
     let list = trust.directory.standing(issuer).ok_or(Denied::StandingStale { issuer })?;
-    if trust.now.since(list.issued_at) > RevocationList::STALE_S {
+    // One from the future would never grow old.
+    if trust.now.since(list.issued_at) > RevocationList::STALE_S || list.issued_at > trust.now.plus(SKEW_S) {
         return Err(Denied::StandingStale { issuer });
     }
     let check = |kind, subject: String| {

@@ -337,15 +337,15 @@ fn header<T: Object>(protected: &[u8]) -> Result<[u8; 32], Unverified> {
     for _ in 0..r.map().map_err(malformed)? {
         let at = r.position();
         match r.int().map_err(malformed)? {
-            1 => alg = Some(r.int().map_err(malformed)?),
+            1 => alg = Some(r.int_or_text().map_err(malformed)?),
             4 => kid = Some(r.array_bytes::<32>().map_err(malformed)?),
-            16 => typ = Some(r.text().map_err(malformed)?),
+            16 => typ = Some(r.int_or_text().map_err(malformed)?),
             other => return Err(malformed(Malformed::new(at, MalformedKind::UnknownField(other)))),
         }
     }
     match (alg, kid, typ) {
-        (_, _, Some(typ)) if typ != T::KIND.typ() => Err(Unverified::WrongKind { kind }),
-        (Some(alg), _, Some(_)) if alg != ALG_ED25519 => Err(Unverified::WrongAlgorithm { kind }),
+        (_, _, Some(typ)) if typ != Err(T::KIND.typ().as_str()) => Err(Unverified::WrongKind { kind }),
+        (Some(alg), _, Some(_)) if alg != Ok(ALG_ED25519) => Err(Unverified::WrongAlgorithm { kind }),
         (Some(_), Some(kid), Some(_)) => Ok(kid),
         (_, _, None) => Err(malformed(Malformed::new(0, MalformedKind::MissingField(16)))),
         (None, ..) => Err(malformed(Malformed::new(0, MalformedKind::MissingField(1)))),

@@ -56,9 +56,6 @@ pub enum RosterCommand {
 const DRAFT: &str = "draft.cbor";
 const CURRENT: &str = "roster.cbor";
 const VALID_S: u64 = 365 * DAY_S;
-/// A key added after version 1 is first used this long after publication (spec/02-keys.md §2.3).
-const FIRST_USE_S: u64 = 48 * 3600;
-
 /// # Errors
 /// [`Failure`] with a hint.
 pub fn run(command: RosterCommand) -> Result<String, Failure> {
@@ -137,16 +134,22 @@ fn add(home: &Path, cards: &[PathBuf]) -> Result<String, Failure> {
 }
 
 fn enter(roster: &mut Roster, card: Card, now: Timestamp) -> Result<(), Failure> {
-    let from = if roster.version == 1 { now.minus(comity_wire::time::SKEW_S) } else { now.plus(FIRST_USE_S) };
+    let from = if roster.version == 1 { now.minus(comity_wire::time::SKEW_S) } else { now.plus(Roster::FIRST_USE_S) };
     let use_ = if card.role == Role::House { IssuerUse::Budget } else { IssuerUse::OwnNode };
-    let issuer =
-        card.issuer_key.map(|key| IssuerKey { key, use_, status: IssuerStatus::Active, from, retired_at: None });
+    // Keys that others know already stay as they are: an organisation that is entered again keeps issuing meanwhile.
+    let known = roster.organisation(card.organisation).map(|known| known.issuers.clone().into_vec());
+    let mut issuers = known.unwrap_or_default();
+    if let Some(key) = card.issuer_key
+        && !issuers.iter().any(|issuer| issuer.key == key && issuer.use_ == use_)
+    {
+        issuers.push(IssuerKey { key, use_, status: IssuerStatus::Active, from, retired_at: None });
+    }
     let organisation = Organisation {
         id: card.organisation,
         name: home::text("the organisation's name", &card.name)?,
         title: home::text("the organisation's title", &card.title)?,
         key: card.key,
-        issuers: List::new(issuer.into_iter().collect())?,
+        issuers: List::new(issuers)?,
     };
     let mut organisations = std::mem::take(&mut roster.organisations).into_vec();
     organisations.retain(|other| other.id != organisation.id);
@@ -208,6 +211,8 @@ fn show(path: &Path, json: bool) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use comity_wire::{OrgId, SecretKey};
+
     use super::*;
     use crate::home::Home;
 
@@ -230,5 +235,46 @@ mod tests {
         assert!(shown.contains("version 2") && shown.contains("hub"), "{shown}");
         let hub_twice = add(&roster, &[hub.file("organisation.json")]);
         assert!(hub_twice.unwrap().contains("version 3"));
+    }
+
+    fn key(n: u8) -> PublicKey {
+        SecretKey::from_seed([n; 32]).public()
+    }
+
+    fn card(issuer: u8) -> Card {
+        Card {
+            name: "house".to_owned(),
+            title: "The house".to_owned(),
+            role: Role::House,
+            organisation: OrgId([1; 16]),
+            node: comity_wire::NodeId([2; 16]),
+            key: key(1),
+            transport_key: key(2),
+            issuer_key: Some(key(issuer)),
+        }
+    }
+
+    #[test]
+    fn an_organisation_entered_again_keeps_its_keys_and_a_new_one_waits() {
+        let now = Timestamp(1_000_000);
+        let mut first = Roster {
+            federation: RosterId([1; 16]),
+            version: 1,
+            issued_at: now,
+            expires_at: now.plus(VALID_S),
+            threshold: 1,
+            signers: List::new(vec![key(9)]).unwrap(),
+            organisations: List::default(),
+            anchors: List::default(),
+        };
+        enter(&mut first, card(3), now).unwrap();
+        let later = now.plus(DAY_S);
+        let mut second = Roster { version: 2, issued_at: later, ..first.clone() };
+        enter(&mut second, card(3), later).unwrap();
+        assert_eq!(second.organisations, first.organisations, "nothing about its key has changed");
+        enter(&mut second, card(4), later).unwrap();
+        let from: Vec<_> = second.organisations[0].issuers.iter().map(|issuer| issuer.from).collect();
+        assert_eq!(from, [first.organisations[0].issuers[0].from, later.plus(Roster::FIRST_USE_S)]);
+        assert_eq!(second.hasty_issuer(&first), None, "every reader takes it");
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn states() -> Vec<(&'static str, State)> {
         ("base", base()),
         ("no-list", state(Vec::new(), None)),
         ("old-list", state(Vec::new(), Some(DAY_S + 1))),
+        ("coming-list", world::state_at(Vec::new(), Some(NOW.plus(61)))),
         ("day-old-list", state(Vec::new(), Some(DAY_S))),
         ("token-revoked", state(vec![(RevokedKind::Token, TOKEN.to_string())], Some(HOUR_S))),
         ("block-revoked", state(vec![(RevokedKind::Block, first)], Some(HOUR_S))),
@@ -503,6 +504,14 @@ fn judged() -> Vec<Case> {
             ..bad("block-expired", "T-1", "the block ends before the token", usual(1), Code::Expired)
         },
         Case { now: NOW.minus(HOUR_S + 61), ..bad("not-yet", "T-1", "now = nbf - 61", usual(0), Code::NotYetValid) },
+        bad(
+            "not-yet-issued",
+            "T-1",
+            "iat = now + 61, nbf long past",
+            changed(|token| token.issued_at = NOW.plus(61)),
+            Code::NotYetValid,
+        ),
+        stale("coming-list", "coming-list", "the list is dated 61 s ahead"),
         stale("no-list", "no-list", "the node has no list of the issuer"),
         stale("old-list", "old-list", "the list is a day and a second old"),
         revoked("token-revoked", "token-revoked", usual(0)),

@@ -540,6 +540,15 @@ fn cose_refusals() -> String {
     );
     add("eddsa", "E-10", "alg -8", Raw { alg: -8, ..raw() }.sign(&payload, &key), Err("wrong_algorithm"));
     add("es256", "E-10", "alg -7", Raw { alg: -7, ..raw() }.sign(&payload, &key), Err("wrong_algorithm"));
+    let retyped = |from: &[u8], to: &[u8]| {
+        let mut bytes = replace(&raw().sign(&payload, &key), from, to);
+        // The header's length stands before it, as two bytes.
+        let at = bytes.iter().position(|byte| *byte == 0xa3).expect("the header");
+        bytes[at - 1] = u8::try_from(usize::from(bytes[at - 1]) + to.len() - from.len()).expect("short");
+        bytes
+    };
+    add("alg-as-text", "E-10", "alg \"EdDSA\"", retyped(&[0x01, 0x32], b"\x01\x65EdDSA"), Err("wrong_algorithm"));
+    add("alg-as-bytes", "E-8", "alg of another type", retyped(&[0x01, 0x32], b"\x01\x41\x32"), Err("malformed"));
     add(
         "another-kid",
         "E-9",
@@ -751,6 +760,38 @@ fn rosters() -> String {
         "version 2 after 3",
         after(&signed_by(&next(&|roster| roster.version = 2), &["root 1", "root 2"])),
         Err("roster_version"),
+    );
+    let with_key = |from: u64| {
+        next(&|roster| {
+            let mut organisations = std::mem::take(&mut roster.organisations).into_vec();
+            let mut issuers = organisations[0].issuers.clone().into_vec();
+            issuers.push(IssuerKey {
+                key: secret("house issuer of version 4").public(),
+                use_: IssuerUse::Budget,
+                status: IssuerStatus::Active,
+                from: roster.issued_at.plus(from),
+                retired_at: None,
+            });
+            organisations[0].issuers = list(issuers);
+            roster.organisations = list(organisations);
+        })
+    };
+    let signers = ["root 1", "root 2"];
+    file.add(
+        "a-key-in-time",
+        "roster",
+        "K-7",
+        "a new issuer key, first used 48 h on",
+        after(&signed_by(&with_key(2 * DAY_S), &signers)),
+        Ok(()),
+    );
+    file.add(
+        "a-hasty-key",
+        "roster",
+        "K-7",
+        "a new issuer key, first used a second too early",
+        after(&signed_by(&with_key(2 * DAY_S - 1), &signers)),
+        Err("wrong_issuer"),
     );
     let other = next(&|roster| roster.federation = comity_wire::RosterId([1; 16]));
     file.add(

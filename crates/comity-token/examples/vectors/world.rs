@@ -62,6 +62,11 @@ impl State {
 
 /// The usual state; `revoked` is on the house's list, which is `age_s` old (absent: there is none).
 pub(crate) fn state(revoked: Vec<(RevokedKind, String)>, age_s: Option<u64>) -> State {
+    state_at(revoked, age_s.map(|age_s| NOW.minus(age_s)))
+}
+
+/// As [`state`], with the time that the house's list is dated.
+pub(crate) fn state_at(revoked: Vec<(RevokedKind, String)>, listed_at: Option<Timestamp>) -> State {
     let mut objects = vec![
         certificate(HOUSE, HOUSE_NODE, "house").bytes().to_vec(),
         certificate(LAB, LAB_NODE, "lab").bytes().to_vec(),
@@ -74,8 +79,8 @@ pub(crate) fn state(revoked: Vec<(RevokedKind, String)>, age_s: Option<u64>) -> 
         announcement().bytes().to_vec(),
         revocations(LAB, Vec::new(), NOW.minus(HOUR_S), "lab issuer").bytes().to_vec(),
     ];
-    if let Some(age_s) = age_s {
-        objects.push(revocations(HOUSE, revoked, NOW.minus(age_s), "house issuer").bytes().to_vec());
+    if let Some(at) = listed_at {
+        objects.push(revocations(HOUSE, revoked, at, "house issuer").bytes().to_vec());
     }
     State { roster: roster_file(&roster()), objects }
 }

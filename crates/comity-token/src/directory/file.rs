@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use comity_wire::object::{
-    Announcement, Manifest, NodeCertificate, Organisation, Policy, RevocationList, Roster, RosterFile, Summary, Tariff,
-    WriterCertificate,
+    Announcement, IssuerStatus, Manifest, NodeCertificate, Organisation, Policy, RevocationList, Roster, RosterFile,
+    Summary, Tariff, WriterCertificate,
 };
 use comity_wire::{Code, Digest, ModelId, NodeId, Object, OrgId, PublicKey, Signed, Unverified, Verified};
 
@@ -53,6 +53,8 @@ pub enum Refused {
     RosterThreshold { have: usize, threshold: usize },
     #[error("roster version {found} does not follow {have}")]
     RosterVersion { have: u64, found: u64 },
+    #[error("a new issuer key of {org} could be used within 48 h of its publication")]
+    Hasty { org: OrgId },
     #[error("roster is another federation's")]
     Federation,
     #[error("{org} is not on the roster")]
@@ -72,7 +74,7 @@ impl Refused {
             Self::RosterThreshold { .. } => Code::RosterThreshold,
             Self::RosterVersion { .. } => Code::RosterVersion,
             Self::Federation => Code::WrongFederation,
-            Self::Organisation { .. } | Self::Writer { .. } => Code::WrongIssuer,
+            Self::Organisation { .. } | Self::Writer { .. } | Self::Hasty { .. } => Code::WrongIssuer,
             Self::Subject { .. } => Code::NotYours,
         }
     }
@@ -161,6 +163,9 @@ impl File {
         }
         threshold(&file, have)?;
         threshold(&file, &next)?;
+        if let Some(org) = next.hasty_issuer(have) {
+            return Err(Refused::Hasty { org });
+        }
         inner.roster_digest = file.id();
         inner.roster = Arc::new(next);
         inner.version += 1;
@@ -227,7 +232,9 @@ impl Inner {
         }
         if let Some(signed) = of_kind::<RevocationList>(bytes)? {
             let org = signed.unverified().org;
-            let mut keys: Vec<PublicKey> = self.organisation(org)?.issuers.iter().map(|issuer| issuer.key).collect();
+            let sound = |issuer: &&comity_wire::object::IssuerKey| issuer.status != IssuerStatus::Compromised;
+            let issuers = self.organisation(org)?.issuers.iter().filter(sound);
+            let mut keys: Vec<PublicKey> = issuers.map(|issuer| issuer.key).collect();
             keys.extend(self.writers.get(&org).map(|writer| writer.key));
             let object = signed.verify_any(&keys)?;
             return keep(&mut self.standings, org, object, |list| list.number);

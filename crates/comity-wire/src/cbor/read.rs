@@ -45,6 +45,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// An integer, or a text: COSE has labels' values that may be either.
+    pub fn int_or_text(&mut self) -> Result<Result<i64, &'a str>, Malformed> {
+        let mut ahead = self.at;
+        if head(self.bytes, &mut ahead)?.major == 3 { self.text().map(Err) } else { self.int().map(Ok) }
+    }
+
     pub fn bool(&mut self) -> Result<bool, Malformed> {
         let at = self.at;
         match self.major(7, "true or false")? {

@@ -33,6 +33,7 @@ impl Object for Grant {
     fn validate(&self) -> Result<(), Malformed> {
         require(!self.models.is_empty(), "grant: it names no model")?;
         require(ascending(&self.models, Clone::clone), "order of models")?;
+        require(ascending(&self.ops, |op| *op), "order of ops")?;
         require(self.tier != Tier::Audited || self.plan.is_some(), "grant: t3 needs an approved plan")?;
         require(self.not_before < self.not_after, "grant: it ends before it begins")
     }

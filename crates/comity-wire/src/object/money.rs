@@ -48,6 +48,8 @@ impl Object for Quote {
     fn validate(&self) -> Result<(), Malformed> {
         require(!self.scope.is_empty(), "quote: its scope is empty")?;
         require(ascending(&self.scope, |scope| scope.model.clone()), "order of scope")?;
+        let ordered = |scope: &Scope| !scope.ops.is_empty() && ascending(&scope.ops, |op| *op);
+        require(self.scope.iter().all(ordered), "order of ops")?;
         require(self.issued_at < self.expires_at, "quote: it ends before it begins")
     }
 }
@@ -57,6 +59,7 @@ impl Object for Mandate {
 
     fn validate(&self) -> Result<(), Malformed> {
         require(self.member.is_some() != self.join_code.is_some(), "mandate: a member's key or a join code, not both")?;
+        require(ascending(&self.models, Clone::clone), "order of models")?;
         require(self.not_before < self.not_after, "mandate: it ends before it begins")?;
         let days = self.not_after.since(self.not_before);
         require(days <= 366 * crate::time::DAY_S, "mandate: a year is the most")?;

@@ -94,7 +94,25 @@ impl Roster {
         self.organisations.iter().find(|org| org.name.as_str() == name)
     }
 
-    /// The clearing houses' and hubs' transport keys.
+    /// Whose issuer key could be used before the world has seen it: not in the version before, and with a first use less than
+    /// [`Roster::FIRST_USE_S`] after publication (K-7). Whoever takes the signers' keys for an hour then gains nothing
+    /// that its owner cannot take back.
+    pub fn hasty_issuer(&self, before: &Self) -> Option<OrgId> {
+        let was = |org: OrgId, issuer: &IssuerKey| {
+            let known = before.organisation(org)?.issuers.iter();
+            known.filter(|known| known.key == issuer.key && known.use_ == issuer.use_).map(|known| known.from).min()
+        };
+        let hasty = |org: OrgId, issuer: &IssuerKey| {
+            let early = issuer.from < self.issued_at.plus(Self::FIRST_USE_S);
+            early && was(org, issuer).is_none_or(|from| issuer.from < from)
+        };
+        let found = self.organisations.iter().find(|org| org.issuers.iter().any(|issuer| hasty(org.id, issuer)));
+        found.map(|org| org.id)
+    }
+
+    /// From a key's publication, after version 1, to its first use.
+    pub const FIRST_USE_S: u64 = 48 * 3600;
+
     /// Whether `org` may certify `node`: a node that the roster names belongs to the organisation named with it.
     pub fn may_certify(&self, org: OrgId, node: NodeId) -> bool {
         self.anchors.iter().all(|anchor| anchor.node != node || anchor.org == org)
