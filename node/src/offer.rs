@@ -84,7 +84,6 @@ pub enum Upstream {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
-    pub name: Text<48>,
     pub tiers: List<TierRule, 4>,
     pub rules: List<OpRule, 64>,
 }
@@ -95,6 +94,16 @@ pub struct PriceList {
     pub overhead_tokens: u32,
     pub output_bytes_per_token: u16,
     pub prices: List<Price, 64>,
+}
+
+/// What a feed knows a model's policy by: one for each model, so that no other's is replaced.
+fn named(model: &str) -> String {
+    const BYTES_MAX: usize = 48;
+    if model.len() <= BYTES_MAX {
+        model.to_owned()
+    } else {
+        comity_wire::Digest::of(model.as_bytes()).to_string()[..BYTES_MAX].to_owned()
+    }
 }
 
 /// The signed objects of one model.
@@ -156,7 +165,7 @@ impl Offer {
         let tariff = cose::try_sign(&tariff, writer).while_(doing("tariff"))?.verify(&writer.public())?;
         let policy = Policy {
             org: card.organisation,
-            name: self.policy.name.clone(),
+            name: Text::new(named(&self.model.name))?,
             version,
             models: List::new(vec![model.clone()])?,
             tiers: sorted(&self.policy.tiers, |rule| rule.tier)?,

@@ -11,3 +11,4 @@ mod spec_list;
 mod starts;
 mod unused_token;
 mod wallet_dies;
+mod while_running;

@@ -110,9 +110,6 @@ retention_days = 0
 trains_on_inputs = false
 logging = "metadata"
 
-[policy]
-name = "standard"
-
 [[policy.tiers]]
 tier = "t1"
 vetting = "registered"
@@ -239,6 +236,18 @@ impl Federation {
     /// # Panics
     /// As that.
     pub fn client_in(&self, name: &str, world: World) -> Client {
+        self.open(name, &self.member, world)
+    }
+
+    /// Another person's client of the same project.
+    ///
+    /// # Panics
+    /// As [`Federation::client`].
+    pub fn client_of(&self, name: &str, member: &SecretKey) -> Client {
+        self.open(name, member, Self::world())
+    }
+
+    fn open(&self, name: &str, member: &SecretKey, world: World) -> Client {
         let home = self.wallet(name);
         let profile = Profile {
             roster: self.path().join("roster/roster.cbor"),
@@ -249,7 +258,7 @@ impl Federation {
             limits: Limits { token: Amount::from_ucr(100_000), total: AWARD },
         };
         std::fs::create_dir_all(&home).expect("a wallet's folder");
-        Client::open(&home, profile, Some(self.member.clone()), world).expect("a wallet of its own")
+        Client::open(&home, profile, Some(member.clone()), world).expect("a wallet of its own")
     }
 
     /// Where the wallet of [`Federation::client`] is.

@@ -33,6 +33,18 @@ pub struct ProjectAdd {
     pub members: Vec<PublicKey>,
 }
 
+/// `POST /admin/members`: who may draw and spend for a project.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Members {
+    pub project: ProjectId,
+    #[serde(default)]
+    pub add: Vec<PublicKey>,
+    /// What they drew stays valid; they draw nothing more.
+    #[serde(default)]
+    pub remove: Vec<PublicKey>,
+}
+
 /// `POST /admin/vetting`: a statement on a project, kept as evidence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,11 +102,12 @@ pub struct Revoke {
 
 impl Clearing {
     /// The operator's routes, for a Unix socket:
-    /// `POST /admin/{projects,vetting,awards,freeze,revoke,sweep}`, `GET /admin/{audit,totals}`, `GET /admin/projects/{id}`.
+    /// `POST /admin/{projects,members,vetting,awards,freeze,revoke,sweep}`, `GET /admin/{audit,totals}`, `GET /admin/projects/{id}`.
     pub fn admin_router(&self) -> Router {
         Router::new()
             .route("/admin/projects", post(project_add))
             .route("/admin/projects/{id}", get(project_show))
+            .route("/admin/members", post(members))
             .route("/admin/vetting", post(project_vet))
             .route("/admin/awards", post(award))
             .route("/admin/freeze", post(freeze))
@@ -116,6 +129,12 @@ async fn project_add(State(house): State<Clearing>, Body(ask): Body<ProjectAdd>)
 
 async fn project_show(State(house): State<Clearing>, Path(id): Path<String>) -> Result<Json<ProjectReply>, Refusal> {
     Ok(Json(house.project_status(project_id(&id)?).await?))
+}
+
+async fn members(State(house): State<Clearing>, Body(ask): Body<Members>) -> Result<Json<Value>, Refusal> {
+    let project = ask.project;
+    let members = house.members(ask).await?;
+    Ok(Json(json!({ "project": project, "members": members })))
 }
 
 async fn project_vet(State(house): State<Clearing>, Body(ask): Body<ProjectVet>) -> Result<Json<Value>, Refusal> {

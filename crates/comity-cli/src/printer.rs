@@ -57,17 +57,28 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
 }
 
 /// A result, to stdout.
-#[expect(clippy::print_stdout, reason = "the one place that prints results")]
 pub fn say(text: &str) {
-    println!("{text}");
+    write(format_args!("{text}\n"));
 }
 
 /// A part of a result without a line's end.
-#[expect(clippy::print_stdout, reason = "the one place that prints results")]
 pub(crate) fn say_part(text: &str) {
-    use std::io::Write as _;
-    print!("{text}");
-    std::io::stdout().flush().ok();
+    write(format_args!("{text}"));
+}
+
+/// Whoever reads may have gone (`| head`): what was asked for is done all the same. A result that cannot be written is an
+/// error.
+#[expect(clippy::exit, reason = "a result that is lost must not look like a success")]
+fn write(text: std::fmt::Arguments<'_>) {
+    use std::io::{ErrorKind, Write as _};
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("error: the result cannot be written: {error}");
+            std::process::exit(1);
+        }
+        _ => {}
+    }
 }
 
 /// Talk, to stderr.

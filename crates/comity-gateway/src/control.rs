@@ -83,7 +83,7 @@ pub(crate) async fn token(State(gateway): State<Gateway>, request: Request) -> R
     }
     let now = inner.now();
     let mut models: Vec<ModelId> =
-        if asked.models.is_empty() { inner.served.keys().cloned().collect() } else { asked.models };
+        if asked.models.is_empty() { inner.served().keys().cloned().collect() } else { asked.models };
     models.sort();
     models.dedup();
     let scope: Vec<Scope> = models.iter().map(|model| own_scope(inner, model)).collect::<Result<_, _>>()?;
@@ -120,8 +120,11 @@ pub(crate) async fn token(State(gateway): State<Gateway>, request: Request) -> R
 }
 
 fn own_scope(inner: &Inner, model: &ModelId) -> Result<Scope, Refusal> {
-    let manifest =
-        inner.served.get(model).and_then(|_| inner.directory.manifest(model)).ok_or_else(|| model_not_found(model))?;
+    let manifest = inner
+        .served()
+        .get(model)
+        .and_then(|_| inner.directory.manifest(model))
+        .ok_or_else(|| model_not_found(model))?;
     if manifest.status.state == ModelState::Withdrawn {
         return Err(Refusal::new(Code::Withdrawn, format!("{model} was withdrawn by its owner")));
     }

@@ -1,7 +1,7 @@
 //! The gateway as a value: started once, cloned into every request.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use comity_guard::{Filter, RulePack};
 use comity_http::Refusal;
@@ -30,7 +30,7 @@ pub(crate) struct Inner {
     pub(crate) node: NodeId,
     pub(crate) org: OrgId,
     pub(crate) directory: Arc<dyn Directory>,
-    pub(crate) served: BTreeMap<ModelId, Served>,
+    served: RwLock<Arc<BTreeMap<ModelId, Served>>>,
     pub(crate) ledger: Ledger,
     pub(crate) chains: Chains,
     pub(crate) grants: Grants,
@@ -104,7 +104,7 @@ impl Gateway {
             node: parts.node,
             org: parts.org,
             directory: parts.directory,
-            served: parts.served.into_iter().map(|served| (served.model.clone(), served)).collect(),
+            served: RwLock::new(by_model(parts.served)),
             ledger,
             grants,
             filter,
@@ -138,6 +138,11 @@ impl Gateway {
         Ok(())
     }
 
+    /// From the next request on these models are answered for, and no others.
+    pub fn serve(&self, served: Vec<Served>) {
+        *self.0.served.write().unwrap_or_else(PoisonError::into_inner) = by_model(served);
+    }
+
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
         self.0.config.in_flight_max - self.0.in_flight.available_permits()
@@ -156,7 +161,16 @@ impl Gateway {
     }
 }
 
+fn by_model(served: Vec<Served>) -> Arc<BTreeMap<ModelId, Served>> {
+    Arc::new(served.into_iter().map(|served| (served.model.clone(), served)).collect())
+}
+
 impl Inner {
+    /// The models that are answered for at this moment.
+    pub(crate) fn served(&self) -> Arc<BTreeMap<ModelId, Served>> {
+        Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         (self.clock)()
     }

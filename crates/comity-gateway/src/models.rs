@@ -13,7 +13,7 @@ use crate::gateway::{Gateway, Inner};
 
 /// Models that are served here and not withdrawn. Whether a caller may use one is search's and the door's answer.
 pub(crate) async fn list(State(gateway): State<Gateway>) -> Json<Value> {
-    let data: Vec<Value> = gateway.0.served.values().filter_map(|served| row(&gateway.0, served)).collect();
+    let data: Vec<Value> = gateway.0.served().values().filter_map(|served| row(&gateway.0, served)).collect();
     Json(json!({"object": "list", "data": data}))
 }
 
@@ -22,8 +22,9 @@ pub(crate) async fn one(
     State(gateway): State<Gateway>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    let served = id.ok().and_then(|Path(id)| id.parse().ok()).and_then(|model| gateway.0.served.get(&model));
-    let row = served.and_then(|served| row(&gateway.0, served));
+    let served = gateway.0.served();
+    let found = id.ok().and_then(|Path(id)| id.parse().ok()).and_then(|model| served.get(&model));
+    let row = found.and_then(|served| row(&gateway.0, served));
     row.map(Json).ok_or_else(|| Refusal::new(Code::ModelNotFound, "this node does not serve that model").param("model"))
 }
 

@@ -1,12 +1,12 @@
-//! `comity clearing init|renew|run|project`: the house.
+//! `comity clearing init|renew|run|project|revoke`: the house.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_clearing::admin::{AwardAsk, ProjectAdd, ProjectVet};
+use comity_clearing::admin::{AwardAsk, Freeze, Members, ProjectAdd, ProjectVet, Revoke};
 use comity_wire::object::Vetting;
 use comity_wire::time::DAY_S;
-use comity_wire::{Amount, ProjectId, PublicKey};
+use comity_wire::{Amount, NodeId, OrgId, ProjectId, PublicKey, TokenId};
 
 use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
@@ -25,6 +25,30 @@ pub enum ClearingCommand {
     /// Projects: who spends
     #[command(subcommand)]
     Project(ProjectCommand),
+    /// Stop new work under a token, at a node, or at all nodes of an organisation. Work that was admitted is paid
+    Revoke(RevokeArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RevokeArguments {
+    #[arg(long)]
+    home: PathBuf,
+    #[command(flatten)]
+    subject: Subject,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Subject {
+    /// One token's id
+    #[arg(long)]
+    token: Option<TokenId>,
+    /// One node's id
+    #[arg(long)]
+    node: Option<NodeId>,
+    /// An organisation's id
+    #[arg(long)]
+    organisation: Option<OrgId>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +65,27 @@ pub enum ProjectCommand {
         /// A member's key, did:key:z6Mk…; may be given more than once
         #[arg(long = "member", required = true)]
         members: Vec<PublicKey>,
+    },
+    /// Let more keys spend for a project, or fewer: what a removed member drew stays valid until it ends
+    Member {
+        #[arg(long)]
+        home: PathBuf,
+        project: ProjectId,
+        /// A member's key, did:key:z6Mk…; may be given more than once
+        #[arg(long)]
+        add: Vec<PublicKey>,
+        /// A key to take away; may be given more than once
+        #[arg(long, required_unless_present = "add")]
+        remove: Vec<PublicKey>,
+    },
+    /// Stop a project from drawing new tokens
+    Freeze {
+        #[arg(long)]
+        home: PathBuf,
+        project: ProjectId,
+        /// Let it draw again
+        #[arg(long)]
+        resume: bool,
     },
     /// State a project's vetting: none, registered, vetted
     Vet {
@@ -84,6 +129,13 @@ pub async fn run(command: ClearingCommand) -> Result<(), Failure> {
         ClearingCommand::Init(arguments) => crate::command::init(&arguments, Role::House).map(|_| ()),
         ClearingCommand::Renew(arguments) => crate::command::renew(&arguments),
         ClearingCommand::Run(arguments) => house::run(arguments).await,
+        ClearingCommand::Revoke(RevokeArguments { home, subject }) => {
+            let Subject { token, node, organisation } = subject;
+            let ask = Revoke { token, node, organisation };
+            let reply: serde_json::Value = admin::post(&home, "/admin/revoke", &ask).await?;
+            comity_cli::say(&serde_json::to_string(&reply)?);
+            Ok(())
+        }
         ClearingCommand::Project(command) => {
             comity_cli::say(&project(command).await?);
             Ok(())
@@ -97,6 +149,16 @@ async fn project(command: ProjectCommand) -> Result<String, Failure> {
             let ask = ProjectAdd { id: None, title, purposes, members };
             let reply: serde_json::Value = admin::post(&home, "/admin/projects", &ask).await?;
             Ok(reply["project"].as_str().unwrap_or_default().to_owned())
+        }
+        ProjectCommand::Member { home, project, add, remove } => {
+            let ask = Members { project, add, remove };
+            let reply: serde_json::Value = admin::post(&home, "/admin/members", &ask).await?;
+            Ok(serde_json::to_string(&reply)?)
+        }
+        ProjectCommand::Freeze { home, project, resume } => {
+            let ask = Freeze { project, frozen: !resume };
+            let reply: serde_json::Value = admin::post(&home, "/admin/freeze", &ask).await?;
+            Ok(serde_json::to_string(&reply)?)
         }
         ProjectCommand::Vet { home, project, vetting, claim } => {
             let issuer = "operator".to_owned();

@@ -41,10 +41,8 @@ pub async fn run(arguments: RunArguments) -> Result<(), Failure> {
     let issuer = home.keys.read(KeyName::Issuer)?;
     let receipt_key = home.keys.read(KeyName::Receipt)?;
     let offers = Offers::read(&home)?;
-    let mut served = Vec::new();
-    for offer in &offers.list {
-        served.push(serve(&home, offer)?);
-    }
+    let mut serving = Serving::default();
+    let served = serving.read(&home, &offers)?;
     let spend = home.file("spend.sqlite");
     let store = Sqlite::open(&spend).await.while_(format!("cannot open {}", spend.display()))?;
     let member = Arc::new(Member::join(home, &arguments).await?);
@@ -74,7 +72,8 @@ pub async fn run(arguments: RunArguments) -> Result<(), Failure> {
     .await
     .while_("cannot start the gateway")?;
     let router = gateway.router().merge(member.network.routes(Arc::clone(&member.clock)));
-    let admin = Admin { gateway: gateway.clone(), member: Arc::clone(&member), writer: Arc::new(writer) };
+    let serving = Arc::new(tokio::sync::Mutex::new(serving));
+    let admin = Admin { gateway: gateway.clone(), member: Arc::clone(&member), writer: Arc::new(writer), serving };
     let doors = Doors::open(&member, &arguments, router, Some(admin.router())).await?;
     member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
 
@@ -150,8 +149,12 @@ impl Offers {
     /// pin does not become another one by a restart.
     fn sign(&self, home: &Home, writer: &SecretKey, now: Timestamp) -> Result<Vec<Vec<u8>>, Failure> {
         let path = home.file("published.json");
-        let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let Versions(mut versions) = known.unwrap_or_default();
+        let known = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).while_(format!("{} cannot be read", path.display()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Versions::default(),
+            Err(error) => return Err(error).while_(format!("cannot read {}", path.display())),
+        };
+        let Versions(mut versions) = known;
         let mut objects = Vec::new();
         for offered in &self.list {
             let name = offered.offer.model.name.clone();
@@ -192,6 +195,26 @@ impl Offered {
     }
 }
 
+/// What is served, by the content that it was made from: what did not change keeps its connections and its weights.
+#[derive(Default)]
+struct Serving(BTreeMap<comity_wire::ModelId, (Digest, Served)>);
+
+impl Serving {
+    fn read(&mut self, home: &Home, offers: &Offers) -> Result<Vec<Served>, Failure> {
+        let mut next = BTreeMap::new();
+        for offered in &offers.list {
+            let model = offered.offer.model_id(&home.card)?;
+            let served = match self.0.get(&model) {
+                Some((digest, served)) if *digest == offered.digest => served.clone(),
+                _ => serve(home, offered)?,
+            };
+            next.insert(model, (offered.digest, served));
+        }
+        self.0 = next;
+        Ok(self.0.values().map(|(_, served)| served.clone()).collect())
+    }
+}
+
 /// Where a model's answers come from.
 fn serve(home: &Home, offered: &Offered) -> Result<Served, Failure> {
     let offer = &offered.offer;
@@ -221,6 +244,8 @@ struct Admin {
     gateway: Gateway,
     member: Arc<Member>,
     writer: Arc<SecretKey>,
+    /// One publication at a time.
+    serving: Arc<tokio::sync::Mutex<Serving>>,
 }
 
 impl Admin {
@@ -256,9 +281,13 @@ impl Admin {
     }
 
     async fn publish(&self) -> Result<serde_json::Value, Failure> {
+        let mut serving = self.serving.lock().await;
         let offers = Offers::read(&self.member.home)?;
+        // Everything that can fail comes before anything is said.
+        let served = serving.read(&self.member.home, &offers)?;
         let objects = offers.sign(&self.member.home, &self.writer, shell::now())?;
         self.member.put(objects).await?;
+        self.gateway.serve(served);
         let models: Vec<_> = offers.list.iter().map(|offered| offered.offer.model.name.as_str()).collect();
         Ok(json!({"published": models}))
     }

@@ -7,7 +7,7 @@ use comity_wire::{Amount, Digest, OrgId, ProjectId, Pseudonym, PublicKey};
 use sqlx::sqlite::SqliteConnection;
 
 use super::Clearing;
-use crate::admin::{AwardAsk, ProjectAdd, ProjectVet};
+use crate::admin::{AwardAsk, Members, ProjectAdd, ProjectVet};
 use crate::failure::Failure;
 use crate::pseudonym;
 use crate::store::projects::{Award, Project};
@@ -47,6 +47,28 @@ impl Clearing {
                     store::projects::member_insert_in_tx(conn, id, key, now).await?;
                 }
                 Ok(id)
+            })
+        })
+        .await
+    }
+
+    /// Adds and removes members' keys; gives back how many there are now.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn members(&self, ask: Members) -> Result<u64, Failure> {
+        let now = self.now();
+        let Members { project, add, remove } = ask;
+        self.write(move |conn| {
+            Box::pin(async move {
+                exists(conn, project).await?;
+                for key in &remove {
+                    store::projects::member_remove_in_tx(conn, project, key).await?;
+                }
+                for key in &add {
+                    store::projects::member_insert_in_tx(conn, project, key, now).await?;
+                }
+                store::projects::members(conn, project).await
             })
         })
         .await

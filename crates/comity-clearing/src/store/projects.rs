@@ -90,6 +90,28 @@ pub(crate) async fn member_insert_in_tx(
     Ok(())
 }
 
+pub(crate) async fn member_remove_in_tx(
+    conn: &mut SqliteConnection,
+    project: ProjectId,
+    key: &PublicKey,
+) -> Result<(), Failure> {
+    sqlx::query("DELETE FROM member WHERE project = ? AND key = ?")
+        .bind(project.0.to_vec())
+        .bind(key.as_bytes().to_vec())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// How many members' keys a project has.
+pub(crate) async fn members(conn: &mut SqliteConnection, project: ProjectId) -> Result<u64, Failure> {
+    let row = sqlx::query("SELECT count(*) AS members FROM member WHERE project = ?")
+        .bind(project.0.to_vec())
+        .fetch_one(conn)
+        .await?;
+    Cells { table: "member", row: &row }.uint("members")
+}
+
 /// The projects that `key` belongs to, in order of their ids.
 pub(crate) async fn projects_of_member(
     conn: &mut SqliteConnection,

@@ -41,7 +41,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     for op in &ops {
         capability.allows(&asked.model, *op).map_err(denied)?;
     }
-    let served = inner.served.get(&asked.model).cloned().ok_or_else(|| model_not_found(&asked.model))?;
+    let served = inner.served().get(&asked.model).cloned().ok_or_else(|| model_not_found(&asked.model))?;
     let manifest = inner.directory.manifest(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
     offered(&manifest, &scope, asked.op)?;
     let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
