@@ -1,4 +1,5 @@
 //! The house, tried as its callers use it.
 
+mod settling;
 mod story;
 mod world;

@@ -95,6 +95,17 @@ mod tests {
         assert_eq!(calendar.moved(Timestamp(0), Timestamp(1300), Timestamp(6600)), Timestamp(6700));
     }
 
+    /// A house that lost its books has no beat from before: the time of tokens that it signed then must not run out.
+    #[test]
+    fn time_before_the_first_beat_on_record_does_not_count() {
+        let calendar = beats((10..=20).map(|i| i * 60));
+        assert_eq!(calendar.closed_s(Timestamp(0), Timestamp(1200)), 600);
+        assert_eq!(calendar.closed_s(Timestamp(500), Timestamp(550)), 50);
+        assert!(!calendar.has_passed(Timestamp(0), Timestamp(601), Timestamp(1200)));
+        assert!(calendar.has_passed(Timestamp(0), Timestamp(600), Timestamp(1200)));
+        assert_eq!(Calendar::default().open_s(Timestamp(0), Timestamp(1200)), 0, "no beat at all");
+    }
+
     #[test]
     fn a_missed_beat_is_no_gap() {
         let calendar = beats([0, 60, 180, 240]);

@@ -25,6 +25,8 @@ use crate::{AwardAsk, Clearing, Config, Keys, ProjectAdd, ProjectVet};
 
 pub(super) const HOUSE: OrgId = OrgId([1; 16]);
 pub(super) const LAB: OrgId = OrgId([2; 16]);
+/// Another member of the federation, who owns no node.
+pub(super) const RIVAL: OrgId = OrgId([4; 16]);
 pub(super) const NODE: NodeId = NodeId([3; 16]);
 pub(super) const START: Timestamp = Timestamp(1_795_420_800);
 /// What a call costs.
@@ -73,7 +75,11 @@ fn roster() -> Vec<u8> {
         expires_at: START.plus(365 * DAY),
         threshold: 1,
         signers: list(vec![secret("root").public()]),
-        organisations: list(vec![org(HOUSE, "house", vec![issuer]), org(LAB, "lab", vec![])]),
+        organisations: list(vec![
+            org(HOUSE, "house", vec![issuer]),
+            org(LAB, "lab", vec![]),
+            org(RIVAL, "rival", vec![]),
+        ]),
         anchors: List::default(),
     };
     let mut file = RosterFile::new(&roster);
@@ -83,19 +89,40 @@ fn roster() -> Vec<u8> {
 
 pub(super) const DAY: u64 = 86_400;
 
-/// The lab's node certificate, good for 90 days from `from`.
-fn certificate(from: Timestamp) -> Vec<u8> {
-    let receipt = ReceiptKey { key: secret("receipt").public(), from, until: from.plus(90 * DAY) };
+/// A certificate of the lab's node by `org`, good for 90 days from `from`.
+fn certificate((org, name): (OrgId, &str), (transport, receipt): (&str, &str), from: Timestamp) -> Vec<u8> {
+    let receipt = ReceiptKey { key: secret(receipt).public(), from, until: from.plus(90 * DAY) };
     let certificate = NodeCertificate {
-        org: LAB,
+        org,
         node: NODE,
-        transport_keys: list(vec![secret("transport").public()]),
+        transport_keys: list(vec![secret(transport).public()]),
         receipt_keys: list(vec![receipt]),
         not_before: from,
         not_after: from.plus(90 * DAY),
         restore: 0,
     };
-    cose::sign(&certificate, &secret("lab organisation")).bytes().to_vec()
+    cose::sign(&certificate, &secret(&format!("{name} organisation"))).bytes().to_vec()
+}
+
+/// What everybody publishes, with this certificate for the lab's node.
+fn directory(certificate: &[u8]) -> Arc<File> {
+    let directory = File::new(&roster()).unwrap();
+    directory.insert(certificate).unwrap();
+    let writer = WriterCertificate {
+        org: LAB,
+        key: secret("writer").public(),
+        epoch: 0,
+        not_before: START.minus(DAY),
+        not_after: START.plus(365 * DAY),
+    };
+    directory.insert(cose::sign(&writer, &secret("lab organisation")).bytes()).unwrap();
+    directory.insert(tariff(PRICE).bytes()).unwrap();
+    directory.insert(cose::sign(&policy(), &secret("writer")).bytes()).unwrap();
+    Arc::new(directory)
+}
+
+fn lab_certificate() -> Vec<u8> {
+    certificate((LAB, "lab"), ("transport", "receipt"), START.minus(DAY))
 }
 
 pub(super) fn tariff(price: u32) -> comity_wire::Verified<Tariff> {
@@ -194,19 +221,7 @@ pub(super) struct World {
 impl World {
     /// Awarded `awarded` µcr and vetted.
     pub(super) async fn new(awarded: u32) -> Self {
-        let directory = File::new(&roster()).unwrap();
-        directory.insert(&certificate(START.minus(DAY))).unwrap();
-        let writer = WriterCertificate {
-            org: LAB,
-            key: secret("writer").public(),
-            epoch: 0,
-            not_before: START.minus(DAY),
-            not_after: START.plus(365 * DAY),
-        };
-        directory.insert(cose::sign(&writer, &secret("lab organisation")).bytes()).unwrap();
-        directory.insert(tariff(PRICE).bytes()).unwrap();
-        directory.insert(cose::sign(&policy(), &secret("writer")).bytes()).unwrap();
-        let directory = Arc::new(directory);
+        let directory = directory(&lab_certificate());
         let clock = Arc::new(AtomicU64::new(START.0));
         let dir = tempfile::tempdir().unwrap();
         let house = open(&dir, &directory, &clock).await;
@@ -260,6 +275,27 @@ impl World {
     pub(super) async fn restart(&mut self) {
         self.house.shutdown().await;
         self.house = open(&self.dir, &self.directory, &self.clock).await;
+    }
+
+    /// The house comes back with a directory that met the rival's certificate for the lab's node first.
+    pub(super) async fn restart_deceived(&mut self) {
+        self.directory = directory(&certificate((RIVAL, "rival"), ("rival transport", "rival receipt"), START));
+        self.publish(1, tariff(PRICE).id(), ModelState::Active);
+        self.restart().await;
+    }
+
+    /// The house comes back with a directory that met the lab's own certificate first.
+    pub(super) async fn restart_undeceived(&mut self) {
+        self.directory = directory(&lab_certificate());
+        self.publish(1, tariff(PRICE).id(), ModelState::Active);
+        self.restart().await;
+    }
+
+    /// Changes the house's file behind its back.
+    pub(super) async fn tamper(&self, sql: &'static str) {
+        let path = self.dir.path().join("house.db");
+        let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
+        sqlx::query(sql).execute(&mut conn).await.unwrap();
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -1,0 +1,54 @@
+//! Settlement when something went wrong before: a certificate of another member, a token that cannot be swept.
+
+use comity_wire::Amount;
+use serde_json::json;
+
+use super::world::*;
+
+/// Spec §2.4: the house pays the owner that it first sold work of this node for.
+#[tokio::test]
+async fn a_node_stays_with_the_owner_whose_work_was_sold_first() {
+    let mut world = World::new(10_000).await;
+    let mut lab = world.buy(1_000).await;
+    lab.charge(lab.root(), 0, 40);
+    let acknowledgement = lab.acknowledge(&secret("holder"));
+    let honest = lab.claim(vec![acknowledgement.clone()]);
+
+    world.restart_deceived().await;
+    lab.receipt_key = secret("rival receipt");
+    let stolen = lab.claim(vec![acknowledgement]);
+    let refused = world.post("/v1/claims", stolen.clone(), &secret("rival transport")).await;
+    assert_eq!((refused.0, code(&refused).as_str()), (403, "not_yours"));
+    assert_eq!(code(&world.finish(lab.final_()).await), "wrong_key");
+    assert_eq!(world.sums().await, [10_000, 0, 1_000, 9_000]);
+
+    world.restart_undeceived().await;
+    assert_eq!(code(&world.post("/v1/claims", stolen, &secret("transport")).await), "wrong_key");
+    let (status, reply) = world.claim(&honest).await;
+    assert_eq!((status, &reply["settled"]), (200, &json!(40)), "{reply}");
+    let (_, earned) = world.get(&format!("/v1/statement?node={NODE}"), &secret("transport")).await;
+    assert_eq!(earned["closing"], json!(40), "{earned}");
+    assert_eq!(world.sums().await, [10_000, 40, 960, 9_000]);
+}
+
+#[tokio::test]
+async fn the_sweep_passes_over_a_token_that_fails_and_does_the_others() {
+    let world = World::new(10_000).await;
+    let first = world.buy(100).await;
+    let second = world.buy(200).await;
+    let panics = world.buy(300).await;
+    let last = world.buy(400).await;
+    // In the order of their ids: the first is fine, the second cannot be read, the third breaks what settlement asserts.
+    assert!(first.token.id < second.token.id && second.token.id < panics.token.id && panics.token.id < last.token.id);
+    world.tamper("UPDATE token SET phase = 1 WHERE budget = 200").await;
+    world.tamper("UPDATE token SET paid = 1 WHERE budget = 300").await;
+    world.pass(first.token.terms.settle_by.since(first.token.issued_at)).await;
+    let swept = world.house.sweep().await.unwrap();
+    assert_eq!((swept.tokens, swept.failed), (2, 2), "{swept:?}");
+    assert_eq!((swept.settled, swept.refunded), (Amount::ZERO, ucr(500)));
+    // Once they are mended, they are swept too.
+    world.tamper("UPDATE token SET phase = 0, paid = 0").await;
+    let swept = world.house.sweep().await.unwrap();
+    assert_eq!((swept.failed, swept.refunded), (0, ucr(500)), "{swept:?}");
+    assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
+}
