@@ -102,7 +102,7 @@ impl World {
             assert!(self.post(TransferKind::Refund, escrow, account(AccountCode::Allocation, 0), budget, &lost));
         }
         let mut begun = begun(&token, self.now);
-        (begun.known, begun.held) = (known, if known { budget } else { Amount::ZERO });
+        begun.held = if known { budget } else { Amount::ZERO };
         self.sold.push(Sold { token, escrow: begun, truth: BTreeMap::new(), claims: Vec::new() });
     }
 
@@ -159,6 +159,11 @@ impl World {
             (3, Some(known)) if lane.n == known.n => {
                 lane.receipt = Digest::of(b"a second receipt");
                 Some(Code::BrokenHistory)
+            }
+            // The house was set back: the node names what was settled before that, with a proof of it.
+            (4, None) => {
+                (lane.settled_n, lane.consistency) = (Some(lane.n), vec![Digest::of(b"proof")]);
+                None
             }
             _ => None,
         };
@@ -349,7 +354,6 @@ fn begun(token: &Verified<Token>, now: Timestamp) -> Escrow {
         content: token.id(),
         node: token.audience(),
         owner: OrgId([2; 16]),
-        known: true,
         budget: token.terms.budget,
         window: token.terms.window,
         lanes_max: token.terms.lanes_max,

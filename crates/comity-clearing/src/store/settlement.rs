@@ -30,7 +30,6 @@ pub(crate) async fn escrow_in_tx(
         content,
         node: row.node,
         owner: row.owner,
-        known: row.project.is_some(),
         budget: row.budget,
         window: row.window,
         lanes_max: row.lanes_max,

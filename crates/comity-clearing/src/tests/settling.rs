@@ -52,3 +52,35 @@ async fn the_sweep_passes_over_a_token_that_fails_and_does_the_others() {
     assert_eq!((swept.failed, swept.refunded), (0, ucr(500)), "{swept:?}");
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
 }
+
+/// Rule 9: the token binds the house whatever its books say, and the node knows more of them than the house does.
+#[tokio::test]
+async fn a_house_set_back_to_before_the_first_claim_takes_the_next_one() {
+    let mut world = World::new(10_000).await;
+    let mut lab = world.buy(1_000).await;
+    let student = lab.delegate("student", 200);
+    let backup = world.backup().await;
+    for _ in 0..5 {
+        lab.charge(lab.root(), 0, PRICE);
+        lab.charge(student, 0, 1);
+    }
+    assert_eq!(world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
+    lab.taken();
+    assert_eq!(world.sums().await, [10_000, 55, 945, 9_000]);
+
+    world.restore(&backup).await;
+    assert_eq!(world.sums().await, [10_000, 0, 1_000, 9_000]);
+    for _ in 0..4 {
+        lab.charge(lab.root(), 0, PRICE);
+    }
+    let next = lab.draft(vec![lab.acknowledge(&secret("holder"))]);
+    assert!(next.lanes.iter().all(|lane| lane.settled_n == Some(5)));
+    let (status, reply) = world.claim(&lab.sign(&next)).await;
+    assert_eq!((status, &reply["settled"]), (200, &json!(95)), "{reply}");
+    // From here on the house has something to compare with again.
+    lab.taken();
+    lab.charge(lab.root(), 0, PRICE);
+    let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+    assert_eq!((status, &reply["settled"]), (200, &json!(10)), "{reply}");
+    assert_eq!(world.sums().await, [10_000, 105, 895, 9_000]);
+}

@@ -291,6 +291,24 @@ impl World {
         self.restart().await;
     }
 
+    /// A copy of the house's file as it is now.
+    pub(super) async fn backup(&mut self) -> Vec<u8> {
+        self.house.shutdown().await;
+        let copy = std::fs::read(self.dir.path().join("house.db")).unwrap();
+        self.house = open(&self.dir, &self.directory, &self.clock).await;
+        copy
+    }
+
+    /// The house comes back with the file that it had then.
+    pub(super) async fn restore(&mut self, backup: &[u8]) {
+        self.house.shutdown().await;
+        for log in ["house.db-wal", "house.db-shm"] {
+            let _ = std::fs::remove_file(self.dir.path().join(log));
+        }
+        std::fs::write(self.dir.path().join("house.db"), backup).unwrap();
+        self.house = open(&self.dir, &self.directory, &self.clock).await;
+    }
+
     /// Changes the house's file behind its back.
     pub(super) async fn tamper(&self, sql: &'static str) {
         let path = self.dir.path().join("house.db");
