@@ -502,15 +502,13 @@ def tree(leaves):
     return sha256(b"\1", tree(leaves[:k]), tree(leaves[k:]))
 
 
-def proof_of(leaves, old):
-    def walk(part, m, whole):
-        if m == len(part):
-            return [] if whole else [tree(part)]
-        k = 1 << (len(part) - 1).bit_length() - 1
-        if m <= k:
-            return walk(part[:k], m, whole) + [tree(part[k:])]
-        return walk(part[k:], m - k, False) + [tree(part[:k])]
-    return walk(leaves, old, True) if 0 < old < len(leaves) else []
+def path_of(leaves, at):
+    if len(leaves) < 2:
+        return []
+    k = 1 << (len(leaves) - 1).bit_length() - 1
+    if at < k:
+        return path_of(leaves[:k], at) + [tree(leaves[k:])]
+    return path_of(leaves[k:], at - k) + [tree(leaves[:k])]
 
 
 def raw_leaves(v):
@@ -521,45 +519,40 @@ def root(v, _):
     return {"root": tree(raw_leaves(v)).hex()}
 
 
-def consistency(v, _):
-    leaves = raw_leaves(v)
-    proof = proof_of(leaves, v["old"])
-    assert consistent(v["old"], tree(leaves[:v["old"]]), len(leaves), tree(leaves), proof)
-    return {"proof": [step.hex() for step in proof], "old_root": tree(leaves[:v["old"]]).hex(), "root": tree(leaves).hex()}
+def lane_proof(v, _):
+    leaves, at = raw_leaves(v), v["settled"] - 1
+    proof = path_of(leaves, at)
+    assert continues(at, tree(leaves[:at]), leaves[at], len(leaves), tree(leaves), proof)
+    return {"proof": [step.hex() for step in proof], "before": tree(leaves[:at]).hex(), "history": tree(leaves).hex()}
 
 
-def consistent(old, old_root, new, new_root, proof):
-    """RFC 6962 2.1.2 backwards: both roots are rebuilt along the path that the definition takes."""
+def continues(at, before, receipt, size, history, proof):
+    """RFC 6962 2.1.1 backwards: rebuilt along the path of the definition, once with the receipt and once without it."""
     steps = list(proof)
 
-    def walk(m, n, whole):
-        if m == n:
-            if whole:
-                return old_root, old_root
-            step = steps.pop(0)
-            return step, step
-        k = 1 << (n - 1).bit_length() - 1
-        if m <= k:
-            a, b = walk(m, k, whole)
-            return a, sha256(b"\1", b, steps.pop(0))
-        a, b = walk(m - k, n - k, False)
-        left = steps.pop(0)
-        return sha256(b"\1", left, a), sha256(b"\1", left, b)
+    def walk(at, size):
+        if size == 1:
+            return None, sha256(b"\0", receipt)
+        k = 1 << (size - 1).bit_length() - 1
+        if at < k:
+            left, whole = walk(at, k)
+            return left, sha256(b"\1", whole, steps.pop(0))
+        left, whole = walk(at - k, size - k)
+        step = steps.pop(0)
+        return (step if left is None else sha256(b"\1", step, left)), sha256(b"\1", step, whole)
 
-    if old > new:
+    if not 0 <= at < size:
         return False
-    if old in (0, new):
-        return not steps and old_root == (tree([]) if old == 0 and new else new_root)
     try:
-        rebuilt = walk(old, new, True)
+        left, whole = walk(at, size)
     except IndexError:
         return False
-    return not steps and rebuilt == (old_root, new_root)
+    return not steps and whole == history and (tree([]) if left is None else left) == before
 
 
-def consistency_check(v, _):
-    raw = [bytes.fromhex(v[name]) for name in ("old_root", "root")]
-    if not consistent(v["old"], raw[0], v["new"], raw[1], [bytes.fromhex(step) for step in v["proof"]]):
+def lane_proof_check(v, _):
+    before, receipt, history = (bytes.fromhex(v[name]) for name in ("before", "receipt", "history"))
+    if not continues(v["settled"] - 1, before, receipt, v["n"] - 1, history, [bytes.fromhex(step) for step in v["proof"]]):
         raise Refused("broken_history")
     return {}
 
@@ -602,4 +595,4 @@ def policy(v, _):
 KINDS = {"cbor": cbor, "key": key, "ed25519": ed25519, "object": object_, "roster": roster, "chain": chain, "scope": scope,
          "request": request, "call": call, "authority": authority, "salted": salted, "receipt": receipt,
          "acknowledgement": acknowledgement, "exact": exact, "worst_case": worst_case, "affordable": affordable,
-         "rounding": rounding, "root": root, "consistency": consistency, "consistency_check": consistency_check, "policy": policy}
+         "rounding": rounding, "root": root, "lane_proof": lane_proof, "lane_proof_check": lane_proof_check, "policy": policy}

@@ -25,7 +25,7 @@ RECORDS = {
     "AckLane": "1 leaf digest, 2 lane u16, 3 n u64, 4 total amount, 5 receipt digest",
     "Final": "1 token id.tok, 2 node id.node, 3 lanes [AckLane]1024, 4 at time",
     "Claim": "1 token id.tok, 2 node id.node, 3 number u64, 4 chains [b12288]64, 5 lanes [ClaimLane]64, 6 acknowledgements [b16384]64, 7 at time",
-    "ClaimLane": "1 receipt b2048, 2 settled_n u64?, 3 consistency [digest]64",
+    "ClaimLane": "1 receipt b2048, 2 settled_n u64?, 3 inclusion [digest]64",
     "RevocationList": "1 org id.org, 2 number u64, 3 issued_at time, 4 entries [Revocation]4096",
     "Revocation": "1 kind RevokedKind, 2 subject t80, 3 at time",
     "Notice": "1 token id.tok, 2 block digest, 3 number u64, 4 cap amount, 5 at time",

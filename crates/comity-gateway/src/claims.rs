@@ -201,9 +201,9 @@ async fn build(
     for part in &parts {
         let newest = store.charge_by_n(account.token, part.key, part.n).await?.ok_or(ClaimError::Stored("receipt"))?;
         let history = store.history(account.token, part.key, part.n - 1).await?;
-        let consistency = List::new(proof(&history, part.settled_n)).map_err(|_| ClaimError::Stored("history"))?;
+        let inclusion = List::new(proof(&history, part.settled_n)).map_err(|_| ClaimError::Stored("history"))?;
         let receipt = Bytes::new(newest.receipt).map_err(|_| ClaimError::Stored("receipt"))?;
-        lanes.push(ClaimLane { receipt, settled_n: part.settled_n, consistency });
+        lanes.push(ClaimLane { receipt, settled_n: part.settled_n, inclusion });
         let chain = chains.get(&part.key.leaf).ok_or(ClaimError::Stored("chain of a leaf"))?;
         leaves.insert(part.key.leaf, Bytes::new(chain.clone()).map_err(|_| ClaimError::Stored("chain"))?);
         if let Some(id) = part.acknowledgement

@@ -72,69 +72,57 @@ fn split(size: usize) -> usize {
     1 << (usize::BITS - 1 - (size - 1).leading_zeros())
 }
 
-/// The proof that the tree of the first `old` leaves is a prefix of the tree of all (RFC 6962 §2.1.2).
-pub fn consistency_proof(receipts: &[Digest], old: usize) -> Vec<Digest> {
-    fn walk(leaves: &[Digest], old: usize, whole: bool, proof: &mut Vec<Digest>) {
-        if old == leaves.len() {
-            if !whole {
-                proof.push(root(leaves));
-            }
+/// The path from the leaf at place `at`, counted from 0, up to the root (RFC 6962 §2.1.1); empty where there is no such
+/// leaf.
+pub fn inclusion_proof(receipts: &[Digest], at: usize) -> Vec<Digest> {
+    fn walk(leaves: &[Digest], at: usize, path: &mut Vec<Digest>) {
+        if leaves.len() < 2 {
             return;
         }
-        let k = split(leaves.len());
-        if old <= k {
-            walk(&leaves[..k], old, whole, proof);
-            proof.push(root(&leaves[k..]));
+        let (left, right) = leaves.split_at(split(leaves.len()));
+        if at < left.len() {
+            walk(left, at, path);
+            path.push(root(right));
         } else {
-            walk(&leaves[k..], old - k, false, proof);
-            proof.push(root(&leaves[..k]));
+            walk(right, at - left.len(), path);
+            path.push(root(left));
         }
     }
-    let mut proof = Vec::new();
-    if old > 0 && old < receipts.len() {
-        walk(receipts, old, true, &mut proof);
+    let mut path = Vec::new();
+    if at < receipts.len() {
+        walk(receipts, at, &mut path);
     }
-    proof
+    path
 }
 
-/// Checks a consistency proof (RFC 9162 §2.1.4.2). From the empty tree everything follows, by an empty proof.
-pub fn is_consistent(old: u64, old_root: &Digest, new: u64, new_root: &Digest, proof: &[Digest]) -> bool {
-    if old > new {
+/// Whether the tree of `size` leaves under `root` begins with the `at` leaves under `before`, and `receipt` after them.
+///
+/// One inclusion path (RFC 9162 §2.1.3.2) shows both: the siblings on its left are the complete subtrees of the first
+/// `at` leaves, so that they fold to `before` as a [`Frontier`] does.
+pub fn continues(at: u64, before: &Digest, receipt: &Digest, size: u64, root: &Digest, path: &[Digest]) -> bool {
+    if at >= size {
         return false;
     }
-    if old == new {
-        return proof.is_empty() && old_root == new_root;
-    }
-    if old == 0 {
-        return proof.is_empty() && *old_root == empty_root();
-    }
-    let mut path = proof.iter();
-    let (mut fn_, mut sn) = (old - 1, new - 1);
-    while fn_ & 1 == 1 {
-        fn_ >>= 1;
-        sn >>= 1;
-    }
-    let seed = if old.is_power_of_two() { Some(old_root) } else { path.next() };
-    let Some(seed) = seed else { return false };
-    let (mut fr, mut sr) = (*seed, *seed);
-    for c in path {
+    let (mut fn_, mut sn) = (at, size - 1);
+    let (mut right, mut left) = (leaf(receipt), None);
+    for sibling in path {
         if sn == 0 {
             return false;
         }
         if fn_ & 1 == 1 || fn_ == sn {
-            fr = node(c, &fr);
-            sr = node(c, &sr);
+            left = Some(left.map_or(*sibling, |left| node(sibling, &left)));
+            right = node(sibling, &right);
             while fn_ & 1 == 0 && fn_ != 0 {
                 fn_ >>= 1;
                 sn >>= 1;
             }
         } else {
-            sr = node(&sr, c);
+            right = node(&right, sibling);
         }
         fn_ >>= 1;
         sn >>= 1;
     }
-    sn == 0 && fr == *old_root && sr == *new_root
+    sn == 0 && right == *root && left.unwrap_or_else(empty_root) == *before
 }
 
 #[cfg(test)]
@@ -156,18 +144,34 @@ mod tests {
     }
 
     #[test]
-    fn every_prefix_is_proved_and_no_other() {
+    fn every_receipt_is_proved_with_what_lies_before_it_and_no_other() {
         let all = leaves(33);
-        for new in 0..=all.len() {
-            for old in 0..=new {
-                let (a, b) = (root(&all[..old]), root(&all[..new]));
-                let proof = consistency_proof(&all[..new], old);
-                assert!(is_consistent(old as u64, &a, new as u64, &b, &proof), "{old} {new}");
-                if old > 0 {
-                    let forged = Digest::of(b"another past");
-                    assert!(!is_consistent(old as u64, &forged, new as u64, &b, &proof), "{old} {new}");
+        let forged = Digest::of(b"another past");
+        for size in 1..=all.len() {
+            let whole = root(&all[..size]);
+            for at in 0..size {
+                let (before, receipt) = (root(&all[..at]), all[at]);
+                let path = inclusion_proof(&all[..size], at);
+                let holds = |at: usize, before: &Digest, receipt: &Digest, size: usize, path: &[Digest]| {
+                    continues(at as u64, before, receipt, size as u64, &whole, path)
+                };
+                assert!(holds(at, &before, &receipt, size, &path), "{at} of {size}");
+                assert!(!holds(at, &forged, &receipt, size, &path), "{at} of {size}: before");
+                assert!(!holds(at, &before, &forged, size, &path), "{at} of {size}: receipt");
+                assert!(!holds(at, &before, &receipt, at, &path), "{at} of {size}: a tree that is too small");
+                assert!(!holds(at, &before, &receipt, size, &[&path[..], &[forged]].concat()), "{at} of {size}: long");
+                for other in (0..size).filter(|other| *other != at) {
+                    assert!(!holds(other, &root(&all[..other]), &receipt, size, &path), "{at} of {size} at {other}");
+                }
+                for step in 0..path.len() {
+                    let mut bent = path.clone();
+                    bent[step] = forged;
+                    assert!(!holds(at, &before, &receipt, size, &bent), "{at} of {size}: step {step}");
+                    bent.remove(step);
+                    assert!(!holds(at, &before, &receipt, size, &bent), "{at} of {size}: without step {step}");
                 }
             }
         }
+        assert!(inclusion_proof(&all, 33).is_empty() && inclusion_proof(&[], 0).is_empty());
     }
 }

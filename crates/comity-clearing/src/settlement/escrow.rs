@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comity_wire::merkle::is_consistent;
+use comity_wire::api::clearing::lane_continues;
 use comity_wire::{Amount, Code, Digest, NodeId, OrgId, Timestamp, TokenId};
 
 use super::{CHALLENGE_S, Calendar, Claimed, Exception, Finalled, Input, LaneClaim, Movement, MovementKind, Refused};
@@ -177,7 +177,8 @@ impl Step<'_> {
             if claim.settled_n != Some(lane.n) {
                 return broken(format!("its proof must start at n {}, which was settled last", lane.n));
             }
-            if !is_consistent(lane.n - 1, &lane.history, claim.n - 1, &claim.history, &claim.consistency) {
+            let (settled, newest) = ((lane.n, &lane.receipt), (claim.n, &claim.history));
+            if !lane_continues(settled, &lane.history, newest, &claim.inclusion) {
                 return broken(format!("receipt n {} does not continue n {}", claim.n, lane.n));
             }
         }

@@ -43,7 +43,7 @@ pub struct LaneClaim {
     /// Root over receipts 1…n−1.
     pub history: Digest,
     pub settled_n: Option<u64>,
-    pub consistency: Vec<Digest>,
+    pub inclusion: Vec<Digest>,
     /// How much of the total a holder acknowledged.
     pub acknowledged: Amount,
 }
@@ -83,7 +83,7 @@ pub fn claim(bytes: &[u8], trust: &Trust<'_>) -> Result<Claimed, Refused> {
     for lane in &claim.lanes {
         // Whose receipt it is, is checked although the claim's signature stands for it: a statement may show it alone.
         let receipt = Signed::<Receipt>::decode(&lane.receipt)?.verify_any(trust.receipt_keys)?;
-        let (key, entry) = self::lane(&claim, &chains, &receipt, lane.settled_n, lane.consistency.to_vec())?;
+        let (key, entry) = self::lane(&claim, &chains, &receipt, lane.settled_n, lane.inclusion.to_vec())?;
         if lanes.insert(key, entry).is_some() {
             return Err(Refused::LaneTwice { leaf: key.leaf, lane: key.lane });
         }
@@ -115,7 +115,7 @@ fn lane(
     chains: &BTreeMap<Digest, Capability>,
     receipt: &Verified<Receipt>,
     settled_n: Option<u64>,
-    consistency: Vec<Digest>,
+    inclusion: Vec<Digest>,
 ) -> Result<(LaneKey, LaneClaim), Refused> {
     if receipt.token != claim.token {
         return Err(Refused::WrongToken { what: "a receipt of the claim", token: claim.token });
@@ -134,7 +134,7 @@ fn lane(
         receipt: receipt.id(),
         history: receipt.history,
         settled_n,
-        consistency,
+        inclusion,
         acknowledged: Amount::ZERO,
     };
     Ok((LaneKey { leaf: receipt.leaf, lane: receipt.lane }, lane))

@@ -156,13 +156,21 @@ impl World {
                 lane.history = Digest::of(b"another past");
                 Some(Code::BrokenHistory)
             }
+            // The node took the settled receipt out of its history and put another in its place.
+            (5, Some(known)) if lane.n > known.n => {
+                let mut ids = sold.truth[key].ids.clone();
+                ids[known.n as usize - 1] = Digest::of(b"another receipt");
+                lane.history = root(&ids[..lane.n as usize - 1]);
+                lane.inclusion = lane_proof(&ids, lane.n, known.n);
+                Some(Code::BrokenHistory)
+            }
             (3, Some(known)) if lane.n == known.n => {
                 lane.receipt = Digest::of(b"a second receipt");
                 Some(Code::BrokenHistory)
             }
             // The house was set back: the node names what was settled before that, with a proof of it.
             (4, None) => {
-                (lane.settled_n, lane.consistency) = (Some(lane.n), vec![Digest::of(b"proof")]);
+                (lane.settled_n, lane.inclusion) = (Some(lane.n), vec![Digest::of(b"proof")]);
                 None
             }
             _ => None,
@@ -343,7 +351,7 @@ fn honest(truth: &Truth, settled: Option<&Lane>) -> LaneClaim {
         receipt: truth.ids[n - 1],
         history: root(&truth.ids[..n - 1]),
         settled_n,
-        consistency: settled_n.map_or_else(Vec::new, |settled| lane_proof(&truth.ids, settled)),
+        inclusion: settled_n.map_or_else(Vec::new, |settled| lane_proof(&truth.ids, n as u64, settled)),
         acknowledged: truth.acknowledged,
     }
 }

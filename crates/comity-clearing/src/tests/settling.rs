@@ -84,3 +84,30 @@ async fn a_house_set_back_to_before_the_first_claim_takes_the_next_one() {
     assert_eq!((status, &reply["settled"]), (200, &json!(10)), "{reply}");
     assert_eq!(world.sums().await, [10_000, 105, 895, 9_000]);
 }
+
+/// Spec S-5: what comes after must rest on the settled receipt, not only on those before it.
+#[tokio::test]
+async fn a_node_cannot_take_a_settled_receipt_out_of_its_history() {
+    let world = World::new(10_000).await;
+    let mut lab = world.buy(1_000).await;
+    let key = (lab.root(), 0);
+    for _ in 0..5 {
+        lab.charge(key.0, key.1, PRICE);
+    }
+    assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
+    lab.taken();
+    // The fifth is replaced by a dearer one; the four before it are the same.
+    let receipts = lab.lanes.get_mut(&key).unwrap();
+    let settled = receipts.pop().unwrap();
+    lab.charge(key.0, key.1, 2 * PRICE);
+    lab.charge(key.0, key.1, PRICE);
+    let refused = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+    assert_eq!((refused.0, code(&refused).as_str()), (409, "broken_history"));
+    // With the one that was settled in its place the lane goes on.
+    let receipts = lab.lanes.get_mut(&key).unwrap();
+    receipts.truncate(4);
+    receipts.push(settled);
+    lab.charge(key.0, key.1, PRICE);
+    let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+    assert_eq!((status, &reply["settled"]), (200, &json!(60)), "{reply}");
+}

@@ -540,7 +540,7 @@ impl Lab {
             ClaimLane {
                 receipt: Bytes::new(receipts.last().unwrap().bytes()).unwrap(),
                 settled_n,
-                consistency: list(settled_n.map_or_else(Vec::new, |settled| lane_proof(&ids, settled))),
+                inclusion: list(settled_n.map_or_else(Vec::new, |settled| lane_proof(&ids, ids.len() as u64, settled))),
             }
         };
         let used = |leaf: &Digest| self.lanes.keys().any(|key| key.0 == *leaf);

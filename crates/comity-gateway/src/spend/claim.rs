@@ -1,7 +1,7 @@
 //! What is due from the house, and the proof that it continues what was settled.
 
 use comity_wire::Digest;
-use comity_wire::merkle::consistency_proof;
+use comity_wire::api::clearing::lane_proof;
 
 use super::{Account, LaneKey};
 
@@ -31,10 +31,8 @@ pub fn due(account: &Account) -> Vec<ClaimPart> {
     account.lanes.iter().filter_map(part).collect()
 }
 
-/// RFC 6962 §2.1.2, between the two roots that the house can read in the receipts' `history`: the tree before the
-/// settled receipt and the tree before the new one. `receipts` are the ids of receipts 1 … n−1.
+/// Spec S-5: that the settled receipt and all before it are in the history of receipt n. `receipts` are the ids of
+/// receipts 1 … n−1.
 pub fn proof(receipts: &[Digest], settled_n: Option<u64>) -> Vec<Digest> {
-    let before =
-        settled_n.map_or(0, |n| usize::try_from(n.saturating_sub(1)).expect("ids in memory are counted by usize"));
-    consistency_proof(receipts, before)
+    settled_n.map_or_else(Vec::new, |settled_n| lane_proof(receipts, receipts.len() as u64 + 1, settled_n))
 }

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use comity_token::verify_claim;
+use comity_wire::api::clearing::lane_continues;
 use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest};
 use comity_wire::api::node::FinalAnswer;
-use comity_wire::merkle::is_consistent;
 use comity_wire::object::{Acknowledgement, Final, Receipt};
 use comity_wire::{Amount, Code, OrgId, Signed, Timestamp};
 use futures::FutureExt as _;
@@ -118,7 +118,8 @@ async fn a_claim_carries_receipts_acknowledgements_and_a_proof_from_what_was_set
     assert_eq!(ack.unverified().lanes[0].n, 2);
     let (old, new) = (verify(&claims[0].lanes[0].receipt), verify(&claims[1].lanes[0].receipt));
     assert_eq!((old.n, new.n, claims[1].lanes[0].settled_n), (3, 8, Some(3)));
-    assert!(is_consistent(old.n - 1, &old.history, new.n - 1, &new.history, &claims[1].lanes[0].consistency));
+    let proof = &claims[1].lanes[0].inclusion;
+    assert!(lane_continues((old.n, &old.id()), &old.history, (new.n, &new.history), proof));
 }
 
 #[tokio::test]

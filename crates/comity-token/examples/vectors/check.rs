@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use comity_token::directory::File;
 use comity_token::{Ask, Authority, Decision, Denied, Directory, Trust, policy};
+use comity_wire::api::clearing;
 use comity_wire::cbor::{Decode, Limits, List, Text, scan};
 use comity_wire::object::*;
 use comity_wire::{
@@ -51,8 +52,8 @@ pub(crate) fn evaluate(vector: &Value, states: &States) -> Outcome {
         "affordable" => affordable(vector),
         "rounding" => rounding(vector),
         "root" => Ok(json!({ "root": merkle::root(&digests(vector, "leaves")) })),
-        "consistency" => consistency(vector),
-        "consistency_check" => consistency_check(vector),
+        "lane_proof" => lane_proof(vector),
+        "lane_proof_check" => lane_proof_check(vector),
         "policy" => decision(vector),
         "roster" => roster(vector),
         other => panic!("vector kind '{other}' is not known"),
@@ -353,19 +354,19 @@ fn rounding(vector: &Value) -> Outcome {
     Ok(json!({ "lines": lines }))
 }
 
-fn consistency(vector: &Value) -> Outcome {
-    let (leaves, old) = (digests(vector, "leaves"), number(vector, "old") as usize);
-    let proof = merkle::consistency_proof(&leaves, old);
-    let (old_root, root) = (merkle::root(&leaves[..old]), merkle::root(&leaves));
-    assert!(merkle::is_consistent(old as u64, &old_root, leaves.len() as u64, &root, &proof));
-    Ok(json!({ "proof": proof, "old_root": old_root, "root": root }))
+fn lane_proof(vector: &Value) -> Outcome {
+    let (leaves, settled) = (digests(vector, "leaves"), number(vector, "settled"));
+    let (n, at) = (leaves.len() as u64 + 1, settled as usize - 1);
+    let proof = clearing::lane_proof(&leaves, n, settled);
+    let (before, history) = (merkle::root(&leaves[..at]), merkle::root(&leaves));
+    assert!(clearing::lane_continues((settled, &leaves[at]), &before, (n, &history), &proof));
+    Ok(json!({ "proof": proof, "before": before, "history": history }))
 }
 
-fn consistency_check(vector: &Value) -> Outcome {
-    let (old, new) = (number(vector, "old"), number(vector, "new"));
-    let (old_root, root) = (parsed(vector, "old_root"), parsed(vector, "root"));
-    let proof = digests(vector, "proof");
-    let holds = merkle::is_consistent(old, &old_root, new, &root, &proof);
+fn lane_proof_check(vector: &Value) -> Outcome {
+    let settled = (number(vector, "settled"), &parsed(vector, "receipt"));
+    let newest = (number(vector, "n"), &parsed(vector, "history"));
+    let holds = clearing::lane_continues(settled, &parsed(vector, "before"), newest, &digests(vector, "proof"));
     if holds { Ok(json!({})) } else { Err("broken_history".to_owned()) }
 }
 

@@ -1,6 +1,7 @@
 //! Makes every file of spec/vectors: the same bytes each time.
 
 use comity_token::sign_acknowledgement;
+use comity_wire::api::clearing::lane_proof;
 use comity_wire::object::*;
 use comity_wire::{
     Amount, Digest, Encode, Exact, MandateId, Meter, Object, Op, ProjectId, QuoteId, SecretKey, Verified, cose, merkle,
@@ -412,7 +413,7 @@ fn claim() -> Claim {
     let lane = ClaimLane {
         receipt: comity_wire::cbor::Bytes::new(cose::sign(&receipt(), &secret("lab receipt")).bytes()).expect("fits"),
         settled_n: None,
-        consistency: Default::default(),
+        inclusion: Default::default(),
     };
     Claim {
         token: TOKEN,
@@ -1082,93 +1083,50 @@ fn merkle_file() -> String {
         let note = format!("{size} leaves");
         file.add(&format!("root-{size}"), "root", "R-5", &note, json!({ "leaves": leaves[..size] }), Ok(()));
     }
-    for (old, new) in [
-        (0, 5),
-        (1, 1),
+    for (settled, n) in [
         (1, 2),
-        (1, 8),
+        (1, 3),
+        (1, 9),
         (2, 3),
-        (3, 4),
-        (3, 7),
-        (4, 7),
-        (6, 7),
+        (2, 4),
+        (3, 5),
+        (4, 8),
+        (5, 8),
         (7, 8),
+        (8, 9),
         (8, 33),
         (13, 33),
         (32, 33),
-        (33, 33),
+        (32, 34),
     ] {
-        let note = format!("from {old} to {new}");
-        file.add(
-            &format!("consistency-{old}-{new}"),
-            "consistency",
-            "S-5",
-            &note,
-            json!({ "leaves": leaves[..new], "old": old }),
-            Ok(()),
-        );
+        let note = format!("receipt {n} continues receipt {settled}");
+        let input = json!({ "leaves": leaves[..n - 1], "settled": settled });
+        file.add(&format!("lane-proof-{settled}-{n}"), "lane_proof", "S-5", &note, input, Ok(()));
     }
-    let (old, new) = (3, 7);
-    let proof = merkle::consistency_proof(&leaves[..new], old);
-    let (old_root, root) = (merkle::root(&leaves[..old]), merkle::root(&leaves[..new]));
-    let check = |old: usize, new: usize, a: Digest, b: Digest, proof: &[Digest]| json!({ "old": old, "new": new, "old_root": a, "root": b, "proof": proof });
-    file.add("proof", "consistency_check", "S-5", "a good proof", check(old, new, old_root, root, &proof), Ok(()));
-    file.add(
-        "another-past",
-        "consistency_check",
-        "S-5",
-        "another old root",
-        check(old, new, Digest::of(b"another"), root, &proof),
-        Err("broken_history"),
-    );
-    file.add(
-        "another-present",
-        "consistency_check",
-        "S-5",
-        "another new root",
-        check(old, new, old_root, Digest::of(b"another"), &proof),
-        Err("broken_history"),
-    );
-    file.add(
-        "proof-short",
-        "consistency_check",
-        "S-5",
-        "a step is missing",
-        check(old, new, old_root, root, &proof[..proof.len() - 1]),
-        Err("broken_history"),
-    );
-    file.add(
-        "proof-long",
-        "consistency_check",
-        "S-5",
-        "a step too many",
-        check(old, new, old_root, root, &[&proof[..], &[Digest::ZERO]].concat()),
-        Err("broken_history"),
-    );
-    file.add(
-        "proof-none",
-        "consistency_check",
-        "S-5",
-        "no proof",
-        check(old, new, old_root, root, &[]),
-        Err("broken_history"),
-    );
-    file.add(
-        "shrunk",
-        "consistency_check",
-        "S-5",
-        "a tree that became smaller",
-        check(new, old, root, old_root, &proof),
-        Err("broken_history"),
-    );
-    file.add(
-        "same-size-other-root",
-        "consistency_check",
-        "S-5",
-        "one size, two roots",
-        check(new, new, old_root, root, &[]),
-        Err("broken_history"),
-    );
+    let (settled, n) = (4, 8);
+    let proof = lane_proof(&leaves, n as u64, settled as u64);
+    let (before, history) = (merkle::root(&leaves[..settled - 1]), merkle::root(&leaves[..n - 1]));
+    let good = json!({
+        "settled": settled, "receipt": leaves[settled - 1], "before": before, "n": n, "history": history, "proof": proof,
+    });
+    let another = Digest::of(b"another");
+    let mut add = |id: &str, note: &str, field: &str, value: Value| {
+        let mut input = good.clone();
+        let expect = if field.is_empty() { Ok(()) } else { Err("broken_history") };
+        if !field.is_empty() {
+            input[field] = value;
+        }
+        file.add(id, "lane_proof_check", "S-5", note, input, expect);
+    };
+    add("proof", "a good proof", "", Value::Null);
+    add("another-receipt", "the settled receipt was replaced by another", "receipt", json!(another));
+    add("another-past", "another history before the settled receipt", "before", json!(another));
+    add("another-present", "another new history", "history", json!(another));
+    add("proof-short", "a step is missing", "proof", json!(proof[..proof.len() - 1]));
+    add("proof-long", "a step too many", "proof", json!([&proof[..], &[Digest::ZERO]].concat()));
+    add("proof-none", "no proof", "proof", json!([]));
+    add("shrunk", "a history that does not reach the settled receipt", "n", json!(settled));
+    add("another-place", "the proof of this receipt at another place", "settled", json!(settled - 1));
     file.finish()
 }
 

@@ -92,13 +92,25 @@ pub struct ClaimException {
     pub message: String,
 }
 
-/// What [`crate::object::ClaimLane::consistency`] holds: the RFC 6962 consistency proof from the `history` that receipt
-/// `settled_n` carries (receipts 1…settled_n−1) to the one that the newest receipt carries (1…n−1). Both roots stand in
-/// signed receipts, so the house needs nothing else. `receipts` are the ids of the lane's receipts 1…n.
-pub fn lane_proof(receipts: &[crate::digest::Digest], settled_n: u64) -> Vec<crate::digest::Digest> {
-    let old = usize::try_from(settled_n.saturating_sub(1)).unwrap_or(usize::MAX);
-    let earlier = &receipts[..receipts.len().saturating_sub(1)];
-    crate::merkle::consistency_proof(earlier, old)
+/// What [`crate::object::ClaimLane::inclusion`] holds: the RFC 6962 path of receipt `settled_n` in the tree of receipts
+/// 1…n−1, whose root the newest receipt carries. It shows that this very receipt is in the newest one's history, and
+/// that its own `history` lies before it; the house needs nothing but the receipt that it settled last. `receipts` are the
+/// ids of at least receipts 1…n−1.
+pub fn lane_proof(receipts: &[crate::digest::Digest], n: u64, settled_n: u64) -> Vec<crate::digest::Digest> {
+    let place = |n: u64| usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
+    let earlier = &receipts[..receipts.len().min(place(n))];
+    crate::merkle::inclusion_proof(earlier, place(settled_n))
+}
+
+/// Whether `proof` is the [`lane_proof`] that receipt `n` with this `history` continues the settled one (spec S-5).
+pub fn lane_continues(
+    (settled_n, settled): (u64, &crate::digest::Digest),
+    settled_history: &crate::digest::Digest,
+    (n, history): (u64, &crate::digest::Digest),
+    proof: &[crate::digest::Digest],
+) -> bool {
+    settled_n >= 1
+        && crate::merkle::continues(settled_n - 1, settled_history, settled, n.saturating_sub(1), history, proof)
 }
 
 /// `POST /v1/finals`, by anyone who holds one: it is signed by the node.

@@ -143,8 +143,8 @@ record! {
         1 => receipt: Bytes<2048>,
         /// n of the receipt that was settled last; absent: none.
         2 => settled_n: Option<u64>,
-        /// RFC 6962 consistency proof from the history after `settled_n` to the one after this receipt.
-        3 => consistency: List<Digest, 64>,
+        /// RFC 6962 path of receipt `settled_n` in this receipt's history ([`crate::api::clearing::lane_proof`]).
+        3 => inclusion: List<Digest, 64>,
     }
 }
 
