@@ -1,6 +1,7 @@
 //! The house as a running thing: its database, its heartbeat, and what callers ask of it.
 
 mod claims;
+mod nodes;
 mod projects;
 mod quotes;
 pub(crate) mod read;
@@ -8,6 +9,7 @@ mod reservations;
 pub(crate) mod standing;
 
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -47,6 +49,8 @@ struct Inner {
     committer: Committer,
     reader: Reader,
     calendar: Mutex<Calendar>,
+    /// The directory's version up to which its certificates were looked through.
+    directory_seen: AtomicU64,
     standing: RwLock<Option<Verified<RevocationList>>>,
     publisher: RwLock<Option<Publisher>>,
     /// One list is numbered and stored at a time.
@@ -72,7 +76,7 @@ const SWEEP_EVERY_S: u64 = 300;
 
 impl Clearing {
     /// Opens, or creates, the house's database at `path`, beats once, and sees to a fresh revocation list. Its tasks
-    /// (writer, heartbeat, sweep, standing) run until [`Clearing::shutdown`].
+    /// (writer, heartbeat, certificates, sweep, standing) run until [`Clearing::shutdown`].
     ///
     /// # Errors
     /// [`OpenError`].
@@ -98,6 +102,7 @@ impl Clearing {
             committer,
             reader,
             calendar: Mutex::new(calendar),
+            directory_seen: AtomicU64::new(0),
             standing: RwLock::new(None),
             publisher: RwLock::new(None),
             standing_turn: tokio::sync::Mutex::new(()),
@@ -109,7 +114,9 @@ impl Clearing {
         house.inner.tasks.spawn(writer.run(house.inner.stop.clone().cancelled_owned()));
         house.beat().await.map_err(OpenError::Begin)?;
         house.standing_begin().await.map_err(OpenError::Begin)?;
+        house.certificates_look().await.map_err(OpenError::Begin)?;
         house.every(Calendar::BEAT_S, "heartbeat", |house| async move { house.beat().await });
+        house.every(Calendar::BEAT_S, "certificates", |house| async move { house.certificates_look().await });
         house.every(SWEEP_EVERY_S, "sweep", |house| async move { house.sweep().await.map(drop) });
         house.every(Calendar::BEAT_S, "standing", |house| async move { house.standing_renew().await.map(drop) });
         house.inner.tasks.close();

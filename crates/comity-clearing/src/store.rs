@@ -18,8 +18,12 @@ use crate::failure::Failure;
 
 /// The house's own migrations: the ledger's are 1–499.
 pub(crate) fn migrations() -> Vec<Migration> {
-    let sql = include_str!("../migrations/0500_clearing.sql").into_sql_str();
-    vec![Migration::new(500, "clearing".into(), MigrationType::Simple, sql, false)]
+    let migration =
+        |number, name: &'static str, sql| Migration::new(number, name.into(), MigrationType::Simple, sql, false);
+    vec![
+        migration(500, "clearing", include_str!("../migrations/0500_clearing.sql").into_sql_str()),
+        migration(501, "node keys", include_str!("../migrations/0501_node_keys.sql").into_sql_str()),
+    ]
 }
 
 /// Reads a row's cells as what they must be.

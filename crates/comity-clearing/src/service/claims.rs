@@ -1,11 +1,12 @@
 //! Claims, finals, refunds, and what time does: the settlement core at work on the books.
 
 use comity_wire::api::clearing::{ClaimException, ClaimReply, FinalReply};
-use comity_wire::object::{Claim, Final, NodeCertificate};
-use comity_wire::{Amount, Digest, NodeId, OrgId, PublicKey, Signed, Timestamp, TokenId};
+use comity_wire::object::{Claim, Final};
+use comity_wire::{Amount, Digest, OrgId, PublicKey, Signed, Timestamp, TokenId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::Clearing;
+use super::nodes::Known;
 use crate::failure::Failure;
 use crate::settlement::{self, Calendar, Claimed, Escrow, Finalled, Input, Output, evidence, handle};
 use crate::store;
@@ -38,20 +39,14 @@ impl Clearing {
     pub async fn claim(&self, caller: &PublicKey, bytes: &[u8]) -> Result<ClaimReply, Failure> {
         let signed = Signed::<Claim>::decode(bytes)?;
         let (node, token) = (signed.unverified().node, signed.unverified().token);
-        let (keys, owner) = self.keys_of(node).await?;
-        let certificate = self.inner.directory.certificate(node);
-        let is_node = |certificate: &NodeCertificate| {
-            owner == Some(certificate.org) && certificate.transport_keys.contains(caller)
-        };
-        if !certificate.is_some_and(|certificate| is_node(&certificate)) {
+        let known = self.known(node).await?;
+        let Some(owner) = known.owner.filter(|_| known.transport_keys.contains(caller)) else {
             return Err(Failure::NotYours {
                 what: "a claim is sent by the node that makes it, with its transport key",
             });
-        }
-        let trust =
-            evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys: &keys };
+        };
+        let trust = self.trust(&known);
         let claimed = evidence::claim(bytes, &trust)?;
-        let owner = owner.ok_or_else(|| Failure::NotFound { what: format!("node {node}") })?;
         let (now, calendar, bytes) = (self.now(), self.calendar(), bytes.to_vec());
         let house = self.clone();
         self.write(move |conn| {
@@ -64,6 +59,10 @@ impl Clearing {
                 let reply = claim_reply(token, claimed.number, &done);
                 store::settlement::claim_insert_in_tx(conn, claimed.id, (token, claimed.number), &bytes, &reply, now)
                     .await?;
+                // A house that lost its books learns from this claim whose the node is.
+                if let Some(certificate) = known.certificate {
+                    store::house::node_keys_put_in_tx(conn, &certificate, now).await?;
+                }
                 Ok(reply)
             })
         })
@@ -77,10 +76,8 @@ impl Clearing {
     pub async fn final_(&self, bytes: &[u8]) -> Result<FinalReply, Failure> {
         let signed = Signed::<Final>::decode(bytes)?;
         let (node, token) = (signed.unverified().node, signed.unverified().token);
-        let (keys, _) = self.keys_of(node).await?;
-        let trust =
-            evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys: &keys };
-        let finalled = evidence::final_(bytes, node, &trust)?;
+        let known = self.known(node).await?;
+        let finalled = evidence::final_(bytes, node, &self.trust(&known))?;
         let (now, calendar, bytes) = (self.now(), self.calendar(), bytes.to_vec());
         let house = self.clone();
         self.write(move |conn| {
@@ -150,20 +147,9 @@ impl Clearing {
         .await
     }
 
-    /// Every receipt key ever certified to the node, its newest certificate's first, and its owner.
-    async fn keys_of(&self, node: NodeId) -> Result<(Vec<PublicKey>, Option<OrgId>), Failure> {
-        let mut conn = self.read().await?;
-        let (mut keys, mut owner) = store::house::node_keys(&mut conn, node).await?;
-        drop(conn);
-        // The organisation that the house first sold work of this node for is its owner, whoever certifies it now.
-        let certificate = self.inner.directory.certificate(node);
-        if let Some(certificate) = certificate.filter(|found| owner.is_none_or(|owner| owner == found.org)) {
-            keys.extend(certificate.receipt_keys.iter().map(|entry| entry.key));
-            owner = Some(certificate.org);
-        }
-        keys.sort_unstable();
-        keys.dedup();
-        Ok((keys, owner))
+    fn trust<'a>(&'a self, known: &'a Known) -> evidence::Trust<'a> {
+        let receipt_keys = &known.receipt_keys;
+        evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys }
     }
 
     async fn apply_in_tx(

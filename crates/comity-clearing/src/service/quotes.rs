@@ -21,11 +21,11 @@ impl Clearing {
         drop(conn);
         let vetting = vetting::of(&statements, now);
         let draft = quote::draft(request, vetting, &*self.inner.directory, &self.inner.config, now)?;
+        self.is_owner(&draft.certificate).await?;
         let quote = cose::try_sign(&draft.quote, &self.inner.keys.issuer)?.verify(&self.inner.keys.issuer.public())?;
-        let (stored, certificate, tariffs) = (quote.clone(), draft.certificate, draft.tariffs);
+        let (stored, tariffs) = (quote.clone(), draft.tariffs);
         self.write(move |conn| {
             Box::pin(async move {
-                store::house::node_keys_put_in_tx(conn, &certificate, now).await?;
                 for tariff in &tariffs {
                     store::tokens::tariff_insert_in_tx(conn, tariff).await?;
                 }

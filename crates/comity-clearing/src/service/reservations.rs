@@ -10,6 +10,7 @@ use comity_wire::{
 use sqlx::sqlite::SqliteConnection;
 
 use super::Clearing;
+use super::nodes::not_the_owner;
 use crate::failure::Failure;
 use crate::store::tokens::TokenRow;
 use crate::store::{self, money};
@@ -151,7 +152,9 @@ async fn reserve_in_tx(
     }
     let project = row.project.expect("a reservation is a project's");
     store::tokens::token_insert_in_tx(conn, row).await?;
-    store::house::node_keys_put_in_tx(conn, certificate, now).await?;
+    if !store::house::node_keys_put_in_tx(conn, certificate, now).await? {
+        return Err(not_the_owner(row.node));
+    }
     let subject = subject_of(row)?;
     store::projects::pseudonym_insert_in_tx(conn, project, row.owner, subject).await?;
     if asked.is_zero() {

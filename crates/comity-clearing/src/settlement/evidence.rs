@@ -14,7 +14,7 @@ pub struct Trust<'a> {
     pub house: OrgId,
     /// Whose roster names the house's issuer keys.
     pub directory: &'a dyn Directory,
-    /// Every receipt key ever certified to the node and not compromised, also after its certificate's end.
+    /// Every receipt key ever certified to the node by its owner, also after its certificate's end.
     pub receipt_keys: &'a [PublicKey],
 }
 

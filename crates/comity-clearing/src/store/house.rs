@@ -1,7 +1,9 @@
 //! The house's own state: its heartbeat, the nodes' keys it has seen, its revocation lists.
 
+use std::collections::BTreeSet;
+
 use comity_wire::cbor::Text;
-use comity_wire::object::{NodeCertificate, Revocation, RevokedKind};
+use comity_wire::object::{NodeCertificate, ReceiptKey, Revocation, RevokedKind};
 use comity_wire::{NodeId, OrgId, PublicKey, Timestamp};
 use sqlx::sqlite::SqliteConnection;
 
@@ -30,37 +32,109 @@ pub(crate) async fn beat_in_tx(conn: &mut SqliteConnection, beat: Beat, now: Tim
     Ok(())
 }
 
-/// Remembers the receipt keys of a certificate, for good.
+/// The keys of a node that the house has seen certified to it by its owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeKeys {
+    /// Who certified it when the house first sold its work; `None` where nothing was sold.
+    pub(crate) owner: Option<OrgId>,
+    pub(crate) keys: BTreeSet<NodeKey>,
+}
+
+/// A key with the dates for which it was certified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NodeKey {
+    pub(crate) use_: KeyUse,
+    pub(crate) key: PublicKey,
+    pub(crate) from: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum KeyUse {
+    /// Receipts, finals, claims.
+    Receipt = 1,
+    /// The node's calls to the house.
+    Transport = 2,
+}
+
+impl NodeKeys {
+    pub(crate) fn of(&self, use_: KeyUse) -> impl Iterator<Item = PublicKey> {
+        self.keys.iter().filter(move |entry| entry.use_ == use_).map(|entry| entry.key)
+    }
+
+    /// Whether `certificate` is the owner's and says something that is not remembered yet.
+    pub(crate) fn lacks(&self, certificate: &NodeCertificate) -> bool {
+        let known = |new: &NodeKey| {
+            let mut same = self.keys.iter().filter(|old| (old.use_, old.key) == (new.use_, new.key));
+            same.any(|old| old.from <= new.from && old.until >= new.until)
+        };
+        self.owner.is_none_or(|owner| owner == certificate.org) && !keys_of(certificate).all(|key| known(&key))
+    }
+}
+
+fn keys_of(certificate: &NodeCertificate) -> impl Iterator<Item = NodeKey> {
+    let NodeCertificate { not_before, not_after, .. } = *certificate;
+    let receipt =
+        |entry: &ReceiptKey| NodeKey { use_: KeyUse::Receipt, key: entry.key, from: entry.from, until: entry.until };
+    let transport =
+        move |key: &PublicKey| NodeKey { use_: KeyUse::Transport, key: *key, from: not_before, until: not_after };
+    certificate.receipt_keys.iter().map(receipt).chain(certificate.transport_keys.iter().map(transport))
+}
+
+/// Remembers the keys of a certificate, for good; not where the node is another organisation's. Whether it is this one's.
 pub(crate) async fn node_keys_put_in_tx(
     conn: &mut SqliteConnection,
     certificate: &NodeCertificate,
     now: Timestamp,
-) -> Result<(), Failure> {
-    for entry in &certificate.receipt_keys {
-        sqlx::query("INSERT INTO node_key (node, key, owner, seen_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
-            .bind(certificate.node.0.to_vec())
-            .bind(entry.key.as_bytes().to_vec())
-            .bind(certificate.org.0.to_vec())
-            .bind(seconds(now))
-            .execute(&mut *conn)
-            .await?;
+) -> Result<bool, Failure> {
+    let owner = node_keys(conn, certificate.node).await?.owner;
+    if owner.is_some_and(|owner| owner != certificate.org) {
+        return Ok(false);
     }
-    Ok(())
+    for entry in keys_of(certificate) {
+        sqlx::query(
+            "INSERT INTO node_key (node, use, key, owner, from_at, until_at, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?) \
+             ON CONFLICT (node, use, key) DO UPDATE SET \
+             from_at = MIN(from_at, excluded.from_at), until_at = MAX(until_at, excluded.until_at)",
+        )
+        .bind(certificate.node.0.to_vec())
+        .bind(entry.use_ as i64)
+        .bind(entry.key.as_bytes().to_vec())
+        .bind(certificate.org.0.to_vec())
+        .bind(seconds(entry.from))
+        .bind(seconds(entry.until))
+        .bind(seconds(now))
+        .execute(&mut *conn)
+        .await?;
+    }
+    Ok(true)
 }
 
-/// Every receipt key that the house has seen certified to `node`, and who owns the node.
-pub(crate) async fn node_keys(
-    conn: &mut SqliteConnection,
-    node: NodeId,
-) -> Result<(Vec<PublicKey>, Option<OrgId>), Failure> {
-    let rows = sqlx::query("SELECT key, owner FROM node_key WHERE node = ? ORDER BY seen_at DESC, key")
+/// Every key that the house has seen certified to `node`, and who owns the node.
+pub(crate) async fn node_keys(conn: &mut SqliteConnection, node: NodeId) -> Result<NodeKeys, Failure> {
+    let rows = sqlx::query("SELECT * FROM node_key WHERE node = ? ORDER BY seen_at, use, key")
         .bind(node.0.to_vec())
         .fetch_all(conn)
         .await?;
     let cells = |row| Cells { table: "node_key", row };
-    let keys = rows.iter().map(|row| cells(row).key("key")).collect::<Result<_, _>>()?;
+    let key = |row| {
+        let cells = cells(row);
+        let use_ = match cells.int("use")? {
+            1 => KeyUse::Receipt,
+            2 => KeyUse::Transport,
+            _ => return Err(cells.unreadable("use")),
+        };
+        Ok(NodeKey { use_, key: cells.key("key")?, from: cells.time("from_at")?, until: cells.time("until_at")? })
+    };
+    let keys = rows.iter().map(key).collect::<Result<_, Failure>>()?;
     let owner = rows.first().map(|row| cells(row).bytes("owner")).transpose()?;
-    Ok((keys, owner.map(OrgId)))
+    Ok(NodeKeys { owner: owner.map(OrgId), keys })
+}
+
+/// The nodes whose work the house has sold.
+pub(crate) async fn nodes(conn: &mut SqliteConnection) -> Result<Vec<NodeId>, Failure> {
+    let rows = sqlx::query("SELECT DISTINCT node FROM node_key ORDER BY node").fetch_all(conn).await?;
+    rows.iter().map(|row| Ok(NodeId(Cells { table: "node_key", row }.bytes("node")?))).collect()
 }
 
 pub(crate) async fn revocation_insert_in_tx(

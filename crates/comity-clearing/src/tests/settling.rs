@@ -14,7 +14,7 @@ async fn a_node_stays_with_the_owner_whose_work_was_sold_first() {
     let acknowledgement = lab.acknowledge(&secret("holder"));
     let honest = lab.claim(vec![acknowledgement.clone()]);
 
-    world.restart_deceived().await;
+    world.restart_with(&rival_certificate()).await;
     lab.receipt_key = secret("rival receipt");
     let stolen = lab.claim(vec![acknowledgement]);
     let refused = world.post("/v1/claims", stolen.clone(), &secret("rival transport")).await;
@@ -22,10 +22,14 @@ async fn a_node_stays_with_the_owner_whose_work_was_sold_first() {
     assert_eq!(code(&world.finish(lab.final_()).await), "wrong_key");
     assert_eq!(world.sums().await, [10_000, 0, 1_000, 9_000]);
 
-    world.restart_undeceived().await;
+    // Nor can it become the owner by being asked for a price, and the lab is paid although the directory names another.
+    let refused = world.post("/v1/quotes", world.quote_request(), &world.member).await;
+    assert_eq!((refused.0, code(&refused).as_str()), (404, "not_found"));
     assert_eq!(code(&world.post("/v1/claims", stolen, &secret("transport")).await), "wrong_key");
     let (status, reply) = world.claim(&honest).await;
     assert_eq!((status, &reply["settled"]), (200, &json!(40)), "{reply}");
+
+    world.restart_with(&lab_certificate()).await;
     let (_, earned) = world.get(&format!("/v1/statement?node={NODE}"), &secret("transport")).await;
     assert_eq!(earned["closing"], json!(40), "{earned}");
     assert_eq!(world.sums().await, [10_000, 40, 960, 9_000]);
@@ -110,4 +114,66 @@ async fn a_node_cannot_take_a_settled_receipt_out_of_its_history() {
     lab.charge(key.0, key.1, PRICE);
     let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
     assert_eq!((status, &reply["settled"]), (200, &json!(60)), "{reply}");
+}
+
+/// Spec §2.4: claims and finals stand under any receipt key ever certified to the node.
+#[tokio::test]
+async fn a_node_that_changed_its_keys_still_has_its_receipts_settled() {
+    let mut world = World::new(10_000).await;
+    let mut lab = world.buy(1_000).await;
+    lab.charge(lab.root(), 0, 10);
+    // Between the sale and the first claim it changes them twice; the house hears of the first change from its directory.
+    world.directory.insert(&rotated_certificate("transport 2", "receipt 2", START)).unwrap();
+    world.house.certificates_look().await.unwrap();
+    world.restart_with(&rotated_certificate("transport 3", "receipt 3", START.plus(1))).await;
+    lab.receipt_key = secret("receipt 2");
+    lab.charge(lab.root(), 0, 20);
+    let claim = lab.claim(vec![lab.acknowledge(&secret("holder"))]);
+    let (status, reply) = world.post("/v1/claims", claim, &secret("transport 3")).await;
+    assert_eq!((status, &reply["settled"]), (200, &json!(30)), "{reply}");
+    lab.taken();
+
+    // The fourth keys it hears of from a claim alone, the fifth replace them before it looks again.
+    world.directory.insert(&rotated_certificate("transport 4", "receipt 4", START.plus(2))).unwrap();
+    lab.receipt_key = secret("receipt 4");
+    lab.charge(lab.root(), 0, 30);
+    let claim = lab.claim(vec![lab.acknowledge(&secret("holder"))]);
+    assert_eq!(world.post("/v1/claims", claim, &secret("transport 4")).await.0, 200);
+    lab.taken();
+    world.restart_with(&rotated_certificate("transport 5", "receipt 5", START.plus(3))).await;
+    lab.charge(lab.root(), 0, 40);
+    let claim = lab.claim(vec![lab.acknowledge(&secret("holder"))]);
+    let (status, reply) = world.post("/v1/claims", claim, &secret("transport 4")).await;
+    assert_eq!((status, &reply["settled_total"]), (200, &json!(100)), "{reply}");
+    lab.receipt_key = secret("receipt");
+    assert_eq!(world.finish(lab.final_()).await.0, 200);
+    assert_eq!(world.sums().await, [10_000, 100, 0, 9_900]);
+    // A key that was never certified is none.
+    lab.receipt_key = secret("receipt 6");
+    assert_eq!(code(&world.post("/v1/claims", lab.claim(vec![]), &secret("transport 5")).await), "wrong_key");
+}
+
+/// Keys that an older house remembered, without dates, stand for good; of two owners the first is it.
+#[tokio::test]
+async fn keys_that_were_remembered_without_dates_are_kept() {
+    use sqlx::ConnectOptions as _;
+    let dir = tempfile::tempdir().unwrap();
+    let options = comity_ledger::sqlite::connect_options(dir.path().join("house.db"));
+    let mut conn = options.connect().await.unwrap();
+    let older = crate::store::migrations().into_iter().filter(|migration| migration.version == 500).collect();
+    comity_ledger::sqlite::migrate(&mut conn, older).await.unwrap();
+    let insert = "INSERT INTO node_key (node, key, owner, seen_at) VALUES (?, ?, ?, ?)";
+    for (key, owner, seen_at) in [("receipt", LAB, 5), ("receipt 2", LAB, 7), ("rival receipt", RIVAL, 6)] {
+        let key = secret(key).public().as_bytes().to_vec();
+        let row = sqlx::query(insert).bind(NODE.0.to_vec()).bind(key).bind(owner.0.to_vec()).bind(seen_at);
+        row.execute(&mut conn).await.unwrap();
+    }
+    comity_ledger::sqlite::migrate(&mut conn, crate::store::migrations()).await.unwrap();
+    let known = crate::store::house::node_keys(&mut conn, NODE).await.unwrap();
+    assert_eq!(known.owner, Some(LAB));
+    let mut keys: Vec<_> = known.of(crate::store::house::KeyUse::Receipt).collect();
+    let mut expected = vec![secret("receipt").public(), secret("receipt 2").public()];
+    (keys.sort_unstable(), expected.sort_unstable());
+    assert_eq!(keys, expected);
+    assert!(known.keys.iter().all(|key| (key.from.0, key.until.0) == (0, (1 << 53) - 1)));
 }

@@ -121,8 +121,18 @@ fn directory(certificate: &[u8]) -> Arc<File> {
     Arc::new(directory)
 }
 
-fn lab_certificate() -> Vec<u8> {
+pub(super) fn lab_certificate() -> Vec<u8> {
     certificate((LAB, "lab"), ("transport", "receipt"), START.minus(DAY))
+}
+
+/// The lab's, with other keys.
+pub(super) fn rotated_certificate(transport: &str, receipt: &str, from: Timestamp) -> Vec<u8> {
+    certificate((LAB, "lab"), (transport, receipt), from)
+}
+
+/// Another member says that the node is its own.
+pub(super) fn rival_certificate() -> Vec<u8> {
+    certificate((RIVAL, "rival"), ("rival transport", "rival receipt"), START)
 }
 
 pub(super) fn tariff(price: u32) -> comity_wire::Verified<Tariff> {
@@ -277,16 +287,9 @@ impl World {
         self.house = open(&self.dir, &self.directory, &self.clock).await;
     }
 
-    /// The house comes back with a directory that met the rival's certificate for the lab's node first.
-    pub(super) async fn restart_deceived(&mut self) {
-        self.directory = directory(&certificate((RIVAL, "rival"), ("rival transport", "rival receipt"), START));
-        self.publish(1, tariff(PRICE).id(), ModelState::Active);
-        self.restart().await;
-    }
-
-    /// The house comes back with a directory that met the lab's own certificate first.
-    pub(super) async fn restart_undeceived(&mut self) {
-        self.directory = directory(&lab_certificate());
+    /// The house comes back with a directory that has never met but this certificate of the lab's node.
+    pub(super) async fn restart_with(&mut self, certificate: &[u8]) {
+        self.directory = directory(certificate);
         self.publish(1, tariff(PRICE).id(), ModelState::Active);
         self.restart().await;
     }
