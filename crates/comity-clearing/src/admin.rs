@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
 use crate::http::{Body, project_id};
-use crate::service::{Clearing, Swept};
+use crate::service::{Clearing, Contradiction, Swept};
 
 /// `POST /admin/projects`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,7 +102,8 @@ pub struct Revoke {
 
 impl Clearing {
     /// The operator's routes, for a Unix socket:
-    /// `POST /admin/{projects,members,vetting,awards,freeze,revoke,sweep}`, `GET /admin/{audit,totals}`, `GET /admin/projects/{id}`.
+    /// `POST /admin/{projects,members,vetting,awards,freeze,revoke,sweep}`, `GET /admin/{audit,totals,contradictions}`,
+    /// `GET /admin/projects/{id}`.
     pub fn admin_router(&self) -> Router {
         Router::new()
             .route("/admin/projects", post(project_add))
@@ -115,6 +116,7 @@ impl Clearing {
             .route("/admin/sweep", post(sweep))
             .route("/admin/audit", get(audit))
             .route("/admin/totals", get(totals))
+            .route("/admin/contradictions", get(contradictions))
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
             .layer(from_fn(problem_form))
@@ -174,4 +176,8 @@ async fn audit(State(house): State<Clearing>) -> Result<Json<AuditReport>, Refus
 
 async fn totals(State(house): State<Clearing>) -> Result<Json<Totals>, Refusal> {
     Ok(Json(house.totals().await?))
+}
+
+async fn contradictions(State(house): State<Clearing>) -> Result<Json<Vec<Contradiction>>, Refusal> {
+    Ok(Json(house.contradictions().await?))
 }

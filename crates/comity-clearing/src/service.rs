@@ -29,7 +29,7 @@ use crate::failure::Failure;
 use crate::settlement::Calendar;
 use crate::store;
 
-pub use claims::Swept;
+pub use claims::{Contradiction, Swept};
 pub use read::Account;
 
 /// What time it is. Only the shell has a clock.

@@ -101,6 +101,14 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// Whether the refused bytes prove by themselves, beside the books, that who signed them broke their word.
+    pub const fn is_contradiction(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenConflict { .. } | Self::Lower { .. } | Self::BrokenHistory { .. } | Self::FinalConflict
+        )
+    }
+
     pub fn code(&self) -> Code {
         match self {
             Self::Unverified(source) => source.code(),

@@ -23,6 +23,7 @@ pub(crate) fn migrations() -> Vec<Migration> {
     vec![
         migration(500, "clearing", include_str!("../migrations/0500_clearing.sql").into_sql_str()),
         migration(501, "node keys", include_str!("../migrations/0501_node_keys.sql").into_sql_str()),
+        migration(502, "contradictions", include_str!("../migrations/0502_contradictions.sql").into_sql_str()),
     ]
 }
 

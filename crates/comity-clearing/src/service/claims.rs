@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::Clearing;
 use super::nodes::Known;
 use crate::failure::Failure;
-use crate::settlement::{self, Calendar, Claimed, Escrow, Finalled, Input, Output, evidence, handle};
+use crate::settlement::{self, Calendar, Claimed, Escrow, Finalled, Input, Output, Refused, evidence, handle};
 use crate::store;
 use crate::store::tokens::TokenRow;
 
@@ -25,6 +25,21 @@ pub struct Swept {
     pub refunded: Amount,
 }
 
+/// Contradictions that the operator is shown at once.
+const CONTRADICTIONS_SHOWN_MAX: u32 = 100;
+
+/// A claim or final that was refused and kept: by itself, beside the books, it proves that its signer broke their word.
+/// Its bytes lie in the table `contradiction`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Contradiction {
+    /// Content id of the claim or final.
+    pub id: Digest,
+    pub token: TokenId,
+    pub code: String,
+    pub message: String,
+    pub taken_at: Timestamp,
+}
+
 /// What an input did to one token.
 struct Done {
     before: Escrow,
@@ -35,7 +50,7 @@ impl Clearing {
     /// Settles what a node claims. The same claim again gets the same reply.
     ///
     /// # Errors
-    /// [`Failure`]; then nothing moved.
+    /// [`Failure`]; then nothing moved. A claim that contradicts the books is kept as evidence.
     pub async fn claim(&self, caller: &PublicKey, bytes: &[u8]) -> Result<ClaimReply, Failure> {
         let signed = Signed::<Claim>::decode(bytes)?;
         let (node, token) = (signed.unverified().node, signed.unverified().token);
@@ -52,10 +67,17 @@ impl Clearing {
         self.write(move |conn| {
             Box::pin(async move {
                 if let Some(reply) = store::settlement::claim_reply(conn, claimed.id).await? {
-                    return Ok(reply);
+                    return Ok(Ok(reply));
                 }
                 let row = token_row_in_tx(conn, &claimed, owner).await?;
-                let done = house.apply_in_tx(conn, &row, Step::Claim(&claimed), &calendar, now).await?;
+                let done = house.apply_in_tx(conn, &row, Step::Claim(&claimed), &calendar, now).await;
+                let done = match done.map_or_else(contradiction, |done| Ok(Ok(done)))? {
+                    Ok(done) => done,
+                    Err(refused) => {
+                        house.keep_in_tx(conn, claimed.id, token, &refused, &bytes, now).await?;
+                        return Ok(Err(refused));
+                    }
+                };
                 let reply = claim_reply(token, claimed.number, &done);
                 store::settlement::claim_insert_in_tx(conn, claimed.id, (token, claimed.number), &bytes, &reply, now)
                     .await?;
@@ -63,36 +85,51 @@ impl Clearing {
                 if let Some(certificate) = known.certificate {
                     store::house::node_keys_put_in_tx(conn, &certificate, now).await?;
                 }
-                Ok(reply)
+                Ok(Ok(reply))
             })
         })
-        .await
+        .await?
+        .map_err(Failure::Settlement)
     }
 
     /// Takes a node's final, whoever brings it: what is left goes home at once.
     ///
     /// # Errors
-    /// [`Failure`]; then nothing moved.
+    /// [`Failure`]; then nothing moved. A final that contradicts the books is kept as evidence; of one for a token that is
+    /// not in them, nothing.
     pub async fn final_(&self, bytes: &[u8]) -> Result<FinalReply, Failure> {
         let signed = Signed::<Final>::decode(bytes)?;
         let (node, token) = (signed.unverified().node, signed.unverified().token);
+        // First of all: a final of anybody's for anything must not cost more than this.
+        let not_found = move || Failure::NotFound { what: format!("token {token}") };
+        let mut conn = self.read().await?;
+        let row = store::tokens::token_find(&mut conn, token).await?.ok_or_else(not_found)?;
+        drop(conn);
+        if row.node != node {
+            return Err(Refused::WrongNode.into());
+        }
         let known = self.known(node).await?;
         let finalled = evidence::final_(bytes, node, &self.trust(&known))?;
         let (now, calendar, bytes) = (self.now(), self.calendar(), bytes.to_vec());
         let house = self.clone();
         self.write(move |conn| {
             Box::pin(async move {
-                let row = store::tokens::token_find(conn, token).await?;
-                let row = row.ok_or_else(|| Failure::NotFound { what: format!("token {token}") })?;
-                if row.node != node {
-                    return Err(settlement::Refused::WrongNode.into());
+                let row = store::tokens::token_find(conn, token).await?.ok_or_else(not_found)?;
+                let done = house.apply_in_tx(conn, &row, Step::Final(&finalled), &calendar, now).await;
+                match done.map_or_else(contradiction, |done| Ok(Ok(done)))? {
+                    Ok(done) => {
+                        store::settlement::final_insert_in_tx(conn, finalled.id, token, &bytes, now).await?;
+                        Ok(Ok(final_reply(&done.output.after)))
+                    }
+                    Err(refused) => {
+                        house.keep_in_tx(conn, finalled.id, token, &refused, &bytes, now).await?;
+                        Ok(Err(refused))
+                    }
                 }
-                let done = house.apply_in_tx(conn, &row, Step::Final(&finalled), &calendar, now).await?;
-                store::settlement::final_insert_in_tx(conn, finalled.id, token, &bytes, now).await?;
-                Ok(final_reply(&done.output.after))
             })
         })
-        .await
+        .await?
+        .map_err(Failure::Settlement)
     }
 
     /// Sends home what a token did not use, if it is time.
@@ -147,6 +184,28 @@ impl Clearing {
         .await
     }
 
+    /// The newest claims and finals that were refused because they contradict the books.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn contradictions(&self) -> Result<Vec<Contradiction>, Failure> {
+        store::settlement::contradictions(&mut *self.read().await?, CONTRADICTIONS_SHOWN_MAX).await
+    }
+
+    /// Keeps what was refused, in the transaction that refused it.
+    async fn keep_in_tx(
+        &self,
+        conn: &mut SqliteConnection,
+        id: Digest,
+        token: TokenId,
+        refused: &Refused,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        tracing::error!(%token, evidence = %id, error = %refused, "a node contradicts itself: kept for a dispute");
+        store::settlement::contradiction_insert_in_tx(conn, id, token, refused, bytes, now).await
+    }
+
     fn trust<'a>(&'a self, known: &'a Known) -> evidence::Trust<'a> {
         let receipt_keys = &known.receipt_keys;
         evidence::Trust { house: self.inner.config.org, directory: &*self.inner.directory, receipt_keys }
@@ -173,6 +232,15 @@ impl Clearing {
             tracing::warn!(token = %row.id, code = %exception.code, amount = exception.amount.ucr(), "kept on record, not paid");
         }
         Ok(Done { before, output })
+    }
+}
+
+/// Parts what proves something from what only failed. The core refuses before anything is written, so that the job may
+/// go on and keep the evidence.
+fn contradiction(failure: Failure) -> Result<Result<Done, Refused>, Failure> {
+    match failure {
+        Failure::Settlement(refused) if refused.is_contradiction() => Ok(Err(refused)),
+        other => Err(other),
     }
 }
 

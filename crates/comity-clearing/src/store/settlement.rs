@@ -10,7 +10,8 @@ use super::money;
 use super::tokens::TokenRow;
 use super::{Cells, int, json, seconds};
 use crate::failure::Failure;
-use crate::settlement::{Escrow, Exception, Head, Lane, LaneKey, Movement, MovementKind, Output, Phase};
+use crate::service::Contradiction;
+use crate::settlement::{Escrow, Exception, Head, Lane, LaneKey, Movement, MovementKind, Output, Phase, Refused};
 
 /// Loads the escrow of a token. `content` is the content id of the token's signed form.
 pub(crate) async fn escrow_in_tx(
@@ -305,4 +306,52 @@ pub(crate) async fn final_insert_in_tx(
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Contradictions kept for one token; the first prove as much as all, and a node could send them for ever.
+pub(crate) const CONTRADICTIONS_MAX: u32 = 16;
+
+/// Keeps a refused claim or final as evidence.
+pub(crate) async fn contradiction_insert_in_tx(
+    conn: &mut SqliteConnection,
+    id: Digest,
+    token: TokenId,
+    refused: &Refused,
+    bytes: &[u8],
+    now: Timestamp,
+) -> Result<(), Failure> {
+    sqlx::query(
+        "INSERT INTO contradiction (id, token, code, message, bytes, taken_at) SELECT ?1, ?2, ?3, ?4, ?5, ?6 \
+         WHERE (SELECT COUNT(*) FROM contradiction WHERE token = ?2) < ?7 ON CONFLICT DO NOTHING",
+    )
+    .bind(id.0.to_vec())
+    .bind(token.0.to_vec())
+    .bind(refused.code().as_str())
+    .bind(refused.to_string())
+    .bind(bytes.to_vec())
+    .bind(seconds(now))
+    .bind(i64::from(CONTRADICTIONS_MAX))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The newest contradictions, at most `limit`.
+pub(crate) async fn contradictions(conn: &mut SqliteConnection, limit: u32) -> Result<Vec<Contradiction>, Failure> {
+    let rows =
+        sqlx::query("SELECT id, token, code, message, taken_at FROM contradiction ORDER BY taken_at DESC, id LIMIT ?")
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?;
+    let one = |row: &SqliteRow| {
+        let cells = Cells { table: "contradiction", row };
+        Ok(Contradiction {
+            id: cells.digest("id")?,
+            token: TokenId(cells.bytes("token")?),
+            code: cells.text("code")?,
+            message: cells.text("message")?,
+            taken_at: cells.time("taken_at")?,
+        })
+    };
+    rows.iter().map(one).collect()
 }

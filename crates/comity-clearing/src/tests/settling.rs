@@ -177,3 +177,82 @@ async fn keys_that_were_remembered_without_dates_are_kept() {
     assert_eq!(keys, expected);
     assert!(known.keys.iter().all(|key| (key.from.0, key.until.0) == (0, (1 << 53) - 1)));
 }
+
+#[tokio::test]
+async fn a_claim_that_contradicts_what_was_settled_is_kept_for_a_dispute() {
+    let mut world = World::new(10_000).await;
+    let mut lab = world.buy(1_000).await;
+    let key = (lab.root(), 0);
+    for _ in 0..3 {
+        lab.charge(key.0, key.1, PRICE);
+    }
+    assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
+    lab.taken();
+    lab.lanes.get_mut(&key).unwrap().pop();
+    lab.charge(key.0, key.1, PRICE + 1);
+    lab.charge(key.0, key.1, PRICE);
+    let broken = lab.claim(vec![]);
+    for _ in 0..2 {
+        assert_eq!(code(&world.claim(&broken).await), "broken_history");
+    }
+    let kept = world.house.contradictions().await.unwrap();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!((kept[0].token, kept[0].code.as_str(), kept[0].taken_at), (lab.token.id, "broken_history", world.now()));
+    let (path, bytes) = (world.dir.path().join("house.db"), signed_bytes(&broken["claim"]));
+    let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
+    let stored: Vec<u8> = sqlx::query_scalar("SELECT bytes FROM contradiction").fetch_one(&mut conn).await.unwrap();
+    drop(conn);
+    assert_eq!(stored, bytes, "the very bytes, signature and all");
+    // A final that ends in another third receipt, too.
+    lab.lanes.get_mut(&key).unwrap().pop();
+    assert_eq!(code(&world.finish(lab.final_()).await), "broken_history");
+    assert_eq!(world.count("SELECT COUNT(*) FROM contradiction").await, 2);
+    // However many there are, the books stay as they were and the table within its bound.
+    lab.charge(key.0, key.1, PRICE);
+    for _ in 0..20 {
+        assert_eq!(code(&world.claim(&lab.claim(vec![])).await), "broken_history");
+    }
+    assert_eq!(world.count("SELECT COUNT(*) FROM contradiction").await, 16);
+    assert_eq!(world.count("SELECT COUNT(*) FROM claim").await, 1);
+    assert_eq!(world.sums().await, [10_000, 0, 1_000, 9_000]);
+    world.restart().await;
+    assert_eq!(world.house.contradictions().await.unwrap().len(), 16);
+
+    let mut other = world.buy(100).await;
+    other.charge(other.root(), 0, PRICE);
+    assert_eq!(world.finish(other.final_()).await.0, 200);
+    other.charge(other.root(), 0, PRICE);
+    assert_eq!(code(&world.finish(other.final_()).await), "closed");
+    assert_eq!(world.count("SELECT COUNT(*) FROM contradiction WHERE code = 'closed'").await, 1);
+    // A refusal that proves nothing leaves nothing.
+    lab.receipt_key = secret("thief");
+    assert_eq!(code(&world.claim(&lab.claim(vec![])).await), "wrong_key");
+    assert_eq!(code(&world.finish(lab.final_()).await), "wrong_key");
+    assert_eq!(world.count("SELECT COUNT(*) FROM contradiction").await, 17);
+}
+
+#[tokio::test]
+async fn a_final_for_a_token_that_is_not_in_the_books_is_not_found_and_leaves_nothing() {
+    let sold = World::new(1_000).await;
+    let mut lab = sold.buy(100).await;
+    // Another house of the same keys: at first it has never met the node, then it has sold other work of it.
+    let world = World::new(1_000).await;
+    let counts = "SELECT (SELECT COUNT(*) FROM token) + (SELECT COUNT(*) FROM final) + (SELECT COUNT(*) FROM head) \
+                  + (SELECT COUNT(*) FROM contradiction)";
+    let refused = world.finish(lab.final_()).await;
+    assert_eq!((refused.0, code(&refused).as_str()), (404, "not_found"));
+    world.reservation(&world.quote().await, 0);
+    let other = world.buy(10).await;
+    assert_ne!(other.token.id, lab.token.id);
+    assert_eq!(code(&world.finish(lab.final_()).await), "not_found");
+    assert_eq!(world.count(counts).await, 1, "the token it has sold");
+    // Whoever signed it.
+    lab.receipt_key = secret("thief");
+    assert_eq!(code(&world.finish(lab.final_()).await), "not_found");
+    // A claim tells the house of the token (rule 9); then the final counts.
+    lab.receipt_key = secret("receipt");
+    lab.charge(lab.root(), 0, PRICE);
+    assert_eq!(world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
+    let (status, reply) = world.finish(lab.final_()).await;
+    assert_eq!((status, &reply["refunded"], &reply["in_escrow"]), (200, &json!(0), &json!(0)), "{reply}");
+}

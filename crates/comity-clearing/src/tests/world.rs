@@ -312,6 +312,13 @@ impl World {
         self.house = open(&self.dir, &self.directory, &self.clock).await;
     }
 
+    /// What a query over the house's file counts.
+    pub(super) async fn count(&self, sql: &'static str) -> i64 {
+        let path = self.dir.path().join("house.db");
+        let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
+    }
+
     /// Changes the house's file behind its back.
     pub(super) async fn tamper(&self, sql: &'static str) {
         let path = self.dir.path().join("house.db");
