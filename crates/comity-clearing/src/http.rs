@@ -64,20 +64,41 @@ impl Clearing {
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
+/// Answers a signed call. One that was refused for who made it or what it says is forgotten: it would be refused again, and
+/// nobody shall fill the memory of nonces with keys that are registered nowhere.
+async fn answer<T>(call: &Signed, work: impl Future<Output = Result<T, Refusal>>) -> Answer<T> {
+    let done = work.await;
+    if let Err(refusal) = &done
+        && (matches!(refusal.status.as_u16(), 400 | 401 | 404) || refusal.code == Code::NotYours.as_str())
+    {
+        call.forget();
+    }
+    done.map(Json)
+}
+
 async fn quotes(State(house): State<Clearing>, call: Signed) -> Answer<QuoteReply> {
-    let request: QuoteRequest = call.json()?;
-    let quote = house.quote(&call.caller.key, &request).await?;
-    Ok(Json(QuoteReply { quote: SignedBytes::new(quote.bytes()).map_err(Failure::invalid)? }))
+    answer(&call, async {
+        let request: QuoteRequest = call.json()?;
+        let quote = house.quote(&call.caller.key, &request).await?;
+        Ok(QuoteReply { quote: SignedBytes::new(quote.bytes()).map_err(Failure::invalid)? })
+    })
+    .await
 }
 
 async fn reservations(State(house): State<Clearing>, call: Signed) -> Answer<ReservationReply> {
-    let request: ReservationRequest = call.json()?;
-    Ok(Json(house.reserve(&call.caller.key, &request).await?))
+    answer(&call, async {
+        let request: ReservationRequest = call.json()?;
+        Ok(house.reserve(&call.caller.key, &request).await?)
+    })
+    .await
 }
 
 async fn claims(State(house): State<Clearing>, call: Signed) -> Answer<ClaimReply> {
-    let request: ClaimRequest = call.json()?;
-    Ok(Json(house.claim(&call.caller.key, &request.claim).await?))
+    answer(&call, async {
+        let request: ClaimRequest = call.json()?;
+        Ok(house.claim(&call.caller.key, &request.claim).await?)
+    })
+    .await
 }
 
 /// Whoever holds a final may bring it, and needs no signature of their own.
@@ -86,12 +107,15 @@ async fn finals(State(house): State<Clearing>, Body(request): Body<FinalRequest>
 }
 
 async fn refunds(State(house): State<Clearing>, call: Signed) -> Answer<FinalReply> {
-    let request: RefundRequest = call.json()?;
-    Ok(Json(house.refund(&call.caller.key, request.token).await?))
+    answer(&call, async {
+        let request: RefundRequest = call.json()?;
+        Ok(house.refund(&call.caller.key, request.token).await?)
+    })
+    .await
 }
 
 async fn project(State(house): State<Clearing>, Path(id): Path<String>, call: Signed) -> Answer<ProjectReply> {
-    Ok(Json(house.project(&call.caller.key, project_id(&id)?).await?))
+    answer(&call, async { Ok(house.project(&call.caller.key, project_id(&id)?).await?) }).await
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,14 +130,17 @@ async fn statement(
     query: Result<Query<StatementQuery>, QueryRejection>,
     call: Signed,
 ) -> Answer<Statement> {
-    let Query(query) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
-    let account = match (query.project, query.node) {
-        (Some(project), None) => Account::Project(project),
-        (None, Some(node)) => Account::Node(node),
-        (None, None) => Account::Own,
-        (Some(_), Some(_)) => return Err(Failure::invalid("name a project or a node, not both").into()),
-    };
-    Ok(Json(house.statement(&call.caller.key, account).await?))
+    answer(&call, async {
+        let Query(query) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+        let account = match (query.project, query.node) {
+            (Some(project), None) => Account::Project(project),
+            (None, Some(node)) => Account::Node(node),
+            (None, None) => Account::Own,
+            (Some(_), Some(_)) => return Err(Failure::invalid("name a project or a node, not both").into()),
+        };
+        Ok(house.statement(&call.caller.key, account).await?)
+    })
+    .await
 }
 
 async fn standing(State(house): State<Clearing>) -> Result<Response, Refusal> {

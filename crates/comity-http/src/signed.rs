@@ -25,6 +25,8 @@ use replays::Replays;
 pub struct Signed {
     pub caller: Caller,
     pub body: Bytes,
+    nonce: [u8; 16],
+    replays: Arc<Replays>,
 }
 
 /// The holder of a key, proven for this call.
@@ -63,7 +65,8 @@ impl Guard {
         let caller = verify_api(method, uri.path(), uri.query().unwrap_or(""), &parts.headers, &body, now)
             .map_err(|denied| refusal(&denied))?;
         self.replays.admit(&caller.key, &caller.nonce, now)?;
-        Ok(Signed { caller: Caller { key: caller.key }, body })
+        let replays = Arc::clone(&self.replays);
+        Ok(Signed { caller: Caller { key: caller.key }, body, nonce: caller.nonce, replays })
     }
 }
 
@@ -75,6 +78,14 @@ impl Signed {
         let body: &[u8] = if self.body.is_empty() { b"null" } else { &self.body };
         serde_json::from_slice(body)
             .map_err(|e| Refusal::new(Code::InvalidRequest, format!("the body is not right: {e}")))
+    }
+}
+
+impl Signed {
+    /// Gives up the memory of this call. For one that was refused and would be refused again however often it came: keys
+    /// cost nothing, and the memory of nonces is for callers who may do something.
+    pub fn forget(&self) {
+        self.replays.forget(&self.caller.key, &self.nonce);
     }
 }
 

@@ -354,6 +354,14 @@ async fn a_call_is_signed_once_over_what_it_says() {
     };
     assert_eq!(status(first).await, 200);
     assert_eq!(status(second).await, 409);
+    // What was refused for its caller is not remembered: it is refused again, and costs the house nothing.
+    let (parts, _) = world.request("POST", "/v1/reservations", &ask, &secret("stranger")).into_parts();
+    for _ in 0..2 {
+        let mut request = http::Request::builder().method("POST").uri("/v1/reservations");
+        *request.headers_mut().unwrap() = parts.headers.clone();
+        let body = axum::body::Body::from(serde_json::to_vec(&ask).unwrap());
+        assert_eq!(status(request.body(body).unwrap()).await, 401);
+    }
     // Another body under the same signature.
     let (parts, _) = twin().into_parts();
     let mut dearer = ask.clone();
