@@ -47,13 +47,12 @@ pub fn connect_options(path: impl AsRef<Path>) -> SqliteConnectOptions {
 
 /// The ledger's tables, numbered from 1 to [`MIGRATION_MAX`].
 pub fn migrations() -> Vec<Migration> {
-    vec![Migration::new(
-        1,
-        "ledger".into(),
-        MigrationType::Simple,
-        include_str!("../migrations/0001_ledger.sql").into_sql_str(),
-        false,
-    )]
+    let migration =
+        |number, name: &'static str, sql| Migration::new(number, name.into(), MigrationType::Simple, sql, false);
+    vec![
+        migration(1, "ledger", include_str!("../migrations/0001_ledger.sql").into_sql_str()),
+        migration(2, "by reference", include_str!("../migrations/0002_by_reference.sql").into_sql_str()),
+    ]
 }
 
 /// Brings the file up to date with the ledger's migrations and `others`, then moves them from the write-ahead log into

@@ -239,6 +239,23 @@ async fn accounts_are_updated_by_key_and_not_by_scan() {
     assert!(steps.iter().any(|step| step.starts_with("SEARCH account USING PRIMARY KEY")), "{steps:?}");
 }
 
+#[tokio::test]
+async fn what_is_about_one_token_is_found_and_not_searched_for() {
+    let mut books = books().await;
+    for sql in [
+        "EXPLAIN QUERY PLAN SELECT SUM(amount) FROM transfer WHERE reference = x'00' AND kind IN (4, 6)",
+        "EXPLAIN QUERY PLAN SELECT credits - debits FROM account WHERE reference = x'00' AND code = 4",
+    ] {
+        let plan = sqlx::query(sql).fetch_all(&mut books.conn).await.unwrap();
+        let step: String = plan[0].get("detail");
+        assert!(
+            step.starts_with("SEARCH") && step.ends_with("_by_reference (reference=? AND kind=?)")
+                || step.ends_with("_by_reference (reference=? AND code=?)"),
+            "{step}"
+        );
+    }
+}
+
 /// `cargo test -p comity-ledger -- --ignored --nocapture` prints reservations per second on this machine.
 #[tokio::test]
 #[ignore = "a measurement"]
