@@ -1,9 +1,9 @@
-//! The audit: the ledger's own, and what the house's tables promise on top of it, each re-added in SQL.
+//! The audit: the ledger's own, and what the house's tables promise on top of it, from both ends: each row has its
+//! transfers, and each transfer its row. Each promise is re-added in SQL, in time that grows with the books and no faster.
 
 use comity_ledger::{AccountCode, Unit};
 use comity_wire::{Amount, ProjectId};
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
 
 use crate::failure::Failure;
 use crate::service::Clearing;
@@ -53,6 +53,15 @@ pub enum Break {
     ReservationDiffers,
     /// An award stands in no transfer, or in one of another amount.
     AwardDiffers,
+    /// Awarded ≠ available + in escrow + settled from escrow, for a project.
+    ProjectDiffers,
+    /// A transfer that no award or token accounts for: of a kind that the house does not make, about something that it
+    /// does not know, or between other accounts than that thing's own.
+    TransferWithoutRow,
+    /// A token's columns are not what its signed bytes say, or the signature does not stand.
+    TokenDiffers,
+    /// A token is paid to another organisation than the one that owns its node.
+    OwnerDiffers,
 }
 
 /// Micro-credits over everything, or over one project.
@@ -83,58 +92,6 @@ pub struct Totals {
     pub projects: Vec<ProjectTotals>,
 }
 
-/// Kinds and codes below are the ledger's: 1 award, 3 reserve, 4 settle, 5 refund, 6 from suspense; code 4 is escrow.
-const CHECKS: [(Break, &str); 10] = [
-    (
-        Break::AllocationOverspent,
-        "SELECT COUNT(*) FROM project p WHERE \
-         (SELECT COALESCE(SUM(amount), 0) FROM award a WHERE a.project = p.id) < \
-         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 4 WHERE t.project = p.id) + \
-         (SELECT COALESCE(SUM(e.credits - e.debits), 0) FROM token t JOIN account e ON e.reference = t.id AND e.code = 4 WHERE t.project = p.id)",
-    ),
-    (Break::TokenOverspent, "SELECT COUNT(*) FROM token WHERE paid > budget"),
-    (
-        Break::LanesDiffer,
-        "SELECT COUNT(*) FROM token t WHERE t.paid <> (SELECT COALESCE(SUM(paid), 0) FROM lane l WHERE l.token = t.id)",
-    ),
-    (
-        Break::LinesDiffer,
-        "SELECT COUNT(*) FROM lane l WHERE l.paid <> (SELECT COALESCE(SUM(amount), 0) FROM line i \
-         WHERE i.token = l.token AND i.leaf = l.leaf AND i.lane = l.lane)",
-    ),
-    (
-        Break::TransferUnexplained,
-        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (4, 6) AND \
-         f.amount <> (SELECT COALESCE(SUM(amount), 0) FROM line i WHERE i.transfer = f.id AND i.token = f.reference)",
-    ),
-    (
-        Break::PaidDiffers,
-        "SELECT COUNT(*) FROM token t WHERE t.paid <> \
-         (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = t.id AND f.kind IN (4, 6))",
-    ),
-    (
-        Break::RefundsDiffer,
-        "SELECT COUNT(*) FROM token t WHERE t.refunded <> \
-         (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = t.id AND f.kind = 5)",
-    ),
-    (
-        Break::EscrowDiffers,
-        "SELECT COUNT(*) FROM token t JOIN account e ON e.reference = t.id AND e.code = 4 WHERE \
-         (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = t.id AND f.kind = 3) <> \
-         (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = t.id AND f.kind IN (4, 5)) + e.credits - e.debits",
-    ),
-    (
-        Break::ReservationDiffers,
-        "SELECT COUNT(*) FROM token t WHERE t.project IS NOT NULL AND t.budget <> \
-         (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = t.id AND f.kind = 3)",
-    ),
-    (
-        Break::AwardDiffers,
-        "SELECT COUNT(*) FROM award a WHERE a.amount <> \
-         (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = a.id AND f.kind = 1)",
-    ),
-];
-
 impl Clearing {
     /// Re-adds everything from the transfers and checks the house's tables against them, each in one snapshot.
     ///
@@ -145,12 +102,12 @@ impl Clearing {
         let mut conn = self.read().await?;
         let mut snapshot = sqlx::Connection::begin(&mut *conn).await?;
         let mut findings = Vec::new();
-        for (what, sql) in CHECKS {
-            let rows: i64 = sqlx::query(sql).fetch_one(&mut *snapshot).await?.try_get(0)?;
-            if rows != 0 {
-                findings.push(Finding { what, rows: rows.unsigned_abs() });
-            }
+        for (what, sql) in store::audit::CHECKS {
+            findings.push(Finding { what, rows: store::audit::count(&mut snapshot, sql).await? });
         }
+        findings
+            .push(Finding { what: Break::TokenDiffers, rows: store::audit::tokens_differing(&mut snapshot).await? });
+        findings.retain(|finding| finding.rows != 0);
         snapshot.rollback().await?;
         drop(conn);
         let totals = self.totals().await?.overall;

@@ -2,6 +2,7 @@
 //!
 //! Every function that writes joins a transaction which the group commit opened, and its name says so: `…_in_tx`.
 
+pub(crate) mod audit;
 pub(crate) mod house;
 pub(crate) mod money;
 pub(crate) mod projects;

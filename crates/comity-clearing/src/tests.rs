@@ -1,5 +1,6 @@
 //! The house, tried as its callers use it.
 
+mod auditing;
 mod settling;
 mod story;
 mod world;

@@ -63,7 +63,7 @@ impl TokenRow {
         }
     }
 
-    fn read(cells: Cells<'_>) -> Result<Self, Failure> {
+    pub(crate) fn read(cells: Cells<'_>) -> Result<Self, Failure> {
         let issuer = cells.bytes_maybe::<32>("issuer")?;
         let issuer =
             issuer.map(|key| PublicKey::from_bytes(&key).map_err(|_| cells.unreadable("issuer"))).transpose()?;

@@ -323,7 +323,7 @@ impl World {
     pub(super) async fn tamper(&self, sql: &'static str) {
         let path = self.dir.path().join("house.db");
         let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
-        sqlx::query(sql).execute(&mut conn).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
     }
 
     pub(super) fn now(&self) -> Timestamp {
