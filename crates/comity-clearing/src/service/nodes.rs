@@ -43,7 +43,7 @@ impl Clearing {
             receipt_keys.extend(certificate.receipt_keys.iter().map(|entry| entry.key));
             transport_keys.extend(certificate.transport_keys.iter());
         }
-        let owner = stored.owner.or(certificate.as_ref().map(|certificate| certificate.org));
+        let owner = stored.owner.or_else(|| certificate.as_ref().map(|certificate| certificate.org));
         Ok(Known { receipt_keys, transport_keys, owner, certificate })
     }
 
