@@ -10,10 +10,11 @@ use super::nodes::Known;
 use crate::failure::Failure;
 use crate::settlement::{self, Calendar, Claimed, Escrow, Finalled, Input, Output, Refused, evidence, handle};
 use crate::store;
-use crate::store::tokens::TokenRow;
+use crate::store::tokens::{Due, TokenRow};
 
-/// Tokens that one sweep looks at; the next comes in minutes.
-const SWEEP_MAX: u32 = 10_000;
+/// Tokens that a sweep has in hand at once. It goes through all of them: else those that only wait, or that fail each
+/// time, would keep the others from their turn.
+const SWEEP_PAGE: u32 = 1_000;
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -46,8 +47,15 @@ struct Done {
     output: Output,
 }
 
+impl Done {
+    /// Whether anything is different now. What changed nothing is not kept: a node could say it for ever.
+    fn changed(&self) -> bool {
+        self.output.after != self.before || !self.output.exceptions.is_empty()
+    }
+}
+
 impl Clearing {
-    /// Settles what a node claims. The same claim again gets the same reply.
+    /// Settles what a node claims. The same claim again gets the same reply, where it did anything.
     ///
     /// # Errors
     /// [`Failure`]; then nothing moved. A claim that contradicts the books is kept as evidence.
@@ -79,8 +87,10 @@ impl Clearing {
                     }
                 };
                 let reply = claim_reply(token, claimed.number, &done);
-                store::settlement::claim_insert_in_tx(conn, claimed.id, (token, claimed.number), &bytes, &reply, now)
-                    .await?;
+                if done.changed() {
+                    let named = (token, claimed.number);
+                    store::settlement::claim_insert_in_tx(conn, claimed.id, named, &bytes, &reply, now).await?;
+                }
                 // A house that lost its books learns from this claim whose the node is.
                 if let Some(certificate) = known.certificate {
                     store::house::node_keys_put_in_tx(conn, &certificate, now).await?;
@@ -118,7 +128,9 @@ impl Clearing {
                 let done = house.apply_in_tx(conn, &row, Step::Final(&finalled), &calendar, now).await;
                 match done.map_or_else(contradiction, |done| Ok(Ok(done)))? {
                     Ok(done) => {
-                        store::settlement::final_insert_in_tx(conn, finalled.id, token, &bytes, now).await?;
+                        if done.changed() {
+                            store::settlement::final_insert_in_tx(conn, finalled.id, token, &bytes, now).await?;
+                        }
                         Ok(Ok(final_reply(&done.output.after)))
                     }
                     Err(refused) => {
@@ -151,11 +163,26 @@ impl Clearing {
     /// # Errors
     /// [`Failure`] where what is due cannot be read. A token that cannot be swept is counted and left.
     pub async fn sweep(&self) -> Result<Swept, Failure> {
-        let mut conn = self.read().await?;
-        let due = store::tokens::tokens_due(&mut conn, self.now(), SWEEP_MAX).await?;
-        drop(conn);
+        self.sweep_by(SWEEP_PAGE).await
+    }
+
+    pub(crate) async fn sweep_by(&self, page: u32) -> Result<Swept, Failure> {
         let mut swept = Swept::default();
-        for token in due {
+        let (now, mut after) = (self.now(), None);
+        loop {
+            let mut conn = self.read().await?;
+            let due = store::tokens::tokens_due(&mut conn, now, after, page).await?;
+            drop(conn);
+            after = due.last().copied();
+            if after.is_none() {
+                return Ok(swept);
+            }
+            self.sweep_page(&due, &mut swept).await;
+        }
+    }
+
+    async fn sweep_page(&self, due: &[Due], swept: &mut Swept) {
+        for &Due { token, .. } in due {
             let Done { before, output: Output { after, .. } } = match self.step(token, Timed::Sweep).await {
                 Ok(done) => done,
                 Err(source) => {
@@ -169,7 +196,6 @@ impl Clearing {
             swept.settled = swept.settled.saturating_add(after.paid.saturating_sub(before.paid));
             swept.refunded = swept.refunded.saturating_add(after.refunded.saturating_sub(before.refunded));
         }
-        Ok(swept)
     }
 
     async fn step(&self, token: TokenId, timed: Timed) -> Result<Done, Failure> {

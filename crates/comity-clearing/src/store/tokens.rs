@@ -109,20 +109,36 @@ pub(crate) async fn tokens_of_project(
     rows.iter().map(|row| TokenRow::read(Cells { table: "token", row })).collect()
 }
 
-/// Tokens that time may have done something to, the most urgent first, at most `limit`.
+/// A token that time may have done something to, and its place in the order of urgency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) settle_by: Timestamp,
+    pub(crate) token: TokenId,
+}
+
+/// What is due after this one, the most urgent first, at most `limit`.
 pub(crate) async fn tokens_due(
     conn: &mut SqliteConnection,
     now: Timestamp,
+    after: Option<Due>,
     limit: u32,
-) -> Result<Vec<TokenId>, Failure> {
+) -> Result<Vec<Due>, Failure> {
+    let (settle_by, id) = after.map_or((-1, Vec::new()), |due| (seconds(due.settle_by), due.token.0.to_vec()));
     let rows = sqlx::query(
-        "SELECT id FROM token WHERE (phase < 2 AND settle_by <= ?) OR waiting > 0 ORDER BY settle_by, id LIMIT ?",
+        "SELECT id, settle_by FROM token WHERE ((phase < 2 AND settle_by <= ?) OR waiting > 0) AND (settle_by, id) > (?, ?) \
+         ORDER BY settle_by, id LIMIT ?",
     )
     .bind(seconds(now))
+    .bind(settle_by)
+    .bind(id)
     .bind(i64::from(limit))
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row| Ok(TokenId(Cells { table: "token", row }.bytes("id")?))).collect()
+    let due = |row| {
+        let cells = Cells { table: "token", row };
+        Ok(Due { settle_by: cells.time("settle_by")?, token: TokenId(cells.bytes("id")?) })
+    };
+    rows.iter().map(due).collect()
 }
 
 pub(crate) async fn token_insert_in_tx(conn: &mut SqliteConnection, token: &TokenRow) -> Result<(), Failure> {

@@ -582,8 +582,12 @@ impl Lab {
     }
 
     pub(super) fn final_(&self) -> Value {
+        self.final_at(START)
+    }
+
+    pub(super) fn final_at(&self, at: Timestamp) -> Value {
         let lanes = self.lanes.keys().map(|key| self.ack_lane(key)).collect();
-        let final_ = Final { token: self.token.id, node: NODE, lanes: list(lanes), at: START };
+        let final_ = Final { token: self.token.id, node: NODE, lanes: list(lanes), at };
         let bytes = Bytes::<{ 2 * 1024 * 1024 }>::new(cose::sign(&final_, &self.receipt_key).bytes()).unwrap();
         json!({ "final": bytes })
     }
