@@ -26,6 +26,7 @@ use serde_json::json;
 
 use crate::failure::{self, Failure};
 use crate::service::{Account, Clearing};
+use crate::settlement;
 
 /// A claim of 2 MiB in base64, and a little.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -196,6 +197,7 @@ impl From<Failure> for Refusal {
                 .with("asked_ucr", asked.ucr())
                 .with("available_ucr", available.ucr())
                 .hint("ask for less, or wait until other tokens come home"),
+            Failure::Settlement(settlement::Refused::SettledDiffers { lanes }) => refusal.with("settled", json!(lanes)),
             Failure::NotRegistered => refusal.hint("comity clearing project add --member <your key>, by the operator"),
             Failure::ReservationConflict { .. } => refusal.hint("use a new id for a new reservation"),
             Failure::QuoteExpired { .. } => refusal.hint("ask for a new quote"),

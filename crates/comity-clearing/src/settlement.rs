@@ -17,6 +17,7 @@ pub use escrow::{Escrow, Head, Lane, LaneKey, Output, PathCap, Phase, Tail, hand
 pub use evidence::{Claimed, Finalled, LaneClaim, Trust};
 
 use comity_token::Denied;
+use comity_wire::api::clearing::SettledLane;
 use comity_wire::{Amount, Code, Digest, OrgId, Timestamp, TokenId, Unverified};
 
 /// How long an unacknowledged tail can be challenged, in seconds of open time.
@@ -92,6 +93,8 @@ pub enum Refused {
     Older { n: u64, settled: u64 },
     #[error("the total of receipt n {n} is {total}, below the {settled} that the lane had reached")]
     Lower { n: u64, total: Amount, settled: Amount },
+    #[error("{} of the claim's lanes prove from another receipt than the one that was settled last", lanes.len())]
+    SettledDiffers { lanes: Vec<SettledLane> },
     #[error("the lane's history is broken: {what}")]
     BrokenHistory { what: String },
     #[error("this token is closed at the node by an earlier final; what it held back stands")]
@@ -123,6 +126,7 @@ impl Refused {
             Self::LaneBeyondMax { .. } => Code::LaneBeyondMax,
             Self::Older { .. } => Code::ClaimOlder,
             Self::Lower { .. } => Code::ClaimLower,
+            Self::SettledDiffers { .. } => Code::SettledDiffers,
             Self::BrokenHistory { .. } => Code::BrokenHistory,
             Self::FinalConflict => Code::Closed,
             Self::TooEarly { .. } => Code::TooEarly,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, SignedBytes};
+use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, SettledLane, SignedBytes};
 use comity_wire::cbor::{Bytes, List};
 use comity_wire::object::{Acknowledgement, Claim, ClaimLane, Receipt};
 use comity_wire::{Code, Digest, OrgId, Signed, TokenId, cose};
@@ -34,6 +34,8 @@ pub struct HouseError {
     /// `None` where it was not reached.
     pub code: Option<Code>,
     pub message: String,
+    /// With `settled_differs`: where the house stands.
+    pub settled: Vec<SettledLane>,
 }
 
 /// Lanes, and chains, of one claim.
@@ -124,6 +126,7 @@ async fn try_settle(inner: &Inner, token: TokenId) -> Result<bool, ClaimError> {
     }
     let Some(house) = &inner.house else { return Ok(false) };
     let issuer = terms.issuer();
+    let mut corrected = false;
     loop {
         let account = account(inner, token)?;
         let bytes = match &account.pending {
@@ -141,8 +144,18 @@ async fn try_settle(inner: &Inner, token: TokenId) -> Result<bool, ClaimError> {
         let ask = ClaimRequest { claim: SignedBytes::new(bytes.clone()).map_err(|_| ClaimError::Stored("claim"))? };
         let reply = match bounded(house.claim(issuer, ask)).await {
             Ok(reply) => reply,
+            Err(refused) if refused.code == Some(Code::SettledDiffers) && !corrected => {
+                // Node or house was set back to a backup: prove from where the house stands. Once, whatever it says then.
+                warn!(%token, lanes = refused.settled.len(), "the house settled other receipts last than this node knows of");
+                corrected = true;
+                let lane = |lane: &SettledLane| (LaneKey { leaf: lane.leaf, lane: lane.lane }, lane.n);
+                let lanes = refused.settled.iter().map(lane).collect();
+                inner.ledger.change(token, root, Change::Settled { token, lanes }).await?;
+                continue;
+            }
             Err(refused) => return refused_by_house(inner, token, root, refused).await,
         };
+        corrected = false;
         info!(%token, number = reply.number, settled = %reply.settled, exceptions = reply.exceptions.len(), "claim was answered");
         let lanes = claimed_by(&bytes)?;
         inner.ledger.change(token, root, Change::Claimed { token, lanes }).await?;
@@ -161,7 +174,10 @@ async fn try_settle(inner: &Inner, token: TokenId) -> Result<bool, ClaimError> {
 }
 
 async fn bounded<T>(call: BoxFuture<'_, Result<T, HouseError>>) -> Result<T, HouseError> {
-    let silent = |_| HouseError { code: None, message: format!("no answer within {} s", HOUSE_WAIT.as_secs()) };
+    let silent = |_| {
+        let message = format!("no answer within {} s", HOUSE_WAIT.as_secs());
+        HouseError { code: None, message, settled: Vec::new() }
+    };
     tokio::time::timeout(HOUSE_WAIT, call).await.map_err(silent)?
 }
 

@@ -100,6 +100,7 @@ codes! {
     ReservationConflict "reservation_conflict" 409 false;
     ClaimOlder "claim_older" 409 false;
     ClaimLower "claim_lower" 409 false;
+    SettledDiffers "settled_differs" 409 false;
     BrokenHistory "broken_history" 409 false;
     TooEarly "too_early" 409 false;
     // Gone.

@@ -54,14 +54,18 @@ impl HouseClient {
         let client = self.client(house)?;
         let called = client.call_signed(Method::POST, path, Some(body), &self.transport, (self.clock)()).await;
         called.map_err(|error| match error {
-            CallError::Remote(remote) => HouseError { code: remote.known_code(), message: remote.to_string() },
+            CallError::Remote(remote) => {
+                let settled = remote.fields.get("settled").cloned().unwrap_or_default();
+                let settled = serde_json::from_value(settled).unwrap_or_default();
+                HouseError { code: remote.known_code(), message: remote.to_string(), settled }
+            }
             other => unreached(other.to_string()),
         })
     }
 }
 
 fn unreached(reason: impl Into<String>) -> HouseError {
-    HouseError { code: None, message: reason.into() }
+    HouseError { code: None, message: reason.into(), settled: Vec::new() }
 }
 
 impl House for HouseClient {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comity_wire::api::clearing::lane_continues;
+use comity_wire::api::clearing::{SettledLane, lane_continues};
 use comity_wire::{Amount, Code, Digest, NodeId, OrgId, Timestamp, TokenId};
 
 use super::{CHALLENGE_S, Calendar, Claimed, Exception, Finalled, Input, LaneClaim, Movement, MovementKind, Refused};
@@ -134,6 +134,7 @@ impl Step<'_> {
             self.late(claim);
             return Ok(self.pay(claim.id));
         }
+        self.same_start(claim)?;
         for (key, lane) in &claim.lanes {
             self.lane(*key, lane)?;
         }
@@ -145,6 +146,17 @@ impl Step<'_> {
         let waiting = self.pay(claim.id);
         self.close_when_empty();
         Ok(waiting)
+    }
+
+    /// Node and house must speak of the same settled receipt. Where they do not, one of them was set back to a backup: no
+    /// proof of anything, and the node can mend it, so it is told of every lane at once.
+    fn same_start(&self, claim: &Claimed) -> Result<(), Refused> {
+        let differs = |(key, lane): (&LaneKey, &LaneClaim)| {
+            let settled = self.after.lanes.get(key).filter(|settled| lane.n > settled.n)?;
+            (lane.settled_n != Some(settled.n)).then_some(SettledLane { leaf: key.leaf, lane: key.lane, n: settled.n })
+        };
+        let lanes: Vec<_> = claim.lanes.iter().filter_map(differs).collect();
+        if lanes.is_empty() { Ok(()) } else { Err(Refused::SettledDiffers { lanes }) }
     }
 
     /// A claim after the close is kept for a dispute, not thrown away.
@@ -174,9 +186,6 @@ impl Step<'_> {
         // A lane's first claim here needs no proof, and one that it brings is not looked at: a house that was set back to
         // an older backup has nothing to compare with, and is bound all the same (rule 9). The node could leave it out.
         if lane.n > 0 && claim.n > lane.n {
-            if claim.settled_n != Some(lane.n) {
-                return broken(format!("its proof must start at n {}, which was settled last", lane.n));
-            }
             let (settled, newest) = ((lane.n, &lane.receipt), (claim.n, &claim.history));
             if !lane_continues(settled, &lane.history, newest, &claim.inclusion) {
                 return broken(format!("receipt n {} does not continue n {}", claim.n, lane.n));

@@ -168,6 +168,10 @@ impl World {
                 lane.receipt = Digest::of(b"a second receipt");
                 Some(Code::BrokenHistory)
             }
+            (6, Some(known)) if lane.n > known.n => {
+                lane.settled_n = [None, Some(known.n + 1), Some(known.n - 1)][lane.n as usize % 3];
+                Some(Code::SettledDiffers)
+            }
             // The house was set back: the node names what was settled before that, with a proof of it.
             (4, None) => {
                 (lane.settled_n, lane.inclusion) = (Some(lane.n), vec![Digest::of(b"proof")]);
@@ -447,9 +451,15 @@ fn whatever_the_order_nobody_is_paid_twice_or_too_much() {
         }
     }
     // The schedule is worth nothing if it never met what it is about.
-    for code in
-        [Code::ClaimOlder, Code::ClaimLower, Code::BrokenHistory, Code::ClaimClamped, Code::TooEarly, Code::Closed]
-    {
+    for code in [
+        Code::ClaimOlder,
+        Code::ClaimLower,
+        Code::SettledDiffers,
+        Code::BrokenHistory,
+        Code::ClaimClamped,
+        Code::TooEarly,
+        Code::Closed,
+    ] {
         assert!(codes.contains_key(&code), "{code} never happened: {codes:?}");
     }
 }

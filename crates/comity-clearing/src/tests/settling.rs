@@ -276,3 +276,31 @@ async fn claims_and_finals_that_change_nothing_are_not_kept() {
     world.restart().await;
     assert_eq!(world.sums().await, [1_000, 10, 0, 990]);
 }
+
+/// Rule 9 again: the backup has an older state of the lane than the node remembers. The house says where it stands.
+#[tokio::test]
+async fn a_house_set_back_to_the_middle_of_a_lane_says_where_it_stands() {
+    let mut world = World::new(10_000).await;
+    let mut lab = world.buy(1_000).await;
+    let key = (lab.root(), 0);
+    let mut backup = Vec::new();
+    for n in 1..=3 {
+        lab.charge(key.0, key.1, PRICE);
+        lab.charge(key.0, key.1, PRICE);
+        assert_eq!(world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
+        lab.taken();
+        if n == 1 {
+            backup = world.backup().await;
+        }
+    }
+    world.restore(&backup).await;
+    lab.charge(key.0, key.1, PRICE);
+    let refused = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+    assert_eq!((refused.0, code(&refused).as_str()), (409, "settled_differs"));
+    assert_eq!(refused.1["settled"], json!([{ "leaf": key.0, "lane": 0, "n": 2 }]));
+    assert_eq!(world.house.contradictions().await.unwrap(), [], "it proves nothing");
+    lab.settled.insert(key, 2);
+    let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+    assert_eq!((status, &reply["settled"]), (200, &json!(50)), "{reply}");
+    assert_eq!(world.sums().await, [10_000, 70, 930, 9_000]);
+}

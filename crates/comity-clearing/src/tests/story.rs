@@ -167,7 +167,8 @@ async fn a_proof_must_start_where_the_house_settled() {
         lanes[0].settled_n = settled;
         lying.lanes = lanes.try_into().unwrap();
         let refused = world.claim(&lab.sign(&lying)).await;
-        assert_eq!((refused.0, code(&refused).as_str()), (409, "broken_history"), "{settled:?}");
+        assert_eq!((refused.0, code(&refused).as_str()), (409, "settled_differs"), "{settled:?}");
+        assert_eq!(refused.1["settled"], json!([{ "leaf": lab.root(), "lane": 0, "n": 5 }]));
     }
     assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
 }

@@ -52,6 +52,11 @@ pub enum Change {
         token: TokenId,
         lanes: Vec<(LaneKey, u64, u64)>,
     },
+    /// The house says which n it settled last, and it is another than this node thought. The claim is made anew.
+    Settled {
+        token: TokenId,
+        lanes: Vec<(LaneKey, u64)>,
+    },
 }
 
 /// What a request came to.
@@ -244,6 +249,7 @@ impl Staging<'_> {
                 Ok(Outcome::ClaimPending)
             }
             Change::Claimed { token, lanes } => self.claimed(*token, lanes),
+            Change::Settled { token, lanes } => self.settled(*token, lanes),
         }
     }
 
@@ -432,6 +438,22 @@ impl Staging<'_> {
             let lane = Arc::make_mut(lane);
             lane.claimed_n = lane.claimed_n.max(*n);
             lane.claimed_acknowledged_n = lane.claimed_acknowledged_n.max(*acknowledged_n);
+            writes.push(Write::Lane { token, key: *key, lane: Arc::new(lane.clone()) });
+        }
+        self.stage.writes.append(&mut writes);
+        Ok(Outcome::Claimed)
+    }
+
+    fn settled(&mut self, token: TokenId, lanes: &[(LaneKey, u64)]) -> Result<Outcome, Refused> {
+        let account = self.account(token)?;
+        account.pending = None;
+        let number = account.claims;
+        let mut writes = vec![Write::Claim { token, number, pending: None }];
+        for (key, n) in lanes {
+            // A house that settled more than this node has receipts for says `claim_older`.
+            let Some(lane) = account.lanes.get_mut(key).filter(|lane| *n <= lane.n) else { continue };
+            let lane = Arc::make_mut(lane);
+            (lane.claimed_n, lane.claimed_acknowledged_n) = (*n, 0);
             writes.push(Write::Lane { token, key: *key, lane: Arc::new(lane.clone()) });
         }
         self.stage.writes.append(&mut writes);

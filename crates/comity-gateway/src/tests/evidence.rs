@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use comity_token::verify_claim;
-use comity_wire::api::clearing::lane_continues;
-use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest};
+use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, SettledLane, lane_continues};
 use comity_wire::api::node::FinalAnswer;
 use comity_wire::object::{Acknowledgement, Final, Receipt};
 use comity_wire::{Amount, Code, OrgId, Signed, Timestamp};
@@ -21,12 +20,16 @@ struct Books {
     claims: Mutex<Vec<Vec<u8>>>,
     finals: Mutex<Vec<Vec<u8>>>,
     refuse: Mutex<Option<Option<Code>>>,
+    settled: Mutex<Vec<SettledLane>>,
 }
 
 impl Books {
     fn answer<T>(&self, reply: T) -> Result<T, HouseError> {
         match *self.refuse.lock().unwrap() {
-            Some(code) => Err(HouseError { code, message: "scripted".into() }),
+            Some(code) => {
+                let settled = self.settled.lock().unwrap().clone();
+                Err(HouseError { code, message: "scripted".into(), settled })
+            }
             None => Ok(reply),
         }
     }
@@ -140,6 +143,37 @@ async fn a_claim_without_an_answer_is_sent_again_as_it_was() {
     assert_eq!(claims[0], claims[1]);
     let last = Signed::<comity_wire::object::Claim>::decode(&claims[2]).unwrap();
     assert_eq!(last.unverified().lanes[0].settled_n, Some(1));
+}
+
+/// Spec S-5: the house was set back to a backup, or this node was; the claim is made anew from where the house stands.
+#[tokio::test]
+async fn a_node_proves_from_the_receipt_that_the_house_settled_last() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let mut receipts = Vec::new();
+    for seq in 1..=4 {
+        receipts.push(ask(&world, &chain, seq).await);
+        assert_eq!(world.gateway.claim_all().await, 1);
+    }
+    receipts.push(ask(&world, &chain, 5).await);
+    let at = |n| vec![SettledLane { leaf: receipts[0].leaf, lane: 0, n }];
+    *books.refuse.lock().unwrap() = Some(Some(Code::SettledDiffers));
+    *books.settled.lock().unwrap() = at(2);
+    // A house that never agrees is not asked for ever.
+    assert_eq!(world.gateway.claim_all().await, 0);
+    assert_eq!(books.claims.lock().unwrap().len(), 6);
+    *books.refuse.lock().unwrap() = None;
+    assert_eq!(world.gateway.claim_all().await, 1);
+    assert_eq!(world.gateway.claim_all().await, 0, "all of it is settled");
+    let claims: Vec<_> = books.claims.lock().unwrap().iter().map(|bytes| Signed::decode(bytes).unwrap()).collect();
+    let settled = |claim: &Signed<comity_wire::object::Claim>| claim.unverified().lanes[0].settled_n;
+    assert_eq!(
+        claims.iter().map(settled).collect::<Vec<_>>(),
+        [None, Some(1), Some(2), Some(3), Some(4), Some(2), Some(2)]
+    );
+    let (old, new) = (&receipts[1], &receipts[4]);
+    let proof = &claims[6].unverified().lanes[0].inclusion;
+    assert!(lane_continues((2, &old.id()), &old.history, (5, &new.history), proof));
 }
 
 #[tokio::test]

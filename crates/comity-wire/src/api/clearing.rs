@@ -92,6 +92,16 @@ pub struct ClaimException {
     pub message: String,
 }
 
+/// A lane whose claim proves from another receipt than the one that the house settled last. A `settled_differs` names
+/// them all in its field `settled`, so that the node can prove from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledLane {
+    pub leaf: crate::digest::Digest,
+    pub lane: u16,
+    /// What the house settled last.
+    pub n: u64,
+}
+
 /// What [`crate::object::ClaimLane::inclusion`] holds: the RFC 6962 path of receipt `settled_n` in the tree of receipts
 /// 1…n−1, whose root the newest receipt carries. It shows that this very receipt is in the newest one's history, and
 /// that its own `history` lies before it; the house needs nothing but the receipt that it settled last. `receipts` are the
