@@ -9,6 +9,7 @@ pub mod home;
 pub mod keystore;
 mod models;
 pub mod offer;
+pub mod program;
 pub mod service;
 pub mod shell;
 pub mod telemetry;

@@ -28,4 +28,4 @@ pub use admin::{AwardAsk, ProjectAdd, ProjectVet};
 pub use audit::{AuditReport, Break, Finding, ProjectTotals, Sums, Totals};
 pub use config::{Config, Keys, Publisher};
 pub use failure::Failure;
-pub use service::{Account, Clearing, Clock, Contradiction, OpenError, Swept};
+pub use service::{Account, Clearing, Clock, Contradiction, Failpoint, OpenError, Swept, no_failpoint};

@@ -34,6 +34,13 @@ pub use read::Account;
 
 /// What time it is. Only the shell has a clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+/// Called at named points. Does nothing in a house; a crash test's own binary ends the process in it.
+pub type Failpoint = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+/// The hook of everything that is not a crash test.
+pub fn no_failpoint() -> Failpoint {
+    Arc::new(|_| {})
+}
 
 /// A clearing house. Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +53,7 @@ struct Inner {
     keys: Keys,
     directory: Arc<dyn Directory>,
     clock: Clock,
+    failpoint: Failpoint,
     committer: Committer,
     reader: Reader,
     calendar: Mutex<Calendar>,
@@ -87,6 +95,21 @@ impl Clearing {
         directory: Arc<dyn Directory>,
         clock: Clock,
     ) -> Result<Self, OpenError> {
+        Self::open_with(config, path, keys, directory, clock, no_failpoint()).await
+    }
+
+    /// [`Clearing::open`] with a failpoint.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_with(
+        config: Config,
+        path: impl AsRef<Path>,
+        keys: Keys,
+        directory: Arc<dyn Directory>,
+        clock: Clock,
+        failpoint: Failpoint,
+    ) -> Result<Self, OpenError> {
         let options = sqlite::connect_options(path.as_ref());
         let mut conn = options.connect().await?;
         sqlite::migrate(&mut conn, store::migrations()).await?;
@@ -99,6 +122,7 @@ impl Clearing {
             keys,
             directory,
             clock,
+            failpoint,
             committer,
             reader,
             calendar: Mutex::new(calendar),
@@ -173,6 +197,10 @@ impl Clearing {
 
     fn calendar(&self) -> Calendar {
         self.inner.calendar.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn fail(&self, point: &'static str) {
+        (self.inner.failpoint)(point);
     }
 
     /// Runs `work` in the next group commit.

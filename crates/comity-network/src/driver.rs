@@ -27,7 +27,7 @@ use crate::behaviour::{self, Behaviour};
 use crate::config::Config;
 use crate::replica::Replica;
 use crate::store::Store;
-use crate::{Clock, Entropy, Identity, Parts, PublishError, Published, StartError, gossip};
+use crate::{Clock, Entropy, Failpoint, Identity, Parts, PublishError, Published, StartError, gossip};
 
 use dial::Dialler;
 
@@ -56,6 +56,7 @@ pub(crate) struct Driver {
     org: OrgId,
     clock: Clock,
     entropy: Entropy,
+    failpoint: Failpoint,
     dialler: Dialler,
     guests: HashMap<PeerId, Guest>,
     members: BTreeMap<Peer, Member>,
@@ -146,6 +147,7 @@ impl Driver {
             org: own.org,
             clock: Arc::clone(&parts.clock),
             entropy: Arc::clone(&parts.entropy),
+            failpoint: Arc::clone(&parts.failpoint),
             dialler,
             guests: HashMap::new(),
             members: BTreeMap::new(),
@@ -255,6 +257,10 @@ impl Driver {
 
     fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    fn fail(&self, point: &'static str) {
+        (self.failpoint)(point);
     }
 
     fn input(&mut self, input: Input) {

@@ -40,6 +40,13 @@ use driver::{Command, Driver};
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// 64 random bits; only schedules depend on them.
 pub type Entropy = Arc<dyn Fn() -> u64 + Send + Sync>;
+/// Called at named points. Does nothing in a node; a crash test's own binary ends the process in it.
+pub type Failpoint = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+/// The hook of everything that is not a crash test.
+pub fn no_failpoint() -> Failpoint {
+    Arc::new(|_| {})
+}
 
 /// Who this node is.
 pub struct Identity {
@@ -65,6 +72,7 @@ pub struct Parts<'a> {
     pub store: &'a Path,
     pub clock: Clock,
     pub entropy: Entropy,
+    pub failpoint: Failpoint,
 }
 
 /// A running network. Dropping it and its routes without [`Network::shutdown`] ends it too,
@@ -129,7 +137,8 @@ impl Network {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config, identity: Identity, parts: Parts<'_>) -> Result<Self, StartError> {
-        let (store, stored) = store::Store::open(parts.store).await.map_err(|source| StartError::Store { source })?;
+        let opened = store::Store::open(parts.store, Arc::clone(&parts.failpoint)).await;
+        let (store, stored) = opened.map_err(|source| StartError::Store { source })?;
         let mut registry = Registry::start(&parts.roster, stored).map_err(|source| StartError::Roster { source })?;
         let now = (parts.clock)();
         let key = identity.transport.public();

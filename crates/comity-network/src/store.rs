@@ -14,6 +14,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::Failpoint;
+
 /// Changes that wait for the disk; the swarm's task waits when they are more.
 const QUEUE_MAX: usize = 256;
 
@@ -44,7 +46,7 @@ enum Job {
 
 impl Store {
     /// Opens or makes the file and reads all of it.
-    pub(crate) async fn open(path: &Path) -> Result<(Self, Stored), sqlx::Error> {
+    pub(crate) async fn open(path: &Path, failpoint: Failpoint) -> Result<(Self, Stored), sqlx::Error> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -57,7 +59,7 @@ impl Store {
         }
         let stored = load(&mut connection).await?;
         let (jobs, inbox) = mpsc::channel(QUEUE_MAX);
-        let writer = tokio::spawn(work(connection, inbox));
+        let writer = tokio::spawn(work(connection, inbox, failpoint));
         Ok((Self { jobs, writer }, stored))
     }
 
@@ -84,16 +86,19 @@ impl Store {
     }
 }
 
-async fn work(mut connection: SqliteConnection, mut inbox: mpsc::Receiver<Job>) {
+async fn work(mut connection: SqliteConnection, mut inbox: mpsc::Receiver<Job>, failpoint: Failpoint) {
     while let Some(job) = inbox.recv().await {
         match job {
-            Job::Write(write) => {
-                if let Err(error) = apply(&mut connection, &write).await {
+            Job::Write(write) => match apply(&mut connection, &write, || failpoint("feed.before_commit")).await {
+                Ok(()) => failpoint("feed.after_commit"),
+                Err(error) => {
                     tracing::error!(%error, "a change was not kept; it will be fetched again after a restart");
                 }
-            }
+            },
             Job::Commit(write, reply) => {
-                let _ = reply.send(apply(&mut connection, &write).await.map_err(|error| error.to_string()));
+                let done = apply(&mut connection, &write, || failpoint("head.before_commit")).await;
+                let done = done.inspect(|()| failpoint("head.after_commit"));
+                let _ = reply.send(done.map_err(|error| error.to_string()));
             }
         }
     }
@@ -103,7 +108,11 @@ async fn work(mut connection: SqliteConnection, mut inbox: mpsc::Receiver<Job>) 
 }
 
 /// One change, one transaction.
-async fn apply(connection: &mut SqliteConnection, write: &Write) -> Result<(), sqlx::Error> {
+async fn apply(
+    connection: &mut SqliteConnection,
+    write: &Write,
+    before_commit: impl FnOnce(),
+) -> Result<(), sqlx::Error> {
     let mut tx = connection.begin().await?;
     match write {
         Write::Roster { version, bytes } => {
@@ -130,6 +139,7 @@ async fn apply(connection: &mut SqliteConnection, write: &Write) -> Result<(), s
                 .await?;
         }
     }
+    before_commit();
     tx.commit().await
 }
 

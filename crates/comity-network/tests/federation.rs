@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use comity_network::{Config, Hub, Identity, Network, Parts, PublishSet, Role, Writer};
+use comity_network::{Config, Hub, Identity, Network, Parts, PublishSet, Role, Writer, no_failpoint};
 use comity_token::Directory as _;
 use comity_wire::api::node::{HeadsReply, SearchReply};
 use comity_wire::object::{
@@ -52,7 +52,8 @@ async fn start(org: &Org, config: Config, roster: &[u8], store: &Path) -> Networ
         certificate: org.signed_certificate(),
         writer: Some(Writer { certificate: org.writer_certificate(1), key: org.writer.clone() }),
     };
-    let parts = Parts { roster: roster.to_vec(), store, clock: clock(), entropy: Arc::new(|| 500) };
+    let parts =
+        Parts { roster: roster.to_vec(), store, clock: clock(), entropy: Arc::new(|| 500), failpoint: no_failpoint() };
     Network::start(config, identity, parts).await.expect("it starts")
 }
 

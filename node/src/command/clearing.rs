@@ -11,6 +11,7 @@ use comity_wire::{Amount, NodeId, OrgId, ProjectId, PublicKey, TokenId};
 use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
 use crate::home::Role;
+use crate::program::Failpoint;
 use crate::service::{admin, house};
 use crate::shell;
 
@@ -124,11 +125,11 @@ pub enum ProjectCommand {
 
 /// # Errors
 /// [`Failure`] with a hint.
-pub async fn run(command: ClearingCommand) -> Result<(), Failure> {
+pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), Failure> {
     match command {
         ClearingCommand::Init(arguments) => crate::command::init(&arguments, Role::House).map(|_| ()),
         ClearingCommand::Renew(arguments) => crate::command::renew(&arguments),
-        ClearingCommand::Run(arguments) => house::run(arguments).await,
+        ClearingCommand::Run(arguments) => house::run(arguments, failpoint).await,
         ClearingCommand::Revoke(RevokeArguments { home, subject }) => {
             let Subject { token, node, organisation } = subject;
             let ask = Revoke { token, node, organisation };

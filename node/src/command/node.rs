@@ -5,6 +5,7 @@ use clap::Subcommand;
 use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
 use crate::home::Role;
+use crate::program::Failpoint;
 use crate::service::owner;
 
 #[derive(Debug, Subcommand)]
@@ -19,7 +20,7 @@ pub enum NodeCommand {
 
 /// # Errors
 /// [`Failure`] with a hint.
-pub async fn run(command: NodeCommand) -> Result<(), Failure> {
+pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Failure> {
     match command {
         NodeCommand::Init(arguments) => {
             let home = crate::command::init(&arguments, Role::Owner)?;
@@ -28,6 +29,6 @@ pub async fn run(command: NodeCommand) -> Result<(), Failure> {
             Ok(())
         }
         NodeCommand::Renew(arguments) => crate::command::renew(&arguments),
-        NodeCommand::Run(arguments) => owner::run(arguments).await,
+        NodeCommand::Run(arguments) => owner::run(arguments, failpoint).await,
     }
 }

@@ -9,6 +9,7 @@ use crate::command::RunArguments;
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Home};
 use crate::keystore::KeyName;
+use crate::program::Failpoint;
 use crate::service::{Doors, Member};
 use crate::shell;
 
@@ -17,15 +18,16 @@ const LIST_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// # Errors
 /// [`Failure`] naming what could not be opened.
-pub async fn run(arguments: RunArguments) -> Result<(), Failure> {
+pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), Failure> {
     let home = Home::open(&arguments.home)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
     let keys = Keys::new(issuer, pseudonym_secret(&home)?);
     let database = home.file("clearing.sqlite");
-    let member = Member::join(home, &arguments).await?;
+    let member = Member::join(home, &arguments, failpoint).await?;
     let config = Config::new(member.home.card.organisation);
     let directory = Arc::clone(&member.directory);
-    let clearing = Clearing::open(config, &database, keys, directory, Arc::clone(&member.clock))
+    let (clock, failpoint) = (Arc::clone(&member.clock), Arc::clone(failpoint));
+    let clearing = Clearing::open_with(config, &database, keys, directory, clock, failpoint)
         .await
         .while_(format!("cannot open {}", database.display()))?;
     let router = clearing.router().merge(member.network.routes(Arc::clone(&member.clock)));

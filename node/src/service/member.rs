@@ -10,6 +10,7 @@ use crate::command::RunArguments;
 use crate::failure::{Failure, While as _};
 use crate::home::{Home, Role};
 use crate::keystore::KeyName;
+use crate::program::Failpoint;
 use crate::service::Doors;
 use crate::shell;
 
@@ -28,7 +29,7 @@ impl Member {
     ///
     /// # Errors
     /// [`Failure`] naming the file or address.
-    pub async fn join(home: Home, arguments: &RunArguments) -> Result<Self, Failure> {
+    pub async fn join(home: Home, arguments: &RunArguments, failpoint: &Failpoint) -> Result<Self, Failure> {
         let (roster, _) = home.roster()?;
         let transport = home.keys.read(KeyName::Transport)?;
         let certificate = home.read("node-certificate.cbor")?;
@@ -49,6 +50,7 @@ impl Member {
             store: &store,
             clock: Arc::clone(&clock),
             entropy: Arc::new(|| u64::from_le_bytes(shell::random())),
+            failpoint: Arc::clone(failpoint),
         };
         let network = Network::start(config, identity, parts).await.while_("cannot join the federation")?;
         let directory = network.directory();

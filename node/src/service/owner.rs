@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use comity_gateway::store::sqlite::Sqlite;
-use comity_gateway::{Gateway, Parts, Served, no_failpoint};
+use comity_gateway::{Gateway, Parts, Served};
 use comity_http::Refusal;
 use comity_supply::{OpenAi, openai};
 use comity_wire::cbor::{List, Text};
@@ -27,6 +27,7 @@ use crate::home::{self, Card, Home};
 use crate::keystore::KeyName;
 use crate::models;
 use crate::offer::{Offer, Published, Upstream};
+use crate::program::Failpoint;
 use crate::service::{Doors, Member, house_client};
 use crate::shell;
 
@@ -35,7 +36,7 @@ const STANDING_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3
 
 /// # Errors
 /// [`Failure`] naming what could not be opened.
-pub async fn run(arguments: RunArguments) -> Result<(), Failure> {
+pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), Failure> {
     let home = Home::open(&arguments.home)?;
     let writer = home.keys.read(KeyName::Writer)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
@@ -45,7 +46,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), Failure> {
     let served = serving.read(&home, &offers)?;
     let spend = home.file("spend.sqlite");
     let store = Sqlite::open(&spend).await.while_(format!("cannot open {}", spend.display()))?;
-    let member = Arc::new(Member::join(home, &arguments).await?);
+    let member = Arc::new(Member::join(home, &arguments, failpoint).await?);
     // The node's own certificate and models have to be in its directory before its door opens.
     let now = shell::now();
     let mut objects = offers.sign(&member.home, &writer, now)?;
@@ -66,7 +67,7 @@ pub async fn run(arguments: RunArguments) -> Result<(), Failure> {
             house: Some(Arc::new(house_client::HouseClient::of(&member))),
             clock: Arc::clone(&member.clock),
             entropy: Arc::new(shell::random),
-            failpoint: no_failpoint(),
+            failpoint: Arc::clone(failpoint),
         },
     )
     .await

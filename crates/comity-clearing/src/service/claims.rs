@@ -95,10 +95,12 @@ impl Clearing {
                 if let Some(certificate) = known.certificate {
                     store::house::node_keys_put_in_tx(conn, &certificate, now).await?;
                 }
+                house.fail("claim.before_commit");
                 Ok(Ok(reply))
             })
         })
-        .await?
+        .await
+        .inspect(|_| self.fail("claim.after_commit"))?
         .map_err(Failure::Settlement)
     }
 
@@ -131,6 +133,7 @@ impl Clearing {
                         if done.changed() {
                             store::settlement::final_insert_in_tx(conn, finalled.id, token, &bytes, now).await?;
                         }
+                        house.fail("final.before_commit");
                         Ok(Ok(final_reply(&done.output.after)))
                     }
                     Err(refused) => {
@@ -140,7 +143,8 @@ impl Clearing {
                 }
             })
         })
-        .await?
+        .await
+        .inspect(|_| self.fail("final.after_commit"))?
         .map_err(Failure::Settlement)
     }
 
@@ -204,10 +208,13 @@ impl Clearing {
             Box::pin(async move {
                 let row = store::tokens::token_find(conn, token).await?;
                 let row = row.ok_or_else(|| Failure::NotFound { what: format!("token {token}") })?;
-                house.apply_in_tx(conn, &row, Step::Timed(timed), &calendar, now).await
+                let done = house.apply_in_tx(conn, &row, Step::Timed(timed), &calendar, now).await?;
+                house.fail("refund.before_commit");
+                Ok(done)
             })
         })
         .await
+        .inspect(|_| self.fail("refund.after_commit"))
     }
 
     /// The newest claims and finals that were refused because they contradict the books.

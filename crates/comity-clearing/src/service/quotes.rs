@@ -33,6 +33,7 @@ impl Clearing {
             })
         })
         .await?;
+        self.fail("quote.after_commit");
         Ok(quote)
     }
 }

@@ -37,15 +37,24 @@ impl Clearing {
         row.issuer = Some(self.inner.keys.issuer.public());
         let now = self.now();
         let asked = request.budget;
+        let house = self.clone();
         // A twin of this call may have been quicker: then the row is there, and the repeat's rules hold.
         let created = self
-            .write(move |conn| Box::pin(async move { reserve_in_tx(conn, &row, &certificate, asked, now).await }))
+            .write(move |conn| {
+                Box::pin(async move {
+                    let created = reserve_in_tx(conn, &row, &certificate, asked, now).await?;
+                    house.fail("reserve.before_commit");
+                    Ok(created)
+                })
+            })
             .await?;
+        self.fail("reserve.after_commit");
         let mut conn = self.read().await?;
         let row = store::tokens::token_find(&mut conn, request.id).await?;
         let row = row.ok_or(Failure::Unreadable { table: "token", what: "a row that was committed" })?;
         drop(conn);
         let reply = self.repeated(&row, project, request, fingerprint).await?;
+        self.fail("reserve.before_reply");
         Ok(ReservationReply { created, ..reply })
     }
 

@@ -58,6 +58,7 @@ impl Clearing {
             Box::pin(async move { store::house::revocation_insert_in_tx(conn, kind, &subject, now).await })
         })
         .await?;
+        self.fail("revoke.after_commit");
         self.standing_issue().await
     }
 
@@ -98,10 +99,12 @@ impl Clearing {
         let list = RevocationList { org: self.inner.config.org, number, issued_at: now, entries };
         let list = cose::sign(&list, &self.inner.keys.issuer);
         let bytes = list.bytes().to_vec();
+        self.fail("list.before_commit");
         self.write(move |conn| {
             Box::pin(async move { store::house::standing_put_in_tx(conn, number, &bytes, now).await })
         })
         .await?;
+        self.fail("list.after_commit");
         *self.inner.standing.write().unwrap_or_else(PoisonError::into_inner) = Some(list.clone());
         let publisher = self.inner.publisher.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(publisher) = publisher {

@@ -71,6 +71,7 @@ impl Driver {
             }
             Event::Message { peer, message: Message::Response { response, .. }, .. } => {
                 let Some(number) = self.number(&peer) else { return };
+                self.fail("sync.answered");
                 match Reply::from_bytes(&response) {
                     Ok(reply) => {
                         if let Some(member) = self.members.get_mut(&number) {
@@ -132,6 +133,7 @@ impl Driver {
                 Output::Ask { peer, request } => {
                     if let Some(member) = self.members.get(&peer) {
                         let to = member.peer;
+                        self.fail("sync.before_ask");
                         self.swarm.behaviour_mut().sync.send_request(&to, request.to_bytes());
                     }
                 }
