@@ -65,12 +65,23 @@ impl Clearing {
     pub(super) async fn standing_begin(&self) -> Result<(), Failure> {
         let mut conn = self.read().await?;
         let stored = store::house::standing(&mut conn).await?;
+        let revoked = store::house::revocations(&mut conn).await?;
         drop(conn);
+        let mut is_whole = true;
         if let Some(bytes) = stored {
             let list = Signed::<RevocationList>::decode(&bytes)?.verify_any(&self.inner.keys.issuers())?;
+            is_whole = *list.entries == *revoked;
             *self.inner.standing.write().unwrap_or_else(PoisonError::into_inner) = Some(list);
         }
-        self.standing_renew().await.map(drop)
+        if is_whole {
+            return self.standing_renew().await.map(drop);
+        }
+        // The house stopped between a revocation and the list that tells of it. A list that cannot be made is no reason
+        // to stay shut: the stored one stands.
+        if let Err(source) = self.standing_issue().await {
+            tracing::error!(error = &source as &dyn std::error::Error, "a revocation is not on any list yet");
+        }
+        Ok(())
     }
 
     /// Makes a fresh list where the newest is 12 h old or signed by a key that retired; whether it did.

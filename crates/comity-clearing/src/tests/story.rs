@@ -458,6 +458,24 @@ async fn the_revocation_list_starts_empty_and_stays_fresh() {
 }
 
 #[tokio::test]
+async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens() {
+    let mut world = World::new(10_000).await;
+    let token = world.buy(10).await.token.id;
+    let stop = |point| assert_ne!(point, "revoke.after_commit", "the house stops here");
+    world.restart_with(std::sync::Arc::new(stop)).await;
+    let house = world.house.clone();
+    tokio::spawn(async move { house.revoke(token).await }).await.unwrap_err();
+    assert_eq!(world.house.standing().unwrap().number, 1, "no list was made");
+
+    world.restart().await;
+    let list = world.house.standing().unwrap();
+    assert_eq!(list.number, 2);
+    assert!(list.contains(RevokedKind::Token, &token.to_string()));
+    world.restart().await;
+    assert_eq!(world.house.standing().unwrap().number, 2, "and once is enough");
+}
+
+#[tokio::test]
 async fn a_restart_keeps_everything() {
     let mut world = World::new(10_000).await;
     let quote = world.quote().await;

@@ -283,8 +283,12 @@ impl World {
 
     /// Closes the house and opens it again on the same file.
     pub(super) async fn restart(&mut self) {
+        self.restart_with(crate::no_failpoint()).await;
+    }
+
+    pub(super) async fn restart_with(&mut self, failpoint: crate::Failpoint) {
         self.house.shutdown().await;
-        self.house = open(&self.dir, &self.directory, &self.clock).await;
+        self.house = open_with(&self.dir, &self.directory, &self.clock, failpoint).await;
     }
 
     /// The house comes back with a directory that has never met but this certificate of the lab's node.
@@ -423,12 +427,21 @@ impl World {
 }
 
 async fn open(dir: &tempfile::TempDir, directory: &Arc<File>, clock: &Arc<AtomicU64>) -> Clearing {
+    open_with(dir, directory, clock, crate::no_failpoint()).await
+}
+
+async fn open_with(
+    dir: &tempfile::TempDir,
+    directory: &Arc<File>,
+    clock: &Arc<AtomicU64>,
+    failpoint: crate::Failpoint,
+) -> Clearing {
     let clock = Arc::clone(clock);
     let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
     let keys = Keys::new(secret("issuer"), [5; 32]);
     // The least that the protocol allows: fewer hours to live through.
     let config = Config { settle_after_s: Token::SETTLE_S_MIN, ..Config::new(HOUSE) };
-    Clearing::open(config, dir.path().join("house.db"), keys, directory.clone(), clock).await.unwrap()
+    Clearing::open_with(config, dir.path().join("house.db"), keys, directory.clone(), clock, failpoint).await.unwrap()
 }
 
 pub(super) fn code(reply: &(u16, Value)) -> String {
