@@ -279,8 +279,12 @@ impl Relay {
             !matches!(drained, Ok(Ok(_)))
         };
         let ended = if is_gone { Ended::ClientGone } else { ended };
-        let taken = self.taken.close().min(self.pieces.len());
-        self.pieces.truncate(taken);
+        if is_gone {
+            // A frame's slot is free a moment before the frame is counted, so the count is for those who left: who took
+            // all has it all in the receipt.
+            let taken = self.taken.close().min(self.pieces.len());
+            self.pieces.truncate(taken);
+        }
         let is_whole = !matches!(ended, Ended::ClientGone | Ended::UpstreamError | Ended::UpstreamSilent);
         let (bytes, tokens) = self.pieces.iter().fold((0, 0), |(b, t), piece| (b + piece.text_bytes, t + piece.tokens));
         let is_taken = is_whole && ended != Ended::Filtered;

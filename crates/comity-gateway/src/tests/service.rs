@@ -8,6 +8,7 @@ use comity_token::{request_digest, response_digest};
 use comity_wire::object::{Basis, Ended};
 use comity_wire::{Amount, Meter, Op};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use super::world::*;
 
@@ -99,14 +100,43 @@ async fn a_stream_ends_with_its_receipt_before_done() {
     let [comment] = &comments[..] else { panic!("{comments:?}") };
     let receipt = verify(&URL_SAFE_NO_PAD.decode(comment.strip_prefix("comity-receipt ").unwrap()).unwrap());
     assert_eq!(receipt.charge, Amount::from_ucr(18));
-    let said: String = String::from_utf8(body)
-        .unwrap()
-        .split("\n\n")
-        .filter_map(|b| b.strip_prefix("data: "))
-        .filter(|p| *p != "[DONE]")
-        .map(|p| format!("{p}\n"))
-        .collect();
-    assert_eq!(receipt.response, response_digest(&ask.nonce, said.as_bytes()));
+    assert_eq!(receipt.response, response_digest(&ask.nonce, said(body).as_bytes()));
+}
+
+/// What a stream's response digest covers.
+fn said(body: Vec<u8>) -> String {
+    let body = String::from_utf8(body).unwrap();
+    let payloads = body.split("\n\n").filter_map(|block| block.strip_prefix("data: ")).filter(|p| *p != "[DONE]");
+    payloads.map(|payload| format!("{payload}\n")).collect()
+}
+
+/// The transport and the request's task meet at the end of each stream; whoever is first, the receipt is for all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_stream_that_was_taken_whole_is_receipted_whole() {
+    const LANES: u16 = 8;
+    const STREAMS: u64 = 120;
+    let world = World::new(Setting::default()).await;
+    let chain = world.mint(|token| token.terms.budget = Amount::credits(1));
+    let lane = |lane| {
+        let asks = (1..=STREAMS).map(|seq| {
+            world.ask(&chain).lane(lane).seq(seq).body(chat("hi", json!({"max_tokens": 20, "stream": true})))
+        });
+        let (asks, router) = (asks.collect::<Vec<_>>(), world.gateway.router());
+        tokio::spawn(async move {
+            for mut ask in asks {
+                ask.max = Amount::from_ucr(200);
+                let (status, _, body) = read(router.clone().oneshot(ask.request()).await.unwrap()).await;
+                assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+                let (_, comments, _) = frames(&body);
+                let receipt = comments.iter().find_map(|comment| comment.strip_prefix("comity-receipt ")).unwrap();
+                let receipt = verify(&URL_SAFE_NO_PAD.decode(receipt).unwrap());
+                assert_eq!(receipt.response, response_digest(&ask.nonce, said(body).as_bytes()), "seq {}", ask.seq);
+            }
+        })
+    };
+    for lane in (0..LANES).map(lane).collect::<Vec<_>>() {
+        lane.await.unwrap();
+    }
 }
 
 #[tokio::test]
