@@ -13,7 +13,7 @@ async fn a_node_that_was_down_catches_up() {
     let upstream = Scripted::start().await;
     let owners = [Owner::scripted("lab", &upstream, PER_TOKEN), Owner::scripted("uni", &upstream, PER_TOKEN)];
     let mut federation = Federation::start(&owners).await;
-    let door = door(&mut federation, "uni");
+    let door = federation.door("uni");
     eventually("the other node's first model", async || title(&door).await.and_then(|title| wanted(title, "First")))
         .await;
 
@@ -22,7 +22,7 @@ async fn a_node_that_was_down_catches_up() {
     std::fs::write(lab.join("models/model.toml"), owners[0].offer("Second")).expect("the model's file");
     process::expect(&["model", "publish", "--home", &lab.display().to_string()]).await;
     // The hub has it, so that no gossip of it is still on its way when the other comes back.
-    let hub = door_of_hub(&mut federation);
+    let hub = federation.door("hub");
     eventually("the new version at the hub", async || title(&hub).await.and_then(|title| wanted(title, "Second")))
         .await;
 
@@ -52,13 +52,4 @@ async fn title(door: &Door) -> Result<String, String> {
 
 fn wanted(title: String, wanted: &str) -> Result<(), String> {
     if title == wanted { Ok(()) } else { Err(title) }
-}
-
-fn door(federation: &mut Federation, name: &str) -> Door {
-    let key = federation.card(name).transport_key;
-    Door::new(vec![federation.service(name).ready.door.clone()], vec![key]).expect("an address")
-}
-
-fn door_of_hub(federation: &mut Federation) -> Door {
-    door(federation, "hub")
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use comity_node::home::Card;
 use comity_node::shell;
 use comity_sdk::client::World;
+use comity_sdk::door::Door;
 use comity_sdk::profile::Limits;
 use comity_sdk::{Client, Profile};
 use comity_wire::api::clearing::ProjectReply;
@@ -60,6 +61,20 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, S
             Err(seen) => assert!(Instant::now() < until, "{what} did not come about within {EVENTUALLY:?}: {seen}"),
         }
         tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// [`eventually`], with an end of its own, and what was last seen where it does not come about.
+///
+/// # Errors
+/// What was last seen.
+pub async fn within<T>(patience: Duration, mut ask: impl AsyncFnMut() -> Result<T, String>) -> Result<T, String> {
+    let until = Instant::now() + patience;
+    loop {
+        match ask().await {
+            Err(_) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+            last => return last,
+        }
     }
 }
 
@@ -215,6 +230,22 @@ impl Federation {
         serde_json::from_str(&text).expect("a card")
     }
 
+    /// A service's door, trusted by the key on its card.
+    ///
+    /// # Panics
+    /// Where no service has that name.
+    pub fn door(&self, name: &str) -> Door {
+        Door::new(vec![self.address(name)], vec![self.card(name).transport_key]).expect("an address")
+    }
+
+    /// Where a service's door is.
+    ///
+    /// # Panics
+    /// Where no service has that name.
+    pub fn address(&self, name: &str) -> String {
+        self.services[name].ready.door.clone()
+    }
+
     pub fn member(&self) -> &SecretKey {
         &self.member
     }
@@ -251,7 +282,7 @@ impl Federation {
         let home = self.wallet(name);
         let profile = Profile {
             roster: self.path().join("roster/roster.cbor"),
-            entry: vec![self.services["hub"].ready.door.clone()],
+            entry: vec![self.address("hub")],
             house: None,
             project: Some(self.project),
             member_key: None,

@@ -32,22 +32,39 @@ pub struct Service {
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// Somebody else may have been given the port of a process that was killed.
-const RESTART_TRIES: u32 = 5;
+const RESTART_TRIES: u32 = 20;
+/// What `std::process::abort` ends a process with.
+const SIGABRT: i32 = 6;
 
-/// The binary beside this test: `target/debug/deps/it-…` → `target/debug/comity`.
+/// The built binary.
 ///
 /// # Panics
 /// Where it was not built.
 pub fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let folder = test.parent().and_then(Path::parent).expect("tests lie in deps/ of a profile's folder");
-    let path = folder.join(format!("comity{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.is_file(), "{} is not there: run `cargo build -p comity-node` first", path.display());
+    built("comity")
+}
+
+/// The same program, with failpoints (`src/bin/comity-crash.rs`).
+///
+/// # Panics
+/// Where it was not built.
+pub fn crash_binary() -> PathBuf {
+    built("comity-crash")
+}
+
+/// Beside this program: a test is `target/debug/deps/it-…`, a binary lies in `target/debug` itself.
+fn built(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a program knows its own path");
+    let beside = own.parent().expect("a program lies in a folder");
+    let folder = if beside.ends_with("deps") { beside.parent().expect("deps/ lies in a folder") } else { beside };
+    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let hint = "run `cargo build --workspace --all-targets` first";
+    assert!(path.is_file(), "{} is not there: {hint}", path.display());
     path
 }
 
-fn command() -> Command {
-    let mut command = Command::new(binary());
+fn command(program: PathBuf) -> Command {
+    let mut command = Command::new(program);
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -65,7 +82,7 @@ pub struct Ended {
 /// # Panics
 /// Where it cannot be started.
 pub async fn run(arguments: &[&str]) -> Ended {
-    let output = command().args(arguments).output().await.expect("the binary starts");
+    let output = command(binary()).args(arguments).output().await.expect("the binary starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     Ended { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
@@ -90,8 +107,10 @@ impl Service {
         if let Some(hub) = hub {
             arguments.extend(["--hub".to_owned(), hub.to_owned()]);
         }
-        let (child, ready) =
-            launch(name, &arguments, "127.0.0.1:0", home).await.unwrap_or_else(|said| panic!("{said}"));
+        let listen = ["--listen", "127.0.0.1:0"].map(str::to_owned);
+        let (child, ready) = launch(command(binary()), name, &arguments, &listen, home)
+            .await
+            .unwrap_or_else(|not_up| panic!("{}", not_up.said));
         Self { ready, home: home.to_owned(), name, arguments, child }
     }
 
@@ -108,24 +127,63 @@ impl Service {
         self.child.kill().await.expect("a child can be killed");
     }
 
-    /// Starts it again from its home, on the port it had: callers know the door by its address.
+    /// Starts it again from its home, on the ports it had: others know its doors by their addresses.
     ///
     /// # Panics
     /// Where it does not come up.
     pub async fn restart(&mut self) {
-        let listen = self.ready.door.trim_start_matches("https://").to_owned();
+        let armed = self.launch_again(|| command(binary())).await;
+        assert!(armed.is_ok(), "nothing ends `comity` but a signal, and it got none: {}", self.log());
+    }
+
+    /// [`Service::restart`], of `program`, told by `at`, `POINT:COUNT`, where to die: [`crash_binary`] does as it is told.
+    ///
+    /// # Errors
+    /// [`Died`] where it came to the point before it was ready.
+    ///
+    /// # Panics
+    /// Where it does not come up for another reason.
+    pub async fn restart_armed(&mut self, program: &Path, at: &str) -> Result<(), Died> {
+        self.launch_again(|| {
+            let mut command = command("sh".into());
+            // No core file, whatever the machine is set to; `exec` keeps the process's id.
+            command.args(["-c", "ulimit -c 0; exec \"$0\" \"$@\""]).arg(program);
+            command.env("COMITY_CRASH_AT", at);
+            command
+        })
+        .await
+    }
+
+    async fn launch_again(&mut self, program: impl Fn() -> Command) -> Result<(), Died> {
+        let door = self.ready.door.trim_start_matches("https://");
+        let mut listen = vec!["--listen".to_owned(), door.to_owned()];
+        if let Some(port) = self.ready.libp2p.iter().find_map(|address| address.split_once("/tcp/")) {
+            listen.extend(["--libp2p".to_owned(), format!("127.0.0.1:{}", port.1)]);
+        }
         let mut said = String::new();
         for _ in 0..RESTART_TRIES {
-            match launch(self.name, &self.arguments, &listen, &self.home).await {
+            match launch(program(), self.name, &self.arguments, &listen, &self.home).await {
                 Ok((child, ready)) => {
                     (self.child, self.ready) = (child, ready);
-                    return;
+                    return Ok(());
                 }
-                Err(failed) => said = failed,
+                Err(NotUp { aborted: true, .. }) => return Err(Died),
+                Err(not_up) => said = not_up.said,
             }
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         panic!("{said}");
+    }
+
+    /// Waits until it has died at its failpoint; whether it did within `patience`.
+    ///
+    /// # Panics
+    /// Where it ended in another way.
+    pub async fn died(&mut self, patience: Duration) -> bool {
+        let Ok(status) = tokio::time::timeout(patience, self.child.wait()).await else { return false };
+        let status = status.expect("a child can be waited for");
+        assert!(is_abort(status), "{} ended by itself ({status}):\n{}", self.name, self.log());
+        true
     }
 
     /// Asks it to end, and waits until it has.
@@ -145,27 +203,44 @@ impl Service {
     }
 }
 
+/// It came to its failpoint before it was ready.
+#[derive(Clone, Copy, Debug)]
+pub struct Died;
+
+struct NotUp {
+    said: String,
+    aborted: bool,
+}
+
+fn is_abort(status: std::process::ExitStatus) -> bool {
+    std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGABRT)
+}
+
 fn log(name: &str, home: &Path) -> PathBuf {
     home.with_file_name(format!("{name}.log"))
 }
 
-async fn launch(name: &str, arguments: &[String], listen: &str, home: &Path) -> Result<(Child, Ready), String> {
+async fn launch(
+    mut command: Command,
+    name: &str,
+    arguments: &[String],
+    listen: &[String],
+    home: &Path,
+) -> Result<(Child, Ready), NotUp> {
     let path = log(name, home);
     let errors = std::fs::File::options().create(true).append(true).open(&path).expect("a log can be made");
-    let mut child = command()
-        .args(arguments)
-        .args(["--listen", listen])
-        .stdout(Stdio::piped())
-        .stderr(errors)
-        .spawn()
-        .expect("the binary starts");
+    let started = command.args(arguments).args(listen).stdout(Stdio::piped()).stderr(errors).spawn();
+    let mut child = started.expect("the binary starts");
     let mut lines = BufReader::new(child.stdout.take().expect("stdout was piped")).lines();
     let line = tokio::time::timeout(READY_TIMEOUT, lines.next_line()).await;
     let Ok(Ok(Some(line))) = line else {
+        let ended = tokio::time::timeout(END_TIMEOUT, child.wait()).await;
+        let aborted = matches!(ended, Ok(Ok(status)) if is_abort(status));
         let said = std::fs::read_to_string(&path).unwrap_or_default();
-        return Err(format!("{name} did not come up:\n{said}"));
+        return Err(NotUp { said: format!("{name} did not come up:\n{said}"), aborted });
     };
-    let ready = serde_json::from_str(&line).map_err(|error| format!("{name} is not ready but says {line}: {error}"))?;
+    let ready =
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{name} is not ready but says {line}: {error}"));
     // Whatever else it prints must not fill the pipe.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     Ok((child, ready))
