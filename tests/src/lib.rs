@@ -8,6 +8,7 @@ pub mod chance;
 pub mod federation;
 pub mod holder;
 pub mod process;
+pub mod torture;
 pub mod upstream;
 
 pub use chance::Chance;

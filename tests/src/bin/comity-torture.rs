@@ -1,0 +1,99 @@
+//! `cargo xtask torture`: every kind of process killed at its named points and at random, and one object that says what came
+//! of it.
+#![forbid(unsafe_code)]
+// Results go to stdout, progress to stderr.
+#![allow(clippy::print_stdout)]
+
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+
+use comity_tests::Chance;
+use comity_tests::torture::{self, Kind, Report, Tally};
+use futures::FutureExt as _;
+
+/// What it was called with; `cargo xtask torture --help` says what each means.
+struct Arguments {
+    json: bool,
+    seed: u64,
+    cycles: u32,
+    kinds: Vec<Kind>,
+}
+
+const CYCLES: u32 = 20;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let holds = runtime.expect("the operating system gives threads").block_on(run(&arguments));
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn run(arguments: &Arguments) -> bool {
+    let Arguments { seed, cycles, ref kinds, json } = *arguments;
+    let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+    eprintln!("seed: {seed}; {cycles} cycles at named points and {cycles} at random for each of {}", names.join(", "));
+    let tally = Tally::default();
+    for kind in kinds {
+        // Each kind has chance of its own: one of them alone dies as it does among the others.
+        let mut chance = Chance::seeded(seed ^ u64::from(kind.name().as_bytes()[1]));
+        // A story that cannot go on has panicked: what was counted until then is printed all the same.
+        let story = AssertUnwindSafe(torture::story(*kind, cycles, &mut chance, &tally)).catch_unwind();
+        if story.await.is_err() {
+            tally.broken(&format!("the story of the {} came to no end", kind.name()));
+        }
+    }
+    let (report, missed, uncovered) = (tally.report(), tally.missed(), tally.uncovered(kinds));
+    if !uncovered.is_empty() {
+        eprintln!("nothing died at: {}", uncovered.join(", "));
+    }
+    print(&report, json);
+    if !report.holds() {
+        eprintln!("broken; again: cargo xtask torture --seed {seed} --cycles {cycles}");
+    }
+    report.holds() && missed.is_empty()
+}
+
+fn print(report: &Report, json: bool) {
+    let value = serde_json::to_value(report).expect("a report has a JSON form");
+    if json {
+        println!("{value}");
+        return;
+    }
+    for (name, value) in value.as_object().expect("a report is an object") {
+        println!("{name:<18} {value:>8}");
+    }
+}
+
+impl Arguments {
+    fn read(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut read = Self { json: false, seed: random(), cycles: CYCLES, kinds: Vec::new() };
+        while let Some(argument) = given.next() {
+            let mut value = || given.next().ok_or_else(|| format!("{argument} wants a value"));
+            match argument.as_str() {
+                "--json" => read.json = true,
+                "--seed" => read.seed = number(&value()?)?,
+                "--cycles" => read.cycles = number(&value()?)?,
+                "--kind" => read.kinds.push(value()?.parse()?),
+                other => return Err(format!("`{other}` is not understood")),
+            }
+        }
+        if read.kinds.is_empty() {
+            read.kinds = Kind::ALL.to_vec();
+        }
+        Ok(read)
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a number"))
+}
+
+fn random() -> u64 {
+    u64::from_le_bytes(comity_node::shell::random())
+}
