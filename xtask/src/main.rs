@@ -16,6 +16,7 @@ mod process;
 mod python;
 mod rooms;
 mod test;
+mod torture;
 mod train;
 
 use std::process::ExitCode;
@@ -44,6 +45,12 @@ const TASKS: &[Task] = &[
         about: "Measure token, gateway or demo beside their yardsticks",
         help: bench::HELP,
         run: bench::run,
+    },
+    Task {
+        name: "torture",
+        about: "Kill every kind of process under load, and count what was lost",
+        help: torture::HELP,
+        run: torture::run,
     },
     Task { name: "train-demo", about: "Train the demonstration models again", help: train::HELP, run: train::run },
     Task { name: "rooms", about: "Measure how long the tests of one room take", help: rooms::HELP, run: rooms::run },

@@ -1,0 +1,67 @@
+//! `cargo xtask torture`: kill −9 of every kind of process, at named points and at random.
+//!
+//! The stories are `comity-torture` in `tests`; this builds it with everything that it starts, and hands over.
+
+use std::process::Stdio;
+
+use crate::failure::{Failure, Result};
+use crate::place::Place;
+use crate::process;
+
+pub(crate) const HELP: &str = "\
+Kill every kind of process under load (node, clearing house, hub, wallet): at named points between two durable things,
+then at random times. After each death it is started again and everything has to resume; at the end the house's books are
+held against the wallets.
+
+Usage: cargo xtask torture [--cycles N] [--seed N] [--kind node|house|hub|wallet]… [--json]
+
+  --cycles N   Deaths of each kind at named points, and as many at random [default: 20]
+  --seed N     Where and when; a run prints the one it took
+  --kind K     Only this kind; may be given more than once
+  --json       The last line of stdout is one object; progress is on stderr either way
+
+Prints cycles, acked, lost, doubled, overspent_ucr, phantom_refusals, audit_clean. Ends with an error unless the four
+in the middle are 0 and the audit is clean, and every point that was due was reached. 20 cycles take about five minutes
+on two cores.
+";
+
+/// Flags that take a value.
+const VALUED: &[&str] = &["--cycles", "--seed", "--kind"];
+
+pub(crate) fn run(place: &Place, args: &[String]) -> Result {
+    check(args)?;
+    if process::probe("cc", &["--version"]).is_none() {
+        process::install(&["build-essential"])?;
+    }
+    // All targets, as `cargo xtask test` builds them: then nothing is compiled for this alone.
+    let mut build = process::cargo(place);
+    build.args(["build", "--locked", "--workspace", "--all-targets"]).stdout(Stdio::null());
+    process::step("build", &mut build)?;
+    let program = place.target.join("debug").join(format!("comity-torture{}", std::env::consts::EXE_SUFFIX));
+    process::step("torture", process::program(place, program).args(args))
+}
+
+fn check(args: &[String]) -> Result {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if VALUED.contains(&arg.as_str()) {
+            args.next().ok_or_else(|| Failure::input(format!("`{arg}` wants a value")))?;
+        } else if arg != "--json" {
+            return Err(Failure::input(format!("`{arg}` is not understood")).hint("cargo xtask torture --help"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_understood_is_refused_before_anything_is_built() {
+        let check = |line: &str| check(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        check("--json --cycles 2 --seed 7 --kind hub --kind node").expect("all of it is understood");
+        assert!(check("--cycle 2").is_err());
+        assert!(check("--seed").is_err());
+    }
+}
