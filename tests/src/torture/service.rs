@@ -12,6 +12,7 @@ use comity_wire::object::{Head, RevocationList, RevokedKind, Summary};
 use comity_wire::{Digest, OrgId, Signed, TokenId};
 use futures::StreamExt as _;
 
+use super::acknowledge;
 use super::books::{self, Kept};
 use super::cycle::{self, Death, PATIENCE, RECOVERY};
 use super::load::{BUYERS, Buyer, Load, Shared, numbered};
@@ -295,18 +296,7 @@ impl Story {
         }
         for client in self.buyers.iter().map(|buyer| &buyer.client).chain([&self.caller]) {
             for purse in client.purses().await {
-                let finished = async || {
-                    let (_, reply) = client.finish(purse.token).await.map_err(|error| chain(&error))?;
-                    match reply {
-                        Some(reply) if !reply.in_escrow.is_zero() => {
-                            Err(format!("{} still in escrow", reply.in_escrow))
-                        }
-                        _ => Ok(()),
-                    }
-                };
-                if let Err(error) = within(RECOVERY, finished).await {
-                    tally.broken(&format!("{} does not come to its end: {error}", purse.token));
-                }
+                self.finish(client, purse.token).await;
             }
         }
         let kept = Kept::read(&self.wallets());
@@ -319,6 +309,23 @@ impl Story {
         });
         books::reckon(&self.federation, &kept, &tally).await;
         self.federation.end().await;
+    }
+
+    /// Ends a token, until nothing of it is in escrow.
+    async fn finish(&self, client: &Client, token: TokenId) {
+        let finished = async || {
+            let (_, reply) = client.finish(token).await.map_err(|error| chain(&error))?;
+            let Some(reply) = reply.filter(|reply| !reply.in_escrow.is_zero()) else { return Ok(()) };
+            let kept = Kept::read(&self.wallets());
+            let lanes = acknowledge::again(&self.federation.door("lab"), &kept, token).await?;
+            if lanes > 0 {
+                eprintln!("UNACKNOWLEDGED: {lanes} lanes of {token}, though the wallet holds them for acknowledged");
+            }
+            Err(format!("{} still in escrow", reply.in_escrow))
+        };
+        if let Err(error) = within(RECOVERY, finished).await {
+            self.shared.tally.broken(&format!("{token} does not come to its end: {error}"));
+        }
     }
 
     fn wallets(&self) -> Vec<std::path::PathBuf> {

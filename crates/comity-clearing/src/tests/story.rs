@@ -462,7 +462,7 @@ async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it
     let mut world = World::new(10_000).await;
     let token = world.buy(10).await.token.id;
     let stop = |point| assert_ne!(point, "revoke.after_commit", "the house stops here");
-    world.restart_with(std::sync::Arc::new(stop)).await;
+    world.restart_failing(std::sync::Arc::new(stop)).await;
     let house = world.house.clone();
     tokio::spawn(async move { house.revoke(token).await }).await.unwrap_err();
     assert_eq!(world.house.standing().unwrap().number, 1, "no list was made");

@@ -283,10 +283,10 @@ impl World {
 
     /// Closes the house and opens it again on the same file.
     pub(super) async fn restart(&mut self) {
-        self.restart_with(crate::no_failpoint()).await;
+        self.restart_failing(crate::no_failpoint()).await;
     }
 
-    pub(super) async fn restart_with(&mut self, failpoint: crate::Failpoint) {
+    pub(super) async fn restart_failing(&mut self, failpoint: crate::Failpoint) {
         self.house.shutdown().await;
         self.house = open_with(&self.dir, &self.directory, &self.clock, failpoint).await;
     }
