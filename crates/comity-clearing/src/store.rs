@@ -25,6 +25,7 @@ pub(crate) fn migrations() -> Vec<Migration> {
         migration(500, "clearing", include_str!("../migrations/0500_clearing.sql").into_sql_str()),
         migration(501, "node keys", include_str!("../migrations/0501_node_keys.sql").into_sql_str()),
         migration(502, "contradictions", include_str!("../migrations/0502_contradictions.sql").into_sql_str()),
+        migration(503, "late", include_str!("../migrations/0503_late.sql").into_sql_str()),
     ]
 }
 

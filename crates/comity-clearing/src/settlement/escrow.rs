@@ -28,6 +28,8 @@ pub struct Escrow {
     pub refunded: Amount,
     /// How much was claimed above what could be paid, as recorded so far.
     pub clamped: Amount,
+    /// How much was claimed after the close, as recorded so far.
+    pub late: Amount,
     /// The serial of the newest movement.
     pub movements: u64,
     pub lanes: BTreeMap<LaneKey, Lane>,
@@ -163,8 +165,10 @@ impl Step<'_> {
     fn late(&mut self, claim: &Claimed) {
         let known = |key| self.after.lanes.get(key).map_or(Amount::ZERO, |lane| lane.total);
         let above = claim.lanes.iter().map(|(key, lane)| lane.total.saturating_sub(known(key)));
-        let amount = above.fold(Amount::ZERO, Amount::saturating_add);
+        let late = above.fold(Amount::ZERO, Amount::saturating_add);
+        let amount = late.saturating_sub(self.after.late);
         if !amount.is_zero() {
+            self.after.late = late;
             let message =
                 format!("{amount} claimed after the escrow of {} was closed: kept for a dispute", self.after.token);
             self.exceptions.push(Exception { code: Code::Closed, amount, message });
@@ -182,6 +186,9 @@ impl Step<'_> {
         }
         if claim.n == lane.n && claim.receipt != lane.receipt {
             return broken(format!("two receipts have n {}", claim.n));
+        }
+        if self.after.heads.get(&key).is_some_and(|head| head.n == claim.n && head.receipt != claim.receipt) {
+            return broken(format!("the final names another receipt with n {}", claim.n));
         }
         // A lane's first claim here needs no proof, and one that it brings is not looked at: a house that was set back to
         // an older backup has nothing to compare with, and is bound all the same (rule 9). The node could leave it out.

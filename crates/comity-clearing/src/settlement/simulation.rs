@@ -376,6 +376,7 @@ fn begun(token: &Verified<Token>, now: Timestamp) -> Escrow {
         paid: Amount::ZERO,
         refunded: Amount::ZERO,
         clamped: Amount::ZERO,
+        late: Amount::ZERO,
         movements: 0,
         lanes: BTreeMap::new(),
         heads: BTreeMap::new(),

@@ -41,6 +41,7 @@ pub(crate) async fn escrow_in_tx(
         paid: row.paid,
         refunded: row.refunded,
         clamped: row.clamped,
+        late: row.late,
         movements: row.movements,
         lanes: lanes(conn, row.id).await?,
         heads: heads(conn, row.id).await?,
@@ -246,7 +247,7 @@ async fn token_put_in_tx(conn: &mut SqliteConnection, after: &Escrow, waiting: A
         Phase::Closed => (2, None),
     };
     sqlx::query(
-        "UPDATE token SET phase = ?, final = COALESCE(?, final), paid = ?, refunded = ?, clamped = ?, waiting = ?, movements = ? \
+        "UPDATE token SET phase = ?, final = COALESCE(?, final), paid = ?, refunded = ?, clamped = ?, late = ?, waiting = ?, movements = ? \
          WHERE id = ?",
     )
     .bind(phase)
@@ -254,6 +255,7 @@ async fn token_put_in_tx(conn: &mut SqliteConnection, after: &Escrow, waiting: A
     .bind(after.paid.ucr())
     .bind(after.refunded.ucr())
     .bind(after.clamped.ucr())
+    .bind(after.late.ucr())
     .bind(waiting.ucr())
     .bind(int(after.movements))
     .bind(after.token.0.to_vec())

@@ -32,6 +32,7 @@ pub(crate) struct TokenRow {
     pub(crate) paid: Amount,
     pub(crate) refunded: Amount,
     pub(crate) clamped: Amount,
+    pub(crate) late: Amount,
     pub(crate) movements: u64,
 }
 
@@ -59,6 +60,7 @@ impl TokenRow {
             paid: Amount::ZERO,
             refunded: Amount::ZERO,
             clamped: Amount::ZERO,
+            late: Amount::ZERO,
             movements: 0,
         }
     }
@@ -88,6 +90,7 @@ impl TokenRow {
             paid: cells.amount("paid")?,
             refunded: cells.amount("refunded")?,
             clamped: cells.amount("clamped")?,
+            late: cells.amount("late")?,
             movements: cells.uint("movements")?,
         })
     }

@@ -304,3 +304,23 @@ async fn a_house_set_back_to_the_middle_of_a_lane_says_where_it_stands() {
     assert_eq!((status, &reply["settled"]), (200, &json!(50)), "{reply}");
     assert_eq!(world.sums().await, [10_000, 70, 930, 9_000]);
 }
+
+/// A node's word in its final holds for its claims after it.
+#[tokio::test]
+async fn a_claim_that_ends_elsewhere_than_the_final_said_is_refused_and_kept() {
+    let world = World::new(1_000).await;
+    let mut lab = world.buy(100).await;
+    let key = (lab.root(), 0);
+    lab.charge(key.0, key.1, PRICE);
+    lab.charge(key.0, key.1, PRICE);
+    assert_eq!(world.finish(lab.final_()).await.1["in_escrow"], json!(20));
+    let last = lab.lanes.get_mut(&key).unwrap().pop().unwrap();
+    lab.charge(key.0, key.1, PRICE - 1);
+    let refused = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+    assert_eq!((refused.0, code(&refused).as_str()), (409, "broken_history"));
+    assert_eq!(world.house.contradictions().await.unwrap().len(), 1);
+    *lab.lanes.get_mut(&key).unwrap().last_mut().unwrap() = last;
+    let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+    assert_eq!((status, &reply["settled"]), (200, &json!(20)), "{reply}");
+    assert_eq!(world.sums().await, [1_000, 20, 0, 980]);
+}

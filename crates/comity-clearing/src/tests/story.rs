@@ -276,6 +276,14 @@ async fn a_late_claim_is_kept_for_a_dispute() {
         (200, &json!(0), &json!("closed")),
         "{reply}"
     );
+    // Signed anew it is the same claim; a larger one is kept for what is new in it.
+    let (_, reply) = world.claim(&lab.claim(vec![])).await;
+    assert_eq!(reply["exceptions"], json!([]));
+    lab.charge(lab.root(), 0, 7);
+    let (_, reply) = world.claim(&lab.claim(vec![])).await;
+    assert_eq!(reply["exceptions"][0]["amount"], json!(7));
+    assert_eq!(world.count("SELECT COUNT(*) FROM exception").await, 2);
+    assert_eq!(world.count("SELECT COUNT(*) FROM claim").await, 2);
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
 }
 
