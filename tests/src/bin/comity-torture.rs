@@ -49,6 +49,7 @@ async fn run(arguments: &Arguments) -> bool {
         }
     }
     let (report, missed, uncovered) = (tally.report(), tally.missed(), tally.uncovered(kinds));
+    eprintln!("died at: {}", tally.covered().join(", "));
     if !uncovered.is_empty() {
         eprintln!("nothing died at: {}", uncovered.join(", "));
     }

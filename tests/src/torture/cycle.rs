@@ -20,6 +20,18 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(40);
 /// Long enough for a busy machine; what does not come about by then does not.
 pub(super) const RECOVERY: Duration = Duration::from_secs(60);
 
+/// Longer than any call waits for its other side.
+const CALL: Duration = Duration::from_secs(120);
+
+/// Waits for a task of the load, which was told to stop.
+///
+/// # Panics
+/// Where it does not come to its end, or has panicked.
+pub(super) async fn ended<T>(task: tokio::task::JoinHandle<T>) -> T {
+    let ended = tokio::time::timeout(CALL, task).await.expect("whoever calls hears something within two minutes");
+    ended.expect("whoever calls comes to an end")
+}
+
 /// All cycles of a kind: half at its points, half at random, mixed by chance.
 pub(super) fn deaths(kind: Kind, cycles: u32, chance: &mut Chance) -> Vec<Death> {
     let mut named = kind.itinerary(cycles, chance);

@@ -18,7 +18,7 @@ use comity_wire::object::{Chain, Receipt};
 use comity_wire::{Amount, Code, Digest, ModelId, Op, SecretKey, TokenId, Verified};
 use serde_json::{Value, json};
 
-use super::Tally;
+use super::{Tally, cycle};
 use crate::federation::chain;
 use crate::{Federation, Owner};
 
@@ -194,11 +194,11 @@ impl Load {
     pub(super) async fn end(self) -> Vec<Buyer> {
         self.stop.store(true, Ordering::SeqCst);
         for task in self.tasks {
-            task.await.expect("a caller comes to its end");
+            cycle::ended(task).await;
         }
         let mut buyers = Vec::new();
         for buyer in self.buying {
-            buyers.push(buyer.await.expect("a buyer comes to its end"));
+            buyers.push(cycle::ended(buyer).await);
         }
         buyers
     }

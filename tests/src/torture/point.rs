@@ -70,8 +70,8 @@ const HUB: &[Point] = &[
     point("sync.answered", 10),
 ];
 
-/// None yet: the SDK has no failpoints, so that a wallet is killed at random only. `comity-crash` hands its closure to
-/// every command; names that stand here are died at without further ado.
+/// None yet: the SDK has no failpoints, so a wallet is killed at random only. Once `World` has one and `program::main` hands
+/// it to the researcher's commands, names that stand here are all it takes.
 const WALLET: &[Point] = &[];
 
 impl Kind {

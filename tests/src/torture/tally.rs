@@ -68,6 +68,12 @@ impl Tally {
         self.lock().report.clone()
     }
 
+    /// Points at which a process died, and how often.
+    pub fn covered(&self) -> Vec<String> {
+        let told = |((kind, point), count): (&(Kind, &str), &u32)| format!("{} {point} {count}×", kind.name());
+        self.lock().points.iter().map(told).collect()
+    }
+
     /// Points of `kinds` at which nothing died.
     pub fn uncovered(&self, kinds: &[Kind]) -> Vec<String> {
         let inner = self.lock();

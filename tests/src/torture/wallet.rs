@@ -308,7 +308,7 @@ impl Load {
     async fn end(self) {
         self.stop.store(true, Ordering::SeqCst);
         for caller in self.callers {
-            caller.await.expect("a caller comes to its end");
+            cycle::ended(caller).await;
         }
     }
 }
