@@ -79,7 +79,9 @@ async fn run(arguments: Arguments, failpoint: &Failpoint) -> Result<(), String> 
     let said = |result: Result<String, Failure>| result.map(|text| comity_cli::say(&text)).map_err(|f| f.to_string());
     let done = |result: Result<(), Failure>| result.map_err(|failure| failure.to_string());
     match arguments.command {
-        Command::Researcher(command) => comity_cli::run(command, arguments.home).await.map_err(|f| f.to_string()),
+        Command::Researcher(command) => {
+            comity_cli::run(command, arguments.home, failpoint).await.map_err(|f| f.to_string())
+        }
         Command::Node(command) => done(command::node::run(command, failpoint).await),
         Command::Model(command) => said(command::model::run(command).await),
         Command::Requests(command) => said(command::requests::run(command).await),

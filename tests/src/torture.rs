@@ -5,7 +5,6 @@
 //! answered is looked up. At the end every token is ended and the books are held against the wallets. What is broken is
 //! counted in a [`Report`] and told on stderr; only a story that cannot go on panics.
 
-mod acknowledge;
 mod books;
 mod cycle;
 mod load;

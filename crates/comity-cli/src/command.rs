@@ -11,11 +11,13 @@ mod receipts;
 mod wallet;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Subcommand;
+use comity_sdk::client::Failpoint;
 
 use crate::printer::Failure;
-use crate::session;
+use crate::session::{self, Session};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -42,21 +44,21 @@ pub enum Command {
     Receipts(receipts::Receipts),
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end. `failpoint` is called at the client's named points.
 ///
 /// # Errors
 /// [`Failure`], with what to do next.
-pub async fn run(command: Command, home: Option<PathBuf>) -> Result<(), Failure> {
-    let home = session::home(home)?;
+pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint) -> Result<(), Failure> {
+    let session = Session::new(session::home(home)?, Arc::clone(failpoint));
     match command {
-        Command::Init(command) => command.run(&home),
-        Command::Models(command) => command.run(&home).await,
-        Command::Quote(command) => command.run(&home).await,
-        Command::Chat(command) => command.run(&home).await,
-        Command::Proxy(command) => command.run(&home).await,
-        Command::Project(command) => command.run(&home).await,
-        Command::Wallet(command) => command.run(&home).await,
-        Command::Delegate(command) => command.run(&home).await,
-        Command::Receipts(command) => command.run(&home).await,
+        Command::Init(command) => command.run(&session.home),
+        Command::Models(command) => command.run(&session).await,
+        Command::Quote(command) => command.run(&session).await,
+        Command::Chat(command) => command.run(&session).await,
+        Command::Proxy(command) => command.run(&session).await,
+        Command::Project(command) => command.run(&session).await,
+        Command::Wallet(command) => command.run(&session).await,
+        Command::Delegate(command) => command.run(&session).await,
+        Command::Receipts(command) => command.run(&session).await,
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use comity_sdk::client::World;
+use comity_sdk::client::{Failpoint, World};
 use comity_sdk::{Client, Profile};
 use comity_wire::{Digest, SecretKey, Timestamp};
 
@@ -19,10 +19,6 @@ pub(crate) fn home(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
     found.ok_or_else(|| Failure::new("no home folder is known", "name one with --home"))
 }
 
-pub(crate) fn world() -> World {
-    World::new(now, random)
-}
-
 pub(crate) fn now() -> Timestamp {
     Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
@@ -33,15 +29,27 @@ pub(crate) fn random() -> [u8; 32] {
     bytes
 }
 
-pub(crate) fn client(home: &Path) -> Result<Client, Failure> {
-    let (profile, member) = profile(home)?;
-    Ok(Client::open(home, profile, member, world())?)
+/// A researcher's home folder, and the world around it.
+pub(crate) struct Session {
+    pub(crate) home: PathBuf,
+    world: World,
 }
 
-/// For commands that neither sign nor spend: they run beside a proxy that holds the wallet.
-pub(crate) fn look(home: &Path) -> Result<Client, Failure> {
-    let (profile, member) = profile(home)?;
-    Ok(Client::look(home, profile, member, world())?)
+impl Session {
+    pub(crate) fn new(home: PathBuf, failpoint: Failpoint) -> Self {
+        Self { home, world: World { failpoint, ..World::new(now, random) } }
+    }
+
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let (profile, member) = profile(&self.home)?;
+        Ok(Client::open(&self.home, profile, member, self.world.clone())?)
+    }
+
+    /// For commands that neither sign nor spend: they run beside a proxy that holds the wallet.
+    pub(crate) fn look(&self) -> Result<Client, Failure> {
+        let (profile, member) = profile(&self.home)?;
+        Ok(Client::look(&self.home, profile, member, self.world.clone())?)
+    }
 }
 
 fn profile(home: &Path) -> Result<(Profile, Option<SecretKey>), Failure> {

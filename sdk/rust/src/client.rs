@@ -34,8 +34,11 @@ pub struct World {
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub entropy: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
     /// Called at named points between two durable things, for those who want to see a client die there.
-    pub failpoint: Arc<dyn Fn(&'static str) + Send + Sync>,
+    pub failpoint: Failpoint,
 }
+
+/// Called at named points. Does nothing but in a crash test's own binary.
+pub type Failpoint = Arc<dyn Fn(&'static str) + Send + Sync>;
 
 impl World {
     pub fn new(

@@ -107,7 +107,7 @@ impl Shared {
                 | Error::Receipt(_)
                 | Error::NoReceipt
                 | Error::Equivocation(_)
-                | Error::Wallet(WalletError::Receipt(_))
+                | Error::Wallet(WalletError::Stopped { .. })
         );
         // A feed that moved on while it was read: no word of the hub's on what the caller may do.
         let moved_on = error.code() == Some(Code::NotFound) && error.to_string().contains("no such frame");

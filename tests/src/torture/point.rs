@@ -70,9 +70,14 @@ const HUB: &[Point] = &[
     point("sync.answered", 10),
 ];
 
-/// None yet: the SDK has no failpoints, so a wallet is killed at random only. Once `World` has one and `program::main` hands
-/// it to the researcher's commands, names that stand here are all it takes.
-const WALLET: &[Point] = &[];
+const WALLET: &[Point] = &[
+    point("buy.before", 3),
+    point("buy.after", 3),
+    point("send.before", 20),
+    point("send.after", 20),
+    point("receipt.before", 20),
+    point("receipt.after", 20),
+];
 
 impl Kind {
     pub const ALL: [Self; 4] = [Self::Node, Self::House, Self::Hub, Self::Wallet];

@@ -12,7 +12,6 @@ use comity_wire::object::{Head, RevocationList, RevokedKind, Summary};
 use comity_wire::{Digest, OrgId, Signed, TokenId};
 use futures::StreamExt as _;
 
-use super::acknowledge;
 use super::books::{self, Kept};
 use super::cycle::{self, Death, PATIENCE, RECOVERY};
 use super::load::{BUYERS, Buyer, Load, Shared, numbered};
@@ -295,6 +294,14 @@ impl Story {
             }
         }
         for client in self.buyers.iter().map(|buyer| &buyer.client).chain([&self.caller]) {
+            // A sale whose reply was lost is asked for again, and is the same sale.
+            let known = async || match client.reconcile().await.pop() {
+                Some((token, error)) => Err(format!("{token}: {}", chain(&error))),
+                None => Ok(()),
+            };
+            if let Err(error) = within(RECOVERY, known).await {
+                tally.broken(&format!("a sale's outcome stays unknown: {error}"));
+            }
             for purse in client.purses().await {
                 self.finish(client, purse.token).await;
             }
@@ -315,13 +322,10 @@ impl Story {
     async fn finish(&self, client: &Client, token: TokenId) {
         let finished = async || {
             let (_, reply) = client.finish(token).await.map_err(|error| chain(&error))?;
-            let Some(reply) = reply.filter(|reply| !reply.in_escrow.is_zero()) else { return Ok(()) };
-            let kept = Kept::read(&self.wallets());
-            let lanes = acknowledge::again(&self.federation.door("lab"), &kept, token).await?;
-            if lanes > 0 {
-                eprintln!("UNACKNOWLEDGED: {lanes} lanes of {token}, though the wallet holds them for acknowledged");
+            match reply {
+                Some(reply) if !reply.in_escrow.is_zero() => Err(format!("{} still in escrow", reply.in_escrow)),
+                _ => Ok(()),
             }
-            Err(format!("{} still in escrow", reply.in_escrow))
         };
         if let Err(error) = within(RECOVERY, finished).await {
             self.shared.tally.broken(&format!("{token} does not come to its end: {error}"));

@@ -1,12 +1,10 @@
 //! `comity chat`: one question, one answer, what it cost.
 
-use std::path::Path;
-
 use comity_sdk::Query;
 use comity_wire::{Amount, ModelId};
 
 use crate::printer::{Failure, note, say, say_part};
-use crate::session;
+use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub struct Chat {
@@ -33,8 +31,8 @@ pub struct Chat {
 }
 
 impl Chat {
-    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::client(home)?;
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let client = session.client()?;
         let prompt = self.prompt.join(" ");
         let mut messages = Vec::new();
         if let Some(system) = &self.system {

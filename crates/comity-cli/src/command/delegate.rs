@@ -1,12 +1,12 @@
 //! `comity delegate`: a narrower right for a student or a job, made offline.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use comity_sdk::token::Narrow;
 use comity_wire::{Amount, ModelId, PublicKey, TokenId};
 
 use crate::printer::{Failure, note, say};
-use crate::session;
+use crate::session::{self, Session};
 
 #[derive(Debug, clap::Args)]
 pub struct Delegate {
@@ -36,8 +36,8 @@ pub struct Delegate {
 }
 
 impl Delegate {
-    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::look(home)?;
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let client = session.look()?;
         let next = match self.to {
             Some(key) => key,
             None => {

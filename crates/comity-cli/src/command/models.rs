@@ -1,7 +1,5 @@
 //! `comity models search|show`.
 
-use std::path::Path;
-
 use clap::Subcommand;
 use comity_sdk::token::policy;
 use comity_wire::api::node::SearchQuery;
@@ -9,7 +7,7 @@ use comity_wire::object::Vetting;
 use comity_wire::{ModelId, Op};
 
 use crate::printer::{Failure, note, say, table};
-use crate::session;
+use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub enum Models {
@@ -47,17 +45,17 @@ pub struct Search {
 }
 
 impl Models {
-    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
-            Self::Search(search) => search.run(home).await,
-            Self::Show { model, json } => show(home, &model, json).await,
+            Self::Search(search) => search.run(session).await,
+            Self::Show { model, json } => show(session, &model, json).await,
         }
     }
 }
 
 impl Search {
-    async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::look(home)?;
+    async fn run(self, session: &Session) -> Result<(), Failure> {
+        let client = session.look()?;
         let query = SearchQuery {
             q: self.words.join(" "),
             org: self.org,
@@ -119,8 +117,8 @@ fn money(ucr: u64) -> String {
         .map_or_else(|| ucr.to_string(), |a| a.to_string())
 }
 
-async fn show(home: &Path, model: &ModelId, json: bool) -> Result<(), Failure> {
-    let client = session::look(home)?;
+async fn show(session: &Session, model: &ModelId, json: bool) -> Result<(), Failure> {
+    let client = session.look()?;
     let manifest = client.manifest(model).await?;
     if json {
         say(&serde_json::to_string_pretty(manifest.object())?);

@@ -1,9 +1,7 @@
 //! `comity project`.
 
-use std::path::Path;
-
 use crate::printer::{Failure, say};
-use crate::session;
+use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub struct Project {
@@ -12,8 +10,8 @@ pub struct Project {
 }
 
 impl Project {
-    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::look(home)?;
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let client = session.look()?;
         let project = client.project().await?;
         if self.json {
             say(&serde_json::to_string_pretty(&project)?);

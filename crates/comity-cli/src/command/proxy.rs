@@ -4,7 +4,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -22,7 +21,7 @@ use futures::stream;
 use serde_json::json;
 
 use crate::printer::{Failure, note, say};
-use crate::session;
+use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub struct Proxy {
@@ -43,14 +42,14 @@ struct Shared {
 const BODY_BYTES_MAX: usize = 8 << 20;
 
 impl Proxy {
-    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         if !self.listen.ip().is_loopback() && self.key.is_none() {
             return Err(Failure::new(
                 format!("{} can be reached by others", self.listen),
                 "set a --key that clients must send, or listen on 127.0.0.1",
             ));
         }
-        let client = session::client(home)?;
+        let client = session.client()?;
         client.refresh().await?;
         for (token, error) in client.reconcile().await {
             note(&format!("{token} was asked for and its answer never came; still unknown: {error}"));

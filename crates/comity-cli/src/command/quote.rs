@@ -1,13 +1,11 @@
 //! `comity quote`.
 
-use std::path::Path;
-
 use comity_sdk::token::directory::Directory as _;
 use comity_wire::object::Demand;
 use comity_wire::{ModelId, Op};
 
 use crate::printer::{Failure, say};
-use crate::session;
+use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub struct Quote {
@@ -25,8 +23,8 @@ pub struct Quote {
 }
 
 impl Quote {
-    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
-        let client = session::look(home)?;
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let client = session.look()?;
         let quote = client.quote(&self.model, &[self.op]).await?;
         let quote = quote.unverified();
         let scope = quote.scope.first().ok_or_else(|| Failure::new("the quote is empty", "ask the clearing house"))?;

@@ -1,6 +1,6 @@
 //! `comity receipts list|verify`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use comity_sdk::journal::{Entry, Journal};
@@ -10,7 +10,7 @@ use comity_wire::object::Receipt;
 use comity_wire::{Amount, Signed};
 
 use crate::printer::{Failure, note, say, table};
-use crate::session;
+use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub enum Receipts {
@@ -28,25 +28,25 @@ pub enum Receipts {
 }
 
 impl Receipts {
-    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
-            Self::List { json } => list(home, json),
-            Self::Verify { files, json } => verify(home, files, json).await,
+            Self::List { json } => list(session, json),
+            Self::Verify { files, json } => verify(session, files, json).await,
         }
     }
 }
 
-fn kept(home: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+fn kept(session: &Session) -> Result<Vec<Vec<u8>>, Failure> {
     let receipt = |entry| match entry {
         Entry::Receipt { receipt, .. } => Some(receipt.to_vec()),
         _ => None,
     };
-    Ok(Journal::read(&Client::journal(home))?.into_iter().filter_map(receipt).collect())
+    Ok(Journal::read(&Client::journal(&session.home))?.into_iter().filter_map(receipt).collect())
 }
 
-fn list(home: &Path, json: bool) -> Result<(), Failure> {
+fn list(session: &Session, json: bool) -> Result<(), Failure> {
     let mut objects = Vec::new();
-    for bytes in kept(home)? {
+    for bytes in kept(session)? {
         objects.push(Signed::<Receipt>::decode(&bytes)?);
     }
     if json {
@@ -62,8 +62,8 @@ fn list(home: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn verify(home: &Path, files: Vec<PathBuf>, json: bool) -> Result<(), Failure> {
-    let client = session::look(home)?;
+async fn verify(session: &Session, files: Vec<PathBuf>, json: bool) -> Result<(), Failure> {
+    let client = session.look()?;
     if let Err(error) = client.refresh().await {
         // What the wallet keeps as evidence needs no federation.
         note(&format!("the federation was not asked: {error}"));
@@ -71,7 +71,7 @@ async fn verify(home: &Path, files: Vec<PathBuf>, json: bool) -> Result<(), Fail
     if !files.is_empty() {
         return alone(&client, &files, json);
     }
-    let report = audit::audit(&Journal::read(&Client::journal(home))?, client.directory())?;
+    let report = audit::audit(&Journal::read(&Client::journal(&session.home))?, client.directory())?;
     if json {
         say(&serde_json::to_string_pretty(&report)?);
     } else {

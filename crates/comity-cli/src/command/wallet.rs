@@ -1,12 +1,12 @@
 //! `comity wallet status|finish|adopt`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use comity_wire::{Amount, TokenId};
 
 use crate::printer::{Failure, note, say, table};
-use crate::session;
+use crate::session::{self, Session};
 
 #[derive(Debug, Subcommand)]
 pub enum Wallet {
@@ -31,10 +31,10 @@ pub enum Wallet {
 }
 
 impl Wallet {
-    pub(super) async fn run(self, home: &Path) -> Result<(), Failure> {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
             Self::Status { json } => {
-                let client = session::look(home)?;
+                let client = session.look()?;
                 let purses = client.purses().await;
                 if json {
                     say(&serde_json::to_string_pretty(&purses)?);
@@ -72,7 +72,7 @@ impl Wallet {
                 Ok(())
             }
             Self::Finish { tokens } => {
-                let client = session::client(home)?;
+                let client = session.client()?;
                 client.refresh().await?;
                 let due = client.purses().await.into_iter().filter(|purse| purse.unfinished).map(|purse| purse.token);
                 let tokens = if tokens.is_empty() { due.collect() } else { tokens };
@@ -96,7 +96,7 @@ impl Wallet {
                 Err(Failure::new(format!("{failed} tokens are not ended"), "again: comity wallet finish"))
             }
             Self::Adopt { chain, key } => {
-                let client = session::client(home)?;
+                let client = session.client()?;
                 let bytes = std::fs::read(&chain)?;
                 let token = client.adopt(&bytes, &session::read_key(&key)?, Amount::MAX).await?;
                 note(&format!("{token} is in your wallet"));

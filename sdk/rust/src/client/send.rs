@@ -32,6 +32,9 @@ pub(super) struct Sent {
     _busy: Busy,
 }
 
+/// On an answer that was given before (spec/09-http.md).
+const REPLAYED: &str = "comity-replayed";
+
 /// How often a call is signed anew where its token ended, or its place turned out to be taken.
 const TRIES_MAX: u32 = 3;
 
@@ -73,10 +76,14 @@ impl Client {
         loop {
             let target = self.target(&query.model).await?;
             let door = self.door(target.node).await?;
-            let sent = self.begin(&target, query).await?;
+            let mut sent = self.begin(&target, query).await?;
             self.world.at("send.before");
             let error = match self.exchange(&door, query, &sent).await {
                 Ok(response) => {
+                    if response.headers().contains_key(REPLAYED) {
+                        // Answered from what was stored: what came along this time was not kept.
+                        sent.acknowledgement = None;
+                    }
                     self.world.at("send.after");
                     return Ok((sent, response));
                 }
@@ -105,10 +112,6 @@ impl Client {
             match door.send(Method::POST, query.path, headers, Bytes::from(query.body.clone())).await {
                 Ok(response) => {
                     self.presented.lock().expect("no panic holds this lock").insert(leaf);
-                    if let Err(error) = self.note_acknowledged(sent.acknowledgement.as_ref()).await {
-                        // It is sent again then, which changes nothing at the node.
-                        tracing::warn!(%error, "an acknowledgement is not in the journal");
-                    }
                     return Ok(response);
                 }
                 Err(error) if error.code() == Some(Code::TokenUnknown) && !with_chain => with_chain = true,
@@ -234,7 +237,14 @@ impl Client {
         bytes: &[u8],
         response: Option<&[u8]>,
     ) -> Result<Verified<Receipt>, Error> {
-        self.take_in(sent.token, sent.lane, &sent.tariff, bytes, response.map(|body| (&sent.nonce, body))).await
+        let exchanged = response.map(|body| (&sent.nonce, body));
+        let receipt = self.take_in(sent.token, sent.lane, &sent.tariff, bytes, exchanged).await?;
+        if response.is_some() {
+            // The node keeps what came with a request together with its charge: only now has it been given. One that
+            // came with a request whose answer was another's is sent again, which changes nothing.
+            self.note_acknowledged(sent.acknowledgement.as_ref()).await?;
+        }
+        Ok(receipt)
     }
 
     pub(super) async fn take_in(
