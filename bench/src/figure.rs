@@ -34,7 +34,7 @@ impl Figure {
 pub(crate) fn print(figures: &[Figure], json: bool) {
     if !json {
         println!(
-            "{:<24} {:>12} {:<4} {:>12} {:>8} {:>8}  yardstick; note",
+            "{:<26} {:>12} {:<4} {:>12} {:>8} {:>8}  yardstick; note",
             "metric", "value", "unit", "yardstick", "ratio", "n"
         );
     }
@@ -47,7 +47,7 @@ pub(crate) fn print(figures: &[Figure], json: bool) {
         let (name, yardstick) =
             figure.yardstick.clone().map_or((String::new(), None), |(name, value)| (name, Some(value)));
         println!(
-            "{:<24} {:>12} {:<4} {:>12} {:>8} {:>8}  {name}; {}",
+            "{:<26} {:>12} {:<4} {:>12} {:>8} {:>8}  {name}; {}",
             figure.metric,
             number(figure.value),
             figure.unit,

@@ -1,4 +1,4 @@
-//! Figures beside their yardsticks: `token`, `gateway`.
+//! Figures beside their yardsticks: `token`. The gateway's are measured in `tests/examples/bench_gateway`.
 //!
 //! Each yardstick is measured in the same run, interleaved with ours, median of the rounds. Stdout carries figures only.
 
@@ -6,7 +6,6 @@
 #[allow(dead_code)]
 mod chains;
 mod figure;
-mod gateway;
 mod token;
 #[path = "../../crates/comity-token/examples/vectors/world.rs"]
 #[allow(dead_code)]
@@ -20,8 +19,7 @@ fn main() -> ExitCode {
     let names: Vec<_> = arguments.iter().filter(|argument| *argument != "--json").map(String::as_str).collect();
     let measured = match names.as_slice() {
         ["token"] => Ok(token::measure()),
-        ["gateway"] => Ok(gateway::measure()),
-        _ => Err("error: say what to measure\nhint: comity-bench token|gateway [--json]".to_owned()),
+        _ => Err("error: say what to measure\nhint: comity-bench token [--json]".to_owned()),
     };
     match measured {
         Ok(figures) => {

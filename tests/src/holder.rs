@@ -11,7 +11,7 @@ use comity_token::request::{Authority, header, sign_request};
 use comity_wire::api::node::LanesReply;
 use comity_wire::cbor::{List, Text};
 use comity_wire::object::{Chain, Confirmation, IdText, Scope, Terms, Token, Vetting};
-use comity_wire::{Amount, Code, Digest, ModelId, Pseudonym, SecretKey, TokenId, cose};
+use comity_wire::{Amount, Code, Digest, ModelId, Pseudonym, PublicKey, SecretKey, TokenId, cose};
 use http::Method;
 
 use crate::Federation;
@@ -19,6 +19,8 @@ use crate::Federation;
 /// A token, and the key that may use it.
 pub struct Holder {
     pub token: TokenId,
+    /// What the node's door proves itself with.
+    pub transport_keys: Vec<PublicKey>,
     key: SecretKey,
     chain: Vec<u8>,
     leaf: Digest,
@@ -88,7 +90,9 @@ impl Holder {
         let signed = cose::sign(&token, &issuer);
         let chain = Chain { token: signed.bytes().to_vec(), blocks: Vec::new() }.to_bytes();
         let door = client.door_of(model).await.expect("the node has a door");
-        Self { token: token.id, key, chain, leaf: signed.id(), tariff: summary.tariff, door }
+        let certificate = directory.certificate(token.audience.0).expect("the node has a certificate");
+        let transport_keys = certificate.transport_keys.to_vec();
+        Self { token: token.id, transport_keys, key, chain, leaf: signed.id(), tariff: summary.tariff, door }
     }
 
     /// Signs one chat.
@@ -147,6 +151,25 @@ impl Holder {
     pub async fn lanes(&self) -> LanesReply {
         let path = format!("/comity/v1/lanes?token={}", self.token);
         self.door.get_signed(&path, &self.key, &Federation::world()).await.expect("the node says how the token stands")
+    }
+}
+
+impl Signed {
+    /// For a node that has seen the token: its chain is left out.
+    #[must_use]
+    pub fn known(mut self) -> Self {
+        self.headers.retain(|(name, _)| *name != header::TOKEN);
+        self
+    }
+
+    /// The bytes of the request over HTTP/1.1.
+    pub fn http1(&self) -> Vec<u8> {
+        let mut head = format!("POST {PATH} HTTP/1.1\r\nhost: door\r\ncontent-length: {}\r\n", self.body.len());
+        for (name, value) in &self.headers {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        head.push_str("\r\n");
+        [head.as_bytes(), &self.body].concat()
     }
 }
 

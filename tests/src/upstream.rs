@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -25,6 +27,16 @@ pub struct Scripted {
 struct Shared {
     asked: AtomicUsize,
     gate: watch::Sender<bool>,
+    /// Made once: a bench must not measure how they are made.
+    whole: Bytes,
+    stream: Bytes,
+}
+
+/// What it reads of a request.
+#[derive(Deserialize)]
+struct Asked {
+    #[serde(default)]
+    stream: bool,
 }
 
 /// What it calls its model.
@@ -53,7 +65,8 @@ impl Scripted {
     }
 
     async fn with_gate(open: bool) -> Self {
-        let shared = Arc::new(Shared { asked: AtomicUsize::new(0), gate: watch::Sender::new(open) });
+        let (asked, gate) = (AtomicUsize::new(0), watch::Sender::new(open));
+        let shared = Arc::new(Shared { asked, gate, whole: whole(), stream: stream() });
         let app = Router::new()
             .route("/v1/chat/completions", post(chat))
             .route("/v1/models", get(models))
@@ -73,6 +86,10 @@ impl Scripted {
         self.shared.asked.load(Ordering::SeqCst)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
@@ -88,17 +105,43 @@ async fn models() -> Json<Value> {
     Json(json!({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "test"}]}))
 }
 
-async fn chat(State(shared): State<Arc<Shared>>) -> Response {
+async fn chat(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     shared.asked.fetch_add(1, Ordering::SeqCst);
     let mut gate = shared.gate.subscribe();
     gate.wait_for(|open| *open).await.expect("the gate lives as long as the server");
+    match serde_json::from_slice(&body) {
+        Ok(Asked { stream: true }) => {
+            ([(header::CONTENT_TYPE, "text/event-stream")], shared.stream.clone()).into_response()
+        }
+        Ok(Asked { stream: false }) => {
+            ([(header::CONTENT_TYPE, "application/json")], shared.whole.clone()).into_response()
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    }
+}
+
+fn usage() -> Value {
+    let total = INPUT_TOKENS + OUTPUT_TOKENS;
+    json!({"prompt_tokens": INPUT_TOKENS, "completion_tokens": OUTPUT_TOKENS, "total_tokens": total})
+}
+
+/// The answer in one piece.
+fn whole() -> Bytes {
+    let message = json!({"role": "assistant", "content": ANSWER});
+    let choice = json!({"index": 0, "message": message, "logprobs": null, "finish_reason": "stop"});
+    let whole = json!({"id": "s", "object": "chat.completion", "created": 0, "model": MODEL, "choices": [choice],
+                       "usage": usage()});
+    whole.to_string().into()
+}
+
+/// The same as a stream, with usage.
+fn stream() -> Bytes {
     let chunk = |delta: Value, finish: Option<&str>| {
         json!({"id": "s", "object": "chat.completion.chunk", "created": 0, "model": MODEL,
                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
     };
-    let total = INPUT_TOKENS + OUTPUT_TOKENS;
     let usage = json!({"id": "s", "object": "chat.completion.chunk", "created": 0, "model": MODEL, "choices": [],
-        "usage": {"prompt_tokens": INPUT_TOKENS, "completion_tokens": OUTPUT_TOKENS, "total_tokens": total}});
+                       "usage": usage()});
     let frames = [
         chunk(json!({"role": "assistant", "content": ""}), None),
         chunk(json!({"content": ANSWER}), None),
@@ -107,5 +150,5 @@ async fn chat(State(shared): State<Arc<Shared>>) -> Response {
     ];
     let mut body: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
     body.push_str("data: [DONE]\n\n");
-    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+    body.into()
 }

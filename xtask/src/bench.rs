@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: figures beside their yardsticks, one JSON object a line or a table for people.
 //!
 //! Yardsticks (biscuit-auth and the like) live in `bench/`, a package outside the workspace with its own lock, so their
-//! features never reach the shipped binary. The demo is measured here, since it needs nothing but the binary.
+//! features never reach the shipped binary. The gateway's yardstick is a program, so its bench is an example on the
+//! federation harness. The demo is measured here, since it needs nothing but the binary.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -71,12 +72,7 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     };
     match what.as_str() {
         "token" => beside_yardsticks(place, "token", json),
-        "gateway" => {
-            if process::probe("nginx", &["-v"]).is_none() {
-                process::install(&["nginx-light"])?;
-            }
-            beside_yardsticks(place, "gateway", json)
-        }
+        "gateway" => gateway(place, json),
         "demo" => {
             print_figures(&[demo_seconds(place)?], json);
             Ok(())
@@ -103,6 +99,23 @@ fn beside_yardsticks(place: &Place, what: &str, json: bool) -> Result {
     bench.env_remove("CARGO_TARGET_DIR");
     bench.args(["run", "--locked", "--release", "--manifest-path"]).arg(manifest);
     bench.arg("--target-dir").arg(place.target.join("bench")).args(["--", what]);
+    if json {
+        bench.arg("--json");
+    }
+    process::step("bench", &mut bench)
+}
+
+/// The shipped binary and the callers, built together in release, so that both share each compiled crate.
+fn gateway(place: &Place, json: bool) -> Result {
+    // Debian keeps it out of an ordinary user's path.
+    if process::probe("nginx", &["-v"]).is_none() && process::probe("/usr/sbin/nginx", &["-v"]).is_none() {
+        process::install(&["nginx-light"]).map_err(|failure| failure.hint("apt-get install nginx-light"))?;
+    }
+    let mut build = process::cargo(place);
+    build.args(["build", "--locked", "--release", "-p", "comity-node", "-p", "comity-tests"]);
+    build.args(["--bin", "comity", "--example", "bench_gateway"]);
+    process::step("build", &mut build)?;
+    let mut bench = process::program(place, place.target.join("release/examples/bench_gateway"));
     if json {
         bench.arg("--json");
     }

@@ -49,7 +49,7 @@ impl TrustedKeys {
     }
 
     /// TLS 1.3 only. No resumption: a ticket would stand in for the key check.
-    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+    pub fn client_config(&self) -> Arc<ClientConfig> {
         let provider = provider();
         let verifier = Arc::new(KeyVerifier { trusted: self.clone(), provider: provider.clone() });
         let mut config = ClientConfig::builder_with_provider(provider)

@@ -1,0 +1,230 @@
+//! `cargo xtask bench gateway`: what a node costs beside nginx as a plain proxy.
+//!
+//! The shipped binary in a real federation, the same callers, the same bytes and the same scripted upstream for both,
+//! interleaved, median of the rounds. Each request to the node has its own signature, a durable charge and a receipt.
+//! It stands here and not in `bench/`, since it needs the harness and no yardstick that cargo builds.
+//! Stdout carries figures only.
+
+mod callers;
+#[path = "../../../bench/src/figure.rs"]
+mod figure;
+mod nginx;
+mod parts;
+mod process;
+mod rig;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use figure::{Figure, median};
+use rig::{CALLERS, Rig, Upstream};
+
+const ROUNDS: usize = 7;
+const ROUND_TIME: Duration = Duration::from_secs(3);
+/// Requests of the one caller, to each of the three, in each round.
+const SINGLE: usize = 300;
+/// Fresh starts whose memory is read.
+const STARTS: usize = 5;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // One thread for all callers: tasks that wander between threads cost more than they do.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("the operating system gives a thread");
+    let json = match arguments.as_slice() {
+        [rig::UPSTREAM] => return runtime.block_on(Upstream::serve()),
+        [] => false,
+        ["--json"] => true,
+        _ => {
+            eprintln!("error: not understood: {arguments:?}\nhint: bench_gateway [--json]");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(measure()) {
+        Ok(figures) => {
+            figure::print(&figures, json);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the rounds gave, of both sides.
+#[derive(Default)]
+struct Series {
+    node_rate: Vec<f64>,
+    nginx_rate: Vec<f64>,
+    node_cpu: Vec<f64>,
+    nginx_cpu: Vec<f64>,
+    callers_cpu: Vec<f64>,
+    upstream_cpu: Vec<f64>,
+    batch: Vec<f64>,
+    answered: usize,
+    direct_p50: Vec<f64>,
+    direct_p99: Vec<f64>,
+    added_p50: Vec<f64>,
+    added_p99: Vec<f64>,
+    nginx_added_p50: Vec<f64>,
+    verify: Vec<f64>,
+    sign: Vec<f64>,
+    flush: Vec<f64>,
+}
+
+async fn measure() -> Result<Vec<Figure>, String> {
+    let load = process::load();
+    let mut rig = Rig::start().await?;
+    let mut resident = Vec::with_capacity(STARTS);
+    for start in 1..=STARTS {
+        resident.push(rig.idle_mb().await?);
+        eprintln!("start {start} of {STARTS}: {:.1} MB", resident[start - 1]);
+    }
+    let mut crew = rig.crew().await?;
+    eprintln!("warming up");
+    rig.node_round(&mut crew, ROUND_TIME / 3).await?;
+    rig.nginx_round(&mut crew, ROUND_TIME / 3).await?;
+    rig.single(&mut crew, SINGLE / 3).await?;
+
+    let mut series = Series::default();
+    for round in 1..=ROUNDS {
+        let (node, nginx);
+        // Neither is always the one that comes after the other.
+        if round % 2 == 0 {
+            nginx = rig.nginx_round(&mut crew, ROUND_TIME).await?;
+            node = rig.node_round(&mut crew, ROUND_TIME).await?;
+        } else {
+            node = rig.node_round(&mut crew, ROUND_TIME).await?;
+            nginx = rig.nginx_round(&mut crew, ROUND_TIME).await?;
+        }
+        let single = rig.single(&mut crew, SINGLE).await?;
+        let parts = parts::Parts::measure(rig.folder())?;
+        eprintln!(
+            "round {round} of {ROUNDS}: node {:.0}/s ({:.0} µs CPU, {:.1} in a commit), nginx {:.0}/s ({:.0} µs CPU), callers {:.0} and {:.0} µs, \
+             upstream {:.0} and {:.0} µs; one caller: node {:.3} ms, nginx {:.3} ms, direct {:.3} ms; {parts:.0?}",
+            node.rate,
+            node.server_us,
+            node.batch(),
+            nginx.rate,
+            nginx.server_us,
+            node.callers_us,
+            nginx.callers_us,
+            node.upstream_us,
+            nginx.upstream_us,
+            single.node.p50,
+            single.nginx.p50,
+            single.direct.p50,
+        );
+        series.batch.push(node.batch());
+        series.answered += node.answered;
+        series.node_rate.push(node.rate);
+        series.nginx_rate.push(nginx.rate);
+        series.node_cpu.push(node.server_us);
+        series.nginx_cpu.push(nginx.server_us);
+        series.callers_cpu.push(node.callers_us);
+        series.upstream_cpu.push(node.upstream_us);
+        series.direct_p50.push(single.direct.p50);
+        series.direct_p99.push(single.direct.p99);
+        series.added_p50.push(single.node.p50 - single.direct.p50);
+        series.added_p99.push(single.node.p99 - single.direct.p99);
+        series.nginx_added_p50.push(single.nginx.p50 - single.direct.p50);
+        series.verify.push(parts.verify);
+        series.sign.push(parts.sign);
+        series.flush.push(parts.flush);
+    }
+    let nginx = rig.nginx_version();
+    rig.end().await;
+    Ok(figures(series, &mut resident, &nginx, &load))
+}
+
+fn figures(mut series: Series, resident: &mut [f64], nginx: &str, load: &str) -> Vec<Figure> {
+    let [callers, upstream, node_cpu, nginx_cpu] =
+        [&mut series.callers_cpu, &mut series.upstream_cpu, &mut series.node_cpu, &mut series.nginx_cpu]
+            .map(|all| median(all));
+    let batch = median(&mut series.batch);
+    let [verify, sign, flush] = [&mut series.verify, &mut series.sign, &mut series.flush].map(|all| median(all));
+    let figure = |metric, value, unit, yardstick: Option<(String, f64)>, n, note: String| Figure {
+        metric,
+        value: Some(value),
+        unit,
+        yardstick,
+        n,
+        note,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let proxied = format!("{nginx}, {cores} workers, plain HTTPS proxy of the same upstream");
+    let mut figures = vec![
+        figure(
+            "gateway_rps_16",
+            median(&mut series.node_rate),
+            "1/s",
+            Some((proxied, median(&mut series.nginx_rate))),
+            series.answered,
+            format!(
+                "{ROUNDS} rounds of {ROUND_TIME:?}, {cores} cores for all; CPU µs per request: node {node_cpu:.0}, nginx \
+                 {nginx_cpu:.0}, callers {callers:.0}, upstream {upstream:.0}; {batch:.1} charges in a commit; signed beforehand; \
+                 load before {load}"
+            ),
+        ),
+        figure(
+            "gateway_cpu_over_parts",
+            node_cpu,
+            "us",
+            Some((format!("one verify, one sign, one request through {nginx}"), verify + sign + nginx_cpu)),
+            series.answered,
+            format!("verify {verify:.0}, sign {sign:.0}, nginx {nginx_cpu:.0} µs"),
+        ),
+        figure(
+            "gateway_added_p50_ms",
+            median(&mut series.added_p50),
+            "ms",
+            Some(("straight to the upstream, p50".to_owned(), median(&mut series.direct_p50))),
+            ROUNDS * SINGLE,
+            format!(
+                "{nginx} adds {:.3} ms; one flush of the disk takes {flush:.0} µs",
+                median(&mut series.nginx_added_p50)
+            ),
+        ),
+        figure(
+            "gateway_added_p99_ms",
+            median(&mut series.added_p99),
+            "ms",
+            Some(("straight to the upstream, p99".to_owned(), median(&mut series.direct_p99))),
+            ROUNDS * SINGLE,
+            format!("p99 of {SINGLE} in each round"),
+        ),
+        figure(
+            "gateway_rss_idle_mb",
+            median(resident),
+            "MB",
+            None,
+            resident.len(),
+            "VmRSS after a start and one request, MB of 10^6 bytes".to_owned(),
+        ),
+    ];
+    figures.extend(LATER.iter().map(|(metric, unit)| Figure {
+        metric,
+        value: None,
+        unit,
+        yardstick: None,
+        n: 0,
+        note: "not measured yet".to_owned(),
+    }));
+    assert_eq!(CALLERS, 16, "the figure's name says how many");
+    figures
+}
+
+/// Named, so that nobody takes them for forgotten.
+const LATER: &[(&str, &str)] = &[
+    ("gateway_vs_portkey", "1/s"),
+    ("gateway_vs_litellm", "1/s"),
+    ("gateway_vs_literllm", "1/s"),
+    ("gateway_added_ttft_p99_ms", "ms"),
+    ("gateway_streams_held", "1"),
+    ("gateway_rss_1000_streams_mb", "MB"),
+    ("gateway_rss_slope_mb_per_h", "MB/h"),
+    ("gateway_quic_vs_https", "1/s"),
+    ("gateway_relay_vs_https", "1/s"),
+];
