@@ -3,6 +3,7 @@
 //! The writer holds an OS lock on `<file>.lock` for as long as it lives, and its fence: the file counts starts, and every
 //! transaction compares that count with its own (rule 11).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -76,8 +77,20 @@ impl Sqlite {
         if fenced.execute(&mut *tx).await?.rows_affected() != 1 {
             return Err(StoreError::Fenced);
         }
-        for write in writes {
-            write_in_tx(&mut tx, write).await?;
+        let writes = once_spent(writes);
+        let mut rest = &writes[..];
+        while let Some((first, others)) = rest.split_first() {
+            match charges(rest) {
+                Some((sql, run)) => {
+                    let query = run.iter().fold(sqlx::query(sql), |query, write| bind(query, write));
+                    query.execute(&mut *tx).await?;
+                    rest = &rest[run.len()..];
+                }
+                None => {
+                    write_in_tx(&mut tx, first).await?;
+                    rest = others;
+                }
+            }
         }
         tx.commit().await?;
         Ok(())
@@ -88,6 +101,25 @@ impl Sqlite {
 fn migrations() -> Vec<Migration> {
     let sql = include_str!("../../migrations/0001_spend.sql").into_sql_str();
     vec![Migration::new(1, "spend".into(), MigrationType::Simple, sql, false)]
+}
+
+macro_rules! lane_upsert {
+    () => {
+        "INSERT INTO lane (token, leaf, lane, n, seq_highest, total, remainder, meters, flags, frontier, acknowledged_n, \
+         acknowledged, acknowledgement, claimed_n, claimed_acknowledged_n) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT DO UPDATE SET n = excluded.n, seq_highest = excluded.seq_highest, total = excluded.total, \
+         remainder = excluded.remainder, meters = excluded.meters, flags = excluded.flags, frontier = excluded.frontier, \
+         acknowledged_n = excluded.acknowledged_n, acknowledged = excluded.acknowledged, \
+         acknowledgement = excluded.acknowledgement, claimed_n = excluded.claimed_n, \
+         claimed_acknowledged_n = excluded.claimed_acknowledged_n"
+    };
+}
+
+macro_rules! charge_insert {
+    () => {
+        "INSERT INTO charge (token, leaf, lane, seq, item, n, authority, charge, total, receipt_id, receipt, evidence, \
+         signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    };
 }
 
 async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), StoreError> {
@@ -107,25 +139,8 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
             let sql = "INSERT INTO spent (token, id, amount) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = excluded.amount";
             sqlx::query(sql).bind(id(token)).bind(digest(at)).bind(amount.ucr())
         }
-        Write::Lane { token, key, lane } => lane_upsert(token, key, lane),
-        Write::Charge { token, key, slot, charged, charge, receipt, evidence } => {
-            let sql = "INSERT INTO charge (token, leaf, lane, seq, item, n, authority, charge, total, receipt_id, receipt, \
-                       evidence, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-            sqlx::query(sql)
-                .bind(id(token))
-                .bind(digest(&key.leaf))
-                .bind(i64::from(key.lane))
-                .bind(int(slot.seq))
-                .bind(i64::from(slot.item))
-                .bind(int(charged.n))
-                .bind(digest(&charged.authority))
-                .bind(charge.ucr())
-                .bind(charged.total.ucr())
-                .bind(digest(&charged.receipt))
-                .bind(receipt.clone())
-                .bind(evidence.base.clone())
-                .bind(evidence.signature.to_vec())
-        }
+        Write::Lane { .. } => bind(sqlx::query(lane_upsert!()), write),
+        Write::Charge { .. } => bind(sqlx::query(charge_insert!()), write),
         Write::Acknowledgement { token, id: ack, bytes } => {
             sqlx::query("INSERT INTO acknowledgement (token, id, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
                 .bind(id(token))
@@ -154,30 +169,86 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
     Ok(())
 }
 
-fn lane_upsert(token: &TokenId, key: &LaneKey, lane: &Lane) -> sqlx::query::Query<'static, Db, SqliteArguments> {
-    let sql = "INSERT INTO lane (token, leaf, lane, n, seq_highest, total, remainder, meters, flags, frontier, acknowledged_n, \
-               acknowledged, acknowledgement, claimed_n, claimed_acknowledged_n) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-               ON CONFLICT DO UPDATE SET n = excluded.n, seq_highest = excluded.seq_highest, total = excluded.total, \
-               remainder = excluded.remainder, meters = excluded.meters, flags = excluded.flags, frontier = excluded.frontier, \
-               acknowledged_n = excluded.acknowledged_n, acknowledged = excluded.acknowledged, \
-               acknowledgement = excluded.acknowledgement, claimed_n = excluded.claimed_n, \
-               claimed_acknowledged_n = excluded.claimed_acknowledged_n";
-    sqlx::query(sql)
-        .bind(id(token))
-        .bind(digest(&key.leaf))
-        .bind(i64::from(key.lane))
-        .bind(int(lane.n))
-        .bind(int(lane.seq_highest))
-        .bind(lane.total.ucr())
-        .bind(i64::from(lane.remainder))
-        .bind(lane.meters.to_cbor())
-        .bind(lane.flags.to_cbor())
-        .bind(lane.frontier.roots().iter().flat_map(|root| root.0).collect::<Vec<u8>>())
-        .bind(int(lane.acknowledged_n))
-        .bind(lane.acknowledged.ucr())
-        .bind(lane.acknowledgement.as_ref().map(digest))
-        .bind(int(lane.claimed_n))
-        .bind(int(lane.claimed_acknowledged_n))
+macro_rules! charges {
+    (1) => {
+        concat!(lane_upsert!(), "; ", charge_insert!())
+    };
+    (2) => {
+        concat!(charges!(1), "; ", charges!(1))
+    };
+    (4) => {
+        concat!(charges!(2), "; ", charges!(2))
+    };
+    (8) => {
+        concat!(charges!(4), "; ", charges!(4))
+    };
+}
+
+/// How many lanes with their charges go in one call: each call wakes the connection's thread and is woken by it, which
+/// costs more than the statements. A text for each number up to the batch's bound would keep too many of them prepared.
+const CHARGES: [(usize, &str); 4] = [(8, charges!(8)), (4, charges!(4)), (2, charges!(2)), (1, charges!(1))];
+
+/// The longest run of lanes with their charges that `writes` begin with, of those that [`CHARGES`] has.
+fn charges<'w, 'a>(writes: &'w [&'a Write]) -> Option<(&'static str, &'w [&'a Write])> {
+    let is_charge = |pair: &&[&Write]| matches!(pair, [Write::Lane { .. }, Write::Charge { .. }]);
+    let most = writes.chunks_exact(2).take(CHARGES[0].0).take_while(is_charge).count();
+    let (count, sql) = CHARGES.iter().find(|(count, _)| *count <= most)?;
+    Some((sql, &writes[..2 * count]))
+}
+
+/// The writes with each `spent` row written once, in its first place and with its last amount: sixteen lanes of one token
+/// all count in one row.
+fn once_spent(writes: &[Write]) -> Vec<&Write> {
+    let mut last = BTreeMap::new();
+    for write in writes {
+        if let Write::Spent { token, id, .. } = write {
+            last.insert((*token, *id), write);
+        }
+    }
+    let once = writes.iter().filter_map(|write| match write {
+        Write::Spent { token, id, .. } => last.remove(&(*token, *id)),
+        other => Some(other),
+    });
+    once.collect()
+}
+
+type Query = sqlx::query::Query<'static, Db, SqliteArguments>;
+
+/// Binds what a lane or a charge holds, in the order of its statement's columns.
+fn bind(query: Query, write: &Write) -> Query {
+    match write {
+        Write::Lane { token, key, lane } => query
+            .bind(id(token))
+            .bind(digest(&key.leaf))
+            .bind(i64::from(key.lane))
+            .bind(int(lane.n))
+            .bind(int(lane.seq_highest))
+            .bind(lane.total.ucr())
+            .bind(i64::from(lane.remainder))
+            .bind(lane.meters.to_cbor())
+            .bind(lane.flags.to_cbor())
+            .bind(lane.frontier.roots().iter().flat_map(|root| root.0).collect::<Vec<u8>>())
+            .bind(int(lane.acknowledged_n))
+            .bind(lane.acknowledged.ucr())
+            .bind(lane.acknowledgement.as_ref().map(digest))
+            .bind(int(lane.claimed_n))
+            .bind(int(lane.claimed_acknowledged_n)),
+        Write::Charge { token, key, slot, charged, charge, receipt, evidence } => query
+            .bind(id(token))
+            .bind(digest(&key.leaf))
+            .bind(i64::from(key.lane))
+            .bind(int(slot.seq))
+            .bind(i64::from(slot.item))
+            .bind(int(charged.n))
+            .bind(digest(&charged.authority))
+            .bind(charge.ucr())
+            .bind(charged.total.ucr())
+            .bind(digest(&charged.receipt))
+            .bind(receipt.clone())
+            .bind(evidence.base.clone())
+            .bind(evidence.signature.to_vec()),
+        other => unreachable!("{other:?} has no long row"),
+    }
 }
 
 impl Store for Sqlite {
