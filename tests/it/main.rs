@@ -7,6 +7,7 @@ mod conformance;
 mod demo_adds_up;
 mod kill_nine;
 mod replay_charges_nothing;
+mod spec_bodies;
 mod spec_list;
 mod starts;
 mod unused_token;
