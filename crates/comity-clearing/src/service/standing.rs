@@ -65,13 +65,19 @@ impl Clearing {
     pub(super) async fn standing_begin(&self) -> Result<(), Failure> {
         let mut conn = self.read().await?;
         let stored = store::house::standing(&mut conn).await?;
-        let revoked = store::house::revocations(&mut conn).await?;
+        let revoked = store::house::revocations(&mut conn, self.now()).await?;
         drop(conn);
         let mut is_whole = true;
         if let Some(bytes) = stored {
-            let list = Signed::<RevocationList>::decode(&bytes)?.verify_any(&self.inner.keys.issuers())?;
-            is_whole = *list.entries == *revoked;
-            *self.inner.standing.write().unwrap_or_else(PoisonError::into_inner) = Some(list);
+            match Signed::<RevocationList>::decode(&bytes)?.verify_any(&self.inner.keys.issuers()) {
+                Ok(list) => {
+                    // One that still names what has ended meanwhile is whole.
+                    is_whole = revoked.iter().all(|entry| list.entries.contains(entry));
+                    *self.inner.standing.write().unwrap_or_else(PoisonError::into_inner) = Some(list);
+                }
+                // The house has another issuer key and not the one before: it signs the next list at once.
+                Err(source) => tracing::warn!(%source, "the stored revocation list is an earlier key's"),
+            }
         }
         if is_whole {
             return self.standing_renew().await.map(drop);
@@ -102,11 +108,14 @@ impl Clearing {
     async fn standing_issue(&self) -> Result<u64, Failure> {
         let turn = self.inner.standing_turn.lock().await;
         let mut conn = self.read().await?;
-        let entries = store::house::revocations(&mut conn).await?;
-        drop(conn);
-        let number = self.standing().map_or(1, |list| list.number + 1);
-        let entries = List::new(entries).map_err(Failure::invalid)?;
         let now = self.now();
+        let entries = store::house::revocations(&mut conn, now).await?;
+        // Numbers rise whoever signed the list before.
+        let stored = store::house::standing(&mut conn).await?;
+        drop(conn);
+        let stored = stored.map(|bytes| Signed::<RevocationList>::decode(&bytes)).transpose()?;
+        let number = stored.map_or(1, |list| list.unverified().number + 1);
+        let entries = List::new(entries).map_err(Failure::invalid)?;
         let list = RevocationList { org: self.inner.config.org, number, issued_at: now, entries };
         let list = cose::sign(&list, &self.inner.keys.issuer);
         let bytes = list.bytes().to_vec();

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use comity_wire::cbor::Text;
-use comity_wire::object::{NodeCertificate, ReceiptKey, Revocation, RevokedKind};
+use comity_wire::object::{NodeCertificate, ReceiptKey, Revocation, RevokedKind, Token};
+use comity_wire::time::SKEW_S;
 use comity_wire::{NodeId, OrgId, PublicKey, Timestamp};
 use sqlx::sqlite::SqliteConnection;
 
@@ -153,8 +154,14 @@ pub(crate) async fn revocation_insert_in_tx(
 }
 
 /// Everything that was revoked, in the list's order.
-pub(crate) async fn revocations(conn: &mut SqliteConnection) -> Result<Vec<Revocation>, Failure> {
-    let rows = sqlx::query("SELECT kind, subject, at FROM revocation").fetch_all(conn).await?;
+pub(crate) async fn revocations(conn: &mut SqliteConnection, now: Timestamp) -> Result<Vec<Revocation>, Failure> {
+    // A token that was revoked a life ago has ended by itself: the list stays as long as what it stops.
+    let ended = now.minus(Token::VALID_S_MAX + 2 * SKEW_S);
+    let rows = sqlx::query("SELECT kind, subject, at FROM revocation WHERE NOT (kind = ? AND at < ?)")
+        .bind(int(RevokedKind::Token.number().into()))
+        .bind(seconds(ended))
+        .fetch_all(conn)
+        .await?;
     let entry = |row| {
         let cells = Cells { table: "revocation", row };
         Ok(Revocation {

@@ -484,6 +484,23 @@ async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it
 }
 
 #[tokio::test]
+async fn a_list_names_what_still_runs_and_goes_on_under_another_key() {
+    let mut world = World::new(10_000).await;
+    let token = world.buy(10).await.token.id;
+    world.house.revoke(token).await.unwrap();
+    world.house.revoke_node(NODE).await.unwrap();
+    world.restart_keyed("issuer 2").await;
+    let list = world.house.standing().unwrap();
+    assert_eq!((list.number, list.entries.len()), (4, 2), "the house opens, and numbers on");
+    assert_eq!(*list.signer(), secret("issuer 2").public());
+    world.pass(Token::VALID_S_MAX + 3 * comity_wire::time::SKEW_S).await;
+    assert!(world.house.standing_renew().await.unwrap());
+    let list = world.house.standing().unwrap();
+    assert!(!list.contains(RevokedKind::Token, &token.to_string()), "it has ended by itself");
+    assert!(list.contains(RevokedKind::Node, &NODE.to_string()), "a node has no end");
+}
+
+#[tokio::test]
 async fn a_restart_keeps_everything() {
     let mut world = World::new(10_000).await;
     let quote = world.quote().await;

@@ -286,6 +286,13 @@ impl World {
         self.restart_failing(crate::no_failpoint()).await;
     }
 
+    /// The house comes back with another issuer key, and without the one before.
+    pub(super) async fn restart_keyed(&mut self, issuer: &str) {
+        self.house.shutdown().await;
+        let keys = Keys::new(secret(issuer), [5; 32]);
+        self.house = open_keyed(&self.dir, &self.directory, &self.clock, keys, crate::no_failpoint()).await;
+    }
+
     pub(super) async fn restart_failing(&mut self, failpoint: crate::Failpoint) {
         self.house.shutdown().await;
         self.house = open_with(&self.dir, &self.directory, &self.clock, failpoint).await;
@@ -436,9 +443,18 @@ async fn open_with(
     clock: &Arc<AtomicU64>,
     failpoint: crate::Failpoint,
 ) -> Clearing {
+    open_keyed(dir, directory, clock, Keys::new(secret("issuer"), [5; 32]), failpoint).await
+}
+
+async fn open_keyed(
+    dir: &tempfile::TempDir,
+    directory: &Arc<File>,
+    clock: &Arc<AtomicU64>,
+    keys: Keys,
+    failpoint: crate::Failpoint,
+) -> Clearing {
     let clock = Arc::clone(clock);
     let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
-    let keys = Keys::new(secret("issuer"), [5; 32]);
     // The least that the protocol allows: fewer hours to live through.
     let config = Config { settle_after_s: Token::SETTLE_S_MIN, ..Config::new(HOUSE) };
     Clearing::open_with(config, dir.path().join("house.db"), keys, directory.clone(), clock, failpoint).await.unwrap()
