@@ -116,6 +116,14 @@ impl Error {
         }
     }
 
+    /// How long the other side asks to wait.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Door(DoorError::Refused(refusal)) => refusal.remote.retry_after_s,
+            _ => None,
+        }
+    }
+
     /// Whether nothing has left this machine.
     fn is_unsent(&self) -> bool {
         matches!(self, Self::Door(door) if door.is_unsent())

@@ -301,7 +301,11 @@ fn failed(error: &Error) -> Response {
         message = format!("{message}: {error}");
         cause = error.source();
     }
-    refusal(status, name, &message, code)
+    let mut response = refusal(status, name, &message, code);
+    if let Some(seconds) = error.retry_after_s() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// OpenAI's error body.
