@@ -6,6 +6,7 @@ mod catching_up;
 mod conformance;
 mod demo_adds_up;
 mod kill_nine;
+mod limits;
 mod replay_charges_nothing;
 mod spec_bodies;
 mod spec_list;

@@ -7,6 +7,7 @@ use comity_wire::object::{NodeCertificate, Receipt, Tariff};
 use comity_wire::{Amount, Digest, NodeId, Signed, TokenId, Verified};
 
 use crate::journal::{Entry, Stored};
+use crate::lane::Stopped;
 use crate::receipts;
 use crate::wallet::{Wallet, WalletError};
 
@@ -56,12 +57,18 @@ pub fn audit(entries: &[Entry], directory: &dyn Directory) -> Result<Report, Wal
                     Err(what) => report.fail(*token, *lane, Some(receipt), what),
                 }
             }
-            Entry::Fault { token, lane, receipt, what, .. } => {
-                report.fail(*token, *lane, receipt.as_ref(), what.clone());
+            Entry::Fault { token, lane, receipt: Some(receipt), what, .. } => {
+                report.fail(*token, *lane, Some(receipt), what.clone());
             }
             _ => {}
         }
         wallet.apply(entry)?;
+    }
+    // One that was missing may have come since.
+    for purse in wallet.purses() {
+        for lane in purse.without_receipt() {
+            report.fail(purse.id(), lane, None, Stopped::Missing.to_string());
+        }
     }
     Ok(report)
 }

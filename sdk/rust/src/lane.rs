@@ -120,6 +120,11 @@ impl Lane {
         self.stopped.as_ref()
     }
 
+    /// Whether a receipt of this lane was wrong: nothing that its node says of the lane can mend that.
+    pub fn is_faulted(&self) -> bool {
+        matches!(self.stopped, Some(Stopped::Fault(_)))
+    }
+
     /// Whether a request may be signed here.
     pub fn is_idle(&self) -> bool {
         self.open.is_none() && self.stopped.is_none()
@@ -245,18 +250,22 @@ impl Lane {
 
     pub(crate) fn stop(&mut self, why: Stopped) {
         // What was proved stays.
-        if !matches!(self.stopped, Some(Stopped::Fault(_))) {
+        if !self.is_faulted() {
             self.stopped = Some(why);
         }
     }
 
     /// The entry that acknowledges everything receipted; `None` where nothing is new, or a receipt was wrong.
     pub fn acknowledgement(&self, leaf: Digest, lane: u16) -> Option<AckLane> {
-        if matches!(self.stopped, Some(Stopped::Fault(_))) {
+        if self.is_faulted() {
             return None;
         }
         let receipt = self.newest?;
         (self.acknowledged_n < self.n).then_some(AckLane { leaf, lane, n: self.n, total: self.total, receipt })
+    }
+
+    pub fn is_acknowledged(&self, n: u64) -> bool {
+        n <= self.acknowledged_n
     }
 
     /// The node took an acknowledgement of the first `n` receipts.

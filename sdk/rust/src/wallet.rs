@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comity_token::request::Authority;
 use comity_wire::cbor::List;
-use comity_wire::object::{Acknowledgement, Block, Chain, NodeCertificate, Quote, Receipt, Tariff, Token};
+use comity_wire::object::{AckLane, Acknowledgement, Block, Chain, NodeCertificate, Quote, Receipt, Tariff, Token};
 use comity_wire::{Amount, Digest, ModelId, NodeId, Object, Op, SecretKey, Signed, Timestamp, TokenId, Verified, cose};
 
 use crate::journal::{Entry, JournalAck, Stored};
@@ -391,11 +391,22 @@ impl Purse {
         self.token.scope_of(model).is_some_and(|scope| scope.ops.contains(&op)) && self.blocks.iter().all(narrowed)
     }
 
-    /// Lanes whose last request has an unknown outcome, and is not under way in this process.
+    fn numbered(&self) -> impl Iterator<Item = (u16, &Lane)> {
+        (0..).zip(&self.lanes)
+    }
+
+    /// Lanes whose last request has an unknown outcome, and is not under way in this process. What a wrong receipt was
+    /// for is not asked about again.
     pub fn doubtful<'a>(&'a self, under_way: &'a UnderWay) -> impl Iterator<Item = (u16, &'a Open)> {
-        let open = |(at, lane): (usize, &'a Lane)| Some((u16::try_from(at).ok()?, lane.open.as_ref()?));
-        let lanes = self.lanes.iter().enumerate().filter_map(open);
+        let asked = self.numbered().filter(|(_, lane)| !lane.is_faulted());
+        let lanes = asked.filter_map(|(at, lane)| Some((at, lane.open.as_ref()?)));
         lanes.filter(|(lane, _)| !under_way.contains(&(self.id(), *lane)))
+    }
+
+    /// Lanes whose last answer came without a receipt, and that have none since.
+    pub fn without_receipt(&self) -> impl Iterator<Item = u16> {
+        let missing = self.numbered().filter(|(_, lane)| lane.stopped() == Some(&Stopped::Missing));
+        missing.map(|(at, _)| at)
     }
 
     /// Checks a receipt of one lane, before it is journalled.
@@ -423,11 +434,7 @@ impl Purse {
     /// A signed acknowledgement of everything receipted and not yet acknowledged; `None` where nothing is.
     pub fn acknowledge(&self, now: Timestamp) -> Option<Verified<Acknowledgement>> {
         const LANES_MAX: usize = 64;
-        let entries = self
-            .lanes
-            .iter()
-            .enumerate()
-            .filter_map(|(at, lane)| lane.acknowledgement(self.leaf, u16::try_from(at).ok()?));
+        let entries = self.numbered().filter_map(|(at, lane)| lane.acknowledgement(self.leaf, at));
         let lanes: Vec<_> = entries.take(LANES_MAX).collect();
         if lanes.is_empty() {
             return None;
@@ -436,10 +443,12 @@ impl Purse {
         Some(cose::sign(&Acknowledgement { token: self.token.id, lanes, at: now }, &self.key))
     }
 
-    /// The entries to journal once the node has taken `acknowledgement`.
-    pub fn acknowledged(acknowledgement: &Acknowledgement) -> Vec<Entry> {
+    /// The entries to journal once the node has taken `acknowledgement`: of calls at once, each carries the same.
+    pub fn acknowledged(&self, acknowledgement: &Acknowledgement) -> Vec<Entry> {
         let token = acknowledgement.token;
-        acknowledgement.lanes.iter().map(|lane| Entry::Acknowledged { token, ack: JournalAck::from(lane) }).collect()
+        let is_new = |ack: &&AckLane| self.lane(ack.lane).is_none_or(|lane| !lane.is_acknowledged(ack.n));
+        let new = acknowledgement.lanes.iter().filter(is_new);
+        new.map(|lane| Entry::Acknowledged { token, ack: JournalAck::from(lane) }).collect()
     }
 
     fn free_lane(&self) -> Result<u16, WalletError> {

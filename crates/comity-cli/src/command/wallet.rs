@@ -83,6 +83,9 @@ impl Wallet {
                             let home = reply.map_or(Amount::ZERO, |reply| reply.refunded);
                             say(&format!("{token} ended; {home} went home"));
                         }
+                        Err(error) if !is_unfinished(&client, token).await => {
+                            say(&format!("{token} was never sold, and nothing was set aside for it ({error})"));
+                        }
                         // The others go home all the same.
                         Err(error) => {
                             failed += 1;
@@ -104,4 +107,8 @@ impl Wallet {
             }
         }
     }
+}
+
+async fn is_unfinished(client: &comity_sdk::Client, token: TokenId) -> bool {
+    client.purses().await.iter().any(|purse| purse.token == token && purse.unfinished)
 }

@@ -57,7 +57,7 @@ impl Client {
         let (node, open) = {
             let state = self.state.lock().await;
             let purse = state.wallet.purse(token)?;
-            (purse.node(), purse.lane(lane).and_then(|lane| lane.open.clone()))
+            (purse.node(), purse.lane(lane).filter(|lane| !lane.is_faulted()).and_then(|lane| lane.open.clone()))
         };
         let Some(open) = open else { return Ok(()) };
         let door = self.door(node).await?;

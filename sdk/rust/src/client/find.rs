@@ -81,7 +81,7 @@ impl Client {
         if let Some(address) = &self.profile.house {
             return Ok(Door::new(vec![address.clone()], vec![anchor.transport_key])?);
         }
-        if self.seen.directory.announcement(anchor.node).is_none() {
+        if self.addresses(anchor.node).is_err() {
             self.refresh().await?;
         }
         Ok(Door::new(self.addresses(anchor.node)?, vec![anchor.transport_key])?)

@@ -130,7 +130,14 @@ impl Client {
             if let Some(sent) = self.begin_again(target, query).await? {
                 return Ok(sent);
             }
-            let token = self.fund(target, query).await?;
+            let token = match self.fund(target, query).await {
+                // The receipt that was missing may be there by now.
+                Err(Error::Wallet(WalletError::Stopped { token, .. })) => {
+                    let resolved = self.resolve(token).await;
+                    self.fund(target, query).await.or_else(|error| resolved.and(Err(error)))?
+                }
+                funded => funded?,
+            };
             let busy = |begun: &Result<Sent, Error>| matches!(begun, Err(Error::Wallet(WalletError::LanesBusy(_))));
             let begun = self.begin_new(token, target, query).await;
             if !busy(&begun) {
@@ -309,7 +316,7 @@ impl Client {
     ) -> Result<(), Error> {
         let Some(acknowledgement) = acknowledgement else { return Ok(()) };
         let mut state = self.state.lock().await;
-        for entry in Purse::acknowledged(acknowledgement) {
+        for entry in state.wallet.purse(acknowledgement.token)?.acknowledged(acknowledgement) {
             state.write(&entry)?;
         }
         Ok(())
@@ -317,9 +324,13 @@ impl Client {
 }
 
 impl super::State {
-    /// Journals why nothing more is asked under a token.
+    /// Journals why nothing more is asked under a token; once, however often the node is asked again.
     fn stop(&mut self, token: TokenId, lane: u16, receipt: Option<&[u8]>, what: &str) -> Result<(), Error> {
-        let seq = self.wallet.purse(token)?.lane(lane).and_then(|lane| lane.open.as_ref()).map_or(0, |open| open.seq);
+        let known = self.wallet.purse(token)?.lane(lane);
+        if known.is_some_and(|lane| lane.is_faulted() || (receipt.is_none() && lane.stopped().is_some())) {
+            return Ok(());
+        }
+        let seq = known.and_then(|lane| lane.open.as_ref()).map_or(0, |open| open.seq);
         self.write(&Entry::Fault { token, lane, seq, receipt: receipt.map(stored), what: what.to_owned() })
     }
 }

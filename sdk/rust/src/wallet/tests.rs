@@ -211,8 +211,14 @@ fn an_honest_lane_is_taken_in_receipt_by_receipt() {
     }
     // 5 · 3 + 13 · 0.5 = 21.5
     assert_eq!(wallet.purse(TOKEN).unwrap().spent(), Amount::from_ucr(22));
-    let lanes = &wallet.purse(TOKEN).unwrap().acknowledge(NOW).unwrap().lanes;
-    assert_eq!((lanes[0].n, lanes[0].total), (5, Amount::from_ucr(22)));
+    let acknowledgement = wallet.purse(TOKEN).unwrap().acknowledge(NOW).unwrap();
+    assert_eq!((acknowledgement.lanes[0].n, acknowledgement.lanes[0].total), (5, Amount::from_ucr(22)));
+    // Two calls at once carry the same; it is written down once.
+    let entries = wallet.purse(TOKEN).unwrap().acknowledged(&acknowledgement);
+    assert_eq!(entries.len(), 1);
+    wallet.apply(&entries[0]).unwrap();
+    let purse = wallet.purse(TOKEN).unwrap();
+    assert_eq!((purse.acknowledged(&acknowledgement), purse.acknowledge(NOW)), (Vec::new(), None));
 }
 
 #[test]
@@ -297,6 +303,8 @@ fn a_wrong_receipt_is_evidence_and_stops_the_token() {
     let purse = wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, NOW).map(|_| ());
     assert!(stopped(purse), "nor is another token drawn");
     assert_eq!(wallet.purse(TOKEN).unwrap().acknowledge(NOW), None, "an acknowledgement is an order to pay");
+    let asked_again = wallet.purse(TOKEN).unwrap().doubtful(&UnderWay::default()).count();
+    assert_eq!(asked_again, 0, "the node has said what it says");
     // Once it is ended at its node, the user may go on.
     wallet.apply(&Entry::Closed { token: TOKEN }).unwrap();
     assert!(wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, NOW).unwrap().is_none());
