@@ -14,13 +14,6 @@ pub(crate) struct Filtered {
     pub(crate) findings: Findings,
 }
 
-impl Filtered {
-    /// When the work must have ended, counted from here.
-    pub(crate) fn deadline(&self) -> tokio::time::Instant {
-        self.held.guard.began() + self.held.longest()
-    }
-}
-
 pub(crate) fn filter(inner: &Inner, held: Held) -> Result<Filtered, Refusal> {
     let mut findings = Findings::default();
     for text in &held.authorised.asked.texts {

@@ -34,7 +34,7 @@ pub(crate) async fn forward(inner: &Inner, filtered: Filtered) -> Result<Accepte
     body.insert("max_tokens".into(), authorised.priced.demand.output_tokens.into());
     let call = Call::new(authorised.asked.op, authorised.served.upstream_model.clone(), body);
     let accepted = authorised.served.upstream.complete(call);
-    let accepted = tokio::time::timeout_at(filtered.deadline(), accepted).await.unwrap_or_else(|_| Err(late()));
+    let accepted = tokio::time::timeout_at(filtered.held.deadline, accepted).await.unwrap_or_else(|_| Err(late()));
     let reply = accepted.map_err(|error| failed(&filtered, &error))?;
     inner.fail("forward.accepted");
     Ok(Accepted { filtered, reply })
@@ -43,7 +43,7 @@ pub(crate) async fn forward(inner: &Inner, filtered: Filtered) -> Result<Accepte
 /// Waits for the first event. A caller that leaves meanwhile gets no answer and owes the input (spec/06-metering.md §6.2).
 pub(crate) async fn first<T>(accepted: Accepted, head: &mut oneshot::Sender<T>) -> Result<Forwarded, Refusal> {
     let Accepted { filtered, reply: mut rest } = accepted;
-    let deadline = filtered.deadline();
+    let deadline = filtered.held.deadline;
     let first = tokio::select! {
         biased;
         first = rest.next() => first.expect("a reply has an end"),

@@ -1,8 +1,11 @@
 //! Set aside: the worst case counts against every cap from here until the charge, or until nothing comes of it.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse as _, Response};
 use comity_http::Refusal;
 use comity_wire::{Code, Digest};
+use tokio::time::Instant;
 
 use super::authenticate::Authenticated;
 use super::authorise::Authorised;
@@ -16,28 +19,17 @@ use crate::spend::{self, Admission, Change, Charged, HoldId, Known, Refused};
 pub(crate) struct Held {
     pub(crate) authorised: Authorised,
     pub(crate) guard: Guard,
+    /// When the work must have ended: certificates and settlement count on the token's longest operation (rule 1).
+    pub(crate) deadline: Instant,
 }
 
 /// Gives the hold back unless a charge has ended it.
 pub(crate) struct Guard {
     gateway: Gateway,
     id: HoldId,
-    began: tokio::time::Instant,
-}
-
-impl Held {
-    /// How long the token lets admitted work run (rule 1: certificates and settlement count on it).
-    pub(crate) fn longest(&self) -> std::time::Duration {
-        let terms = &self.authorised.authenticated.capability.token().terms;
-        std::time::Duration::from_secs(u64::from(terms.longest_op_s))
-    }
 }
 
 impl Guard {
-    pub(crate) fn began(&self) -> tokio::time::Instant {
-        self.began
-    }
-
     pub(crate) fn id(&self) -> HoldId {
         self.id
     }
@@ -110,10 +102,9 @@ pub(crate) async fn hold(gateway: &Gateway, authorised: Authorised) -> Result<St
     match admission.map_err(|refused| refusal::refused(&refused))? {
         Admission::Held(id) => {
             inner.fail("hold.after");
-            Ok(Step::Held(Held {
-                guard: Guard { gateway: gateway.clone(), id, began: tokio::time::Instant::now() },
-                authorised,
-            }))
+            let longest = Duration::from_secs(u64::from(capability.token().terms.longest_op_s));
+            let deadline = Instant::now() + longest;
+            Ok(Step::Held(Held { guard: Guard { gateway: gateway.clone(), id }, authorised, deadline }))
         }
         Admission::Charged(Charged { .. }) => stored(inner, authenticated, ask.authority).await.map(Step::Replayed),
         Admission::AskStore { highest } => old(inner, authenticated, ask.authority, highest).await.map(Step::Replayed),

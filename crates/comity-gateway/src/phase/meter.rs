@@ -56,7 +56,7 @@ pub(crate) async fn whole(
     let mut scan = Scan::new(inner, &filtered);
     let mut choices: BTreeMap<u32, Choice> = BTreeMap::new();
     let (mut usage, mut tokens, mut bytes) = (None, 0, 0);
-    let (most, deadline) = (Most::of(&filtered.held.authorised), filtered.deadline());
+    let (most, deadline) = (Most::of(&filtered.held.authorised), filtered.held.deadline);
     let mut next = Some(Ok(first));
     let mut gone = false;
     while let Some(event) = next {
@@ -139,7 +139,7 @@ pub(crate) async fn stream(inner: &Inner, forwarded: Forwarded, head: oneshot::S
         scan: Scan::new(inner, &filtered),
         frames: frames.clone(),
         taken,
-        deadline: filtered.deadline(),
+        deadline: filtered.held.deadline,
         most: Most::of(&filtered.held.authorised),
         stall: Duration::from_secs(inner.config.stall_s.max(1)),
         keep_alive: Duration::from_secs(inner.config.keep_alive_s.max(1)),
