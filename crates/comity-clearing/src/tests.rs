@@ -2,5 +2,6 @@
 
 mod auditing;
 mod settling;
+mod standing;
 mod story;
 mod world;

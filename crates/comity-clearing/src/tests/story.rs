@@ -1,6 +1,6 @@
 //! What the house promises, over its HTTP API, with real keys.
 
-use comity_wire::object::{ModelState, RevocationList, RevokedKind, Token, Vetting};
+use comity_wire::object::{ModelState, Token, Vetting};
 use comity_wire::{Amount, Signed};
 use serde_json::json;
 
@@ -438,66 +438,6 @@ async fn a_quote_pins_what_the_owner_published() {
     assert_eq!(code(&world.post("/v1/quotes", ask, &world.member).await), "model_not_found");
     world.publish(3, tariff(20).id(), ModelState::Withdrawn);
     assert_eq!(code(&world.post("/v1/quotes", world.quote_request(), &world.member).await), "withdrawn");
-}
-
-#[tokio::test]
-async fn the_revocation_list_starts_empty_and_stays_fresh() {
-    let world = World::new(1_000).await;
-    let published = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let sink = std::sync::Arc::clone(&published);
-    world.house.on_standing(std::sync::Arc::new(move |list| sink.lock().unwrap().push(list.number)));
-    let first = world.house.standing().unwrap();
-    assert_eq!((first.number, first.entries.len(), first.org), (1, 0, HOUSE));
-    world.directory.insert(first.bytes()).unwrap();
-    assert!(!world.house.standing_renew().await.unwrap());
-    world.pass(12 * 3600).await;
-    assert!(world.house.standing_renew().await.unwrap());
-    let lab = world.buy(10).await;
-    assert_eq!(world.house.revoke(lab.token.id).await.unwrap(), 3);
-    assert_eq!(*published.lock().unwrap(), [1, 2, 3]);
-    let request = http::Request::builder().uri("/comity/v1/standing").body(axum::body::Body::empty()).unwrap();
-    let response = tower::ServiceExt::oneshot(world.house.router(), request).await.unwrap();
-    let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
-    let list = Signed::<RevocationList>::decode(&bytes).unwrap().verify(&secret("issuer").public()).unwrap();
-    assert!(list.contains(RevokedKind::Token, &lab.token.id.to_string()));
-    world.house.revoke_node(NODE).await.unwrap();
-    world.directory.insert(world.house.standing().unwrap().bytes()).unwrap();
-    assert_eq!(code(&world.post("/v1/quotes", world.quote_request(), &world.member).await), "revoked");
-}
-
-#[tokio::test]
-async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens() {
-    let mut world = World::new(10_000).await;
-    let token = world.buy(10).await.token.id;
-    let stop = |point| assert_ne!(point, "revoke.after_commit", "the house stops here");
-    world.restart_failing(std::sync::Arc::new(stop)).await;
-    let house = world.house.clone();
-    tokio::spawn(async move { house.revoke(token).await }).await.unwrap_err();
-    assert_eq!(world.house.standing().unwrap().number, 1, "no list was made");
-
-    world.restart().await;
-    let list = world.house.standing().unwrap();
-    assert_eq!(list.number, 2);
-    assert!(list.contains(RevokedKind::Token, &token.to_string()));
-    world.restart().await;
-    assert_eq!(world.house.standing().unwrap().number, 2, "and once is enough");
-}
-
-#[tokio::test]
-async fn a_list_names_what_still_runs_and_goes_on_under_another_key() {
-    let mut world = World::new(10_000).await;
-    let token = world.buy(10).await.token.id;
-    world.house.revoke(token).await.unwrap();
-    world.house.revoke_node(NODE).await.unwrap();
-    world.restart_keyed("issuer 2").await;
-    let list = world.house.standing().unwrap();
-    assert_eq!((list.number, list.entries.len()), (4, 2), "the house opens, and numbers on");
-    assert_eq!(*list.signer(), secret("issuer 2").public());
-    world.pass(Token::VALID_S_MAX + 3 * comity_wire::time::SKEW_S).await;
-    assert!(world.house.standing_renew().await.unwrap());
-    let list = world.house.standing().unwrap();
-    assert!(!list.contains(RevokedKind::Token, &token.to_string()), "it has ended by itself");
-    assert!(list.contains(RevokedKind::Node, &NODE.to_string()), "a node has no end");
 }
 
 #[tokio::test]
