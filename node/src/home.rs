@@ -80,6 +80,10 @@ impl Home {
                 .hint("use a-z, 0-9, '.', '_' and '-', at most 48: it is the first half of your model ids"));
         }
         std::fs::create_dir_all(path).while_(format!("cannot make {}", path.display()))?;
+        // Books and spend stores lie in it, and no other account of this computer has a need to read them.
+        #[cfg(unix)]
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .while_(format!("cannot close {} to others", path.display()))?;
         let keys = KeyStore::of(path);
         let organisation = keys.create(KeyName::Organisation)?;
         let writer = keys.create(KeyName::Writer)?;
@@ -263,6 +267,18 @@ mod tests {
         let writer = home.read("writer-certificate.cbor").unwrap();
         let writer = Signed::<WriterCertificate>::decode(&writer).unwrap().verify(&home.card.key).unwrap();
         assert_eq!(writer.not_after, until);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_home_is_closed_to_others_also_where_its_folder_was_there() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lab");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let home = Home::init(&path, "lab", "Lab", Role::Owner).unwrap();
+        assert_eq!(std::fs::metadata(&home.path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

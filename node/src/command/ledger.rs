@@ -1,6 +1,6 @@
-//! `comity ledger audit`: every balance added again from the transfers.
+//! `comity ledger audit|contradictions`: every balance added again from the transfers; what nodes signed against the books.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
@@ -16,13 +16,27 @@ pub enum LedgerCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List claims and finals that were refused because they contradict the books: evidence for a dispute
+    Contradictions {
+        #[arg(long)]
+        home: PathBuf,
+    },
 }
 
 /// # Errors
 /// [`Failure`] where the house is not running, or a break was found.
 pub async fn run(command: LedgerCommand) -> Result<String, Failure> {
-    let LedgerCommand::Audit { home, json } = command;
-    let report: serde_json::Value = admin::get(&home, "/admin/audit").await?;
+    match command {
+        LedgerCommand::Audit { home, json } => audit(&home, json).await,
+        LedgerCommand::Contradictions { home } => {
+            let kept: serde_json::Value = admin::get(&home, "/admin/contradictions").await?;
+            Ok(serde_json::to_string_pretty(&kept)?)
+        }
+    }
+}
+
+async fn audit(home: &Path, json: bool) -> Result<String, Failure> {
+    let report: serde_json::Value = admin::get(home, "/admin/audit").await?;
     let holds = report.get("holds").and_then(serde_json::Value::as_bool) == Some(true);
     let text = if json { serde_json::to_string(&report)? } else { serde_json::to_string_pretty(&report)? };
     if holds {

@@ -101,10 +101,10 @@ impl Doors {
     /// # Errors
     /// As [`Doors::told_to_stop`].
     pub async fn until_stopped(self, member: Member) -> Result<(), Failure> {
-        self.told_to_stop(&member).await?;
+        let why = self.told_to_stop(&member).await;
         self.close().await;
         member.network.shutdown().await;
-        Ok(())
+        why
     }
 }
 

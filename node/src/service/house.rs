@@ -51,14 +51,15 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
         }
         std::future::pending().await
     };
-    tokio::select! {
+    let why = tokio::select! {
         never = put => never,
-        result = doors.told_to_stop(&member) => result?,
-    }
+        result = doors.told_to_stop(&member) => result,
+    };
+    // However it ends, what is being written is written.
     doors.close().await;
     clearing.shutdown().await;
     member.network.shutdown().await;
-    Ok(())
+    why
 }
 
 /// Whoever has it can link pseudonyms; whoever loses it gives every project new names.

@@ -92,11 +92,11 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
         }
     };
     let claims = gateway.claims();
-    tokio::select! {
+    let why = tokio::select! {
         never = renew => never,
-        () = claims => {}
-        result = doors.told_to_stop(&member) => result?,
-    }
+        () = claims => Ok(()),
+        result = doors.told_to_stop(&member) => result,
+    };
     doors.close().await;
     gateway.stop();
     gateway.drained().await;
@@ -104,7 +104,7 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
     if let Some(member) = Arc::into_inner(member) {
         member.network.shutdown().await;
     }
-    Ok(())
+    why
 }
 
 /// This organisation's own list: empty, numbered by the time, for its own-node tokens.

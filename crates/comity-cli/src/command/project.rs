@@ -1,5 +1,7 @@
 //! `comity project`.
 
+use comity_sdk::token::directory::Directory as _;
+
 use crate::printer::{Failure, say};
 use crate::session::Session;
 
@@ -22,6 +24,11 @@ impl Project {
             "awarded    {}\nsettled    {}\nin escrow  {}\navailable  {}",
             project.awarded, project.settled, project.in_escrow, project.available
         ));
+        let roster = client.directory().roster();
+        for known in &project.pseudonyms {
+            let org = roster.organisation(known.org).map_or_else(|| known.org.to_string(), |org| org.name.to_string());
+            say(&format!("known as   {} at {org}", known.subject));
+        }
         Ok(())
     }
 }
