@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use comity_engine::{Finish, GenerateRequest, Model, Piece, chat};
-use comity_supply::{BoxFuture, Call, Delta, Event, Health, Reply, Upstream, UpstreamError, Usage};
+use comity_supply::{Answer, BoxFuture, Call, Delta, Event, Health, Reply, Tokenizer, Upstream, UpstreamError, Usage};
 use comity_wire::Op;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, mpsc};
@@ -83,6 +83,36 @@ impl EngineUpstream {
     }
 }
 
+impl EngineUpstream {
+    /// What the byte tokenizer makes of a text, and back.
+    fn tokenize(&self, call: &Call) -> Result<Answer, UpstreamError> {
+        let tokenizer = self.model.tokenizer();
+        let body = match call.tokenizer() {
+            Tokenizer::Encode => {
+                let prompt = call.body.get("prompt").and_then(Value::as_str);
+                let prompt = prompt.ok_or_else(|| refused("prompt: the built-in engine takes one text"))?;
+                let bare = call.body.get("add_special_tokens").and_then(Value::as_bool) == Some(false);
+                let tokens = if bare { tokenizer.encode(prompt) } else { tokenizer.encode_prompt(prompt) };
+                json!({"count": tokens.len(), "max_model_len": self.model.context_tokens_max(), "tokens": tokens})
+            }
+            Tokenizer::Decode => {
+                let tokens: Option<Vec<u32>> = call.body.get("tokens").and_then(Value::as_array).and_then(|tokens| {
+                    tokens.iter().map(|token| token.as_u64().and_then(|token| u32::try_from(token).ok())).collect()
+                });
+                let tokens = tokens.ok_or_else(|| refused("tokens: a list of token ids is expected"))?;
+                json!({"prompt": tokenizer.decode(&tokens)})
+            }
+            Tokenizer::Describe => json!({
+                "bos_token": tokenizer.piece(comity_engine::tokenizer::BOS),
+                "eos_token": tokenizer.piece(comity_engine::tokenizer::EOS),
+                "pad_token": null,
+                "chat_template": null,
+            }),
+        };
+        Ok(Answer { body, usage: None })
+    }
+}
+
 fn refused(message: &str) -> UpstreamError {
     UpstreamError::Refused {
         status: 400,
@@ -145,6 +175,14 @@ impl Upstream for EngineUpstream {
         })
     }
 
+    fn answer(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
+        let answered = match call.op {
+            Op::Tokenize => self.tokenize(&call),
+            op => Err(UpstreamError::Unsupported { op }),
+        };
+        Box::pin(async move { answered })
+    }
+
     fn health(&self) -> BoxFuture<'_, Health> {
         let models = vec![self.name.clone()];
         Box::pin(async move { Health::ready(models) })
@@ -159,7 +197,7 @@ fn run(model: &Model, call: &Call, request: &GenerateRequest, send: &mpsc::Sende
         let role = (first && call.op == Op::Chat).then(|| "assistant".to_owned());
         first = false;
         let logprobs = request.logprobs.map(|_| logprobs(call.op, &piece, &mut offset));
-        let delta = Delta { index: 0, role, text: piece.text, logprobs, finish_reason: None };
+        let delta = Delta { role, text: piece.text, logprobs, ..Delta::default() };
         let gone = call.cancel.is_cancelled() || send.blocking_send(Ok(Event::Delta(delta))).is_err();
         if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -238,6 +276,20 @@ mod tests {
         check("stop", json!(""), false);
         check("stop", json!(["\n"]), true);
         check("seed", json!(-1), true);
+    }
+
+    #[tokio::test]
+    async fn the_engine_tokenizes_and_refuses_what_it_cannot_do() {
+        let engine = EngineUpstream::new("comity-tiny", crate::models::load("comity-tiny").unwrap());
+        let ask = async |op, body: Value| engine.answer(Call::new(op, "m", body.as_object().unwrap().clone())).await;
+        let tokens = ask(Op::Tokenize, json!({"prompt": "ab"})).await.unwrap().body;
+        assert_eq!((&tokens["tokens"], &tokens["count"]), (&json!([1, 100, 101]), &json!(3)));
+        let bare = ask(Op::Tokenize, json!({"prompt": "ab", "add_special_tokens": false})).await.unwrap().body;
+        assert_eq!(bare["tokens"], json!([100, 101]));
+        assert_eq!(ask(Op::Tokenize, json!({"tokens": [1, 100, 101]})).await.unwrap().body["prompt"], "ab");
+        assert_eq!(ask(Op::Tokenize, json!({})).await.unwrap().body["eos_token"], "</s>");
+        assert!(ask(Op::Tokenize, json!({"tokens": [-1]})).await.is_err());
+        assert_eq!(ask(Op::Embeddings, json!({"input": "a"})).await.unwrap_err().name(), "unsupported");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 /// client's headers comes this far.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// [`Op::Chat`] or [`Op::Completions`]; others are refused with [`UpstreamError::Unsupported`](crate::UpstreamError::Unsupported).
+    /// Which work is asked for. Generated text ([`Op::Chat`], [`Op::Completions`]) comes by
+    /// [`Upstream::complete`](crate::Upstream::complete), all else in one piece by [`Upstream::answer`](crate::Upstream::answer).
+    /// What an upstream does not do it refuses with [`UpstreamError::Unsupported`](crate::UpstreamError::Unsupported).
     pub op: Op,
     /// The model's name at the upstream, which need not be its name in the federation.
     pub model: String,
@@ -24,6 +26,15 @@ impl Call {
         Self { op, model: model.into(), body, cancel: CancellationToken::new() }
     }
 
+    /// Which work of the tokenizer a call of [`Op::Tokenize`] asks for.
+    pub fn tokenizer(&self) -> Tokenizer {
+        match () {
+            () if self.body.contains_key("tokens") => Tokenizer::Decode,
+            () if self.body.is_empty() => Tokenizer::Describe,
+            () => Tokenizer::Encode,
+        }
+    }
+
     /// How many choices were asked for (`n`, and one per prompt of a list); at least one.
     pub fn choices(&self) -> u64 {
         let n = self.body.get("n").and_then(Value::as_u64).unwrap_or(1).max(1);
@@ -34,6 +45,17 @@ impl Call {
         };
         n.saturating_mul(prompts.max(1))
     }
+}
+
+/// [`Op::Tokenize`] is three questions; the body tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tokenizer {
+    /// `{"prompt": text}` → `{"tokens": [id …]}`.
+    Encode,
+    /// `{"tokens": [id …]}` → `{"prompt": text}`.
+    Decode,
+    /// Nothing → `{"bos_token", "eos_token", "pad_token", "chat_template"}`, as far as they are known.
+    Describe,
 }
 
 #[cfg(test)]

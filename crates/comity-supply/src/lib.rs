@@ -1,7 +1,7 @@
 //! Where answers come from: upstream servers, their dialects and health.
 //!
-//! An [`Upstream`] takes a [`Call`] whose body the gateway has already filtered and gives back a [`Reply`], a stream
-//! of [`Event`]s. `Ok` from [`Upstream::complete`] means that the upstream *accepted* the work: input meters are due
+//! An [`Upstream`] takes a [`Call`] whose body the gateway has already filtered. Generated text it gives back as a
+//! [`Reply`], a stream of [`Event`]s; what comes in one piece, as an [`Answer`]. `Ok` from [`Upstream::complete`] means that the upstream *accepted* the work: input meters are due
 //! from then on (design: meters). A reply ends in exactly one of two ways: [`Event::Done`], said by the upstream
 //! itself, or an [`UpstreamError`]. Silence, a cut line or a malformed frame is never turned into `Done`; [`Reply`]
 //! enforces that for every implementation.
@@ -20,11 +20,11 @@ pub mod sse;
 
 pub use futures::future::BoxFuture;
 
-pub use call::Call;
+pub use call::{Call, Tokenizer};
 pub use error::{Silence, UpstreamError};
 pub use health::{Health, State};
 pub use openai::OpenAi;
-pub use reply::{Delta, Event, Reply, Usage};
+pub use reply::{Answer, Delta, Event, Reply, ToolCall, Usage};
 pub use scripted::Scripted;
 
 /// One place that answers calls: a server over HTTP, the built-in engine, or a script in a test.
@@ -33,6 +33,14 @@ pub trait Upstream: Send + Sync + std::fmt::Debug {
     ///
     /// Dropping the future, dropping the [`Reply`] or cancelling [`Call::cancel`] stops the work upstream.
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Reply, UpstreamError>>;
+
+    /// Hands over a call that is answered in one piece. `Ok` is the whole answer; before it nothing is due.
+    ///
+    /// Dropping the future or cancelling [`Call::cancel`] stops the work upstream. An upstream that only generates text
+    /// leaves this as it is.
+    fn answer(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
+        Box::pin(async move { Err(UpstreamError::Unsupported { op: call.op }) })
+    }
 
     /// Whether it would answer now. Safe to drop; never takes longer than a few seconds.
     fn health(&self) -> BoxFuture<'_, Health>;

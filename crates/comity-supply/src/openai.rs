@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::Silence;
-use crate::{BoxFuture, Call, Health, Reply, Upstream, UpstreamError, sse};
+use crate::{Answer, BoxFuture, Call, Health, Reply, Tokenizer, Upstream, UpstreamError, sse};
 
 /// Settings of one server. Times bound silence, not work: an answer may stream for as long as it keeps coming.
 #[derive(Clone, Debug, Deserialize)]
@@ -111,6 +111,8 @@ const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
 const MODELS_BODY_BYTES_MAX: usize = 1 << 20;
 const HEALTH_MS_MAX: u64 = 5_000;
 const POOL_IDLE_PER_HOST_MAX: usize = 64;
+/// An answer in one piece that is not text: 2,048 embeddings of 1,024 numbers are half of it.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 impl OpenAi {
     /// The process must have installed its TLS provider (`comity_http::tls::install`).
@@ -193,6 +195,42 @@ impl OpenAi {
         }
     }
 
+    /// One question, one JSON answer.
+    async fn ask_whole(&self, call: Call) -> Result<Answer, UpstreamError> {
+        let mut body = call.body.clone();
+        body.insert("model".into(), Value::String(call.model.clone()));
+        // vLLM and its kin have the tokenizer beside `/v1`, not under it.
+        let root = self.base.strip_suffix("/v1").unwrap_or(&self.base);
+        let request = match (call.op, call.tokenizer()) {
+            (Op::Embeddings, _) => self.http.post(format!("{}/embeddings", self.base)).json(&body),
+            (Op::Tokenize, Tokenizer::Encode) => self.http.post(format!("{root}/tokenize")).json(&body),
+            (Op::Tokenize, Tokenizer::Decode) => self.http.post(format!("{root}/detokenize")).json(&body),
+            (Op::Tokenize, Tokenizer::Describe) => self.http.get(format!("{root}/tokenizer_info")),
+            (op, _) => return Err(UpstreamError::Unsupported { op }),
+        };
+        let answered = async {
+            let sent = request.header(header::ACCEPT, "application/json").send();
+            let response = timeout(self.config.answer_ms_max, Silence::BeforeAnswer, sent).await?;
+            let response = response.map_err(|e| self.unanswered(&e))?;
+            match response.status() {
+                StatusCode::OK => {}
+                // The route is not there; what is wrong with a call has other numbers.
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED if call.op == Op::Tokenize => {
+                    return Err(UpstreamError::Unsupported { op: call.op });
+                }
+                _ => return Err(self.refused(response).await),
+            }
+            let collected = stream::collect(response, ANSWER_BYTES_MAX);
+            timeout(self.config.answer_ms_max, Silence::WhilstAnswering, collected).await?
+        };
+        let bytes = tokio::select! {
+            biased;
+            () = call.cancel.cancelled() => return Err(UpstreamError::Cancelled),
+            bytes = answered => bytes?,
+        };
+        decode::answer(&bytes)
+    }
+
     fn unanswered(&self, error: &reqwest::Error) -> UpstreamError {
         if error.is_connect() {
             return UpstreamError::Unreachable { upstream: self.base.clone(), detail: chain(error) };
@@ -253,6 +291,10 @@ impl OpenAi {
 impl Upstream for OpenAi {
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Reply, UpstreamError>> {
         self.ask(call).boxed()
+    }
+
+    fn answer(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
+        self.ask_whole(call).boxed()
     }
 
     fn health(&self) -> BoxFuture<'_, Health> {

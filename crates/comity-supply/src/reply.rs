@@ -32,8 +32,33 @@ pub struct Delta {
     pub text: String,
     /// As the upstream wrote it: `{"content": […]}` for chat, `{"tokens": …}` for completions. Floats keep their bits.
     pub logprobs: Option<Value>,
-    /// `stop`, `length`, `content_filter` …: in the last delta of a choice.
+    /// Calls of tools, or pieces of them.
+    pub tool_calls: Vec<ToolCall>,
+    /// `stop`, `length`, `tool_calls`, `content_filter` …: in the last delta of a choice.
     pub finish_reason: Option<String>,
+}
+
+/// A piece of one tool call: what the model wrote, nothing that a server put beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Which call of its choice.
+    pub index: u32,
+    /// In the first piece, where the server names its calls.
+    pub id: Option<String>,
+    /// In the first piece.
+    pub name: Option<String>,
+    /// To append.
+    pub arguments: String,
+}
+
+/// A whole answer that is not generated text: one JSON value, in the shape that the op has at OpenAI's API or, for
+/// [`Op::Tokenize`](comity_wire::Op::Tokenize), as [`Tokenizer`](crate::Tokenizer) says. What of it a caller sees is the
+/// gateway's choice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub body: Value,
+    /// The upstream's own count, where it states one.
+    pub usage: Option<Usage>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Nothing in it waits for time: a [`Gate`] holds an answer back until the test opens it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use comity_wire::Op;
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Silence;
-use crate::{BoxFuture, Call, Delta, Event, Health, Reply, Upstream, UpstreamError, Usage};
+use crate::{Answer, BoxFuture, Call, Delta, Event, Health, Reply, Upstream, UpstreamError, Usage};
 
 /// One line of a script.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub enum Script {
     Answer(Vec<Step>),
+    /// An answer in one piece.
+    Whole(Answer),
     /// An error status instead of an answer.
     Refuse {
         status: u16,
@@ -114,8 +116,19 @@ pub struct Scripted(Arc<Mutex<State>>);
 struct State {
     queue: VecDeque<Script>,
     standing: Script,
+    /// By op, for what is answered in one piece.
+    whole: BTreeMap<Op, Answering>,
     health: Health,
     calls: Vec<Call>,
+}
+
+/// What is answered in one piece, by what was asked.
+struct Answering(Box<dyn Fn(&Call) -> Script + Send>);
+
+impl std::fmt::Debug for Answering {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answering(…)")
+    }
 }
 
 /// How many calls are remembered; a benchmark makes more.
@@ -124,8 +137,13 @@ const CALLS_KEPT_MAX: usize = 10_000;
 impl Scripted {
     /// Answers every call with `standing`.
     pub fn new(standing: Script) -> Self {
-        let state = State { queue: VecDeque::new(), standing, health: Health::ready(Vec::new()), calls: Vec::new() };
-        Self(Arc::new(Mutex::new(state)))
+        let (queue, whole, calls) = (VecDeque::new(), BTreeMap::new(), Vec::new());
+        Self(Arc::new(Mutex::new(State { queue, standing, whole, health: Health::ready(Vec::new()), calls })))
+    }
+
+    /// Answers every call of `op` in one piece; other ops are not served that way.
+    pub fn set_answer(&self, op: Op, answer: impl Fn(&Call) -> Script + Send + 'static) {
+        self.state().whole.insert(op, Answering(Box::new(answer)));
     }
 
     /// The next call gets this one, once.
@@ -148,37 +166,71 @@ impl Scripted {
 
     fn next_script(&self, call: &Call) -> Script {
         let mut state = self.state();
-        if state.calls.len() < CALLS_KEPT_MAX {
-            state.calls.push(call.clone());
-        }
+        state.keep(call);
         state.queue.pop_front().unwrap_or_else(|| state.standing.clone())
+    }
+}
+
+impl State {
+    fn keep(&mut self, call: &Call) {
+        if self.calls.len() < CALLS_KEPT_MAX {
+            self.calls.push(call.clone());
+        }
+    }
+}
+
+/// What a script comes to once its gates are open.
+enum Played {
+    Steps(Vec<Step>),
+    Whole(Answer),
+}
+
+async fn played(mut script: Script, cancel: &CancellationToken) -> Result<Played, UpstreamError> {
+    loop {
+        script = match script {
+            Script::Answer(steps) => return Ok(Played::Steps(steps)),
+            Script::Whole(answer) => return Ok(Played::Whole(answer)),
+            Script::Refuse { status, message } => {
+                return Err(UpstreamError::Refused { status, code: None, message, retry_after_s: None });
+            }
+            Script::Unreachable => {
+                return Err(UpstreamError::Unreachable { upstream: "script".into(), detail: "scripted".into() });
+            }
+            Script::After(gate, then) => {
+                tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
+                    () = gate.pass() => *then,
+                }
+            }
+        }
     }
 }
 
 impl Upstream for Scripted {
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Reply, UpstreamError>> {
-        let mut script = self.next_script(&call);
+        let script = self.next_script(&call);
         async move {
-            loop {
-                script = match script {
-                    Script::Answer(steps) => return Ok(Reply::new(play(steps, call.cancel))),
-                    Script::Refuse { status, message } => {
-                        return Err(UpstreamError::Refused { status, code: None, message, retry_after_s: None });
-                    }
-                    Script::Unreachable => {
-                        return Err(UpstreamError::Unreachable {
-                            upstream: "script".into(),
-                            detail: "scripted".into(),
-                        });
-                    }
-                    Script::After(gate, then) => {
-                        tokio::select! {
-                            biased;
-                            () = call.cancel.cancelled() => return Err(UpstreamError::Cancelled),
-                            () = gate.pass() => *then,
-                        }
-                    }
-                }
+            match played(script, &call.cancel).await? {
+                Played::Steps(steps) => Ok(Reply::new(play(steps, call.cancel))),
+                Played::Whole(_) => Err(UpstreamError::Unsupported { op: call.op }),
+            }
+        }
+        .boxed()
+    }
+
+    fn answer(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
+        let script = {
+            let mut state = self.state();
+            state.keep(&call);
+            state.whole.get(&call.op).map(|answering| answering.0(&call))
+        };
+        async move {
+            let unsupported = Err(UpstreamError::Unsupported { op: call.op });
+            let Some(script) = script else { return unsupported };
+            match played(script, &call.cancel).await? {
+                Played::Whole(answer) => Ok(answer),
+                Played::Steps(_) => unsupported,
             }
         }
         .boxed()

@@ -1,12 +1,12 @@
 //! OpenAI's answers as [`Event`]s: pure, for streams and for servers that answer in one piece although asked to stream.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use comity_wire::Op;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Delta, Event, UpstreamError, Usage};
+use crate::{Answer, Delta, Event, ToolCall, UpstreamError, Usage};
 
 /// Turns the frames of one answer into events. Remembers which choices have finished.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Decoder {
     op: Op,
     choices_max: u64,
     finished: BTreeSet<u32>,
+    /// Tool calls that have begun, per choice.
+    tool_calls: BTreeMap<u32, u32>,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +41,20 @@ struct Choice {
 struct Message {
     role: Option<String>,
     content: Option<String>,
+    tool_calls: Option<Vec<RawToolCall>>,
+}
+
+#[derive(Deserialize)]
+struct RawToolCall {
+    index: Option<u32>,
+    id: Option<String>,
+    function: Option<Function>,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    name: Option<String>,
+    arguments: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -49,7 +65,7 @@ struct RawUsage {
 
 impl Decoder {
     pub(super) fn new(op: Op, choices_max: u64) -> Self {
-        Self { op, choices_max, finished: BTreeSet::new() }
+        Self { op, choices_max, finished: BTreeSet::new(), tool_calls: BTreeMap::new() }
     }
 
     /// One `data:` frame.
@@ -100,24 +116,67 @@ impl Decoder {
         if u64::from(index) >= self.choices_max {
             return Err(malformed(format!("choice {index} where {} were asked for", self.choices_max)));
         }
-        let (role, text) = if self.op == Op::Chat {
-            choice.delta.or(choice.message).map_or((None, None), |m| (m.role, m.content))
+        let (role, text, raw) = if self.op == Op::Chat {
+            choice.delta.or(choice.message).map_or((None, None, None), |m| (m.role, m.content, m.tool_calls))
         } else {
-            (None, choice.text)
+            (None, choice.text, None)
         };
         let text = text.unwrap_or_default();
+        let tool_calls = self.tool_calls(index, raw.unwrap_or_default())?;
         if self.finished.contains(&index) {
             // Some servers repeat the finish reason beside the usage; text after the end is another thing.
-            return if text.is_empty() { Ok(None) } else { Err(malformed("text after a choice has finished")) };
+            return if text.is_empty() && tool_calls.is_empty() {
+                Ok(None)
+            } else {
+                Err(malformed("text after a choice has finished"))
+            };
         }
         let finish_reason = choice.finish_reason.filter(|reason| !reason.is_empty());
         if finish_reason.is_some() {
             self.finished.insert(index);
         }
         let logprobs = choice.logprobs.filter(|l| !l.is_null());
-        let empty = role.is_none() && text.is_empty() && logprobs.is_none() && finish_reason.is_none();
-        Ok((!empty).then_some(Delta { index, role, text, logprobs, finish_reason }))
+        let delta = Delta { index, role, text, logprobs, tool_calls, finish_reason };
+        let empty = delta == Delta { index, ..Delta::default() };
+        Ok((!empty).then_some(delta))
     }
+
+    fn tool_calls(&mut self, choice: u32, raw: Vec<RawToolCall>) -> Result<Vec<ToolCall>, UpstreamError> {
+        let begun = self.tool_calls.entry(choice).or_default();
+        let read = |RawToolCall { index, id, function }: RawToolCall| {
+            let function = function.unwrap_or(Function { name: None, arguments: None });
+            let arguments = match function.arguments {
+                None | Some(Value::Null) => String::new(),
+                Some(Value::String(text)) => text,
+                // Servers that have read what the model wrote before passing it on.
+                Some(other) => other.to_string(),
+            };
+            // Without a number: a call that is named begins, another goes on.
+            let begins = function.name.is_some() || *begun == 0;
+            let index = index.unwrap_or(if begins { *begun } else { *begun - 1 });
+            if index >= TOOL_CALLS_MAX {
+                return Err(malformed(format!("tool call {index}, at most {TOOL_CALLS_MAX} in a choice")));
+            }
+            *begun = (*begun).max(index + 1);
+            Ok(ToolCall { index, id, name: function.name, arguments })
+        };
+        raw.into_iter().map(read).collect()
+    }
+}
+
+/// The most tool calls of one choice.
+const TOOL_CALLS_MAX: u32 = 128;
+
+/// A whole answer that is not generated text.
+pub(super) fn answer(body: &[u8]) -> Result<Answer, UpstreamError> {
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|e| malformed(format!("an answer that is no JSON (line {}, column {})", e.line(), e.column())))?;
+    if let Some(error) = body.get("error").filter(|error| !error.is_null()) {
+        return Err(failed(error));
+    }
+    let usage = body.get("usage").and_then(|usage| usage.get("prompt_tokens")).and_then(Value::as_u64);
+    let usage = usage.map(|input_tokens| Usage { input_tokens, output_tokens: 0 });
+    Ok(Answer { body, usage })
 }
 
 /// What an error body says: `{"error": {…}}`, `{"error": "…"}`, `{"message": …}`, `{"detail": …}`, or text.
@@ -198,6 +257,32 @@ mod tests {
         let events = decode(Op::Completions, &[r#"{"choices":[{"index":1,"text":"a","finish_reason":"length"}]}"#]);
         let delta = Delta { index: 1, text: "a".into(), finish_reason: Some("length".into()), ..Delta::default() };
         assert_eq!(events.unwrap(), [Event::Delta(delta)]);
+    }
+
+    #[test]
+    fn tool_calls_are_read_in_pieces_and_numbered_where_the_server_does_not() {
+        let piece = |calls: &str| format!(r#"{{"choices":[{{"index":0,"delta":{{"tool_calls":[{calls}]}}}}]}}"#);
+        let read = |frames: &[String]| {
+            let frames: Vec<&str> = frames.iter().map(String::as_str).collect();
+            let events = decode(Op::Chat, &frames).unwrap();
+            let calls = events.into_iter().map(|event| match event {
+                Event::Delta(delta) => delta.tool_calls,
+                other => panic!("{other:?}"),
+            });
+            calls.flatten().map(|call| (call.index, call.id, call.name, call.arguments)).collect::<Vec<_>>()
+        };
+        let some = |text: &str| Some(text.to_owned());
+        let numbered = [
+            piece(r#"{"index":1,"id":"a","type":"function","function":{"name":"f","arguments":""}}"#),
+            piece(r#"{"index":1,"function":{"arguments":"{\"x\""}}"#),
+        ];
+        assert_eq!(read(&numbered), [(1, some("a"), some("f"), String::new()), (1, None, None, r#"{"x""#.to_owned())]);
+        let bare = [piece(
+            r#"{"function":{"name":"f","arguments":{"x":1}}},{"function":{"arguments":"+"}},{"function":{"name":"g"}}"#,
+        )];
+        let indexes: Vec<_> = read(&bare).into_iter().map(|(index, _, _, arguments)| (index, arguments)).collect();
+        assert_eq!(indexes, [(0, r#"{"x":1}"#.to_owned()), (0, "+".to_owned()), (1, String::new())]);
+        assert!(decode(Op::Chat, &[&piece(r#"{"index":128,"function":{"name":"f"}}"#)]).is_err());
     }
 
     #[test]

@@ -112,6 +112,60 @@ async fn each_fault_has_its_own_name_and_none_becomes_done() {
 }
 
 #[tokio::test]
+async fn what_comes_in_one_piece_has_its_own_path_and_no_stream() {
+    let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+    let handler = async |State(asked): State<Arc<Mutex<Vec<(String, Value)>>>>, request: axum::extract::Request| {
+        let path = format!("{} {}", request.method(), request.uri().path());
+        let body = axum::body::to_bytes(request.into_body(), 1 << 16).await.unwrap();
+        asked.lock().unwrap().push((path, serde_json::from_slice(&body).unwrap_or_default()));
+        answer(200, "application/json", r#"{"data":[],"usage":{"prompt_tokens":4,"total_tokens":4}}"#)
+    };
+    let router = Router::new().fallback(handler).with_state(asked.clone());
+    let upstream = upstream(Config::new(serve(router).await));
+    let ask = async |op, body: Value| {
+        let Value::Object(body) = body else { unreachable!() };
+        upstream.answer(Call::new(op, "m", body)).await
+    };
+    let embedded = ask(Op::Embeddings, json!({"input": "a"})).await.unwrap();
+    assert_eq!(embedded.usage, Some(Usage { input_tokens: 4, output_tokens: 0 }));
+    ask(Op::Tokenize, json!({"prompt": "a"})).await.unwrap();
+    ask(Op::Tokenize, json!({"tokens": [1]})).await.unwrap();
+    ask(Op::Tokenize, json!({})).await.unwrap();
+    assert_eq!(ask(Op::Chat, json!({})).await.unwrap_err().name(), "unsupported");
+    let expected = [
+        ("POST /v1/embeddings", json!({"input": "a", "model": "m"})),
+        ("POST /tokenize", json!({"prompt": "a", "model": "m"})),
+        ("POST /detokenize", json!({"tokens": [1], "model": "m"})),
+        ("GET /tokenizer_info", Value::Null),
+    ];
+    assert_eq!(*asked.lock().unwrap(), expected.map(|(path, body)| (path.to_owned(), body)));
+}
+
+#[tokio::test]
+async fn one_piece_that_is_late_broken_or_not_there_has_its_own_name() {
+    let tokenize = || Call::new(Op::Tokenize, "m", serde_json::Map::from_iter([("prompt".into(), json!("a"))]));
+    for (status, body, name) in [
+        (404, "{}", "unsupported"),
+        (400, r#"{"error":{"message":"too long"}}"#, "refused"),
+        (200, "{\"tokens\":[", "malformed"),
+        (200, r#"{"error":{"message":"boom"}}"#, "failed"),
+    ] {
+        let handler = async move || answer(status, "application/json", body);
+        let router = Router::new().route("/tokenize", post(handler));
+        let upstream = upstream(Config::new(serve(router).await));
+        assert_eq!(upstream.answer(tokenize()).await.unwrap_err().name(), name, "{status} {body}");
+    }
+    let router = Router::new().route("/tokenize", post(async || -> Response { std::future::pending().await }));
+    let mut config = Config::new(serve(router).await);
+    config.answer_ms_max = 1;
+    assert_eq!(upstream(config.clone()).answer(tokenize()).await.unwrap_err().name(), "silent");
+    config.answer_ms_max = 60_000;
+    let call = tokenize();
+    call.cancel.cancel();
+    assert_eq!(upstream(config).answer(call).await.unwrap_err().name(), "cancelled");
+}
+
+#[tokio::test]
 async fn an_error_status_is_a_refusal_with_its_reason_and_a_redirect_is_not_followed() {
     let (upstream, _) = fixed(503, "application/json", r#"{"error":{"message":"full","code":"busy"}}"#.into()).await;
     let error = upstream.complete(call()).await.unwrap_err();
