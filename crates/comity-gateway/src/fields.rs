@@ -1,82 +1,36 @@
 //! Request fields: which pass, which this node acts on itself, and what a body asks for.
 
+mod shape;
+mod table;
+
 use comity_http::Refusal;
 use comity_wire::{ModelId, Op};
 use serde_json::{Map, Value};
 
 use crate::refusal::form;
-use crate::routes::Route;
+use crate::responses;
+use crate::routes::{Form, Route};
 use crate::spend::Limit;
 
+pub(crate) use shape::{Prompt, Shape};
+pub(crate) use table::{CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, MODERATIONS, RESPONSES, TOKENIZE, TOKENIZER_INFO};
+
 /// What becomes of a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Rule {
-    /// Goes to the upstream as it is.
+    /// Goes to the upstream, as far as it is tabled.
     Pass(Shape),
     /// The gateway acts on it; the upstream gets what the gateway makes of it, if anything.
     Own,
-}
-
-/// What a value may look like. `null` always means that the field is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    Number,
-    Integer,
-    Object,
-    /// One text or at most four.
-    Stops,
-    Messages,
-    Prompt,
 }
 
 pub(crate) type Field = (&'static str, Rule);
 
 use Rule::{Own, Pass};
 
-pub(crate) const CHAT: &[Field] = &[
-    ("model", Own),
-    ("messages", Pass(Shape::Messages)),
-    ("max_tokens", Own),
-    ("max_completion_tokens", Own),
-    ("n", Own),
-    ("stream", Own),
-    ("stream_options", Own),
-    ("logprobs", Own),
-    ("top_logprobs", Own),
-    ("temperature", Pass(Shape::Number)),
-    ("top_p", Pass(Shape::Number)),
-    ("stop", Pass(Shape::Stops)),
-    ("seed", Pass(Shape::Integer)),
-    ("presence_penalty", Pass(Shape::Number)),
-    ("frequency_penalty", Pass(Shape::Number)),
-    ("logit_bias", Pass(Shape::Object)),
-    ("response_format", Pass(Shape::Object)),
-];
-
-pub(crate) const COMPLETIONS: &[Field] = &[
-    ("model", Own),
-    ("prompt", Pass(Shape::Prompt)),
-    ("max_tokens", Own),
-    ("n", Own),
-    ("stream", Own),
-    ("stream_options", Own),
-    ("logprobs", Own),
-    ("echo", Own),
-    ("temperature", Pass(Shape::Number)),
-    ("top_p", Pass(Shape::Number)),
-    ("stop", Pass(Shape::Stops)),
-    ("seed", Pass(Shape::Integer)),
-    ("presence_penalty", Pass(Shape::Number)),
-    ("frequency_penalty", Pass(Shape::Number)),
-    ("logit_bias", Pass(Shape::Object)),
-];
-
-/// The most prompts in one request.
+/// The most prompts in one completion.
 const PROMPTS_MAX: usize = 128;
-const MESSAGES_MAX: usize = 4_096;
-const STOPS_MAX: usize = 4;
-/// How many ignored fields are named back, and how long a name may be.
-const IGNORED_MAX: usize = 32;
+/// How long an ignored field's name may be when it is named back.
 const IGNORED_NAME_MAX: usize = 48;
 
 /// A body, understood.
@@ -89,29 +43,60 @@ pub(crate) struct Asked {
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
     pub(crate) limit: Limit,
-    /// Per prompt.
+    /// Choices of one prompt that are answered with.
     pub(crate) n: u64,
-    pub(crate) prompts: u64,
+    /// Choices of one prompt that are generated: `n`, or `best_of`.
+    pub(crate) generated: u64,
+    /// Prompts, or items of an input; empty for a chat.
+    pub(crate) prompts: Vec<Prompt>,
     /// Alternatives per token, where log-probabilities are asked for.
     pub(crate) logprobs: Option<u64>,
     pub(crate) echo: bool,
+    /// Embeddings as base64.
+    pub(crate) base64: bool,
+    /// What a response repeats of its request.
+    pub(crate) echoed: Map<String, Value>,
     /// Dropped, and named in `comity-ignored`.
     pub(crate) ignored: Vec<String>,
-    /// What the prompt says, for the filter and for bounds on its tokens.
+    /// Every text that the upstream would get, for the filter.
     pub(crate) texts: Vec<String>,
+    /// Bytes of the prompt's own texts, for bounds on its tokens.
+    pub(crate) words_bytes: u64,
 }
 
-/// Reads a body under a route's table.
+impl Asked {
+    /// How many prompts `output_tokens` is generated for.
+    pub(crate) fn prompts(&self) -> u64 {
+        (self.prompts.len() as u64).max(1)
+    }
+
+    /// What the upstream is asked for: a response is a chat there.
+    pub(crate) fn upstream_op(&self) -> Op {
+        if self.op == Op::Responses { Op::Chat } else { self.op }
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &[u32]> {
+        self.prompts.iter().filter_map(|prompt| match prompt {
+            Prompt::Ids(ids) => Some(&ids[..]),
+            Prompt::Text(_) => None,
+        })
+    }
+}
+
+/// Reads a body under a route's table. `only` is the model of a caller whose token names no other: some tools of the trade
+/// leave it out.
 ///
 /// # Errors
 /// 400, naming the field.
-pub(crate) fn read(route: &Route, body: &[u8]) -> Result<Asked, Refusal> {
-    let value: Value =
-        serde_json::from_slice(body).map_err(|error| form(format!("the body is not JSON: {error}"), "body"))?;
-    let Value::Object(given) = value else { return Err(form("the body must be a JSON object", "body")) };
+pub(crate) fn read(
+    route: &Route,
+    given: Map<String, Value>,
+    only: impl FnOnce() -> Option<ModelId>,
+) -> Result<Asked, Refusal> {
     let mut own = Map::new();
-    let (mut pass, mut ignored, mut texts) = (Map::new(), Vec::new(), Vec::new());
-    let mut prompts = 1;
+    let mut pass = Map::new();
+    let mut reading = shape::Reading::default();
+    let mut unknown = shape::Reading::default();
     for (name, value) in given {
         if value.is_null() {
             continue;
@@ -120,48 +105,22 @@ pub(crate) fn read(route: &Route, body: &[u8]) -> Result<Asked, Refusal> {
             Some((_, Own)) => {
                 own.insert(name, value);
             }
-            Some((_, Pass(shape))) => {
-                check(&name, &value, *shape, &mut texts, &mut prompts)?;
-                // lm-eval sends an empty list of stops; some servers refuse one.
-                if *shape != Shape::Stops || value.as_array().is_none_or(|stops| !stops.is_empty()) {
+            Some((known, Pass(shape))) => {
+                if let Some(value) = shape.take(known, value, &mut reading)? {
                     pass.insert(name, value);
                 }
             }
-            None if ignored.len() < IGNORED_MAX => ignored.push(printable(&name)),
-            None => {}
+            None => unknown.ignore("", &name),
         }
     }
-    let needed = if route.op == Op::Chat { "messages" } else { "prompt" };
-    if !pass.contains_key(needed) {
-        return Err(form(format!("'{needed}' is missing"), needed));
+    if !route.needed.is_empty() && !route.needed.iter().any(|needed| pass.contains_key(*needed)) {
+        return Err(form(format!("'{}' is missing", route.needed.join("' or '")), route.needed[0]));
     }
-    let model =
-        own.get("model").and_then(Value::as_str).ok_or_else(|| form("'model' must be a model's name", "model"))?;
-    let model = model.parse().map_err(|_| {
-        Refusal::new(comity_wire::Code::ModelNotFound, format!("there is no model '{}'", printable(model)))
-            .param("model")
-    })?;
+    let model = model(&own, route, only)?;
     let stream = flag(&own, "stream")?;
     let usage = own.get("stream_options").and_then(|options| options.get("include_usage"));
     let include_usage = stream && usage.and_then(Value::as_bool).unwrap_or(false);
-    let stated = match (count(&own, "max_tokens")?, count(&own, "max_completion_tokens")?) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    let logprobs = if route.op == Op::Chat {
-        let top = count(&own, "top_logprobs")?;
-        let asked = flag(&own, "logprobs")?;
-        if top.is_some_and(|top| top > 0) && !asked {
-            return Err(form("'top_logprobs' needs 'logprobs': true", "top_logprobs"));
-        }
-        if asked {
-            pass.insert("logprobs".into(), true.into());
-            top.inspect(|top| drop(pass.insert("top_logprobs".into(), (*top).into())));
-        }
-        asked.then(|| top.unwrap_or(0))
-    } else {
-        count(&own, "logprobs")?.inspect(|top| drop(pass.insert("logprobs".into(), (*top).into())))
-    };
+    let logprobs = logprobs(route, &own, &mut pass)?;
     let n = count(&own, "n")?.unwrap_or(1);
     if n == 0 {
         return Err(form("'n' must be 1 or more", "n"));
@@ -169,30 +128,145 @@ pub(crate) fn read(route: &Route, body: &[u8]) -> Result<Asked, Refusal> {
     if n > 1 {
         pass.insert("n".into(), n.into());
     }
+    let best_of = count(&own, "best_of")?.unwrap_or(n);
+    if best_of < n || (best_of > n && stream) {
+        return Err(form("'best_of' must be 'n' or more, and with 'stream' the same", "best_of"));
+    }
+    if best_of > n {
+        pass.insert("best_of".into(), best_of.into());
+    }
     let echo = flag(&own, "echo")?;
     if echo {
         pass.insert("echo".into(), true.into());
     }
-    // OpenAI's own default for completions; a chat without a limit may be as long as its maximum pays.
-    let limit = match (stated, route.op) {
-        (Some(tokens), _) => Limit::Stated(tokens),
-        (None, Op::Completions) if echo => Limit::Stated(16),
-        (None, _) => Limit::None,
+    let base64 = match own.get("encoding_format").and_then(Value::as_str) {
+        _ if !own.contains_key("encoding_format") => false,
+        Some("float") => false,
+        Some("base64") => true,
+        _ => return Err(form("'encoding_format' must be float or base64", "encoding_format")),
     };
+    let echoed = if route.op == Op::Responses {
+        stateless(&own)?;
+        responses::to_chat(&mut pass)?
+    } else {
+        Map::new()
+    };
+    tidy(&mut pass);
     Ok(Asked {
         model,
         op: route.op,
         body: pass,
         stream,
         include_usage,
-        limit,
+        limit: limit(route, &own, echo)?,
         n,
-        prompts,
+        generated: best_of,
+        prompts: reading.prompts,
         logprobs,
         echo,
-        ignored,
-        texts,
+        base64,
+        echoed,
+        // The body's own names first: what lies within may be many.
+        ignored: unknown.ignored.into_iter().chain(reading.ignored).take(shape::IGNORED_MAX).collect(),
+        texts: reading.texts,
+        words_bytes: reading.words_bytes,
     })
+}
+
+/// A JSON body's fields.
+///
+/// # Errors
+/// 400.
+pub(crate) fn body(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    let value: Value =
+        serde_json::from_slice(body).map_err(|error| form(format!("the body is not JSON: {error}"), "body"))?;
+    let Value::Object(given) = value else { return Err(form("the body must be a JSON object", "body")) };
+    Ok(given)
+}
+
+/// The fields of a `GET`, all of them texts.
+///
+/// # Errors
+/// 400.
+pub(crate) fn query(query: &str) -> Result<Map<String, Value>, Refusal> {
+    let uri: http::Uri =
+        format!("/?{query}").parse().map_err(|error| form(format!("the query is no query: {error}"), "query"))?;
+    let axum::extract::Query(pairs) = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri)
+        .map_err(|error| form(format!("the query is no query: {error}"), "query"))?;
+    Ok(pairs.into_iter().map(|(name, value)| (name, value.into())).collect())
+}
+
+fn model(own: &Map<String, Value>, route: &Route, only: impl FnOnce() -> Option<ModelId>) -> Result<ModelId, Refusal> {
+    let missing = || form("'model' must be a model's name", "model");
+    let Some(given) = own.get("model") else {
+        // Without a choice there is nothing to name; what generates is always told for what.
+        return if matches!(route.form, Form::Text(_)) { None } else { only() }.ok_or_else(missing);
+    };
+    let name = given.as_str().ok_or_else(missing)?;
+    name.parse().map_err(|_| {
+        Refusal::new(comity_wire::Code::ModelNotFound, format!("there is no model '{}'", printable(name)))
+            .param("model")
+    })
+}
+
+fn logprobs(route: &Route, own: &Map<String, Value>, pass: &mut Map<String, Value>) -> Result<Option<u64>, Refusal> {
+    if route.op == Op::Completions {
+        return Ok(count(own, "logprobs")?.inspect(|top| drop(pass.insert("logprobs".into(), (*top).into()))));
+    }
+    let top = count(own, "top_logprobs")?;
+    let asked = flag(own, "logprobs")?;
+    if top.is_some_and(|top| top > 0) && !asked {
+        return Err(form("'top_logprobs' needs 'logprobs': true", "top_logprobs"));
+    }
+    if asked {
+        pass.insert("logprobs".into(), true.into());
+        top.inspect(|top| drop(pass.insert("top_logprobs".into(), (*top).into())));
+    }
+    Ok(asked.then(|| top.unwrap_or(0)))
+}
+
+fn limit(route: &Route, own: &Map<String, Value>, echo: bool) -> Result<Limit, Refusal> {
+    let mut stated = None;
+    for name in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
+        let also = count(own, name)?;
+        stated = stated.min(also).or(stated).or(also);
+    }
+    Ok(match (stated, &route.form) {
+        // Nothing is generated.
+        (_, Form::Piece(_)) => Limit::Stated(0),
+        (Some(tokens), _) => Limit::Stated(tokens),
+        // OpenAI's own default for completions; a chat without a limit may be as long as its maximum pays.
+        (None, _) if echo => Limit::Stated(16),
+        (None, _) => Limit::None,
+    })
+}
+
+/// A node keeps no conversation: what would need one is refused rather than dropped.
+fn stateless(own: &Map<String, Value>) -> Result<(), Refusal> {
+    for name in ["previous_response_id", "conversation"] {
+        if own.contains_key(name) {
+            let message = format!("this node keeps no conversation: '{name}' names one");
+            return Err(form(message, name).hint("send the whole conversation in 'input'"));
+        }
+    }
+    if flag(own, "background")? {
+        let refused = form("this node answers while you wait: 'background' must be false", "background");
+        return Err(refused.hint("leave 'background' out, or use 'stream'"));
+    }
+    Ok(())
+}
+
+/// What servers trip over although it is well formed.
+fn tidy(body: &mut Map<String, Value>) {
+    if body.get("tools").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        body.remove("tools");
+    }
+    // OpenAI's newer name for it; the templates of open models know the older one alone.
+    for message in body.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten() {
+        if message["role"] == "developer" {
+            message["role"] = "system".into();
+        }
+    }
 }
 
 fn flag(own: &Map<String, Value>, name: &'static str) -> Result<bool, Refusal> {
@@ -209,153 +283,10 @@ fn count(own: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, Re
     whole.map(Some).ok_or_else(|| form(format!("'{name}' must be a whole number, 0 or more"), name))
 }
 
-fn check(name: &str, value: &Value, shape: Shape, texts: &mut Vec<String>, prompts: &mut u64) -> Result<(), Refusal> {
-    let holds = match shape {
-        Shape::Number => value.is_number(),
-        Shape::Integer => value.is_i64() || value.is_u64(),
-        Shape::Object => value.is_object(),
-        Shape::Stops => match value {
-            Value::String(_) => true,
-            Value::Array(stops) => stops.len() <= STOPS_MAX && stops.iter().all(Value::is_string),
-            _ => false,
-        },
-        Shape::Messages => messages(value, texts),
-        Shape::Prompt => prompt(value, texts, prompts),
-    };
-    let expected = match shape {
-        Shape::Number => "a number",
-        Shape::Integer => "a whole number",
-        Shape::Object => "an object",
-        Shape::Stops => "a text or a list of at most four",
-        Shape::Messages => "a list of messages, each with 'role' and text 'content'",
-        Shape::Prompt => "a text, a list of token ids, or a list of at most 128 of either",
-    };
-    if holds { Ok(()) } else { Err(form(format!("'{name}' must be {expected}"), name)) }
-}
-
-/// Messages with a role and a content of text or text parts. Other keys of a message are refused: nothing untabled
-/// reaches the upstream.
-fn messages(value: &Value, texts: &mut Vec<String>) -> bool {
-    let Some(messages) = value.as_array().filter(|list| !list.is_empty() && list.len() <= MESSAGES_MAX) else {
-        return false;
-    };
-    messages.iter().all(|message| {
-        let Some(message) = message.as_object() else { return false };
-        let known = message.keys().all(|key| matches!(key.as_str(), "role" | "content" | "name"));
-        let role = message.get("role").and_then(Value::as_str);
-        let role = role.is_some_and(|role| matches!(role, "system" | "developer" | "user" | "assistant"));
-        let named = message.get("name").is_none_or(Value::is_string);
-        known && role && named && content(message.get("content"), texts)
-    })
-}
-
-fn content(value: Option<&Value>, texts: &mut Vec<String>) -> bool {
-    match value {
-        Some(Value::String(text)) => {
-            texts.push(text.clone());
-            true
-        }
-        Some(Value::Array(parts)) => parts.iter().all(|part| {
-            let text = part.get("text").and_then(Value::as_str);
-            let is_text = part.get("type").and_then(Value::as_str) == Some("text");
-            let only = part.as_object().is_some_and(|part| part.len() == 2);
-            texts.extend(text.map(str::to_owned));
-            is_text && only && text.is_some()
-        }),
-        _ => false,
-    }
-}
-
-fn prompt(value: &Value, texts: &mut Vec<String>, prompts: &mut u64) -> bool {
-    let is_ids = |ids: &[Value]| !ids.is_empty() && ids.iter().all(Value::is_u64);
-    match value {
-        Value::String(text) => {
-            texts.push(text.clone());
-            true
-        }
-        Value::Array(ids) if is_ids(ids) => true,
-        Value::Array(list) if !list.is_empty() && list.len() <= PROMPTS_MAX => {
-            *prompts = list.len() as u64;
-            list.iter().all(|prompt| match prompt {
-                Value::String(text) => {
-                    texts.push(text.clone());
-                    true
-                }
-                Value::Array(ids) => is_ids(ids),
-                _ => false,
-            })
-        }
-        _ => false,
-    }
-}
-
 /// A stranger's name that can stand in a header.
 fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_graphic() && c != ',' { c } else { '_' }).take(IGNORED_NAME_MAX).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::routes::{CHAT as CHAT_ROUTE, COMPLETIONS as COMPLETIONS_ROUTE};
-
-    fn chat(extra: &str) -> Result<Asked, Refusal> {
-        read(
-            &CHAT_ROUTE,
-            format!(r#"{{"model":"lab/m","messages":[{{"role":"user","content":"hi"}}]{extra}}}"#).as_bytes(),
-        )
-    }
-
-    #[test]
-    fn what_is_not_in_the_table_is_dropped_and_named() {
-        let asked = chat(r#","tools":[],"x,y":1,"temperature":0,"user":"me""#).unwrap();
-        assert_eq!(asked.ignored, ["tools", "x_y", "user"]);
-        assert_eq!(asked.body.keys().collect::<Vec<_>>(), ["messages", "temperature"]);
-    }
-
-    #[test]
-    fn nothing_untabled_hides_inside_a_message() {
-        let with =
-            |message: &str| read(&CHAT_ROUTE, format!(r#"{{"model":"lab/m","messages":[{message}]}}"#).as_bytes());
-        assert!(with(r#"{"role":"user","content":[{"type":"text","text":"a"}]}"#).is_ok());
-        for bad in [
-            r#"{"role":"user","content":"a","tool_calls":[]}"#,
-            r#"{"role":"tool","content":"a"}"#,
-            r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://inside/"}}]}"#,
-            r#"{"role":"user"}"#,
-        ] {
-            assert_eq!(with(bad).unwrap_err().code, "invalid_request", "{bad}");
-        }
-    }
-
-    #[test]
-    fn limits_are_read_in_both_spellings() {
-        assert_eq!(chat("").unwrap().limit, Limit::None);
-        assert_eq!(chat(r#","max_tokens":null"#).unwrap().limit, Limit::None);
-        assert_eq!(chat(r#","max_tokens":9,"max_completion_tokens":7"#).unwrap().limit, Limit::Stated(7));
-        assert_eq!(chat(r#","max_tokens":-1"#).unwrap_err().param.as_deref(), Some("max_tokens"));
-        assert_eq!(chat(r#","max_tokens":1.5"#).unwrap_err().code, "invalid_request");
-    }
-
-    #[test]
-    fn prompts_are_counted() {
-        let prompts = |prompt: &str| {
-            let body = format!(r#"{{"model":"lab/m","prompt":{prompt}}}"#);
-            read(&COMPLETIONS_ROUTE, body.as_bytes()).map(|asked| asked.prompts).map_err(|refusal| refusal.code)
-        };
-        assert_eq!(prompts(r#""a""#), Ok(1));
-        assert_eq!(prompts("[1,2]"), Ok(1));
-        assert_eq!(prompts("[[1],[2,3]]"), Ok(2));
-        assert_eq!(prompts(r#"["a","b","c"]"#), Ok(3));
-        assert_eq!(prompts("[]"), Err("invalid_request"));
-        assert_eq!(prompts("7"), Err("invalid_request"));
-    }
-
-    #[test]
-    fn every_priced_route_names_its_meters_and_its_model_field() {
-        for route in crate::routes::PRICED {
-            assert!(route.meters.contains(&comity_wire::Meter::Requests), "{}", route.path);
-            assert!(route.fields.iter().any(|(name, _)| *name == "model"), "{}", route.path);
-        }
-    }
-}
+mod tests;

@@ -19,11 +19,13 @@ mod phase;
 mod refusal;
 mod replies;
 mod reply;
+mod responses;
 mod routes;
 pub mod spend;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod works;
 mod writer;
 
 pub use claims::{House, HouseError};

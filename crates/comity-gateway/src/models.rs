@@ -23,7 +23,7 @@ pub(crate) async fn one(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Refusal> {
     let served = gateway.0.served();
-    let found = id.ok().and_then(|Path(id)| id.parse().ok()).and_then(|model| served.get(&model));
+    let found = id.ok().and_then(|Path(id)| id.trim_end_matches('/').parse().ok()).and_then(|model| served.get(&model));
     let row = found.and_then(|served| row(&gateway.0, served));
     row.map(Json).ok_or_else(|| Refusal::new(Code::ModelNotFound, "this node does not serve that model").param("model"))
 }

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::gateway::{Gateway, Inner};
 use crate::reply;
-use crate::routes::Route;
+use crate::routes::{Form, Route};
 
 /// Answers one priced request.
 pub(crate) async fn run(gateway: Gateway, route: &'static Route, request: Request) -> Result<Response, Refusal> {
@@ -58,7 +58,7 @@ async fn admitted(
         hold::Step::Held(held) => held,
         hold::Step::Replayed(response) => return Ok(response),
     };
-    let filtered = filter::filter(inner, held)?;
+    let filtered = filter::filter(inner, held).await?;
     let (head, answer) = oneshot::channel();
     let task_gateway = gateway.clone();
     inner.tracker.spawn(async move {
@@ -75,6 +75,18 @@ async fn answer_in_task(
     mut head: oneshot::Sender<Result<Response, Refusal>>,
 ) {
     inner.fail("forward.before");
+    if let Form::Piece(work) = filtered.held.authorised.authenticated.route.form {
+        // Worked on to its end whoever leaves: there is nothing to stop at, and a retry finds the answer.
+        let answer = match forward::ask(inner, filtered, work).await {
+            Ok(answered) => match meter::piece(answered, work) {
+                Ok(metered) => charge::whole(inner, metered).await,
+                Err(refusal) => Err(refusal),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        let _ = head.send(answer);
+        return;
+    }
     let accepted = tokio::select! {
         accepted = forward::forward(inner, filtered) => accepted,
         // Nothing was accepted yet; dropping the call ends it, and its hold with it.

@@ -1,58 +1,96 @@
 //! What a caller reads: OpenAI's shapes, with cost, remaining, reserved and the receipt beside them.
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use comity_supply::{Delta, Usage};
+use comity_supply::{Delta, ToolCall, Usage};
 use comity_token::request::header as named;
 use comity_wire::{Amount, Op};
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
 use crate::phase::authorise::Authorised;
+use crate::responses::Writer;
+use crate::routes::{Form, Names};
 use crate::spend::Balance;
+use crate::spend::Limit;
 
 /// The parts that all chunks of a reply share.
 pub(crate) struct Shape {
     id: String,
     op: Op,
-    whole: &'static str,
-    piece: &'static str,
+    names: Names,
     created: u64,
     model: String,
     include_usage: bool,
+    /// Of the Responses API, whose events are its own.
+    responses: Option<Writer>,
 }
+
+/// What goes out for one delta: payloads, and whether each carries what the delta said.
+pub(crate) type Said = Vec<(Bytes, bool)>;
 
 /// One choice, put together from its deltas.
 #[derive(Default)]
 pub(crate) struct Choice {
     pub(crate) text: String,
     role: Option<String>,
-    pub(crate) logprobs: Option<Value>,
+    logprobs: Option<Value>,
+    tool_calls: BTreeMap<u32, ToolCall>,
     pub(crate) finish_reason: Option<String>,
 }
 
 impl Shape {
     pub(crate) fn of(authorised: &Authorised) -> Self {
         let authenticated = &authorised.authenticated;
-        let (prefix, whole, piece) = authenticated.route.reply;
+        let Form::Text(names) = authenticated.route.form else { unreachable!("only text has choices") };
         // From the authority: the same request has the same id, however often it is tried.
         let id = authenticated.request.authority().id().to_string();
         Self {
-            id: format!("{prefix}{}", &id[..24]),
+            id: format!("{}{}", names.prefix, &id[..24]),
             op: authorised.asked.op,
-            whole,
-            piece,
+            names,
             created: authenticated.now.seconds(),
             model: authorised.asked.model.to_string(),
             include_usage: authorised.asked.include_usage,
+            responses: (authorised.asked.op == Op::Responses).then(|| {
+                let limit = match authorised.asked.limit {
+                    Limit::Stated(tokens) => Some(tokens),
+                    Limit::None => None,
+                };
+                let model = authorised.asked.model.to_string();
+                Writer::new(&id[..24], &model, authenticated.now.seconds(), limit, &authorised.asked.echoed)
+            }),
         }
     }
 
-    pub(crate) fn piece(&self, delta: &Delta, is_first: bool) -> Bytes {
-        let logprobs = delta.logprobs.clone().map_or(Value::Null, tidy);
+    /// Whether the end of an answer is said once, with its usage, and not in the last piece of each choice.
+    pub(crate) fn ends_at_once(&self) -> bool {
+        self.responses.is_some()
+    }
+
+    pub(crate) fn said(&mut self, delta: &Delta, is_first: bool) -> Said {
+        match &mut self.responses {
+            Some(writer) => bytes(writer.delta(delta)),
+            None => vec![(self.piece(delta, is_first), true)],
+        }
+    }
+
+    /// What closes an answer that has ended like this.
+    pub(crate) fn end(&mut self, reason: Option<&str>, usage: Usage) -> Said {
+        match &mut self.responses {
+            Some(writer) => bytes(writer.end(reason, usage)),
+            None if self.include_usage => vec![(self.usage_piece(usage), false)],
+            None => Vec::new(),
+        }
+    }
+
+    fn piece(&self, delta: &Delta, is_first: bool) -> Bytes {
+        let logprobs = delta.logprobs.clone().map_or(Value::Null, |given| tabled(self.op, given));
         let choice = if self.op == Op::Chat {
             let mut fields = Map::new();
             if is_first {
@@ -61,6 +99,10 @@ impl Shape {
             if !delta.text.is_empty() || is_first {
                 fields.insert("content".into(), delta.text.as_str().into());
             }
+            if !delta.tool_calls.is_empty() {
+                let calls = delta.tool_calls.iter().map(|call| self.call_piece(delta.index, call));
+                fields.insert("tool_calls".into(), calls.collect());
+            }
             json!({"index": delta.index, "delta": fields, "logprobs": logprobs, "finish_reason": delta.finish_reason})
         } else {
             json!({"index": delta.index, "text": delta.text, "logprobs": logprobs, "finish_reason": delta.finish_reason})
@@ -68,14 +110,32 @@ impl Shape {
         self.chunk(json!([choice]), None)
     }
 
+    /// A piece of a tool call: its id, type and name stand in its first piece alone.
+    fn call_piece(&self, choice: u32, call: &ToolCall) -> Value {
+        let Some(name) = &call.name else {
+            return json!({"index": call.index, "function": {"arguments": call.arguments}});
+        };
+        let id = self.call_id(choice, call);
+        let function = json!({"name": name, "arguments": call.arguments});
+        json!({"index": call.index, "id": id, "type": "function", "function": function})
+    }
+
+    /// The server's own name of a call, or one of ours where it has none.
+    fn call_id(&self, choice: u32, call: &ToolCall) -> String {
+        let named = call.id.clone().filter(|id| !id.is_empty());
+        named.unwrap_or_else(|| {
+            format!("call_{}_{choice}_{}", self.id.trim_start_matches(self.names.prefix), call.index)
+        })
+    }
+
     /// The last chunk, for those who asked for it: no choices.
-    pub(crate) fn usage_piece(&self, usage: Usage) -> Bytes {
+    fn usage_piece(&self, usage: Usage) -> Bytes {
         self.chunk(json!([]), Some(usage))
     }
 
     fn chunk(&self, choices: Value, usage: Option<Usage>) -> Bytes {
         let mut chunk = json!({
-            "id": self.id, "object": self.piece, "created": self.created, "model": self.model, "choices": choices,
+            "id": self.id, "object": self.names.piece, "created": self.created, "model": self.model, "choices": choices,
         });
         if self.include_usage {
             chunk["usage"] = usage.map_or(Value::Null, usage_of);
@@ -83,22 +143,38 @@ impl Shape {
         Bytes::from(chunk.to_string())
     }
 
-    pub(crate) fn whole(&self, choices: Vec<Choice>, usage: Usage) -> Bytes {
-        let choices: Vec<Value> =
-            choices.into_iter().enumerate().map(|(index, choice)| self.choice(index, choice)).collect();
+    pub(crate) fn whole(&mut self, choices: Vec<Choice>, usage: Usage) -> Bytes {
+        if let Some(writer) = &mut self.responses {
+            let choice = choices.into_iter().next().unwrap_or_default();
+            let tool_calls = choice.tool_calls.into_values().collect();
+            writer.delta(&Delta { text: choice.text, tool_calls, ..Delta::default() });
+            return Bytes::from(writer.whole(choice.finish_reason.as_deref(), usage).to_string());
+        }
+        let choices: Vec<Value> = (0..).zip(choices).map(|(index, choice)| self.choice(index, choice)).collect();
         let reply = json!({
-            "id": self.id, "object": self.whole, "created": self.created, "model": self.model, "choices": choices,
+            "id": self.id, "object": self.names.whole, "created": self.created, "model": self.model, "choices": choices,
             "usage": usage_of(usage),
         });
         Bytes::from(reply.to_string())
     }
 
-    fn choice(&self, index: usize, choice: Choice) -> Value {
-        let finish_reason = choice.finish_reason.unwrap_or_else(|| "stop".into());
-        let logprobs = choice.logprobs.unwrap_or(Value::Null);
+    fn choice(&self, index: u32, choice: Choice) -> Value {
+        let ends = if choice.tool_calls.is_empty() { "stop" } else { "tool_calls" };
+        let finish_reason = choice.finish_reason.unwrap_or_else(|| ends.into());
+        let logprobs = choice.logprobs.map_or(Value::Null, |given| tabled(self.op, given));
         if self.op == Op::Chat {
             let role = choice.role.unwrap_or_else(|| "assistant".into());
-            let message = json!({"role": role, "content": choice.text});
+            let mut message = json!({"role": role, "content": choice.text});
+            if !choice.tool_calls.is_empty() {
+                if choice.text.is_empty() {
+                    message["content"] = Value::Null;
+                }
+                let calls = choice.tool_calls.values().map(|call| {
+                    let function = json!({"name": call.name.as_deref().unwrap_or(""), "arguments": call.arguments});
+                    json!({"id": self.call_id(index, call), "type": "function", "function": function})
+                });
+                message["tool_calls"] = calls.collect();
+            }
             json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason})
         } else {
             json!({"index": index, "text": choice.text, "logprobs": logprobs, "finish_reason": finish_reason})
@@ -107,11 +183,31 @@ impl Shape {
 }
 
 impl Choice {
+    /// Leaves nothing of what the model said.
+    pub(crate) fn withhold(&mut self) {
+        let (role, finish_reason) = (self.role.take(), self.finish_reason.take());
+        *self = Self { role, finish_reason, ..Self::default() };
+    }
+
+    /// Bytes that the model wrote.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.text.len() as u64 + self.tool_calls.values().map(call_bytes).sum::<u64>()
+    }
+
     pub(crate) fn add(&mut self, delta: Delta) {
         self.text.push_str(&delta.text);
         self.role = self.role.take().or(delta.role);
         self.finish_reason = delta.finish_reason.or_else(|| self.finish_reason.take());
-        match (&mut self.logprobs, delta.logprobs.map(tidy)) {
+        for call in delta.tool_calls {
+            let whole = self
+                .tool_calls
+                .entry(call.index)
+                .or_insert_with(|| ToolCall { index: call.index, ..ToolCall::default() });
+            whole.id = whole.id.take().or(call.id);
+            whole.name = whole.name.take().or(call.name);
+            whole.arguments.push_str(&call.arguments);
+        }
+        match (&mut self.logprobs, delta.logprobs) {
             (Some(Value::Object(all)), Some(Value::Object(more))) => {
                 for (name, value) in more {
                     match (all.get_mut(&name), value) {
@@ -127,24 +223,57 @@ impl Choice {
     }
 }
 
-/// How many tokens a delta shows by its log-probabilities; else one where it has text.
+/// How many tokens a delta shows by its log-probabilities; else one where it says something.
 pub(crate) fn tokens_of(delta: &Delta) -> u64 {
     let listed =
         delta.logprobs.as_ref().and_then(|logprobs| logprobs.get("content").or_else(|| logprobs.get("tokens")));
     match listed.and_then(Value::as_array) {
         Some(tokens) => tokens.len() as u64,
-        None => u64::from(!delta.text.is_empty()),
+        None => u64::from(bytes_of(delta) > 0),
     }
 }
 
-/// SDKs want a list where some servers say null.
-fn tidy(mut logprobs: Value) -> Value {
-    for entry in logprobs.get_mut("content").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(top) = entry.get_mut("top_logprobs").filter(|top| top.is_null()) {
-            *top = json!([]);
-        }
+/// Bytes that the model wrote: text, and what it calls tools with.
+pub(crate) fn bytes_of(delta: &Delta) -> u64 {
+    delta.text.len() as u64 + delta.tool_calls.iter().map(call_bytes).sum::<u64>()
+}
+
+fn call_bytes(call: &ToolCall) -> u64 {
+    (call.name.as_ref().map_or(0, String::len) + call.arguments.len()) as u64
+}
+
+/// Log-probabilities by the names that are tabled for callers, every float with its bits.
+fn tabled(op: Op, mut given: Value) -> Value {
+    const TEXT: [&str; 4] = ["tokens", "token_logprobs", "top_logprobs", "text_offset"];
+    if op == Op::Completions {
+        let mut take = |name: &str| Some((name.to_owned(), given.get_mut(name)?.take()));
+        return TEXT.into_iter().filter_map(|name| take(name)).collect();
     }
-    logprobs
+    let entry = |mut given: Value| -> Map<String, Value> {
+        let mut take = |name: &str| given.get_mut(name).map(Value::take);
+        let (token, logprob) = (take("token").unwrap_or_default(), take("logprob").unwrap_or_default());
+        [("token", token), ("logprob", logprob), ("bytes", take("bytes").unwrap_or_default())]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect()
+    };
+    let list = |given: Option<Value>| match given {
+        Some(Value::Array(items)) => items,
+        // SDKs want a list where some servers say null.
+        _ => Vec::new(),
+    };
+    let content = list(given.get_mut("content").map(Value::take)).into_iter().map(|mut token| {
+        let top = list(token.get_mut("top_logprobs").map(Value::take)).into_iter().map(|one| entry(one).into());
+        let top: Vec<Value> = top.collect();
+        let mut fields = entry(token);
+        fields.insert("top_logprobs".into(), top.into());
+        Value::Object(fields)
+    });
+    json!({"content": content.collect::<Vec<_>>()})
+}
+
+fn bytes(events: Vec<crate::responses::Event>) -> Said {
+    events.into_iter().map(|(event, carries)| (Bytes::from(event.to_string()), carries)).collect()
 }
 
 fn usage_of(usage: Usage) -> Value {
@@ -171,8 +300,13 @@ pub(crate) fn stream(body: Body) -> Response {
     response
 }
 
+/// A frame. An event of the Responses API stands under its name, which its payload begins with.
 pub(crate) fn data(payload: &[u8]) -> Bytes {
-    [b"data: ", payload, b"\n\n"].concat().into()
+    let named = payload.strip_prefix(b"{\"type\":\"").filter(|rest| rest.starts_with(b"response."));
+    match named.and_then(|rest| rest.split(|byte| *byte == b'"').next()) {
+        Some(name) => [b"event: ", name, b"\ndata: ", payload, b"\n\n"].concat().into(),
+        None => [b"data: ", payload, b"\n\n"].concat().into(),
+    }
 }
 
 pub(crate) fn receipt_comment(receipt: &[u8]) -> Bytes {
@@ -218,6 +352,4 @@ pub(crate) fn notes(headers: &mut HeaderMap, authorised: &Authorised) {
         let text = format!("{}; output_tokens={}", clip.as_str(), authorised.priced.demand.output_tokens);
         headers.insert("comity-clipped", HeaderValue::from_str(&text).expect("plain text"));
     }
-    let id = authorised.authenticated.request.authority().id().to_string();
-    headers.insert("x-request-id", HeaderValue::from_str(&id[..24]).expect("hex digits"));
 }

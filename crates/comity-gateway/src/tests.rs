@@ -1,8 +1,13 @@
 //! The gateway as its callers meet it: signed requests into the router, a scripted upstream behind it.
 
 mod bounds;
+mod canaries;
 mod evidence;
 mod money;
+mod pieces;
 mod refusals;
+mod responses;
+mod routes;
 mod service;
+mod text;
 mod world;

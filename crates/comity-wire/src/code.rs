@@ -45,6 +45,7 @@ codes! {
     UnknownField "unknown_field" 400 false;
     InvalidKey "invalid_key" 400 false;
     InvalidRequest "invalid_request" 400 false;
+    ContentNotText "content_not_text" 400 false;
     ContextLengthExceeded "context_length_exceeded" 400 false;
     BodyTooLarge "body_too_large" 413 false;
     // Who and when.
@@ -87,6 +88,7 @@ codes! {
     LimitExceeded "limit_exceeded" 403 false;
     LaneBeyondMax "lane_beyond_max" 403 false;
     ContentFilter "content_filter" 403 false;
+    TextRequired "text_required" 403 false;
     NotYours "not_yours" 403 false;
     Frozen "frozen" 403 false;
     // What is not there.

@@ -7,7 +7,7 @@ use comity_wire::{Code, Digest, ModelId, Op, Verified};
 
 use super::authenticate::Authenticated;
 use crate::config::Served;
-use crate::fields::{self, Asked};
+use crate::fields::{self, Asked, Prompt};
 use crate::gateway::Inner;
 use crate::refusal;
 use crate::spend::{Limit, Priced, price};
@@ -25,15 +25,20 @@ pub(crate) struct Authorised {
 }
 
 impl Authorised {
-    /// Bytes of the prompt that the answer repeats.
-    pub(crate) fn repeated_bytes(&self) -> u64 {
-        if self.asked.echo { self.asked.texts.iter().map(|text| text.len() as u64).sum() } else { 0 }
+    /// The most tokens of the prompt that the answer repeats: a token is a byte at least.
+    pub(crate) fn repeated_tokens(&self) -> u64 {
+        let tokens = |prompt: &Prompt| match prompt {
+            Prompt::Text(text) => text.len() as u64,
+            Prompt::Ids(ids) => ids.len() as u64,
+        };
+        let once: u64 = if self.asked.echo { self.asked.prompts.iter().map(tokens).sum() } else { 0 };
+        once.saturating_mul(self.asked.n)
     }
 }
 
 pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<Authorised, Refusal> {
     let now = authenticated.now;
-    let asked = fields::read(authenticated.route, &authenticated.body)?;
+    let asked = read(inner, &authenticated)?;
     let capability = &authenticated.capability;
     let denied = |denied: Denied| refusal::denied(&denied, now);
     let ops = ops(&asked);
@@ -58,6 +63,22 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     })?;
     let priced = price_of(&authenticated, &asked, &allowed, &manifest, (&scope, &tariff))?;
     Ok(Authorised { asked, served, allowed, scope, tariff, manifest: manifest.id(), priced, authenticated })
+}
+
+fn read(inner: &Inner, authenticated: &Authenticated) -> Result<Asked, Refusal> {
+    let route = authenticated.route;
+    let given = if route.method == http::Method::GET {
+        fields::query(&authenticated.request.authority().query)?
+    } else {
+        fields::body(&authenticated.body)?
+    };
+    fields::read(route, given, || {
+        let served = inner.served();
+        let scope = &authenticated.capability.token().terms.scope;
+        let mut models =
+            scope.iter().filter(|scope| scope.ops.contains(&route.op) && served.contains_key(&scope.model));
+        models.next().filter(|_| models.next().is_none()).map(|scope| scope.model.clone())
+    })
 }
 
 /// What is asked beside the route's own op.
@@ -118,7 +139,7 @@ fn allow(
 fn limits(authenticated: &Authenticated, asked: &Asked, served: &Served, allowed: &Allowed) -> Result<(), Refusal> {
     let rule = &allowed.rule;
     limit("bytes of the body", authenticated.body.len() as u64, u64::from(rule.input_bytes_max), "body")?;
-    limit("choices", asked.n, u64::from(rule.choices_max.min(served.choices_max)), "n")?;
+    limit("choices", asked.generated, u64::from(rule.choices_max.min(served.choices_max)), "n")?;
     if asked.echo && !served.echo {
         let message = format!("{} cannot repeat the prompt: 'echo' is not supported here", asked.model);
         return Err(Refusal::new(Code::OpNotOffered, message).param("echo").with("whose_move", "nobody"));
@@ -143,7 +164,7 @@ fn price_of(
 ) -> Result<Priced, Refusal> {
     let authority = authenticated.request.authority();
     let ceiling = manifest.output_tokens_max.unwrap_or(u32::MAX).min(allowed.rule.output_tokens_max);
-    let choices = asked.prompts.checked_mul(asked.n);
+    let choices = asked.prompts().checked_mul(asked.generated);
     let demand = Demand {
         op: asked.op,
         input_bytes: authenticated.body.len() as u64,

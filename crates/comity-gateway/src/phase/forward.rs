@@ -1,12 +1,13 @@
 //! To the upstream: tabled fields alone, the output capped at what the hold pays.
 
 use comity_http::Refusal;
-use comity_supply::{Call, Event, Reply, UpstreamError};
+use comity_supply::{Answer, Call, Event, Reply, UpstreamError};
 use tokio::sync::oneshot;
 
 use super::filter::Filtered;
 use crate::gateway::Inner;
 use crate::refusal;
+use crate::works::{self, Work};
 
 /// An accepted call whose first event has come, so that a failure before it is still an honest status.
 pub(crate) struct Forwarded {
@@ -32,12 +33,37 @@ pub(crate) async fn forward(inner: &Inner, filtered: Filtered) -> Result<Accepte
     let authorised = &filtered.held.authorised;
     let mut body = authorised.asked.body.clone();
     body.insert("max_tokens".into(), authorised.priced.demand.output_tokens.into());
-    let call = Call::new(authorised.asked.op, authorised.served.upstream_model.clone(), body);
+    let call = Call::new(authorised.asked.upstream_op(), authorised.served.upstream_model.clone(), body);
     let accepted = authorised.served.upstream.complete(call);
     let accepted = tokio::time::timeout_at(filtered.held.deadline, accepted).await.unwrap_or_else(|_| Err(late()));
     let reply = accepted.map_err(|error| failed(&filtered, &error))?;
     inner.fail("forward.accepted");
     Ok(Accepted { filtered, reply })
+}
+
+/// A call that was answered in one piece.
+pub(crate) struct Answered {
+    pub(crate) filtered: Filtered,
+    pub(crate) answer: Answer,
+}
+
+/// Asks for what comes in one piece. Fails without a charge.
+pub(crate) async fn ask(inner: &Inner, filtered: Filtered, work: Work) -> Result<Answered, Refusal> {
+    let authorised = &filtered.held.authorised;
+    let asked = &authorised.asked;
+    if work == Work::Moderations {
+        let id = authorised.authenticated.request.authority().id().to_string();
+        let body = works::moderations(&inner.filter, asked, &id[..24]);
+        return Ok(Answered { answer: Answer { body, usage: None }, filtered });
+    }
+    let mut body = asked.body.clone();
+    work.prepare(&mut body);
+    let call = Call::new(asked.op, authorised.served.upstream_model.clone(), body);
+    let answered = authorised.served.upstream.answer(call);
+    let answered = tokio::time::timeout_at(filtered.held.deadline, answered).await.unwrap_or_else(|_| Err(late()));
+    let answer = answered.map_err(|error| failed(&filtered, &error))?;
+    inner.fail("forward.accepted");
+    Ok(Answered { filtered, answer })
 }
 
 /// Waits for the first event. A caller that leaves meanwhile gets no answer and owes the input (spec/06-metering.md §6.2).
@@ -62,7 +88,7 @@ pub(crate) fn late() -> UpstreamError {
     UpstreamError::Failed { code: None, message: "the work took longer than its token allows".into() }
 }
 
-fn failed(filtered: &Filtered, error: &UpstreamError) -> Refusal {
+pub(crate) fn failed(filtered: &Filtered, error: &UpstreamError) -> Refusal {
     tracing::warn!(model = %filtered.held.authorised.asked.model, %error, "upstream");
     refusal::upstream(error)
 }

@@ -15,18 +15,20 @@ use comity_http::Refusal;
 use comity_supply::{Delta, Event, UpstreamError, Usage};
 use comity_token::response_digest;
 use comity_wire::object::{Basis, Ended, Flags};
-use comity_wire::{Digest, Meter, Meters};
+use comity_wire::{Digest, Meter, Meters, Op};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::authorise::Authorised;
 use super::charge;
-use super::filter::{Filtered, blocked};
-use super::forward::{Forwarded, late};
+use super::filter::{Filtered, blocked, may_block};
+use super::forward::{Answered, Forwarded, failed, late};
+use crate::fields::Prompt;
 use crate::gateway::Inner;
 use crate::refusal;
 use crate::reply::{self, Choice, Shape};
+use crate::works::Work;
 
 /// A request that has come to its end, counted.
 pub(crate) struct Metered {
@@ -62,7 +64,7 @@ pub(crate) async fn whole(
     while let Some(event) = next {
         match event {
             Ok(Event::Delta(delta)) => {
-                (tokens, bytes) = (tokens + reply::tokens_of(&delta), bytes + delta.text.len() as u64);
+                (tokens, bytes) = (tokens + reply::tokens_of(&delta), bytes + reply::bytes_of(&delta));
                 if most.is_passed(tokens, bytes) {
                     // An upstream that does not stop: the rest is neither kept nor charged.
                     tracing::warn!(tokens, bytes, "upstream says more than it was asked for; cut off");
@@ -90,10 +92,7 @@ pub(crate) async fn whole(
     drop(rest);
     if let Some(index) = scan.blocked_choice() {
         // What the owner blocks is not handed over; the empty text says so by its finish reason.
-        choices.values_mut().for_each(|choice| {
-            choice.text.clear();
-            choice.logprobs = None;
-        });
+        choices.values_mut().for_each(Choice::withhold);
         tokens = 0;
         usage = usage.map(|said| partly(said, 0));
         let filtered = Delta { index, finish_reason: Some("content_filter".into()), ..Delta::default() };
@@ -101,12 +100,11 @@ pub(crate) async fn whole(
     }
     let gone = gone || head.is_closed();
     let authorised = &filtered.held.authorised;
-    let n = u32::try_from(authorised.priced.demand.choices).unwrap_or(u32::MAX).min(1024);
-    for index in 0..n {
+    for index in 0..answered_with(authorised) {
         choices.entry(index).or_default();
     }
     let (bytes, tokens, usage) =
-        if gone { (0, 0, usage.map(|said| partly(said, 0))) } else { (generated(authorised, &choices), tokens, usage) };
+        if gone { (0, 0, usage.map(|said| partly(said, 0))) } else { (generated(&filtered, &choices), tokens, usage) };
     let (meters, basis) = count(authorised, usage, tokens, bytes);
     let ended = if gone {
         Ended::ClientGone
@@ -122,6 +120,30 @@ pub(crate) async fn whole(
     let nonce = authorised.authenticated.request.authority().nonce;
     let response = response_digest(&nonce, &body);
     Ok(Metered { meters, basis, ended, flags: scan.finish(), response, body, filtered })
+}
+
+/// Counts an answer in one piece: nothing was generated, so its input is all there is.
+///
+/// # Errors
+/// Where the answer is not what the op answers with: nothing is handed over, so nothing is charged.
+pub(crate) fn piece(answered: Answered, work: Work) -> Result<Metered, Refusal> {
+    let Answered { filtered, answer } = answered;
+    let authorised = &filtered.held.authorised;
+    let (meters, mut basis) = count(authorised, answer.usage, 0, 0);
+    if !authorised.authenticated.route.meters.contains(&Meter::InputTokens) {
+        basis = Basis::Counted;
+    }
+    let body = match work {
+        Work::Moderations => answer.body,
+        work => {
+            let input_tokens = answer.usage.map_or_else(|| meters.get(Meter::InputTokens), |usage| usage.input_tokens);
+            work.reply(&authorised.asked, answer.body, input_tokens).map_err(|error| failed(&filtered, &error))?
+        }
+    };
+    let body = Bytes::from(body.to_string());
+    let response = response_digest(&authorised.authenticated.request.authority().nonce, &body);
+    let flags = filtered.findings.flags();
+    Ok(Metered { meters, basis, ended: Ended::Stop, flags, response, body, filtered })
 }
 
 /// Relays a stream and charges it.
@@ -233,7 +255,7 @@ impl Most {
         let worst = authorised.tariff.worst_meters(&authorised.priced.demand).expect("it was priced at admission");
         // Room for deltas without tokens of their own: a role, a finish reason, an empty one.
         const SLACK: u64 = 64;
-        let slack = SLACK.saturating_add(authorised.repeated_bytes());
+        let slack = SLACK.saturating_add(authorised.repeated_tokens());
         let tokens = worst.get(Meter::OutputTokens).saturating_add(slack);
         // Generous: it bounds memory, and is no meter.
         let bytes = tokens.saturating_mul(u64::from(authorised.tariff.output_bytes_per_token).max(64));
@@ -246,7 +268,7 @@ impl Most {
 
     fn counts(&mut self, delta: &Delta) -> bool {
         self.so_far.0 += reply::tokens_of(delta);
-        self.so_far.1 += delta.text.len() as u64;
+        self.so_far.1 += reply::bytes_of(delta);
         self.is_passed(self.so_far.0, self.so_far.1)
     }
 }
@@ -334,13 +356,19 @@ impl Relay {
 
     async fn delta(&mut self, delta: Delta) -> Result<(), Gone> {
         let is_first = !self.finished.contains_key(&delta.index);
-        let payload = self.shape.piece(&delta, is_first);
+        let said = self.shape.said(&delta, is_first);
         let reason = self.finished.entry(delta.index).or_default();
         if delta.finish_reason.is_some() {
             reason.clone_from(&delta.finish_reason);
         }
-        let piece = Piece { payload, text_bytes: delta.text.len() as u64, tokens: reply::tokens_of(&delta) };
-        self.send(piece).await
+        let (mut text_bytes, mut tokens) = (reply::bytes_of(&delta), reply::tokens_of(&delta));
+        for (payload, carries) in said {
+            // Counted once, with the first piece that carries it.
+            let (text_bytes, tokens) =
+                if carries { (std::mem::take(&mut text_bytes), std::mem::take(&mut tokens)) } else { (0, 0) };
+            self.send(Piece { payload, text_bytes, tokens }).await?;
+        }
+        Ok(())
     }
 
     async fn finish(&mut self, index: u32, reason: &str) -> Result<(), Gone> {
@@ -349,20 +377,21 @@ impl Relay {
 
     /// Each choice gets exactly one finish reason; then usage, for those who asked.
     async fn close(&mut self, authorised: &Authorised) -> Result<(), Gone> {
-        let n = u32::try_from(authorised.priced.demand.choices).unwrap_or(u32::MAX).min(1024);
-        for index in 0..n {
-            if self.finished.get(&index).is_none_or(Option::is_none) {
+        for index in 0..answered_with(authorised) {
+            if self.finished.get(&index).is_none_or(Option::is_none) && !self.shape.ends_at_once() {
                 self.finish(index, "stop").await?;
             }
         }
-        if authorised.asked.include_usage {
+        if authorised.asked.include_usage || self.shape.ends_at_once() {
             let (bytes, tokens) =
                 self.pieces.iter().fold((0, 0), |(b, t), piece| (b + piece.text_bytes, t + piece.tokens));
             let (meters, _) = count(authorised, self.usage, tokens, bytes);
             let shown =
                 Usage { input_tokens: meters.get(Meter::InputTokens), output_tokens: meters.get(Meter::OutputTokens) };
-            let payload = self.shape.usage_piece(self.usage.unwrap_or(shown));
-            self.send(Piece { payload, text_bytes: 0, tokens: 0 }).await?;
+            let reason = self.finished.get(&0).cloned().flatten();
+            for (payload, _) in self.shape.end(reason.as_deref(), self.usage.unwrap_or(shown)) {
+                self.send(Piece { payload, text_bytes: 0, tokens: 0 }).await?;
+            }
         }
         Ok(())
     }
@@ -398,10 +427,10 @@ impl Relay {
     }
 }
 
-/// The output's filter: one scanner per choice.
+/// The output's filter: one scanner for the text of each choice, and one for each of its tool calls.
 struct Scan {
     filter: comity_guard::Filter,
-    scanners: BTreeMap<u32, Scanner>,
+    scanners: BTreeMap<(u32, Option<u32>), Scanner>,
     prompt: Findings,
     rule: comity_wire::object::TierRule,
     may_block: bool,
@@ -409,9 +438,8 @@ struct Scan {
 
 impl Scan {
     fn new(inner: &Inner, filtered: &Filtered) -> Self {
-        use comity_wire::object::FilterAction::{Block, Suspend};
         let rule = filtered.held.authorised.allowed.tier_rule.clone();
-        let may_block = rule.filters.iter().any(|filter| matches!(filter.action, Block | Suspend));
+        let may_block = may_block(&rule);
         Self {
             filter: inner.filter.clone(),
             scanners: BTreeMap::new(),
@@ -425,21 +453,30 @@ impl Scan {
     /// same words may still be withheld, what was handed over may not.
     fn blocks(&mut self, delta: &Delta) -> bool {
         self.push(delta);
-        self.may_block && !delta.text.is_empty() && self.blocks_now(delta.index)
+        let says = !delta.text.is_empty() || !delta.tool_calls.is_empty();
+        self.may_block && says && self.blocks_now(delta.index)
     }
 
     fn push(&mut self, delta: &Delta) {
-        self.scanners.entry(delta.index).or_insert_with(|| self.filter.scanner()).push(&delta.text);
+        let filter = &self.filter;
+        let mut push = |part, text: &str| {
+            self.scanners.entry((delta.index, part)).or_insert_with(|| filter.scanner()).push(text);
+        };
+        push(None, &delta.text);
+        for call in &delta.tool_calls {
+            call.name.iter().for_each(|name| push(Some(call.index), name));
+            push(Some(call.index), &call.arguments);
+        }
     }
 
     fn blocks_now(&self, index: u32) -> bool {
-        let found = self.scanners.get(&index).map(|scanner| scanner.clone().finish());
-        found.is_some_and(|found| blocked(&self.rule, &found).is_some())
+        let mut of_choice = self.scanners.range((index, None)..=(index, Some(u32::MAX)));
+        of_choice.any(|(_, scanner)| blocked(&self.rule, &scanner.clone().finish()).is_some())
     }
 
     /// The first choice that the policy blocks as it stands.
     fn blocked_choice(&self) -> Option<u32> {
-        let mut choices = self.scanners.keys().copied();
+        let mut choices = self.scanners.keys().map(|(index, _)| *index);
         if self.may_block { choices.find(|index| self.blocks_now(*index)) } else { None }
     }
 
@@ -452,14 +489,27 @@ impl Scan {
     }
 }
 
-/// Generated text: what `echo` repeats of a text prompt is not generated.
-fn generated(authorised: &Authorised, choices: &BTreeMap<u32, Choice>) -> u64 {
+/// How many choices a reply has: one for each prompt and `n`, not each that `best_of` tried.
+fn answered_with(authorised: &Authorised) -> u32 {
     let asked = &authorised.asked;
+    let prompts = if asked.op == Op::Completions { asked.prompts() } else { 1 };
+    u32::try_from(prompts.saturating_mul(asked.n)).unwrap_or(u32::MAX).min(1024)
+}
+
+/// Generated text: what `echo` repeats of a prompt is not generated.
+fn generated(filtered: &Filtered, choices: &BTreeMap<u32, Choice>) -> u64 {
+    let asked = &filtered.held.authorised.asked;
     let per_prompt = usize::try_from(asked.n).unwrap_or(usize::MAX).max(1);
+    let mut decoded = filtered.decoded.iter();
+    let prompts = asked.prompts.iter().map(|prompt| match prompt {
+        Prompt::Text(text) => Some(text),
+        Prompt::Ids(_) => decoded.next(),
+    });
+    let prompts: Vec<_> = prompts.collect();
     let text = |(index, choice): (&u32, &Choice)| {
-        let prompt = asked.texts.get(*index as usize / per_prompt).filter(|_| asked.echo);
+        let prompt = prompts.get(*index as usize / per_prompt).copied().flatten().filter(|_| asked.echo);
         let repeated = prompt.filter(|prompt| choice.text.starts_with(prompt.as_str())).map_or(0, String::len);
-        (choice.text.len() - repeated) as u64
+        choice.bytes() - repeated as u64
     };
     choices.iter().map(text).sum()
 }
@@ -504,15 +554,9 @@ fn count(authorised: &Authorised, usage: Option<Usage>, relayed_tokens: u64, out
 
 /// Where the upstream's count never came: token ids as sent, and for text the least that the longest token allows.
 fn least_input_tokens(authorised: &Authorised) -> u64 {
-    let ids = |value: &Value| value.as_array().map_or(0, |list| list.iter().filter(|id| id.is_u64()).count()) as u64;
-    let ids = authorised
-        .asked
-        .body
-        .get("prompt")
-        .map_or(0, |prompt| ids(prompt) + prompt.as_array().map_or(0, |list| list.iter().map(ids).sum::<u64>()));
-    let bytes: u64 = authorised.asked.texts.iter().map(|text| text.len() as u64).sum();
+    let ids: u64 = authorised.asked.ids().map(|ids| ids.len() as u64).sum();
     let longest = u64::from(authorised.tariff.output_bytes_per_token);
-    ids + if longest == 0 { 0 } else { bytes.div_ceil(longest) }
+    ids + if longest == 0 { 0 } else { authorised.asked.words_bytes.div_ceil(longest) }
 }
 
 #[cfg(test)]

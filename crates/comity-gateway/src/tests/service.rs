@@ -34,7 +34,7 @@ fn frames(body: &[u8]) -> (Vec<Value>, Vec<String>, bool) {
 async fn a_chat_is_answered_with_its_cost_and_a_receipt() {
     let world = World::new(Setting::default()).await;
     let chain = world.mint(|_| {});
-    let ask = world.ask(&chain).body(chat("hi", json!({"max_tokens": 20, "temperature": 0, "tools": []})));
+    let ask = world.ask(&chain).body(chat("hi", json!({"max_tokens": 20, "temperature": 0, "user": "me"})));
     let (status, headers, body) = read(world.send(&ask).await).await;
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     let reply: Value = serde_json::from_slice(&body).unwrap();
@@ -55,11 +55,11 @@ async fn a_chat_is_answered_with_its_cost_and_a_receipt() {
         (&"18".parse().unwrap(), &"999982".parse().unwrap())
     );
     assert_eq!(headers["comity-reserved"], "0");
-    assert_eq!(headers["comity-ignored"], "tools");
+    assert_eq!(headers["comity-ignored"], "user");
     let call = world.upstream.calls().pop().unwrap();
     assert_eq!(call.model, "tiny-on-disk");
     assert_eq!(call.body["max_tokens"], 20);
-    assert!(!call.body.contains_key("tools") && !call.body.contains_key("model"));
+    assert!(!call.body.contains_key("user") && !call.body.contains_key("model"));
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn a_completion_has_the_older_shape() {
     world.upstream.push(Script::text(Op::Completions, 4, &["a", "b"]));
     let chain = world.mint(|_| {});
     let mut ask = world.ask(&chain).body(json!({"model": "lab/tiny", "prompt": "x", "max_tokens": 5, "stop": []}));
-    ask.path = "/v1/completions";
+    ask.path = "/v1/completions".to_owned();
     let (status, _, body) = read(world.send(&ask).await).await;
     let reply: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(

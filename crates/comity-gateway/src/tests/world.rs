@@ -28,6 +28,17 @@ pub(super) const LAB: OrgId = OrgId([2; 16]);
 pub(super) const NODE: NodeId = NodeId([3; 16]);
 pub(super) const TOKEN: TokenId = TokenId([4; 16]);
 const FEDERATION: RosterId = RosterId([5; 16]);
+/// All that is served.
+pub(super) const OPS: [Op; 8] = [
+    Op::Chat,
+    Op::Completions,
+    Op::Embeddings,
+    Op::Logprobs,
+    Op::PromptLogprobs,
+    Op::Tokenize,
+    Op::Moderations,
+    Op::Responses,
+];
 
 pub(super) fn secret(name: &str) -> SecretKey {
     SecretKey::from_seed(Digest::of(name.as_bytes()).0)
@@ -120,7 +131,6 @@ fn issuer(key: &str, use_: IssuerUse) -> IssuerKey {
 }
 
 pub(super) fn manifest(tariff: Digest, policy: Digest, state: ModelState) -> Manifest {
-    let ops = [Op::Chat, Op::Completions, Op::Logprobs, Op::PromptLogprobs];
     Manifest {
         model: model(),
         version: 1,
@@ -158,7 +168,7 @@ pub(super) fn manifest(tariff: Digest, policy: Digest, state: ModelState) -> Man
         },
         operator: None,
         availability: None,
-        ops: list(ops.map(|op| ManifestOp { op, tariff, schema: None }).to_vec()),
+        ops: list(OPS.map(|op| ManifestOp { op, tariff, schema: None }).to_vec()),
         nodes: list(vec![NODE]),
         policy,
         status: Status { state, sunset: None, reason: None },
@@ -218,13 +228,12 @@ impl World {
             let standing = RevocationList { org, number: 1, issued_at: setting.standing_at, entries };
             put(cose::sign(&standing, &secret(key)).bytes());
         }
-        let ops = [Op::Chat, Op::Completions, Op::Logprobs, Op::PromptLogprobs];
         let price = |op| Price { op, rates: list(setting.rates.clone()), minimum: Amount::from_ucr(setting.minimum) };
         let tariff = Tariff {
             org: LAB,
             name: text("standard"),
             version: 1,
-            prices: list(ops.map(price).to_vec()),
+            prices: list(OPS.map(price).to_vec()),
             overhead_tokens: 16,
             output_bytes_per_token: 8,
             issued_at: NOW,
@@ -240,7 +249,7 @@ impl World {
             version: 1,
             models: list(vec![model()]),
             tiers: list(vec![setting.tier.clone()]),
-            rules: list(ops.map(rule).to_vec()),
+            rules: list(OPS.map(rule).to_vec()),
             issued_at: NOW,
         };
         let policy = cose::sign(&policy, &writer);
@@ -276,12 +285,7 @@ impl World {
     }
 
     pub(super) fn token(&self) -> Token {
-        let scope = Scope {
-            model: model(),
-            release: self.release,
-            ops: list(vec![Op::Chat, Op::Completions, Op::Logprobs, Op::PromptLogprobs]),
-            tariff: self.tariff,
-        };
+        let scope = Scope { model: model(), release: self.release, ops: list(OPS.to_vec()), tariff: self.tariff };
         let expires_at = NOW.plus(3_600);
         Token {
             issuer: IdText(HOUSE),
@@ -321,7 +325,8 @@ impl World {
             leaf: leaf(chain),
             lane: 0,
             seq: 1,
-            path: "/v1/chat/completions",
+            method: "POST",
+            path: "/v1/chat/completions".to_owned(),
             body: chat("hi", json!({"max_tokens": 20})),
             tariff: self.tariff,
             max: Amount::from_ucr(10_000),
@@ -362,7 +367,10 @@ pub(super) struct Ask {
     pub(super) leaf: Digest,
     pub(super) lane: u16,
     pub(super) seq: u64,
-    pub(super) path: &'static str,
+    pub(super) method: &'static str,
+    /// With its query.
+    pub(super) path: String,
+    /// `null`: none.
     pub(super) body: Value,
     pub(super) tariff: Digest,
     pub(super) max: Amount,
@@ -380,10 +388,10 @@ impl Ask {
             leaf: self.leaf,
             lane: self.lane,
             seq: self.seq,
-            method: "POST".into(),
-            path: self.path.into(),
-            query: String::new(),
-            content_digest: Digest::of(self.body.to_string().as_bytes()),
+            method: self.method.into(),
+            path: self.path.split('?').next().unwrap().to_owned(),
+            query: self.path.split_once('?').map_or("", |(_, query)| query).to_owned(),
+            content_digest: Digest::of(&self.bytes()),
             tariff: self.tariff,
             max_charge: self.max,
             nonce: self.nonce,
@@ -391,7 +399,7 @@ impl Ask {
     }
 
     pub(super) fn request(&self) -> Request<Body> {
-        let mut request = Request::builder().method("POST").uri(self.path);
+        let mut request = Request::builder().method(self.method).uri(&self.path);
         for (name, value) in sign_request(&self.authority(), self.created, &self.key) {
             request = request.header(name, value);
         }
@@ -401,8 +409,17 @@ impl Ask {
         if let Some(ack) = &self.acknowledgement {
             request = request.header("comity-acknowledgement", sf(ack));
         }
-        let body = self.altered.clone().unwrap_or_else(|| self.body.to_string().into_bytes());
+        let body = self.altered.clone().unwrap_or_else(|| self.bytes());
         request.body(Body::from(body)).unwrap()
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        if self.body.is_null() { Vec::new() } else { self.body.to_string().into_bytes() }
+    }
+
+    pub(super) fn to(mut self, path: &str, body: Value) -> Self {
+        (self.path, self.body) = (path.to_owned(), body);
+        self
     }
 
     pub(super) fn seq(mut self, seq: u64) -> Self {
