@@ -41,6 +41,14 @@ impl EngineUpstream {
             },
             op => return Err(UpstreamError::Unsupported { op }),
         };
+        for unable in ["tools", "best_of"] {
+            if call.body.contains_key(unable) {
+                return Err(refused(&format!("{unable}: the built-in engine has none")));
+            }
+        }
+        if call.body.get("response_format").is_some_and(|format| format["type"] != "text") {
+            return Err(refused("response_format: the built-in engine writes text as it comes"));
+        }
         let number = |name: &str| call.body.get(name).and_then(Value::as_f64);
         let whole = |name: &str| call.body.get(name).and_then(Value::as_u64);
         let asked = whole("max_completion_tokens").or_else(|| whole("max_tokens"));
@@ -276,6 +284,9 @@ mod tests {
         check("stop", json!(""), false);
         check("stop", json!(["\n"]), true);
         check("seed", json!(-1), true);
+        check("tools", json!([{}]), false);
+        check("response_format", json!({"type": "json_object"}), false);
+        check("response_format", json!({"type": "text"}), true);
     }
 
     #[tokio::test]

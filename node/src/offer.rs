@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use comity_wire::cbor::{List, Text};
+use comity_wire::cbor::{Bytes, List, Text};
 use comity_wire::object::{
     DataPolicy, Evaluation, License, Lineage, Manifest, ManifestOp, Modality, ModelState, OpRule, OpTier, Policy,
     Price, PriceHint, Release, Status, Summary, Tariff, TierRule, Training,
@@ -25,6 +25,24 @@ pub struct Offer {
     pub data_policy: DataPolicy,
     pub policy: Terms,
     pub tariff: PriceList,
+    /// For op `predict`.
+    #[serde(default)]
+    pub predict: Option<Predict>,
+}
+
+/// What a model that is no language model takes and gives.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predict {
+    /// JSON text: `{"input": …, "output": …}` (spec/03-manifest.md §3.4).
+    pub schema: String,
+}
+
+impl Predict {
+    fn checked(&self) -> Result<Bytes<8192>, Failure> {
+        comity_gateway::schema::Pair::parse(self.schema.as_bytes()).while_("the schema of predict cannot be read")?;
+        Ok(Bytes::new(self.schema.clone().into_bytes())?)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -211,7 +229,15 @@ impl Offer {
     ) -> Result<Manifest, Failure> {
         let about = &self.model;
         let description = about.details.clone().map_or_else(|| Text::new(about.description.as_str()), Ok)?;
-        let row = |op: &OpTier| ManifestOp { op: op.op, tariff: tariff.id(), schema: None };
+        let schema = self.predict.as_ref().map(Predict::checked).transpose()?;
+        let row = |op: &OpTier| {
+            let schema = schema.clone().filter(|_| op.op == Op::Predict);
+            ManifestOp { op: op.op, tariff: tariff.id(), schema }
+        };
+        if schema.is_none() && ops.iter().any(|row| row.op == Op::Predict) {
+            let failure = Failure::new("predict needs to say what it takes and gives");
+            return Err(failure.hint("add [predict] with schema = '{\"input\": …, \"output\": …}'"));
+        }
         Ok(Manifest {
             model: model.clone(),
             version,

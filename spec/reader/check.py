@@ -454,7 +454,8 @@ def exact(v, _):
 
 def worst_meters(tariff, v, output):
     tokens = v["choices"] * output
-    meters = {"requests": 1, "input_bytes": v["input_bytes"], "output_bytes": tokens * tariff["output_bytes_per_token"],
+    requests = v["choices"] if v["op"] == "predict" else 1
+    meters = {"requests": requests, "input_bytes": v["input_bytes"], "output_bytes": tokens * tariff["output_bytes_per_token"],
               "input_tokens": v["input_bytes"] + tariff["overhead_tokens"], "output_tokens": tokens}
     if max(meters.values()) > AMOUNT_MAX:
         raise Refused("overflow")

@@ -10,10 +10,13 @@ use serde_json::{Map, Value};
 use crate::refusal::form;
 use crate::responses;
 use crate::routes::{Form, Route};
+use crate::schema::Pair;
 use crate::spend::Limit;
 
 pub(crate) use shape::{Prompt, Shape};
-pub(crate) use table::{CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, MODERATIONS, RESPONSES, TOKENIZE, TOKENIZER_INFO};
+pub(crate) use table::{
+    CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, MODERATIONS, PREDICT, RESPONSES, TOKENIZE, TOKENIZER_INFO,
+};
 
 /// What becomes of a field.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub(crate) struct Asked {
     pub(crate) echo: bool,
     /// Embeddings as base64.
     pub(crate) base64: bool,
+    /// What the manifest says that `predict` takes and gives; found once the model is known.
+    pub(crate) schema: Option<Pair>,
     /// What a response repeats of its request.
     pub(crate) echoed: Map<String, Value>,
     /// Dropped, and named in `comity-ignored`.
@@ -68,6 +73,11 @@ impl Asked {
     /// How many prompts `output_tokens` is generated for.
     pub(crate) fn prompts(&self) -> u64 {
         (self.prompts.len() as u64).max(1)
+    }
+
+    /// What `requests` counts: a prediction is charged by the item.
+    pub(crate) fn requests(&self) -> u64 {
+        if self.op == Op::Predict { self.prompts() } else { 1 }
     }
 
     /// What the upstream is asked for: a response is a chat there.
@@ -165,6 +175,7 @@ pub(crate) fn read(
         logprobs,
         echo,
         base64,
+        schema: None,
         echoed,
         // The body's own names first: what lies within may be many.
         ignored: unknown.ignored.into_iter().chain(reading.ignored).take(shape::IGNORED_MAX).collect(),

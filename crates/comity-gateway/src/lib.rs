@@ -21,6 +21,7 @@ mod replies;
 mod reply;
 mod responses;
 mod routes;
+pub mod schema;
 pub mod spend;
 pub mod store;
 #[cfg(test)]

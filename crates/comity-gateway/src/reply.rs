@@ -246,8 +246,8 @@ fn call_bytes(call: &ToolCall) -> u64 {
 fn tabled(op: Op, mut given: Value) -> Value {
     const TEXT: [&str; 4] = ["tokens", "token_logprobs", "top_logprobs", "text_offset"];
     if op == Op::Completions {
-        let mut take = |name: &str| Some((name.to_owned(), given.get_mut(name)?.take()));
-        return TEXT.into_iter().filter_map(|name| take(name)).collect();
+        let take = |name: &str| Some((name.to_owned(), given.get_mut(name)?.take()));
+        return TEXT.into_iter().filter_map(take).collect();
     }
     let entry = |mut given: Value| -> Map<String, Value> {
         let mut take = |name: &str| given.get_mut(name).map(Value::take);

@@ -122,6 +122,16 @@ pub(crate) static TOKENIZER_INFO: Route = Route {
     form: Form::Piece(Work::TokenizerInfo),
 };
 
+pub(crate) static PREDICT: Route = Route {
+    method: Method::POST,
+    paths: &["/v1/predict", "/predict"],
+    op: Op::Predict,
+    fields: fields::PREDICT,
+    needed: &["inputs"],
+    meters: BYTE_METERS,
+    form: Form::Piece(Work::Predict),
+};
+
 pub(crate) static MODERATIONS: Route = Route {
     method: Method::POST,
     paths: &["/v1/moderations", "/moderations"],
@@ -132,8 +142,8 @@ pub(crate) static MODERATIONS: Route = Route {
     form: Form::Piece(Work::Moderations),
 };
 
-pub(crate) static PRICED: [&Route; 8] =
-    [&CHAT, &COMPLETIONS, &RESPONSES, &EMBEDDINGS, &TOKENIZE, &DETOKENIZE, &TOKENIZER_INFO, &MODERATIONS];
+pub(crate) static PRICED: [&Route; 9] =
+    [&CHAT, &COMPLETIONS, &RESPONSES, &EMBEDDINGS, &TOKENIZE, &DETOKENIZE, &TOKENIZER_INFO, &MODERATIONS, &PREDICT];
 
 /// A route that costs nothing and asks no model: method, path, who may, what.
 #[cfg_attr(not(test), allow(dead_code, reason = "the page is written from it"))]

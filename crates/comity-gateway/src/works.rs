@@ -16,6 +16,7 @@ pub(crate) enum Work {
     Tokenize,
     Detokenize,
     TokenizerInfo,
+    Predict,
     /// Answered from the rules that this node filters by; no upstream is asked.
     Moderations,
 }
@@ -24,7 +25,7 @@ impl Work {
     /// Whether the model itself reads what was sent. What it does not read is neither blocked nor counted: who asks
     /// whether a text is flagged has not asked the model for anything.
     pub(crate) const fn runs_the_model(self) -> bool {
-        matches!(self, Self::Embeddings)
+        matches!(self, Self::Embeddings | Self::Predict)
     }
 
     /// What the upstream is sent, beside what the tables let pass.
@@ -52,6 +53,7 @@ impl Work {
                 let text = |name: &str| answer.get(name).filter(|value| value.is_string()).cloned();
                 Ok(known.into_iter().map(|name| (name.to_owned(), text(name).unwrap_or_default())).collect())
             }
+            Self::Predict => predictions(asked, answer),
             Self::Moderations => Err(malformed("no upstream moderates")),
         }
     }
@@ -125,6 +127,21 @@ fn vector(given: Option<Value>, base64: bool) -> Result<Value, UpstreamError> {
         }
         _ => Err(broken()),
     }
+}
+
+/// One output for each input, each of them what the manifest says.
+fn predictions(asked: &Asked, mut answer: Value) -> Result<Value, UpstreamError> {
+    let schema = asked.schema.as_ref().ok_or_else(|| malformed("no schema to hold an output against"))?;
+    let outputs = match answer.get_mut("outputs").map(Value::take) {
+        Some(Value::Array(outputs)) if outputs.len() == asked.prompts.len() => outputs,
+        _ => return Err(malformed(format!("not one output for each of {} inputs", asked.prompts.len()))),
+    };
+    for (number, output) in outputs.iter().enumerate() {
+        schema.output.check(&format!("outputs[{number}]"), output).map_err(|mismatch| {
+            malformed(format!("{} is not {}, as the manifest says it is", mismatch.at, mismatch.expected))
+        })?;
+    }
+    Ok(json!({"object": "prediction", "model": asked.model, "outputs": outputs}))
 }
 
 fn tokens(answer: &Value) -> Result<Value, UpstreamError> {

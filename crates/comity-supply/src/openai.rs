@@ -206,6 +206,8 @@ impl OpenAi {
             (Op::Tokenize, Tokenizer::Encode) => self.http.post(format!("{root}/tokenize")).json(&body),
             (Op::Tokenize, Tokenizer::Decode) => self.http.post(format!("{root}/detokenize")).json(&body),
             (Op::Tokenize, Tokenizer::Describe) => self.http.get(format!("{root}/tokenizer_info")),
+            // Not OpenAI's: `{"inputs": […]}` → `{"outputs": […]}`.
+            (Op::Predict, _) => self.http.post(format!("{}/predict", self.base)).json(&body),
             (op, _) => return Err(UpstreamError::Unsupported { op }),
         };
         let answered = async {

@@ -43,6 +43,8 @@ pub(crate) enum Shape {
     Schema,
     /// One text or at most four; an empty list means none.
     Stops,
+    /// A list of at most so many values, held against the model's own schema before anything is asked.
+    Items(usize),
     /// A text, or a list of at most so many, as texts or as text parts.
     Texts(usize),
     /// A text, a list of token ids, or a list of at most so many of either.
@@ -155,6 +157,13 @@ impl Shape {
                 reading.texts.extend(stops.iter().filter_map(Value::as_str).map(str::to_owned));
                 Value::Array(stops)
             }
+            (Self::Items(max), Value::Array(items)) if !items.is_empty() && items.len() <= *max => {
+                for item in &items {
+                    schema(path, item, reading, 0)?;
+                    reading.prompts.push(Prompt::Text(item.to_string()));
+                }
+                Value::Array(items)
+            }
             (Self::Texts(max), value) => {
                 let texts = match value {
                     Value::Array(items) if !items.is_empty() && items.len() <= *max => items,
@@ -210,6 +219,7 @@ impl Shape {
             Self::Numbers => format!("an object of at most {NUMBERS_MAX} numbers"),
             Self::Schema => format!("a JSON Schema, an object of at most {SCHEMA_DEPTH_MAX} levels"),
             Self::Stops => format!("a text or a list of at most {STOPS_MAX}"),
+            Self::Items(max) => format!("a list of 1 to {max}"),
             Self::Texts(max) => format!("a text or a list of at most {max}"),
             Self::Prompts(max) => {
                 format!("a text, a list of token ids, or a list of at most {max} of either, none of them empty")

@@ -7,6 +7,7 @@ use super::{Field, PROMPTS_MAX};
 
 /// Items of an embeddings or moderations call.
 const ITEMS_MAX: usize = 2_048;
+const PREDICTIONS_MAX: usize = 256;
 const MESSAGES_MAX: usize = 4_096;
 const TOOLS_MAX: usize = 128;
 
@@ -148,6 +149,8 @@ pub(crate) const TOKENIZE: &[Field] = &[
 pub(crate) const DETOKENIZE: &[Field] = &[("model", Own), ("tokens", Pass(Shape::List(1 << 20, &Shape::Count)))];
 
 pub(crate) const TOKENIZER_INFO: &[Field] = &[("model", Own)];
+
+pub(crate) const PREDICT: &[Field] = &[("model", Own), ("inputs", Pass(Shape::Items(PREDICTIONS_MAX)))];
 
 /// What a message may be, by its role.
 const MESSAGES: Shape = Shape::List(

@@ -10,6 +10,7 @@ use crate::config::Served;
 use crate::fields::{self, Asked, Prompt};
 use crate::gateway::Inner;
 use crate::refusal;
+use crate::schema::Pair;
 use crate::spend::{Limit, Priced, price};
 
 /// A request that its owner's policy allows, with its price.
@@ -38,7 +39,7 @@ impl Authorised {
 
 pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<Authorised, Refusal> {
     let now = authenticated.now;
-    let asked = read(inner, &authenticated)?;
+    let mut asked = read(inner, &authenticated)?;
     let capability = &authenticated.capability;
     let denied = |denied: Denied| refusal::denied(&denied, now);
     let ops = ops(&asked);
@@ -49,6 +50,9 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     let served = inner.served().get(&asked.model).cloned().ok_or_else(|| model_not_found(&asked.model))?;
     let manifest = inner.directory.manifest(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
     offered(&manifest, &scope, asked.op)?;
+    if asked.op == Op::Predict {
+        asked.schema = Some(predictable(&manifest, &asked)?);
+    }
     let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
     let allowed = allow(inner, &authenticated, &policy, &asked.model, asked.op)?;
     for op in ops {
@@ -86,6 +90,23 @@ fn ops(asked: &Asked) -> Vec<Op> {
     let logprobs = asked.logprobs.is_some().then_some(Op::Logprobs);
     let prompt = (asked.echo && asked.logprobs.is_some()).then_some(Op::PromptLogprobs);
     logprobs.into_iter().chain(prompt).collect()
+}
+
+/// Holds every input against the manifest's own schema.
+fn predictable(manifest: &Manifest, asked: &Asked) -> Result<Pair, Refusal> {
+    let declared = manifest.op(Op::Predict).and_then(|row| row.schema.as_ref());
+    let schema = declared.and_then(|json| Pair::parse(json).ok()).ok_or_else(|| {
+        let message = format!("{} does not say in a readable schema what it takes and gives", manifest.model);
+        Refusal::new(Code::OpNotOffered, message).with("whose_move", "owner")
+    })?;
+    let inputs = asked.body.get("inputs").and_then(serde_json::Value::as_array).into_iter().flatten();
+    for (number, input) in inputs.enumerate() {
+        schema
+            .input
+            .check(&format!("inputs[{number}]"), input)
+            .map_err(|mismatch| refusal::form(format!("{} must be {}", mismatch.at, mismatch.expected), "inputs"))?;
+    }
+    Ok(schema)
 }
 
 pub(crate) fn model_not_found(model: &ModelId) -> Refusal {

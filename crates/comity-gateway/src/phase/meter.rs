@@ -535,7 +535,7 @@ fn count(authorised: &Authorised, usage: Option<Usage>, relayed_tokens: u64, out
         |usage| (usage.input_tokens, usage.output_tokens),
     );
     let counted = Meters::default()
-        .with(Meter::Requests, 1)
+        .with(Meter::Requests, authorised.asked.requests())
         .with(Meter::InputBytes, authorised.authenticated.body.len() as u64)
         .with(Meter::InputTokens, input_tokens)
         .with(Meter::OutputTokens, output_tokens)

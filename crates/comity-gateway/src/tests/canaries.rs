@@ -47,6 +47,8 @@ fn good(path: &str) -> Value {
             "tools": [{"type": "function", "name": "f"}],
         }),
         "/v1/completions" => json!({"max_tokens": 5, "prompt": "a", "best_of": 1}),
+        // An item is held against its schema; no name of it is dropped.
+        "/v1/predict" => json!({}),
         "/v1/embeddings" | "/v1/moderations" => json!({"input": ["a"]}),
         "/tokenize" => json!({"prompt": "a"}),
         "/detokenize" => json!({"tokens": [1]}),
@@ -73,10 +75,14 @@ async fn no_canary_reaches_an_upstream_on_any_route() {
     let whole = |body: Value| move |_: &comity_supply::Call| Script::Whole(Answer { body: body.clone(), usage: None });
     world.upstream.set_answer(Op::Embeddings, whole(json!({"data": [{"embedding": [1.0]}]})));
     world.upstream.set_answer(Op::Tokenize, whole(json!({"tokens": [1], "prompt": "a"})));
+    world.upstream.set_answer(Op::Predict, whole(json!({"outputs": [0.5]})));
     let chain = world.mint(|_| {});
     for (seq, route) in (1..).zip(PRICED) {
         let mut body = laced(good(route.paths[0]));
         body["model"] = "lab/tiny".into();
+        if route.op == Op::Predict {
+            body["inputs"] = json!([{"age": 3}]);
+        }
         let (mut path, mut body) = (route.paths[0].to_owned(), body);
         if route.method == http::Method::GET {
             let query: Vec<String> = CANARIES.iter().map(|canary| format!("{canary}=1")).collect();

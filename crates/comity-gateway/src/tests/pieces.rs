@@ -235,3 +235,34 @@ async fn token_ids_are_read_where_the_owner_blocks_and_refused_where_nobody_can(
         assert_eq!(!receipt(&headers).flags.0.is_empty(), is_read);
     }
 }
+
+#[tokio::test]
+async fn a_prediction_is_held_against_the_manifest_on_both_sides_and_charged_by_the_item() {
+    let world = World::new(Setting { rates: vec![rate(Meter::Requests, 7_000_000)], ..Setting::default() }).await;
+    world.upstream.set_answer(Op::Predict, |call| {
+        let inputs = call.body["inputs"].as_array().unwrap();
+        let risk = |input: &Value| json!(input["age"].as_f64().unwrap() / 100.0);
+        whole(json!({"outputs": inputs.iter().map(risk).collect::<Vec<_>>(), "x": 1}), None)
+    });
+    let chain = world.mint(|_| {});
+    let ask = |seq, inputs: Value| world.ask(&chain).seq(seq).to("/v1/predict", json!({"inputs": inputs}));
+    for bad in
+        [json!([{"age": -1}]), json!([{"age": 1, "api_base": "http://a/"}]), json!([{}]), json!([]), json!({"age": 1})]
+    {
+        assert_eq!(world.code(&ask(1, bad)).await, "invalid_request");
+    }
+    assert!(world.upstream.calls().is_empty());
+    // Above what the manifest says that it gives: nothing is handed over, and nothing charged.
+    assert_eq!(world.code(&ask(1, json!([{"age": 10}, {"age": 101}]))).await, "upstream_failed");
+    let mut dear = ask(1, json!([{"age": 10}, {"age": 20}, {"age": 30}]));
+    dear.max = Amount::from_ucr(20);
+    assert_eq!(world.code(&dear).await, "max_too_low");
+    dear.max = Amount::from_ucr(21);
+    let (status, headers, body) = read(world.send(&dear).await).await;
+    let reply: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(status, 200, "{reply}");
+    assert_eq!(reply, json!({"object": "prediction", "model": "lab/tiny", "outputs": [0.1, 0.2, 0.3]}));
+    let receipt = receipt(&headers);
+    assert_eq!((receipt.meters.get(Meter::Requests), receipt.charge), (3, Amount::from_ucr(21)));
+    assert_eq!((receipt.op, receipt.basis), (Op::Predict, Basis::Counted));
+}

@@ -110,7 +110,7 @@ async fn a_route_answers_on_all_its_paths_and_nothing_else_does() {
         let id = headers["x-request-id"].to_str().unwrap().to_owned();
         assert!(id.len() == 36 && ids.insert(id), "{method} {path}: a number of its own");
         let body: Value = serde_json::from_slice(&body).unwrap();
-        let code = body["error"]["code"].as_str().or(body["code"].as_str());
+        let code = body["error"]["code"].as_str().or_else(|| body["code"].as_str());
         assert!(code.is_some_and(|code| !code.is_empty()), "{method} {path}: {body}");
     }
 }

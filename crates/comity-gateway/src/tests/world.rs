@@ -28,13 +28,19 @@ pub(super) const LAB: OrgId = OrgId([2; 16]);
 pub(super) const NODE: NodeId = NodeId([3; 16]);
 pub(super) const TOKEN: TokenId = TokenId([4; 16]);
 const FEDERATION: RosterId = RosterId([5; 16]);
+/// A late fee's risk by age.
+const PREDICT: &[u8] = br#"{
+    "input": {"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}, "required": ["age"]},
+    "output": {"type": "number", "minimum": 0, "maximum": 1}
+}"#;
 /// All that is served.
-pub(super) const OPS: [Op; 8] = [
+pub(super) const OPS: [Op; 9] = [
     Op::Chat,
     Op::Completions,
     Op::Embeddings,
     Op::Logprobs,
     Op::PromptLogprobs,
+    Op::Predict,
     Op::Tokenize,
     Op::Moderations,
     Op::Responses,
@@ -168,7 +174,13 @@ pub(super) fn manifest(tariff: Digest, policy: Digest, state: ModelState) -> Man
         },
         operator: None,
         availability: None,
-        ops: list(OPS.map(|op| ManifestOp { op, tariff, schema: None }).to_vec()),
+        ops: list(
+            OPS.map(|op| {
+                let schema = (op == Op::Predict).then(|| comity_wire::cbor::Bytes::new(PREDICT.to_vec()).unwrap());
+                ManifestOp { op, tariff, schema }
+            })
+            .to_vec(),
+        ),
         nodes: list(vec![NODE]),
         policy,
         status: Status { state, sunset: None, reason: None },

@@ -113,8 +113,9 @@ async fn each_fault_has_its_own_name_and_none_becomes_done() {
 
 #[tokio::test]
 async fn what_comes_in_one_piece_has_its_own_path_and_no_stream() {
-    let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
-    let handler = async |State(asked): State<Arc<Mutex<Vec<(String, Value)>>>>, request: axum::extract::Request| {
+    type Paths = Arc<Mutex<Vec<(String, Value)>>>;
+    let asked = Paths::default();
+    let handler = async |State(asked): State<Paths>, request: axum::extract::Request| {
         let path = format!("{} {}", request.method(), request.uri().path());
         let body = axum::body::to_bytes(request.into_body(), 1 << 16).await.unwrap();
         asked.lock().unwrap().push((path, serde_json::from_slice(&body).unwrap_or_default()));

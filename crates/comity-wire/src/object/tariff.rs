@@ -59,7 +59,7 @@ pub struct Demand {
     pub op: Op,
     /// Length of the body as digested.
     pub input_bytes: u64,
-    /// Prompts × choices: how many times `output_tokens` may be generated.
+    /// Prompts × choices: how many times `output_tokens` may be generated; for `predict`, items.
     pub choices: u64,
     /// The most output tokens of one choice.
     pub output_tokens: u64,
@@ -125,10 +125,12 @@ impl Tariff {
         let output_tokens = demand.output_tokens.checked_mul(demand.choices)?;
         let bytes = output_tokens.checked_mul(u64::from(self.output_bytes_per_token))?;
         let input_tokens = demand.input_bytes.checked_add(u64::from(self.overhead_tokens))?;
+        // A prediction is charged by the item.
+        let requests = if demand.op == Op::Predict { demand.choices } else { 1 };
         let fits = |units: u64| units <= i64::MAX.unsigned_abs();
-        ([output_tokens, bytes, input_tokens].into_iter().all(fits)).then(|| {
+        ([requests, output_tokens, bytes, input_tokens].into_iter().all(fits)).then(|| {
             Meters::default()
-                .with(Meter::Requests, 1)
+                .with(Meter::Requests, requests)
                 .with(Meter::InputBytes, demand.input_bytes)
                 .with(Meter::InputTokens, input_tokens)
                 .with(Meter::OutputTokens, output_tokens)
@@ -210,6 +212,14 @@ mod tests {
         assert_eq!(charge(0), Some(Amount::from_ucr(5)));
         assert_eq!(charge(9), Some(Amount::from_ucr(9)));
         assert_eq!(t.exact(Op::Embeddings, &Meters::default()), Err(Unpriced::Op(Op::Embeddings)));
+    }
+
+    #[test]
+    fn a_prediction_is_held_for_by_the_item() {
+        let t = tariff(vec![(Meter::Requests, vec![(0, 3_000_000)])], 0);
+        let demand = |op| Demand { op, input_bytes: 100, choices: 4, output_tokens: 0 };
+        let requests = |op| t.worst_meters(&demand(op)).unwrap().get(Meter::Requests);
+        assert_eq!([requests(Op::Predict), requests(Op::Chat)], [4, 1]);
     }
 
     #[test]
