@@ -989,6 +989,13 @@ fn money() -> String {
         minimum: Amount::ZERO,
     }]);
     let dear = sign(&dear);
+    let mut by_item = tariff_object();
+    by_item.prices = list(vec![Price {
+        op: Op::Predict,
+        rates: list(vec![rate(Meter::Requests, &[(0, 7_000_000)])]),
+        minimum: Amount::ZERO,
+    }]);
+    let by_item = sign(&by_item);
     let demand = |tariff: &str, op: Op, input: u64, choices: u64, output: u64| json!({ "tariff": tariff, "op": op, "input_bytes": input, "choices": choices, "output_tokens": output });
     file.add("worst", "worst_case", "R-1", "100 bytes, 64 tokens", demand(&usual, Op::Chat, 100, 1, 64), Ok(()));
     file.add("worst-choices", "worst_case", "R-1", "three choices", demand(&usual, Op::Chat, 100, 3, 64), Ok(()));
@@ -1007,6 +1014,14 @@ fn money() -> String {
         "R-1",
         "output bytes bound by tokens",
         demand(&usual, Op::Completions, 123, 2, 17),
+        Ok(()),
+    );
+    file.add(
+        "worst-items",
+        "worst_case",
+        "R-1",
+        "a prediction counts items",
+        demand(&by_item, Op::Predict, 90, 3, 0),
         Ok(()),
     );
     file.add(
