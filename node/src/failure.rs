@@ -22,6 +22,13 @@ impl Failure {
         self
     }
 
+    /// The same, of this file.
+    #[must_use]
+    pub fn of(mut self, path: &std::path::Path) -> Self {
+        self.message = format!("{}: {}", path.display(), self.message);
+        self
+    }
+
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -1,6 +1,8 @@
 //! A model as its owner writes it down (`models/*.toml` of a home), and the signed objects that come of it.
 
-use std::path::{Path, PathBuf};
+mod serve;
+
+use std::path::Path;
 
 use comity_wire::cbor::{Bytes, List, Text};
 use comity_wire::object::{
@@ -9,6 +11,8 @@ use comity_wire::object::{
 };
 use comity_wire::{Meter, ModelId, Op, SecretKey, Timestamp, Verified, cose};
 use serde::Deserialize;
+
+pub use serve::{Instance, Serve, Upstream};
 
 use crate::failure::{Failure, While as _};
 use crate::home::Card;
@@ -78,27 +82,6 @@ pub struct About {
     pub contact: Option<Text<128>>,
 }
 
-/// Where answers come from.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Serve {
-    pub upstream: Upstream,
-    /// The model's name there; its own name where left out.
-    pub upstream_model: Option<String>,
-    /// A file that holds the upstream's API key.
-    pub api_key_file: Option<PathBuf>,
-}
-
-/// `engine:NAME` for a model of the built-in engine, else the base URL of an OpenAI-compatible server.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Upstream {
-    /// A model that ships with this program, or a folder with safetensors.
-    Engine(String),
-    /// `http://127.0.0.1:8000/v1`.
-    OpenAi(String),
-}
-
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
@@ -113,6 +96,9 @@ pub struct PriceList {
     pub output_bytes_per_token: u16,
     pub prices: List<Price, 64>,
 }
+
+/// Ops that need the model itself, and not only its answers.
+const WHITE_BOX: [Op; 5] = [Op::PromptLogprobs, Op::Activations, Op::Patch, Op::Gradients, Op::FineTune];
 
 /// What a feed knows a model's policy by: one for each model, so that no other's is replaced.
 fn named(model: &str) -> String {
@@ -134,23 +120,34 @@ pub struct Published {
     pub summary: Verified<Summary>,
 }
 
-impl TryFrom<String> for Upstream {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.strip_prefix("engine:") {
-            Some(name) => Ok(Self::Engine(name.to_owned())),
-            None if text.starts_with("http://") || text.starts_with("https://") => Ok(Self::OpenAi(text)),
-            None => Err(format!("upstream '{text}' is neither engine:NAME nor the URL of an OpenAI-compatible server")),
-        }
-    }
-}
-
 impl Offer {
     /// # Errors
     /// [`Failure`] naming the file and the key.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path).while_(format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).while_(format!("{} does not describe a model", path.display()))
+        let offer: Self = toml::from_str(&text).while_(format!("{} does not describe a model", path.display()))?;
+        offer.check().map_err(|failure| failure.of(path))?;
+        Ok(offer)
+    }
+
+    /// What no single key shows. A vendor's model says so, and shows nothing of its inside.
+    fn check(&self) -> Result<(), Failure> {
+        self.serve.check()?;
+        if !self.serve.is_vendor() {
+            return Ok(());
+        }
+        if self.model.operator.is_none() {
+            return Err(Failure::new("a vendor runs this model, and the file does not say who")
+                .hint("add to [model]: operator = \"the vendor's name\""));
+        }
+        if !self.release.as_ref().is_some_and(|release| release.undisclosed) {
+            return Err(Failure::new("a vendor does not disclose the weights, and [release] says otherwise")
+                .hint("set release.undisclosed = true; weights is then a digest of the vendor's name for them"));
+        }
+        let inside = self.policy.rules.iter().map(|rule| rule.op).find(|op| WHITE_BOX.contains(op));
+        inside.map_or(Ok(()), |op| {
+            Err(Failure::new(format!("{op} looks into a model, and this one is a vendor's")).hint("leave its rule out"))
+        })
     }
 
     pub fn model_id(&self, card: &Card) -> Result<ModelId, Failure> {
@@ -368,6 +365,26 @@ mod tests {
         let writer = home.keys.read(crate::keystore::KeyName::Writer).unwrap();
         let failure = offer.publish(&home.card, &release, &writer, 1, Timestamp(1_800_000_000)).unwrap_err();
         assert!(failure.to_string().contains("no price"), "{failure}");
+    }
+
+    fn read(text: &str) -> Result<Offer, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.toml");
+        std::fs::write(&path, text).unwrap();
+        Offer::read(&path)
+    }
+
+    #[test]
+    fn a_vendors_model_says_who_runs_it_and_shows_nothing_of_its_inside() {
+        let vendor = EXAMPLE.replace("dialect = \"vllm\"", "dialect = \"anthropic\"");
+        let operator = vendor.replace("[model]", "[model]\noperator = \"A vendor\"");
+        let whole = operator.replace("undisclosed = false", "undisclosed = true");
+        let inside = whole.replace("op = \"completions\"\ntier", "op = \"prompt_logprobs\"\ntier");
+        for (text, word) in [(&vendor, "who"), (&operator, "disclose"), (&inside, "looks into")] {
+            let failure = read(text).unwrap_err();
+            assert!(failure.to_string().contains(word), "{failure}");
+        }
+        assert!(read(&whole).unwrap().serve.is_vendor());
     }
 
     #[test]

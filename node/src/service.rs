@@ -6,6 +6,7 @@ pub mod house;
 pub mod house_client;
 mod member;
 pub mod owner;
+pub(crate) mod upstreams;
 
 pub use doors::Doors;
 pub(crate) use doors::stopped;

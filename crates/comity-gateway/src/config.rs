@@ -73,6 +73,10 @@ pub struct Served {
     pub echo: bool,
     /// The most choices that the upstream makes of one prompt.
     pub choices_max: u16,
+    /// Whether a vendor runs it: its count is the vendor's, and receipts say so.
+    pub is_vendor: bool,
+    /// Tabled request fields that it was found not to take: they never reach it.
+    pub fields_refused: Vec<String>,
 }
 
 /// Everything that is not a number.

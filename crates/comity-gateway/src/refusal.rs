@@ -82,13 +82,17 @@ pub(crate) fn form(message: impl Into<String>, param: &str) -> Refusal {
 /// What a caller may see of an upstream's failure. The detail is the owner's.
 pub(crate) fn upstream(error: &UpstreamError) -> Refusal {
     match error {
+        UpstreamError::Refused { status: 400, code: Some(code), .. } if code == "content_filter" => {
+            Refusal::new(Code::ContentFilter, "the vendor's own filter does not let this through; nothing was charged")
+                .with("whose_move", "caller")
+        }
         UpstreamError::Refused { status: 400 | 413 | 422, code, message, .. } => {
             let long = code.as_deref() == Some("context_length_exceeded") || message.contains("context length");
             let code = if long { Code::ContextLengthExceeded } else { Code::InvalidRequest };
             Refusal::new(code, format!("the model's server refused the request: {message}"))
                 .with("whose_move", "caller")
         }
-        UpstreamError::Refused { status: 429 | 503, retry_after_s, .. } => {
+        UpstreamError::Refused { status: 429 | 503 | 529, retry_after_s, .. } => {
             Refusal::new(Code::UpstreamUnavailable, "the model's server is busy; nothing was charged")
                 .with("whose_move", "caller")
                 .retry_after_s(retry_after_s.unwrap_or(5).clamp(1, 60))
@@ -97,6 +101,16 @@ pub(crate) fn upstream(error: &UpstreamError) -> Refusal {
             Refusal::new(Code::UpstreamUnavailable, "the model's server cannot be reached; nothing was charged")
                 .with("whose_move", "owner")
                 .retry_after_s(10)
+        }
+        UpstreamError::Out { is_starting: true, retry_after_s } => {
+            Refusal::new(Code::ModelStarting, "the model is being loaded; nothing was charged")
+                .with("whose_move", "caller")
+                .retry_after_s(*retry_after_s)
+        }
+        UpstreamError::Out { is_starting: false, retry_after_s } => {
+            Refusal::new(Code::UpstreamUnavailable, "no instance of the model's server is up; nothing was charged")
+                .with("whose_move", "owner")
+                .retry_after_s(*retry_after_s)
         }
         UpstreamError::Unsupported { op } => {
             Refusal::new(Code::OpNotOffered, format!("the model's server does not do {op}"))

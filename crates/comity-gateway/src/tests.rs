@@ -10,4 +10,5 @@ mod responses;
 mod routes;
 mod service;
 mod text;
+mod upstreams;
 mod world;

@@ -13,6 +13,9 @@ pub enum UpstreamError {
     /// client may see of it is the gateway's choice.
     #[error("upstream answered {status}: {message}")]
     Refused { status: u16, code: Option<String>, message: String, retry_after_s: Option<u64> },
+    /// No instance can be asked: all are loading, or left alone after failures.
+    #[error("no instance {}; worth trying in {retry_after_s} s", if *is_starting { "is loaded yet" } else { "is up" })]
+    Out { is_starting: bool, retry_after_s: u64 },
     #[error("upstream does not serve {op:?}")]
     Unsupported { op: Op },
     #[error("upstream said nothing for {after_ms} ms {whilst}")]
@@ -57,6 +60,7 @@ impl UpstreamError {
         match self {
             Self::Unreachable { .. } => "unreachable",
             Self::Refused { .. } => "refused",
+            Self::Out { .. } => "out",
             Self::Unsupported { .. } => "unsupported",
             Self::Silent { .. } => "silent",
             Self::Cut { .. } => "cut",
@@ -71,7 +75,7 @@ impl UpstreamError {
     /// Whether the same call might be answered later: the upstream is down, busy or loading.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Silent { .. } | Self::Cut { .. } => true,
+            Self::Unreachable { .. } | Self::Out { .. } | Self::Silent { .. } | Self::Cut { .. } => true,
             Self::Refused { status, .. } => *status == 429 || *status >= 500,
             _ => false,
         }

@@ -11,21 +11,26 @@
 #![forbid(unsafe_code)]
 
 mod call;
+mod dialect;
 mod error;
+pub mod fixture;
 mod health;
-pub mod openai;
+pub mod pool;
 mod reply;
 pub mod scripted;
+pub mod server;
 pub mod sse;
 
 pub use futures::future::BoxFuture;
 
 pub use call::{Call, Tokenizer};
+pub use dialect::{Dialect, Flavour};
 pub use error::{Silence, UpstreamError};
 pub use health::{Health, State};
-pub use openai::OpenAi;
+pub use pool::Pool;
 pub use reply::{Answer, Delta, Event, Reply, ToolCall, Usage};
 pub use scripted::Scripted;
+pub use server::Server;
 
 /// One place that answers calls: a server over HTTP, the built-in engine, or a script in a test.
 pub trait Upstream: Send + Sync + std::fmt::Debug {

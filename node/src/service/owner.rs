@@ -11,7 +11,6 @@ use axum::{Json, Router};
 use comity_gateway::store::sqlite::Sqlite;
 use comity_gateway::{Gateway, Parts, Served};
 use comity_http::Refusal;
-use comity_supply::{OpenAi, openai};
 use comity_wire::cbor::{List, Text};
 use comity_wire::object::{Grant, Release, RevocationList};
 use comity_wire::time::DAY_S;
@@ -21,14 +20,13 @@ use serde_json::json;
 
 use crate::command::RunArguments;
 use crate::command::requests::GrantAsk;
-use crate::engine_upstream::EngineUpstream;
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Card, Home};
 use crate::keystore::KeyName;
 use crate::models;
-use crate::offer::{Offer, Published, Upstream};
+use crate::offer::{Offer, Published};
 use crate::program::Failpoint;
-use crate::service::{Doors, Member, house_client};
+use crate::service::{Doors, Member, house_client, upstreams};
 use crate::shell;
 
 /// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
@@ -183,10 +181,10 @@ impl Offers {
 impl Offered {
     fn read(path: &Path) -> Result<Self, Failure> {
         let offer = Offer::read(path)?;
-        let release = match (&offer.serve.upstream, &offer.release) {
+        let release = match (offer.serve.engine(), &offer.release) {
             (_, Some(release)) => release.clone(),
-            (Upstream::Engine(name), None) => models::release(name)?,
-            (Upstream::OpenAi(_), None) => {
+            (Some(name), None) => models::release(name)?,
+            (None, None) => {
                 return Err(Failure::new(format!("{} has no [release]", path.display()))
                     .hint("tokens pin the release: say what the server runs (see `comity model example`)"));
             }
@@ -208,36 +206,13 @@ impl Serving {
             let model = offered.offer.model_id(&home.card)?;
             let served = match self.0.get(&model) {
                 Some((digest, served)) if *digest == offered.digest => served.clone(),
-                _ => serve(home, offered)?,
+                _ => upstreams::serve(&home.file("models"), model.clone(), &offered.offer)?,
             };
             next.insert(model, (offered.digest, served));
         }
         self.0 = next;
         Ok(self.0.values().map(|(_, served)| served.clone()).collect())
     }
-}
-
-/// Where a model's answers come from.
-fn serve(home: &Home, offered: &Offered) -> Result<Served, Failure> {
-    let offer = &offered.offer;
-    let model = offer.model_id(&home.card)?;
-    let upstream_model = offer.serve.upstream_model.clone().unwrap_or_else(|| offer.model.name.clone());
-    // The engine makes one answer of a prompt; of a server the owner's policy says how many it may be asked for.
-    let choices_max = if matches!(offer.serve.upstream, Upstream::Engine(_)) { 1 } else { u16::MAX };
-    let upstream: Arc<dyn comity_supply::Upstream> = match &offer.serve.upstream {
-        Upstream::Engine(name) => Arc::new(EngineUpstream::new(name, models::load(name)?)),
-        Upstream::OpenAi(url) => {
-            let mut config = openai::Config::new(url);
-            config.canary_model = Some(upstream_model.clone());
-            if let Some(file) = &offer.serve.api_key_file {
-                let path = home.file("models").join(file);
-                let key = std::fs::read_to_string(&path).while_(format!("cannot read {}", path.display()))?;
-                config.api_key = Some(openai::ApiKey::new(key.trim()));
-            }
-            Arc::new(OpenAi::new(config)?)
-        }
-    };
-    Ok(Served { model, upstream, upstream_model, echo: false, choices_max })
 }
 
 /// What the operator's commands reach.

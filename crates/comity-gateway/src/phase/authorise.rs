@@ -61,6 +61,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
         limit("log-probabilities per token", asked.logprobs.unwrap_or(0), u64::from(alternatives), "logprobs")?;
     }
     limits(&authenticated, &asked, &served, &allowed)?;
+    untaken(&mut asked, &served)?;
     let tariff = inner.directory.tariff(&scope.tariff).ok_or_else(|| {
         Refusal::new(Code::TariffMismatch, "this node does not have the tariff that the token pins")
             .with("whose_move", "owner")
@@ -164,6 +165,26 @@ fn limits(authenticated: &Authenticated, asked: &Asked, served: &Served, allowed
     if asked.echo && !served.echo {
         let message = format!("{} cannot repeat the prompt: 'echo' is not supported here", asked.model);
         return Err(Refusal::new(Code::OpNotOffered, message).param("echo").with("whose_move", "nobody"));
+    }
+    Ok(())
+}
+
+/// Fields that shape how the answer is drawn, not what it is.
+const ADVICE: &[&str] = &["temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"];
+
+/// What the upstream was found not to take never reaches it: advice is dropped and named, what the caller counts on is
+/// refused.
+fn untaken(asked: &mut Asked, served: &Served) -> Result<(), Refusal> {
+    for name in &served.fields_refused {
+        if !asked.body.contains_key(name) {
+            continue;
+        }
+        if !ADVICE.contains(&name.as_str()) {
+            let message = format!("the server of {} does not take '{name}'", asked.model);
+            return Err(Refusal::new(Code::OpNotOffered, message).param(name).with("whose_move", "nobody"));
+        }
+        asked.body.shift_remove(name);
+        asked.ignored.push(name.clone());
     }
     Ok(())
 }

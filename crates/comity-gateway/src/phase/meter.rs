@@ -529,7 +529,11 @@ fn partly(said: Usage, relayed_tokens: u64) -> Usage {
 
 /// Meters within the worst case that was held: an upstream that says more is the owner's loss.
 fn count(authorised: &Authorised, usage: Option<Usage>, relayed_tokens: u64, output_bytes: u64) -> (Meters, Basis) {
-    let basis = if usage.is_some() { Basis::Upstream } else { Basis::Relayed };
+    let basis = match usage {
+        Some(_) if authorised.served.is_vendor => Basis::VendorUsage,
+        Some(_) => Basis::Upstream,
+        None => Basis::Relayed,
+    };
     let (input_tokens, output_tokens) = usage.map_or_else(
         || (least_input_tokens(authorised), relayed_tokens),
         |usage| (usage.input_tokens, usage.output_tokens),

@@ -282,6 +282,8 @@ impl World {
                 upstream_model: "tiny-on-disk".into(),
                 echo: setting.echo,
                 choices_max: 4,
+                is_vendor: false,
+                fields_refused: Vec::new(),
             }],
             store: store.clone(),
             receipt_key: secret("receipt"),

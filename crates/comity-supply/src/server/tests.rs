@@ -2,6 +2,9 @@
 
 use std::sync::Mutex;
 
+use comity_wire::Op;
+use serde_json::{Value, json};
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -30,9 +33,9 @@ async fn serve(router: Router) -> String {
     url
 }
 
-fn upstream(config: Config) -> OpenAi {
+fn upstream(config: Config) -> Server {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    OpenAi::new(config).unwrap()
+    Server::new(config).unwrap()
 }
 
 fn call() -> Call {
@@ -45,7 +48,7 @@ fn answer(status: u16, media_type: &str, body: impl Into<Body>) -> Response {
 }
 
 /// A server that answers each call with this, and what it was asked.
-async fn fixed(status: u16, media_type: &'static str, body: String) -> (OpenAi, Asked) {
+async fn fixed(status: u16, media_type: &'static str, body: String) -> (Server, Asked) {
     let asked = Asked::default();
     let handler = async move |State(asked): State<Asked>, headers: HeaderMap, json: axum::Json<Value>| {
         asked.lock().unwrap().push((headers, json.0));
@@ -57,7 +60,7 @@ async fn fixed(status: u16, media_type: &'static str, body: String) -> (OpenAi, 
     (upstream(config), asked)
 }
 
-async fn all(upstream: &OpenAi) -> Vec<Result<Event, &'static str>> {
+async fn all(upstream: &Server) -> Vec<Result<Event, &'static str>> {
     match upstream.complete(call()).await {
         Ok(reply) => reply.map(|e| e.map_err(|e| e.name())).collect().await,
         Err(error) => vec![Err(error.name())],
@@ -187,7 +190,7 @@ async fn an_error_status_is_a_refusal_with_its_reason_and_a_redirect_is_not_foll
 }
 
 /// A server that sends these pieces and then nothing, with the connection open.
-async fn hanging(pieces: &'static [&'static str], idle_ms_max: u64) -> (OpenAi, mpsc::Receiver<()>) {
+async fn hanging(pieces: &'static [&'static str], idle_ms_max: u64) -> (Server, mpsc::Receiver<()>) {
     struct Gone(mpsc::Sender<()>);
     impl Drop for Gone {
         fn drop(&mut self) {
@@ -296,7 +299,7 @@ async fn health_tells_ready_from_starting_from_down() {
 fn settings_that_cannot_work_are_refused_at_the_start() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     for base_url in ["", "127.0.0.1:80", "ftp://a/", "http://user:pw@a/v1", "http://a/v1?key=1"] {
-        assert!(matches!(OpenAi::new(Config::new(base_url)), Err(UpstreamError::Settings { .. })), "{base_url}");
+        assert!(matches!(Server::new(Config::new(base_url)), Err(UpstreamError::Settings { .. })), "{base_url}");
     }
     assert!(serde_json::from_value::<Config>(json!({"base_url": "http://a/v1", "colour": 1})).is_err());
 }

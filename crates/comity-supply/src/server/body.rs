@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::chain;
-use super::decode::Decoder;
+use crate::dialect::Decode;
 use crate::error::Silence;
 use crate::sse::{self, SseError};
 use crate::{Event, UpstreamError};
@@ -23,7 +23,7 @@ pub(super) struct Limits {
 
 struct Reader {
     response: Response,
-    decoder: Decoder,
+    decoder: Box<dyn Decode>,
     parser: sse::Parser,
     frames: VecDeque<String>,
     events: VecDeque<Event>,
@@ -39,7 +39,7 @@ const REUSE_WAIT: Duration = Duration::from_millis(20);
 /// Events of a server that streams.
 pub(super) fn events(
     response: Response,
-    decoder: Decoder,
+    decoder: Box<dyn Decode>,
     cancel: CancellationToken,
     limits: Limits,
 ) -> impl Stream<Item = Result<Event, UpstreamError>> + Send {
@@ -55,8 +55,10 @@ pub(super) fn events(
 
 impl Reader {
     async fn next(&mut self) -> Result<Event, UpstreamError> {
-        // Until an event comes: comments keep the connection open, and say nothing.
-        let until = Instant::now() + Duration::from_millis(self.limits.idle_ms_max);
+        // Until a frame comes: comments keep the connection open, and say nothing. A frame without an event is a model
+        // that thinks.
+        let idle = Duration::from_millis(self.limits.idle_ms_max);
+        let mut until = Instant::now() + idle;
         loop {
             if let Some(event) = self.events.pop_front() {
                 if event == Event::Done {
@@ -66,6 +68,7 @@ impl Reader {
             }
             if let Some(frame) = self.frames.pop_front() {
                 self.decoder.frame(&frame, &mut self.events)?;
+                until = Instant::now() + idle;
                 continue;
             }
             // What came whole before a fault is given out before the fault.
@@ -74,6 +77,9 @@ impl Reader {
             }
             let piece = piece(&mut self.response, &self.cancel, until, self.limits.idle_ms_max, self.bytes).await?;
             let Some(piece) = piece else {
+                if self.parser.is_between_frames() && self.decoder.is_whole() {
+                    return Ok(Event::Done);
+                }
                 let detail =
                     if self.parser.is_between_frames() { "it ended without [DONE]" } else { "it ended within a frame" };
                 return Err(UpstreamError::Cut { bytes: self.bytes, detail: detail.into() });
@@ -87,7 +93,7 @@ impl Reader {
 /// Events of a server that answers in one piece although it was asked to stream.
 pub(super) fn one_piece(
     mut response: Response,
-    mut decoder: Decoder,
+    mut decoder: Box<dyn Decode>,
     cancel: CancellationToken,
     limits: Limits,
 ) -> impl Stream<Item = Result<Event, UpstreamError>> + Send {

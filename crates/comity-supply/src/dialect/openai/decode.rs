@@ -6,6 +6,8 @@ use comity_wire::Op;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::logprobs;
+use crate::dialect::{Decode, clip, malformed};
 use crate::{Answer, Delta, Event, ToolCall, UpstreamError, Usage};
 
 /// Turns the frames of one answer into events. Remembers which choices have finished.
@@ -16,6 +18,9 @@ pub(super) struct Decoder {
     finished: BTreeSet<u32>,
     /// Tool calls that have begun, per choice.
     tool_calls: BTreeMap<u32, u32>,
+    /// Characters of log-probabilities so far, per choice.
+    offsets: BTreeMap<u32, usize>,
+    ends_without_done: bool,
 }
 
 #[derive(Deserialize)]
@@ -63,13 +68,8 @@ struct RawUsage {
     completion_tokens: Option<u64>,
 }
 
-impl Decoder {
-    pub(super) fn new(op: Op, choices_max: u64) -> Self {
-        Self { op, choices_max, finished: BTreeSet::new(), tool_calls: BTreeMap::new() }
-    }
-
-    /// One `data:` frame.
-    pub(super) fn frame(&mut self, data: &str, events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
+impl Decode for Decoder {
+    fn frame(&mut self, data: &str, events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
         if data.trim() == "[DONE]" {
             events.push_back(Event::Done);
             return Ok(());
@@ -77,14 +77,24 @@ impl Decoder {
         self.chunk(data.as_bytes(), events)
     }
 
-    /// A whole answer in one JSON body: it is complete because its length was.
-    pub(super) fn body(&mut self, body: &[u8], events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
+    fn body(&mut self, body: &[u8], events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
         self.chunk(body, events)?;
         if self.finished.is_empty() {
             return Err(malformed("an answer in one piece in which no choice has finished"));
         }
         events.push_back(Event::Done);
         Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        self.ends_without_done && self.finished.len() as u64 == self.choices_max
+    }
+}
+
+impl Decoder {
+    pub(super) fn new(op: Op, choices_max: u64, ends_without_done: bool) -> Self {
+        let (finished, tool_calls, offsets) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { op, choices_max, finished, tool_calls, offsets, ends_without_done }
     }
 
     fn chunk(&mut self, json: &[u8], events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
@@ -135,7 +145,8 @@ impl Decoder {
         if finish_reason.is_some() {
             self.finished.insert(index);
         }
-        let logprobs = choice.logprobs.filter(|l| !l.is_null());
+        let offset = self.offsets.entry(index).or_default();
+        let logprobs = choice.logprobs.filter(|l| !l.is_null()).map(|said| logprobs::tidy(self.op, said, offset));
         let delta = Delta { index, role, text, logprobs, tool_calls, finish_reason };
         let empty = delta == Delta { index, ..Delta::default() };
         Ok((!empty).then_some(delta))
@@ -168,7 +179,7 @@ impl Decoder {
 const TOOL_CALLS_MAX: u32 = 128;
 
 /// A whole answer that is not generated text.
-pub(super) fn answer(body: &[u8]) -> Result<Answer, UpstreamError> {
+pub(in crate::dialect) fn answer(body: &[u8]) -> Result<Answer, UpstreamError> {
     let body: Value = serde_json::from_slice(body)
         .map_err(|e| malformed(format!("an answer that is no JSON (line {}, column {})", e.line(), e.column())))?;
     if let Some(error) = body.get("error").filter(|error| !error.is_null()) {
@@ -180,7 +191,7 @@ pub(super) fn answer(body: &[u8]) -> Result<Answer, UpstreamError> {
 }
 
 /// What an error body says: `{"error": {…}}`, `{"error": "…"}`, `{"message": …}`, `{"detail": …}`, or text.
-pub(super) fn error_text(body: &[u8]) -> (Option<String>, String) {
+pub(in crate::dialect) fn error_text(body: &[u8]) -> (Option<String>, String) {
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         return (None, clip(&String::from_utf8_lossy(body)));
     };
@@ -206,21 +217,12 @@ fn failed(error: &Value) -> UpstreamError {
     UpstreamError::Failed { code, message }
 }
 
-fn malformed(detail: impl Into<String>) -> UpstreamError {
-    UpstreamError::Malformed { detail: detail.into() }
-}
-
-/// At most 300 characters, without control characters: it goes to a log.
-fn clip(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn decode(op: Op, frames: &[&str]) -> Result<Vec<Event>, UpstreamError> {
-        let mut decoder = Decoder::new(op, 2);
+        let mut decoder = Decoder::new(op, 2, false);
         let mut events = VecDeque::new();
         frames.iter().try_for_each(|f| decoder.frame(f, &mut events))?;
         Ok(events.into())
@@ -239,7 +241,9 @@ mod tests {
             ],
         )
         .unwrap();
-        let logprobs = serde_json::json!({"content":[{"token":"Hi","logprob":-0.10000000149011612}]});
+        // What is missing is added, what was said keeps its bits.
+        let logprobs = serde_json::json!(
+            {"content":[{"token":"Hi","logprob":-0.10000000149011612,"top_logprobs":[],"bytes":null}]});
         assert_eq!(
             events,
             [
