@@ -16,6 +16,7 @@ mod error;
 pub mod fixture;
 mod health;
 pub mod pool;
+pub mod probe;
 mod reply;
 pub mod scripted;
 pub mod server;
