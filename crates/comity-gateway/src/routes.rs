@@ -4,9 +4,11 @@
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, on, post};
 use comity_http::problem;
+use comity_http::serve::RequestId;
 use comity_wire::{Meter, Op};
 use http::{HeaderValue, Method};
 
@@ -190,7 +192,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .route("/comity/v1/lanes", get(control::lanes))
         .route("/comity/v1/node", get(control::node))
         .layer(axum::middleware::from_fn(problem::problem_form));
-    let named = axum::middleware::map_response_with_state(gateway.clone(), named);
+    let named = axum::middleware::from_fn_with_state(gateway.clone(), named);
     router
         .route("/health", get(models::health))
         .merge(problems)
@@ -200,9 +202,12 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .with_state(gateway)
 }
 
-/// Every reply has a number of this node's own making; what a caller calls its request is its own affair.
-async fn named(State(gateway): State<Gateway>, mut response: Response) -> Response {
-    let id = format!("req-{:032x}", u128::from_be_bytes((gateway.0.entropy)()));
+/// Every reply has a number of the door's own making, the one that its log has; what a caller calls its request is its own
+/// affair. A router behind no door makes one.
+async fn named(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    let of_door = request.extensions().get::<RequestId>().map(|RequestId(id)| id.clone());
+    let id = of_door.unwrap_or_else(|| format!("req-{:032x}", u128::from_be_bytes((gateway.0.entropy)())));
+    let mut response = next.run(request).await;
     response.headers_mut().insert("x-request-id", HeaderValue::from_str(&id).expect("plain text"));
     response
 }

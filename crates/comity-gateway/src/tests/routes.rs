@@ -92,6 +92,10 @@ async fn a_route_answers_on_all_its_paths_and_nothing_else_does() {
         assert_eq!(status, 200, "{path}");
         assert!(headers["x-request-id"].to_str().unwrap().starts_with("req-"), "{path}");
     }
+    let mut numbered = http::Request::get("/health").body(axum::body::Body::empty()).unwrap();
+    numbered.extensions_mut().insert(comity_http::serve::RequestId("req-of-the-door".into()));
+    let response = tower::ServiceExt::oneshot(world.gateway.router(), numbered).await.unwrap();
+    assert_eq!(response.headers()["x-request-id"], "req-of-the-door", "one number, in the log too");
     let mut ids = BTreeSet::new();
     for (method, path, expected) in [
         ("POST", "/v1/images/generations", 404),
