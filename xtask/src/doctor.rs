@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::place::Place;
+use crate::postgres;
 use crate::process::probe;
 
 pub(crate) const HELP: &str = "\
@@ -24,6 +25,8 @@ struct Tool {
 enum Need {
     Demo,
     Test,
+    /// For a group of tests, which installs it itself where it runs as root on Debian.
+    Root,
     Bench,
     Nicer,
 }
@@ -32,14 +35,15 @@ impl Need {
     fn text(self) -> &'static str {
         match self {
             Self::Demo => "everything",
-            Self::Test => "test python",
+            Self::Test => "test",
+            Self::Root => "test postgres",
             Self::Bench => "bench gateway",
             Self::Nicer => "optional",
         }
     }
 
     fn must(self) -> bool {
-        matches!(self, Self::Demo | Self::Test)
+        matches!(self, Self::Demo | Self::Test | Self::Root)
     }
 }
 
@@ -80,6 +84,12 @@ const TOOLS: &[Tool] = &[
         probe: &["python3", "-c", "import ensurepip, venv; print('present')"],
         get: "apt-get install python3-venv",
     },
+    Tool {
+        name: "postgresql",
+        needed_by: Need::Root,
+        probe: &[],
+        get: "apt-get install postgresql (15 or newer; `cargo xtask test postgres` as root does that)",
+    },
     Tool { name: "nginx", needed_by: Need::Bench, probe: &["nginx", "-v"], get: "apt-get install nginx-light" },
     Tool {
         name: "nextest",
@@ -102,7 +112,11 @@ pub(crate) fn run(_place: &Place, args: &[String]) -> Result {
     println!("{:<13} {:<14} {:<36} how to get it", "tool", "needed by", "found");
     let mut missing = Vec::new();
     for tool in TOOLS {
-        let found = probe(tool.probe[0], &tool.probe[1..]);
+        let found = match tool.probe.split_first() {
+            Some((program, arguments)) => probe(program, arguments),
+            // Its programs lie outside PATH.
+            None => postgres::look().map(|folder| folder.display().to_string()),
+        };
         let (shown, get) = match &found {
             Some(version) => (shorten(version, 36), "-"),
             None => ("missing".to_owned(), tool.get),

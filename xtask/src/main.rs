@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod place;
+mod postgres;
 mod process;
 mod python;
 mod rooms;
@@ -51,6 +52,12 @@ const TASKS: &[Task] = &[
         about: "Kill every kind of process under load, and count what was lost",
         help: torture::HELP,
         run: torture::run,
+    },
+    Task {
+        name: "postgres",
+        about: "Run a command beside a PostgreSQL that is made for it",
+        help: postgres::HELP,
+        run: postgres::run,
     },
     Task { name: "train-demo", about: "Train the demonstration models again", help: train::HELP, run: train::run },
     Task { name: "rooms", about: "Measure how long the tests of one room take", help: rooms::HELP, run: rooms::run },

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::place::Place;
+use crate::postgres::{self, Cluster};
 use crate::process::{self, cargo, probe, step};
 use crate::python::Making;
 
@@ -17,7 +18,9 @@ Run every check, or only the groups named.
 Usage: cargo xtask test [group…]
 
 Groups:
-  rust     One build of the workspace with all its tests; nextest where installed, else `cargo test`; doctests
+  rust     One build of the workspace with all its tests but those below; nextest where installed, else `cargo test`;
+           doctests
+  postgres The tests that need a PostgreSQL (those in a module `postgres`), beside one that is started for them
   python   The independent reader of spec/vectors, and the unmodified `openai` package against the proxy
   lint     rustfmt and clippy, warnings being errors
 
@@ -35,6 +38,7 @@ struct Group {
 
 const GROUPS: &[Group] = &[
     Group { name: "rust", budget: Duration::from_secs(20 * 60), run: rust },
+    Group { name: "postgres", budget: Duration::from_secs(4 * 60), run: postgres },
     Group { name: "python", budget: Duration::from_secs(4 * 60), run: python },
     Group { name: "lint", budget: Duration::from_secs(6 * 60), run: lint },
 ];
@@ -101,12 +105,29 @@ fn rust(place: &Place, _: &mut Background) -> Result {
         step("tests", cargo(place).args(["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]))
     } else {
         // `--tests --bins --lib` and not the doctests, which have a step of their own below.
-        step("tests", cargo(place).args(["test", "--locked", "--workspace", "--no-fail-fast", "--all-targets"]))
+        let line = ["test", "--locked", "--workspace", "--no-fail-fast", "--all-targets", "--", "--skip", "postgres::"];
+        step("tests", cargo(place).args(line))
     };
     // The whole workspace is selected although only wire, token and sdk/rust have doctests (`doctest = false` in the
     // others): naming three packages would resolve features anew and compile the third-party crates again.
     let docs = step("doctests", cargo(place).args(["test", "--locked", "--workspace", "--doc"]));
     both(tests, docs)
+}
+
+/// A cluster for all of them; each makes a database of its own in it.
+fn postgres(place: &Place, _: &mut Background) -> Result {
+    let started = Instant::now();
+    let cluster = Cluster::start()?;
+    eprintln!("    PostgreSQL was there after {}", process::seconds(started.elapsed()));
+    // `tests/it` runs the binary that lies in the target directory.
+    step("build", cargo(place).args(["build", "--locked", "--workspace", "--all-targets"]))?;
+    let mut tests = cargo(place);
+    if probe("cargo", &["nextest", "--version"]).is_some() {
+        tests.args(["nextest", "run", "--locked", "--workspace", "--no-fail-fast", "--profile", "postgres"]);
+    } else {
+        tests.args(["test", "--locked", "--workspace", "--no-fail-fast", "--all-targets", "--", "postgres::"]);
+    }
+    step("tests", tests.env(postgres::VARIABLE, cluster.url()))
 }
 
 fn python(place: &Place, background: &mut Background) -> Result {

@@ -113,6 +113,7 @@ fn libp2p_candle_and_sql_stand_where_they_may() {
         "comity-ledger",
         "comity-network",
         "comity-node",
+        "comity-scratch",
         "comity-tests",
     ]);
     let found = named_by(graph, |name| name.starts_with("sqlx") || name.contains("sqlite"));
