@@ -21,11 +21,7 @@ pub(crate) async fn prove(inner: &Inner, bytes: &[u8], chains: &[Arc<Capability>
     let mut lanes = Vec::with_capacity(ack.lanes.len());
     for lane in &ack.lanes {
         let key = LaneKey { leaf: lane.leaf, lane: lane.lane };
-        let is_known = inner.ledger.with(|book| {
-            let lane_of = book.account(ack.token).and_then(|account| account.lanes.get(&key));
-            lane_of.is_none_or(|of| lane.n > of.n || of.by_n(lane.n).is_some())
-        });
-        let stored = if is_known {
+        let stored = if inner.ledger.remembers(ack.token, key, lane.n) {
             None
         } else {
             let stored = inner.ledger.store().charge_by_n(ack.token, key, lane.n).await;

@@ -40,6 +40,10 @@ pub struct HouseError {
 
 /// Lanes, and chains, of one claim.
 const LANES_PER_CLAIM: usize = 64;
+/// How often, and how many times, a gateway looks whether another has ended its claim. After that it is left to that one,
+/// which sees a final that was asked for meanwhile.
+const CLAIM_LOOK: Duration = Duration::from_millis(250);
+const CLAIM_LOOKS: usize = 40;
 /// One call to the house.
 const HOUSE_WAIT: Duration = Duration::from_secs(30);
 
@@ -105,16 +109,30 @@ pub(crate) async fn settle(inner: &Inner, token: TokenId) -> bool {
     }
 }
 
+/// One at a time, among all gateways that share the store.
 async fn try_settle(inner: &Inner, token: TokenId) -> Result<bool, ClaimError> {
     let _one_at_a_time = inner.claiming.lock().await;
+    let Some(rounds) = inner.ledger.store().rounds() else { return settle_alone(inner, token).await };
+    for _ in 0..CLAIM_LOOKS {
+        if rounds.claim_begin(token).await? {
+            let settled = settle_alone(inner, token).await;
+            rounds.claim_end(token).await?;
+            return settled;
+        }
+        tokio::time::sleep(CLAIM_LOOK).await;
+    }
+    info!(%token, "another gateway of this node is settling it");
+    Ok(false)
+}
+
+async fn settle_alone(inner: &Inner, token: TokenId) -> Result<bool, ClaimError> {
     let store = inner.ledger.store();
     let chains: BTreeMap<Digest, Vec<u8>> = store.chains(token).await?.into_iter().collect();
     let terms = chains.values().find_map(|chain| token_of(chain)).ok_or(ClaimError::Stored("no chain"))?;
     let root = store.account(token).await?.ok_or(ClaimError::Stored("no account"))?.root;
-    inner.ledger.load(token, root).await?;
     if terms.terms.budget.is_zero() {
         // Nothing to settle (rule 9): what is due is done.
-        let account = account(inner, token)?;
+        let account = inner.ledger.account(token, root).await?;
         let lanes = due(&account).into_iter().map(|part| (part.key, part.n, part.acknowledged_n)).collect::<Vec<_>>();
         if !lanes.is_empty() {
             inner.ledger.change(token, root, Change::Claimed { token, lanes }).await?;
@@ -128,7 +146,7 @@ async fn try_settle(inner: &Inner, token: TokenId) -> Result<bool, ClaimError> {
     let issuer = terms.issuer();
     let mut corrected = false;
     loop {
-        let account = account(inner, token)?;
+        let account = inner.ledger.account(token, root).await?;
         let bytes = match &account.pending {
             Some(bytes) => bytes.clone(),
             None => match build(inner, &account, &chains).await? {
@@ -160,7 +178,7 @@ async fn try_settle(inner: &Inner, token: TokenId) -> Result<bool, ClaimError> {
         let lanes = claimed_by(&bytes)?;
         inner.ledger.change(token, root, Change::Claimed { token, lanes }).await?;
     }
-    let account = account(inner, token)?;
+    let account = inner.ledger.account(token, root).await?;
     let Some(signed_final) = account.final_ else { return Ok(!account.closed) };
     if store.is_final_delivered(token).await? {
         return Ok(true);
@@ -196,10 +214,6 @@ async fn refused_by_house(
     }
     inner.ledger.change(token, root, Change::ClaimPending { token, number: 0, bytes: None }).await?;
     Err(refused.into())
-}
-
-fn account(inner: &Inner, token: TokenId) -> Result<Account, ClaimError> {
-    inner.ledger.with(|book| book.account(token).cloned()).ok_or(ClaimError::Stored("account was dropped from memory"))
 }
 
 /// The next claim, signed; `None` where nothing is due.

@@ -189,7 +189,7 @@ pub(crate) async fn receipt(
     let chains = inner.chains_of(query.token).await?;
     let (key, slot) = (LaneKey { leaf: query.leaf, lane: query.lane }, Slot { seq: query.seq, item: query.item });
     // Asked before the store: a request that ends in between is found there.
-    let is_open = inner.ledger.with(|book| book.is_open(query.token, key, slot));
+    let is_open = inner.ledger.is_open(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
     let found = inner.ledger.store().charge(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
     match chains.iter().find(|chain| chain.leaf() == query.leaf) {
         Some(chain) if chain.keys().contains(&&called.key) => {}
@@ -309,9 +309,7 @@ pub(crate) async fn lanes(
     if root.id != query.token || seen.is_empty() {
         return Err(not_yours("the token or a block of it"));
     }
-    inner.ledger.load(query.token, root.id()).await.map_err(|error| refusal::store(&error))?;
-    let account = inner.ledger.with(|book| book.account(query.token).cloned());
-    let account = account.ok_or_else(|| refusal::refused(&Refused::NoAccount))?;
+    let account = inner.ledger.account(query.token, root.id()).await.map_err(|error| refusal::write(&error))?;
     let whole = comity_token::PathCap { id: root.id(), cap: root.terms.budget };
     let balance = inner.balance(query.token, &[whole]);
     let mut lanes = Vec::new();

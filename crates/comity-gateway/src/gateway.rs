@@ -1,7 +1,7 @@
 //! The gateway as a value: started once, cloned into every request.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use comity_guard::{Filter, RulePack};
 use comity_http::Refusal;
@@ -96,7 +96,8 @@ impl Gateway {
         let book = Book::new(config.tokens_max);
         let ledger = Ledger::start(book, parts.store, signer, parts.failpoint.clone(), &tracker);
         let filter = Filter::new(&RulePack::builtin()).expect("the built-in packs compile");
-        Ok(Self(Arc::new(Inner {
+        let news = ledger.news();
+        let gateway = Self(Arc::new(Inner {
             chains: Chains::new(config.chains_max),
             replies: Mutex::new(Replies::new(config.replay_s, config.replay_bytes_max)),
             in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
@@ -118,7 +119,33 @@ impl Gateway {
             stop: CancellationToken::new(),
             claim_now: Notify::new(),
             claiming: tokio::sync::Mutex::new(()),
-        })))
+        }));
+        if let Some(news) = news {
+            gateway.0.tracker.spawn(follow(Arc::downgrade(&gateway.0), news));
+        }
+        Ok(gateway)
+    }
+
+    /// Changes when something was said to all gateways that share the store: a grant was put, or [`Gateway::tell`] was
+    /// called. `None` where this one is alone.
+    pub fn news(&self) -> Option<tokio::sync::watch::Receiver<u64>> {
+        self.0.ledger.news()
+    }
+
+    /// Says to all gateways that share the store that there is something to read again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn tell(&self) -> Result<(), StoreError> {
+        match self.0.ledger.store().rounds() {
+            Some(rounds) => rounds.tell().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The orderly end, after [`Gateway::drained`]: what this gateway holds of a shared store is given back at once.
+    pub async fn leave(&self) {
+        self.0.ledger.leave().await;
     }
 
     /// OpenAI's routes under `/v1/`, the node's own under `/comity/v1/`, and `/health`.
@@ -161,6 +188,24 @@ impl Gateway {
     }
 }
 
+/// Takes in the grants that were put at other gateways.
+async fn follow(gateway: Weak<Inner>, mut news: tokio::sync::watch::Receiver<u64>) {
+    while news.changed().await.is_ok() {
+        let Some(inner) = gateway.upgrade() else { return };
+        match inner.ledger.store().grants().await {
+            Ok(grants) => {
+                for bytes in grants {
+                    // One that no longer stands was told of when this gateway started.
+                    if let Ok(grant) = inner.grants.verify(&bytes) {
+                        inner.grants.put(grant);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot read what others granted; it is tried with the next news"),
+        }
+    }
+}
+
 fn by_model(served: Vec<Served>) -> Arc<BTreeMap<ModelId, Served>> {
     Arc::new(served.into_iter().map(|served| (served.model.clone(), served)).collect())
 }
@@ -180,7 +225,7 @@ impl Inner {
     }
 
     pub(crate) fn balance(&self, token: TokenId, path: &[PathCap]) -> Balance {
-        self.ledger.with(|book| book.balance(token, path))
+        self.ledger.balance(token, path)
     }
 
     /// The chain that ends in `leaf`: from memory, else from the store.

@@ -65,6 +65,12 @@ pub(crate) fn store(error: &StoreError) -> Refusal {
 pub(crate) fn write(error: &WriteError) -> Refusal {
     match error {
         WriteError::Refused(why) => refused(why),
+        WriteError::Store(error) if matches!(**error, StoreError::Doubt) => Refusal::new(
+            Code::StoreUnavailable,
+            "this node cannot tell at the moment whether this was charged; the same request again is answered from its books",
+        )
+        .with("whose_move", "owner")
+        .retry_after_s(5),
         WriteError::Store(_) | WriteError::Stopped => unavailable(),
     }
 }

@@ -14,6 +14,7 @@ mod admit;
 mod claim;
 mod price;
 mod refused;
+mod shared;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use admit::{Admission, Ask, Balance, Book, HoldId, Known};
 pub use claim::{ClaimPart, due, proof};
 pub use price::{Clip, Limit, Priced, price};
 pub use refused::Refused;
+pub use shared::{SharedHold, View};
 pub use stage::{Change, Charge, Evidence, Outcome, Proof, Signer, Stage, Write};
 
 /// The numbers around the highest charged that a lane takes in: 64 after it, and those of the 64 before it that were

@@ -1,19 +1,24 @@
 //! Where the book rests: one trait, and a contract that every backend passes.
 //!
-//! A store has one writer, which holds its lock and its fence (rule 11). [`Store::write`] is one SQL transaction: all
-//! of a batch or nothing.
+//! A store has one writer, which holds its lock and its fence (rule 11), and whose holds live in memory. [`Store::write`] is
+//! one SQL transaction: all of a batch or nothing. A store that several gateways write at once keeps the holds too: it has
+//! [`Rounds`], in which everything is decided under its locks.
 
 #[cfg(test)]
 mod contract;
 mod memory;
+pub mod postgres;
 pub mod sqlite;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use comity_wire::{Digest, Timestamp, TokenId};
 use futures::future::BoxFuture;
 
-use crate::spend::{Account, Charged, Evidence, LaneKey, Slot, Write};
+use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Slot, Write};
 
 pub use memory::Memory;
+pub use postgres::Postgres;
 pub use sqlite::Sqlite;
 
 /// A charge as it was stored.
@@ -38,6 +43,10 @@ pub enum StoreError {
     Locked { path: std::path::PathBuf, source: std::io::Error },
     #[error("another process took over the spend store; this one must not write to it")]
     Fenced,
+    #[error("the spend store did not answer in time")]
+    Timeout,
+    #[error("cannot learn whether the spend store took a batch")]
+    Doubt,
     #[error("the spend store holds what it cannot hold: {what}")]
     Unreadable { what: &'static str },
     #[error("the spend store refuses to write: {why}")]
@@ -69,6 +78,67 @@ pub trait Store: Send + Sync {
     fn grant_put(&self, id: Digest, subject: String, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()>;
     /// All signed grants, oldest first, at most [`GRANTS_MAX`].
     fn grants(&self) -> Answer<'_, Vec<Vec<u8>>>;
+    /// Where several gateways write it at once.
+    fn rounds(&self) -> Option<&dyn Rounds> {
+        None
+    }
+}
+
+/// What a round has to have under its locks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// With the token's content id, where a row may have to be made for it.
+    pub tokens: BTreeMap<TokenId, Option<Digest>>,
+    /// Those whose limits are judged, or given back to.
+    pub subjects: BTreeSet<String>,
+}
+
+/// What a round decided.
+#[derive(Debug, Default)]
+pub struct Decided {
+    pub writes: Vec<Write>,
+    /// Holds that it opened and left open.
+    pub held: Vec<HoldId>,
+    /// Holds of before that it ended, by a charge or for nothing.
+    pub ended: Vec<HoldId>,
+}
+
+/// What a beat found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// Gateways that had not been heard of and whose holds were released.
+    pub buried: usize,
+    /// Counts what was said to all gateways: grants, published models.
+    pub news: u64,
+}
+
+/// A store that several gateways of one node share: linearizable, since a round decides under locks on all that it reads.
+///
+/// Each start of a gateway has a fence. A gateway that is not heard of for [`postgres::LEASE_S`] loses it, and with it its
+/// holds; a round under a fence that was lost is [`StoreError::Fenced`].
+pub trait Rounds: Send + Sync {
+    /// Locks, fills a book, lets `decide` decide, and makes it durable; all or nothing. `decide` may be asked again where the
+    /// database says to: only what it said last counts, and only if this answers `Ok`. [`StoreError::Doubt`] means that
+    /// nobody knows. Not safe to drop: the outcome is then unknown.
+    fn round<'a>(
+        &'a self,
+        needs: &'a Needs,
+        decide: &'a mut (dyn FnMut(&mut Book) -> Decided + Send),
+    ) -> Answer<'a, ()>;
+    /// Takes a new fence, after the old one was lost. Holds of before are somebody else's to bury.
+    fn rejoin(&self) -> Answer<'_, ()>;
+    /// Says that this gateway lives, and buries those that were not heard of.
+    fn beat(&self) -> Answer<'_, Beat>;
+    /// The orderly end: its holds and its fence are gone at once.
+    fn leave(&self) -> Answer<'_, ()>;
+    /// Whether this very request is being answered, at any gateway.
+    fn is_open(&self, token: TokenId, key: LaneKey, slot: Slot) -> Answer<'_, bool>;
+    /// Takes the one right to send claims of a token; `false` where another gateway has it. It ends with
+    /// [`Rounds::claim_end`] or with the gateway's fence.
+    fn claim_begin(&self, token: TokenId) -> Answer<'_, bool>;
+    fn claim_end(&self, token: TokenId) -> Answer<'_, ()>;
+    /// Tells all gateways that there is something to read again.
+    fn tell(&self) -> Answer<'_, ()>;
 }
 
 /// Grants that a node keeps.

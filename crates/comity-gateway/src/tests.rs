@@ -5,6 +5,7 @@ mod canaries;
 mod evidence;
 mod money;
 mod pieces;
+mod postgres;
 mod refusals;
 mod responses;
 mod routes;

@@ -1,13 +1,22 @@
 //! Group commit: changes that come while a transaction runs share the next one; an idle store commits at once.
+//!
+//! Where the store is this process's alone, admission is decided in memory and only changes are written. Where several
+//! gateways share it, admissions wait for its rounds too ([`shared`]).
+
+mod shared;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use comity_wire::{Digest, TokenId};
-use tokio::sync::{mpsc, oneshot};
+use comity_token::PathCap;
+use comity_wire::{Digest, Timestamp, TokenId};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
+use self::shared::Shared;
 use crate::Failpoint;
-use crate::spend::{Account, Book, Change, Outcome, Refused, Signer};
+use crate::spend::{
+    Account, Admission, Ask, Balance, Book, Change, Charged, HoldId, Known, LaneKey, Outcome, Refused, Signer, Slot,
+};
 use crate::store::{Store, StoreError};
 
 /// Changes that wait for a transaction. One that finds the queue full waits its turn; the number of requests under way
@@ -40,6 +49,41 @@ pub(crate) struct Ledger {
     book: Arc<Mutex<Book>>,
     store: Arc<dyn Store>,
     jobs: mpsc::Sender<Job>,
+    /// Where it is there, it decides, and the book stays empty.
+    shared: Option<Shared>,
+}
+
+/// A hold. Dropped, it is given back, unless a charge has ended it.
+pub(crate) struct Hold {
+    id: HoldId,
+    kept: Kept,
+}
+
+enum Kept {
+    Alone(Arc<Mutex<Book>>),
+    Shared(Arc<shared::State>),
+}
+
+impl Hold {
+    pub(crate) const fn id(&self) -> HoldId {
+        self.id
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        match &self.kept {
+            Kept::Alone(book) => lock(book).release(self.id),
+            Kept::Shared(state) => state.release(self.id),
+        }
+    }
+}
+
+/// What became of a request that was not refused.
+pub(crate) enum Admitted {
+    Held(Hold),
+    Charged(Charged),
+    AskStore { highest: u64 },
 }
 
 impl Ledger {
@@ -53,9 +97,13 @@ impl Ledger {
     ) -> Self {
         let book = Arc::new(Mutex::new(book));
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        if store.rounds().is_some() {
+            let shared = Shared::start(store.clone(), signer, failpoint, tracker);
+            return Self { book, store, jobs, shared: Some(shared) };
+        }
         let writer = Writer { book: book.clone(), store: store.clone(), signer, failpoint };
         tracker.spawn(writer.run(queue));
-        Self { book, store, jobs }
+        Self { book, store, jobs, shared: None }
     }
 
     /// The book, for as long as `with` runs. Never waits for the store.
@@ -72,11 +120,108 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn load(&self, token: TokenId, root: Digest) -> Result<(), StoreError> {
-        if !self.with(|book| book.is_loaded(token)) {
+        if self.shared.is_none() && !self.with(|book| book.is_loaded(token)) {
             let account = self.store.account(token).await?.unwrap_or_else(|| Account::new(token, root));
             self.with(|book| book.load(account));
         }
         Ok(())
+    }
+
+    /// What is known of a slot, before anything is judged.
+    ///
+    /// # Errors
+    /// As [`Book::known`].
+    pub(crate) async fn known(
+        &self,
+        (token, root): (TokenId, Digest),
+        (key, slot): (LaneKey, Slot),
+        authority: Digest,
+    ) -> Result<Known, WriteError> {
+        let Some(shared) = &self.shared else {
+            return Ok(self.with(|book| book.known(token, root, key, slot, authority))?);
+        };
+        // Whether it is being answered elsewhere is decided when it is admitted.
+        let Some(found) = self.store.charge(token, key, slot).await.map_err(of_store)? else { return Ok(Known::Free) };
+        shared.account(token).await?;
+        if found.charged.authority == authority {
+            Ok(Known::Charged(found.charged))
+        } else {
+            Err(Refused::SequenceConflict { seq: slot.seq }.into())
+        }
+    }
+
+    /// Judges and holds in one step.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing was consumed. Dropping the future gives back what it may have held.
+    pub(crate) async fn admit(&self, ask: &Ask, now: Timestamp) -> Result<Admitted, WriteError> {
+        if let Some(shared) = &self.shared {
+            return shared.admit(ask.clone(), now).await;
+        }
+        let mut admission = self.with(|book| book.admit(ask, now));
+        if matches!(admission, Err(Refused::NoAccount)) {
+            // It was read for this request and has been dropped from memory since.
+            let root = ask.path.first().expect("a path begins at the token").id;
+            self.load(ask.token, root).await.map_err(of_store)?;
+            admission = self.with(|book| book.admit(ask, now));
+        }
+        Ok(match admission? {
+            Admission::Held(id) => Admitted::Held(Hold { id, kept: Kept::Alone(self.book.clone()) }),
+            Admission::Charged(charged) => Admitted::Charged(charged),
+            Admission::AskStore { highest } => Admitted::AskStore { highest },
+        })
+    }
+
+    /// The token's account as it is.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub(crate) async fn account(&self, token: TokenId, root: Digest) -> Result<Account, WriteError> {
+        if let Some(shared) = &self.shared {
+            return Ok(shared.account(token).await?.unwrap_or_else(|| Account::new(token, root)));
+        }
+        self.load(token, root).await.map_err(of_store)?;
+        Ok(self.with(|book| book.account(token).cloned()).ok_or(Refused::NoAccount)?)
+    }
+
+    /// Whether a lane's receipt need not be asked of the store: it is remembered, or there is none.
+    pub(crate) fn remembers(&self, token: TokenId, key: LaneKey, n: u64) -> bool {
+        self.shared.is_none()
+            && self.with(|book| {
+                let lane = book.account(token).and_then(|account| account.lanes.get(&key));
+                lane.is_none_or(|lane| n > lane.n || lane.by_n(n).is_some())
+            })
+    }
+
+    /// Whether this very request is being answered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn is_open(&self, token: TokenId, key: LaneKey, slot: Slot) -> Result<bool, StoreError> {
+        match self.store.rounds() {
+            Some(rounds) => rounds.is_open(token, key, slot).await,
+            None => Ok(self.with(|book| book.is_open(token, key, slot))),
+        }
+    }
+
+    /// What a caller is told. Where the store is shared, as of this gateway's last round.
+    pub(crate) fn balance(&self, token: TokenId, path: &[PathCap]) -> Balance {
+        match &self.shared {
+            Some(shared) => shared.balance(token, path),
+            None => self.with(|book| book.balance(token, path)),
+        }
+    }
+
+    /// Counts what was said to all gateways that share the store.
+    pub(crate) fn news(&self) -> Option<watch::Receiver<u64>> {
+        self.shared.as_ref().map(Shared::news)
+    }
+
+    /// Gives back what is held and the fence; for the end, when no request runs any more.
+    pub(crate) async fn leave(&self) {
+        if let Some(shared) = &self.shared {
+            shared.leave().await;
+        }
     }
 
     /// Makes a change durable. Dropping the future does not undo it.
@@ -84,6 +229,9 @@ impl Ledger {
     /// # Errors
     /// [`WriteError`]; then nothing was written.
     pub(crate) async fn change(&self, token: TokenId, root: Digest, change: Change) -> Result<Outcome, WriteError> {
+        if let Some(shared) = &self.shared {
+            return shared.change(token, root, change).await;
+        }
         let (answer, answered) = oneshot::channel();
         self.jobs.send(Job { change, token, root, answer }).await.map_err(|_| WriteError::Stopped)?;
         answered.await.map_err(|_| WriteError::Stopped)?
@@ -172,6 +320,10 @@ impl Writer {
         lock(&self.book).load(account);
         Ok(())
     }
+}
+
+fn of_store(error: StoreError) -> WriteError {
+    WriteError::Store(Arc::new(error))
 }
 
 fn last_charge(write: &crate::spend::Write) -> Option<(TokenId, crate::spend::LaneKey, crate::spend::Slot, Digest)> {

@@ -13,32 +13,15 @@ use crate::gateway::{Gateway, Inner};
 use crate::refusal;
 use crate::replies::{Kept, mark_replayed};
 use crate::reply;
-use crate::spend::{self, Admission, Change, Charged, HoldId, Known, Refused};
+use crate::spend::{self, Change, Charged, Known, Refused};
+use crate::writer::{Admitted, Hold, WriteError};
 
 /// A request whose worst case is held.
 pub(crate) struct Held {
     pub(crate) authorised: Authorised,
-    pub(crate) guard: Guard,
+    pub(crate) guard: Hold,
     /// When the work must have ended: certificates and settlement count on the token's longest operation (rule 1).
     pub(crate) deadline: Instant,
-}
-
-/// Gives the hold back unless a charge has ended it.
-pub(crate) struct Guard {
-    gateway: Gateway,
-    id: HoldId,
-}
-
-impl Guard {
-    pub(crate) fn id(&self) -> HoldId {
-        self.id
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.gateway.0.ledger.with(|book| book.release(self.id));
-    }
 }
 
 #[allow(clippy::large_enum_variant, reason = "it lives for one match")]
@@ -51,12 +34,12 @@ pub(crate) enum Step {
 pub(crate) async fn replay(inner: &Inner, authenticated: &Authenticated) -> Result<Option<Response>, Refusal> {
     let (token, root) = (authenticated.token(), authenticated.capability.token().id());
     let authority = authenticated.request.authority().id();
-    let known = inner.ledger.with(|book| book.known(token, root, authenticated.key(), authenticated.slot(), authority));
-    let known = match known {
-        Err(refused @ Refused::SequenceConflict { .. }) => {
+    let at = (authenticated.key(), authenticated.slot());
+    let known = match inner.ledger.known((token, root), at, authority).await {
+        Err(WriteError::Refused(refused @ Refused::SequenceConflict { .. })) => {
             return conflict(inner, authenticated, &refused).await.map(Some);
         }
-        known => known.map_err(|refused| refusal::refused(&refused))?,
+        known => known.map_err(|error| refusal::write(&error))?,
     };
     match known {
         Known::Free => Ok(None),
@@ -86,28 +69,25 @@ pub(crate) async fn hold(gateway: &Gateway, authorised: Authorised) -> Result<St
         concurrency: authorised.allowed.tier_rule.concurrency,
         windows: authorised.allowed.tier_rule.windows.to_vec(),
     };
-    let mut admission = inner.ledger.with(|book| book.admit(&ask, authenticated.now));
+    let mut admission = inner.ledger.admit(&ask, authenticated.now).await;
     let root = capability.token().id();
-    if matches!(admission, Err(Refused::NoAccount)) {
-        // It was read for this request and has been dropped from memory since.
-        inner.ledger.load(ask.token, root).await.map_err(|error| refusal::store(&error))?;
-        admission = inner.ledger.with(|book| book.admit(&ask, authenticated.now));
-    }
-    if let (Err(Refused::AckRequired { .. }), Some(proof)) = (&admission, &authenticated.acknowledgement) {
+    if let (Err(WriteError::Refused(Refused::AckRequired { .. })), Some(proof)) =
+        (&admission, &authenticated.acknowledgement)
+    {
         // It opens the window that this very request needs; otherwise it is stored with the charge.
         let change = Change::Acknowledge { token: ask.token, proof: proof.clone() };
         inner.ledger.change(ask.token, root, change).await.map_err(|error| refusal::write(&error))?;
-        admission = inner.ledger.with(|book| book.admit(&ask, authenticated.now));
+        admission = inner.ledger.admit(&ask, authenticated.now).await;
     }
-    match admission.map_err(|refused| refusal::refused(&refused))? {
-        Admission::Held(id) => {
+    match admission.map_err(|error| refusal::write(&error))? {
+        Admitted::Held(guard) => {
             inner.fail("hold.after");
             let longest = Duration::from_secs(u64::from(capability.token().terms.longest_op_s));
             let deadline = Instant::now() + longest;
-            Ok(Step::Held(Held { guard: Guard { gateway: gateway.clone(), id }, authorised, deadline }))
+            Ok(Step::Held(Held { guard, authorised, deadline }))
         }
-        Admission::Charged(Charged { .. }) => stored(inner, authenticated, ask.authority).await.map(Step::Replayed),
-        Admission::AskStore { highest } => old(inner, authenticated, ask.authority, highest).await.map(Step::Replayed),
+        Admitted::Charged(Charged { .. }) => stored(inner, authenticated, ask.authority).await.map(Step::Replayed),
+        Admitted::AskStore { highest } => old(inner, authenticated, ask.authority, highest).await.map(Step::Replayed),
     }
 }
 

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use comity_wire::merkle::Frontier;
 use comity_wire::object::Flags;
 use comity_wire::{Amount, Digest, Exact, Meters, TokenId};
+use serde::{Deserialize, Serialize};
 
 use super::SEQ_SPAN;
 
 /// A lane of a token: the leaf block (the token itself where there is none) and a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LaneKey {
     pub leaf: Digest,
     pub lane: u16,
 }
 
 /// One chargeable part of a lane: the client's number, and the part of that request (0 but for batches).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slot {
     pub seq: u64,
     pub item: u32,

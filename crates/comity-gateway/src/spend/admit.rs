@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use comity_token::PathCap;
 use comity_wire::object::Window;
 use comity_wire::{Amount, Digest, Timestamp, TokenId};
+use serde::{Deserialize, Serialize};
 
 use super::{Account, Charged, Lane, LaneKey, Refused, Slot};
 
 /// A hold on credits while a request runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HoldId(u64);
+pub struct HoldId(pub(super) u64);
 
 /// A request that asks to be held.
 #[derive(Clone, Debug)]
@@ -34,6 +35,13 @@ pub struct Ask {
     pub subject: String,
     pub concurrency: u16,
     pub windows: Vec<Window>,
+}
+
+impl Ask {
+    /// Whether it counts against limits that all tokens of its subject share.
+    pub fn is_counted(&self) -> bool {
+        self.concurrency > 0 || !self.windows.is_empty()
+    }
 }
 
 /// What became of an ask that was not refused.
@@ -67,23 +75,26 @@ pub struct Balance {
     pub reserved: Amount,
 }
 
+/// Its JSON is what gateways that share a store read of each other's holds ([`super::shared`]): a new field needs a default.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Hold {
     pub(super) token: TokenId,
     pub(super) key: LaneKey,
     pub(super) slot: Slot,
     pub(super) authority: Digest,
+    #[serde(with = "super::shared::path")]
     pub(super) path: Vec<PathCap>,
     pub(super) amount: Amount,
     pub(super) max: Amount,
     least: Amount,
-    subject: String,
+    pub(super) subject: String,
     /// The rate windows it counts in: length and begin.
     counted: Vec<(u32, Timestamp)>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Held {
-    amount: Amount,
+pub(super) struct Held {
+    pub(super) amount: Amount,
     least: Amount,
     /// How many holds: one of nothing is a hold too.
     holds: usize,
@@ -93,15 +104,18 @@ struct Held {
 pub(super) struct Entry {
     /// `None` while it must be read from the store (again).
     pub(super) account: Option<Account>,
-    held: HashMap<Digest, Held>,
+    pub(super) held: HashMap<Digest, Held>,
     lanes_held: HashMap<LaneKey, (Amount, usize)>,
     pub(super) open: HashMap<(LaneKey, Slot), HoldId>,
     used_at: u64,
 }
 
-#[derive(Default)]
-struct Subject {
-    open: u16,
+/// Its JSON is what gateways that share a store count in ([`super::shared`]): a new field needs a default.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct Subject {
+    /// Not written down: where holds are shared, it is how many of them there are.
+    #[serde(skip)]
+    pub(super) open: u16,
     /// Requests in the current window of each length.
     windows: Vec<(u32, Timestamp, u32)>,
 }
@@ -110,8 +124,8 @@ struct Subject {
 pub struct Book {
     pub(super) entries: HashMap<TokenId, Entry>,
     pub(super) holds: HashMap<HoldId, Hold>,
-    subjects: HashMap<String, Subject>,
-    next: u64,
+    pub(super) subjects: HashMap<String, Subject>,
+    pub(super) next: u64,
     clock: u64,
     tokens_max: usize,
 }
@@ -275,17 +289,6 @@ impl Book {
         let id = HoldId(self.next);
         self.next += 1;
         self.clock += 1;
-        let entry = self.entries.get_mut(&ask.token).expect("it was judged");
-        entry.used_at = self.clock;
-        for at in &ask.path {
-            let held = entry.held.entry(at.id).or_default();
-            held.amount = held.amount.checked_add(ask.hold).expect("holds stay below a cap");
-            held.least = held.least.saturating_add(ask.least);
-            held.holds += 1;
-        }
-        let lane = entry.lanes_held.entry(ask.key).or_default();
-        *lane = (lane.0.saturating_add(ask.hold), lane.1 + 1);
-        entry.open.insert((ask.key, ask.slot), id);
         if self.subjects.len() >= SUBJECTS_MAX {
             self.subjects.retain(|_, subject| subject.open > 0);
         }
@@ -304,22 +307,36 @@ impl Book {
             }
             counted.push((window.seconds, begun));
         }
-        self.holds.insert(
-            id,
-            Hold {
-                token: ask.token,
-                key: ask.key,
-                slot: ask.slot,
-                authority: ask.authority,
-                path: ask.path.clone(),
-                amount: ask.hold,
-                max: ask.max,
-                least: ask.least,
-                subject: ask.subject.clone(),
-                counted,
-            },
-        );
+        let hold = Hold {
+            token: ask.token,
+            key: ask.key,
+            slot: ask.slot,
+            authority: ask.authority,
+            path: ask.path.clone(),
+            amount: ask.hold,
+            max: ask.max,
+            least: ask.least,
+            subject: ask.subject.clone(),
+            counted,
+        };
+        self.set_aside(id, hold);
         id
+    }
+
+    /// A hold counts on its whole path, on its lane and for its slot.
+    pub(super) fn set_aside(&mut self, id: HoldId, hold: Hold) {
+        let entry = self.entries.get_mut(&hold.token).expect("its token was judged or loaded");
+        entry.used_at = self.clock;
+        for at in &hold.path {
+            let held = entry.held.entry(at.id).or_default();
+            held.amount = held.amount.checked_add(hold.amount).expect("holds stay below a cap");
+            held.least = held.least.saturating_add(hold.least);
+            held.holds += 1;
+        }
+        let lane = entry.lanes_held.entry(hold.key).or_default();
+        *lane = (lane.0.saturating_add(hold.amount), lane.1 + 1);
+        entry.open.insert((hold.key, hold.slot), id);
+        self.holds.insert(id, hold);
     }
 
     /// Gives a hold back, and its place in the rate windows: what was not answered uses up no quota (rule 12). Nothing

@@ -46,6 +46,8 @@ pub enum Refused {
     StillOpen,
     #[error("token has no account here")]
     NoAccount,
+    #[error("another claim of this token is under way")]
+    ClaimUnderWay,
     #[error("the hold is gone")]
     HoldGone,
     #[error("too many tokens are in use here at once; retry shortly")]
@@ -72,7 +74,7 @@ impl Refused {
             Self::OtherReceipt => Code::BrokenHistory,
             Self::NoAccount => Code::NotFound,
             Self::HoldGone => Code::Internal,
-            Self::Busy => Code::Busy,
+            Self::Busy | Self::ClaimUnderWay => Code::Busy,
         }
     }
 }

@@ -116,6 +116,8 @@ pub enum Write {
         token: TokenId,
         id: Digest,
         amount: Amount,
+        /// What it stays below.
+        cap: Amount,
     },
     Lane {
         token: TokenId,
@@ -180,6 +182,11 @@ impl Stage {
     pub fn tokens(&self) -> impl Iterator<Item = TokenId> + '_ {
         self.accounts.keys().copied()
     }
+
+    /// Holds that it charges.
+    pub fn charged(&self) -> &[HoldId] {
+        &self.done
+    }
 }
 
 impl Book {
@@ -242,6 +249,10 @@ impl Staging<'_> {
             }
             Change::ClaimPending { token, number, bytes } => {
                 let account = self.account(*token)?;
+                // Whoever built a claim while another was sent built it on what was settled before that one.
+                if bytes.is_some() && (account.pending.is_some() || *number != account.claims + 1) {
+                    return Err(Refused::ClaimUnderWay);
+                }
                 account.claims = account.claims.max(*number);
                 account.pending.clone_from(bytes);
                 let number = account.claims;
@@ -348,7 +359,7 @@ impl Staging<'_> {
             let spent = account.spent.entry(at.id).or_default();
             *spent = spent.checked_add(due).expect("what is spent stays below a cap");
             assert!(*spent <= at.cap, "{spent} spent under a cap of {}", at.cap);
-            writes.push(Write::Spent { token, id: at.id, amount: *spent });
+            writes.push(Write::Spent { token, id: at.id, amount: *spent, cap: at.cap });
         }
         writes.push(Write::Lane { token, key: hold.key, lane });
         writes.push(Write::Charge {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use comity_scratch::{Database, Kept};
 use comity_wire::merkle::Frontier;
 use comity_wire::object::Flags;
 use comity_wire::{Amount, Digest, Meter, Meters, Timestamp, TokenId};
 
-use super::{Memory, Sqlite, Store, StoreError};
+use super::{Memory, Postgres, Sqlite, Store, StoreError};
 use crate::spend::{Charged, Evidence, Lane, LaneKey, Slot, Write};
 
 const TOKEN: TokenId = TokenId([1; 16]);
@@ -34,7 +35,7 @@ fn charge(n: u64, seq: u64) -> Vec<Write> {
     vec![
         Write::Token { token: TOKEN, root: ROOT },
         Write::Chain { token: TOKEN, leaf: ROOT, bytes: Arc::from(&b"chain"[..]) },
-        Write::Spent { token: TOKEN, id: ROOT, amount: Amount::from_ucr(10) },
+        Write::Spent { token: TOKEN, id: ROOT, amount: Amount::from_ucr(10), cap: Amount::from_ucr(10) },
         Write::Lane { token: TOKEN, key: KEY, lane: Arc::new(lane) },
         Write::Charge {
             token: TOKEN,
@@ -107,25 +108,45 @@ async fn keeps_grants(store: &dyn Store) {
     assert_eq!(store.grants().await.unwrap(), [vec![1], vec![2]]);
 }
 
-macro_rules! contract {
-    ($($promise:ident)*) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $promise() {
-                super::$promise(&super::Memory::default()).await;
-            })*
-        }
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $promise() {
-                let dir = tempfile::tempdir().unwrap();
-                super::$promise(&super::Sqlite::open(dir.path().join("spend.db")).await.unwrap()).await;
-            })*
-        }
-    };
+async fn a_batch_is_written_whole_or_not_at_all(store: &dyn Store) {
+    store.write(&charge(1, 1)).await.unwrap();
+    // The same slot twice breaks the primary key, in the middle of a batch.
+    let mut batch = charge(2, 2);
+    batch.extend(charge(3, 1));
+    assert!(store.write(&batch).await.is_err());
+    let account = store.account(TOKEN).await.unwrap().unwrap();
+    assert_eq!(account.lanes[&KEY].n, 1);
+    assert_eq!(store.charge(TOKEN, KEY, Slot { seq: 2, item: 0 }).await.unwrap(), None);
 }
 
-contract! { reads_back keeps_what_ends_a_token keeps_grants }
+async fn memory() -> Kept<Memory, ()> {
+    Kept::new(Memory::default(), ())
+}
+
+async fn sqlite() -> Kept<Sqlite, tempfile::TempDir> {
+    let dir = tempfile::tempdir().unwrap();
+    Kept::new(Sqlite::open(dir.path().join("spend.db")).await.unwrap(), dir)
+}
+
+async fn postgres() -> Kept<Postgres, Database> {
+    let database = Database::create().await;
+    Kept::new(Postgres::open(&database.url()).await.unwrap(), database)
+}
+
+comity_scratch::contract! {
+    { reads_back keeps_what_ends_a_token keeps_grants }
+    memory: memory, sqlite: sqlite, postgres: postgres
+}
+
+/// What a store on a disk does beside that.
+mod durable {
+    use super::*;
+
+    comity_scratch::contract! {
+        { a_batch_is_written_whole_or_not_at_all }
+        sqlite: sqlite, postgres: postgres
+    }
+}
 
 #[tokio::test]
 async fn one_process_at_a_time_and_a_late_one_writes_nothing() {
@@ -141,18 +162,4 @@ async fn one_process_at_a_time_and_a_late_one_writes_nothing() {
     assert!(matches!(first.write(&charge(2, 2)).await, Err(StoreError::Fenced)));
     second.write(&charge(2, 2)).await.unwrap();
     assert_eq!(second.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 2);
-}
-
-#[tokio::test]
-async fn a_batch_is_written_whole_or_not_at_all() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Sqlite::open(dir.path().join("spend.db")).await.unwrap();
-    store.write(&charge(1, 1)).await.unwrap();
-    // The same slot twice breaks the primary key, in the middle of a batch.
-    let mut batch = charge(2, 2);
-    batch.extend(charge(3, 1));
-    assert!(store.write(&batch).await.is_err());
-    let account = store.account(TOKEN).await.unwrap().unwrap();
-    assert_eq!(account.lanes[&KEY].n, 1);
-    assert_eq!(store.charge(TOKEN, KEY, Slot { seq: 2, item: 0 }).await.unwrap(), None);
 }

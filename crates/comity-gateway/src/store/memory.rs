@@ -79,7 +79,7 @@ impl Rows {
             Write::Chain { token, leaf, bytes } => {
                 self.chains.insert(*leaf, (*token, bytes.to_vec()));
             }
-            Write::Spent { token, id, amount } => {
+            Write::Spent { token, id, amount, .. } => {
                 self.account(*token).spent.insert(*id, *amount);
             }
             Write::Lane { token, key, lane } => {

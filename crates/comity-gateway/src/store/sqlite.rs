@@ -135,7 +135,7 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
                 .bind(id(token))
                 .bind(bytes.to_vec())
         }
-        Write::Spent { token, id: at, amount } => {
+        Write::Spent { token, id: at, amount, .. } => {
             let sql = "INSERT INTO spent (token, id, amount) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = excluded.amount";
             sqlx::query(sql).bind(id(token)).bind(digest(at)).bind(amount.ucr())
         }
