@@ -11,5 +11,6 @@ mod models;
 pub mod offer;
 pub mod program;
 pub mod service;
+pub mod settings;
 pub mod shell;
 pub mod telemetry;

@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use comity_gateway::store::sqlite::Sqlite;
 use comity_gateway::{Gateway, Parts, Served};
 use comity_http::Refusal;
 use comity_wire::cbor::{List, Text};
@@ -27,6 +26,7 @@ use crate::models;
 use crate::offer::{Offer, Published};
 use crate::program::Failpoint;
 use crate::service::{Doors, Member, house_client, upstreams};
+use crate::settings::Settings;
 use crate::shell;
 
 /// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
@@ -42,8 +42,7 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
     let offers = Offers::read(&home)?;
     let mut serving = Serving::default();
     let served = serving.read(&home, &offers)?;
-    let spend = home.file("spend.sqlite");
-    let store = Sqlite::open(&spend).await.while_(format!("cannot open {}", spend.display()))?;
+    let store = Settings::read(&home)?.spend.open(&home).await?;
     let member = Arc::new(Member::join(home, &arguments, failpoint).await?);
     // The node's own certificate and models have to be in its directory before its door opens.
     let now = shell::now();
@@ -59,7 +58,7 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
             org: member.home.card.organisation,
             directory: Arc::clone(&member.directory),
             served,
-            store: Arc::new(store),
+            store,
             receipt_key,
             own_issuer: Some(issuer.clone()),
             feed_writer: writer.public(),
@@ -98,6 +97,7 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
     doors.close().await;
     gateway.stop();
     gateway.drained().await;
+    gateway.leave().await;
     drop(admin);
     if let Some(member) = Arc::into_inner(member) {
         member.network.shutdown().await;

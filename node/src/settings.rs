@@ -1,0 +1,178 @@
+//! `node.toml`: what an owner says about its node. A key that is not known is refused.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use comity_gateway::store::{Postgres, Sqlite, Store};
+use serde::Deserialize;
+
+use crate::failure::{Failure, While as _};
+use crate::home::Home;
+
+/// Says where the spend store is, before what `node.toml` says: for those who hand secrets over in the environment.
+pub const SPEND_STORE: &str = "COMITY_SPEND_STORE";
+const FILE: &str = "node.toml";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub spend: Spend,
+}
+
+/// Where charges rest.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spend {
+    /// `sqlite`, or `postgres://USER:PASSWORD@HOST/DATABASE`.
+    store: Option<Address>,
+    /// A file with the same, that nobody else can read; relative to the home folder.
+    store_file: Option<std::path::PathBuf>,
+}
+
+/// An address that may hold a password: it cannot be printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Address(String);
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Address(…)")
+    }
+}
+
+impl Settings {
+    /// # Errors
+    /// [`Failure`] naming the file; never with what stands in it, which may be a secret.
+    pub fn read(home: &Home) -> Result<Self, Failure> {
+        let path = home.file(FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text, &path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).while_(format!("cannot read {}", path.display())),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
+        // toml's own error shows the line, and the line may hold the password.
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            Failure::new(format!("{} cannot be read: {}, line {line}", path.display(), error.message())).hint(
+                "[spend] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address",
+            )
+        })
+    }
+}
+
+impl Spend {
+    /// Opens the store that was asked for.
+    ///
+    /// # Errors
+    /// [`Failure`] saying which, without its address.
+    pub async fn open(&self, home: &Home) -> Result<Arc<dyn Store>, Failure> {
+        let said = std::env::var(SPEND_STORE).ok().map(Address);
+        let address = self.address(said, home)?;
+        if address.0.starts_with("postgres://") || address.0.starts_with("postgresql://") {
+            let store = Postgres::open(&address.0).await.while_("cannot open the spend store in PostgreSQL")?;
+            tracing::info!(fence = store.fence(), "the spend store is shared: other gateways of this node may use it");
+            return Ok(Arc::new(store));
+        }
+        if address.0 != "sqlite" {
+            return Err(Failure::new("[spend] store is neither `sqlite` nor an address that begins with postgres://")
+                .hint("say store = \"sqlite\", or nothing, for a node that is one process"));
+        }
+        let path = home.file("spend.sqlite");
+        let store = Sqlite::open(&path).await.while_(format!("cannot open {}", path.display()))?;
+        Ok(Arc::new(store))
+    }
+
+    /// The environment, then the file of its own, then `node.toml`, then SQLite.
+    fn address(&self, said: Option<Address>, home: &Home) -> Result<Address, Failure> {
+        if let Some(said) = said {
+            return Ok(said);
+        }
+        match (&self.store, &self.store_file) {
+            (Some(_), Some(_)) => {
+                Err(Failure::new("[spend] says both store and store_file").hint("leave one of them out"))
+            }
+            (Some(store), None) => Ok(store.clone()),
+            (None, Some(file)) => {
+                let path = home.path.join(file);
+                closed_to_others(&path)?;
+                let text = std::fs::read_to_string(&path).while_(format!("cannot read {}", path.display()))?;
+                Ok(Address(text.trim().to_owned()))
+            }
+            (None, None) => Ok(Address("sqlite".into())),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn closed_to_others(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let about = std::fs::metadata(path).while_(format!("cannot read {}", path.display()))?;
+    if about.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} can be read by others", path.display())).hint(format!("chmod 600 {}", path.display())))
+}
+
+#[cfg(not(unix))]
+fn closed_to_others(_: &Path) -> Result<(), Failure> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Role;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("lab"), "lab", "Lab", Role::Owner).unwrap();
+        (folder, home)
+    }
+
+    fn said(home: &Home, text: &str) -> Result<Address, Failure> {
+        std::fs::write(home.file(FILE), text).unwrap();
+        Settings::read(home)?.spend.address(None, home)
+    }
+
+    #[test]
+    fn a_node_keeps_its_books_in_sqlite_unless_it_says_otherwise() {
+        let (_folder, home) = home();
+        assert_eq!(Settings::read(&home).unwrap().spend.address(None, &home).unwrap().0, "sqlite");
+        assert_eq!(said(&home, "[spend]\nstore = \"postgres://db/x\"").unwrap().0, "postgres://db/x");
+        std::fs::write(home.file("url"), "postgres://db/y\n").unwrap();
+        let text = "[spend]\nstore_file = \"url\"";
+        std::fs::set_permissions(home.file("url"), std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        assert!(said(&home, text).unwrap_err().to_string().contains("read by others"));
+        std::fs::set_permissions(home.file("url"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(said(&home, text).unwrap().0, "postgres://db/y");
+        let settings = Settings::read(&home).unwrap();
+        let environment = Some(Address("postgres://db/z".into()));
+        assert_eq!(settings.spend.address(environment, &home).unwrap().0, "postgres://db/z");
+    }
+
+    #[tokio::test]
+    async fn a_password_stands_in_no_failure() {
+        let (_folder, home) = home();
+        for text in [
+            "[spend]\nstore = \"postgres://u:canary-51c9@h:99999999/d\"",
+            "[spend]\nstore = \"mysql://u:canary-51c9@h/d\"",
+            "[spend]\nstore = \"postgres://u:canary-51c9@h/d",
+            "[spend]\nstor = \"postgres://u:canary-51c9@h/d\"",
+            "[spend]\nstore = [\"postgres://u:canary-51c9@h/d\"]",
+        ] {
+            std::fs::write(home.file(FILE), text).unwrap();
+            let failure = match Settings::read(&home) {
+                Ok(settings) => {
+                    assert!(!format!("{settings:?}").contains("canary"));
+                    settings.spend.open(&home).await.err().expect("it cannot be opened")
+                }
+                Err(failure) => failure,
+            };
+            let shown = format!("{failure} {failure:?}");
+            assert!(!shown.contains("canary"), "{shown}");
+        }
+    }
+}
