@@ -6,8 +6,8 @@ use std::path::Path;
 
 use comity_wire::cbor::{Bytes, List, Text};
 use comity_wire::object::{
-    DataPolicy, Evaluation, License, Lineage, Manifest, ManifestOp, Modality, ModelState, OpRule, OpTier, Policy,
-    Price, PriceHint, Release, Status, Summary, Tariff, TierRule, Training,
+    DataPolicy, Evaluation, License, Lineage, Manifest, ManifestOp, Measured, Modality, ModelState, OpRule, OpTier,
+    Policy, Price, PriceHint, Release, Status, Summary, Tariff, TierRule, Training,
 };
 use comity_wire::{Meter, ModelId, Op, SecretKey, Timestamp, Verified, cose};
 use serde::Deserialize;
@@ -16,6 +16,7 @@ pub use serve::{Instance, Serve, Upstream};
 
 use crate::failure::{Failure, While as _};
 use crate::home::Card;
+use crate::service::measured::Finding;
 
 /// One file. Unknown keys are errors.
 #[derive(Clone, Debug, Deserialize)]
@@ -158,13 +159,14 @@ impl Offer {
     ///
     /// # Errors
     /// [`Failure`] where the parts do not fit one another.
-    pub fn publish(
+    pub(crate) fn publish(
         &self,
         card: &Card,
         release: &Release,
         writer: &SecretKey,
         version: u64,
         now: Timestamp,
+        found: Option<&Finding>,
     ) -> Result<Published, Failure> {
         let model = self.model_id(card)?;
         let doing = |what: &str| format!("the {what} of {model} breaks the rules");
@@ -189,7 +191,7 @@ impl Offer {
         };
         let policy = cose::try_sign(&policy, writer).while_(doing("policy"))?.verify(&writer.public())?;
         let ops = self.ops(&tariff, &policy)?;
-        let manifest = self.manifest(card, &model, release, version, now, &tariff, &policy, &ops)?;
+        let manifest = self.manifest(card, &model, release, version, now, &tariff, &policy, &ops, found)?;
         let manifest = cose::try_sign(&manifest, writer).while_(doing("manifest"))?.verify(&writer.public())?;
         let summary = self.summary(&manifest, &policy, &tariff, &ops)?;
         let summary = cose::try_sign(&summary, writer).while_(doing("summary"))?.verify(&writer.public())?;
@@ -223,6 +225,7 @@ impl Offer {
         tariff: &Verified<Tariff>,
         policy: &Verified<Policy>,
         ops: &[OpTier],
+        found: Option<&Finding>,
     ) -> Result<Manifest, Failure> {
         let about = &self.model;
         let description = about.details.clone().map_or_else(|| Text::new(about.description.as_str()), Ok)?;
@@ -264,7 +267,7 @@ impl Offer {
             policy: policy.id(),
             status: Status { state: ModelState::Active, sunset: None, reason: None },
             released_at: now,
-            measured: List::default(),
+            measured: List::new(found.map(measured).transpose()?.unwrap_or_default())?,
             attestations: List::default(),
             supersedes: None,
             documentation: about.documentation.clone(),
@@ -308,6 +311,13 @@ impl Offer {
     }
 }
 
+/// What a probe found, told apart from what the owner claims.
+fn measured(finding: &Finding) -> Result<Vec<Measured>, Failure> {
+    let row =
+        |(name, value, _): (String, bool, Option<u64>)| Ok(Measured { name: Text::new(name)?, value, at: finding.at });
+    finding.capabilities.rows().into_iter().map(row).collect()
+}
+
 /// The first steps of an op's rates, for sorting and for people.
 fn hint(tariff: &Tariff, op: Op) -> PriceHint {
     let first = |meter| {
@@ -349,7 +359,7 @@ mod tests {
         let offer: Offer = toml::from_str(EXAMPLE).unwrap();
         let release = offer.release.clone().unwrap();
         let writer = home.keys.read(crate::keystore::KeyName::Writer).unwrap();
-        let published = offer.publish(&home.card, &release, &writer, 1, Timestamp(1_800_000_000)).unwrap();
+        let published = offer.publish(&home.card, &release, &writer, 1, Timestamp(1_800_000_000), None).unwrap();
         assert_eq!(published.model.as_str(), "lab/llama-3.1-8b-instruct");
         assert_eq!(published.summary.release, release.digest());
         assert_eq!(published.summary.price_hint.as_ref().unwrap().output_ucr_per_million, 400_000);
@@ -363,7 +373,7 @@ mod tests {
         offer.tariff.prices = List::default();
         let release = offer.release.clone().unwrap();
         let writer = home.keys.read(crate::keystore::KeyName::Writer).unwrap();
-        let failure = offer.publish(&home.card, &release, &writer, 1, Timestamp(1_800_000_000)).unwrap_err();
+        let failure = offer.publish(&home.card, &release, &writer, 1, Timestamp(1_800_000_000), None).unwrap_err();
         assert!(failure.to_string().contains("no price"), "{failure}");
     }
 

@@ -4,6 +4,7 @@ pub mod admin;
 mod doors;
 pub mod house;
 pub mod house_client;
+pub(crate) mod measured;
 mod member;
 pub mod owner;
 pub(crate) mod upstreams;

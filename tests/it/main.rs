@@ -10,6 +10,7 @@ mod limits;
 mod replay_charges_nothing;
 mod spec_bodies;
 mod spec_list;
+mod start_pages;
 mod starts;
 mod unused_token;
 mod wallet_dies;

@@ -118,6 +118,7 @@ license = {{ spdx = "MIT" }}
 [serve]
 upstream = "{upstream}"
 upstream_model = "{scripted}"
+probe = false
 
 {release}
 [data_policy]

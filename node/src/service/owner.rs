@@ -25,12 +25,16 @@ use crate::keystore::KeyName;
 use crate::models;
 use crate::offer::{Offer, Published};
 use crate::program::Failpoint;
+use crate::service::measured::{self, Finding, Measured};
 use crate::service::{Doors, Member, house_client, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 
 /// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
 const STANDING_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
+
+/// A server that could not be judged is asked again after this long.
+const MEASURE_AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// # Errors
 /// [`Failure`] naming what could not be opened.
@@ -88,9 +92,14 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
             }
         }
     };
+    let probes = {
+        let admin = admin.clone();
+        async move { admin.measure_all().await }
+    };
     let claims = gateway.claims();
     let why = tokio::select! {
         never = renew => never,
+        never = probes => match never {},
         () = claims => Ok(()),
         result = doors.told_to_stop(&member) => result,
     };
@@ -119,7 +128,9 @@ struct Offers {
 struct Offered {
     offer: Offer,
     release: Release,
-    /// Of the file and the release: the same content is published under the same version.
+    /// What a probe found of its server.
+    found: Option<Finding>,
+    /// Of the file, the release and the finding: the same content is published under the same version.
     digest: Digest,
 }
 
@@ -141,7 +152,8 @@ impl Offers {
         let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         paths.sort();
-        let list = paths.iter().map(|path| Offered::read(path)).collect::<Result<_, _>>()?;
+        let measured = Measured::read(home)?;
+        let list = paths.iter().map(|path| Offered::read(path, &measured)).collect::<Result<_, _>>()?;
         Ok(Self { list })
     }
 
@@ -166,8 +178,14 @@ impl Offers {
                     Version { digest: offered.digest, version, at: now }
                 }
             };
-            let Published { tariff, policy, manifest, summary, .. } =
-                offered.offer.publish(&home.card, &offered.release, writer, version.version, version.at)?;
+            let Published { tariff, policy, manifest, summary, .. } = offered.offer.publish(
+                &home.card,
+                &offered.release,
+                writer,
+                version.version,
+                version.at,
+                offered.found.as_ref(),
+            )?;
             for bytes in [tariff.bytes(), policy.bytes(), manifest.bytes(), summary.bytes()] {
                 objects.push(bytes.to_vec());
             }
@@ -179,7 +197,7 @@ impl Offers {
 }
 
 impl Offered {
-    fn read(path: &Path) -> Result<Self, Failure> {
+    fn read(path: &Path, measured: &Measured) -> Result<Self, Failure> {
         let offer = Offer::read(path)?;
         let release = match (offer.serve.engine(), &offer.release) {
             (_, Some(release)) => release.clone(),
@@ -190,8 +208,12 @@ impl Offered {
             }
         };
         let text = std::fs::read(path)?;
-        let digest = Digest::of_parts(&[&text, release.digest().as_bytes()]);
-        Ok(Self { offer, release, digest })
+        let found = measured.of(&offer).cloned();
+        let mut digest = Digest::of_parts(&[&text, release.digest().as_bytes()]);
+        if let Some(found) = &found {
+            digest = Digest::of_parts(&[digest.as_bytes(), &serde_json::to_vec(found)?]);
+        }
+        Ok(Self { offer, release, digest, found })
     }
 }
 
@@ -206,7 +228,10 @@ impl Serving {
             let model = offered.offer.model_id(&home.card)?;
             let served = match self.0.get(&model) {
                 Some((digest, served)) if *digest == offered.digest => served.clone(),
-                _ => upstreams::serve(&home.file("models"), model.clone(), &offered.offer)?,
+                _ => {
+                    let found = offered.found.as_ref().map(|found| &found.capabilities);
+                    upstreams::serve(&home.file("models"), model.clone(), &offered.offer, found)?
+                }
             };
             next.insert(model, (offered.digest, served));
         }
@@ -255,6 +280,33 @@ impl Admin {
         Ok(
             json!({"grant": grant.id, "subject": grant.subject, "tier": grant.tier, "until": grant.not_after.to_string()}),
         )
+    }
+
+    /// Finds out what each server can do, and publishes what is news; then, what could not be judged, again.
+    async fn measure_all(self) -> std::convert::Infallible {
+        let mut waiting: Option<Vec<String>> = None;
+        loop {
+            let offers = Offers::read(&self.member.home).map(|offers| offers.list).unwrap_or_default();
+            let mut failed = Vec::new();
+            for Offered { offer, .. } in offers {
+                let name = offer.model.name.clone();
+                let is_asked = offer.serve.probe && offer.serve.engine().is_none();
+                if !is_asked || waiting.as_ref().is_some_and(|waiting| !waiting.contains(&name)) {
+                    continue;
+                }
+                let outcome = match measured::measure(&self.member.home, &offer).await {
+                    Ok((true, _)) => self.publish().await.map(drop),
+                    Ok((false, _)) => Ok(()),
+                    Err(failure) => Err(failure),
+                };
+                if let Err(failure) = outcome {
+                    tracing::warn!(%failure, model = %name, "what the server can do is not known");
+                    failed.push(name);
+                }
+            }
+            waiting = Some(failed);
+            tokio::time::sleep(MEASURE_AGAIN).await;
+        }
     }
 
     async fn publish(&self) -> Result<serde_json::Value, Failure> {

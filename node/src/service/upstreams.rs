@@ -1,9 +1,11 @@
 //! From a model's file to what answers for it: the engine, or a pool of servers.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use comity_gateway::Served;
+use comity_supply::probe::Capabilities;
 use comity_supply::{Pool, Server, pool, server};
 use comity_wire::ModelId;
 
@@ -17,20 +19,31 @@ use crate::shell;
 ///
 /// # Errors
 /// [`Failure`] naming the file that cannot be read, or the setting that cannot be.
-pub(crate) fn serve(folder: &Path, model: ModelId, offer: &Offer) -> Result<Served, Failure> {
+pub(crate) fn serve(
+    folder: &Path,
+    model: ModelId,
+    offer: &Offer,
+    found: Option<&Capabilities>,
+) -> Result<Served, Failure> {
     let upstream_model = upstream_model(offer);
     let upstream = upstream(folder, offer)?;
-    let fields: Vec<_> = offer.serve.instances().iter().flat_map(|one| fields_refused(one).iter().copied()).collect();
-    // The engine makes one answer of a prompt; of a server the owner's policy says how many it may be asked for.
-    let choices_max = if offer.serve.engine().is_some() { 1 } else { u16::MAX };
+    let instances = offer.serve.instances();
+    let known = instances.iter().flat_map(|one| fields_refused(one).iter().map(|name| (*name).to_owned()));
+    let fields: BTreeSet<String> =
+        known.chain(found.into_iter().flat_map(|found| found.fields_refused.clone())).collect();
+    // The engine makes one answer of a prompt; of a server of which nothing was found the owner's policy says how many.
+    let choices_max =
+        if offer.serve.engine().is_some() { 1 } else { found.map_or(u16::MAX, |found| found.choices_max) };
+    let is_vendor = offer.serve.is_vendor();
     Ok(Served {
         model,
         upstream,
         upstream_model,
-        echo: false,
+        // Not before it was seen to line up.
+        echo: !is_vendor && found.is_some_and(|found| found.echo),
         choices_max,
-        is_vendor: offer.serve.is_vendor(),
-        fields_refused: fields.into_iter().map(str::to_owned).collect(),
+        is_vendor,
+        fields_refused: fields.into_iter().collect(),
     })
 }
 
