@@ -1,6 +1,7 @@
 //! One integration binary: it links once. A file here that is not declared is found by `architecture::tidy`.
 
 mod architecture;
+mod asks_again;
 mod callers_cannot_overspend;
 mod catching_up;
 mod conformance;

@@ -27,6 +27,7 @@ enum Need {
     Test,
     /// For a group of tests, which installs it itself where it runs as root on Debian.
     Root,
+    Node,
     Bench,
     Nicer,
 }
@@ -37,13 +38,14 @@ impl Need {
             Self::Demo => "everything",
             Self::Test => "test",
             Self::Root => "test postgres",
+            Self::Node => "test node",
             Self::Bench => "bench gateway",
             Self::Nicer => "optional",
         }
     }
 
     fn must(self) -> bool {
-        matches!(self, Self::Demo | Self::Test | Self::Root)
+        matches!(self, Self::Demo | Self::Test | Self::Root | Self::Node)
     }
 }
 
@@ -78,6 +80,13 @@ const TOOLS: &[Tool] = &[
         probe: &["python3", "--version"],
         get: "apt-get install python3 (3.10 or newer)",
     },
+    Tool {
+        name: "node",
+        needed_by: Need::Node,
+        probe: &["node", "--version"],
+        get: "apt-get install nodejs (20 or newer)",
+    },
+    Tool { name: "npm", needed_by: Need::Node, probe: &["npm", "--version"], get: "apt-get install npm" },
     Tool {
         name: "python3 venv",
         needed_by: Need::Test,

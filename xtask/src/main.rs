@@ -11,6 +11,7 @@ mod bench;
 mod demo;
 mod doctor;
 mod failure;
+mod node;
 mod place;
 mod postgres;
 mod process;

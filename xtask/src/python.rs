@@ -85,7 +85,7 @@ fn make(place: &Place, name: &str, requirements: &Path) -> Result<Venv> {
 }
 
 /// Runs with its output in a file, which is shown only when it ends badly.
-fn logged(command: &mut Command, log: &Path, what: &str) -> Result {
+pub(crate) fn logged(command: &mut Command, log: &Path, what: &str) -> Result {
     let open =
         || File::create(log).map_err(|error| Failure::machine(format!("cannot write {}: {error}", log.display())));
     let (out, err) = (
@@ -105,11 +105,11 @@ fn logged(command: &mut Command, log: &Path, what: &str) -> Result {
     let last: Vec<&str> = said.lines().rev().take(12).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
     Err(Failure::machine(format!("cannot {what} ({why}):\n{}", last.join("\n")))
-        .hint(format!("{} has all of it; pip needs a package index it can reach", log.display())))
+        .hint(format!("{} has all of it; it needs a package index it can reach", log.display())))
 }
 
 /// FNV-1a, 64 bit: a name, not a promise.
-fn fnv1a(text: &str) -> u64 {
+pub(crate) fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

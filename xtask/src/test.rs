@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::demo;
 use crate::failure::{Failure, Result};
+use crate::node;
 use crate::place::Place;
 use crate::postgres::{self, Cluster};
 use crate::process::{self, cargo, probe, step};
@@ -22,6 +23,7 @@ Groups:
            doctests
   postgres The tests that need a PostgreSQL (those in a module `postgres`), beside one that is started for them
   python   The independent reader of spec/vectors, and the unmodified `openai` package against the proxy
+  node     The unmodified `openai` package of Node against the proxy
   lint     rustfmt and clippy, warnings being errors
 
 Python environments are made under target/python beside the compile. A tool that is missing is installed when this
@@ -40,12 +42,16 @@ const GROUPS: &[Group] = &[
     Group { name: "rust", budget: Duration::from_secs(20 * 60), run: rust },
     Group { name: "postgres", budget: Duration::from_secs(4 * 60), run: postgres },
     Group { name: "python", budget: Duration::from_secs(4 * 60), run: python },
+    Group { name: "node", budget: Duration::from_secs(3 * 60), run: node },
     Group { name: "lint", budget: Duration::from_secs(6 * 60), run: lint },
 ];
 
 const READER: &str = "spec/reader/run.py";
 const READER_REQUIREMENTS: &str = "spec/reader/requirements.txt";
 const OPENAI: &str = "tests/python/run.py";
+const NODE: &str = "tests/node/run.mjs";
+const NODE_PACKAGE: &str = "tests/node/package.json";
+const FEDERATION: &str = "tests/python/federation.py";
 const OPENAI_REQUIREMENTS: &str = "tests/python/requirements.txt";
 
 /// What was started before the first group ran.
@@ -150,6 +156,18 @@ fn openai(place: &Place, making: Making) -> Result {
         demo::build(place)?;
     }
     step("openai package", venv.script(place, OPENAI).arg(place.binary()))
+}
+
+/// The same federation as the python group's, started by Python's own library; the client is Node's.
+fn node(place: &Place, _: &mut Background) -> Result {
+    let folder = node::install(place, NODE_PACKAGE)?;
+    if !place.binary().is_file() {
+        demo::build(place)?;
+    }
+    let mut command = process::program(place, "python3");
+    command.arg(FEDERATION).arg(place.binary()).args(["node", NODE]);
+    command.env("COMITY_NODE_MODULES", folder).env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUNBUFFERED", "1");
+    step("openai package for node", &mut command)
 }
 
 fn lint(place: &Place, _: &mut Background) -> Result {

@@ -1,20 +1,29 @@
 //! What a request asks for, read from its body, and the answer as it comes back.
 
 use comity_wire::object::{Demand, Receipt};
-use comity_wire::{Amount, ModelId, Op, Verified};
-use serde_json::{Map, Value};
+use comity_wire::{Amount, ModelId, NodeId, Op, Verified};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+use crate::keys::Key;
+use crate::route::Route;
 
 /// One query: a path of the door, and the JSON body that is sent as it stands here.
 #[derive(Clone, Debug)]
 pub struct Query {
     pub model: ModelId,
     pub op: Op,
+    pub method: &'static str,
     pub path: &'static str,
+    /// What stands after `?`, without it.
+    pub query: String,
     pub body: Vec<u8>,
     pub stream: bool,
     pub demanded: Demanded,
     /// The most the caller lets this call cost; `None`: the wallet chooses.
     pub max_charge: Option<Amount>,
+    /// Which call it is: the same key and body are asked and charged once. `None`: any call with this body.
+    pub key: Option<Key>,
 }
 
 /// What both sides read from a body to find its worst case (spec/06-metering.md §6.6).
@@ -34,16 +43,29 @@ pub enum NotAQuery {
     Model,
     #[error("no such route: {0}")]
     Route(String),
+    #[error("{0} cannot be streamed")]
+    Stream(&'static str),
 }
 
-/// What a node says of how it took a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a node says beside its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notes {
-    /// Fields that it dropped.
-    pub ignored: Option<String>,
-    /// Which cap clipped the output, where one did.
-    pub clipped: Option<String>,
+    /// Who answered.
+    pub node: NodeId,
+    /// Headers for whoever asked: [`for_the_caller`].
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
+
+/// Headers that mean something to the caller: what it cost and what is left, limits, when to come again, which request it was.
+pub fn for_the_caller(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    const NAMED: &[&str] = &["x-request-id", "x-should-retry", "retry-after", "retry-after-ms"];
+    let meant = |name: &str| NAMED.contains(&name) || name.starts_with("x-ratelimit-") || name.starts_with("comity-");
+    let meant = headers.iter().filter(|(name, _)| meant(name.as_str()));
+    meant.take(HEADERS_MAX).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// More of a node's headers than this are not handed on.
+const HEADERS_MAX: usize = 64;
 
 /// A whole reply.
 #[derive(Clone, Debug)]
@@ -54,9 +76,8 @@ pub struct Answer {
 }
 
 impl Notes {
-    pub(crate) fn of(headers: &http::HeaderMap) -> Self {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Self { ignored: text(comity_token::request::header::IGNORED), clipped: text("comity-clipped") }
+    pub(crate) fn of(headers: &HeaderMap, node: NodeId) -> Self {
+        Self { node, headers: for_the_caller(headers) }
     }
 }
 
@@ -66,17 +87,22 @@ impl Query {
     /// # Errors
     /// [`NotAQuery`].
     pub fn from_body(path: &str, body: Vec<u8>) -> Result<Self, NotAQuery> {
-        let (op, path) = match path {
-            "/v1/chat/completions" => (Op::Chat, "/v1/chat/completions"),
-            "/v1/completions" => (Op::Completions, "/v1/completions"),
-            other => return Err(NotAQuery::Route(other.to_owned())),
-        };
+        let route = Route::find(path).ok_or_else(|| NotAQuery::Route(path.to_owned()))?;
         let Ok(Value::Object(fields)) = serde_json::from_slice(&body) else { return Err(NotAQuery::Json) };
         let model = fields.get("model").and_then(Value::as_str).and_then(|model| model.parse().ok());
-        let model = model.ok_or(NotAQuery::Model)?;
+        let model: ModelId = model.ok_or(NotAQuery::Model)?;
         let stream = fields.get("stream").and_then(Value::as_bool).unwrap_or(false);
-        let demanded = Demanded::read(op, &fields);
-        Ok(Self { model, op, path, body, stream, demanded, max_charge: None })
+        if stream && !route.streams {
+            return Err(NotAQuery::Stream(route.path));
+        }
+        let demanded = route.demanded(&fields);
+        // A body of GET would be nobody's: its one field goes into the address.
+        let (query, body) = match route.method {
+            "GET" => (format!("model={}", model.to_string().replace('/', "%2F")), Vec::new()),
+            _ => (String::new(), body),
+        };
+        let (method, path, op) = (route.method, route.path, route.op);
+        Ok(Self { model, op, method, path, query, body, stream, demanded, max_charge: None, key: None })
     }
 
     /// A chat of one question.
@@ -97,23 +123,6 @@ impl Query {
     }
 }
 
-impl Demanded {
-    pub fn read(op: Op, body: &Map<String, Value>) -> Self {
-        let number = |name| body.get(name).and_then(Value::as_u64);
-        let prompts = match body.get("prompt") {
-            // A list of numbers is one prompt of token ids.
-            Some(Value::Array(items)) if op == Op::Completions && !items.iter().all(Value::is_number) => {
-                items.len() as u64
-            }
-            _ => 1,
-        };
-        let each = number("n").unwrap_or(1).max(number("best_of").unwrap_or(1)).max(1);
-        // Both names count; OpenAI's newer one wins.
-        let output_tokens = number("max_completion_tokens").or_else(|| number("max_tokens"));
-        Self { choices: prompts.max(1).saturating_mul(each), output_tokens }
-    }
-}
-
 impl Answer {
     /// The first choice's text, of chat or completions.
     pub fn text(&self) -> Option<String> {
@@ -129,12 +138,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_says_how_often_and_how_much() {
-        let read = |op, body: Value| Demanded::read(op, body.as_object().unwrap());
-        let two = read(Op::Chat, serde_json::json!({"n": 2, "max_tokens": 9, "max_completion_tokens": 5}));
-        assert_eq!(two, Demanded { choices: 2, output_tokens: Some(5) });
-        let many = read(Op::Completions, serde_json::json!({"prompt": ["a", "b"], "best_of": 3}));
-        assert_eq!(many, Demanded { choices: 6, output_tokens: None });
-        assert_eq!(read(Op::Completions, serde_json::json!({"prompt": [1, 2]})).choices, 1);
+    fn any_priced_route_can_be_asked_and_no_other() {
+        let ask = |path: &str, body: &str| Query::from_body(path, body.as_bytes().to_vec());
+        let query = ask("/v1/embeddings", r#"{"model":"lab/m","input":["a"]}"#).unwrap();
+        assert_eq!((query.op, query.path, query.stream), (Op::Embeddings, "/v1/embeddings", false));
+        let streamed = ask("/v1/responses", r#"{"model":"lab/m","input":"a","stream":true}"#).unwrap();
+        assert!(streamed.stream && streamed.op == Op::Responses);
+        let unstreamed = ask("/v1/embeddings", r#"{"model":"lab/m","input":"a","stream":true}"#).unwrap_err();
+        assert_eq!(unstreamed, NotAQuery::Stream("/v1/embeddings"));
+        assert_eq!(ask("/v1/images", "{}").unwrap_err(), NotAQuery::Route("/v1/images".to_owned()));
+        let read = ask("/tokenizer_info", r#"{"model":"lab/m"}"#).unwrap();
+        assert_eq!((read.method, read.query.as_str(), read.body.len()), ("GET", "model=lab%2Fm", 0));
+        assert_eq!(ask("/tokenize", r#"{"prompt":"a"}"#).unwrap_err(), NotAQuery::Model);
     }
 }

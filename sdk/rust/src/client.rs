@@ -18,8 +18,9 @@ use comity_token::directory::File;
 use comity_wire::{Amount, Code, Digest, ModelId, NodeId, OrgId, SecretKey, Signed, Timestamp, TokenId};
 
 use crate::discover::Seen;
-use crate::door::{Door, DoorError};
+use crate::door::{Door, DoorError, Refusal};
 use crate::journal::{Entry, Journal, JournalError};
+use crate::keys::{Key, Outcome};
 use crate::lane::ReceiptFault;
 use crate::profile::Profile;
 use crate::receipts;
@@ -105,6 +106,13 @@ pub enum Error {
     Delegate(#[source] comity_token::DelegateError),
     #[error("this client was opened to look, not to write")]
     LooksOnly,
+    #[error("the key names another request: use a new key for a new request")]
+    KeyConflict,
+    #[error(
+        "this call was answered and charged {charge} before (receipt {receipt}), and its answer is not kept any more: \
+         use a new key to ask and pay again"
+    )]
+    Replayed { receipt: Digest, charge: Amount },
 }
 
 impl Error {
@@ -112,8 +120,29 @@ impl Error {
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Door(door) => door.code(),
+            Self::Replayed { .. } => Some(Code::Replayed),
+            Self::Wallet(WalletError::Named) => Some(Code::InFlight),
             _ => None,
         }
+    }
+
+    /// What the other side said instead of an answer, as it said it.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Door(DoorError::Refused(refusal)) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Whether the node did nothing with the call, and another that serves the model may.
+    fn lets_another_try(&self) -> bool {
+        let cannot_now = matches!(
+            self.code(),
+            Some(
+                Code::ModelStarting | Code::UpstreamUnavailable | Code::Busy | Code::RosterBehind | Code::StandingStale
+            )
+        );
+        self.is_unsent() || cannot_now || matches!(self, Self::NoDoor(_))
     }
 
     /// How long the other side asks to wait.
@@ -268,6 +297,35 @@ impl Client {
         let parts = comity_wire::object::Chain::from_bytes(chain).map_err(Error::Malformed)?;
         let token = Signed::<comity_wire::object::Token>::decode(&parts.token).map_err(Error::Unverified)?;
         Ok(token.unverified().id)
+    }
+
+    /// Notes that a call's answer was handed over whole: nobody will ask for it again.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn answered(&self, key: &Key) -> Result<(), Error> {
+        let entry = Entry::Answered { key: key.digest };
+        let mut state = self.state.lock().await;
+        state.journal.as_mut().ok_or(Error::LooksOnly)?.note(&entry)?;
+        Ok(state.wallet.apply(&entry)?)
+    }
+
+    /// A call with this body that a process before this one named by itself, whose answer nobody got.
+    pub async fn unanswered(&self, body: &[u8], since: Timestamp, until: Timestamp) -> Option<Key> {
+        let state = self.state.lock().await;
+        state.wallet.keys().unanswered(&Digest::of(body), since, until).map(|keyed| keyed.key)
+    }
+
+    /// Whether something was signed under a key that was charged, or may have been.
+    pub async fn may_be_charged(&self, key: &Key) -> bool {
+        let now = self.now();
+        let state = self.state.lock().await;
+        state.wallet.keys().find(&key.digest, now).is_some_and(|keyed| keyed.outcome != Outcome::Free)
+    }
+
+    /// A key that nobody chose before, for a call of a caller that sends none.
+    pub fn new_key(&self) -> Key {
+        Key::random((self.world.entropy)(), self.now())
     }
 
     /// A narrower right for somebody else, made offline. Gives the chain; the key is theirs.

@@ -39,6 +39,8 @@ pub struct Refusal {
     pub remote: RemoteError,
     /// A stored receipt that came with it, `:base64:`.
     pub receipt: Option<String>,
+    /// Headers for whoever asked ([`crate::chat::for_the_caller`]).
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// An accepted call's answer, still to be read.
@@ -141,7 +143,7 @@ impl Door {
         let whole = dial::collect(response, BODY_BYTES_MAX).await.map_err(|source| self.dial(source))?;
         let receipt = whole.headers().get(header::RECEIPT).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let remote = RemoteError::read(whole.status().as_u16(), whole.headers(), whole.body());
-        Err(refusal(remote, receipt))
+        Err(refusal(remote, receipt, crate::chat::for_the_caller(whole.headers())))
     }
 
     fn dial(&self, source: DialError) -> DoorError {
@@ -151,18 +153,18 @@ impl Door {
     fn failed(&self, error: CallError) -> DoorError {
         match error {
             CallError::Dial(source) => self.dial(source),
-            CallError::Remote(remote) => refusal(remote, None),
+            CallError::Remote(remote) => refusal(remote, None, Vec::new()),
             CallError::Answer { source, .. } => DoorError::Form { name: self.name.clone(), source },
         }
     }
 }
 
-fn refusal(remote: RemoteError, receipt: Option<String>) -> DoorError {
+fn refusal(remote: RemoteError, receipt: Option<String>, headers: Vec<(HeaderName, HeaderValue)>) -> DoorError {
     let message = match &remote.hint {
         Some(hint) => format!("{}: {} ({hint})", remote.code, remote.message),
         None => format!("{}: {}", remote.code, remote.message),
     };
-    DoorError::Refused(Box::new(Refusal { message, remote, receipt }))
+    DoorError::Refused(Box::new(Refusal { message, remote, receipt, headers }))
 }
 
 impl DoorError {

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use comity_wire::object::AckLane;
-use comity_wire::{Amount, TokenId};
+use comity_wire::{Amount, Digest, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::lane::Open;
@@ -67,6 +67,10 @@ pub enum Entry {
     Acknowledged {
         token: TokenId,
         ack: JournalAck,
+    },
+    /// The answer to a call was handed over whole, so nobody asks for it again. Worth no flush ([`Journal::note`]).
+    Answered {
+        key: Digest,
     },
     /// The node takes nothing more under the token. Its final is still to be asked for.
     Ended {
@@ -162,12 +166,25 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`]: then nothing may be sent on the strength of it.
     pub fn append(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        self.put(entry, File::sync_data)
+    }
+
+    /// Appends without waiting for the disk: it outlives this process, and not a power cut. For what nothing depends on
+    /// that could be lost.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`].
+    pub fn note(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        self.put(entry, |_| Ok(()))
+    }
+
+    fn put(&mut self, entry: &Entry, flush: fn(&File) -> std::io::Result<()>) -> Result<(), JournalError> {
         if self.broken {
             return Err(JournalError::Broken { path: self.path.clone() });
         }
         let mut line = serde_json::to_vec(entry).expect("an entry has only string keys");
         line.push(b'\n');
-        match self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
+        match self.file.write_all(&line).and_then(|()| flush(&self.file)) {
             Ok(()) => {
                 self.whole += line.len() as u64;
                 Ok(())

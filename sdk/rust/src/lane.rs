@@ -9,6 +9,8 @@ use comity_wire::object::{AckLane, Basis, Flags, Receipt, Tariff};
 use comity_wire::{Amount, Digest, Exact, Meter, Meters, ModelId, NodeId, Op, TokenId, Verified};
 use serde::{Deserialize, Serialize};
 
+use crate::keys::Key;
+
 /// What the holder signed and has no receipt for yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
@@ -25,6 +27,9 @@ pub struct Open {
     pub op: Op,
     pub tariff: Digest,
     pub max_charge: Amount,
+    /// Which call it is, where that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
 }
 
 /// What every receipt of a lane must name.
@@ -169,7 +174,7 @@ impl Lane {
     }
 
     /// The request that a receipt is for: the open one, or one of its seq that was believed free.
-    fn asked(&self, receipt: &Receipt) -> Result<&Open, ReceiptFault> {
+    pub(crate) fn asked(&self, receipt: &Receipt) -> Result<&Open, ReceiptFault> {
         let mut signed = self.open.iter().chain(&self.freed);
         signed
             .find(|open| open.seq == receipt.seq && open.authority == receipt.authority)
@@ -280,7 +285,9 @@ impl Lane {
 /// The meters that the client can count by itself.
 fn counted(open: &Open, receipt: &Receipt, tariff: &Tariff) -> Result<(), ReceiptFault> {
     let fault = |meter, due| Err(ReceiptFault::Meter { meter, units: receipt.meters.get(meter), due });
-    for (meter, due) in [(Meter::Requests, 1), (Meter::InputBytes, open.input_bytes)] {
+    // A prediction counts its items; what bounds them here is the signed maximum.
+    let requests = if open.op == Op::Predict { receipt.meters.get(Meter::Requests) } else { 1 };
+    for (meter, due) in [(Meter::Requests, requests), (Meter::InputBytes, open.input_bytes)] {
         let units = receipt.meters.get(meter);
         let holds = if receipt.basis == Basis::Nothing { units <= due } else { units == due };
         if !holds {

@@ -12,10 +12,12 @@ pub mod client;
 pub mod discover;
 pub mod door;
 pub mod journal;
+pub mod keys;
 pub mod lane;
 pub mod pending;
 pub mod profile;
 pub mod receipts;
+pub mod route;
 pub mod wallet;
 
 pub use chat::{Answer, Demanded, Query};

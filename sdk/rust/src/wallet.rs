@@ -12,6 +12,7 @@ use comity_wire::object::{AckLane, Acknowledgement, Block, Chain, NodeCertificat
 use comity_wire::{Amount, Digest, ModelId, NodeId, Object, Op, SecretKey, Signed, Timestamp, TokenId, Verified, cose};
 
 use crate::journal::{Entry, JournalAck, Stored};
+use crate::keys::{Key, Keyed, Keys, Outcome};
 use crate::lane::{self, Lane, Open, ReceiptFault, Right, Stopped};
 use crate::pending::Pending;
 
@@ -23,6 +24,7 @@ pub struct Wallet {
     pending: BTreeMap<TokenId, Pending>,
     /// Content digests of the evidence that stands in the journal.
     evidence: BTreeSet<Digest>,
+    keys: Keys,
 }
 
 /// Lanes whose request is under way in this process. All others that are open are in doubt.
@@ -55,6 +57,27 @@ pub struct Ask<'a> {
     pub op: Op,
     pub tariff: Digest,
     pub max_charge: Amount,
+    /// Which call it is. Without one, it is any call with this body.
+    pub key: Option<Key>,
+}
+
+/// What a key says of a request that comes with it.
+#[derive(Debug)]
+pub enum Place {
+    /// Nothing is signed under it, or nothing that was or will be charged.
+    New,
+    /// The request as it was signed: outcome unknown.
+    Unknown(Begun),
+    /// The request as it was signed and charged, with its receipt's content id.
+    Charged { begun: Begun, receipt: Digest, charge: Amount },
+    /// It was charged, and its token has ended: nobody can be asked for the answer any more.
+    Gone { receipt: Digest, charge: Amount },
+    /// Its outcome is unknown and its token has ended: the node has to be asked for the receipt before anything is signed.
+    Doubt { token: TokenId, lane: u16 },
+    /// It is being asked in this process.
+    UnderWay,
+    /// Another request was signed under it.
+    Other,
 }
 
 /// What [`Wallet::begin`] decided: journal `entry`, apply it, then sign `authority` and send.
@@ -82,6 +105,8 @@ pub enum WalletError {
     Budget { asked: Amount, free: Amount },
     #[error("the call may cost {asked}, {window} is the most that may stand unacknowledged in a lane")]
     Window { asked: Amount, window: Amount },
+    #[error("the call that this key names is being asked already")]
+    Named,
     #[error("all {0} lanes of the token are busy: wait for a call to end")]
     LanesBusy(u16),
     #[error("what came is not a token of ours")]
@@ -148,8 +173,52 @@ impl Wallet {
         Ok(at_node().filter(fits).max_by_key(rank))
     }
 
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// What is known of the call that `ask` names.
+    ///
+    /// # Errors
+    /// [`WalletError`].
+    pub fn place(&self, ask: &Ask<'_>, under_way: &UnderWay, now: Timestamp) -> Result<Place, WalletError> {
+        let Some(key) = ask.key else { return Ok(Place::New) };
+        let Some(keyed) = self.keys.find(&key.digest, now) else { return Ok(Place::New) };
+        let content = Digest::of(ask.body);
+        if keyed.content != content {
+            return Ok(Place::Other);
+        }
+        let purse = self.purse(keyed.token)?;
+        let begun = self.once_more(purse, keyed, ask, content);
+        Ok(match (keyed.outcome, begun) {
+            (Outcome::Free, _) => Place::New,
+            (_, None) => Place::Other,
+            (Outcome::Unknown, _) if under_way.contains(&(keyed.token, keyed.lane)) => Place::UnderWay,
+            (Outcome::Unknown, Some(begun)) if purse.is_open(now) => Place::Unknown(begun),
+            (Outcome::Unknown, Some(_)) => Place::Doubt { token: keyed.token, lane: keyed.lane },
+            (Outcome::Charged { receipt, charge }, Some(begun)) if purse.is_open(now) => {
+                Place::Charged { begun, receipt, charge }
+            }
+            (Outcome::Charged { receipt, charge }, Some(_)) => Place::Gone { receipt, charge },
+        })
+    }
+
+    /// The key names nothing that anybody owes an answer for.
+    pub fn forget(&mut self, key: &Digest) {
+        self.keys.became(key, Outcome::Free);
+    }
+
+    /// `None` where it was signed for another path.
+    fn once_more(&self, purse: &Purse, keyed: &Keyed, ask: &Ask<'_>, content: Digest) -> Option<Begun> {
+        let ask = Ask { tariff: keyed.tariff, max_charge: keyed.max_charge, ..*ask };
+        let authority = purse.authority(keyed.lane, keyed.seq, content, &ask);
+        let same = authority.id() == keyed.authority;
+        same.then(|| Begun { entry: None, authority, token: purse.id(), lane: keyed.lane })
+    }
+
     /// The same request once more: a body whose outcome in some lane is unknown keeps its seq, nonce, tariff and maximum,
-    /// so it cannot be charged twice (rule 3). `most` is what the caller lets it cost.
+    /// so it cannot be charged twice (rule 3). `most` is what the caller lets it cost. Of calls that were named, each is its
+    /// own: a new one never takes the place of another.
     pub fn again(
         &self,
         node: NodeId,
@@ -163,7 +232,8 @@ impl Wallet {
         let mut doubtful =
             purses.flat_map(|purse| purse.doubtful(under_way).map(move |(lane, open)| (purse, lane, open)));
         doubtful.find_map(|(purse, lane, open)| {
-            if open.content != content || open.max_charge > most {
+            let same_call = open.key.map(|key| key.digest) == ask.key.map(|key| key.digest);
+            if !same_call || open.content != content || open.max_charge > most {
                 return None;
             }
             let ask = Ask { tariff: open.tariff, max_charge: open.max_charge, ..*ask };
@@ -180,6 +250,10 @@ impl Wallet {
     pub fn begin(&self, token: TokenId, ask: &Ask<'_>, now: Timestamp) -> Result<Begun, WalletError> {
         let purse = self.purse(token)?;
         let content = Digest::of(ask.body);
+        let named = ask.key.and_then(|key| self.keys.find(&key.digest, now));
+        if named.is_some_and(|keyed| keyed.outcome != Outcome::Free) {
+            return Err(WalletError::Named);
+        }
         if let Some(what) = purse.stopped() {
             return Err(purse.refusal(what));
         }
@@ -209,6 +283,7 @@ impl Wallet {
             op: ask.op,
             tariff: ask.tariff,
             max_charge: ask.max_charge,
+            key: ask.key,
         };
         Ok(Begun { entry: Some(Entry::Signed { token, lane, open }), authority, token, lane })
     }
@@ -233,12 +308,18 @@ impl Wallet {
                 // The first stays: its lanes may have gone on.
                 self.purses.entry(purse.token.id).or_insert(purse);
             }
-            Entry::Signed { token, lane, open } => self.lane_mut(*token, *lane)?.open = Some(open.clone()),
-            Entry::Free { token, lane, seq } => self.lane_mut(*token, *lane)?.free(*seq),
-            Entry::Receipt { token, lane, receipt } => {
-                let receipt = reread(receipt)?;
-                self.lane_mut(*token, *lane)?.receipt(&receipt).map_err(|_| WalletError::Journal)?;
+            Entry::Signed { token, lane, open } => {
+                self.lane_mut(*token, *lane)?.open = Some(open.clone());
+                self.keys.signed(*token, *lane, open);
             }
+            Entry::Free { token, lane, seq } => {
+                let lane = self.lane_mut(*token, *lane)?;
+                let key = lane.open.as_ref().filter(|open| open.seq == *seq).and_then(|open| open.key);
+                lane.free(*seq);
+                self.became(key, Outcome::Free);
+            }
+            Entry::Receipt { token, lane, receipt } => self.receipt(*token, *lane, &reread(receipt)?)?,
+            Entry::Answered { key } => self.keys.answered(key),
             Entry::Fault { token, lane, seq: _, receipt, what } => {
                 let why = if receipt.is_some() { Stopped::Fault(what.clone()) } else { Stopped::Missing };
                 self.lane_mut(*token, *lane)?.stop(why);
@@ -251,6 +332,26 @@ impl Wallet {
             Entry::Closed { token } => self.purse_mut(*token)?.closed = true,
         }
         Ok(())
+    }
+
+    fn receipt(&mut self, token: TokenId, lane: u16, receipt: &Verified<Receipt>) -> Result<(), WalletError> {
+        let lane = self.lane_mut(token, lane)?;
+        let is_new = !lane.has(receipt);
+        let charged = lane.asked(receipt).ok().and_then(|open| open.key);
+        let open = lane.open.as_ref().and_then(|open| open.key);
+        lane.receipt(receipt).map_err(|_| WalletError::Journal)?;
+        if is_new {
+            // One seq, one charge: where it was another's of this seq, the open one was not charged and will not be.
+            self.became(open, Outcome::Free);
+            self.became(charged, Outcome::Charged { receipt: receipt.id(), charge: receipt.charge });
+        }
+        Ok(())
+    }
+
+    fn became(&mut self, key: Option<Key>, outcome: Outcome) {
+        if let Some(key) = key {
+            self.keys.became(&key.digest, outcome);
+        }
     }
 
     fn purse_mut(&mut self, token: TokenId) -> Result<&mut Purse, WalletError> {

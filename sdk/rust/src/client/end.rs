@@ -1,5 +1,7 @@
 //! What was asked is settled with its node: outcomes that are unknown, acknowledgements, finals.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use comity_token::request::header;
 use comity_wire::api::clearing as house;
@@ -42,14 +44,34 @@ impl Client {
         last
     }
 
-    /// [`Client::resolve`] for every token. What stays unknown is asked about again before its lane is used.
+    /// [`Client::resolve`] for every token, once more where an answer is still being ended. What stays unknown is asked about
+    /// again before its lane is used.
     pub async fn resolve_all(&self) {
         let tokens: Vec<_> = self.state.lock().await.wallet.purses().map(crate::wallet::Purse::id).collect();
         for token in tokens {
-            if let Err(error) = self.resolve(token).await {
+            let mut resolved = self.resolve(token).await;
+            for wait in WAITS_MS {
+                if !is_in_flight(&resolved) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                resolved = self.resolve(token).await;
+            }
+            if let Err(error) = resolved {
                 tracing::info!(%error, %token, "outcome unknown until the node is asked again");
             }
         }
+    }
+
+    /// [`Client::settle`] for a call that was just let go: its node may still be ending it.
+    pub(super) async fn settle_soon(&self, token: TokenId, lane: u16) -> Result<(), Error> {
+        for wait in WAITS_MS {
+            match self.settle(token, lane).await {
+                outcome if is_in_flight(&outcome) => tokio::time::sleep(Duration::from_millis(wait)).await,
+                outcome => return outcome,
+            }
+        }
+        self.settle(token, lane).await
     }
 
     /// The outcome of the open request of one lane.
@@ -157,4 +179,11 @@ impl Client {
         let bytes = response.bytes().await?;
         serde_json::from_slice(&bytes).map_err(|_| Error::Missing("a final"))
     }
+}
+
+/// How long a node is given to end an answer that nobody waits for any more, between one question and the next.
+const WAITS_MS: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
+
+fn is_in_flight(outcome: &Result<(), Error>) -> bool {
+    outcome.as_ref().is_err_and(|error| error.code() == Some(Code::InFlight))
 }

@@ -142,12 +142,30 @@ impl Client {
         self.seen.directory.tariff(id).ok_or(Error::Missing("the tariff that the token pins"))
     }
 
+    /// The first node that serves `model`.
     pub(super) async fn target(&self, model: &ModelId) -> Result<Target, Error> {
+        let first = self.targets(model).await?.into_iter().next();
+        first.ok_or(Error::Missing("a node that serves the model"))
+    }
+
+    /// Every node that serves `model`, in the order that its owner gives; one at least.
+    pub(super) async fn targets(&self, model: &ModelId) -> Result<Vec<Target>, Error> {
         if self.seen.directory.summary(model).is_none() {
             self.refresh().await?;
         }
         let summary = self.seen.directory.summary(model).ok_or_else(|| Error::ModelUnknown(model.clone()))?;
-        let node = *summary.nodes.first().ok_or(Error::Missing("a node that serves the model"))?;
+        let mut targets = Vec::new();
+        let mut last = Error::Missing("a node that serves the model");
+        for node in summary.nodes.iter().copied() {
+            match self.target_at(&summary, node).await {
+                Ok(target) => targets.push(target),
+                Err(error) => last = error,
+            }
+        }
+        if targets.is_empty() { Err(last) } else { Ok(targets) }
+    }
+
+    async fn target_at(&self, summary: &Verified<Summary>, node: NodeId) -> Result<Target, Error> {
         if self.certificate(node).is_err() {
             self.refresh().await?;
         }
@@ -156,7 +174,7 @@ impl Client {
             return Err(Error::Missing("a certificate of the model's owner for the node that serves it"));
         }
         let tariff = self.tariff(&summary.tariff, node).await?;
-        Ok(Target { summary, tariff, node })
+        Ok(Target { summary: summary.clone(), tariff, node })
     }
 
     /// The most output tokens that the owner's policy would give to anyone, for calls without a limit.

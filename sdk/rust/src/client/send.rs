@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use comity_token::request::{self, header};
 use comity_wire::object::{Acknowledgement, Receipt, Tariff};
-use comity_wire::{Amount, Code, NodeId, SecretKey, TokenId, Verified};
+use comity_wire::{Amount, Code, Digest, NodeId, SecretKey, Timestamp, TokenId, Verified};
 use http::Method;
 
 use super::find::Target;
@@ -16,20 +16,23 @@ use crate::door::{Door, DoorError, Response};
 use crate::journal::Entry;
 use crate::lane;
 use crate::receipts;
-use crate::wallet::{Ask, Begun, Purse, WalletError, stored};
+use crate::wallet::{Ask, Begun, Place, Purse, WalletError, stored};
 
 /// A request that was signed and whose receipt is due. Under way until it is dropped.
 pub(super) struct Sent {
     pub(super) token: TokenId,
     pub(super) lane: u16,
-    node: NodeId,
+    pub(super) node: NodeId,
     pub(super) nonce: [u8; 16],
     pub(super) tariff: Verified<Tariff>,
     begun: Begun,
     key: SecretKey,
     chain: Vec<u8>,
     acknowledgement: Option<Verified<Acknowledgement>>,
-    _busy: Busy,
+    /// It was charged before: this receipt has to come again, and nothing is journalled.
+    pub(super) again: Option<(Digest, Amount)>,
+    /// `None` where it is asked again: its lane may be another call's by now.
+    _busy: Option<Busy>,
 }
 
 /// On an answer that was given before (spec/09-http.md).
@@ -45,7 +48,7 @@ impl Client {
     /// [`Error`]. Dropping the future may leave a lane in doubt; [`Client::resolve`] settles it.
     pub async fn ask(&self, query: &Query) -> Result<Answer, Error> {
         let (sent, response) = self.send(query).await?;
-        let notes = Notes::of(response.headers());
+        let notes = Notes::of(response.headers(), sent.node);
         let receipt = response.headers().get(header::RECEIPT).and_then(|value| from_sf(value.to_str().ok()?));
         let body = match (response.bytes().await, &receipt) {
             (Ok(body), _) => body,
@@ -70,13 +73,28 @@ impl Client {
         Ok(Streaming::new(self, sent, response))
     }
 
-    /// Signs, journals, sends. A refusal frees the seq; a receipt that comes with one is taken in.
+    /// A call that was named before is asked as it was signed. Else the nodes that serve the model are tried in turn, until one
+    /// takes it: another is tried only where the one before did nothing.
     async fn send(&self, query: &Query) -> Result<(Sent, Response), Error> {
+        if let Some(sent) = self.begin_named(query).await? {
+            return self.send_again(query, sent).await;
+        }
+        let mut last = None;
+        for target in self.targets(&query.model).await? {
+            match self.send_to(&target, query).await {
+                Err(error) if error.lets_another_try() => last = Some(error),
+                done => return done,
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::ModelUnknown(query.model.clone())))
+    }
+
+    /// Signs, journals, sends. A refusal frees the seq; a receipt that comes with one is taken in.
+    async fn send_to(&self, target: &Target, query: &Query) -> Result<(Sent, Response), Error> {
         let mut tries = 1;
         loop {
-            let target = self.target(&query.model).await?;
             let door = self.door(target.node).await?;
-            let mut sent = self.begin(&target, query).await?;
+            let mut sent = self.begin(target, query).await?;
             self.world.at("send.before");
             let error = match self.exchange(&door, query, &sent).await {
                 Ok(response) => {
@@ -97,6 +115,63 @@ impl Client {
         }
     }
 
+    /// What was charged or may have been is asked once more, and nothing else in its place.
+    async fn send_again(&self, query: &Query, sent: Sent) -> Result<(Sent, Response), Error> {
+        let door = self.door(sent.node).await?;
+        self.world.at("send.before");
+        let error = match self.exchange(&door, query, &sent).await {
+            Ok(response) => {
+                self.world.at("send.after");
+                return Ok((sent, response));
+            }
+            Err(error) => error,
+        };
+        let is_final = error.code().is_some_and(|code| !code.should_retry());
+        match sent.again {
+            // What cost nothing may be asked anew.
+            Some((_, charge)) if is_final && charge.is_zero() => {
+                let key = query.key.expect("only what was named is asked again").digest;
+                self.state.lock().await.wallet.forget(&key);
+                Box::pin(self.send(query)).await
+            }
+            Some((receipt, charge)) if is_final => Err(Error::Replayed { receipt, charge }),
+            Some(_) => Err(error.into()),
+            // Free by now, or charged: the next time it is asked it is known which.
+            None => self.refused(&sent, &error).await.and(Err(error.into())),
+        }
+    }
+
+    async fn begin_named(&self, query: &Query) -> Result<Option<Sent>, Error> {
+        let now = self.now();
+        loop {
+            let (begun, again, busy) = {
+                let state = self.state.lock().await;
+                let ask = ask(query, Digest([0; 32]), Amount::ZERO);
+                match state.wallet.place(&ask, &self.under_way.lanes(), now)? {
+                    Place::New => return Ok(None),
+                    Place::Other => return Err(Error::KeyConflict),
+                    Place::UnderWay => return Err(WalletError::Named.into()),
+                    Place::Gone { receipt, charge } => return Err(Error::Replayed { receipt, charge }),
+                    Place::Unknown(begun) => {
+                        let busy = self.under_way.start(begun.token, begun.lane);
+                        (begun, None, Some(busy))
+                    }
+                    Place::Charged { begun, receipt, charge } => (begun, Some((receipt, charge)), None),
+                    Place::Doubt { token, lane } => {
+                        drop(state);
+                        self.settle(token, lane).await?;
+                        continue;
+                    }
+                }
+            };
+            let node = self.state.lock().await.wallet.purse(begun.token)?.node();
+            let tariff = self.tariff(&begun.authority.tariff, node).await?;
+            let state = self.state.lock().await;
+            let purse = state.wallet.purse(begun.token)?;
+            return Ok(Some(Sent { again, acknowledgement: None, ..sent(purse, begun, tariff, busy, now) }));
+        }
+    }
+
     async fn exchange(&self, door: &Door, query: &Query, sent: &Sent) -> Result<Response, DoorError> {
         let leaf = sent.begun.authority.leaf;
         let mut with_chain = !self.presented.lock().expect("no panic holds this lock").contains(&leaf);
@@ -109,7 +184,12 @@ impl Client {
                 headers.push((header::ACKNOWLEDGEMENT, sf(acknowledgement.bytes())));
             }
             headers.push(("content-type", "application/json".to_owned()));
-            match door.send(Method::POST, query.path, headers, Bytes::from(query.body.clone())).await {
+            let method = Method::from_bytes(query.method.as_bytes()).expect("a route has a method");
+            let target = match query.query.as_str() {
+                "" => query.path.to_owned(),
+                asked => format!("{}?{asked}", query.path),
+            };
+            match door.send(method, &target, headers, Bytes::from(query.body.clone())).await {
                 Ok(response) => {
                     self.presented.lock().expect("no panic holds this lock").insert(leaf);
                     return Ok(response);
@@ -170,7 +250,7 @@ impl Client {
         let Some((begun, busy)) = again else { return Ok(None) };
         let tariff = self.tariff(&begun.authority.tariff, target.node).await?;
         let state = self.state.lock().await;
-        Ok(Some(sent(state.wallet.purse(begun.token)?, begun, tariff, busy, now)))
+        Ok(Some(sent(state.wallet.purse(begun.token)?, begun, tariff, Some(busy), now)))
     }
 
     async fn begin_new(&self, token: TokenId, target: &Target, query: &Query) -> Result<Sent, Error> {
@@ -198,7 +278,7 @@ impl Client {
             state.write(entry)?;
         }
         let busy = self.under_way.start(token, begun.lane);
-        Ok(sent(state.wallet.purse(token)?, begun, tariff, busy, now))
+        Ok(sent(state.wallet.purse(token)?, begun, tariff, Some(busy), now))
     }
 
     /// What a refusal means for the lane: a stored receipt is taken in, a clear no frees the seq, all else stays in doubt.
@@ -244,6 +324,9 @@ impl Client {
         bytes: &[u8],
         response: Option<&[u8]>,
     ) -> Result<Verified<Receipt>, Error> {
+        if let Some((known, _)) = sent.again {
+            return self.known_receipt(sent, known, bytes, response).await;
+        }
         let exchanged = response.map(|body| (&sent.nonce, body));
         let receipt = self.take_in(sent.token, sent.lane, &sent.tariff, bytes, exchanged).await?;
         if response.is_some() {
@@ -254,6 +337,33 @@ impl Client {
         Ok(receipt)
     }
 
+    /// The receipt of a call that was charged before: it has to be the one that stands in the journal.
+    async fn known_receipt(
+        &self,
+        sent: &Sent,
+        known: Digest,
+        bytes: &[u8],
+        response: Option<&[u8]>,
+    ) -> Result<Verified<Receipt>, Error> {
+        let receipt = self.verified_receipt(bytes).await.map_err(Error::Receipt)?;
+        if receipt.id() != known {
+            return Err(Error::Missing("the receipt that it gave for this call before"));
+        }
+        if let Some(body) = response {
+            lane::check_response(&receipt, &sent.nonce, body).map_err(Error::Fault)?;
+        }
+        Ok(receipt)
+    }
+
+    async fn verified_receipt(&self, bytes: &[u8]) -> Result<Verified<Receipt>, receipts::NotAReceipt> {
+        let verified = receipts::verify(bytes, &self.seen.directory);
+        if verified.is_err() && self.refresh().await.is_ok() {
+            // Signed by a key that is newer than what this client knew of the node.
+            return receipts::verify(bytes, &self.seen.directory);
+        }
+        verified
+    }
+
     pub(super) async fn take_in(
         &self,
         token: TokenId,
@@ -262,11 +372,7 @@ impl Client {
         bytes: &[u8],
         exchanged: Option<(&[u8; 16], &[u8])>,
     ) -> Result<Verified<Receipt>, Error> {
-        let mut verified = receipts::verify(bytes, &self.seen.directory);
-        if verified.is_err() && self.refresh().await.is_ok() {
-            // Signed by a key that is newer than what this client knew of the node.
-            verified = receipts::verify(bytes, &self.seen.directory);
-        }
+        let verified = self.verified_receipt(bytes).await;
         let mut state = self.state.lock().await;
         let receipt = match verified {
             Ok(receipt) => receipt,
@@ -299,6 +405,9 @@ impl Client {
 
     /// An answer that came without its receipt: the node is asked for it once, then nothing more is asked of it (rule 6).
     pub(super) async fn unreceipted(&self, sent: &Sent) -> Error {
+        if sent.again.is_some() {
+            return Error::NoReceipt;
+        }
         match self.settle(sent.token, sent.lane).await {
             // The answer cannot be told from another one, so it is not handed on; what it cost is known.
             Ok(()) => Error::NoReceipt,
@@ -335,20 +444,21 @@ impl super::State {
     }
 }
 
-fn ask(query: &Query, tariff: comity_wire::Digest, max_charge: Amount) -> Ask<'_> {
+fn ask(query: &Query, tariff: Digest, max_charge: Amount) -> Ask<'_> {
     Ask {
-        method: "POST",
+        method: query.method,
         path: query.path,
-        query: "",
+        query: &query.query,
         body: &query.body,
         model: &query.model,
         op: query.op,
         tariff,
         max_charge,
+        key: query.key,
     }
 }
 
-fn sent(purse: &Purse, begun: Begun, tariff: Verified<Tariff>, busy: Busy, now: comity_wire::Timestamp) -> Sent {
+fn sent(purse: &Purse, begun: Begun, tariff: Verified<Tariff>, busy: Option<Busy>, now: Timestamp) -> Sent {
     Sent {
         token: begun.token,
         lane: begun.lane,
@@ -359,6 +469,7 @@ fn sent(purse: &Purse, begun: Begun, tariff: Verified<Tariff>, busy: Busy, now: 
         key: purse.key().clone(),
         chain: purse.chain().to_vec(),
         acknowledgement: purse.acknowledge(now),
+        again: None,
         _busy: busy,
     }
 }

@@ -17,6 +17,7 @@ pub struct Streaming<'a> {
     response: Response,
     frames: Frames,
     failed: Option<String>,
+    reported: Option<String>,
 }
 
 /// What came so far, frame by frame.
@@ -35,13 +36,13 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 
 impl<'a> Streaming<'a> {
     pub(super) fn new(client: &'a Client, sent: Sent, response: Response) -> Self {
-        Self { client, sent, response, frames: Frames::default(), failed: None }
+        Self { client, sent, response, frames: Frames::default(), failed: None, reported: None }
     }
 }
 
 impl Streaming<'_> {
     pub fn notes(&self) -> Notes {
-        Notes::of(self.response.headers())
+        Notes::of(self.response.headers(), self.sent.node)
     }
 
     /// The next `data` payload; `None` once the answer is whole and its receipt is due.
@@ -54,7 +55,10 @@ impl Streaming<'_> {
             while let Some(payload) = self.frames.next() {
                 match reported(&payload) {
                     // The receipt of what was delivered still follows.
-                    Some(message) => self.failed = Some(message),
+                    Some(message) => {
+                        self.failed = Some(message);
+                        self.reported = Some(payload);
+                    }
                     None => return Ok(Some(payload)),
                 }
             }
@@ -73,6 +77,11 @@ impl Streaming<'_> {
                 return Err(Error::Cut("a frame is larger than 1 MiB".to_owned()));
             }
         }
+    }
+
+    /// The error payload that the node sent within the stream, as it sent it.
+    pub fn reported(&self) -> Option<&str> {
+        self.reported.as_deref()
     }
 
     async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Error> {
@@ -103,7 +112,8 @@ impl Streaming<'_> {
         drop(response);
         let settled = match frames.receipt {
             Some(receipt) => client.take_receipt(&sent, &receipt, None).await.map(|_| ()),
-            None => client.settle(sent.token, sent.lane).await,
+            None if sent.again.is_some() => Ok(()),
+            None => client.settle_soon(sent.token, sent.lane).await,
         };
         if let Err(error) = settled {
             tracing::warn!(%error, token = %sent.token, "outcome unknown: the lane waits until the node is asked again");

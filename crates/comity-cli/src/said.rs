@@ -1,0 +1,146 @@
+//! Saying no in OpenAI's form. What a node said is passed on as it said it; the proxy's own refusals have the same shape.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use comity_sdk::Error;
+use comity_wire::Code;
+use serde_json::{Map, Value, json};
+
+/// What goes wrong, as a caller reads it. Kept apart from its response: a batch writes it down instead.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    pub(crate) status: StatusCode,
+    pub(crate) error: Map<String, Value>,
+    pub(crate) retry: bool,
+    pub(crate) retry_after_s: Option<u64>,
+    headers: Vec<(axum::http::HeaderName, HeaderValue)>,
+}
+
+impl Said {
+    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let fields = json!({"message": message.into(), "type": kind(status), "param": null, "code": code});
+        let Value::Object(error) = fields else { unreachable!("made as an object") };
+        Self { status, error, retry: false, retry_after_s: None, headers: Vec::new() }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>, param: Option<&str>) -> Self {
+        let mut said = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
+        said.error.insert("param".into(), param.into());
+        said
+    }
+
+    /// Trying again after so many seconds may help.
+    pub(crate) fn after(self, seconds: u64) -> Self {
+        Self { retry: true, retry_after_s: Some(seconds), ..self }
+    }
+
+    pub(crate) fn body(&self) -> Value {
+        json!({"error": self.error})
+    }
+
+    pub(crate) fn response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        headers.extend(self.headers);
+        headers.insert("x-should-retry", HeaderValue::from_static(if self.retry { "true" } else { "false" }));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+
+    /// The last frame of a stream that failed: never followed by `[DONE]`.
+    pub(crate) fn frame(&self) -> Bytes {
+        Bytes::from(format!("data: {}\n\n", self.body()))
+    }
+}
+
+impl From<&Error> for Said {
+    fn from(error: &Error) -> Self {
+        if let Some(refusal) = error.refusal() {
+            let remote = &refusal.remote;
+            let status = StatusCode::from_u16(remote.status).unwrap_or(StatusCode::BAD_GATEWAY);
+            let mut said = Self::new(status, &remote.code, remote.message.clone());
+            // OpenAI's four keep their meaning, machine fields come along.
+            for (name, value) in remote.fields.iter().filter(|(name, _)| !matches!(name.as_str(), "status" | "detail"))
+            {
+                said.error.insert(name.clone(), value.clone());
+            }
+            return Self {
+                retry: remote.retry,
+                retry_after_s: remote.retry_after_s,
+                headers: refusal.headers.clone(),
+                ..said
+            };
+        }
+        let code = error.code();
+        let (status, name) = match (code, error) {
+            (Some(code), _) => (StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_GATEWAY), code.as_str()),
+            (None, Error::ModelUnknown(_)) => (StatusCode::NOT_FOUND, Code::ModelNotFound.as_str()),
+            (None, Error::KeyConflict) => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_conflict"),
+            (None, Error::Limit { .. } | Error::TokenLimit { .. } | Error::Wallet(_)) => {
+                (StatusCode::PAYMENT_REQUIRED, "wallet_limit")
+            }
+            (None, Error::Unpriced(_)) => (StatusCode::FORBIDDEN, Code::OpNotOffered.as_str()),
+            (None, _) => (StatusCode::BAD_GATEWAY, Code::UpstreamFailed.as_str()),
+        };
+        let mut said = Self::new(status, name, sentence(error));
+        said.retry = code.is_some_and(Code::should_retry);
+        said.retry_after_s = error.retry_after_s().or_else(|| (code == Some(Code::InFlight)).then_some(1));
+        if let Error::Replayed { receipt, charge } = error {
+            said.error.insert("receipt".into(), json!(receipt));
+            said.error.insert("charged".into(), json!(charge.ucr()));
+        }
+        said
+    }
+}
+
+fn sentence(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// OpenAI's `type`: the SDKs class by status, people read this.
+fn kind(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        402 => "insufficient_quota",
+        429 => "rate_limit_error",
+        401 => "authentication_error",
+        403 => "permission_error",
+        409 => "conflict_error",
+        400..500 => "invalid_request_error",
+        _ => "server_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use comity_wire::{Amount, Digest};
+
+    use super::*;
+
+    #[test]
+    fn each_trouble_has_the_status_that_an_sdk_classes_by() {
+        let replayed = Error::Replayed { receipt: Digest([1; 32]), charge: Amount::from_ucr(7) };
+        let named = Error::Wallet(comity_sdk::wallet::WalletError::Named);
+        for (error, status, code, retry) in [
+            (Error::KeyConflict, 422, "idempotency_conflict", false),
+            (replayed, 409, "replayed", false),
+            (named, 409, "in_flight", true),
+            (Error::ModelUnknown("lab/none".parse().unwrap()), 404, "model_not_found", false),
+            (Error::Limit { limit: Amount::ZERO, asked: Amount::ZERO }, 402, "wallet_limit", false),
+            (Error::NoReceipt, 502, "upstream_failed", false),
+        ] {
+            let said = Said::from(&error);
+            assert_eq!(
+                (said.status.as_u16(), &said.error["code"], said.retry),
+                (status, &json!(code), retry),
+                "{error}"
+            );
+            let response = said.response();
+            assert_eq!(response.headers()["x-should-retry"], if retry { "true" } else { "false" });
+        }
+    }
+}
