@@ -14,3 +14,4 @@ pub mod service;
 pub mod settings;
 pub mod shell;
 pub mod telemetry;
+pub mod watch;

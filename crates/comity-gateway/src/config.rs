@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::claims::House;
 use crate::store::Store;
+use crate::watch::Watch;
 
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub type Entropy = Arc<dyn Fn() -> [u8; 16] + Send + Sync>;
@@ -95,4 +96,6 @@ pub struct Parts {
     pub clock: Clock,
     pub entropy: Entropy,
     pub failpoint: Failpoint,
+    /// Who is told what each call came to.
+    pub watch: Arc<dyn Watch>,
 }

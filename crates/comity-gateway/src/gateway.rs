@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use comity_guard::{Filter, RulePack};
 use comity_http::Refusal;
 use comity_token::{Capability, Directory, PathCap};
-use comity_wire::{Digest, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId, Unverified};
+use comity_wire::{Amount, Digest, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId, Unverified};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +18,7 @@ use crate::grants::Grants;
 use crate::replies::Replies;
 use crate::spend::{Balance, Book, Signer};
 use crate::store::StoreError;
+use crate::watch::Watch;
 use crate::writer::Ledger;
 use crate::{refusal, routes};
 
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
     pub(crate) failpoint: Failpoint,
+    pub(crate) watch: Arc<dyn Watch>,
     pub(crate) in_flight: Arc<Semaphore>,
     /// Requests and the writer. Both end before the store may close.
     pub(crate) tracker: TaskTracker,
@@ -94,7 +96,7 @@ impl Gateway {
         let tracker = TaskTracker::new();
         let signer = Signer { node: parts.node, key: parts.receipt_key.clone(), restore: certificate.restore };
         let book = Book::new(config.tokens_max);
-        let ledger = Ledger::start(book, parts.store, signer, parts.failpoint.clone(), &tracker);
+        let ledger = Ledger::start(book, parts.store, signer, parts.failpoint.clone(), parts.watch.clone(), &tracker);
         let filter = Filter::new(&RulePack::builtin()).expect("the built-in packs compile");
         let news = ledger.news();
         let gateway = Self(Arc::new(Inner {
@@ -115,6 +117,7 @@ impl Gateway {
             clock: parts.clock,
             entropy: parts.entropy,
             failpoint: parts.failpoint,
+            watch: parts.watch,
             tracker,
             stop: CancellationToken::new(),
             claim_now: Notify::new(),
@@ -173,6 +176,11 @@ impl Gateway {
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
         self.0.config.in_flight_max - self.0.in_flight.available_permits()
+    }
+
+    /// Open holds, and what they set aside together.
+    pub fn holds(&self) -> (usize, Amount) {
+        self.0.ledger.open_holds()
     }
 
     /// Ends what runs in the background: [`Gateway::claims`] returns, streams that still run are drained by their own

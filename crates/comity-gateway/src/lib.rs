@@ -26,9 +26,11 @@ pub mod spend;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod works;
 mod writer;
 
 pub use claims::{House, HouseError};
 pub use config::{Clock, Config, Entropy, Failpoint, Parts, Served, no_failpoint};
 pub use gateway::{Gateway, GrantError, StartError};
+pub use watch::{Call, Charge, Unwatched, Watch};

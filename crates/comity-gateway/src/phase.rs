@@ -20,9 +20,26 @@ use tokio::sync::oneshot;
 use crate::gateway::{Gateway, Inner};
 use crate::reply;
 use crate::routes::{Form, Route};
+use crate::watch::Trail;
 
-/// Answers one priced request.
-pub(crate) async fn run(gateway: Gateway, route: &'static Route, request: Request) -> Result<Response, Refusal> {
+/// Answers one priced request, and tells who watches what it came to.
+pub(crate) async fn run(gateway: Gateway, route: &'static Route, request: Request) -> Response {
+    let trail = Trail::begin(gateway.0.watch.clone(), route.paths[0], request.extensions().get());
+    let answered = answered(&gateway, route, request, trail.clone()).await;
+    let response = answered.unwrap_or_else(|refusal| refusal.into_response());
+    match response.extensions().get::<Refusal>() {
+        Some(refusal) => trail.refused(refusal),
+        None => trail.answered(response.status()),
+    }
+    response
+}
+
+async fn answered(
+    gateway: &Gateway,
+    route: &'static Route,
+    request: Request,
+    trail: Trail,
+) -> Result<Response, Refusal> {
     let inner = &*gateway.0;
     let (parts, stream) = request.into_parts();
     // Who holds no token here takes no place, and no memory for a body.
@@ -33,9 +50,9 @@ pub(crate) async fn run(gateway: Gateway, route: &'static Route, request: Reques
             .retry_after_s(1)
     })?;
     let body = body::read(&parts.headers, stream, body::Limit::bytes(inner.config.body_bytes_max)).await?;
-    let authenticated = authenticate::authenticate(inner, route, &parts, body, capability).await?;
+    let authenticated = authenticate::authenticate(inner, route, &parts, body, capability, trail).await?;
     let (token, path) = (authenticated.capability.token().id, authenticated.capability.path());
-    let answered = admitted(&gateway, authenticated, permit).await;
+    let answered = admitted(gateway, authenticated, permit).await;
     // A refusal says what is left, too.
     answered.or_else(|refusal| {
         let mut response = refusal.into_response();

@@ -5,7 +5,7 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::{get, on, post};
 use comity_http::problem;
 use comity_http::serve::RequestId;
@@ -169,11 +169,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
     let mut router = Router::new();
     for route in PRICED {
         for path in route.paths {
-            let priced = move |State(gateway): State<Gateway>, request: Request| async move {
-                let response: Response =
-                    phase::run(gateway, route, request).await.unwrap_or_else(|refusal| refusal.into_response());
-                response
-            };
+            let priced = move |State(gateway): State<Gateway>, request: Request| phase::run(gateway, route, request);
             let methods = on(route.method.clone().try_into().expect("a method that axum routes"), priced);
             router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
         }

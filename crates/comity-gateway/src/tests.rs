@@ -12,4 +12,5 @@ mod routes;
 mod service;
 mod text;
 mod upstreams;
+mod watched;
 mod world;

@@ -8,7 +8,7 @@ mod shared;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use comity_token::PathCap;
-use comity_wire::{Digest, Timestamp, TokenId};
+use comity_wire::{Amount, Digest, Timestamp, TokenId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
@@ -18,6 +18,7 @@ use crate::spend::{
     Account, Admission, Ask, Balance, Book, Change, Charged, HoldId, Known, LaneKey, Outcome, Refused, Signer, Slot,
 };
 use crate::store::{Store, StoreError};
+use crate::watch::Watch;
 
 /// Changes that wait for a transaction. One that finds the queue full waits its turn; the number of requests under way
 /// bounds how many.
@@ -93,17 +94,23 @@ impl Ledger {
         store: Arc<dyn Store>,
         signer: Signer,
         failpoint: Failpoint,
+        watch: Arc<dyn Watch>,
         tracker: &tokio_util::task::TaskTracker,
     ) -> Self {
         let book = Arc::new(Mutex::new(book));
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         if store.rounds().is_some() {
-            let shared = Shared::start(store.clone(), signer, failpoint, tracker);
+            let shared = Shared::start(store.clone(), signer, failpoint, watch, tracker);
             return Self { book, store, jobs, shared: Some(shared) };
         }
-        let writer = Writer { book: book.clone(), store: store.clone(), signer, failpoint };
+        let writer = Writer { book: book.clone(), store: store.clone(), signer, failpoint, watch };
         tracker.spawn(writer.run(queue));
         Self { book, store, jobs, shared: None }
+    }
+
+    /// This gateway's open holds, and what they set aside together.
+    pub(crate) fn open_holds(&self) -> (usize, Amount) {
+        self.shared.as_ref().map_or_else(|| self.with(|book| book.open_holds()), Shared::open_holds)
     }
 
     /// The book, for as long as `with` runs. Never waits for the store.
@@ -243,6 +250,7 @@ struct Writer {
     store: Arc<dyn Store>,
     signer: Signer,
     failpoint: Failpoint,
+    watch: Arc<dyn Watch>,
 }
 
 impl Writer {
@@ -270,6 +278,7 @@ impl Writer {
         }
         let stage = lock(&self.book).stage(&changes, &self.signer);
         (self.failpoint)("charge.before_commit");
+        let began = std::time::Instant::now();
         if !stage.writes.is_empty()
             && let Err(error) = self.store.write(&stage.writes).await
         {
@@ -279,6 +288,7 @@ impl Writer {
             return;
         }
         (self.failpoint)("charge.after_commit");
+        self.watch.commit(answers.len(), began.elapsed());
         let outcomes = lock(&self.book).commit(stage);
         answer(answers, outcomes);
     }

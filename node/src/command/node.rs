@@ -7,6 +7,11 @@ use crate::failure::Failure;
 use crate::home::Role;
 use crate::program::Failpoint;
 use crate::service::owner;
+use crate::watch::WatchArguments;
+
+mod top;
+
+pub use top::Top;
 
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
@@ -15,7 +20,17 @@ pub enum NodeCommand {
     /// Sign this node's certificates again, for 90 days
     Renew(RenewArguments),
     /// Run the node: its door, its place in the federation, its upstreams
-    Run(RunArguments),
+    Run(NodeRun),
+    /// Watch a running node: calls, charges, holds, the last minute of each model
+    Top(Top),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct NodeRun {
+    #[command(flatten)]
+    pub run: RunArguments,
+    #[command(flatten)]
+    pub watch: WatchArguments,
 }
 
 /// # Errors
@@ -29,6 +44,7 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
             Ok(())
         }
         NodeCommand::Renew(arguments) => crate::command::renew(&arguments),
-        NodeCommand::Run(arguments) => owner::run(arguments, failpoint).await,
+        NodeCommand::Run(arguments) => owner::run(arguments.run, arguments.watch, failpoint).await,
+        NodeCommand::Top(top) => top.run().await,
     }
 }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_gateway::{Gateway, Parts, Served};
-use comity_http::Refusal;
+use comity_http::serve::{Drained, Limits};
+use comity_http::{Refusal, Server};
 use comity_wire::cbor::{List, Text};
 use comity_wire::object::{Grant, Release, RevocationList};
 use comity_wire::time::DAY_S;
 use comity_wire::{Code, Digest, GrantId, SecretKey, Timestamp, cose};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::command::RunArguments;
 use crate::command::requests::GrantAsk;
@@ -29,6 +31,7 @@ use crate::service::measured::{self, Finding, Measured};
 use crate::service::{Doors, Member, house_client, upstreams};
 use crate::settings::Settings;
 use crate::shell;
+use crate::watch::{Top, WatchArguments, Watching};
 
 /// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
 const STANDING_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
@@ -38,7 +41,8 @@ const MEASURE_AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// # Errors
 /// [`Failure`] naming what could not be opened.
-pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), Failure> {
+pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Failpoint) -> Result<(), Failure> {
+    let watching = Watching::start(&watch)?;
     let home = Home::open(&arguments.home)?;
     let writer = home.keys.read(KeyName::Writer)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
@@ -70,13 +74,22 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
             clock: Arc::clone(&member.clock),
             entropy: Arc::new(shell::random),
             failpoint: Arc::clone(failpoint),
+            watch: watching.clone(),
         },
     )
     .await
     .while_("cannot start the gateway")?;
+    watching.of(gateway.clone());
     let router = gateway.router().merge(member.network.routes(Arc::clone(&member.clock)));
     let serving = Arc::new(tokio::sync::Mutex::new(serving));
-    let admin = Admin { gateway: gateway.clone(), member: Arc::clone(&member), writer: Arc::new(writer), serving };
+    let admin = Admin {
+        gateway: gateway.clone(),
+        member: Arc::clone(&member),
+        writer: Arc::new(writer),
+        serving,
+        watching: Arc::clone(&watching),
+    };
+    let figures = Figures::open(&watch, &watching).await?;
     let doors = Doors::open(&member, &arguments, router, Some(admin.router())).await?;
     member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
 
@@ -107,6 +120,8 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
     gateway.stop();
     gateway.drained().await;
     gateway.leave().await;
+    figures.close().await;
+    let _ = tokio::task::spawn_blocking(move || watching.close()).await;
     drop(admin);
     if let Some(member) = Arc::into_inner(member) {
         member.network.shutdown().await;
@@ -248,6 +263,7 @@ struct Admin {
     writer: Arc<SecretKey>,
     /// One publication at a time.
     serving: Arc<tokio::sync::Mutex<Serving>>,
+    watching: Arc<Watching>,
 }
 
 impl Admin {
@@ -255,6 +271,8 @@ impl Admin {
         Router::new()
             .route("/admin/grants", post(decide))
             .route("/admin/publish", post(publish))
+            .route("/admin/top", get(top))
+            .route("/admin/metrics", get(metrics))
             .with_state(self.clone())
     }
 
@@ -328,6 +346,45 @@ async fn decide(State(admin): State<Admin>, Json(ask): Json<GrantAsk>) -> Respon
 
 async fn publish(State(admin): State<Admin>) -> Response {
     answer(admin.publish().await)
+}
+
+async fn top(State(admin): State<Admin>) -> Json<Top> {
+    Json(admin.watching.top())
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    figures(&admin.watching)
+}
+
+/// OpenMetrics' text, which Prometheus reads.
+fn figures(watching: &Watching) -> Response {
+    let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(http::header::CONTENT_TYPE, form)], watching.text()).into_response()
+}
+
+/// The listener for Prometheus: plain HTTP on loopback, and nothing but the figures.
+struct Figures(Option<(CancellationToken, tokio::task::JoinHandle<Drained>)>);
+
+impl Figures {
+    async fn open(arguments: &WatchArguments, watching: &Arc<Watching>) -> Result<Self, Failure> {
+        let Some(address) = arguments.metrics else { return Ok(Self(None)) };
+        let server = Server::bind_plain(address, Limits::default())
+            .await
+            .while_(format!("cannot serve figures on {address}"))
+            .map_err(|failure| failure.hint("--metrics takes a loopback address, as 127.0.0.1:9464"))?;
+        eprintln!("figures: {}/metrics", server.url().expect("a listener has an address"));
+        let watching = Arc::clone(watching);
+        let router = Router::new().route("/metrics", get(move || std::future::ready(figures(&watching))));
+        let stop = CancellationToken::new();
+        Ok(Self(Some((stop.clone(), tokio::spawn(server.run(router, stop))))))
+    }
+
+    async fn close(self) {
+        if let Some((stop, server)) = self.0 {
+            stop.cancel();
+            let _ = server.await;
+        }
+    }
 }
 
 /// The operator may read the whole chain of causes.

@@ -18,6 +18,7 @@ use crate::gateway::Inner;
 use crate::refusal;
 use crate::routes::Route;
 use crate::spend::{LaneKey, Proof, Slot};
+use crate::watch::Trail;
 
 /// A request whose signature and chain stand, now.
 pub(crate) struct Authenticated {
@@ -28,6 +29,7 @@ pub(crate) struct Authenticated {
     /// What came in header `comity-acknowledgement`.
     pub(crate) acknowledgement: Option<Proof>,
     pub(crate) now: Timestamp,
+    pub(crate) trail: Trail,
 }
 
 impl Authenticated {
@@ -73,6 +75,7 @@ pub(crate) async fn authenticate(
     parts: &Parts,
     body: Bytes,
     capability: Arc<Capability>,
+    trail: Trail,
 ) -> Result<Authenticated, Refusal> {
     let now = inner.now();
     let denied = |denied: Denied| refusal::denied(&denied, now);
@@ -90,7 +93,7 @@ pub(crate) async fn authenticate(
         Some(bytes) => Some(acknowledge::prove(inner, &bytes, std::slice::from_ref(&capability)).await?),
         None => None,
     };
-    Ok(Authenticated { route, capability, request, body, acknowledgement, now })
+    Ok(Authenticated { route, capability, request, body, acknowledgement, now, trail })
 }
 
 /// The chain in header `comity-token`.

@@ -60,6 +60,14 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
         let alternatives = also.rule.logprobs_max.max(allowed.rule.logprobs_max);
         limit("log-probabilities per token", asked.logprobs.unwrap_or(0), u64::from(alternatives), "logprobs")?;
     }
+    authenticated.trail.note(|call| {
+        call.model = Some(asked.model.clone());
+        call.op = Some(asked.op);
+        call.tier = Some(allowed.tier_rule.tier);
+        call.stream = asked.stream;
+    });
+    let terms = capability.token();
+    authenticated.trail.caller(allowed.tier_rule.logging, terms.subject.as_str(), terms.id);
     limits(&authenticated, &asked, &served, &allowed)?;
     untaken(&mut asked, &served)?;
     let tariff = inner.directory.tariff(&scope.tariff).ok_or_else(|| {

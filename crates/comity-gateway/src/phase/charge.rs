@@ -15,6 +15,7 @@ use crate::refusal;
 use crate::replies::Kept;
 use crate::reply;
 use crate::spend::{self, Change, Evidence, Outcome};
+use crate::watch;
 
 /// Charges a buffered reply: commit, then header, then body.
 pub(crate) async fn whole(inner: &Inner, metered: Metered) -> Result<Response, Refusal> {
@@ -55,6 +56,7 @@ pub(crate) async fn streamed(
         }
         Err(refused) => {
             // No receipt, no `[DONE]`: the caller knows that it was not charged.
+            metered.filtered.held.authorised.authenticated.trail.refused(&refused);
             let said = Bytes::from(refused.body(Form::OpenAi).to_string());
             say(inner, frames, reply::data(&said)).await;
         }
@@ -104,7 +106,12 @@ async fn commit(inner: &Inner, metered: &Metered) -> Result<Verified<Receipt>, R
     };
     let root = capability.token().id();
     match inner.ledger.change(authenticated.token(), root, Change::Charge(Box::new(charge))).await {
-        Ok(Outcome::Charged(receipt)) => Ok(*receipt),
+        Ok(Outcome::Charged(receipt)) => {
+            let (basis, ended) = (receipt.basis, receipt.ended);
+            let charged = watch::Charge { charge: receipt.charge, meters: receipt.meters, basis, ended };
+            authenticated.trail.note(|call| call.charge = Some(charged));
+            Ok(*receipt)
+        }
         Ok(other) => Err(Refusal::new(Code::Internal, format!("a charge came to {other:?}"))),
         Err(error) => Err(refusal::write(&error)),
     }

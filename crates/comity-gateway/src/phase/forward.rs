@@ -77,6 +77,7 @@ pub(crate) async fn first<T>(accepted: Accepted, head: &mut oneshot::Sender<T>) 
         () = head.closed() => Ok(Event::Done),
         () = tokio::time::sleep_until(deadline) => Err(late()),
     };
+    filtered.held.authorised.authenticated.trail.first();
     match first {
         Ok(first) => Ok(Forwarded { first, rest, filtered }),
         Err(error) => Err(failed(&filtered, &error)),

@@ -82,6 +82,7 @@ pub(crate) async fn hold(gateway: &Gateway, authorised: Authorised) -> Result<St
     match admission.map_err(|error| refusal::write(&error))? {
         Admitted::Held(guard) => {
             inner.fail("hold.after");
+            authenticated.trail.note(|call| call.held = ask.hold);
             let longest = Duration::from_secs(u64::from(capability.token().terms.longest_op_s));
             let deadline = Instant::now() + longest;
             Ok(Step::Held(Held { guard, authorised, deadline }))
@@ -97,6 +98,7 @@ async fn stored(inner: &Inner, authenticated: &Authenticated, authority: Digest)
     let found = found.map_err(|error| refusal::store(&error))?;
     let found =
         found.ok_or_else(|| Refusal::new(Code::Internal, "the receipt of a charged request is not in the store"))?;
+    authenticated.trail.note(|call| call.replayed = true);
     let kept = inner.replies.lock().expect("no panic while replies are kept").find(&authority, authenticated.now);
     let balance = inner.balance(authenticated.token(), &authenticated.capability.path());
     let mut response = match kept {

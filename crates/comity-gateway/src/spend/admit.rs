@@ -159,6 +159,12 @@ impl Book {
         }
     }
 
+    /// How many holds are open, and what they set aside together.
+    pub fn open_holds(&self) -> (usize, Amount) {
+        let sum = |sum: Amount, hold: &Hold| sum.saturating_add(hold.amount);
+        (self.holds.len(), self.holds.values().fold(Amount::ZERO, sum))
+    }
+
     pub fn account(&self, token: TokenId) -> Option<&Account> {
         self.entries.get(&token)?.account.as_ref()
     }

@@ -1,7 +1,8 @@
 //! One house, one lab with one node and one model, and a holder; keys by name, a clock that stands still.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::store::{Memory, Store};
-use crate::{Config, Gateway, House, Parts, Served, no_failpoint};
+use crate::{Call, Config, Gateway, House, Parts, Served, Watch, no_failpoint};
 
 pub(super) const NOW: Timestamp = Timestamp(1_795_420_800);
 pub(super) const HOUSE: OrgId = OrgId([1; 16]);
@@ -117,7 +118,37 @@ impl Default for Setting {
     }
 }
 
+/// Keeps what it is told.
+#[derive(Default)]
+pub(super) struct Watched {
+    calls: Mutex<Vec<Call>>,
+    pub(super) commits: AtomicU64,
+}
+
+impl Watched {
+    /// The calls that have ended since it was last asked; waits for the first.
+    pub(super) async fn next(&self) -> Call {
+        loop {
+            if let Some(call) = self.calls.lock().unwrap().pop() {
+                return call;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Watch for Watched {
+    fn call(&self, call: &Call) {
+        self.calls.lock().unwrap().push(call.clone());
+    }
+
+    fn commit(&self, changes: usize, _: Duration) {
+        self.commits.fetch_add(changes as u64, Ordering::SeqCst);
+    }
+}
+
 pub(super) struct World {
+    pub(super) watched: Arc<Watched>,
     pub(super) gateway: Gateway,
     pub(super) store: Arc<dyn Store>,
     pub(super) upstream: Scripted,
@@ -271,6 +302,7 @@ impl World {
         put(cose::sign(&manifest, &writer).bytes());
         let upstream = Scripted::new(Script::text(Op::Chat, 12, &["Hello", ", ", "world"]));
         let clock = Arc::new(AtomicU64::new(NOW.0));
+        let watched = Arc::new(Watched::default());
         let (ticking, drawn) = (clock.clone(), AtomicU64::new(1));
         let parts = Parts {
             node: NODE,
@@ -293,9 +325,10 @@ impl World {
             clock: Arc::new(move || Timestamp(ticking.load(Ordering::SeqCst))),
             entropy: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::SeqCst)).to_be_bytes()),
             failpoint: no_failpoint(),
+            watch: watched.clone(),
         };
         let gateway = Gateway::new(setting.config, parts).await.unwrap();
-        Self { gateway, store, upstream, directory, tariff: tariff.id(), release, clock }
+        Self { watched, gateway, store, upstream, directory, tariff: tariff.id(), release, clock }
     }
 
     pub(super) fn token(&self) -> Token {

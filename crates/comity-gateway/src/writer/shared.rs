@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use comity_token::PathCap;
-use comity_wire::{Digest, Timestamp, TokenId};
+use comity_wire::{Amount, Digest, Timestamp, TokenId};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{error, warn};
 
@@ -19,6 +19,7 @@ use crate::Failpoint;
 use crate::spend::{Account, Admission, Ask, Balance, Book, Change, HoldId, Outcome, Refused, Signer, Stage, View};
 use crate::store::postgres::LEASE_S;
 use crate::store::{Decided, Needs, Rounds, Store, StoreError};
+use crate::watch::Watch;
 
 /// Tokens whose standing is remembered for callers.
 const VIEWS_MAX: usize = 10_000;
@@ -56,6 +57,7 @@ pub(super) struct State {
 struct Counted {
     token: TokenId,
     subject: Option<String>,
+    amount: Amount,
 }
 
 #[derive(Default)]
@@ -83,6 +85,7 @@ impl Shared {
         store: Arc<dyn Store>,
         signer: Signer,
         failpoint: Failpoint,
+        watch: Arc<dyn Watch>,
         tracker: &tokio_util::task::TaskTracker,
     ) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
@@ -96,7 +99,7 @@ impl Shared {
             lost: AtomicBool::new(false),
         });
         tracker.spawn(beats(Arc::downgrade(&state)));
-        tracker.spawn(Writer { state: state.clone(), signer, failpoint }.run(queue));
+        tracker.spawn(Writer { state: state.clone(), signer, failpoint, watch }.run(queue));
         Self { state, jobs }
     }
 
@@ -118,6 +121,12 @@ impl Shared {
         if self.jobs.send(Job::Leave { answer }).await.is_ok() {
             let _ = answered.await;
         }
+    }
+
+    /// Of this gateway alone.
+    pub(super) fn open_holds(&self) -> (usize, Amount) {
+        let open = lock(&self.state.open);
+        (open.len(), open.values().fold(Amount::ZERO, |sum, held| sum.saturating_add(held.amount)))
     }
 
     pub(super) fn balance(&self, token: TokenId, path: &[PathCap]) -> Balance {
@@ -183,6 +192,7 @@ struct Writer {
     state: Arc<State>,
     signer: Signer,
     failpoint: Failpoint,
+    watch: Arc<dyn Watch>,
 }
 
 impl Writer {
@@ -266,8 +276,10 @@ impl Writer {
             }
             decided
         };
+        let began = std::time::Instant::now();
         self.state.rounds().round(&batch.needs, &mut decide).await?;
         if !batch.changes.is_empty() {
+            self.watch.commit(batch.changes.len(), began.elapsed());
             failpoint("charge.after_commit");
         }
         Ok(())
@@ -292,7 +304,7 @@ impl Writer {
             for ((ask, _), admission) in batch.asks.iter().zip(&said.admissions) {
                 if let Ok(Admission::Held(id)) = admission {
                     let subject = ask.is_counted().then(|| ask.subject.clone());
-                    open.insert(*id, Counted { token: ask.token, subject });
+                    open.insert(*id, Counted { token: ask.token, subject, amount: ask.hold });
                 }
             }
         }
@@ -328,7 +340,7 @@ impl Writer {
                 for ((ask, _), admission) in batch.asks.iter().zip(&said.admissions) {
                     if let Ok(Admission::Held(id)) = admission {
                         let subject = ask.is_counted().then(|| ask.subject.clone());
-                        open.insert(*id, Counted { token: ask.token, subject });
+                        open.insert(*id, Counted { token: ask.token, subject, amount: ask.hold });
                         releases.insert(*id);
                     }
                 }
