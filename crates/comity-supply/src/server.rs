@@ -124,7 +124,10 @@ impl Server {
         let body =
             timeout(HEALTH_MS_MAX, Silence::WhilstAnswering, body::collect(response, SMALL_BODY_BYTES_MAX)).await;
         let (code, message) = body.ok().and_then(Result::ok).map_or((None, String::new()), |b| self.speak.error(&b));
-        let message = self.config.api_key.as_ref().map_or(message.clone(), |key| key.cut_from(&message));
+        let message = match &self.config.api_key {
+            Some(key) => key.cut_from(&message),
+            None => message,
+        };
         UpstreamError::Refused { status, code, message, retry_after_s }
     }
 

@@ -26,10 +26,11 @@ impl Speak for OpenAi {
         body.insert("stream".into(), Value::Bool(true));
         // Asked for always: what ends without it can only be metered by what was relayed.
         body.insert("stream_options".into(), json!({ "include_usage": true }));
-        if call.op == Op::Chat && self.0.chat_limit != "max_tokens" {
-            if let Some(limit) = body.shift_remove("max_tokens") {
-                body.insert(self.0.chat_limit.into(), limit);
-            }
+        if call.op == Op::Chat
+            && self.0.chat_limit != "max_tokens"
+            && let Some(limit) = body.shift_remove("max_tokens")
+        {
+            body.insert(self.0.chat_limit.into(), limit);
         }
         Ok(Ask { path: path.to_owned(), body })
     }
