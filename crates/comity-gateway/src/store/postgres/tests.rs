@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use comity_scratch::{Database, Wire};
 use comity_token::PathCap;
@@ -222,6 +223,46 @@ async fn two_gateways_decide_as_one_book_would() {
     assert!(admitted > 100, "{admitted} admitted");
     for code in ["budget_exhausted", "ack_required", "too_many_requests", "lane_beyond_max", "in_flight"] {
         assert!(refused.contains_key(code), "{code} is not among {refused:?}");
+    }
+}
+
+/// Two that decided at the same time on what both had read would each spend it.
+#[tokio::test]
+async fn a_round_decides_nothing_before_it_has_the_locks() {
+    let database = Database::create().await;
+    let store = Postgres::open(&database.url()).await.unwrap();
+    held(admit(&store, &ask(0, 1, 10), Timestamp(5)).await).await;
+    for (seq, row) in [(2, "token"), (3, "subject")] {
+        let options: PgConnectOptions = database.url().parse().unwrap();
+        let mut other = options.connect().await.unwrap();
+        // Weaker than what deletes a row, so that no foreign key waits for it.
+        let sql = format!("BEGIN; SELECT 1 FROM {row} FOR NO KEY UPDATE");
+        other.execute(AssertSqlSafe(sql)).await.unwrap();
+        let (ask, decided) = (ask(0, seq, 10), AtomicBool::new(false));
+        let mut decide = |book: &mut Book| {
+            decided.store(true, Ordering::SeqCst);
+            let Ok(Admission::Held(id)) = book.admit(&ask, Timestamp(5)) else { panic!("there is room") };
+            Decided { held: vec![id], ..Decided::default() }
+        };
+        let needs = needs();
+        let mut round = std::pin::pin!(store.round(&needs, &mut decide));
+        tokio::select! {
+            said = &mut round => panic!("{row}: it did not wait, and said {said:?}"),
+            () = somebody_waits(&database) => {}
+        }
+        assert!(!decided.load(Ordering::SeqCst), "{row}: it decided before it waited");
+        other.execute("COMMIT").await.unwrap();
+        round.await.unwrap();
+    }
+}
+
+/// Until a connection to this database waits for a lock.
+async fn somebody_waits(database: &Database) {
+    let options: PgConnectOptions = database.url().parse().unwrap();
+    let mut connection = options.connect().await.unwrap();
+    let sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
     }
 }
 
