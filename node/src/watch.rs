@@ -1,7 +1,8 @@
 //! Seeing what a node does: figures for Prometheus, an access log, spans for OpenTelemetry, and what `comity node top` shows.
 //!
-//! All four are fed from the gateway's [`Call`]s, which hold no prompt, no answer, no token and no key. None of them is on
-//! unless the owner asks for it, none of them can hold a request up, and each drops what does not fit and counts that.
+//! All four are fed from the gateway's [`Call`]s, which hold no prompt, no answer, no token and no key. Figures and the last
+//! minute are always counted and shown to the owner alone; the log and the spans are written where the owner says. None of
+//! them can hold a request up, and what does not fit is dropped.
 
 mod access_log;
 mod metrics;

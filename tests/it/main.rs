@@ -15,4 +15,5 @@ mod start_pages;
 mod starts;
 mod unused_token;
 mod wallet_dies;
+mod watching;
 mod while_running;

@@ -114,6 +114,11 @@ impl Service {
         Self { ready, home: home.to_owned(), name, arguments, child }
     }
 
+    /// What later starts are told beside what the first was.
+    pub fn also(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id().expect("the service was not ended")
     }

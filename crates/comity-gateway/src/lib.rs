@@ -33,4 +33,4 @@ mod writer;
 pub use claims::{House, HouseError};
 pub use config::{Clock, Config, Entropy, Failpoint, Parts, Served, no_failpoint};
 pub use gateway::{Gateway, GrantError, StartError};
-pub use watch::{Call, Charge, Unwatched, Watch};
+pub use watch::{Call, Charge, Watch};

@@ -58,15 +58,6 @@ pub trait Watch: Send + Sync {
     fn commit(&self, changes: usize, took: Duration);
 }
 
-/// Nobody watches.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Unwatched;
-
-impl Watch for Unwatched {
-    fn call(&self, _: &Call) {}
-    fn commit(&self, _: usize, _: Duration) {}
-}
-
 /// A call under way. The last clone to go tells the watcher: a request ends where its task ends, not where its head was sent.
 #[derive(Clone)]
 pub(crate) struct Trail(Arc<Inner>);

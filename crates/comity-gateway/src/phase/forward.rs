@@ -72,12 +72,17 @@ pub(crate) async fn first<T>(accepted: Accepted, head: &mut oneshot::Sender<T>) 
     let deadline = filtered.held.deadline;
     let first = tokio::select! {
         biased;
-        first = rest.next() => first.expect("a reply has an end"),
+        first = rest.next() => {
+            let first = first.expect("a reply has an end");
+            if first.is_ok() {
+                filtered.held.authorised.authenticated.trail.first();
+            }
+            first
+        }
         // The phases after this one see that nobody listens.
         () = head.closed() => Ok(Event::Done),
         () = tokio::time::sleep_until(deadline) => Err(late()),
     };
-    filtered.held.authorised.authenticated.trail.first();
     match first {
         Ok(first) => Ok(Forwarded { first, rest, filtered }),
         Err(error) => Err(failed(&filtered, &error)),
