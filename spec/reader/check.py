@@ -561,6 +561,11 @@ def lane_proof_check(v, _):
 # The access decision.
 
 
+def in_hours(hours, now):
+    day = ENUMERATIONS["Day"][1].split()[(now // 86_400 + 3) % 7]
+    return (not hours["days"] or day in hours["days"]) and hours["from"] * 60 <= now % 86_400 < hours["until"] * 60
+
+
 def policy(v, _):
     held = grammar.signed("policy", bytes.fromhex(v["hex"])).value
     grants = [grammar.signed("grant", bytes.fromhex(text)).value for text in v["grants"]]
@@ -584,6 +589,8 @@ def policy(v, _):
             missing = "purpose_not_allowed"
         elif v["delegated"] and rule["delegates"] != "all":
             missing = "delegate_not_allowed"
+        elif rule["hours"] and not any(in_hours(hours, v["now"]) for hours in rule["hours"]):
+            missing = "outside_hours"
         if missing is None:
             best = row
         elif first == "op_not_offered":

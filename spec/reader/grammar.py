@@ -16,9 +16,11 @@ RECORDS = {
     "Announcement": "1 org id.org, 2 node id.node, 3 doors [Door]16, 4 issued_at time, 5 expires_at time",
     "Door": "1 kind DoorKind, 2 address t256",
     "Policy": "1 org id.org, 2 name t48, 3 version u64, 4 models [model]64, 5 tiers [TierRule]4, 6 rules [OpRule]64, 7 issued_at time",
-    "TierRule": "1 tier Tier, 2 vetting Vetting, 3 grant bool, 4 purposes [t48]16, 5 identity Identity, 6 delegates Delegates, 7 window_max amount, 8 lanes_max u16, 9 charge_max amount, 10 concurrency u16, 11 windows [Window]4, 12 logging Logging, 13 filters [Filter]16, 14 terms digest?",
-    "OpRule": "1 op Op, 2 tier Tier, 3 input_bytes_max u32, 4 output_tokens_max u32, 5 choices_max u16, 6 logprobs_max u8",
-    "Window": "1 seconds u32, 2 requests u32",
+    "TierRule": "1 tier Tier, 2 vetting Vetting, 3 grant bool, 4 purposes [t48]16, 5 identity Identity, 6 delegates Delegates, 7 window_max amount, 8 lanes_max u16, 9 charge_max amount, 10 concurrency u16, 11 windows [Window]4, 12 logging Logging, 13 filters [Filter]16, 14 terms digest?, 15 hours [Hours]8, 16 priority Priority?",
+    "OpRule": "1 op Op, 2 tier Tier, 3 input_bytes_max u32, 4 output_tokens_max u32, 5 choices_max u16, 6 logprobs_max u8, 7 parameters [t32]64, 8 logprobs_decimals u8?, 9 logit_bias LogitBias?, 10 concurrency u16?, 11 windows [Window]4, 12 charge_max amount?",
+    "Window": "1 seconds u32, 2 requests u32?, 3 tokens u64?",
+    "Hours": "1 days [Day]7, 2 from u16, 3 until u16",
+    "LogitBias": "1 kind BiasKind, 2 entries_max u16",
     "Filter": "1 category t48, 2 action FilterAction",
     "Receipt": "1 token id.tok, 2 leaf digest, 3 lane u16, 4 seq u64, 5 item u32, 6 n u64, 7 charge amount, 8 total amount, 9 remainder u32, 10 meters meters, 11 meters_total meters, 12 flags flags, 13 flags_total flags, 14 bytes_out u64?, 15 rank u64?, 16 basis Basis, 17 ended Ended, 18 request digest, 19 response digest, 20 release digest, 21 manifest digest, 22 tariff digest, 23 history digest, 24 standing u64, 25 node id.node, 26 at time, 27 restore u32, 28 authority digest, 29 model model, 30 op Op",
     "Acknowledgement": "1 token id.tok, 2 lanes [AckLane]64, 3 at time",
@@ -65,6 +67,7 @@ RECORDS = {
 ENUMERATIONS = {
     "DoorKind": (1, "https quic relayed libp2p"), "Tier": (0, "t0 t1 t2 t3"), "Vetting": (0, "none registered vetted"),
     "FilterAction": (1, "allow log annotate hold throttle block suspend"), "Identity": (1, "pseudonym organisation person"),
+    "Day": (1, "mon tue wed thu fri sat sun"), "BiasKind": (1, "block any"), "Priority": (1, "low normal high"),
     "Delegates": (1, "all members none"), "Logging": (1, "none metadata bodies"),
     "Basis": (1, "upstream relayed counted vendor_usage nothing"),
     "Ended": (1, "stop length filtered client_gone upstream_error upstream_silent drained"),
@@ -224,12 +227,26 @@ def receipt_rules(view):
     need(view["n"] > 1 or view["history"] == sha256(b"").hex(), "history")
 
 
+def policy_rules(view):
+    order("Tier", [rule["tier"] for rule in view["tiers"]])
+    for rule in view["tiers"] + view["rules"]:
+        ascending([window["seconds"] for window in rule["windows"]])
+        for window in rule["windows"]:
+            need(window["seconds"] > 0 and (window["requests"], window["tokens"]) != (None, None), "window")
+    for hours in [hours for rule in view["tiers"] for hours in rule["hours"]]:
+        need(hours["from"] < hours["until"] <= 1440, "hours")
+        order("Day", hours["days"])
+    for rule in view["rules"]:
+        ascending(rule["parameters"])
+        need(rule["logprobs_decimals"] is None or rule["logprobs_decimals"] <= 9, "decimals")
+
+
 RULES = {"Token": token_rules, "Block": block_rules, "Receipt": receipt_rules,
          "Acknowledgement": lambda view: (need(view["lanes"], "no lane"), ascending([(lane["leaf"], lane["lane"]) for lane in view["lanes"]])),
          "Grant": lambda view: (ascending(view["models"]), order("Op", view["ops"])),
          "Quote": lambda view: (ascending([scope["model"] for scope in view["scope"]]), [order("Op", scope["ops"]) for scope in view["scope"]]),
          "Mandate": lambda view: ascending(view["models"]),
-         "Policy": lambda view: order("Tier", [rule["tier"] for rule in view["tiers"]])}
+         "Policy": policy_rules}
 
 
 def signed(kind, data):

@@ -9,6 +9,7 @@ mod demo_adds_up;
 mod kill_nine;
 mod limits;
 mod replay_charges_nothing;
+mod small_money;
 mod spec_bodies;
 mod spec_list;
 mod start_pages;

@@ -73,6 +73,9 @@ impl Gateway {
                 () = inner.claim_now.notified() => {}
                 _ = ticks.tick() => {}
             }
+            if let Err(error) = inner.ledger.store().paces_forget(inner.now()).await {
+                warn!(%error, "windows that have ended were not dropped");
+            }
             self.claim_all().await;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use comity_http::body;
 use comity_supply::Upstream;
 use comity_token::Directory;
 use comity_wire::{ModelId, NodeId, OrgId, PublicKey, SecretKey, Timestamp};
@@ -28,6 +29,18 @@ pub struct Config {
     /// Requests at once, over all callers; one more is 503 `busy`.
     pub in_flight_max: usize,
     pub body_bytes_max: usize,
+    /// From the first wait for a body to its last byte.
+    pub body_ms_max: u64,
+    /// A body that comes slower than this, once it was given a second, is cut.
+    pub body_bytes_per_s_min: u64,
+    /// Calls of one project that may wait for a place at a model.
+    pub queue_project_max: usize,
+    /// Calls that may wait for a place at a model, over all projects.
+    pub queue_max: usize,
+    /// What those that wait for a model may keep in memory.
+    pub queue_bytes_max: usize,
+    /// How long a call may wait for a place.
+    pub queue_wait_s: u64,
     /// Verified chains that are remembered.
     pub chains_max: usize,
     /// Tokens whose accounts stay in memory.
@@ -50,6 +63,12 @@ impl Default for Config {
         Self {
             in_flight_max: 1024,
             body_bytes_max: 8 << 20,
+            body_ms_max: 30_000,
+            body_bytes_per_s_min: 1_024,
+            queue_project_max: 64,
+            queue_max: 512,
+            queue_bytes_max: 128 << 20,
+            queue_wait_s: 60,
             chains_max: 10_000,
             tokens_max: 10_000,
             replay_s: 600,
@@ -59,6 +78,16 @@ impl Default for Config {
             claim_every_s: 1_800,
             own_token_s_max: 24 * 3600,
             own_token_lanes: 16,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn body(&self) -> body::Limit {
+        body::Limit {
+            ms_max: self.body_ms_max,
+            bytes_per_s_min: self.body_bytes_per_s_min,
+            ..body::Limit::bytes(self.body_bytes_max)
         }
     }
 }
@@ -78,6 +107,8 @@ pub struct Served {
     pub is_vendor: bool,
     /// Tabled request fields that it was found not to take: they never reach it.
     pub fields_refused: Vec<String>,
+    /// Calls that the upstream takes at once; the others wait for a place.
+    pub slots: u32,
 }
 
 /// Everything that is not a number.

@@ -15,6 +15,7 @@ use crate::chains::Chains;
 use crate::claims::House;
 use crate::config::{Clock, Config, Entropy, Failpoint, Parts, Served};
 use crate::grants::Grants;
+use crate::queue::Places;
 use crate::replies::Replies;
 use crate::spend::{Balance, Book, Signer};
 use crate::store::StoreError;
@@ -32,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) org: OrgId,
     pub(crate) directory: Arc<dyn Directory>,
     served: RwLock<Arc<BTreeMap<ModelId, Served>>>,
+    /// Of each model that is served and was asked for.
+    places: Mutex<BTreeMap<ModelId, Arc<Places>>>,
     pub(crate) ledger: Ledger,
     pub(crate) chains: Chains,
     pub(crate) grants: Grants,
@@ -108,6 +111,7 @@ impl Gateway {
             org: parts.org,
             directory: parts.directory,
             served: RwLock::new(by_model(parts.served)),
+            places: Mutex::default(),
             ledger,
             grants,
             filter,
@@ -170,6 +174,9 @@ impl Gateway {
 
     /// From the next request on these models are answered for, and no others.
     pub fn serve(&self, served: Vec<Served>) {
+        let mut places = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|model, _| served.iter().any(|served| served.model == *model));
+        drop(places);
         *self.0.served.write().unwrap_or_else(PoisonError::into_inner) = by_model(served);
     }
 
@@ -222,6 +229,15 @@ impl Inner {
     /// The models that are answered for at this moment.
     pub(crate) fn served(&self) -> Arc<BTreeMap<ModelId, Served>> {
         Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The line for a model's places.
+    pub(crate) fn places(&self, model: &ModelId) -> Arc<Places> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = places.get(model) {
+            return known.clone();
+        }
+        places.entry(model.clone()).or_insert_with(|| Arc::new(Places::new())).clone()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

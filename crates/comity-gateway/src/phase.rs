@@ -1,4 +1,4 @@
-//! The seven phases. Each takes the type that the phase before produced, so that none can be skipped.
+//! The phases. Each takes the type that the phase before produced, so that none can be skipped.
 //!
 //! From the hold on the request runs in a tracked task of its own: hyper drops a handler whose caller has gone, and what
 //! was begun must still be metered and charged.
@@ -10,13 +10,16 @@ pub(crate) mod filter;
 pub(crate) mod forward;
 pub(crate) mod hold;
 pub(crate) mod meter;
+pub(crate) mod seat;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use comity_http::{Refusal, body};
+use comity_token::Capability;
 use comity_wire::Code;
 use tokio::sync::oneshot;
 
+use crate::access::Seen;
 use crate::gateway::{Gateway, Inner};
 use crate::reply;
 use crate::routes::{Form, Route};
@@ -49,16 +52,19 @@ async fn answered(
             .with("whose_move", "caller")
             .retry_after_s(1)
     })?;
-    let body = body::read(&parts.headers, stream, body::Limit::bytes(inner.config.body_bytes_max)).await?;
+    let body = body::read(&parts.headers, stream, inner.config.body()).await?;
     let authenticated = authenticate::authenticate(inner, route, &parts, body, capability, trail).await?;
-    let (token, path) = (authenticated.capability.token().id, authenticated.capability.path());
+    let capability = authenticated.capability.clone();
     let answered = admitted(gateway, authenticated, permit).await;
-    // A refusal says what is left, too.
-    answered.or_else(|refusal| {
-        let mut response = refusal.into_response();
-        reply::money(response.headers_mut(), Some(comity_wire::Amount::ZERO), inner.balance(token, &path));
-        Ok(response)
-    })
+    Ok(answered.unwrap_or_else(|refusal| refused(inner, refusal, &capability)))
+}
+
+/// A refusal says what is left, too.
+fn refused(inner: &Inner, refusal: Refusal, capability: &Capability) -> Response {
+    let mut response = refusal.into_response();
+    let balance = inner.balance(capability.token().id, &capability.path());
+    reply::money(response.headers_mut(), Some(comity_wire::Amount::ZERO), balance);
+    response
 }
 
 async fn admitted(
@@ -71,7 +77,27 @@ async fn admitted(
         return Ok(replayed);
     }
     let authorised = authorise::authorise(inner, authenticated)?;
-    let held = match hold::hold(gateway, authorised).await? {
+    let (capability, bounds) = (authorised.authenticated.capability.clone(), authorised.bounds.clone());
+    let seen = Seen::of(&authorised);
+    let answered = allowed(gateway, authorised, permit).await;
+    let mut response = answered.unwrap_or_else(|refusal| refused(inner, refusal, &capability));
+    if bounds.iter().any(|bound| !bound.windows.is_empty()) {
+        let subject = capability.token().subject.as_str();
+        let standing = inner.ledger.pace(subject, &bounds, inner.now());
+        reply::pace(response.headers_mut(), &standing);
+    }
+    response.extensions_mut().insert(seen);
+    Ok(response)
+}
+
+async fn allowed(
+    gateway: &Gateway,
+    authorised: authorise::Authorised,
+    permit: tokio::sync::OwnedSemaphorePermit,
+) -> Result<Response, Refusal> {
+    let inner = &*gateway.0;
+    let (authorised, seat) = seat::seat(inner, authorised).await?;
+    let held = match hold::hold(gateway, authorised, seat).await? {
         hold::Step::Held(held) => held,
         hold::Step::Replayed(response) => return Ok(response),
     };

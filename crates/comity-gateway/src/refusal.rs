@@ -2,11 +2,15 @@
 
 use comity_http::Refusal;
 use comity_supply::UpstreamError;
+use comity_token::policy::Requirement;
 use comity_token::{Denied, Missing};
-use comity_wire::{Code, Timestamp};
+use comity_wire::object::{Manifest, OpRule, Policy, Tier};
+use comity_wire::{Code, Op, Timestamp};
+use serde_json::{Value, json};
 use tracing::error;
 
-use crate::spend::Refused;
+use crate::gateway::Inner;
+use crate::spend::{Refused, Rule};
 use crate::store::StoreError;
 use crate::writer::WriteError;
 
@@ -29,10 +33,14 @@ pub(crate) fn denied(denied: &Denied, now: Timestamp) -> Refusal {
 pub(crate) fn refused(refused: &Refused) -> Refusal {
     let refusal = Refusal::new(refused.code(), refused.to_string()).with("whose_move", "caller");
     match refused {
-        Refused::MaxTooLow { required, max } => refusal
-            .with("required", required.ucr())
-            .with("max", max.ucr())
-            .hint("sign a higher maximum, or ask for less"),
+        Refused::MaxTooLow { required, max, fits } => {
+            let refusal = refusal.with("required", required.ucr()).with("max", max.ucr());
+            output_fits(refusal, *fits).hint("sign a higher maximum, or ask for less")
+        }
+        Refused::BeyondPolicy { required, max, fits } => {
+            let refusal = refusal.with("required", required.ucr()).with("limit", max.ucr()).param("max_tokens");
+            output_fits(refusal, *fits).with("rule", json!({"limit": "charge_max"})).hint("ask for less")
+        }
         Refused::BudgetExhausted { left, cap, hold } => {
             let refusal = refusal.with("remaining", left.ucr()).with("budget", cap.ucr()).with("required", hold.ucr());
             refusal.hint("draw a new token, or ask for less")
@@ -42,19 +50,75 @@ pub(crate) fn refused(refused: &Refused) -> Refusal {
             let refusal = refusal.with("unacknowledged", unacknowledged.ucr()).with("window", window.ucr());
             refusal.hint("send comity-acknowledgement with the same request, or POST /comity/v1/acknowledgements")
         }
-        Refused::InFlight { .. } | Refused::Concurrency { .. } | Refused::StillOpen | Refused::Busy => {
-            refusal.retry_after_s(IN_FLIGHT_RETRY_S)
+        Refused::InFlight { .. } | Refused::StillOpen | Refused::Busy => refusal.retry_after_s(IN_FLIGHT_RETRY_S),
+        Refused::Concurrency { rule, concurrency } => {
+            let rule = rule_of(rule, "concurrency", u64::from(*concurrency));
+            refusal.with("rule", rule).retry_after_s(IN_FLIGHT_RETRY_S)
         }
-        Refused::RateWindow { retry_after_s, .. } => refusal.retry_after_s(*retry_after_s),
+        Refused::RateWindow { rule, counted, limit, used, seconds, retry_after_s } => {
+            let mut rule = rule_of(rule, counted.as_str(), *limit);
+            (rule["window_s"], rule["used"]) = ((*seconds).into(), (*used).into());
+            refusal.with("rule", rule).retry_after_s((*retry_after_s).max(1))
+        }
+        Refused::BeyondWindow { rule, counted, needed, limit, seconds } => {
+            let mut rule = rule_of(rule, counted.as_str(), *limit);
+            (rule["window_s"], rule["needed"]) = ((*seconds).into(), (*needed).into());
+            refusal.with("rule", rule).hint("ask for less; waiting does not help")
+        }
         Refused::SeqOutsideSpan { highest, .. } => refusal.with("seq_highest", *highest),
         _ => refusal,
     }
 }
 
-pub(crate) fn missing(missing: &Missing) -> Refusal {
-    Refusal::new(missing.code, missing.message.clone())
+/// The longest answer that would have been let in.
+pub(crate) fn output_fits(refusal: Refusal, tokens: Option<u64>) -> Refusal {
+    match tokens {
+        Some(tokens) if tokens > 0 => refusal.with("output_tokens_fit", tokens),
+        _ => refusal,
+    }
+}
+
+fn rule_of(rule: &Rule, limit: &str, value: u64) -> Value {
+    json!({"policy": rule.policy, "tier": rule.tier, "op": rule.op, "limit": limit, "value": value})
+}
+
+/// The way to more, where the owner's policy has said no: whom to ask, and the next tier with what it asks.
+pub(crate) fn more(
+    refusal: Refusal,
+    inner: &Inner,
+    manifest: &Manifest,
+    policy: &Policy,
+    op: Op,
+    tier: Option<Tier>,
+) -> Refusal {
+    if refusal.status == http::StatusCode::PAYMENT_REQUIRED {
+        // Its owner has no say in what a caller signs and holds.
+        return refusal;
+    }
+    let owner = inner.directory.roster().organisation(manifest.org).map(|org| org.title.as_str().to_owned());
+    let owner = owner.unwrap_or_else(|| manifest.org.to_string());
+    let mut more = match &manifest.contact {
+        Some(contact) => format!("ask {owner}: {contact}"),
+        None => format!("ask {owner}"),
+    };
+    let above = |rule: &&OpRule| tier.is_some_and(|tier| rule.tier > tier);
+    if let Some(next) = policy.rules_of(op).find(above).and_then(|rule| policy.tier(rule.tier)) {
+        let grant = if next.grant { " and the owner's grant" } else { "" };
+        more.push_str(&format!("; tier {} asks vetting '{}'{grant}", next.tier, next.vetting));
+    }
+    refusal.with("more", more)
+}
+
+pub(crate) fn missing(missing: &Missing, now: Timestamp) -> Refusal {
+    let refusal = Refusal::new(missing.code, missing.message.clone())
         .with("whose_move", missing.whose_move.as_str())
-        .with("requirement", format!("{:?}", missing.requirement))
+        .with("requirement", format!("{:?}", missing.requirement));
+    match missing.requirement {
+        Requirement::Hours { opens_at } => {
+            refusal.with("opens_at", opens_at.seconds()).retry_after_s(opens_at.since(now).max(1))
+        }
+        _ => refusal,
+    }
 }
 
 pub(crate) fn store(error: &StoreError) -> Refusal {

@@ -1,6 +1,6 @@
 //! What a caller reads: OpenAI's shapes, with cost, remaining, reserved and the receipt beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -10,14 +10,13 @@ use bytes::Bytes;
 use comity_supply::{Delta, ToolCall, Usage};
 use comity_token::request::header as named;
 use comity_wire::{Amount, Op};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
 use crate::phase::authorise::Authorised;
 use crate::responses::Writer;
 use crate::routes::{Form, Names};
-use crate::spend::Balance;
-use crate::spend::Limit;
+use crate::spend::{Balance, Limit, Standing};
 
 /// The parts that all chunks of a reply share.
 pub(crate) struct Shape {
@@ -333,6 +332,28 @@ pub(crate) fn money(headers: &mut HeaderMap, cost: Option<Amount>, balance: Bala
     }
     headers.insert(named::REMAINING, HeaderValue::from(balance.remaining.ucr()));
     headers.insert(named::RESERVED, HeaderValue::from(balance.reserved.ucr()));
+}
+
+/// How the owner's windows stand, nearest to empty first: of each kind the first under OpenAI's names, each further
+/// window under its own (spec/09-http.md §9.6).
+pub(crate) fn pace(headers: &mut HeaderMap, standing: &[Standing]) {
+    let mut told = BTreeSet::new();
+    for row in standing {
+        let counted = row.counted.as_str();
+        let is_first = told.insert((row.counted, None));
+        if !told.insert((row.counted, Some(row.seconds))) {
+            // Another row with a window of this length: the one nearer to empty was told.
+            continue;
+        }
+        let window = if is_first { String::new() } else { format!("-{}s", row.seconds) };
+        let reset = format!("{}s", row.reset_s);
+        let values = [("limit", row.limit.to_string()), ("remaining", row.remaining.to_string()), ("reset", reset)];
+        for (what, value) in values {
+            let name = HeaderName::try_from(format!("x-ratelimit-{what}-{counted}{window}"));
+            let value = HeaderValue::try_from(value);
+            headers.insert(name.expect("lower-case letters and digits"), value.expect("digits"));
+        }
+    }
 }
 
 pub(crate) fn receipt(headers: &mut HeaderMap, bytes: &[u8]) {

@@ -12,6 +12,7 @@
 mod account;
 mod admit;
 mod claim;
+mod pace;
 mod price;
 mod refused;
 mod shared;
@@ -22,7 +23,8 @@ mod tests;
 pub use account::{Account, Charged, Lane, LaneKey, Slot};
 pub use admit::{Admission, Ask, Balance, Book, HoldId, Known};
 pub use claim::{ClaimPart, due, proof};
-pub use price::{Clip, Limit, Priced, price};
+pub use pace::{Bound, Counted, Pace, PaceKey, PaceView, Rule, Standing};
+pub use price::{Caps, Clip, Limit, Priced, price};
 pub use refused::Refused;
 pub use shared::{SharedHold, View};
 pub use stage::{Change, Charge, Evidence, Outcome, Proof, Signer, Stage, Write};

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use comity_wire::{Digest, Timestamp, TokenId};
 use futures::future::BoxFuture;
 
-use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Slot, Write};
+use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Pace, Rule, Slot, Write};
 
 pub use memory::Memory;
 pub use postgres::Postgres;
@@ -74,6 +74,10 @@ pub trait Store: Send + Sync {
     fn tokens_due(&self) -> Answer<'_, Vec<TokenId>>;
     fn final_delivered(&self, token: TokenId) -> Answer<'_, ()>;
     fn is_final_delivered(&self, token: TokenId) -> Answer<'_, bool>;
+    /// What was charged in the windows of a project, also in those that have ended.
+    fn paces<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<(Rule, u32, Pace)>>;
+    /// Drops windows that ended before `now`.
+    fn paces_forget(&self, now: Timestamp) -> Answer<'_, ()>;
     /// Keeps a signed grant; a repeat changes nothing.
     fn grant_put(&self, id: Digest, subject: String, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()>;
     /// All signed grants, oldest first, at most [`GRANTS_MAX`].

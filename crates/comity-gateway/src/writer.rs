@@ -15,7 +15,8 @@ use tracing::{error, warn};
 use self::shared::Shared;
 use crate::Failpoint;
 use crate::spend::{
-    Account, Admission, Ask, Balance, Book, Change, Charged, HoldId, Known, LaneKey, Outcome, Refused, Signer, Slot,
+    Account, Admission, Ask, Balance, Book, Bound, Change, Charged, HoldId, Known, LaneKey, Outcome, Refused, Signer,
+    Slot, Standing,
 };
 use crate::store::{Store, StoreError};
 use crate::watch::Watch;
@@ -165,6 +166,7 @@ impl Ledger {
         if let Some(shared) = &self.shared {
             return shared.admit(ask.clone(), now).await;
         }
+        self.load_subject(ask).await?;
         let mut admission = self.with(|book| book.admit(ask, now));
         if matches!(admission, Err(Refused::NoAccount)) {
             // It was read for this request and has been dropped from memory since.
@@ -228,6 +230,44 @@ impl Ledger {
     pub(crate) async fn leave(&self) {
         if let Some(shared) = &self.shared {
             shared.leave().await;
+        }
+    }
+
+    /// Sees to it that the book knows what the store has of a project's windows.
+    async fn load_subject(&self, ask: &Ask) -> Result<(), WriteError> {
+        if self.with(|book| book.needs_subject(ask)) {
+            let rows = self.store.paces(&ask.subject).await.map_err(of_store)?;
+            self.with(|book| book.load_subject(&ask.subject, rows));
+        }
+        Ok(())
+    }
+
+    /// What an admission would be refused for as things stand. Holds nothing. Where the store is shared, only its rounds
+    /// know: then nothing is refused yet.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub(crate) async fn foresee(&self, ask: &Ask, now: Timestamp) -> Result<(), WriteError> {
+        if self.shared.is_some() {
+            return Ok(());
+        }
+        self.load_subject(ask).await?;
+        Ok(self.with(|book| book.foresee(ask, now))?)
+    }
+
+    /// What a call may still hold, for a caller.
+    pub(crate) fn free(&self, token: TokenId, path: &[PathCap]) -> Amount {
+        match &self.shared {
+            Some(shared) => shared.free(token, path),
+            None => self.with(|book| book.free(token, path)),
+        }
+    }
+
+    /// How a project's windows stand, for a caller.
+    pub(crate) fn pace(&self, subject: &str, bounds: &[Bound], now: Timestamp) -> Vec<Standing> {
+        match &self.shared {
+            Some(shared) => shared.pace(subject, bounds, now),
+            None => self.with(|book| book.pace(subject, bounds, now)),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod connection;
 mod listen;
+mod peers;
 mod preface;
 
 use std::future::Future;
@@ -25,6 +26,7 @@ use connection::Connection;
 pub use connection::{Peer, RequestId};
 pub use listen::BindError;
 use listen::{Listener, SocketFile};
+use peers::Peers;
 
 /// What strangers may take up. Each bound has a default that a small door can live with.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -32,6 +34,8 @@ use listen::{Listener, SocketFile};
 pub struct Limits {
     /// Above it new connections wait in the kernel's backlog.
     pub connections_max: usize,
+    /// Connections of one address (of one /64 in IPv6); one more is closed at once. Behind a proxy all have its address.
+    pub connections_per_peer_max: usize,
     pub handshake_ms_max: u64,
     /// From the first wait for a head to its last byte; an idle HTTP/1.1 connection is closed by it too.
     pub header_read_ms_max: u64,
@@ -47,6 +51,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 4_096,
+            connections_per_peer_max: 1_024,
             handshake_ms_max: 10_000,
             header_read_ms_max: 75_000,
             header_bytes_max: 64 << 10,
@@ -123,6 +128,7 @@ impl Server {
         let _cut_on_drop = cut.clone().drop_guard();
         let room = Arc::new(Semaphore::new(limits.connections_max));
         let abandoned = Arc::new(AtomicUsize::new(0));
+        let peers = Peers::new(limits.connections_per_peer_max);
         let connection = Connection { tls, limits, router, stop: stop.clone(), cut: cut.clone() };
         while let Some(accepted) = or_stop(&stop, accept(&listener, &room)).await {
             let (permit, socket) = match accepted {
@@ -134,12 +140,22 @@ impl Server {
                     continue;
                 }
             };
+            let counted = match &socket {
+                listen::Socket::Tcp(_, address) => {
+                    let Some(counted) = peers.enter(address.ip()) else {
+                        tracing::debug!(%address, "one address has as many connections as it may");
+                        continue;
+                    };
+                    Some(counted)
+                }
+                listen::Socket::Unix(_) => None,
+            };
             let (connection, abandoned) = (connection.clone(), abandoned.clone());
             tracker.spawn(async move {
                 if !connection.serve(socket).await {
                     abandoned.fetch_add(1, Ordering::Relaxed);
                 }
-                drop(permit);
+                drop((permit, counted));
             });
         }
         let _socket: Option<SocketFile> = listener.close();

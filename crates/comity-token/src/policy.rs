@@ -65,6 +65,10 @@ pub enum Requirement {
     Purposes(Vec<Purpose>),
     /// The root holder must call.
     NotDelegated,
+    /// The tier's hours begin then.
+    Hours {
+        opens_at: Timestamp,
+    },
 }
 
 /// Who has to do something next.
@@ -159,6 +163,17 @@ fn reaches(org: OrgId, rule: &TierRule, ask: &Ask<'_>) -> Result<(), Missing> {
                 rule.tier, ask.model
             ),
             requirement: Requirement::NotDelegated,
+            whose_move: Move::Caller,
+        });
+    }
+    // Last: whoever waits for the hours gets in when they begin.
+    let opens_in_s = rule.opens_in_s(ask.now);
+    if opens_in_s > 0 {
+        let opens_at = ask.now.plus(opens_in_s);
+        return Err(Missing {
+            code: Code::OutsideHours,
+            message: format!("tier {} of {} is closed at this hour; it opens at {opens_at}", rule.tier, ask.model),
+            requirement: Requirement::Hours { opens_at },
             whose_move: Move::Caller,
         });
     }

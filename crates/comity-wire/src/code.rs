@@ -112,6 +112,7 @@ codes! {
     // Waiting cures.
     BudgetInFlight "budget_in_flight" 429 true;
     TooManyRequests "too_many_requests" 429 true;
+    OutsideHours "outside_hours" 429 true;
     // Not ready.
     ModelStarting "model_starting" 503 true;
     UpstreamUnavailable "upstream_unavailable" 503 true;

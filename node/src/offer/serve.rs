@@ -21,6 +21,9 @@ pub struct Serve {
     /// How the server is spoken to.
     #[serde(default)]
     pub dialect: Dialect,
+    /// Calls that the servers take at once; the others wait for a place, fairly by project.
+    #[serde(default = "slots")]
+    pub slots: u32,
     /// A file beside this one that holds the upstream's API key.
     pub api_key_file: Option<PathBuf>,
     /// Azure's `api-version`, Anthropic's `anthropic-version`.
@@ -57,6 +60,11 @@ pub enum Upstream {
     Engine(String),
     /// `http://127.0.0.1:8000/v1`, `https://…`, or `unix:/run/vllm.sock`.
     Server(String),
+}
+
+/// As many as the node has under way at most: no line but where the owner sets one.
+const fn slots() -> u32 {
+    1_024
 }
 
 fn yes() -> bool {

@@ -44,6 +44,7 @@ pub(crate) fn serve(
         choices_max,
         is_vendor,
         fields_refused: fields.into_iter().collect(),
+        slots: offer.serve.slots,
     })
 }
 

@@ -167,6 +167,8 @@ fn policy() -> Policy {
         logging: Logging::None,
         filters: List::default(),
         terms: None,
+        hours: List::default(),
+        priority: None,
     };
     let rule = OpRule {
         op: Op::Chat,
@@ -175,6 +177,12 @@ fn policy() -> Policy {
         output_tokens_max: 1_000,
         choices_max: 1,
         logprobs_max: 0,
+        parameters: List::default(),
+        logprobs_decimals: None,
+        logit_bias: None,
+        concurrency: None,
+        windows: List::default(),
+        charge_max: None,
     };
     Policy {
         org: LAB,

@@ -1,9 +1,12 @@
 //! May they: scope, policy with this owner's grants, limits, tariff, price.
 
+mod limits;
+
 use comity_http::Refusal;
+use comity_supply::Delta;
 use comity_token::{Allowed, Ask, Decision, Denied, decide};
 use comity_wire::object::{Demand, Grant, Manifest, ModelState, Policy, Scope, Tariff};
-use comity_wire::{Code, Digest, ModelId, Op, Verified};
+use comity_wire::{Code, Digest, Meter, ModelId, Op, Verified};
 
 use super::authenticate::Authenticated;
 use crate::config::Served;
@@ -11,7 +14,7 @@ use crate::fields::{self, Asked, Prompt};
 use crate::gateway::Inner;
 use crate::refusal;
 use crate::schema::Pair;
-use crate::spend::{Limit, Priced, price};
+use crate::spend::{Bound, Caps, Limit, Priced, Rule, price};
 
 /// A request that its owner's policy allows, with its price.
 pub(crate) struct Authorised {
@@ -23,9 +26,35 @@ pub(crate) struct Authorised {
     pub(crate) tariff: Verified<Tariff>,
     pub(crate) manifest: Digest,
     pub(crate) priced: Priced,
+    /// The policy's rows whose pace the call counts in.
+    pub(crate) bounds: Vec<Bound>,
+    /// What returned log-probabilities are rounded to.
+    pub(crate) decimals: Option<u8>,
 }
 
 impl Authorised {
+    /// The project's pseudonym at this owner.
+    pub(crate) fn subject(&self) -> &str {
+        self.authenticated.capability.token().subject.as_str()
+    }
+
+    /// Log-probabilities leave with as many decimals as the owner lets them have.
+    pub(crate) fn round(&self, delta: &mut Delta) {
+        if let (Some(decimals), Some(logprobs)) = (self.decimals, &mut delta.logprobs) {
+            limits::round(logprobs, decimals);
+        }
+    }
+
+    /// Input and output tokens at most.
+    pub(crate) fn tokens_max(&self) -> u64 {
+        tokens_max(&self.tariff, &self.priced.demand)
+    }
+
+    /// The longest answer that this much would pay for.
+    pub(crate) fn output_tokens_fit(&self, pays: comity_wire::Amount) -> Option<u64> {
+        self.tariff.affordable_output(&self.priced.demand, pays)
+    }
+
     /// The most tokens of the prompt that the answer repeats: a token is a byte at least.
     pub(crate) fn repeated_tokens(&self) -> u64 {
         let tokens = |prompt: &Prompt| match prompt {
@@ -54,12 +83,12 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
         asked.schema = Some(predictable(&manifest, &asked)?);
     }
     let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
-    let allowed = allow(inner, &authenticated, &policy, &asked.model, asked.op)?;
-    for op in ops {
-        let also = allow(inner, &authenticated, &policy, &asked.model, op)?;
-        let alternatives = also.rule.logprobs_max.max(allowed.rule.logprobs_max);
-        limit("log-probabilities per token", asked.logprobs.unwrap_or(0), u64::from(alternatives), "logprobs")?;
-    }
+    let op = asked.op;
+    let more = |refusal, tier| refusal::more(refusal, inner, &manifest, &policy, op, tier);
+    let allow = |op| allow(inner, &authenticated, &policy, &asked.model, op).map_err(|refusal| more(refusal, None));
+    let allowed = allow(asked.op)?;
+    let also = ops.into_iter().map(allow).collect::<Result<Vec<_>, _>>()?;
+    let of_tier = |refusal| more(refusal, Some(allowed.tier));
     authenticated.trail.note(|call| {
         call.model = Some(asked.model.clone());
         call.op = Some(asked.op);
@@ -68,14 +97,39 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     });
     let terms = capability.token();
     authenticated.trail.caller(allowed.tier_rule.logging, terms.subject.as_str(), terms.id);
-    limits(&authenticated, &asked, &served, &allowed)?;
+    limits::check(&authenticated, &asked, &served, &allowed, &also).map_err(of_tier)?;
     untaken(&mut asked, &served)?;
     let tariff = inner.directory.tariff(&scope.tariff).ok_or_else(|| {
         Refusal::new(Code::TariffMismatch, "this node does not have the tariff that the token pins")
             .with("whose_move", "owner")
     })?;
-    let priced = price_of(&authenticated, &asked, &allowed, &manifest, (&scope, &tariff))?;
-    Ok(Authorised { asked, served, allowed, scope, tariff, manifest: manifest.id(), priced, authenticated })
+    let bounds = bounds(&policy, &allowed, &also);
+    let priced = price_of(&authenticated, &asked, &allowed, &manifest, (&scope, &tariff), &bounds).map_err(of_tier)?;
+    let decimals = std::iter::once(&allowed).chain(&also).filter_map(|row| row.rule.logprobs_decimals).min();
+    let manifest = manifest.id();
+    Ok(Authorised { asked, served, allowed, scope, tariff, manifest, priced, bounds, decimals, authenticated })
+}
+
+/// The rows that count: each op's, and each tier's once.
+fn bounds(policy: &Policy, allowed: &Allowed, also: &[Allowed]) -> Vec<Bound> {
+    let mut bounds: Vec<Bound> = Vec::with_capacity(2);
+    for row in std::iter::once(allowed).chain(also) {
+        let rule = |op| Rule { policy: policy.name.as_str().to_owned(), tier: row.tier, op };
+        let (tier, op) = (&row.tier_rule, &row.rule);
+        if bounds.iter().all(|bound| bound.rule.op.is_some() || bound.rule.tier != row.tier) {
+            bounds.push(Bound { rule: rule(None), concurrency: tier.concurrency, windows: tier.windows.to_vec() });
+        }
+        if op.concurrency.is_some() || !op.windows.is_empty() {
+            let concurrency = op.concurrency.unwrap_or(0);
+            bounds.push(Bound { rule: rule(Some(op.op)), concurrency, windows: op.windows.to_vec() });
+        }
+    }
+    bounds
+}
+
+fn tokens_max(tariff: &Tariff, demand: &Demand) -> u64 {
+    let worst = tariff.worst_meters(demand).expect("it was priced");
+    worst.get(Meter::InputTokens).saturating_add(worst.get(Meter::OutputTokens))
 }
 
 fn read(inner: &Inner, authenticated: &Authenticated) -> Result<Asked, Refusal> {
@@ -162,19 +216,8 @@ fn allow(
     };
     match decide(policy, &ask) {
         Decision::Allow(allowed) => Ok(allowed),
-        Decision::Refuse(missing) => Err(refusal::missing(&missing)),
+        Decision::Refuse(missing) => Err(refusal::missing(&missing, authenticated.now)),
     }
-}
-
-fn limits(authenticated: &Authenticated, asked: &Asked, served: &Served, allowed: &Allowed) -> Result<(), Refusal> {
-    let rule = &allowed.rule;
-    limit("bytes of the body", authenticated.body.len() as u64, u64::from(rule.input_bytes_max), "body")?;
-    limit("choices", asked.generated, u64::from(rule.choices_max.min(served.choices_max)), "n")?;
-    if asked.echo && !served.echo {
-        let message = format!("{} cannot repeat the prompt: 'echo' is not supported here", asked.model);
-        return Err(Refusal::new(Code::OpNotOffered, message).param("echo").with("whose_move", "nobody"));
-    }
-    Ok(())
 }
 
 /// Fields that shape how the answer is drawn, not what it is.
@@ -197,37 +240,37 @@ fn untaken(asked: &mut Asked, served: &Served) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn limit(what: &str, asked: u64, max: u64, param: &str) -> Result<(), Refusal> {
-    if asked <= max {
-        return Ok(());
-    }
-    let refusal = Refusal::new(Code::LimitExceeded, format!("{asked} {what}, the owner allows {max}"));
-    Err(refusal.param(param).with("limit", max).with("whose_move", "caller"))
-}
-
 fn price_of(
     authenticated: &Authenticated,
     asked: &Asked,
     allowed: &Allowed,
     manifest: &Manifest,
     (scope, tariff): (&Scope, &Tariff),
+    bounds: &[Bound],
 ) -> Result<Priced, Refusal> {
     let authority = authenticated.request.authority();
     let ceiling = manifest.output_tokens_max.unwrap_or(u32::MAX).min(allowed.rule.output_tokens_max);
     let choices = asked.prompts().checked_mul(asked.generated);
-    let demand = Demand {
+    let mut demand = Demand {
         op: asked.op,
         input_bytes: authenticated.body.len() as u64,
         choices: choices.ok_or_else(|| refusal::form("too many choices", "n"))?,
         output_tokens: u64::from(ceiling),
     };
-    // Without a limit of the caller's own, the owner's ceiling on one call counts too.
-    let charge_max = allowed.tier_rule.charge_max;
-    let max = match asked.limit {
-        Limit::None if !charge_max.is_zero() => authority.max_charge.min(charge_max),
-        _ => authority.max_charge,
-    };
-    let window = authenticated.capability.token().terms.window;
-    price(tariff, (scope.tariff, authority.tariff), demand, asked.limit, max, window)
+    let op_max = allowed.rule.charge_max;
+    let mut caps =
+        Caps { signed: authority.max_charge, window: authenticated.capability.token().terms.window, policy: op_max };
+    if asked.limit == Limit::None {
+        // Without a limit of the caller's own, the owner's ceiling on one call counts too, and no more is said than its
+        // windows of tokens can take.
+        let tier_max = Some(allowed.tier_rule.charge_max).filter(|max| !max.is_zero());
+        caps.policy = [op_max, tier_max].into_iter().flatten().min();
+        let room = bounds.iter().flat_map(|bound| &bound.windows).filter_map(|window| window.tokens).min();
+        if let (Some(room), Some(input)) = (room, tariff.worst_meters(&Demand { output_tokens: 0, ..demand })) {
+            let room = room.saturating_sub(input.get(Meter::InputTokens)) / demand.choices.max(1);
+            demand.output_tokens = demand.output_tokens.min(room);
+        }
+    }
+    price(tariff, (scope.tariff, authority.tariff), demand, asked.limit, caps)
         .map_err(|refused| refusal::refused(&refused))
 }

@@ -1,7 +1,5 @@
 //! Set aside: the worst case counts against every cap from here until the charge, or until nothing comes of it.
 
-use std::time::Duration;
-
 use axum::response::{IntoResponse as _, Response};
 use comity_http::Refusal;
 use comity_wire::{Code, Digest};
@@ -9,6 +7,7 @@ use tokio::time::Instant;
 
 use super::authenticate::Authenticated;
 use super::authorise::Authorised;
+use super::seat::Seat;
 use crate::gateway::{Gateway, Inner};
 use crate::refusal;
 use crate::replies::{Kept, mark_replayed};
@@ -20,8 +19,10 @@ use crate::writer::{Admitted, Hold, WriteError};
 pub(crate) struct Held {
     pub(crate) authorised: Authorised,
     pub(crate) guard: Hold,
-    /// When the work must have ended: certificates and settlement count on the token's longest operation (rule 1).
+    /// When the work must have ended.
     pub(crate) deadline: Instant,
+    /// The place at the server; free when the request has come to its end.
+    _seat: Seat,
 }
 
 #[allow(clippy::large_enum_variant, reason = "it lives for one match")]
@@ -48,12 +49,49 @@ pub(crate) async fn replay(inner: &Inner, authenticated: &Authenticated) -> Resu
     }
 }
 
-pub(crate) async fn hold(gateway: &Gateway, authorised: Authorised) -> Result<Step, Refusal> {
+/// Whether the hold would be refused as things stand. Holds nothing.
+pub(crate) async fn foresee(inner: &Inner, authorised: &Authorised) -> Result<(), Refusal> {
+    let ask = ask(authorised);
+    match inner.ledger.foresee(&ask, authorised.authenticated.now).await {
+        // What others hold at this moment, or will be acknowledged by then, may be free when it is this call's turn.
+        Err(WriteError::Refused(Refused::NoAccount | Refused::BudgetInFlight { .. } | Refused::AckRequired { .. })) => {
+            Ok(())
+        }
+        Err(error) => Err(turned_away(inner, authorised, &ask, &error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+pub(crate) async fn hold(gateway: &Gateway, authorised: Authorised, seat: Seat) -> Result<Step, Refusal> {
     let inner = &*gateway.0;
+    let authenticated = &authorised.authenticated;
+    let root = authenticated.capability.token().id();
+    let ask = ask(&authorised);
+    let mut admission = inner.ledger.admit(&ask, authenticated.now).await;
+    if let (Err(WriteError::Refused(Refused::AckRequired { .. })), Some(proof)) =
+        (&admission, &authenticated.acknowledgement)
+    {
+        // It opens the window that this very request needs; otherwise it is stored with the charge.
+        let change = Change::Acknowledge { token: ask.token, proof: proof.clone() };
+        inner.ledger.change(ask.token, root, change).await.map_err(|error| refusal::write(&error))?;
+        admission = inner.ledger.admit(&ask, authenticated.now).await;
+    }
+    match admission.map_err(|error| turned_away(inner, &authorised, &ask, &error))? {
+        Admitted::Held(guard) => {
+            inner.fail("hold.after");
+            authenticated.trail.note(|call| call.held = ask.hold);
+            Ok(Step::Held(Held { guard, authorised, deadline: seat.deadline, _seat: seat }))
+        }
+        Admitted::Charged(Charged { .. }) => stored(inner, authenticated, ask.authority).await.map(Step::Replayed),
+        Admitted::AskStore { highest } => old(inner, authenticated, ask.authority, highest).await.map(Step::Replayed),
+    }
+}
+
+fn ask(authorised: &Authorised) -> spend::Ask {
     let authenticated = &authorised.authenticated;
     let authority = authenticated.request.authority();
     let capability = &authenticated.capability;
-    let ask = spend::Ask {
+    spend::Ask {
         token: authenticated.token(),
         key: authenticated.key(),
         slot: authenticated.slot(),
@@ -66,29 +104,32 @@ pub(crate) async fn hold(gateway: &Gateway, authorised: Authorised) -> Result<St
         least: authorised.priced.least,
         max: authority.max_charge,
         subject: capability.token().subject.as_str().to_owned(),
-        concurrency: authorised.allowed.tier_rule.concurrency,
-        windows: authorised.allowed.tier_rule.windows.to_vec(),
-    };
-    let mut admission = inner.ledger.admit(&ask, authenticated.now).await;
-    let root = capability.token().id();
-    if let (Err(WriteError::Refused(Refused::AckRequired { .. })), Some(proof)) =
-        (&admission, &authenticated.acknowledgement)
-    {
-        // It opens the window that this very request needs; otherwise it is stored with the charge.
-        let change = Change::Acknowledge { token: ask.token, proof: proof.clone() };
-        inner.ledger.change(ask.token, root, change).await.map_err(|error| refusal::write(&error))?;
-        admission = inner.ledger.admit(&ask, authenticated.now).await;
+        bounds: authorised.bounds.clone(),
+        tokens: authorised.tokens_max(),
     }
-    match admission.map_err(|error| refusal::write(&error))? {
-        Admitted::Held(guard) => {
-            inner.fail("hold.after");
-            authenticated.trail.note(|call| call.held = ask.hold);
-            let longest = Duration::from_secs(u64::from(capability.token().terms.longest_op_s));
-            let deadline = Instant::now() + longest;
-            Ok(Step::Held(Held { guard, authorised, deadline }))
+}
+
+/// A refusal with the limit that would fit, or the way to more.
+fn turned_away(inner: &Inner, authorised: &Authorised, ask: &spend::Ask, error: &WriteError) -> Refusal {
+    let refusal = refusal::write(error);
+    let WriteError::Refused(refused) = error else { return refusal };
+    match refused {
+        Refused::BudgetExhausted { .. } => {
+            let free = inner.ledger.free(ask.token, &ask.path);
+            refusal::output_fits(refusal, authorised.output_tokens_fit(free.min(ask.window)))
         }
-        Admitted::Charged(Charged { .. }) => stored(inner, authenticated, ask.authority).await.map(Step::Replayed),
-        Admitted::AskStore { highest } => old(inner, authenticated, ask.authority, highest).await.map(Step::Replayed),
+        Refused::WindowTooSmall { window, .. } => refusal::output_fits(refusal, authorised.output_tokens_fit(*window)),
+        Refused::Concurrency { .. } | Refused::RateWindow { .. } | Refused::BeyondWindow { .. } => {
+            let model = &authorised.asked.model;
+            match (inner.directory.manifest(model), inner.directory.policy(model)) {
+                (Some(manifest), Some(policy)) => {
+                    let (op, tier) = (authorised.asked.op, Some(authorised.allowed.tier));
+                    refusal::more(refusal, inner, &manifest, &policy, op, tier)
+                }
+                _ => refusal,
+            }
+        }
+        _ => refusal,
     }
 }
 

@@ -63,7 +63,8 @@ pub(crate) async fn whole(
     let mut gone = false;
     while let Some(event) = next {
         match event {
-            Ok(Event::Delta(delta)) => {
+            Ok(Event::Delta(mut delta)) => {
+                filtered.held.authorised.round(&mut delta);
                 (tokens, bytes) = (tokens + reply::tokens_of(&delta), bytes + reply::bytes_of(&delta));
                 if most.is_passed(tokens, bytes) {
                     // An upstream that does not stop: the rest is neither kept nor charged.
@@ -286,7 +287,7 @@ impl Relay {
         mut rest: comity_supply::Reply,
     ) -> (Metered, Vec<Bytes>, bool) {
         let authorised = &filtered.held.authorised;
-        let ended = match self.relay(first, &mut rest).await {
+        let ended = match self.relay(authorised, first, &mut rest).await {
             Ok(None) => match self.close(authorised).await {
                 Ok(()) => ended(self.finished.values().flatten().map(String::as_str)),
                 Err(Gone) => Ended::ClientGone,
@@ -320,11 +321,17 @@ impl Relay {
     }
 
     /// Until the upstream's end; its error, where that is how it ended.
-    async fn relay(&mut self, first: Event, rest: &mut comity_supply::Reply) -> Result<Option<UpstreamError>, Gone> {
+    async fn relay(
+        &mut self,
+        authorised: &Authorised,
+        first: Event,
+        rest: &mut comity_supply::Reply,
+    ) -> Result<Option<UpstreamError>, Gone> {
         let mut next = Ok(first);
         loop {
             match next {
-                Ok(Event::Delta(delta)) => {
+                Ok(Event::Delta(mut delta)) => {
+                    authorised.round(&mut delta);
                     let index = delta.index;
                     if self.most.counts(&delta) {
                         tracing::warn!("upstream says more than it was asked for; cut off");

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use comity_token::PathCap;
-use comity_wire::object::Window;
 use comity_wire::{Amount, Digest, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
+use super::pace::{self, Bound, Pace, Place, Rule, Standing, Subject};
 use super::{Account, Charged, Lane, LaneKey, Refused, Slot};
 
 /// A hold on credits while a request runs.
@@ -31,16 +31,17 @@ pub struct Ask {
     pub least: Amount,
     /// What the holder signed for.
     pub max: Amount,
-    /// Whose limits it counts against.
+    /// The project's pseudonym: whose pace it counts in, whatever token it comes under.
     pub subject: String,
-    pub concurrency: u16,
-    pub windows: Vec<Window>,
+    pub bounds: Vec<Bound>,
+    /// Input and output tokens at most.
+    pub tokens: u64,
 }
 
 impl Ask {
     /// Whether it counts against limits that all tokens of its subject share.
     pub fn is_counted(&self) -> bool {
-        self.concurrency > 0 || !self.windows.is_empty()
+        self.bounds.iter().any(|bound| bound.concurrency > 0 || !bound.windows.is_empty())
     }
 }
 
@@ -88,8 +89,13 @@ pub(super) struct Hold {
     pub(super) max: Amount,
     least: Amount,
     pub(super) subject: String,
-    /// The rate windows it counts in: length and begin.
-    counted: Vec<(u32, Timestamp)>,
+    #[serde(default)]
+    pub(super) rules: Vec<Rule>,
+    /// The windows it counts in.
+    #[serde(default)]
+    pub(super) places: Vec<Place>,
+    #[serde(default)]
+    pub(super) tokens: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -110,16 +116,6 @@ pub(super) struct Entry {
     used_at: u64,
 }
 
-/// Its JSON is what gateways that share a store count in ([`super::shared`]): a new field needs a default.
-#[derive(Default, Serialize, Deserialize)]
-pub(super) struct Subject {
-    /// Not written down: where holds are shared, it is how many of them there are.
-    #[serde(skip)]
-    pub(super) open: u16,
-    /// Requests in the current window of each length.
-    windows: Vec<(u32, Timestamp, u32)>,
-}
-
 /// What is charged and held. One per node: its store is locked and fenced (rule 11).
 pub struct Book {
     pub(super) entries: HashMap<TokenId, Entry>,
@@ -130,7 +126,7 @@ pub struct Book {
     tokens_max: usize,
 }
 
-/// Subjects whose rate windows are remembered; past it those with nothing open are forgotten, oldest window first.
+/// Projects whose pace is in memory; past it those with nothing under way are read from the store again when they call.
 const SUBJECTS_MAX: usize = 65_536;
 
 impl Book {
@@ -218,6 +214,36 @@ impl Book {
         Ok(Admission::Held(self.hold(ask, now)))
     }
 
+    /// What [`Book::admit`] would refuse as things stand. Holds nothing.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn foresee(&self, ask: &Ask, now: Timestamp) -> Result<(), Refused> {
+        let entry = self.entries.get(&ask.token).ok_or(Refused::NoAccount)?;
+        let account = entry.account.as_ref().ok_or(Refused::NoAccount)?;
+        Self::judge(entry, account, ask)?;
+        self.judge_subject(ask, now)
+    }
+
+    /// Whether the store has still to be asked for a project's windows before it can be judged by them.
+    pub fn needs_subject(&self, ask: &Ask) -> bool {
+        let counts = ask.bounds.iter().any(|bound| !bound.windows.is_empty());
+        counts && !self.subjects.get(&ask.subject).is_some_and(Subject::is_loaded)
+    }
+
+    /// Takes what the store has of a project's windows. What the book knows already is newer and stays.
+    pub fn load_subject(&mut self, subject: &str, rows: Vec<(Rule, u32, Pace)>) {
+        if self.subjects.len() >= SUBJECTS_MAX {
+            self.subjects.retain(|_, subject| !subject.is_idle());
+        }
+        self.subjects.entry(subject.to_owned()).or_default().load(rows);
+    }
+
+    /// How a project's windows stand, nearest to empty first.
+    pub fn pace(&self, subject: &str, bounds: &[Bound], now: Timestamp) -> Vec<Standing> {
+        pace::standing(self.subjects.get(subject), bounds, now)
+    }
+
     fn judge(entry: &Entry, account: &Account, ask: &Ask) -> Result<(), Refused> {
         if account.closed {
             return Err(Refused::Closed);
@@ -241,7 +267,7 @@ impl Book {
             }
         }
         if ask.hold > ask.max {
-            return Err(Refused::MaxTooLow { required: ask.hold, max: ask.max });
+            return Err(Refused::MaxTooLow { required: ask.hold, max: ask.max, fits: None });
         }
         for at in &ask.path {
             Self::judge_cap(entry, account, at, ask.hold)?;
@@ -273,46 +299,20 @@ impl Book {
     }
 
     fn judge_subject(&self, ask: &Ask, now: Timestamp) -> Result<(), Refused> {
-        let Some(subject) = self.subjects.get(&ask.subject) else { return Ok(()) };
-        if ask.concurrency > 0 && subject.open >= ask.concurrency {
-            return Err(Refused::Concurrency { concurrency: ask.concurrency });
+        if self.needs_subject(ask) {
+            return Err(Refused::NoSubject);
         }
-        for window in &ask.windows {
-            let Some((_, since, count)) = subject.windows.iter().find(|(seconds, ..)| *seconds == window.seconds)
-            else {
-                continue;
-            };
-            let ends = since.plus(u64::from(window.seconds));
-            if now < ends && *count >= window.requests {
-                let retry_after_s = ends.since(now);
-                return Err(Refused::RateWindow { requests: window.requests, seconds: window.seconds, retry_after_s });
-            }
+        match self.subjects.get(&ask.subject) {
+            Some(subject) => subject.judge(&ask.bounds, ask.tokens, now),
+            None => Subject::default().judge(&ask.bounds, ask.tokens, now),
         }
-        Ok(())
     }
 
     fn hold(&mut self, ask: &Ask, now: Timestamp) -> HoldId {
         let id = HoldId(self.next);
         self.next += 1;
         self.clock += 1;
-        if self.subjects.len() >= SUBJECTS_MAX {
-            self.subjects.retain(|_, subject| subject.open > 0);
-        }
-        let subject = self.subjects.entry(ask.subject.clone()).or_default();
-        subject.open = subject.open.saturating_add(1);
-        let mut counted = Vec::with_capacity(ask.windows.len());
-        for window in &ask.windows {
-            let mut begun = now;
-            match subject.windows.iter_mut().find(|(seconds, ..)| *seconds == window.seconds) {
-                Some((seconds, since, count)) if now < since.plus(u64::from(*seconds)) => {
-                    *count += 1;
-                    begun = *since;
-                }
-                Some(slot) => *slot = (window.seconds, now, 1),
-                None => subject.windows.push((window.seconds, now, 1)),
-            }
-            counted.push((window.seconds, begun));
-        }
+        let places = self.subjects.entry(ask.subject.clone()).or_default().take(&ask.bounds, ask.tokens, now);
         let hold = Hold {
             token: ask.token,
             key: ask.key,
@@ -323,7 +323,9 @@ impl Book {
             max: ask.max,
             least: ask.least,
             subject: ask.subject.clone(),
-            counted,
+            rules: ask.bounds.iter().map(|bound| bound.rule.clone()).collect(),
+            places,
+            tokens: ask.tokens,
         };
         self.set_aside(id, hold);
         id
@@ -345,23 +347,23 @@ impl Book {
         self.holds.insert(id, hold);
     }
 
-    /// Gives a hold back, and its place in the rate windows: what was not answered uses up no quota (rule 12). Nothing
+    /// Gives a hold back, and its place in the windows: what was not answered uses up no quota (rule 12). Nothing
     /// happens where it was charged or released before.
     pub fn release(&mut self, id: HoldId) {
-        let Some(hold) = self.holds.get(&id) else { return };
-        if let Some(subject) = self.subjects.get_mut(&hold.subject) {
-            for (seconds, begun) in &hold.counted {
-                let same = subject.windows.iter_mut().find(|(length, since, _)| (length, since) == (seconds, begun));
-                if let Some((.., count)) = same {
-                    *count = count.saturating_sub(1);
-                }
-            }
+        self.end(id);
+    }
+
+    /// The hold of a charge that is durable: what was charged stays in the windows.
+    pub(super) fn charged(&mut self, id: HoldId, tokens: u64) {
+        if let Some(hold) = self.holds.get(&id)
+            && let Some(subject) = self.subjects.get_mut(&hold.subject)
+        {
+            subject.charge(&hold.places, tokens);
         }
         self.end(id);
     }
 
-    /// The hold of a charge that is durable.
-    pub(super) fn end(&mut self, id: HoldId) {
+    fn end(&mut self, id: HoldId) {
         let Some(hold) = self.holds.remove(&id) else { return };
         let entry = self.entries.get_mut(&hold.token).expect("an entry with holds stays");
         for at in &hold.path {
@@ -380,8 +382,8 @@ impl Book {
         }
         entry.open.remove(&(hold.key, hold.slot));
         if let Some(subject) = self.subjects.get_mut(&hold.subject) {
-            subject.open = subject.open.saturating_sub(1);
-            if subject.open == 0 && subject.windows.is_empty() {
+            subject.leave(&hold.rules, &hold.places, hold.tokens);
+            if subject.is_idle() && !subject.is_loaded() {
                 self.subjects.remove(&hold.subject);
             }
         }
@@ -393,9 +395,24 @@ impl Book {
         self.entries.get(&token).is_some_and(|entry| entry.open.contains_key(&(key, slot)))
     }
 
+    /// Requests of a token that run.
+    #[cfg(test)]
+    pub(crate) fn open_count(&self, token: TokenId) -> usize {
+        self.entries.get(&token).map_or(0, |entry| entry.open.len())
+    }
+
     /// Whether requests of a token still run.
     pub fn has_open(&self, token: TokenId) -> bool {
         self.entries.get(&token).is_some_and(|entry| !entry.open.is_empty())
+    }
+
+    /// What a call may still hold at this moment: the least over the path of cap less charged less held.
+    pub fn free(&self, token: TokenId, path: &[PathCap]) -> Amount {
+        let Some(entry) = self.entries.get(&token) else { return Amount::ZERO };
+        let spent = |id: &Digest| entry.account.as_ref().map_or(Amount::ZERO, |account| account.spent(id));
+        let held = |id: &Digest| entry.held.get(id).map_or(Amount::ZERO, |held| held.amount);
+        let free = |at: &PathCap| at.cap.saturating_sub(spent(&at.id)).saturating_sub(held(&at.id));
+        path.iter().map(free).min().unwrap_or_default()
     }
 
     pub fn balance(&self, token: TokenId, path: &[PathCap]) -> Balance {

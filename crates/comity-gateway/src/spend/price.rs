@@ -13,6 +13,17 @@ pub enum Limit {
     None,
 }
 
+/// What may be held for one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// What the holder signed.
+    pub signed: Amount,
+    /// The lane's window.
+    pub window: Amount,
+    /// What the owner lets one call hold; `None`: no bound.
+    pub policy: Option<Amount>,
+}
+
 /// Which cap made an answer shorter than it might have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clip {
@@ -44,14 +55,13 @@ pub struct Priced {
 /// Prices a demand whose `output_tokens` is the owner's ceiling.
 ///
 /// # Errors
-/// `tariff_mismatch`, `max_too_low` with what would do.
+/// `tariff_mismatch`, `max_too_low` with what would do, `limit_exceeded`.
 pub fn price(
     tariff: &Tariff,
     (pinned, asked): (Digest, Digest),
     demand: Demand,
     limit: Limit,
-    max: Amount,
-    window: Amount,
+    caps: Caps,
 ) -> Result<Priced, Refused> {
     if pinned != asked {
         return Err(Refused::TariffMismatch { asked, pinned });
@@ -60,28 +70,36 @@ pub fn price(
     let least = tariff.least_charge(demand.op).map_err(unpriced)?;
     let ceiling = demand.output_tokens;
     let worst = |output_tokens| tariff.worst_case(&Demand { output_tokens, ..demand }).map_err(unpriced);
+    let fits = |max| tariff.affordable_output(&demand, max);
     let (output_tokens, clip) = match limit {
         Limit::Stated(tokens) if tokens > ceiling => (ceiling, Some(Clip::Policy)),
         Limit::Stated(tokens) => (tokens, None),
         Limit::None => {
-            let pays = tariff.affordable_output(&demand, max);
-            let pays = pays.ok_or_else(|| {
-                worst(0).map_or_else(|refused| refused, |required| Refused::MaxTooLow { required, max })
-            })?;
-            let fits = tariff.affordable_output(&demand, window).unwrap_or(0);
-            if pays == 0 && ceiling > 0 {
-                return Err(Refused::MaxTooLow { required: worst(1)?, max });
+            // The least that is an answer: one token, where the owner lets it have one.
+            let answer = worst(ceiling.min(1))?;
+            let policy = caps.policy.unwrap_or(Amount::MAX);
+            if answer > caps.signed {
+                return Err(Refused::MaxTooLow { required: answer, max: caps.signed, fits: None });
             }
-            if fits == 0 && ceiling > 0 {
-                return Err(Refused::WindowTooSmall { hold: worst(1)?, window });
+            if answer > policy {
+                return Err(Refused::BeyondPolicy { required: answer, max: policy, fits: None });
             }
-            let clip = if fits < pays { Clip::Window } else { Clip::SignedMax };
-            (pays.min(fits), (pays.min(fits) < ceiling).then_some(clip))
+            if answer > caps.window {
+                return Err(Refused::WindowTooSmall { hold: answer, window: caps.window });
+            }
+            let caps = [(caps.signed, Clip::SignedMax), (policy, Clip::Policy), (caps.window, Clip::Window)];
+            let tightest =
+                caps.iter().map(|(cap, clip)| (fits(*cap).unwrap_or(0), *clip)).min_by_key(|(fits, _)| *fits);
+            let (pays, clip) = tightest.expect("there are three");
+            (pays, (pays < ceiling).then_some(clip))
         }
     };
     let hold = worst(output_tokens)?;
-    if hold > max {
-        return Err(Refused::MaxTooLow { required: hold, max });
+    if let Some(max) = caps.policy.filter(|max| hold > *max) {
+        return Err(Refused::BeyondPolicy { required: hold, max, fits: fits(max.min(caps.signed)) });
+    }
+    if hold > caps.signed {
+        return Err(Refused::MaxTooLow { required: hold, max: caps.signed, fits: fits(caps.signed) });
     }
     Ok(Priced { demand: Demand { output_tokens, ..demand }, hold, least: least.min(hold), clip })
 }

@@ -2,6 +2,8 @@
 
 use comity_wire::{Amount, Code, Digest, TokenId};
 
+use super::pace::{Counted, Rule};
+
 /// A refusal of the spend core. It consumes neither sequence nor quota (rule 12).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -27,7 +29,9 @@ pub enum Refused {
     #[error("no price is known: {why}")]
     Unpriced { why: String },
     #[error("this request may cost {required}, the signed maximum is {max}")]
-    MaxTooLow { required: Amount, max: Amount },
+    MaxTooLow { required: Amount, max: Amount, fits: Option<u64> },
+    #[error("this request may cost {required}, the owner lets one call hold {max}")]
+    BeyondPolicy { required: Amount, max: Amount, fits: Option<u64> },
     #[error("{left} are left of {cap}, this request needs {hold}")]
     BudgetExhausted { left: Amount, cap: Amount, hold: Amount },
     #[error("requests under way hold what is left of {cap}; retry when they have ended")]
@@ -36,10 +40,12 @@ pub enum Refused {
     AckRequired { unacknowledged: Amount, window: Amount },
     #[error("this request needs {hold}, more than the lane's whole window of {window}; ask for less")]
     WindowTooSmall { hold: Amount, window: Amount },
-    #[error("{concurrency} requests of this project run already, the owner allows no more at once")]
-    Concurrency { concurrency: u16 },
-    #[error("{requests} requests in {seconds} s are the most the owner allows a project")]
-    RateWindow { requests: u32, seconds: u32, retry_after_s: u64 },
+    #[error("{concurrency} requests of this project run already: the owner allows no more at once ({rule})")]
+    Concurrency { rule: Rule, concurrency: u16 },
+    #[error("{used} of {limit} {} in {seconds} s are used or held: the owner allows a project no more ({rule})", counted.as_str())]
+    RateWindow { rule: Rule, counted: Counted, limit: u64, used: u64, seconds: u32, retry_after_s: u64 },
+    #[error("this request may take {needed} {}, the owner allows a project {limit} in {seconds} s ({rule})", counted.as_str())]
+    BeyondWindow { rule: Rule, counted: Counted, needed: u64, limit: u64, seconds: u32 },
     #[error("acknowledgement names a receipt that this node did not sign")]
     OtherReceipt,
     #[error("requests of this token still run; ask again when they have ended")]
@@ -48,6 +54,8 @@ pub enum Refused {
     NoAccount,
     #[error("another claim of this token is under way")]
     ClaimUnderWay,
+    #[error("the project's pace was not read from the store")]
+    NoSubject,
     #[error("the hold is gone")]
     HoldGone,
     #[error("too many tokens are in use here at once; retry shortly")]
@@ -69,11 +77,11 @@ impl Refused {
             Self::BudgetExhausted { .. } => Code::BudgetExhausted,
             Self::BudgetInFlight { .. } => Code::BudgetInFlight,
             Self::AckRequired { .. } => Code::AckRequired,
-            Self::WindowTooSmall { .. } => Code::LimitExceeded,
+            Self::WindowTooSmall { .. } | Self::BeyondPolicy { .. } | Self::BeyondWindow { .. } => Code::LimitExceeded,
             Self::Concurrency { .. } | Self::RateWindow { .. } => Code::TooManyRequests,
             Self::OtherReceipt => Code::BrokenHistory,
             Self::NoAccount => Code::NotFound,
-            Self::HoldGone => Code::Internal,
+            Self::HoldGone | Self::NoSubject => Code::Internal,
             Self::Busy | Self::ClaimUnderWay => Code::Busy,
         }
     }

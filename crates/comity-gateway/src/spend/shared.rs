@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use comity_token::PathCap;
 use comity_wire::{Amount, Digest, TokenId};
 
-use super::admit::{Hold, Subject};
-use super::{Account, Balance, Book, HoldId, LaneKey, Slot};
+use super::admit::Hold;
+use super::{Account, Balance, Book, HoldId, LaneKey, PaceView, Slot};
 
 /// Numbers that one start of a gateway gives to holds; its fence stands above them, so that none comes twice.
 const NUMBERS: u32 = 40;
@@ -63,6 +63,13 @@ impl View {
             reserved: leaf.and_then(|id| self.held.get(&id).copied()).unwrap_or_default(),
         }
     }
+
+    /// As [`Book::free`].
+    pub fn free(&self, path: &[PathCap]) -> Amount {
+        let of = |amount: Option<&Amount>| amount.copied().unwrap_or_default();
+        let used = |id: &Digest| of(self.spent.get(id)).saturating_add(of(self.held.get(id)));
+        path.iter().map(|at| at.cap.saturating_sub(used(&at.id))).min().unwrap_or_default()
+    }
 }
 
 /// A path in a hold's JSON: pairs of a block's content id and its cap.
@@ -107,8 +114,18 @@ impl Book {
         let hold: Hold = serde_json::from_str(body)?;
         self.entries.entry(hold.token).or_default();
         let subject = self.subjects.entry(hold.subject.clone()).or_default();
-        subject.open = subject.open.saturating_add(1);
+        subject.resume(&hold.rules, &hold.places, hold.tokens);
         self.set_aside(id, hold);
+        Ok(())
+    }
+
+    /// Counts a hold of a token that is not loaded in its project's pace.
+    ///
+    /// # Errors
+    /// Where it is not what a book writes.
+    pub fn hold_counts(&mut self, body: &str) -> Result<(), serde_json::Error> {
+        let hold: Hold = serde_json::from_str(body)?;
+        self.subjects.entry(hold.subject).or_default().resume(&hold.rules, &hold.places, hold.tokens);
         Ok(())
     }
 
@@ -131,22 +148,9 @@ impl Book {
         self.holds.contains_key(&id)
     }
 
-    /// Takes in what was written down of a subject, of whose requests `open` run. Comes after the holds.
-    ///
-    /// # Errors
-    /// Where it is not what a book writes.
-    pub fn subject_import(&mut self, name: &str, open: u64, body: &str) -> Result<(), serde_json::Error> {
-        let mut subject: Subject = if body.is_empty() { Subject::default() } else { serde_json::from_str(body)? };
-        subject.open = u16::try_from(open).unwrap_or(u16::MAX);
-        self.subjects.insert(name.to_owned(), subject);
-        Ok(())
-    }
-
-    /// What to write down of a subject.
-    pub fn subject_export(&self, name: &str) -> String {
-        self.subjects.get(name).map_or_else(String::new, |subject| {
-            serde_json::to_string(subject).expect("counts and times are plain data")
-        })
+    /// What callers may be told of a project's pace until the next round.
+    pub fn pace_view(&self, subject: &str) -> PaceView {
+        PaceView::of(self.subjects.get(subject))
     }
 
     /// What callers may be told of a token until the next round.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use comity_wire::cbor::List;
 use comity_wire::object::{AckLane, Basis, Ended, Final, Flags, Receipt};
-use comity_wire::{Amount, Digest, Exact, Meters, ModelId, NodeId, Op, SecretKey, Timestamp, TokenId, Verified, cose};
+use comity_wire::{
+    Amount, Digest, Exact, Meter, Meters, ModelId, NodeId, Op, SecretKey, Timestamp, TokenId, Verified, cose,
+};
 
-use super::{Account, Book, Charged, HoldId, Lane, LaneKey, Refused, Slot};
+use super::admit::Hold;
+use super::{Account, Book, Charged, HoldId, Lane, LaneKey, Pace, PaceKey, Refused, Slot};
 
 /// Who signs here.
 pub struct Signer {
@@ -154,6 +157,11 @@ pub enum Write {
         number: u64,
         pending: Option<Vec<u8>>,
     },
+    /// What was charged in a project's window so far.
+    Pace {
+        key: PaceKey,
+        pace: Pace,
+    },
 }
 
 /// What a change came to.
@@ -171,7 +179,9 @@ pub enum Outcome {
 /// A batch that was worked out and is not durable yet.
 pub struct Stage {
     accounts: BTreeMap<TokenId, Account>,
-    done: Vec<HoldId>,
+    /// Holds that were charged, with the tokens they came to.
+    done: BTreeMap<HoldId, u64>,
+    paces: BTreeMap<PaceKey, Pace>,
     pub writes: Vec<Write>,
     /// One for each change, in order.
     pub outcomes: Vec<Result<Outcome, Refused>>,
@@ -184,8 +194,8 @@ impl Stage {
     }
 
     /// Holds that it charges.
-    pub fn charged(&self) -> &[HoldId] {
-        &self.done
+    pub fn charged(&self) -> Vec<HoldId> {
+        self.done.keys().copied().collect()
     }
 }
 
@@ -195,13 +205,22 @@ impl Book {
         let mut staging = Staging {
             book: self,
             signer,
-            stage: Stage { accounts: BTreeMap::new(), done: Vec::new(), writes: Vec::new(), outcomes: Vec::new() },
+            stage: Stage {
+                accounts: BTreeMap::new(),
+                done: BTreeMap::new(),
+                paces: BTreeMap::new(),
+                writes: Vec::new(),
+                outcomes: Vec::new(),
+            },
         };
         for change in changes {
             let outcome = staging.apply(change);
             staging.stage.outcomes.push(outcome);
         }
-        staging.stage
+        let mut stage = staging.stage;
+        let paces = stage.paces.iter().map(|(key, pace)| Write::Pace { key: key.clone(), pace: *pace });
+        stage.writes.extend(paces);
+        stage
     }
 
     /// Follows a batch that the store has made durable: holds end in the same step in which their charges count.
@@ -213,8 +232,8 @@ impl Book {
                 self.load(account);
             }
         }
-        for hold in stage.done {
-            self.end(hold);
+        for (hold, tokens) in stage.done {
+            self.charged(hold, tokens);
         }
         stage.outcomes
     }
@@ -285,7 +304,7 @@ impl Staging<'_> {
         let book = self.book;
         let hold = book.holds.get(&charge.hold).ok_or(Refused::HoldGone)?;
         // Two charges of one hold in one batch would be a bug of ours, and would be paid twice.
-        assert!(!self.stage.done.contains(&charge.hold), "a hold is charged once");
+        assert!(!self.stage.done.contains_key(&charge.hold), "a hold is charged once");
         if let Some(proof) = &charge.acknowledgement {
             // What it says wrong is the acknowledgement's fault alone; the work is charged all the same.
             let _ = self.acknowledge(hold.token, proof);
@@ -372,8 +391,22 @@ impl Staging<'_> {
             evidence: charge.evidence.clone(),
         });
         self.stage.writes.append(&mut writes);
-        self.stage.done.push(charge.hold);
+        let tokens = charge.meters.get(Meter::InputTokens).saturating_add(charge.meters.get(Meter::OutputTokens));
+        self.pace(hold, tokens);
+        self.stage.done.insert(charge.hold, tokens);
         Ok(Outcome::Charged(Box::new(receipt)))
+    }
+
+    /// What the project's windows hold once this is charged. A window that has begun anew since does not count it.
+    fn pace(&mut self, hold: &Hold, tokens: u64) {
+        let Some(subject) = self.book.subjects.get(&hold.subject).filter(|subject| subject.is_loaded()) else { return };
+        for place in &hold.places {
+            let key = PaceKey { subject: hold.subject.clone(), rule: place.rule.clone(), seconds: place.seconds };
+            let staged = self.stage.paces.get(&key).filter(|pace| pace.begun == place.begun).copied();
+            if let Some(pace) = staged.or_else(|| subject.charged(place)) {
+                self.stage.paces.insert(key, pace.with(tokens));
+            }
+        }
     }
 
     /// Monotonic: an older n changes nothing.

@@ -116,8 +116,8 @@ impl World {
             least: Amount::ZERO,
             max: amount,
             subject: "s".into(),
-            concurrency: 0,
-            windows: Vec::new(),
+            bounds: Vec::new(),
+            tokens: 0,
         };
         let expected = self.oracle.admits(key, seq, depth, hold);
         match self.book.admit(&ask, Timestamp(0)) {
@@ -305,8 +305,8 @@ fn exact_sums_round_up_once_for_the_lane_and_not_for_each_charge() {
             least: Amount::ZERO,
             max: Amount::from_ucr(1),
             subject: String::new(),
-            concurrency: 0,
-            windows: Vec::new(),
+            bounds: Vec::new(),
+            tokens: 0,
         };
         let Ok(Admission::Held(id)) = book.admit(&ask, Timestamp(0)) else { panic!() };
         let stage = book.stage(&[Change::Charge(Box::new(charge(id, 300_000)))], &signer());

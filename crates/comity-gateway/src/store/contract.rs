@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use comity_scratch::{Database, Kept};
 use comity_wire::merkle::Frontier;
-use comity_wire::object::Flags;
-use comity_wire::{Amount, Digest, Meter, Meters, Timestamp, TokenId};
+use comity_wire::object::{Flags, Tier};
+use comity_wire::{Amount, Digest, Meter, Meters, Op, Timestamp, TokenId};
 
 use super::{Memory, Postgres, Sqlite, Store, StoreError};
-use crate::spend::{Charged, Evidence, Lane, LaneKey, Slot, Write};
+use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Rule, Slot, Write};
 
 const TOKEN: TokenId = TokenId([1; 16]);
 const ROOT: Digest = Digest([2; 32]);
@@ -47,6 +47,35 @@ fn charge(n: u64, seq: u64) -> Vec<Write> {
             evidence: Evidence { base: format!("base {n}"), signature: [9; 64] },
         },
     ]
+}
+
+/// A window is one row, of one project; those that have ended can be dropped.
+async fn windows_read_back(store: &dyn Store) {
+    let rule = |op| Rule { policy: "tiny".into(), tier: Tier::Registered, op };
+    let write = |subject: &str, op, seconds, begun, requests| Write::Pace {
+        key: PaceKey { subject: subject.into(), rule: rule(op), seconds },
+        pace: Pace { begun: Timestamp(begun), requests, tokens: 1 << 40 },
+    };
+    let rows = [
+        write("a", None, 60, 100, 1),
+        write("a", Some(Op::Chat), 60, 100, 2),
+        write("a", Some(Op::Chat), 3_600, 100, 3),
+        write("b", None, 60, 100, 4),
+        write("a", None, 60, 200, 5),
+    ];
+    store.write(&rows).await.unwrap();
+    let paces = async |subject| {
+        let mut rows = store.paces(subject).await.unwrap();
+        rows.sort_by_key(|(rule, seconds, _)| (rule.clone(), *seconds));
+        rows.into_iter()
+            .map(|(rule, seconds, pace)| (rule.op, seconds, pace.begun.0, pace.requests))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(paces("a").await, [(None, 60, 200, 5), (Some(Op::Chat), 60, 100, 2), (Some(Op::Chat), 3_600, 100, 3)]);
+    assert_eq!(store.paces("b").await.unwrap()[0].2.tokens, 1 << 40);
+    store.paces_forget(Timestamp(160)).await.unwrap();
+    assert_eq!(paces("a").await, [(None, 60, 200, 5), (Some(Op::Chat), 3_600, 100, 3)]);
+    assert_eq!(paces("b").await, []);
 }
 
 /// What was written is read back, whole.
@@ -134,7 +163,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 }
 
 comity_scratch::contract! {
-    { reads_back keeps_what_ends_a_token keeps_grants }
+    { reads_back keeps_what_ends_a_token keeps_grants windows_read_back }
     memory: memory, sqlite: sqlite, postgres: postgres
 }
 

@@ -7,7 +7,7 @@ use comity_wire::{Digest, Timestamp, TokenId};
 use futures::FutureExt as _;
 
 use super::{Answer, Store, StoreError, StoredCharge};
-use crate::spend::{Account, LaneKey, Slot, Write};
+use crate::spend::{Account, LaneKey, Pace, PaceKey, Rule, Slot, Write};
 
 /// Clones are the same store, so that a test can crash one gateway and start another on it.
 #[derive(Clone, Default)]
@@ -21,6 +21,7 @@ struct Rows {
     acknowledgements: BTreeMap<(TokenId, Digest), Vec<u8>>,
     delivered: BTreeMap<TokenId, bool>,
     grants: Vec<(Digest, Vec<u8>)>,
+    paces: BTreeMap<PaceKey, Pace>,
     broken: bool,
     writes: usize,
 }
@@ -107,6 +108,9 @@ impl Rows {
                 let account = self.account(*token);
                 (account.claims, account.pending) = (*number, pending.clone());
             }
+            Write::Pace { key, pace } => {
+                self.paces.insert(key.clone(), *pace);
+            }
         }
     }
 
@@ -183,6 +187,17 @@ impl Store for Memory {
 
     fn is_final_delivered(&self, token: TokenId) -> Answer<'_, bool> {
         self.read(move |rows| rows.delivered.get(&token).copied().unwrap_or(false))
+    }
+
+    fn paces<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<(Rule, u32, Pace)>> {
+        self.read(move |rows| {
+            let of = rows.paces.iter().filter(|(key, _)| key.subject == subject);
+            of.map(|(key, pace)| (key.rule.clone(), key.seconds, *pace)).collect()
+        })
+    }
+
+    fn paces_forget(&self, now: Timestamp) -> Answer<'_, ()> {
+        self.change(move |rows| rows.paces.retain(|key, pace| now < pace.begun.plus(u64::from(key.seconds))))
     }
 
     fn grant_put(&self, id: Digest, _subject: String, bytes: Vec<u8>, _at: Timestamp) -> Answer<'_, ()> {

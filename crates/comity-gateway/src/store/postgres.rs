@@ -215,8 +215,12 @@ async fn set_up(connection: &mut PgConnection, waits: Waits) -> Result<(), sqlx:
 
 /// Forward only, numbered, small.
 fn migrations() -> Vec<Migration> {
-    let sql = include_str!("../../migrations/postgres/0001_spend.sql").into_sql_str();
-    vec![Migration::new(1, "spend".into(), MigrationType::Simple, sql, false)]
+    let spend = include_str!("../../migrations/postgres/0001_spend.sql").into_sql_str();
+    let pace = include_str!("../../migrations/postgres/0002_pace.sql").into_sql_str();
+    vec![
+        Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
+        Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
+    ]
 }
 
 impl Rounds for Postgres {

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use comity_wire::cbor::{Decode, Encode, Limits};
 use comity_wire::merkle::Frontier;
-use comity_wire::{Amount, Digest, Timestamp, TokenId};
+use comity_wire::object::Tier;
+use comity_wire::{Amount, Digest, Op, Timestamp, TokenId};
 use futures::FutureExt as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
@@ -21,7 +22,7 @@ use sqlx::sqlite::{
 use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite as Db};
 
 use super::{Answer, GRANTS_MAX, Store, StoreError, StoredCharge};
-use crate::spend::{Account, Charged, Evidence, Lane, LaneKey, SEQ_SPAN, Slot, Write};
+use crate::spend::{Account, Charged, Evidence, Lane, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
 
 /// How long a statement waits for a reader's or a backup's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,8 +100,12 @@ impl Sqlite {
 
 /// Forward only, numbered, small.
 fn migrations() -> Vec<Migration> {
-    let sql = include_str!("../../migrations/0001_spend.sql").into_sql_str();
-    vec![Migration::new(1, "spend".into(), MigrationType::Simple, sql, false)]
+    let spend = include_str!("../../migrations/0001_spend.sql").into_sql_str();
+    let pace = include_str!("../../migrations/0002_pace.sql").into_sql_str();
+    vec![
+        Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
+        Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
+    ]
 }
 
 macro_rules! lane_upsert {
@@ -163,6 +168,19 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
                 .await?;
             let query = sqlx::query("UPDATE token SET claims = ?, pending = ? WHERE token = ?");
             query.bind(int(*number)).bind(pending.clone()).bind(id(token))
+        }
+        Write::Pace { key, pace } => {
+            let sql = "INSERT INTO pace (subject, policy, tier, op, seconds, begun, requests, tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+                       ON CONFLICT DO UPDATE SET begun = excluded.begun, requests = excluded.requests, tokens = excluded.tokens";
+            sqlx::query(sql)
+                .bind(key.subject.clone())
+                .bind(key.rule.policy.clone())
+                .bind(i64::from(key.rule.tier.number()))
+                .bind(key.rule.op.map_or(0, |op| i64::from(op.number())))
+                .bind(i64::from(key.seconds))
+                .bind(int(pace.begun.seconds()))
+                .bind(i64::from(pace.requests))
+                .bind(i64::try_from(pace.tokens).unwrap_or(i64::MAX))
         }
     };
     query.execute(tx).await?;
@@ -387,6 +405,26 @@ impl Store for Sqlite {
         .boxed()
     }
 
+    fn paces<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<(Rule, u32, Pace)>> {
+        async move {
+            let query =
+                sqlx::query("SELECT policy, tier, op, seconds, begun, requests, tokens FROM pace WHERE subject = ?");
+            query.bind(subject.to_owned()).fetch_all(&self.readers).await?.iter().map(read_pace).collect()
+        }
+        .boxed()
+    }
+
+    fn paces_forget(&self, now: Timestamp) -> Answer<'_, ()> {
+        async move {
+            let mut writer = self.writer.lock().await;
+            let query =
+                sqlx::query("DELETE FROM pace WHERE begun + seconds <= ? AND (SELECT fence FROM spend_fence) = ?");
+            query.bind(int(now.seconds())).bind(self.fence).execute(&mut *writer).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn grant_put(&self, grant: Digest, subject: String, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()> {
         async move {
             let mut writer = self.writer.lock().await;
@@ -473,6 +511,18 @@ fn read_lane(row: &SqliteRow) -> Result<(LaneKey, Lane), StoreError> {
         recent: std::collections::BTreeMap::new(),
     };
     Ok((key, lane))
+}
+
+fn read_pace(row: &SqliteRow) -> Result<(Rule, u32, Pace), StoreError> {
+    let unreadable = |what| StoreError::Unreadable { what };
+    let op = match uint(row, "op")? {
+        0 => None,
+        number => Some(Op::from_number(number).ok_or_else(|| unreadable("op"))?),
+    };
+    let tier = Tier::from_number(uint(row, "tier")?).ok_or_else(|| unreadable("tier"))?;
+    let rule = Rule { policy: row.try_get("policy")?, tier, op };
+    let begun = Timestamp(uint(row, "begun")?);
+    Ok((rule, small(row, "seconds")?, Pace { begun, requests: small(row, "requests")?, tokens: uint(row, "tokens")? }))
 }
 
 fn read_slot(row: &SqliteRow) -> Result<Slot, StoreError> {

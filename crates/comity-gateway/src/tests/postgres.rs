@@ -98,7 +98,8 @@ async fn a_subjects_limits_are_shared() {
     let limited = || {
         let mut setting = Setting::default();
         setting.tier.concurrency = 1;
-        setting.tier.windows = List::new(vec![comity_wire::object::Window { seconds: 60, requests: 2 }]).unwrap();
+        setting.tier.windows =
+            List::new(vec![comity_wire::object::Window { seconds: 60, requests: Some(2), tokens: None }]).unwrap();
         setting
     };
     let store = async || Arc::new(Postgres::open(&database.url()).await.unwrap());

@@ -302,7 +302,7 @@ async fn at_most_so_many_lanes_over_all_leaves() {
 #[tokio::test]
 async fn the_owners_own_pace() {
     let mut setting = Setting::default();
-    setting.tier.windows = List::new(vec![Window { seconds: 60, requests: 2 }]).unwrap();
+    setting.tier.windows = List::new(vec![Window { seconds: 60, requests: Some(2), tokens: None }]).unwrap();
     let world = World::new(setting).await;
     let chain = world.mint(|_| {});
     for (seq, expected) in [(1, "ok"), (2, "ok"), (3, "too_many_requests")] {
@@ -315,7 +315,7 @@ async fn the_owners_own_pace() {
 #[tokio::test]
 async fn what_was_not_answered_uses_up_no_quota() {
     let mut setting = Setting::default();
-    setting.tier.windows = List::new(vec![Window { seconds: 60, requests: 1 }]).unwrap();
+    setting.tier.windows = List::new(vec![Window { seconds: 60, requests: Some(1), tokens: None }]).unwrap();
     let world = World::new(setting).await;
     let chain = world.mint(|_| {});
     world.upstream.push(comity_supply::scripted::Script::Unreachable);

@@ -23,6 +23,7 @@ fn serve(world: &World, upstream: Arc<dyn Upstream>, change: impl FnOnce(&mut Se
         choices_max: 4,
         is_vendor: false,
         fields_refused: Vec::new(),
+        slots: 1_000,
     };
     change(&mut served);
     world.gateway.serve(vec![served]);

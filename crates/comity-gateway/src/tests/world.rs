@@ -76,11 +76,14 @@ pub(super) struct Setting {
     pub(super) rates: Vec<Rate>,
     pub(super) minimum: u32,
     pub(super) tier: TierRule,
+    /// A last change to each op rule.
+    pub(super) rule: fn(&mut OpRule),
     pub(super) state: ModelState,
     pub(super) roster_version: u64,
     pub(super) standing_at: Timestamp,
     pub(super) revoked: Vec<Revocation>,
     pub(super) echo: bool,
+    pub(super) slots: u32,
     pub(super) house: Option<Arc<dyn House>>,
     pub(super) config: Config,
 }
@@ -102,16 +105,20 @@ impl Default for Setting {
             logging: Logging::Metadata,
             filters: List::default(),
             terms: None,
+            hours: List::default(),
+            priority: None,
         };
         Self {
             rates: token_rates(),
             minimum: 5,
             tier,
+            rule: |_| {},
             state: ModelState::Active,
             roster_version: 1,
             standing_at: NOW,
             revoked: Vec::new(),
             echo: false,
+            slots: 1_000,
             house: None,
             config: Config::default(),
         }
@@ -284,8 +291,24 @@ impl World {
         let tariff = cose::sign(&tariff, &writer);
         put(tariff.bytes());
         let tier = setting.tier.tier;
-        let rule =
-            |op| OpRule { op, tier, input_bytes_max: 10_000, output_tokens_max: 500, choices_max: 4, logprobs_max: 5 };
+        let rule = |op| {
+            let mut rule = OpRule {
+                op,
+                tier,
+                input_bytes_max: 10_000,
+                output_tokens_max: 500,
+                choices_max: 4,
+                logprobs_max: 5,
+                parameters: List::default(),
+                logprobs_decimals: None,
+                logit_bias: Some(LogitBias { kind: BiasKind::Any, entries_max: 300 }),
+                concurrency: None,
+                windows: List::default(),
+                charge_max: None,
+            };
+            (setting.rule)(&mut rule);
+            rule
+        };
         let policy = Policy {
             org: LAB,
             name: text("policy"),
@@ -316,6 +339,7 @@ impl World {
                 choices_max: 4,
                 is_vendor: false,
                 fields_refused: Vec::new(),
+                slots: setting.slots,
             }],
             store: store.clone(),
             receipt_key: secret("receipt"),

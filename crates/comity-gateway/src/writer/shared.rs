@@ -16,12 +16,15 @@ use tracing::{error, warn};
 
 use super::{Admitted, BATCH_MAX, Hold, Kept, QUEUE_MAX, WriteError, chain, of_store};
 use crate::Failpoint;
-use crate::spend::{Account, Admission, Ask, Balance, Book, Change, HoldId, Outcome, Refused, Signer, Stage, View};
+use crate::spend::{
+    Account, Admission, Ask, Balance, Book, Bound, Change, HoldId, Outcome, PaceView, Refused, Signer, Stage, Standing,
+    View,
+};
 use crate::store::postgres::LEASE_S;
 use crate::store::{Decided, Needs, Rounds, Store, StoreError};
 use crate::watch::Watch;
 
-/// Tokens whose standing is remembered for callers.
+/// Tokens, and projects, whose standing is remembered for callers.
 const VIEWS_MAX: usize = 10_000;
 
 type Answered<T> = oneshot::Sender<Result<T, WriteError>>;
@@ -63,6 +66,7 @@ struct Counted {
 #[derive(Default)]
 struct Views {
     by_token: HashMap<TokenId, (View, u64)>,
+    by_subject: HashMap<String, (PaceView, u64)>,
     clock: u64,
 }
 
@@ -134,6 +138,16 @@ impl Shared {
         views.by_token.get(&token).map_or_else(|| View::default().balance(path), |(view, _)| view.balance(path))
     }
 
+    pub(super) fn free(&self, token: TokenId, path: &[PathCap]) -> Amount {
+        let views = lock(&self.state.views);
+        views.by_token.get(&token).map_or_else(|| View::default().free(path), |(view, _)| view.free(path))
+    }
+
+    pub(super) fn pace(&self, subject: &str, bounds: &[Bound], now: Timestamp) -> Vec<Standing> {
+        let view = lock(&self.state.views).by_subject.get(subject).map(|(view, _)| view.clone()).unwrap_or_default();
+        view.standing(bounds, now)
+    }
+
     pub(super) fn news(&self) -> watch::Receiver<u64> {
         self.state.news.subscribe()
     }
@@ -186,6 +200,7 @@ struct Said {
     accounts: Vec<Option<Account>>,
     ended: Vec<HoldId>,
     views: Vec<(TokenId, View)>,
+    paces: Vec<(String, PaceView)>,
 }
 
 struct Writer {
@@ -234,6 +249,11 @@ impl Writer {
                 }
                 Job::Change { change, token, root, answer } => {
                     batch.needs.tokens.entry(token).or_default().get_or_insert(root);
+                    if let Change::Charge(charge) = &change {
+                        // It counts in its project's windows from now on.
+                        let subject = lock(&self.state.open).get(&charge.hold).and_then(|held| held.subject.clone());
+                        batch.needs.subjects.extend(subject);
+                    }
                     batch.changes.push(change);
                     batch.changed.push(answer);
                 }
@@ -308,7 +328,7 @@ impl Writer {
                 }
             }
         }
-        lock(&self.state.views).keep(said.views);
+        lock(&self.state.views).keep(said.views, said.paces);
         for (to, admission) in batch.asked.into_iter().zip(said.admissions) {
             let admitted = admission.map(|admission| match admission {
                 // Whoever asked may have gone: then this drops it, and so gives it back.
@@ -367,8 +387,8 @@ fn decide(batch: &Batch, signer: &Signer, book: &mut Book, said: &mut Said) -> D
     }
     let mut stage: Stage = book.stage(&batch.changes, signer);
     decided.writes = std::mem::take(&mut stage.writes);
-    decided.ended.extend_from_slice(stage.charged());
-    said.ended.extend_from_slice(stage.charged());
+    decided.ended.extend(stage.charged());
+    said.ended.extend(stage.charged());
     said.outcomes = book.commit(stage);
     for (ask, now) in &batch.asks {
         let admission = book.admit(ask, *now);
@@ -379,14 +399,23 @@ fn decide(batch: &Batch, signer: &Signer, book: &mut Book, said: &mut Said) -> D
     }
     said.accounts = batch.reads.iter().map(|token| book.account(*token).cloned()).collect();
     said.views = batch.needs.tokens.keys().map(|token| (*token, book.view(*token))).collect();
+    said.paces = batch.needs.subjects.iter().map(|subject| (subject.clone(), book.pace_view(subject))).collect();
     decided
 }
 
 impl Views {
-    fn keep(&mut self, views: Vec<(TokenId, View)>) {
+    fn keep(&mut self, views: Vec<(TokenId, View)>, paces: Vec<(String, PaceView)>) {
         for (token, view) in views {
             self.clock += 1;
             self.by_token.insert(token, (view, self.clock));
+        }
+        for (subject, pace) in paces {
+            self.clock += 1;
+            self.by_subject.insert(subject, (pace, self.clock));
+        }
+        if self.by_subject.len() > VIEWS_MAX {
+            let floor = self.clock.saturating_sub(VIEWS_MAX as u64 / 2);
+            self.by_subject.retain(|_, (_, used_at)| *used_at > floor);
         }
         if self.by_token.len() > VIEWS_MAX {
             let floor = self.clock.saturating_sub(VIEWS_MAX as u64 / 2);

@@ -207,6 +207,62 @@ async fn a_head_that_does_not_come_is_cut() {
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_is_cut_and_one_that_flows_is_not() {
+    let limit = Limit { bytes_per_s_min: 1_000, grace_ms: 30, ..Limit::bytes(1 << 24) };
+    let bounded = axum::middleware::from_fn_with_state(limit, crate::body::bounded);
+    let router = Router::new().route("/", post(async |body: Bytes| body.len().to_string())).layer(bounded);
+    let door = door(router, Limits::default()).await;
+    // One byte, and then the sender holds its breath.
+    let mut tls = raw_tls(&door, "http/1.1").await;
+    tls.write_all(b"POST / HTTP/1.1\r\nhost: door\r\ncontent-length: 9\r\n\r\nx").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        assert!(tls.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body_too_slow"), "{answer}");
+    let whole = Request::post("/").body(Full::from(vec![0; 1 << 20])).unwrap();
+    let response = client(&[&door.url], 1).request(whole).await.unwrap();
+    assert_eq!(collect(response, 100).await.unwrap().body(), "1048576");
+}
+
+#[tokio::test]
+async fn an_address_with_too_many_connections_gets_no_more_until_one_ends() {
+    let limits = Limits { connections_per_peer_max: 2, ..Limits::default() };
+    let door = door(echo_version(), limits).await;
+    let first = raw_tls(&door, "http/1.1").await;
+    let _second = raw_tls(&door, "http/1.1").await;
+    let mut third = TcpStream::connect(door.url.strip_prefix("https://").unwrap()).await.unwrap();
+    assert_eq!(third.read(&mut [0; 9]).await.unwrap_or(0), 0, "closed without a word");
+    drop(first);
+    let mut config = TrustedKeys::Exactly(vec![*identity(1).key()]).client_config().as_ref().clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    // The door hears of the end a moment later.
+    loop {
+        let tcp = TcpStream::connect(door.url.strip_prefix("https://").unwrap()).await.unwrap();
+        if connector.connect(ServerName::try_from(SERVER_NAME).unwrap(), tcp).await.is_ok() {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_headers_or_longer_ones_than_the_bounds_are_refused() {
+    let limits = Limits { headers_max: 8, header_bytes_max: 8 << 10, ..Limits::default() };
+    let door = door(echo_version(), limits).await;
+    for (many, long) in [(9, 1), (1, 9 << 10)] {
+        let mut tls = raw_tls(&door, "http/1.1").await;
+        let value = "v".repeat(long);
+        let headers: String = (0..many).map(|n| format!("x-{n}: {value}\r\n")).collect();
+        let _ = tls.write_all(format!("GET / HTTP/1.1\r\nhost: door\r\n{headers}\r\n").as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = tls.read_to_end(&mut answer).await;
+        assert!(answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
 async fn a_body_above_its_bound_is_413_with_a_json_error_declared_or_not() {
     let bounded = axum::middleware::from_fn_with_state(Limit::bytes(4), crate::body::bounded);
     let door = door(Router::new().route("/", post(async |body: Bytes| body)).layer(bounded), Limits::default()).await;

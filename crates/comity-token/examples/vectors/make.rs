@@ -481,6 +481,13 @@ fn objects() -> String {
     make(f, &manifest(), "lab writer", "F-1", "a full manifest");
     add(f, &tariff(), "lab writer", "F-1", "prices with steps and a minimum");
     add(f, &policy(), "lab writer", "F-5", "four tiers");
+    let limited = json!({
+        "object": "policy",
+        "key": secret("lab writer").public(),
+        "seed": hex::encode(seed("lab writer")),
+        "hex": hex::encode(cose::sign(&limited_policy(), &secret("lab writer")).bytes()),
+    });
+    f.add("policy-limits", "object", "F-6", "every limit that a policy may state", limited, Ok(()));
     make(f, &grant(Tier::Audited), "lab writer", "F-5", "t3 with a plan");
     make(f, &quote(), "house issuer", "T-1", "a pinned price");
     make(f, &token(), "house issuer", "T-1", "the usual token");
@@ -1256,7 +1263,11 @@ fn policies() -> String {
     };
     let (t2, t3) = (grant(Tier::Vetted), grant(Tier::Audited));
     let mut add = |id: &str, note: &str, fields: Value, expect: Result<(), &str>| {
-        let rule = if expect == Err("op_not_offered") { "F-4" } else { "F-5" };
+        let rule = match expect {
+            Err("op_not_offered") => "F-4",
+            _ if id.starts_with("hours") => "F-6",
+            _ => "F-5",
+        };
         file.add(id, "policy", rule, note, fields, expect)
     };
     add("open", "nobody in particular", ask(Op::Chat, Vetting::None, &[], &[], false), Ok(()));
@@ -1337,6 +1348,25 @@ fn policies() -> String {
         ask(Op::Embeddings, Vetting::Vetted, &[], &[], false),
         Err("op_not_offered"),
     );
+    let at = |now: comity_wire::Timestamp| {
+        let mut ask = ask(Op::Chat, Vetting::Vetted, &[], &[], false);
+        ask["hex"] = json!(hex::encode(cose::sign(&limited_policy(), &secret("lab writer")).bytes()));
+        ask["now"] = json!(now);
+        ask
+    };
+    // The days are those of 23 to 29 November 2026; the first is a Monday.
+    let monday = comity_wire::Timestamp(1_795_392_000);
+    let (day, hour) = (86_400, 3_600);
+    add("hours-night", "every day from midnight on", at(monday.plus(day)), Ok(()));
+    add("hours-night-over", "until is not part of it", at(monday.plus(day + 6 * hour)), Err("outside_hours"));
+    add("hours-work", "Friday at eight", at(monday.plus(4 * day + 8 * hour)), Ok(()));
+    add(
+        "hours-too-soon",
+        "Friday, a second before eight",
+        at(monday.plus(4 * day + 8 * hour - 1)),
+        Err("outside_hours"),
+    );
+    add("hours-weekend", "Saturday at eight", at(monday.plus(5 * day + 8 * hour)), Err("outside_hours"));
     let mut other = ask(Op::Chat, Vetting::Vetted, &[], &[], false);
     other["model"] = json!("lab/other");
     add("not-covered", "a model that the policy does not name", other, Err("model_not_found"));

@@ -262,15 +262,53 @@ pub(crate) fn tier(tier: Tier, vetting: Vetting, grant: bool) -> TierRule {
         lanes_max: 64,
         charge_max: Amount::from_ucr(500_000),
         concurrency: 8,
-        windows: list(vec![Window { seconds: 60, requests: 120 }]),
+        windows: list(vec![Window { seconds: 60, requests: Some(120), tokens: None }]),
         logging: Logging::Metadata,
         filters: List::default(),
         terms: None,
+        hours: List::default(),
+        priority: None,
     }
 }
 
 pub(crate) fn rule(op: Op, tier: Tier) -> OpRule {
-    OpRule { op, tier, input_bytes_max: 65_536, output_tokens_max: 1_024, choices_max: 4, logprobs_max: 5 }
+    OpRule {
+        op,
+        tier,
+        input_bytes_max: 65_536,
+        output_tokens_max: 1_024,
+        choices_max: 4,
+        logprobs_max: 5,
+        parameters: List::default(),
+        logprobs_decimals: None,
+        logit_bias: None,
+        concurrency: None,
+        windows: List::default(),
+        charge_max: None,
+    }
+}
+
+/// Every limit that a policy may state.
+pub(crate) fn limited_policy() -> Policy {
+    let mut open = tier(Tier::Open, Vetting::None, false);
+    let (work, night) = (
+        Hours { days: list(vec![Day::Monday, Day::Friday]), from: 8 * 60, until: 18 * 60 },
+        Hours { days: List::default(), from: 0, until: 6 * 60 },
+    );
+    open.hours = list(vec![work, night]);
+    open.priority = Some(Priority::Low);
+    open.windows = list(vec![
+        Window { seconds: 60, requests: Some(10), tokens: Some(100_000) },
+        Window { seconds: 86_400, requests: None, tokens: Some(1_000_000) },
+    ]);
+    let mut chat = rule(Op::Chat, Tier::Open);
+    chat.parameters = list(vec![text("max_tokens"), text("temperature")]);
+    chat.logprobs_decimals = Some(3);
+    chat.logit_bias = Some(LogitBias { kind: BiasKind::Block, entries_max: 50 });
+    chat.concurrency = Some(2);
+    chat.windows = list(vec![Window { seconds: 3_600, requests: Some(100), tokens: None }]);
+    chat.charge_max = Some(Amount::from_ucr(10_000));
+    Policy { tiers: list(vec![open]), rules: list(vec![chat]), name: text("limited"), ..policy_object() }
 }
 
 pub(crate) fn policy_object() -> Policy {

@@ -62,6 +62,29 @@ fn a_refusal_says_what_is_missing_and_whose_move_it_is() {
 }
 
 #[test]
+fn a_tier_outside_its_hours_is_not_reached_and_says_when_it_opens() {
+    use comity_wire::object::Hours;
+    let minute = u16::try_from(NOW.seconds() % 86_400 / 60).unwrap();
+    let hours = |from, until| list(vec![Hours { days: list(Vec::new()), from, until }]);
+    let mut policy = policy_object();
+    let mut tiers = policy.tiers.to_vec();
+    tiers[1].hours = hours(minute + 10, minute + 20);
+    policy.tiers = list(tiers.clone());
+    let tiny = model("lab/tiny");
+    // The lower tier answers meanwhile, where the op has one.
+    let chat = decide(&policy, &ask(&tiny, Op::Chat, Vetting::Registered, &[]));
+    assert_eq!(tier_of(&chat), Ok(Tier::Open));
+    let Decision::Refuse(missing) = decide(&policy, &ask(&tiny, Op::Completions, Vetting::Registered, &[])) else {
+        panic!("closed")
+    };
+    assert_eq!((missing.code, missing.whose_move), (Code::OutsideHours, Move::Caller));
+    let opens_at = Timestamp(NOW.seconds() - NOW.seconds() % 60 + 600);
+    assert_eq!(missing.requirement, Requirement::Hours { opens_at });
+    let later = Ask { now: opens_at, ..ask(&tiny, Op::Completions, Vetting::Registered, &[]) };
+    assert_eq!(tier_of(&decide(&policy, &later)), Ok(Tier::Registered));
+}
+
+#[test]
 fn a_grant_opens_only_what_it_names() {
     let tiny = model("lab/tiny");
     let changes: [fn(&mut Grant); 6] = [

@@ -2,7 +2,9 @@
 
 use comity_wire::cbor::Text;
 use comity_wire::merkle::Frontier;
-use comity_wire::object::{Basis, Confirmation, Ended, Flags, IdText, Price, Rate, Scope, Step, Terms, Vetting};
+use comity_wire::object::{
+    Basis, Confirmation, Demand, Ended, Flags, IdText, Price, Rate, Scope, Step, Terms, Vetting,
+};
 use comity_wire::{Exact, Meter, Meters, OrgId, Pseudonym};
 
 use super::*;
@@ -185,6 +187,54 @@ fn a_retry_after_a_crash_is_the_same_request() {
     // The same words on another route are signed anew too.
     let elsewhere = Ask { path: "/v1/completions", ..ask(&model, b"question", 0) };
     assert!(wallet.again(NODE, &elsewhere, Amount::MAX, &UnderWay::default(), NOW).is_none());
+}
+
+/// Design §7: a call that names no limit signs a quarter of what is free at most, so that many at once leave room for one
+/// another until next to nothing is left.
+#[test]
+fn eight_at_once_without_limits_are_refused_nothing_until_next_to_all_is_spent() {
+    const LANES: u16 = 8;
+    let budget = 20_000;
+    let mut entry = token(1, Amount::from_ucr(budget));
+    if let Entry::Token { chain, .. } = &mut entry {
+        let parts = Chain::from_bytes(chain).unwrap();
+        let mut token = Signed::<Token>::decode(&parts.token).unwrap().unverified().clone();
+        token.terms.lanes_max = LANES;
+        let token = cose::sign(&token, &SecretKey::from_seed([1; 32]));
+        *chain = stored(&Chain { token: token.bytes().to_vec(), blocks: Vec::new() }.to_bytes());
+    }
+    let mut wallet = Wallet::replay([entry]).unwrap();
+    let (leaf, tariff) = (wallet.purse(TOKEN).unwrap().leaf(), tariff());
+    let ask_for = |output_tokens| Demand { op: Op::Chat, input_bytes: 2, choices: 1, output_tokens };
+    let worst_of = |output_tokens| tariff.worst_case(&ask_for(output_tokens)).unwrap();
+    let (worst, ceiling, least) = (worst_of(4_000), Amount::from_ucr(1_500), worst_of(1));
+    let mut nodes: BTreeMap<u16, Node> = BTreeMap::new();
+    let mut running: Vec<(u16, Open)> = Vec::new();
+    let mut chance: u64 = 0x5EED;
+    let spent = loop {
+        while running.len() < usize::from(LANES) {
+            let purse = wallet.purse(TOKEN).unwrap();
+            let max = purse.small_maximum(worst, ceiling, least);
+            if max < least {
+                break;
+            }
+            let begun = begin(&mut wallet, b"hi", u32::try_from(max.ucr()).unwrap());
+            nodes.entry(begun.lane).or_insert_with(|| Node::of(&begun));
+            running.push((begun.lane, open(&begun)));
+        }
+        if running.len() < usize::from(LANES) {
+            break wallet.purse(TOKEN).unwrap().spent();
+        }
+        // One of them ends, with a tenth to all of what it may say.
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (lane, open) = running.remove(usize::try_from(chance >> 33).unwrap() % running.len());
+        let pays = tariff.affordable_output(&ask_for(4_000), open.max_charge).unwrap();
+        let said = (pays / 10).max(1) + (chance >> 40) % (pays - (pays / 10).max(1) + 1);
+        let receipt = nodes.get_mut(&lane).unwrap().receipt(&open, said, |receipt| receipt.leaf = leaf);
+        wallet.purse(TOKEN).unwrap().check(lane, &receipt, &tariff).unwrap();
+        wallet.apply(&Entry::Receipt { token: TOKEN, lane, receipt: stored(receipt.bytes()) }).unwrap();
+    };
+    assert!(spent.ucr() * 100 >= i64::from(budget) * 95, "refused after {spent} of {budget} µcr");
 }
 
 #[test]

@@ -1,14 +1,11 @@
 //! Living and dead gateways: a sign of life, the burial of those that give none, and an orderly end.
 
-use std::collections::BTreeSet;
-
 use futures::FutureExt as _;
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Row as _};
 
-use super::super::{Answer, Beat, Needs, StoreError};
-use super::{Postgres, round, rows};
-use crate::spend::{Book, HoldId};
+use super::super::{Answer, Beat, StoreError};
+use super::Postgres;
 
 /// Gateways that are buried at once.
 const BURIALS_MAX: i64 = 16;
@@ -66,24 +63,6 @@ async fn bury(connection: &mut PgConnection, ours: i64) -> Result<usize, StoreEr
         return Ok(0);
     }
     tracing::warn!(?dead, "gateways of this node were not heard of; their holds are released");
-    let mut book = Book::for_round(HoldId::first_of(0));
-    let (mut needs, mut holds) = (Needs::default(), BTreeSet::new());
-    let sql = "SELECT id, subject, body FROM hold WHERE fence = ANY($1)";
-    for row in &sqlx::query(sql).bind(&dead).fetch_all(&mut *tx).await? {
-        let hold = HoldId::from_number(rows::uint(row, "id")?);
-        book.hold_import(hold, row.try_get("body")?).map_err(|_| StoreError::Unreadable { what: "hold" })?;
-        needs.subjects.insert(row.try_get("subject")?);
-        holds.insert(hold);
-    }
-    let subjects = round::lock_subjects(&mut tx, &needs, &mut book).await?;
-    holds.into_iter().for_each(|hold| book.release(hold));
-    for (name, before) in subjects {
-        let after = book.subject_export(&name);
-        if after != before {
-            let sql = "UPDATE subject SET body = $2 WHERE subject = $1";
-            sqlx::query(sql).bind(name).bind(after).execute(&mut *tx).await?;
-        }
-    }
     remove(&mut tx, &dead).await?;
     tx.commit().await?;
     Ok(dead.len())

@@ -11,7 +11,7 @@ use sqlx::{Connection as _, Row as _};
 use super::super::{Answer, GRANTS_MAX, Needs, Rounds, Store, StoreError, StoredCharge};
 use super::rows::{self, int};
 use super::{Postgres, digest, id};
-use crate::spend::{Account, LaneKey, SEQ_SPAN, Slot, Write};
+use crate::spend::{Account, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
 
 /// Brings accounts up to date: of each token what changed after the version beside it.
 pub(super) async fn accounts(
@@ -86,8 +86,13 @@ impl Store for Postgres {
             let mut needs = Needs::default();
             for write in writes {
                 let root = if let Write::Token { root, .. } = write { Some(*root) } else { None };
-                let of_token = needs.tokens.entry(super::write::token_of(write)).or_default();
-                *of_token = of_token.or(root);
+                if let Some(token) = super::write::token_of(write) {
+                    let of_token = needs.tokens.entry(token).or_default();
+                    *of_token = of_token.or(root);
+                }
+                if let Write::Pace { key, .. } = write {
+                    needs.subjects.insert(key.subject.clone());
+                }
             }
             let mut decide = |_: &mut crate::spend::Book| super::super::Decided {
                 writes: writes.to_vec(),
@@ -195,6 +200,29 @@ impl Store for Postgres {
             async move {
                 let query = sqlx::query_scalar("SELECT delivered FROM token WHERE token = $1").bind(id(&token));
                 Ok(query.fetch_optional(connection).await? == Some(true))
+            }
+            .boxed()
+        })
+    }
+
+    fn paces<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<(Rule, u32, Pace)>> {
+        let subject = subject.to_owned();
+        self.ask(move |connection| {
+            async move {
+                let query = sqlx::query("SELECT * FROM pace WHERE subject = $1").bind(subject);
+                query.fetch_all(connection).await?.iter().map(rows::pace).collect()
+            }
+            .boxed()
+        })
+    }
+
+    /// What has ended has ended for every gateway: no fence is compared.
+    fn paces_forget(&self, now: Timestamp) -> Answer<'_, ()> {
+        self.ask(move |connection| {
+            async move {
+                let query = sqlx::query("DELETE FROM pace WHERE begun + seconds <= $1").bind(int(now.seconds()));
+                query.execute(connection).await?;
+                Ok(())
             }
             .boxed()
         })

@@ -1,6 +1,6 @@
 //! A round: lock, read, decide, write, commit; again where the database says so, and in doubt until it is known.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -136,18 +136,11 @@ impl Postgres {
             book.load(account);
         }
         load_holds(tx, &versions, &mut book).await?;
-        let subjects = lock_subjects(tx, needs, &mut book).await?;
+        lock_subjects(tx, needs, &mut book).await?;
         let decided = decide(&mut book);
         progress.next = book.next().number();
         progress.charge = decided.writes.iter().rev().find_map(write::charge_of);
         let changed = write::all(tx, self.fence(), &versions, &decided, &book).await?;
-        for (name, before) in subjects {
-            let after = book.subject_export(&name);
-            if after != before {
-                let sql = "UPDATE subject SET body = $2 WHERE subject = $1";
-                sqlx::query(sql).bind(name).bind(after).execute(&mut *tx).await?;
-            }
-        }
         let accounts = versions.iter().filter_map(|(token, version)| {
             let version = version + i64::from(changed.contains(token));
             Some((*token, version, book.unload_account(*token)?))
@@ -272,39 +265,36 @@ async fn load_holds(
     Ok(())
 }
 
-/// Locks the rows of subjects in their order, after all tokens, and counts what runs. Gives them as they are.
-pub(super) async fn lock_subjects(
-    tx: &mut PgConnection,
-    needs: &Needs,
-    book: &mut Book,
-) -> Result<Vec<(String, String)>, StoreError> {
+/// Locks the rows of subjects in their order, after all tokens, and reads how their windows stand.
+async fn lock_subjects(tx: &mut PgConnection, needs: &Needs, book: &mut Book) -> Result<(), StoreError> {
     if needs.subjects.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let names: Vec<String> = needs.subjects.iter().cloned().collect();
-    let sql = "SELECT subject, body FROM subject WHERE subject = ANY($1) ORDER BY subject FOR UPDATE";
-    let mut locked = sqlx::query(sql).bind(&names).fetch_all(&mut *tx).await?;
+    let sql = "SELECT subject FROM subject WHERE subject = ANY($1) ORDER BY subject FOR UPDATE";
+    let locked = sqlx::query(sql).bind(&names).fetch_all(&mut *tx).await?;
     if locked.len() < names.len() {
-        let make = "INSERT INTO subject (subject, body) SELECT name, '' FROM UNNEST($1::TEXT[]) AS n (name) \
-                    ON CONFLICT DO NOTHING";
+        let make =
+            "INSERT INTO subject (subject) SELECT name FROM UNNEST($1::TEXT[]) AS n (name) ON CONFLICT DO NOTHING";
         sqlx::query(make).bind(&names).execute(&mut *tx).await?;
-        locked = sqlx::query(sql).bind(&names).fetch_all(&mut *tx).await?;
+        sqlx::query(sql).bind(&names).execute(&mut *tx).await?;
     }
-    // Counted after the lock is held: who held it before has committed its holds.
-    let sql = "SELECT subject, COUNT(*) AS open FROM hold WHERE subject = ANY($1) GROUP BY subject";
-    let counts = sqlx::query(sql).bind(&names).fetch_all(&mut *tx).await?;
-    let open: HashMap<String, u64> = counts
-        .iter()
-        .map(|row| Ok((row.try_get("subject")?, rows::uint(row, "open")?)))
-        .collect::<Result<_, StoreError>>()?;
-    let mut subjects = Vec::new();
-    for row in &locked {
-        let (name, body): (String, String) = (row.try_get("subject")?, row.try_get("body")?);
-        let open = open.get(&name).copied().unwrap_or(0);
-        book.subject_import(&name, open, &body).map_err(|_| StoreError::Unreadable { what: "subject" })?;
-        subjects.push((name, body));
+    // Read after the lock is held: who held it before has committed its holds and charges. Those of this round's tokens
+    // are in the book.
+    let tokens: Vec<Vec<u8>> = needs.tokens.keys().map(id).collect();
+    let sql = "SELECT body FROM hold WHERE subject = ANY($1) AND NOT token = ANY($2)";
+    for row in &sqlx::query(sql).bind(&names).bind(tokens).fetch_all(&mut *tx).await? {
+        book.hold_counts(row.try_get("body")?).map_err(|_| StoreError::Unreadable { what: "hold" })?;
     }
-    Ok(subjects)
+    let mut paces: BTreeMap<String, Vec<_>> = names.iter().map(|name| (name.clone(), Vec::new())).collect();
+    let sql = "SELECT * FROM pace WHERE subject = ANY($1)";
+    for row in &sqlx::query(sql).bind(&names).fetch_all(&mut *tx).await? {
+        paces.entry(row.try_get("subject")?).or_default().push(rows::pace(row)?);
+    }
+    for (name, rows) in paces {
+        book.load_subject(&name, rows);
+    }
+    Ok(())
 }
 
 /// Whether the database undid it for others' sake: nothing is wrong with it.

@@ -2,12 +2,13 @@
 
 use comity_wire::cbor::{Decode, Limits};
 use comity_wire::merkle::Frontier;
-use comity_wire::{Amount, Digest, TokenId};
+use comity_wire::object::Tier;
+use comity_wire::{Amount, Digest, Op, Timestamp, TokenId};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::super::{StoreError, StoredCharge};
-use crate::spend::{Charged, Evidence, Lane, LaneKey, Slot};
+use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, Rule, Slot};
 
 pub(super) fn int(value: u64) -> i64 {
     i64::try_from(value).expect("wire numbers stay below 2^63")
@@ -72,6 +73,18 @@ pub(super) fn lane(row: &PgRow) -> Result<Lane, StoreError> {
         claimed_acknowledged_n: uint(row, "claimed_acknowledged_n")?,
         recent: std::collections::BTreeMap::new(),
     })
+}
+
+pub(super) fn pace(row: &PgRow) -> Result<(Rule, u32, Pace), StoreError> {
+    let unreadable = |what| StoreError::Unreadable { what };
+    let op = match uint(row, "op")? {
+        0 => None,
+        number => Some(Op::from_number(number).ok_or_else(|| unreadable("op"))?),
+    };
+    let tier = Tier::from_number(uint(row, "tier")?).ok_or_else(|| unreadable("tier"))?;
+    let rule = Rule { policy: row.try_get("policy")?, tier, op };
+    let begun = Timestamp(uint(row, "begun")?);
+    Ok((rule, small(row, "seconds")?, Pace { begun, requests: small(row, "requests")?, tokens: uint(row, "tokens")? }))
 }
 
 pub(super) fn slot(row: &PgRow) -> Result<Slot, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use comity_scratch::{Database, Wire};
 use comity_token::PathCap;
-use comity_wire::object::{Basis, Ended, Flags, Window};
+use comity_wire::object::{Basis, Ended, Flags, Tier, Window};
 use comity_wire::{Amount, Exact, Meter, Meters, NodeId, Op, SecretKey, Timestamp};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
 use super::super::Store as _;
 use super::*;
-use crate::spend::{Admission, Ask, Change, Charge, Evidence, Outcome, Refused, Signer};
+use crate::spend::{Admission, Ask, Bound, Change, Charge, Evidence, Outcome, Refused, Rule, Signer};
 use crate::store::Decided;
 
 const TOKEN: TokenId = TokenId([1; 16]);
@@ -46,8 +46,12 @@ fn ask(lane: u16, seq: u64, hold: u32) -> Ask {
         least: Amount::ZERO,
         max: amount,
         subject: "s".into(),
-        concurrency: 4,
-        windows: vec![Window { seconds: 10, requests: 12 }],
+        bounds: vec![Bound {
+            rule: Rule { policy: "tiny".into(), tier: Tier::Registered, op: None },
+            concurrency: 4,
+            windows: vec![Window { seconds: 10, requests: Some(12), tokens: Some(400) }],
+        }],
+        tokens: u64::from(hold),
     }
 }
 
@@ -55,7 +59,7 @@ fn charge(hold: HoldId, exact: u128) -> Change {
     Change::Charge(Box::new(Charge {
         hold,
         exact: Exact(exact),
-        meters: Meters::default().with(Meter::Requests, 1),
+        meters: Meters::default().with(Meter::Requests, 1).with(Meter::OutputTokens, 9),
         flags: Flags::default(),
         basis: Basis::Counted,
         ended: Ended::Stop,
@@ -90,8 +94,7 @@ async fn change(store: &Postgres, change: Change) -> Result<Result<Outcome, Refu
     let mut said = None;
     let mut decide = |book: &mut Book| {
         let mut stage = book.stage(std::slice::from_ref(&change), &signer());
-        let decided =
-            Decided { writes: std::mem::take(&mut stage.writes), ended: stage.charged().to_vec(), held: Vec::new() };
+        let decided = Decided { writes: std::mem::take(&mut stage.writes), ended: stage.charged(), held: Vec::new() };
         said = book.commit(stage).pop();
         decided
     };
@@ -204,6 +207,7 @@ async fn two_gateways_decide_as_one_book_would() {
             vec![Postgres::open(&database.url()).await.unwrap(), Postgres::open(&database.url()).await.unwrap()];
         let mut alone = Book::new(10);
         alone.load(Account::new(TOKEN, root()));
+        alone.load_subject("s", Vec::new());
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let mut pair = Pair { rng, stores, alone, open: Vec::new(), admitted: 0, refused: BTreeMap::new() };
         for step in 0..150 {

@@ -10,9 +10,9 @@ use sqlx::postgres::PgConnection;
 use super::super::{Decided, StoreError};
 use super::rows::int;
 use super::{digest, id};
-use crate::spend::{Book, Charged, Evidence, Lane, LaneKey, Slot, Write};
+use crate::spend::{Book, Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Slot, Write};
 
-pub(super) const fn token_of(write: &Write) -> TokenId {
+pub(super) const fn token_of(write: &Write) -> Option<TokenId> {
     match write {
         Write::Token { token, .. }
         | Write::Chain { token, .. }
@@ -23,7 +23,8 @@ pub(super) const fn token_of(write: &Write) -> TokenId {
         | Write::Closed { token }
         | Write::Final { token, .. }
         | Write::Superseded { token, .. }
-        | Write::Claim { token, .. } => *token,
+        | Write::Claim { token, .. } => Some(*token),
+        Write::Pace { .. } => None,
     }
 }
 
@@ -43,7 +44,7 @@ pub(super) async fn all(
     book: &Book,
 ) -> Result<BTreeSet<TokenId>, StoreError> {
     holds_end(tx, decided).await?;
-    let changed: BTreeSet<TokenId> = decided.writes.iter().map(token_of).collect();
+    let changed: BTreeSet<TokenId> = decided.writes.iter().filter_map(token_of).collect();
     let of = |token: &TokenId| {
         versions.get(token).map(|version| version + 1).ok_or(StoreError::Unreadable { what: "token" })
     };
@@ -52,7 +53,8 @@ pub(super) async fn all(
         let sql = "UPDATE token SET version = version + 1 WHERE token = ANY($1)";
         sqlx::query(sql).bind(tokens).execute(&mut *tx).await?;
     }
-    let (mut spent, mut lanes, mut charges, mut others) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut spent, mut lanes, mut paces) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut charges, mut others) = (Vec::new(), Vec::new());
     for write in &decided.writes {
         match write {
             // Its row was made with the lock.
@@ -66,12 +68,16 @@ pub(super) async fn all(
             Write::Charge { token, key, slot, charged, charge, receipt, evidence } => {
                 charges.push(Row { token, key, slot, charged, charge, receipt, evidence });
             }
+            Write::Pace { key, pace } => {
+                paces.insert(key, pace);
+            }
             other => others.push(other),
         }
     }
     spent_put(tx, &spent).await?;
     lanes_put(tx, &lanes).await?;
     charges_put(tx, &charges).await?;
+    paces_put(tx, &paces).await?;
     for write in others {
         other_put(tx, write).await?;
     }
@@ -137,6 +143,32 @@ async fn lanes_put(
         .bind(numbers(|lane| int(lane.claimed_n)))
         .bind(numbers(|lane| int(lane.claimed_acknowledged_n)))
         .bind(lanes.values().map(|(_, version)| *version).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn paces_put(tx: &mut PgConnection, paces: &BTreeMap<&PaceKey, &Pace>) -> Result<(), StoreError> {
+    if paces.is_empty() {
+        return Ok(());
+    }
+    let sql = "INSERT INTO pace (subject, policy, tier, op, seconds, begun, requests, tokens) \
+               SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::BIGINT[], $4::BIGINT[], $5::BIGINT[], $6::BIGINT[], \
+               $7::BIGINT[], $8::BIGINT[]) \
+               ON CONFLICT (subject, policy, tier, op, seconds) DO UPDATE SET begun = excluded.begun, \
+               requests = excluded.requests, tokens = excluded.tokens";
+    let texts = |text: fn(&PaceKey) -> &str| paces.keys().map(|key| text(key).to_owned()).collect::<Vec<String>>();
+    let keys = |number: fn(&PaceKey) -> i64| paces.keys().map(|key| number(key)).collect::<Vec<i64>>();
+    let numbers = |number: fn(&Pace) -> i64| paces.values().map(|pace| number(pace)).collect::<Vec<i64>>();
+    sqlx::query(sql)
+        .bind(texts(|key| &key.subject))
+        .bind(texts(|key| &key.rule.policy))
+        .bind(keys(|key| i64::from(key.rule.tier.number())))
+        .bind(keys(|key| key.rule.op.map_or(0, |op| i64::from(op.number()))))
+        .bind(keys(|key| i64::from(key.seconds)))
+        .bind(numbers(|pace| int(pace.begun.seconds())))
+        .bind(numbers(|pace| i64::from(pace.requests)))
+        .bind(numbers(|pace| i64::try_from(pace.tokens).unwrap_or(i64::MAX)))
         .execute(tx)
         .await?;
     Ok(())
