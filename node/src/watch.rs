@@ -86,6 +86,9 @@ impl Watch for Watching {
     fn call(&self, call: &Call) {
         self.metrics.call(call);
         self.recent.call(call);
+        if call.is_unwritten {
+            return;
+        }
         if let Some(log) = &self.access_log {
             log.call(call);
         }
@@ -123,6 +126,7 @@ mod tests {
             model: Some("lab/tiny".parse().unwrap()),
             op: Some(Op::Chat),
             tier: Some(Tier::Registered),
+            is_unwritten: false,
             subject: Some("sub-a".into()),
             token: None,
             status: 200,
@@ -133,6 +137,19 @@ mod tests {
             first: Some(Duration::from_millis(3)),
             took: Duration::from_micros(12_500),
         }
+    }
+
+    #[test]
+    fn of_a_call_whose_tier_logs_nothing_nothing_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.jsonl");
+        let arguments = WatchArguments { access_log: Some(path.clone()), ..WatchArguments::default() };
+        let watching = Watching::start(&arguments).unwrap();
+        watching.call(&Call { is_unwritten: true, subject: None, ..answered() });
+        watching.call(&answered());
+        watching.close();
+        assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1);
+        assert!(watching.text().contains("comity_charged_microcredits_total{model=\"lab/tiny\"} 36"));
     }
 
     #[test]

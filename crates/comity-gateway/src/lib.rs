@@ -6,7 +6,6 @@
 //! ([`comity_token::Directory`]), how the house is reached ([`House`]), files and keys (the node).
 #![forbid(unsafe_code)]
 
-mod access;
 mod acknowledge;
 mod chains;
 mod claims;
@@ -32,7 +31,6 @@ mod watch;
 mod works;
 mod writer;
 
-pub use access::{Facts, Seen};
 pub use claims::{House, HouseError};
 pub use config::{Clock, Config, Entropy, Failpoint, Parts, Served, no_failpoint};
 pub use gateway::{Gateway, GrantError, StartError};

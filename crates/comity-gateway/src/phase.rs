@@ -19,7 +19,6 @@ use comity_token::Capability;
 use comity_wire::Code;
 use tokio::sync::oneshot;
 
-use crate::access::Seen;
 use crate::gateway::{Gateway, Inner};
 use crate::reply;
 use crate::routes::{Form, Route};
@@ -78,7 +77,6 @@ async fn admitted(
     }
     let authorised = authorise::authorise(inner, authenticated)?;
     let (capability, bounds) = (authorised.authenticated.capability.clone(), authorised.bounds.clone());
-    let seen = Seen::of(&authorised);
     let answered = allowed(gateway, authorised, permit).await;
     let mut response = answered.unwrap_or_else(|refusal| refused(inner, refusal, &capability));
     if bounds.iter().any(|bound| !bound.windows.is_empty()) {
@@ -86,7 +84,6 @@ async fn admitted(
         let standing = inner.ledger.pace(subject, &bounds, inner.now());
         reply::pace(response.headers_mut(), &standing);
     }
-    response.extensions_mut().insert(seen);
     Ok(response)
 }
 

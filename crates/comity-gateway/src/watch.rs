@@ -23,7 +23,9 @@ pub struct Call {
     pub model: Option<ModelId>,
     pub op: Option<Op>,
     pub tier: Option<Tier>,
-    /// The project's pseudonym with this organisation and its escrow; `None` where the tier logs nothing.
+    /// The tier's log class is `none`: figures count the call, and nothing is written of it.
+    pub is_unwritten: bool,
+    /// The project's pseudonym with this organisation and its escrow; `None` where nothing is written.
     pub subject: Option<String>,
     pub token: Option<TokenId>,
     /// 0: the caller left before anything was said.
@@ -77,6 +79,7 @@ impl Trail {
             model: None,
             op: None,
             tier: None,
+            is_unwritten: false,
             subject: None,
             token: None,
             status: 0,
@@ -96,12 +99,13 @@ impl Trail {
 
     /// Who is behind it, as far as the tier lets the log know.
     pub(crate) fn caller(&self, logging: Logging, subject: &str, token: TokenId) {
-        if logging != Logging::None {
-            self.note(|call| {
+        self.note(|call| {
+            call.is_unwritten = logging == Logging::None;
+            if !call.is_unwritten {
                 call.subject = Some(subject.to_owned());
                 call.token = Some(token);
-            });
-        }
+            }
+        });
     }
 
     pub(crate) fn first(&self) {

@@ -6,14 +6,13 @@ use std::sync::atomic::Ordering;
 use axum::body::Body;
 use comity_supply::scripted::{Gate, Script};
 use comity_wire::cbor::List;
-use comity_wire::object::{Hours, Logging, Window};
+use comity_wire::object::{Hours, Window};
 use comity_wire::{Amount, Op, TokenId};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::world::*;
 use crate::store::{Sqlite, StoreError};
-use crate::{Facts, Seen};
 
 fn windows(rows: &[(u32, Option<u32>, Option<u64>)]) -> List<Window, 4> {
     let window = |(seconds, requests, tokens): &(u32, Option<u32>, Option<u64>)| Window {
@@ -297,22 +296,6 @@ async fn log_probabilities_leave_with_the_decimals_that_the_owner_gives() {
         let said = String::from_utf8(read(world.send(&ask).await).await.2).unwrap();
         assert!(said.contains("\"logprob\":-0.12,") || said.contains("\"logprob\":-0.12}"), "{said}");
         assert!(!said.contains("0.123"), "{said}");
-    }
-}
-
-#[tokio::test]
-async fn a_log_learns_what_the_policy_lets_it() {
-    for (logging, may) in [(Logging::None, false), (Logging::Metadata, true), (Logging::Bodies, true)] {
-        let mut setting = Setting::default();
-        setting.tier.logging = logging;
-        let world = World::new(setting).await;
-        let response = world.send(&world.ask(&world.mint(|_| {}))).await;
-        let seen = response.extensions().get::<Seen>().unwrap();
-        assert_eq!(seen.facts().is_some(), may, "{logging}");
-        assert_eq!(seen.may_write_bodies(), logging == Logging::Bodies);
-        if let Some(Facts { model, subject, op, .. }) = seen.facts() {
-            assert_eq!((model.as_str(), subject.as_str(), *op), ("lab/tiny", "sub-of-the-project", Op::Chat));
-        }
     }
 }
 

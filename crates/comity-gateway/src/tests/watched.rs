@@ -20,6 +20,7 @@ async fn a_call_that_was_answered_is_told_with_what_its_receipt_says() {
         assert_eq!((call.route, call.stream, call.status), ("/v1/chat/completions", stream, status));
         assert_eq!((call.model, call.op, call.code), (Some(model()), Some(Op::Chat), None));
         assert_eq!((call.subject.as_deref(), call.token), (Some("sub-of-the-project"), Some(TOKEN)));
+        assert!(!call.is_unwritten);
         let charge = call.charge.unwrap();
         assert_eq!((charge.charge, charge.basis, charge.ended), (Amount::from_ucr(18), Basis::Upstream, Ended::Stop));
         assert_eq!(charge.meters.get(Meter::OutputTokens), 3);
@@ -70,12 +71,12 @@ async fn a_replay_is_told_as_one() {
 }
 
 #[tokio::test]
-async fn where_the_tier_logs_nothing_nobody_is_told_who_asked() {
+async fn where_the_tier_logs_nothing_nothing_is_to_be_written() {
     let mut setting = Setting::default();
     setting.tier.logging = Logging::None;
     let world = World::new(setting).await;
     world.code(&world.ask(&world.mint(|_| {}))).await;
     let call = world.watched.next().await;
-    assert_eq!((call.subject, call.token), (None, None));
+    assert_eq!((call.subject, call.token, call.is_unwritten), (None, None, true));
     assert!(call.charge.is_some());
 }
