@@ -101,7 +101,7 @@ impl Gateway {
     }
 }
 
-/// Claims what is due of a token and delivers its final, if it has one. Whether the house now has all of it.
+/// Claims what is due of a token at this moment and delivers its final, if it has one. Whether the house has all of that.
 pub(crate) async fn settle(inner: &Inner, token: TokenId) -> bool {
     match try_settle(inner, token).await {
         Ok(done) => done,
@@ -147,9 +147,13 @@ async fn settle_alone(inner: &Inner, token: TokenId) -> Result<bool, ClaimError>
     }
     let Some(house) = &inner.house else { return Ok(false) };
     let issuer = terms.issuer();
-    let mut corrected = false;
+    let (mut corrected, mut claims, mut claims_max) = (false, 0, None);
     loop {
         let account = inner.ledger.account(token, root).await?;
+        // Under a token that is still worked with something is due for ever, and others wait for their turn.
+        if account.final_.is_none() && claims >= *claims_max.get_or_insert_with(|| claims_due(&account)) {
+            break;
+        }
         let bytes = match &account.pending {
             Some(bytes) => bytes.clone(),
             None => match build(inner, &account, &chains).await? {
@@ -176,7 +180,7 @@ async fn settle_alone(inner: &Inner, token: TokenId) -> Result<bool, ClaimError>
             }
             Err(refused) => return refused_by_house(inner, token, root, refused).await,
         };
-        corrected = false;
+        (corrected, claims) = (false, claims + 1);
         info!(%token, number = reply.number, settled = %reply.settled, exceptions = reply.exceptions.len(), "claim was answered");
         let lanes = claimed_by(&bytes)?;
         inner.ledger.change(token, root, Change::Claimed { token, lanes }).await?;
@@ -217,6 +221,11 @@ async fn refused_by_house(
     }
     inner.ledger.change(token, root, Change::ClaimPending { token, number: 0, bytes: None }).await?;
     Err(refused.into())
+}
+
+/// How many claims have all of what is due at this moment: the one that has no answer yet, and one for each 64 lanes.
+fn claims_due(account: &Account) -> usize {
+    usize::from(account.pending.is_some()) + due(account).len().div_ceil(LANES_PER_CLAIM)
 }
 
 /// The next claim, signed; `None` where nothing is due.

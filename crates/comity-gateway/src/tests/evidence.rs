@@ -10,6 +10,7 @@ use comity_wire::{Amount, Code, OrgId, Signed, Timestamp};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use super::world::*;
 use crate::{House, HouseError};
@@ -21,6 +22,8 @@ struct Books {
     finals: Mutex<Vec<Vec<u8>>>,
     refuse: Mutex<Option<Option<Code>>>,
     settled: Mutex<Vec<SettledLane>>,
+    /// What goes on while a claim is on its way: one for each.
+    meanwhile: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
 
 impl Books {
@@ -49,7 +52,14 @@ impl House for Arc<Books> {
             exceptions: Vec::new(),
         };
         let answer = self.answer(reply);
-        async move { answer }.boxed()
+        let meanwhile = self.meanwhile.lock().unwrap().pop();
+        async move {
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
+            answer
+        }
+        .boxed()
     }
 
     fn final_(&self, _: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>> {
@@ -143,6 +153,25 @@ async fn a_claim_without_an_answer_is_sent_again_as_it_was() {
     assert_eq!(claims[0], claims[1]);
     let last = Signed::<comity_wire::object::Claim>::decode(&claims[2]).unwrap();
     assert_eq!(last.unverified().lanes[0].settled_n, Some(1));
+}
+
+#[tokio::test]
+async fn a_token_that_is_worked_with_meanwhile_keeps_no_other_waiting() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    ask(&world, &chain, 1).await;
+    for seq in 2..=9 {
+        let (router, request) = (world.gateway.router(), world.ask(&chain).seq(seq).request());
+        let asked = async move { assert_eq!(router.oneshot(request).await.unwrap().status(), 200) };
+        books.meanwhile.lock().unwrap().push(asked.boxed());
+    }
+    let claims = || books.claims.lock().unwrap().len();
+    world.gateway.claim_all().await;
+    assert_eq!(claims(), 1, "what was charged meanwhile is due the next time");
+    world.gateway.claim_all().await;
+    assert_eq!(claims(), 2);
+    let last = Signed::<comity_wire::object::Claim>::decode(&books.claims.lock().unwrap()[1]).unwrap();
+    assert_eq!(verify(&last.unverified().lanes[0].receipt).n, 2);
 }
 
 /// Spec S-5: the house was set back to a backup, or this node was; the claim is made anew from where the house stands.
