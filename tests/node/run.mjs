@@ -5,6 +5,8 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import net from "node:net";
 
+import { surfaceOf } from "./surface.mjs";
+
 const require = createRequire(`${process.env.COMITY_NODE_MODULES}/`);
 const OpenAI = require("openai");
 const { toFile } = OpenAI;
@@ -118,7 +120,8 @@ async function batched() {
 }
 
 let count = 0;
-for (const step of [listed, answered, streamed, left, refused, again, lost, batched]) {
+const surface = surfaceOf(client, baseURL);
+for (const step of [listed, answered, streamed, left, refused, again, lost, batched, ...surface]) {
   try {
     count += await step();
   } catch (error) {

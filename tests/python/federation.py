@@ -16,6 +16,8 @@ import tempfile
 import threading
 import time
 
+import institute
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OFFERS = ROOT / "node" / "src" / "demo"
 OWNERS = ("university", "lab", "agency")
@@ -80,14 +82,14 @@ class Federation:
     def receipts(self, home):
         return json.loads(self.run("--home", home, "receipts", "list", "--json"))
 
-    def start_proxy(self, home, *arguments):
-        return self.start("proxy", "--home", home, "proxy", *(arguments or ("--listen", "127.0.0.1:0")))
+    def start_proxy(self, home, *arguments, name="proxy"):
+        return self.start(name, "--home", home, "proxy", *(arguments or ("--listen", "127.0.0.1:0")))
 
     def known(self, home):
         """The models have to reach the hub before they are found, and the house before they have a price."""
         found = json.loads(self.run("--home", home, "models", "search", "--json"))
-        need(len(found) >= len(OWNERS), f"{len(found)} models found")
-        for model in ("lab/tiny-b", "agency/tiny-c"):
+        need(len(found) >= len(OWNERS) + 3, f"{len(found)} models found")
+        for model in ("lab/tiny-b", "agency/tiny-c", institute.LETTERS, institute.SELDOM):
             self.run("--home", home, "quote", model)
 
     def close_books(self, home, project, answered):
@@ -127,11 +129,14 @@ class Federation:
         return self.folder / name
 
     def set_up(self):
-        for noun, name in [("clearing", "house"), ("hub", "hub"), *(("node", owner) for owner in OWNERS)]:
+        owners = (*OWNERS, institute.NAME)
+        for noun, name in [("clearing", "house"), ("hub", "hub"), *(("node", owner) for owner in owners)]:
             self.run(noun, "init", "--home", self.home(name), "--name", name, "--title", name)
         for owner in OWNERS:
             shutil.copy(OFFERS / f"{owner}.toml", self.home(owner) / "models" / "model.toml")
-        members = ("house", "hub", *OWNERS)
+        for name, offer in institute.offers(institute.Server().url):
+            (self.home(institute.NAME) / "models" / f"{name}.toml").write_text(offer)
+        members = ("house", "hub", *owners)
         roster = self.home("roster")
         self.run("roster", "init", "--home", roster)
         self.run("roster", "add", "--home", roster, *(self.home(name) / "organisation.json" for name in members))
@@ -143,20 +148,21 @@ class Federation:
         address = next(address for address in hub["libp2p"] if "/tcp/" in address)
         dial = ("--hub", f"{address}@{hub['node']}")
         self.start("house", "clearing", "run", "--home", self.home("house"), *listen, *dial)
-        for owner in OWNERS:
+        for owner in owners:
             self.start(owner, "node", "run", "--home", self.home(owner), *listen, *dial)
-        return hub["door"]
+        self.hub = hub["door"]
 
-    def project(self, entry):
-        """A researcher's profile, and a registered project with an award."""
-        home, house = self.home("researcher"), self.home("house")
-        said = self.run("--home", home, "init", "--roster", self.home("roster") / "roster.cbor", "--entry", entry)
+    def project(self, name="researcher", credits=10):
+        """A researcher's profile, and a registered project, with an award where there are credits."""
+        home, house = self.home(name), self.home("house")
+        said = self.run("--home", home, "init", "--roster", self.home("roster") / "roster.cbor", "--entry", self.hub)
         key = next(word for word in said.split() if word.startswith("did:key:"))
         add = ("clearing", "project", "add", "--home", house, "--title", "Python", "--purpose", "research", "--member", key)
         project = self.run(*add)
         self.run("clearing", "project", "vet", "--home", house, project, "registered")
-        award = ("--credits", 10, "--funder", "F", "--award", "1")
-        self.run("clearing", "project", "award", "--home", house, project, *award)
+        if credits:
+            award = ("--credits", credits, "--funder", "F", "--award", "1")
+            self.run("clearing", "project", "award", "--home", house, project, *award)
         profile = home / "profile.toml"
         profile.write_text(f'project = "{project}"\n' + profile.read_text())
         return home, project
@@ -185,7 +191,8 @@ def with_federation(binary, play):
         folder = pathlib.Path(folder)
         federation = Federation(pathlib.Path(binary).resolve(), folder)
         try:
-            home, project = federation.project(federation.set_up())
+            federation.set_up()
+            home, project = federation.project()
             eventually("every model at hub and house", lambda: federation.known(home))
             print(json.dumps(play(federation, home, project)))
             return 0

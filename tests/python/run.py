@@ -13,6 +13,7 @@ import openai
 import again
 import batches
 import calls
+import surface
 from federation import Broken, eventually, with_federation
 
 
@@ -26,6 +27,14 @@ def play(federation, home, project):
         ("headers", lambda: calls.headers(client, base_url)),
         ("refusals", lambda: calls.refusals(client)),
         ("left", lambda: calls.left(client, base_url, federation, home)),
+        ("embeddings", lambda: surface.embeddings(client, federation, home)),
+        ("responses", lambda: surface.responses(client, federation, home)),
+        ("moderations", lambda: surface.moderations(client, federation, home)),
+        ("models", lambda: surface.models(client)),
+        ("plain", lambda: surface.plain(base_url, federation, home)),
+        ("limits", lambda: surface.limits(client)),
+        ("typed", lambda: surface.typed(client)),
+        ("penniless", lambda: surface.penniless(federation)),
         ("by key", lambda: again.by_key(client)),
         ("by the sdk", lambda: again.by_the_sdk(base_url)),
         ("impatient", lambda: again.impatient(base_url)),

@@ -63,11 +63,10 @@ impl From<&Error> for Said {
             let remote = &refusal.remote;
             let status = StatusCode::from_u16(remote.status).unwrap_or(StatusCode::BAD_GATEWAY);
             let mut said = Self::new(status, &remote.code, remote.message.clone());
-            // OpenAI's four keep their meaning, machine fields come along.
-            for (name, value) in remote.fields.iter().filter(|(name, _)| !matches!(name.as_str(), "status" | "detail"))
-            {
-                said.error.insert(name.clone(), value.clone());
-            }
+            // OpenAI's four keep their meaning, also where a house spoke in the form of RFC 9457; machine fields come along.
+            let is_form = |name: &str| matches!(name, "type" | "title" | "status" | "detail" | "instance");
+            let fields = remote.fields.iter().filter(|(name, _)| !is_form(name));
+            said.error.extend(fields.map(|(name, value)| (name.clone(), value.clone())));
             return Self {
                 retry: remote.retry,
                 retry_after_s: remote.retry_after_s,
