@@ -9,12 +9,15 @@
 pub mod body;
 pub mod dial;
 pub mod problem;
+mod quic;
+pub mod relay;
 pub mod serve;
 pub mod signed;
 pub mod tls;
 
 pub use dial::{Client, DialError, Endpoint};
 pub use problem::{Refusal, RemoteError};
-pub use serve::{Drained, Server};
+pub use relay::{BoxDuplex, Duplex};
+pub use serve::{Drained, QuicServer, Server};
 pub use signed::{Caller, Signed};
 pub use tls::{Identity, TrustedKeys};

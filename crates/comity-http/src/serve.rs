@@ -7,6 +7,7 @@ mod connection;
 mod listen;
 mod peers;
 mod preface;
+mod quic;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -24,9 +25,10 @@ use tokio_util::task::TaskTracker;
 
 use connection::Connection;
 pub use connection::{Peer, RequestId};
-pub use listen::BindError;
+pub use listen::{BindError, Passed};
 use listen::{Listener, SocketFile};
 use peers::Peers;
+pub use quic::{QuicError, QuicServer};
 
 /// What strangers may take up. Each bound has a default that a small door can live with.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -41,7 +43,7 @@ pub struct Limits {
     pub header_read_ms_max: u64,
     pub header_bytes_max: usize,
     pub headers_max: usize,
-    /// HTTP/2: requests at once on a connection.
+    /// HTTP/2 and QUIC: requests at once on a connection.
     pub streams_max: u32,
     /// After the stop signal: how long running requests may take before they are cut.
     pub drain_ms_max: u64,
@@ -70,11 +72,16 @@ pub struct Drained {
 }
 
 /// A bound listener, not yet accepting.
-#[derive(Debug)]
 pub struct Server {
     listener: Listener,
     tls: Option<Arc<ServerConfig>>,
     limits: Limits,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("url", &self.url()).finish_non_exhaustive()
+    }
 }
 
 /// How long to wait when the process is out of descriptors.
@@ -109,6 +116,11 @@ impl Server {
         Ok(Self { listener: Listener::unix(path)?, tls: None, limits })
     }
 
+    /// The same door for calls that hubs pass on: TLS with the node's own key runs on each stream, so a hub sees nothing.
+    pub fn of_passed(streams: Passed, tls: Arc<ServerConfig>, limits: Limits) -> Self {
+        Self { listener: Listener::Passed(streams), tls: Some(tls), limits }
+    }
+
     /// The bound address; `None` on a Unix socket.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listener.address()
@@ -123,14 +135,14 @@ impl Server {
     /// Serves until `stop` is cancelled, then takes no more connections, lets running requests finish within
     /// `drain_ms_max`, and cuts what is left. Dropping the future cuts everything at once.
     pub async fn run(self, router: Router, stop: CancellationToken) -> Drained {
-        let Self { listener, tls, limits } = self;
+        let Self { mut listener, tls, limits } = self;
         let (tracker, cut) = (TaskTracker::new(), CancellationToken::new());
         let _cut_on_drop = cut.clone().drop_guard();
         let room = Arc::new(Semaphore::new(limits.connections_max));
         let abandoned = Arc::new(AtomicUsize::new(0));
         let peers = Peers::new(limits.connections_per_peer_max);
         let connection = Connection { tls, limits, router, stop: stop.clone(), cut: cut.clone() };
-        while let Some(accepted) = or_stop(&stop, accept(&listener, &room)).await {
+        while let Some(accepted) = or_stop(&stop, accept(&mut listener, &room)).await {
             let (permit, socket) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -148,7 +160,8 @@ impl Server {
                     };
                     Some(counted)
                 }
-                listen::Socket::Unix(_) => None,
+                // A hub bounds those that it passes on (spec/09-http.md §9.7).
+                listen::Socket::Unix(_) | listen::Socket::Passed(..) => None,
             };
             let (connection, abandoned) = (connection.clone(), abandoned.clone());
             tracker.spawn(async move {
@@ -171,7 +184,7 @@ impl Server {
 
 type Accepted = (tokio::sync::OwnedSemaphorePermit, listen::Socket);
 
-async fn accept(listener: &Listener, room: &Arc<Semaphore>) -> std::io::Result<Accepted> {
+async fn accept(listener: &mut Listener, room: &Arc<Semaphore>) -> std::io::Result<Accepted> {
     let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
     Ok((permit, listener.accept().await?))
 }

@@ -36,6 +36,8 @@ pub fn install() {
     let _ = CryptoProvider::install_default(provider().as_ref().clone());
 }
 
+/// Of the QUIC door: one HTTP/1.1 request on each bidirectional stream (spec/09-http.md §9.7).
+pub(crate) const ALPN_QUIC: &[u8] = b"comity/1";
 const ALPN_H2: &[u8] = b"h2";
 const ALPN_H1: &[u8] = b"http/1.1";
 

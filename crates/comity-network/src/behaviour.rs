@@ -27,18 +27,22 @@ pub(crate) struct Behaviour {
     pub(crate) gossipsub: Toggle<Gossipsub>,
     pub(crate) hello: request_response::Behaviour<Framed>,
     pub(crate) sync: request_response::Behaviour<Framed>,
+    /// Streams for calls to a node that only dials out.
+    pub(crate) door: libp2p_stream::Behaviour,
 }
 
 /// A request carries at most 1,024 digests.
 const SYNC_REQUEST_BYTES_MAX: usize = 64 * 1024;
 const CONNECTIONS_PER_PEER_MAX: u32 = 4;
+/// Hello and sync need a few; the rest are tunnels of a hub to one node, which it bounds at 256.
+const STREAMS_MAX: usize = 512;
 const IDLE: Duration = Duration::from_secs(600);
 
 pub(crate) fn swarm(key: Keypair, config: &Config, federation: RosterId) -> Result<Swarm<Behaviour>, String> {
     let behaviour = behaviour(&key, config, federation)?;
     let muxer = || {
         let mut muxer = yamux::Config::default();
-        muxer.set_max_num_streams(64);
+        muxer.set_max_num_streams(STREAMS_MAX);
         muxer
     };
     let builder = SwarmBuilder::with_existing_identity(key)
@@ -78,6 +82,7 @@ fn behaviour(key: &Keypair, config: &Config, federation: RosterId) -> Result<Beh
         gossipsub: gossipsub.into(),
         hello: exchange(hello, "/comity/hello/1", 2, Duration::from_secs(5)),
         sync: exchange(sync, "/comity/sync/1", 4, Duration::from_secs(30)),
+        door: libp2p_stream::Behaviour::new(),
     })
 }
 

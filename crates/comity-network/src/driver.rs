@@ -13,7 +13,7 @@ use comity_registry::publish::CannotPublish;
 use comity_registry::roster::NotTheNext;
 use comity_registry::{Input, Peer, Publication, Put, Registry, Ticket};
 use comity_wire::cose;
-use comity_wire::object::{Announcement, Door, Head, Manifest, NodeCertificate};
+use comity_wire::object::{AnchorRole, Announcement, Door, Head, Manifest, NodeCertificate};
 use comity_wire::{Digest, NodeId, OrgId, Timestamp, Verified};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use libp2p::gossipsub::{IdentTopic, MessageId};
@@ -33,11 +33,35 @@ use dial::Dialler;
 
 /// What others ask of the task.
 pub(crate) enum Command {
-    Publish { set: Put, reply: oneshot::Sender<Result<Published, PublishError>> },
-    Announce { doors: Vec<Door>, reply: oneshot::Sender<Result<Published, PublishError>> },
-    Fetch { digest: Digest, reply: oneshot::Sender<Option<Verified<Manifest>>> },
-    Roster { bytes: Vec<u8>, reply: oneshot::Sender<Result<(), NotTheNext>> },
-    Shutdown { reply: oneshot::Sender<()> },
+    Publish {
+        set: Put,
+        reply: oneshot::Sender<Result<Published, PublishError>>,
+    },
+    Announce {
+        doors: Vec<Door>,
+        reply: oneshot::Sender<Result<Published, PublishError>>,
+    },
+    Fetch {
+        digest: Digest,
+        reply: oneshot::Sender<Option<Verified<Manifest>>>,
+    },
+    Roster {
+        bytes: Vec<u8>,
+        reply: oneshot::Sender<Result<(), NotTheNext>>,
+    },
+    /// The admitted peer that is this node.
+    Peer {
+        node: NodeId,
+        reply: oneshot::Sender<Option<PeerId>>,
+    },
+    /// The hub of the roster that this peer was admitted as.
+    Hub {
+        peer: PeerId,
+        reply: oneshot::Sender<Option<NodeId>>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// A publication on its way to disk.
@@ -251,8 +275,26 @@ impl Driver {
             Command::Roster { bytes, reply } => {
                 let _ = reply.send(self.registry.roster_step(&bytes));
             }
+            Command::Peer { node, reply } => {
+                let peer = self.members.values().find(|member| member.node == node).map(|member| member.peer);
+                let _ = reply.send(peer);
+            }
+            Command::Hub { peer, reply } => {
+                let _ = reply.send(self.hub(&peer));
+            }
             Command::Shutdown { .. } => unreachable!("the loop takes it"),
         }
+    }
+
+    fn hub(&self, peer: &PeerId) -> Option<NodeId> {
+        let node = self.members.values().find(|member| member.peer == *peer)?.node;
+        let is_hub = self.registry.roster().anchors_of(AnchorRole::Hub).any(|anchor| anchor.node == node);
+        is_hub.then_some(node)
+    }
+
+    /// Opens and accepts `/comity/door/1`.
+    pub(crate) fn door_control(&self) -> libp2p_stream::Control {
+        self.swarm.behaviour().door.new_control()
     }
 
     fn now(&self) -> Timestamp {

@@ -9,6 +9,7 @@
 mod behaviour;
 mod codec;
 mod config;
+mod door;
 mod driver;
 mod gossip;
 mod hello;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use comity_registry::Put as PublishSet;
 pub use config::{Config, Hub, Role};
+pub use door::{DoorStream, Doors, NoDoor};
 pub use replica::Replica;
 
 use driver::{Command, Driver};
@@ -79,6 +81,7 @@ pub struct Parts<'a> {
 /// without waiting.
 pub struct Network {
     commands: mpsc::Sender<Command>,
+    doors: Doors,
     replica: Arc<Replica>,
     peers: watch::Receiver<Vec<NodeId>>,
     turned_away: watch::Receiver<u64>,
@@ -151,13 +154,14 @@ impl Network {
         let tell = driver::Tell { peers, turned_away };
         let mut driver = Driver::new(config, identity, &own, registry, Arc::clone(&replica), &parts, store, tell)?;
         let local = driver.listen().await?;
+        let doors = Doors::new(commands.clone(), driver.door_control());
         let ended = CancellationToken::new();
         let ends = ended.clone().drop_guard();
         let task = tokio::spawn(async move {
             let _ends = ends;
             driver.run(inbox).await;
         });
-        Ok(Self { commands, replica, peers: peers_watch, turned_away: turned_away_watch, local, ended, task })
+        Ok(Self { commands, doors, replica, peers: peers_watch, turned_away: turned_away_watch, local, ended, task })
     }
 
     /// The read handle on everything that was verified. Cheap to clone; it outlives the network.
@@ -234,6 +238,11 @@ impl Network {
         let closed = || NotTheNext::Version { given: 0, expected: self.replica.roster().version + 1 };
         self.send(Command::Roster { bytes, reply }).await.map_err(|()| closed())?;
         answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Streams for calls, between a hub and a node that has dialled it.
+    pub fn doors(&self) -> Doors {
+        self.doors.clone()
     }
 
     /// `/comity/v1/{search,heads,frames,roster}`.

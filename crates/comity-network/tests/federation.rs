@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use comity_network::{Config, Hub, Identity, Network, Parts, PublishSet, Role, Writer, no_failpoint};
+use comity_network::{Config, Hub, Identity, Network, NoDoor, Parts, PublishSet, Role, Writer, no_failpoint};
 use comity_token::Directory as _;
 use comity_wire::api::node::{HeadsReply, SearchReply};
 use comity_wire::object::{
@@ -20,8 +20,9 @@ use comity_wire::object::{
 };
 use comity_wire::{Digest, SecretKey, cose};
 use http_body_util::BodyExt as _;
-use support::{Org, START, org, roster};
+use support::{Org, START, org, roster, roster_with_hubs};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
@@ -355,4 +356,67 @@ async fn a_hub_answers_searches_and_fetches_manifests_on_demand() {
         hub.directory().tariff(&index.entries.iter().find(|e| e.subject.as_str() == "standard").unwrap().id).is_some()
     );
     federation.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_of_the_roster_opens_streams_to_a_node_that_only_dials_out_and_nobody_else_does() {
+    let (hub_org, member, other) = (org(1), org(2), org(3));
+    let dir = tempfile::tempdir().unwrap();
+    let pinned = roster_with_hubs(1, &[&hub_org, &member, &other], &[&hub_org]);
+    let hub_config = Config { role: Role::Hub, ..config(&[TCP], &[]) };
+    let hub = start(&hub_org, hub_config, &pinned, &dir.path().join("hub.db")).await;
+    let none = hub.doors().open(member.node).await.map(|_| ());
+    assert!(matches!(none, Err(NoDoor::NotConnected(node)) if node == member.node));
+
+    // Both listen nowhere.
+    let address = hub.local_addrs()[0].clone();
+    let node = start(&member, config(&[], &[(address.clone(), &hub_org)]), &pinned, &dir.path().join("2.db")).await;
+    assert_eq!(node.local_addrs(), [] as [&str; 0]);
+    has_peers(&hub, 1).await;
+    has_peers(&node, 1).await;
+    assert!(matches!(hub.doors().open(member.node).await, Err(NoDoor::Open(_))), "it takes no calls yet");
+
+    let mut taken = node.doors().accept().unwrap();
+    assert!(node.doors().accept().is_err(), "one at a time");
+    // Many at once: none is missed, and each is a stream of its own.
+    let opening = (0..20_u8).map(|number| {
+        let doors = hub.doors();
+        tokio::spawn(async move {
+            let mut stream = doors.open(org(2).node).await.expect("a stream");
+            stream.write_all(&[number]).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut back = Vec::new();
+            stream.read_to_end(&mut back).await.unwrap();
+            assert_eq!(back, [number, number + 100]);
+        })
+    });
+    let opening: Vec<_> = opening.collect();
+    for _ in 0..20 {
+        let (from, mut stream) = taken.recv().await.unwrap();
+        assert_eq!(from, hub_org.node);
+        tokio::spawn(async move {
+            let mut said = Vec::new();
+            stream.read_to_end(&mut said).await.unwrap();
+            stream.write_all(&[said[0], said[0] + 100]).await.unwrap();
+            stream.shutdown().await.unwrap();
+        });
+    }
+    for opened in opening {
+        opened.await.unwrap();
+    }
+
+    // A member that is no hub is hung up on, also where the node is connected to it.
+    let listens = start(&other, config(&[TCP], &[]), &pinned, &dir.path().join("3.db")).await;
+    let both = [(address, &hub_org), (listens.local_addrs()[0].clone(), &other)];
+    node.shutdown().await;
+    let node = start(&member, config(&[], &both), &pinned, &dir.path().join("2.db")).await;
+    has_peers(&listens, 1).await;
+    has_peers(&node, 2).await;
+    let mut taken = node.doors().accept().unwrap();
+    let refused = listens.doors().open(member.node).await.map(|_| ());
+    assert!(matches!(refused, Err(NoDoor::NotTaken)), "{refused:?}");
+    assert!(taken.try_recv().is_err());
+    for network in [node, listens, hub] {
+        network.shutdown().await;
+    }
 }

@@ -117,6 +117,7 @@ codes! {
     ModelStarting "model_starting" 503 true;
     UpstreamUnavailable "upstream_unavailable" 503 true;
     UpstreamFailed "upstream_failed" 502 false;
+    NodeUnreachable "node_unreachable" 503 true;
     RosterBehind "roster_behind" 503 true;
     RosterExpired "roster_expired" 503 true;
     StandingStale "standing_stale" 503 true;

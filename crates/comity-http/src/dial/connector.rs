@@ -1,4 +1,4 @@
-//! Connections for the pool: TCP with TLS and a judged key, or a Unix socket.
+//! Connections for the pool: TCP with TLS and a judged key, straight or through a hub; or a Unix socket.
 
 use std::error::Error as StdError;
 use std::io;
@@ -20,6 +20,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::relayed::{Through, Tunnel};
+use crate::problem::RemoteError;
 use crate::tls::{PeerCertificate, SERVER_NAME};
 
 /// Why there is no connection. Clonable, so that it can be taken out of the pool's error.
@@ -34,6 +36,14 @@ pub enum ConnectError {
     Tls { detail: String },
     #[error("no connection within {ms} ms")]
     Slow { ms: u64 },
+    #[error("the door is closing")]
+    Closing,
+    /// No token at hand that a hub would take.
+    #[error("no token to show to the hub: draw one for this node first")]
+    NoPass,
+    /// The hub answered, and does not connect.
+    #[error("the hub does not connect: {0}")]
+    Refused(#[source] Arc<RemoteError>),
 }
 
 impl ConnectError {
@@ -50,7 +60,7 @@ impl ConnectError {
     }
 
     /// tokio-rustls hides rustls' errors in those of `io`.
-    fn of_handshake(error: io::Error) -> Self {
+    pub(super) fn of_handshake(error: io::Error) -> Self {
         let tls = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
         match tls {
             Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(reason))) => {
@@ -66,6 +76,7 @@ impl ConnectError {
 #[derive(Clone)]
 pub(super) enum Target {
     Tls(Arc<ClientConfig>),
+    Relayed(Arc<Through>),
     Unix(PathBuf),
 }
 
@@ -80,16 +91,31 @@ impl Connector {
         let io = |e| ConnectError::Io(Arc::new(e));
         let config = match self.target {
             Target::Unix(path) => return UnixStream::connect(path).await.map(Stream::Unix).map_err(io),
+            Target::Relayed(through) => return through.open().await.map(|tls| Stream::Relayed(Box::new(tls))),
             Target::Tls(config) => config,
         };
         let host = uri.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let tcp = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await.map_err(io)?;
-        tcp.set_nodelay(true).map_err(io)?;
-        let name = ServerName::try_from(SERVER_NAME).expect("a constant that is a host name");
-        let tls = TlsConnector::from(config).connect(name, tcp).await.map_err(ConnectError::of_handshake)?;
+        let tls = over(config, tcp(host, uri.port_u16()).await?).await?;
         Ok(Stream::Tls(Box::new(tls)))
     }
+}
+
+/// A TCP connection that sends small frames at once.
+pub(super) async fn tcp(host: &str, port: Option<u16>) -> Result<TcpStream, ConnectError> {
+    let io = |e| ConnectError::Io(Arc::new(e));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let tcp = TcpStream::connect((host, port.unwrap_or(443))).await.map_err(io)?;
+    tcp.set_nodelay(true).map_err(io)?;
+    Ok(tcp)
+}
+
+/// TLS over a stream, with the judgement of keys that the configuration has.
+pub(super) async fn over<S: AsyncRead + AsyncWrite + Unpin>(
+    config: Arc<ClientConfig>,
+    stream: S,
+) -> Result<TlsStream<S>, ConnectError> {
+    let name = ServerName::try_from(SERVER_NAME).expect("a constant that is a host name");
+    TlsConnector::from(config).connect(name, stream).await.map_err(ConnectError::of_handshake)
 }
 
 impl tower::Service<Uri> for Connector {
@@ -115,13 +141,17 @@ impl tower::Service<Uri> for Connector {
 
 pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
+    Relayed(Box<TlsStream<Tunnel>>),
     Unix(UnixStream),
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        let Self::Tls(tls) = self else { return Connected::new() };
-        let (_, session) = tls.get_ref();
+        let session = match self {
+            Self::Tls(tls) => tls.get_ref().1,
+            Self::Relayed(tls) => tls.get_ref().1,
+            Self::Unix(_) => return Connected::new(),
+        };
         let mut connected = Connected::new();
         if let Some(peer) = PeerCertificate::of_chain(session.peer_certificates()) {
             connected = connected.extra(peer);
@@ -134,6 +164,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Relayed(s) => Pin::new(s).poll_read(cx, buf),
             Self::Unix(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
@@ -143,6 +174,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tls(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Relayed(s) => Pin::new(s).poll_write(cx, buf),
             Self::Unix(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
@@ -154,6 +186,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Relayed(s) => Pin::new(s).poll_write_vectored(cx, bufs),
             Self::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
         }
     }
@@ -161,6 +194,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tls(s) => s.is_write_vectored(),
+            Self::Relayed(s) => s.is_write_vectored(),
             Self::Unix(s) => s.is_write_vectored(),
         }
     }
@@ -168,6 +202,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(s) => Pin::new(s).poll_flush(cx),
+            Self::Relayed(s) => Pin::new(s).poll_flush(cx),
             Self::Unix(s) => Pin::new(s).poll_flush(cx),
         }
     }
@@ -175,6 +210,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Relayed(s) => Pin::new(s).poll_shutdown(cx),
             Self::Unix(s) => Pin::new(s).poll_shutdown(cx),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use comity_wire::NodeId;
 use http::{HeaderName, HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -27,6 +28,9 @@ use super::preface::Prefaced;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Tcp(SocketAddr),
+    Quic(SocketAddr),
+    /// Somebody whose call this hub passed on.
+    Relayed(NodeId),
     /// Somebody who may open the socket's file: the operator.
     Unix,
 }
@@ -51,9 +55,15 @@ impl Connection {
     pub(super) async fn serve(self, socket: Socket) -> bool {
         let (stream, peer) = match socket {
             Socket::Unix(stream) => return self.http(stream, Peer::Unix, Protocol::Http1).await,
+            Socket::Passed(stream, hub) => return self.secured(stream, Peer::Relayed(hub)).await,
             Socket::Tcp(stream, address) => (stream, Peer::Tcp(address)),
         };
+        // Each frame of a stream leaves at once.
         let _ = stream.set_nodelay(true);
+        self.secured(stream, peer).await
+    }
+
+    async fn secured(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) -> bool {
         let Some(tls) = self.tls.clone() else { return self.http(stream, peer, Protocol::Http1).await };
         let handshake = TlsAcceptor::from(tls).accept(stream);
         let within = Duration::from_millis(self.limits.handshake_ms_max);
@@ -70,6 +80,18 @@ impl Connection {
             _ => Protocol::Http1,
         };
         self.http(stream, peer, protocol).await
+    }
+
+    /// One request of HTTP/1.1 and its reply. `false` where it was cut.
+    pub(super) async fn one_exchange(self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) -> bool {
+        let router = self.router;
+        let service = service_fn(move |request| answer(router.clone(), request, peer));
+        let mut builder = http1(&self.limits);
+        let exchange = builder.keep_alive(false).serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            ended = exchange => logged(ended, peer),
+            () = self.cut.cancelled() => false,
+        }
     }
 
     async fn http(

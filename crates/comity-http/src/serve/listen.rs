@@ -1,17 +1,23 @@
-//! Sockets to accept from: TCP, and a Unix socket that only its owner may open.
+//! What connections come from: TCP, a Unix socket that only its owner may open, streams that a hub passes on.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use comity_wire::NodeId;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use crate::relay::BoxDuplex;
 
 /// Why there is no listener.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error("cannot listen on {address}")]
     Tcp { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address} by UDP")]
+    Udp { address: SocketAddr, source: io::Error },
     #[error("{address} is not loopback: plain HTTP is served on loopback only, give the listener a certificate")]
     NotLoopback { address: SocketAddr },
     #[error("cannot listen on the socket {path}")]
@@ -20,15 +26,19 @@ pub enum BindError {
     InUse { path: PathBuf },
 }
 
-#[derive(Debug)]
+/// Streams that hubs pass on, each with its hub.
+pub type Passed = mpsc::Receiver<(NodeId, BoxDuplex)>;
+
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, SocketFile),
+    Passed(Passed),
 }
 
 pub(super) enum Socket {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
+    Passed(BoxDuplex, NodeId),
 }
 
 /// Removes the socket's file when its listener is gone.
@@ -71,21 +81,26 @@ impl Listener {
     pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(..) => None,
+            Self::Unix(..) | Self::Passed(_) => None,
         }
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Socket> {
+    pub(super) async fn accept(&mut self) -> io::Result<Socket> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Socket::Tcp(stream, peer)),
             Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Socket::Unix(stream)),
+            Self::Passed(streams) => match streams.recv().await {
+                Some((hub, stream)) => Ok(Socket::Passed(stream, hub)),
+                // Nothing will come any more; those that run may finish, and the service is told to stop.
+                None => std::future::pending().await,
+            },
         }
     }
 
     /// Stops listening; the file goes with the drain's end.
     pub(super) fn close(self) -> Option<SocketFile> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Passed(_) => None,
             Self::Unix(_, file) => Some(file),
         }
     }

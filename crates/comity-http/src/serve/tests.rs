@@ -31,7 +31,7 @@ struct Door {
     ended: JoinHandle<Drained>,
 }
 
-fn identity(seed: u8) -> Identity {
+pub(super) fn identity(seed: u8) -> Identity {
     let key = SecretKey::from_seed([seed; 32]);
     Identity::new(&key, &NodeId::from_bytes([seed; 16]), b"node certificate", &[]).unwrap()
 }
@@ -48,7 +48,7 @@ fn start(server: Server, router: Router) -> Door {
     Door { url, stop, ended }
 }
 
-fn client(addresses: &[&str], seed: u8) -> Client {
+pub(super) fn client(addresses: &[&str], seed: u8) -> Client {
     let addresses = addresses.iter().map(|&a| a.to_owned()).collect();
     Client::new(Endpoint { addresses, trusted: TrustedKeys::Exactly(vec![*identity(seed).key()]) }).unwrap()
 }
@@ -61,7 +61,7 @@ async fn raw_tls(door: &Door, alpn: &str) -> tokio_rustls::client::TlsStream<Tcp
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
 }
 
-fn get_request(path: &str) -> Request<Full<Bytes>> {
+pub(super) fn get_request(path: &str) -> Request<Full<Bytes>> {
     Request::builder().uri(path).body(Full::default()).unwrap()
 }
 
@@ -117,7 +117,7 @@ async fn a_door_with_another_key_gets_nothing_and_the_next_address_is_tried() {
 }
 
 /// A router whose `/slow` says that it has begun and then waits to be let go.
-fn slow() -> (Router, mpsc::Receiver<()>, Arc<Semaphore>) {
+pub(super) fn slow() -> (Router, mpsc::Receiver<()>, Arc<Semaphore>) {
     let (begun, begins) = mpsc::channel(4);
     let go = Arc::new(Semaphore::new(0));
     let state = (begun, go.clone());
@@ -161,14 +161,17 @@ async fn a_drain_cuts_at_its_deadline_and_counts_what_it_cut() {
     assert!(matches!(running.await.unwrap(), Err(DialError::Broken { .. })));
 }
 
+/// Says that it was dropped.
+pub(super) struct Left(pub(super) mpsc::Sender<()>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
 #[tokio::test]
 async fn a_caller_that_leaves_is_noticed_and_its_handler_dropped() {
-    struct Left(mpsc::Sender<()>);
-    impl Drop for Left {
-        fn drop(&mut self) {
-            let _ = self.0.try_send(());
-        }
-    }
     let (begun, mut begins) = mpsc::channel(1);
     let (left, mut leaves) = mpsc::channel(1);
     let handler = async move || -> () {

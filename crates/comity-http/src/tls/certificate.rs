@@ -54,13 +54,27 @@ impl PeerCertificate {
         Ok(Self { key, node_certificate })
     }
 
+    /// The key alone, as a raw public key shows it (RFC 7250): it carries no NodeCertificate.
+    ///
+    /// # Errors
+    /// [`Unreadable::NotEd25519`] for anything but an Ed25519 key in its one form.
+    pub fn read_raw(spki: &[u8]) -> Result<Self, Unreadable> {
+        let key = spki.strip_prefix(&SPKI_PREFIX).and_then(|key| key.try_into().ok());
+        Ok(Self { key: key.ok_or(Unreadable::NotEd25519)?, node_certificate: None })
+    }
+
     pub(crate) fn of_chain(chain: Option<&[CertificateDer<'_>]>) -> Option<Self> {
         Self::read(chain?.first()?).ok()
     }
 
     pub(super) fn spki(&self) -> SubjectPublicKeyInfoDer<'static> {
-        [&SPKI_PREFIX[..], &self.key].concat().into()
+        spki(&self.key).into()
     }
+}
+
+/// `SubjectPublicKeyInfo` of an Ed25519 key.
+pub(super) fn spki(key: &[u8; 32]) -> Vec<u8> {
+    [&SPKI_PREFIX[..], key].concat()
 }
 
 /// A DER octet string around `bytes`.

@@ -12,11 +12,11 @@ use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair, PKCS_ED25519, S
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{AlwaysResolvesServerRawPublicKeys, ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
 
-use super::certificate::{EXTENSION, NODE_CERTIFICATE_BYTES_MAX, octet_string};
-use super::{alpn, provider};
+use super::certificate::{EXTENSION, NODE_CERTIFICATE_BYTES_MAX, octet_string, spki};
+use super::{ALPN_QUIC, alpn, provider};
 
 /// What a door proves itself with.
 #[derive(Clone, Debug)]
@@ -105,7 +105,31 @@ impl Identity {
         config.max_early_data_size = 0;
         Ok(Arc::new(config))
     }
+
+    /// For the QUIC door: the key alone and no certificate (RFC 7250), ALPN `comity/1`, no early data, which could be
+    /// replayed, and no client certificates: a request's signature says who asks. A ticket spares a caller that comes back
+    /// the proof of the key; it stands for nothing else.
+    ///
+    /// # Errors
+    /// [`IdentityError::Tls`].
+    pub fn raw_key_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
+        let shown = vec![CertificateDer::from(spki(&self.key))];
+        let raw = Arc::new(CertifiedKey::new(shown, self.certified.key.clone()));
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|source| IdentityError::Tls { source })?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(raw)));
+        config.alpn_protocols = vec![ALPN_QUIC.to_vec()];
+        config.max_early_data_size = 0;
+        config.session_storage = ServerSessionMemoryCache::new(TICKETS_MAX);
+        config.send_tls13_tickets = 1;
+        Ok(Arc::new(config))
+    }
 }
+
+/// Sessions that the QUIC door remembers; the oldest is forgotten, and its caller proves the key again.
+const TICKETS_MAX: usize = 4_096;
 
 impl CaCertificate {
     fn load(&self) -> Result<(BTreeSet<String>, Arc<CertifiedKey>), IdentityError> {

@@ -5,8 +5,8 @@
 use comity_registry::publish::Put;
 use comity_wire::cose;
 use comity_wire::object::{
-    Announcement, Head, Modality, ModelState, NodeCertificate, OpTier, Organisation, PriceHint, RevocationList, Roster,
-    RosterFile, Summary, Tariff, Tier, Vetting, WriterCertificate,
+    Anchor, AnchorRole, Announcement, Head, Modality, ModelState, NodeCertificate, OpTier, Organisation, PriceHint,
+    RevocationList, Roster, RosterFile, Summary, Tariff, Tier, Vetting, WriterCertificate,
 };
 use comity_wire::{Digest, NodeId, Op, OrgId, RosterId, SecretKey, Timestamp};
 
@@ -130,6 +130,11 @@ impl Org {
 
 /// A roster of organisations, signed by one key.
 pub fn roster(version: u64, orgs: &[&Org]) -> Vec<u8> {
+    roster_with_hubs(version, orgs, &[])
+}
+
+/// [`roster`], where some organisations' nodes are hubs.
+pub fn roster_with_hubs(version: u64, orgs: &[&Org], hubs: &[&Org]) -> Vec<u8> {
     let signer = SecretKey::from_seed([200; 32]);
     let organisations: Vec<_> = orgs
         .iter()
@@ -141,6 +146,14 @@ pub fn roster(version: u64, orgs: &[&Org]) -> Vec<u8> {
             issuers: Default::default(),
         })
         .collect();
+    let anchor = |hub: &&Org| Anchor {
+        node: hub.node,
+        org: hub.id,
+        role: AnchorRole::Hub,
+        transport_key: hub.transport.public(),
+    };
+    let mut anchors: Vec<_> = hubs.iter().map(anchor).collect();
+    anchors.sort_unstable_by_key(|anchor| anchor.node);
     let roster = Roster {
         federation: FEDERATION,
         version,
@@ -149,7 +162,7 @@ pub fn roster(version: u64, orgs: &[&Org]) -> Vec<u8> {
         threshold: 1,
         signers: vec![signer.public()].try_into().unwrap(),
         organisations: organisations.try_into().unwrap(),
-        anchors: Default::default(),
+        anchors: anchors.try_into().unwrap(),
     };
     let mut file = RosterFile::new(&roster);
     file.sign(&signer);

@@ -58,7 +58,7 @@ record! {
     #[derive(serde::Deserialize)]
     pub struct Door {
         1 => kind: DoorKind,
-        /// `https://host:port`, a multiaddress, or a hub's `https://host:port` to `CONNECT` through.
+        /// `https://host:port`, `quic://host:port`, a multiaddress, or the id of a hub to `CONNECT` through.
         2 => address: Text<256>,
     }
 }

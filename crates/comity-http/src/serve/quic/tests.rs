@@ -1,0 +1,249 @@
+//! The QUIC door and its dialler against each other, over UDP on loopback.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::Extension;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use comity_wire::object::DoorKind;
+use futures::StreamExt as _;
+use http::{Request, Version};
+use http_body_util::{BodyExt as _, Full};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::super::tests::{Left, client, get_request, identity, slow};
+use super::super::{Limits, Server};
+use super::*;
+use crate::body::Limit;
+use crate::dial::{Client, ConnectError, DialError, PeerCertificate, Timeouts, collect};
+use crate::{Endpoint as Node, TrustedKeys};
+
+struct Door {
+    url: String,
+    stop: CancellationToken,
+    ended: JoinHandle<Drained>,
+}
+
+fn door(router: Router, limits: Limits) -> Door {
+    let server = QuicServer::bind("127.0.0.1:0".parse().unwrap(), &identity(1), limits).unwrap();
+    let (url, stop) = (server.url(), CancellationToken::new());
+    let ended = tokio::spawn(server.run(router, stop.clone()));
+    Door { url, stop, ended }
+}
+
+async fn https(seed: u8, router: Router) -> String {
+    let tls = identity(seed).server_config(None).unwrap();
+    let server = Server::bind("127.0.0.1:0".parse().unwrap(), tls, Limits::default()).await.unwrap();
+    let url = server.url().unwrap();
+    tokio::spawn(server.run(router, CancellationToken::new()));
+    url
+}
+
+fn hello() -> Router {
+    let handler = async |version: Version, Extension(peer): Extension<Peer>| format!("{version:?} {peer:?}");
+    Router::new().route("/", get(handler))
+}
+
+fn by(response: &http::Response<hyper::body::Incoming>) -> DoorKind {
+    *response.extensions().get::<DoorKind>().unwrap()
+}
+
+#[tokio::test]
+async fn a_quic_door_with_the_right_key_answers_and_the_reply_says_which_door_it_was() {
+    let door = door(hello(), Limits::default());
+    let caller = client(&[&door.url], 1);
+    for _ in 0..2 {
+        let response = caller.request(get_request("/")).await.unwrap();
+        assert_eq!(by(&response), DoorKind::Quic);
+        let shown = response.extensions().get::<PeerCertificate>().unwrap();
+        assert_eq!((shown.key, &shown.node_certificate), (*identity(1).key(), &None));
+        let said = collect(response, 100).await.unwrap();
+        let said = std::str::from_utf8(said.body()).unwrap();
+        assert!(said.starts_with("HTTP/1.1 Quic(127.0.0.1:"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_quic_door_with_another_key_gets_nothing_and_https_is_taken_instead() {
+    let wrong = door(Router::new().fallback(async || -> () { panic!("a stranger was asked") }), Limits::default());
+    let stranger = client(&[&wrong.url], 2).request(get_request("/")).await.unwrap_err();
+    assert!(matches!(stranger, DialError::Connect { source: ConnectError::WrongKey { .. }, .. }), "{stranger:?}");
+    let right = https(2, hello()).await;
+    let response = client(&[&wrong.url, &right], 2).request(get_request("/")).await.unwrap();
+    assert_eq!(by(&response), DoorKind::Https);
+}
+
+#[tokio::test]
+async fn where_no_udp_comes_through_https_is_taken_after_a_short_wait_and_then_without_one() {
+    // Bound, and deaf.
+    let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let quic = format!("quic://{}", deaf.local_addr().unwrap());
+    let caller = client(&[&quic, &https(1, hello()).await], 1);
+    let mut waited = Vec::new();
+    for _ in 0..20 {
+        let began = std::time::Instant::now();
+        let response = caller.request(get_request("/")).await.unwrap();
+        assert_eq!(by(&response), DoorKind::Https);
+        collect(response, 100).await.unwrap();
+        waited.push(began.elapsed());
+    }
+    // One head start for all calls together, far below the time that connecting may take.
+    let all: Duration = waited.iter().sum();
+    assert!(waited[0] >= Duration::from_millis(240), "{waited:?}");
+    assert!(all < Duration::from_secs(9), "{waited:?}");
+}
+
+#[tokio::test]
+async fn quic_is_taken_first_where_both_answer_and_https_once_it_is_gone() {
+    let quic = door(hello(), Limits::default());
+    let addresses = vec![https(1, hello()).await, quic.url.clone()];
+    let node = || Node { addresses: addresses.clone(), trusted: TrustedKeys::Exactly(vec![*identity(1).key()]) };
+    // However busy the machine is.
+    let patient = Timeouts { head_start_ms: 10_000, ..Timeouts::default() };
+    let caller = Client::with(node(), vec![], patient).unwrap();
+    assert_eq!(by(&caller.request(get_request("/")).await.unwrap()), DoorKind::Quic);
+    quic.stop.cancel();
+    quic.ended.await.unwrap();
+    let caller = Client::new(node()).unwrap();
+    assert_eq!(by(&caller.request(get_request("/")).await.unwrap()), DoorKind::Https);
+}
+
+#[tokio::test]
+async fn a_drain_lets_a_running_request_finish_and_turns_a_new_one_away_unsent() {
+    let (router, mut begins, go) = slow();
+    let door = door(router, Limits::default());
+    let caller = client(&[&door.url], 1);
+    let running = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.request(get_request("/slow")).await }
+    });
+    begins.recv().await.unwrap();
+    door.stop.cancel();
+    // On the same connection: until the door has heard it, calls still get in, and wait with the first.
+    let turned_away = loop {
+        tokio::select! {
+            answered = caller.request(get_request("/slow")) => break answered,
+            _ = begins.recv() => {}
+        }
+    };
+    assert!(matches!(turned_away, Err(DialError::Connect { source: ConnectError::Closing, .. })), "{turned_away:?}");
+    go.add_permits(8);
+    let response = running.await.unwrap().unwrap();
+    assert_eq!(collect(response, 100).await.unwrap().body(), "finished");
+    assert_eq!(door.ended.await.unwrap(), Drained { abandoned: 0 });
+}
+
+#[tokio::test]
+async fn a_drain_cuts_at_its_deadline_and_counts_the_connections_it_cut() {
+    let (router, mut begins, _go) = slow();
+    let door = door(router, Limits { drain_ms_max: 20, ..Limits::default() });
+    let caller = client(&[&door.url], 1);
+    let running = tokio::spawn(async move { caller.request(get_request("/slow")).await });
+    begins.recv().await.unwrap();
+    door.stop.cancel();
+    assert_eq!(door.ended.await.unwrap(), Drained { abandoned: 1 });
+    assert!(matches!(running.await.unwrap(), Err(DialError::Broken { .. })));
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_is_noticed_before_the_head_and_within_the_body() {
+    let (begun, mut begins) = mpsc::channel(1);
+    let (left, mut leaves) = mpsc::channel(2);
+    let streaming = left.clone();
+    let waits = async move || -> () {
+        let _left = Left(left);
+        begun.send(()).await.unwrap();
+        std::future::pending().await
+    };
+    let streams = async move || {
+        let left = Left(streaming);
+        let first = futures::stream::once(async { Ok::<_, Infallible>("data: 1\n\n") });
+        let rest = futures::stream::once(async move {
+            let _left = left;
+            std::future::pending::<Result<&str, Infallible>>().await
+        });
+        Body::from_stream(first.chain(rest))
+    };
+    let door = door(Router::new().route("/", get(waits)).route("/stream", get(streams)), Limits::default());
+    let caller = client(&[&door.url], 1);
+    let running = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.request(get_request("/")).await }
+    });
+    begins.recv().await.unwrap();
+    running.abort();
+    leaves.recv().await.unwrap();
+    // The first frame is here while the second is not made yet; then the caller goes.
+    let mut body = caller.request(get_request("/stream")).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: 1\n\n");
+    drop(body);
+    leaves.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reply_that_was_given_up_is_never_taken_for_a_whole_one() {
+    let breaks = async || {
+        let parts = [Ok(Bytes::from_static(b"half of it")), Err(std::io::Error::other("broke"))];
+        Body::from_stream(futures::stream::iter(parts))
+    };
+    let door = door(Router::new().route("/", get(breaks)), Limits::default());
+    let response = client(&[&door.url], 1).request(get_request("/")).await;
+    // Cut before its head was read, or after: in neither case an end.
+    if let Ok(response) = response {
+        assert!(matches!(collect(response, 100).await, Err(DialError::Body { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_large_body_arrives_and_one_above_its_bound_is_refused_in_words() {
+    let bounded = axum::middleware::from_fn_with_state(Limit::bytes(3 << 20), crate::body::bounded);
+    let router = Router::new().route("/", post(async |body: Bytes| body.len().to_string())).layer(bounded);
+    let door = door(router.layer(axum::extract::DefaultBodyLimit::disable()), Limits::default());
+    let caller = client(&[&door.url], 1);
+    let post = |bytes: usize| Request::post("/").body(Full::from(vec![7; bytes])).unwrap();
+    let response = caller.request(post(3 << 20)).await.unwrap();
+    assert_eq!(collect(response, 100).await.unwrap().body(), &(3 << 20).to_string());
+    let response = caller.request(post(16 << 20)).await.unwrap();
+    assert_eq!(response.status(), 413);
+    assert!(collect(response, 1000).await.unwrap().body().starts_with(br#"{"error""#));
+}
+
+#[tokio::test]
+async fn more_callers_than_one_connection_takes_are_all_answered() {
+    const CALLERS: usize = 40;
+    let (router, mut begins, go) = slow();
+    let door = door(router, Limits { streams_max: 8, ..Limits::default() });
+    let caller = client(&[&door.url], 1);
+    let calls: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let caller = caller.clone();
+            tokio::spawn(async move { collect(caller.request(get_request("/slow")).await.unwrap(), 100).await })
+        })
+        .collect();
+    for _ in 0..8 {
+        begins.recv().await.unwrap();
+    }
+    assert!(begins.try_recv().is_err(), "a ninth stream got in");
+    go.add_permits(CALLERS);
+    let drained = tokio::spawn(async move { while begins.recv().await.is_some() {} });
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap().body(), "finished");
+    }
+    drained.abort();
+}
+
+#[tokio::test]
+async fn a_stream_whose_head_does_not_come_is_cut() {
+    let door = door(hello(), Limits { header_read_ms_max: 30, ..Limits::default() });
+    let trusted = TrustedKeys::Exactly(vec![*identity(1).key()]);
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(trusted.raw_key_config()).unwrap();
+    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = door.url.strip_prefix("quic://").unwrap().parse().unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let connection = endpoint.connect_with(config, address, &trusted.server_name()).unwrap().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(b"GET / HT").await.unwrap();
+    let _ = receive.read_to_end(1000).await;
+}
