@@ -43,9 +43,15 @@ pub struct RunArguments {
     /// The home folder that `init` made
     #[arg(long)]
     pub home: PathBuf,
-    /// The HTTPS door; port 0 takes a free one
+    /// The HTTPS door; port 0 takes a free one. `none`: this node listens nowhere, and is reached through its hubs
     #[arg(long, default_value = "0.0.0.0:4443")]
-    pub listen: SocketAddr,
+    pub listen: Listen,
+    /// The QUIC door (UDP), or `none`. Left out, it has the port of the HTTPS door where that is free
+    #[arg(long)]
+    pub quic: Option<Listen>,
+    /// Take no calls that the dialled hubs pass on; at a hub: pass none on
+    #[arg(long)]
+    pub no_relay: bool,
     /// A name or address that others reach the door by, where it is not the one it listens on (host:port)
     #[arg(long)]
     pub public: Option<String>,
@@ -55,6 +61,32 @@ pub struct RunArguments {
     /// A hub to dial: MULTIADDRESS@NODE; may be given more than once
     #[arg(long = "hub")]
     pub hubs: Vec<HubAddress>,
+}
+
+/// Where a door listens, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    At(SocketAddr),
+    Nowhere,
+}
+
+impl Listen {
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::At(address) => Some(address),
+            Self::Nowhere => None,
+        }
+    }
+}
+
+impl std::str::FromStr for Listen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::Nowhere),
+            address => address.parse().map(Self::At).map_err(|_| "an address is IP:PORT, or `none`".to_owned()),
+        }
+    }
 }
 
 /// `/ip4/192.0.2.1/tcp/4001@node-…`.

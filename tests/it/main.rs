@@ -6,6 +6,7 @@ mod callers_cannot_overspend;
 mod catching_up;
 mod conformance;
 mod demo_adds_up;
+mod doors;
 mod kill_nine;
 mod limits;
 mod replay_charges_nothing;

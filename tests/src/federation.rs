@@ -167,6 +167,14 @@ impl Federation {
     /// # Panics
     /// Where any part fails, naming it.
     pub async fn start(owners: &[Owner]) -> Self {
+        Self::start_at(owners, &["--listen", "127.0.0.1:0"]).await
+    }
+
+    /// [`Federation::start`], with these doors at the owners' nodes.
+    ///
+    /// # Panics
+    /// As that.
+    pub async fn start_at(owners: &[Owner], doors: &[&str]) -> Self {
         comity_http::tls::install();
         let folder = tempfile::Builder::new().prefix("comity-test-").tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
@@ -186,7 +194,8 @@ impl Federation {
         let mut services = BTreeMap::from([("hub", hub)]);
         services.insert("house", Service::start("house", "clearing", &at("house"), Some(&dial)).await);
         for owner in owners {
-            services.insert(owner.name, Service::start(owner.name, "node", &at(owner.name), Some(&dial)).await);
+            let node = Service::start_at(owner.name, "node", &at(owner.name), Some(&dial), doors).await;
+            services.insert(owner.name, node);
         }
 
         let member = SecretKey::from_seed(shell::random());

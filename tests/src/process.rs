@@ -13,6 +13,8 @@ use tokio::process::{Child, Command};
 #[derive(Clone, Debug, Deserialize)]
 pub struct Ready {
     pub node: NodeId,
+    /// Empty where it has no HTTPS door.
+    #[serde(default)]
     pub door: String,
     #[serde(default)]
     pub libp2p: Vec<String>,
@@ -103,11 +105,19 @@ impl Service {
     /// # Panics
     /// Where it does not come up, with its log.
     pub async fn start(name: &'static str, noun: &str, home: &Path, hub: Option<&str>) -> Self {
+        Self::start_at(name, noun, home, hub, &["--listen", "127.0.0.1:0"]).await
+    }
+
+    /// [`Service::start`] with doors of the test's choice. It cannot be started again.
+    ///
+    /// # Panics
+    /// As that.
+    pub async fn start_at(name: &'static str, noun: &str, home: &Path, hub: Option<&str>, doors: &[&str]) -> Self {
         let mut arguments = vec![noun.to_owned(), "run".to_owned(), "--home".to_owned(), home.display().to_string()];
         if let Some(hub) = hub {
             arguments.extend(["--hub".to_owned(), hub.to_owned()]);
         }
-        let listen = ["--listen", "127.0.0.1:0"].map(str::to_owned);
+        let listen: Vec<_> = doors.iter().map(|&argument| argument.to_owned()).collect();
         let (child, ready) = launch(command(binary()), name, &arguments, &listen, home)
             .await
             .unwrap_or_else(|not_up| panic!("{}", not_up.said));

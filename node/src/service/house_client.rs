@@ -39,8 +39,8 @@ impl HouseClient {
             anchors.find(|anchor| anchor.org == house).ok_or_else(|| unreached("the roster names no such house"))?;
         let announcement = self.directory.announcement(anchor.node);
         let announcement = announcement.ok_or_else(|| unreached("the house has not announced a door yet"))?;
-        let https = announcement.doors.iter().filter(|door| door.kind == DoorKind::Https);
-        let addresses: Vec<_> = https.map(|door| door.address.to_string()).collect();
+        let own = announcement.doors.iter().filter(|door| matches!(door.kind, DoorKind::Quic | DoorKind::Https));
+        let addresses: Vec<_> = own.map(|door| door.address.to_string()).collect();
         let trusted = TrustedKeys::Exactly(vec![*anchor.transport_key.as_bytes()]);
         Client::new(Endpoint { addresses, trusted }).map_err(|error| unreached(error.to_string()))
     }

@@ -78,9 +78,11 @@ impl Member {
     }
 }
 
-/// libp2p listens beside the door: TCP where it is told, or on a free port of the same address.
+/// libp2p listens beside the door: TCP where it is told, or on a free port of the same address; nowhere where the node
+/// only dials out.
 fn addresses(arguments: &RunArguments) -> Vec<String> {
-    let listen = arguments.libp2p.unwrap_or_else(|| std::net::SocketAddr::new(arguments.listen.ip(), 0));
+    let beside = arguments.listen.address().map(|door| std::net::SocketAddr::new(door.ip(), 0));
+    let Some(listen) = arguments.libp2p.or(beside) else { return Vec::new() };
     let family = if listen.is_ipv4() { "ip4" } else { "ip6" };
     let (ip, port) = (listen.ip(), listen.port());
     vec![format!("/{family}/{ip}/tcp/{port}"), format!("/{family}/{ip}/udp/{port}/quic-v1")]

@@ -1,12 +1,14 @@
 //! What a request asks for, read from its body, and the answer as it comes back.
 
-use comity_wire::object::{Demand, Receipt};
+use comity_wire::object::{Demand, DoorKind, Receipt};
 use comity_wire::{Amount, ModelId, NodeId, Op, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::keys::Key;
 use crate::route::Route;
+
+use crate::door::Response;
 
 /// One query: a path of the door, and the JSON body that is sent as it stands here.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Notes {
     pub node: NodeId,
     /// Headers for whoever asked: [`for_the_caller`].
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The door it came by.
+    pub door: Option<DoorKind>,
 }
 
 /// Headers that mean something to the caller: what it cost and what is left, limits, when to come again, which request it was.
@@ -76,8 +80,8 @@ pub struct Answer {
 }
 
 impl Notes {
-    pub(crate) fn of(headers: &HeaderMap, node: NodeId) -> Self {
-        Self { node, headers: for_the_caller(headers) }
+    pub(crate) fn of(response: &Response, node: NodeId) -> Self {
+        Self { node, headers: for_the_caller(response.headers()), door: response.door() }
     }
 }
 

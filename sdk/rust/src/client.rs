@@ -22,6 +22,7 @@ use crate::door::{Door, DoorError, Refusal};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::keys::{Key, Outcome};
 use crate::lane::ReceiptFault;
+use crate::pass::Passes;
 use crate::profile::Profile;
 use crate::receipts;
 use crate::wallet::{Purse, Wallet, WalletError, stored};
@@ -170,6 +171,8 @@ pub struct Client {
     funding: tokio::sync::Mutex<()>,
     under_way: UnderWay,
     doors: Mutex<HashMap<NodeId, Door>>,
+    /// What hubs are shown.
+    passes: Passes,
     /// Nodes that were not where their announcement said.
     moved: Mutex<HashSet<NodeId>>,
     /// Chains that a node has shown that it holds.
@@ -243,6 +246,7 @@ impl Client {
             funding: tokio::sync::Mutex::default(),
             under_way: UnderWay::default(),
             doors: Mutex::default(),
+            passes: Passes::default(),
             moved: Mutex::default(),
             presented: Mutex::default(),
         })

@@ -2,9 +2,10 @@
 
 use base64::Engine as _;
 use bytes::Bytes;
-use comity_http::dial::{self, CallError};
+use comity_http::dial::{self, CallError, Relay, Timeouts};
 use comity_http::{DialError, Endpoint, RemoteError, TrustedKeys};
 use comity_token::request::header;
+use comity_wire::object::DoorKind;
 use comity_wire::{Code, Digest, PublicKey, SecretKey};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full};
@@ -57,9 +58,19 @@ impl Door {
     /// # Errors
     /// [`DoorError::Dial`] where an address is none.
     pub fn new(addresses: Vec<String>, keys: Vec<PublicKey>) -> Result<Self, DoorError> {
-        let name = addresses.first().cloned().unwrap_or_else(|| "a door without an address".to_owned());
+        Self::through(addresses, keys, Vec::new())
+    }
+
+    /// A door with hubs to go through where none of the addresses can be reached.
+    ///
+    /// # Errors
+    /// As [`Door::new`].
+    pub fn through(addresses: Vec<String>, keys: Vec<PublicKey>, relays: Vec<Relay>) -> Result<Self, DoorError> {
+        let relayed = || relays.first().map(|relay| relay.node.to_string());
+        let name = addresses.first().cloned().or_else(relayed);
+        let name = name.unwrap_or_else(|| "a door without an address".to_owned());
         let trusted = TrustedKeys::Exactly(keys.iter().map(|key| *key.as_bytes()).collect());
-        let client = dial::Client::new(Endpoint { addresses, trusted });
+        let client = dial::Client::with(Endpoint { addresses, trusted }, relays, Timeouts::default());
         Ok(Self { client: client.map_err(|source| DoorError::Dial { name: name.clone(), source })?, name })
     }
 
@@ -197,6 +208,11 @@ impl DoorError {
 }
 
 impl Response {
+    /// Which door it came by: QUIC, HTTPS, or through a hub.
+    pub fn door(&self) -> Option<DoorKind> {
+        self.inner.extensions().get().copied()
+    }
+
     pub fn headers(&self) -> &HeaderMap {
         self.inner.headers()
     }

@@ -14,6 +14,7 @@ pub mod door;
 pub mod journal;
 pub mod keys;
 pub mod lane;
+mod pass;
 pub mod pending;
 pub mod profile;
 pub mod receipts;

@@ -1,5 +1,7 @@
 //! Who serves what, and behind which door.
 
+use comity_http::TrustedKeys;
+use comity_http::dial::Relay;
 use comity_token::directory::Directory as _;
 use comity_wire::api::node as api;
 use comity_wire::object::{AnchorRole, DoorKind, Manifest, NodeCertificate, Summary, Tariff};
@@ -8,6 +10,9 @@ use comity_wire::{Amount, Digest, ModelId, NodeId, Verified};
 use super::{Client, Error};
 use crate::discover::Hit;
 use crate::door::Door;
+
+/// Doors where a node, hub or house is itself; which is taken the dialler decides.
+const OWN_DOORS: [DoorKind; 2] = [DoorKind::Quic, DoorKind::Https];
 
 /// What a call needs to know of a model.
 pub(super) struct Target {
@@ -81,17 +86,50 @@ impl Client {
         if let Some(address) = &self.profile.house {
             return Ok(Door::new(vec![address.clone()], vec![anchor.transport_key])?);
         }
-        if self.addresses(anchor.node).is_err() {
+        if !self.is_announced(anchor.node) {
             self.refresh().await?;
         }
-        Ok(Door::new(self.addresses(anchor.node)?, vec![anchor.transport_key])?)
+        let addresses = self.addresses(anchor.node, &OWN_DOORS);
+        if addresses.is_empty() {
+            Err(Error::NoDoor(anchor.node))
+        } else {
+            Ok(Door::new(addresses, vec![anchor.transport_key])?)
+        }
     }
 
-    fn addresses(&self, node: NodeId) -> Result<Vec<String>, Error> {
-        let announcement = self.seen.directory.announcement(node).ok_or(Error::NoDoor(node))?;
-        let https = announcement.doors.iter().filter(|door| door.kind == DoorKind::Https);
-        let addresses: Vec<_> = https.map(|door| door.address.to_string()).collect();
-        if addresses.is_empty() { Err(Error::NoDoor(node)) } else { Ok(addresses) }
+    fn is_announced(&self, node: NodeId) -> bool {
+        !self.addresses(node, &OWN_DOORS).is_empty() || !self.relays(node).is_empty()
+    }
+
+    /// The addresses of these kinds that a node announces.
+    fn addresses(&self, node: NodeId, kinds: &[DoorKind]) -> Vec<String> {
+        let Some(announcement) = self.seen.directory.announcement(node) else { return Vec::new() };
+        let doors = announcement.doors.iter().filter(|door| kinds.contains(&door.kind));
+        doors.map(|door| door.address.to_string()).collect()
+    }
+
+    /// The hubs that a node can be reached through: named by the node, known by the roster, found by their own word.
+    fn relays(&self, node: NodeId) -> Vec<Relay> {
+        let roster = self.seen.directory.roster();
+        let relay = |hub: NodeId| {
+            let anchor = roster.anchors_of(AnchorRole::Hub).find(|anchor| anchor.node == hub)?;
+            let trusted = TrustedKeys::Exactly(vec![*anchor.transport_key.as_bytes()]);
+            let addresses = self.addresses(hub, &[DoorKind::Https]);
+            let pass = self.passes.of(node, &self.world.clock);
+            (!addresses.is_empty()).then_some(Relay { addresses, trusted, node, pass })
+        };
+        let named = self.addresses(node, &[DoorKind::Relayed]);
+        named.iter().filter_map(|hub| relay(hub.parse().ok()?)).collect()
+    }
+
+    /// The token that a hub is shown for a node: one that still buys something, else one that still has to be ended.
+    async fn note_pass(&self, node: NodeId) {
+        let now = self.now();
+        let state = self.state.lock().await;
+        let purses = state.wallet.purses().filter(|purse| purse.node() == node);
+        if let Some(purse) = purses.max_by_key(|purse| (purse.is_open(now), purse.expires_at())) {
+            self.passes.put(node, purse.chain(), purse.key());
+        }
     }
 
     /// A node's door, trusted by the certificate its organisation signed.
@@ -100,13 +138,20 @@ impl Client {
             return Ok(door.clone());
         }
         // Its model may have come a little before its address.
-        if self.addresses(node).is_err() || self.certificate(node).is_err() {
+        if !self.is_announced(node) || self.certificate(node).is_err() {
             self.refresh().await?;
         } else if self.moved.lock().expect("no panic holds this lock").remove(&node) {
             self.refresh().await.ok();
         }
         let certificate = self.certificate(node)?;
-        let door = Door::new(self.addresses(node)?, certificate.transport_keys.to_vec())?;
+        let (addresses, relays) = (self.addresses(node, &OWN_DOORS), self.relays(node));
+        if addresses.is_empty() && relays.is_empty() {
+            return Err(Error::NoDoor(node));
+        }
+        if !relays.is_empty() {
+            self.note_pass(node).await;
+        }
+        let door = Door::through(addresses, certificate.transport_keys.to_vec(), relays)?;
         self.doors.lock().expect("no panic holds this lock").insert(node, door.clone());
         Ok(door)
     }

@@ -48,7 +48,7 @@ impl Client {
     /// [`Error`]. Dropping the future may leave a lane in doubt; [`Client::resolve`] settles it.
     pub async fn ask(&self, query: &Query) -> Result<Answer, Error> {
         let (sent, response) = self.send(query).await?;
-        let notes = Notes::of(response.headers(), sent.node);
+        let notes = Notes::of(&response, sent.node);
         let receipt = response.headers().get(header::RECEIPT).and_then(|value| from_sf(value.to_str().ok()?));
         let body = match (response.bytes().await, &receipt) {
             (Ok(body), _) => body,
@@ -173,6 +173,7 @@ impl Client {
     }
 
     async fn exchange(&self, door: &Door, query: &Query, sent: &Sent) -> Result<Response, DoorError> {
+        self.passes.put(sent.node, &sent.chain, &sent.key);
         let leaf = sent.begun.authority.leaf;
         let mut with_chain = !self.presented.lock().expect("no panic holds this lock").contains(&leaf);
         loop {

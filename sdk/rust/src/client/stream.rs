@@ -42,7 +42,7 @@ impl<'a> Streaming<'a> {
 
 impl Streaming<'_> {
     pub fn notes(&self) -> Notes {
-        Notes::of(self.response.headers(), self.sent.node)
+        Notes::of(&self.response, self.sent.node)
     }
 
     /// The next `data` payload; `None` once the answer is whole and its receipt is due.
