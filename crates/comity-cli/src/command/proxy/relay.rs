@@ -288,6 +288,11 @@ fn note(response: &mut Response, notes: &Notes) {
     if let Ok(node) = HeaderValue::from_str(&notes.node.to_string()) {
         headers.insert("comity-served-by", node);
     }
+    // Which door it was is the caller's side to say: a node's word for it is not passed on.
+    headers.remove("comity-door");
+    if let Some(door) = notes.door {
+        headers.insert("comity-door", HeaderValue::from_static(door.as_str()));
+    }
 }
 
 fn in_flight() -> Said {
