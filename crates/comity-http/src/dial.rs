@@ -107,7 +107,7 @@ struct Way {
 
 enum Over {
     Quic(Links),
-    Pool(Pool),
+    Pool(Box<Pool>),
 }
 
 type Pool = legacy::Client<Connector, Full<Bytes>>;
@@ -140,13 +140,13 @@ impl Client {
             let (kind, authority) = parse(address)?;
             let over = match kind {
                 DoorKind::Quic => Over::Quic(Links::new(&endpoint.trusted, authority.clone(), full)),
-                _ => Over::Pool(to_door.clone()),
+                _ => Over::Pool(Box::new(to_door.clone())),
             };
             ways.push(Way { door: Some(kind), authority, over });
         }
         for relay in relays.into_iter().take(Endpoint::RELAYS_MAX) {
             let authority = relay.authority();
-            let over = Over::Pool(pool(Target::Relayed(Arc::new(relay.through(Arc::clone(&tls))?)), full));
+            let over = Over::Pool(Box::new(pool(Target::Relayed(Arc::new(relay.through(Arc::clone(&tls))?)), full)));
             ways.push(Way { door: Some(DoorKind::Relayed), authority, over });
         }
         if ways.is_empty() {
@@ -158,7 +158,8 @@ impl Client {
     /// A client of an admin socket.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         let timeouts = Timeouts::default();
-        let over = Over::Pool(pool(Target::Unix(path.into()), Duration::from_millis(timeouts.connect_ms_max)));
+        let over =
+            Over::Pool(Box::new(pool(Target::Unix(path.into()), Duration::from_millis(timeouts.connect_ms_max))));
         let way = Way { door: None, authority: Authority::from_static("admin.comity.invalid"), over };
         Self { ways: Arc::from([way]), preferred: Arc::default(), timeouts }
     }

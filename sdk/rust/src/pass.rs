@@ -9,7 +9,10 @@ use comity_wire::{NodeId, SecretKey, Timestamp};
 
 /// The newest usable token for each node. Clones share it; as many entries as nodes that were asked.
 #[derive(Clone, Default)]
-pub(crate) struct Passes(Arc<Mutex<HashMap<NodeId, (Vec<u8>, SecretKey)>>>);
+pub(crate) struct Passes(Arc<Mutex<HashMap<NodeId, Held>>>);
+
+/// A chain, and the key of its holder.
+type Held = (Vec<u8>, SecretKey);
 
 impl Passes {
     pub(crate) fn put(&self, node: NodeId, chain: &[u8], key: &SecretKey) {
