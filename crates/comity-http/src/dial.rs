@@ -2,7 +2,8 @@
 //!
 //! QUIC first, HTTPS where no UDP comes through, a hub's relay where the node can only dial out; what worked is
 //! remembered. Connections are kept and shared by clones. Connecting and the response head are bounded in time, a body
-//! is not: an answer may stream for long. A door is passed over only while nothing was sent.
+//! is not: an answer may stream for long. A door is passed over only while nothing was sent; what is charged once however
+//! often it comes is sent again, through the same door, where its connection died before the answer began.
 
 mod call;
 mod connector;
@@ -64,6 +65,12 @@ impl Default for Timeouts {
     }
 }
 
+/// In the extensions of a request that has the same effect once and twice, byte for byte: a charged call (spec/05-request.md
+/// §5.6). It is sent once more, through the same door, where the connection died before the answer began: with a node
+/// that was started again, or a network that was left.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeatable;
+
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -77,7 +84,12 @@ pub enum DialError {
     Connect { address: String, source: ConnectError },
     /// Something may have been sent: only a call that can be repeated safely may be.
     #[error("no response from {address}")]
-    Broken { address: String, source: Box<dyn std::error::Error + Send + Sync> },
+    Broken {
+        address: String,
+        /// The connection is gone, not this call alone.
+        lost: bool,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("{address} gave no response within {ms} ms")]
     Slow { address: String, ms: u64 },
     #[error("the request cannot be sent: {detail}")]
@@ -174,7 +186,7 @@ impl Client {
         let mut refused = DialError::NoAddress;
         for (index, patience) in self.order() {
             let request = Request::from_parts(parts.clone(), body.clone());
-            match self.send(&self.ways[index], request, patience).await {
+            match self.send_lasting(&self.ways[index], request, patience).await {
                 Ok(mut response) => {
                     self.remember(index);
                     if let Some(door) = self.ways[index].door {
@@ -228,6 +240,23 @@ impl Client {
         }
     }
 
+    /// Sends, and once more where that may be done. An error of the second try is that of the first: something was sent.
+    async fn send_lasting(
+        &self,
+        way: &Way,
+        request: Request<Full<Bytes>>,
+        patience: Duration,
+    ) -> Result<Response<Incoming>, DialError> {
+        let again = request.extensions().get::<Repeatable>().map(|_| request.clone());
+        let (broken, again) = match (self.send(way, request, patience).await, again) {
+            (Err(broken @ DialError::Broken { lost: true, .. }), Some(again)) => (broken, again),
+            (sent, _) => return sent,
+        };
+        tracing::debug!(%way, "the connection died before the answer: the same bytes are sent again");
+        let full = Duration::from_millis(self.timeouts.connect_ms_max);
+        self.send(way, again, full).await.map_err(|_| broken)
+    }
+
     async fn send(
         &self,
         way: &Way,
@@ -244,8 +273,8 @@ impl Client {
                 match tokio::time::timeout(within, links.send(link, request)).await {
                     Err(_) => Err(DialError::Slow { address: address(), ms }),
                     Ok(Err(Failed::Unsent(source))) => Err(DialError::Connect { address: address(), source }),
-                    Ok(Err(Failed::Broken(source))) => {
-                        Err(DialError::Broken { address: address(), source: source.into() })
+                    Ok(Err(Failed::Broken { lost, source })) => {
+                        Err(DialError::Broken { address: address(), lost, source: source.into() })
                     }
                     Ok(Ok(response)) => Ok(response),
                 }
@@ -256,7 +285,11 @@ impl Client {
                     Err(_) => Err(DialError::Slow { address: address(), ms }),
                     Ok(Err(source)) => Err(match ConnectError::within(&source) {
                         Some(source) => DialError::Connect { address: address(), source },
-                        None => DialError::Broken { address: address(), source: source.into() },
+                        None => DialError::Broken {
+                            address: address(),
+                            lost: connector::was_lost(&source),
+                            source: source.into(),
+                        },
                     }),
                     Ok(Ok(response)) => Ok(response),
                 }

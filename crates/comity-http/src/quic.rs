@@ -19,7 +19,8 @@ pub(crate) const GIVEN_UP: VarInt = VarInt::from_u32(1);
 /// Resets a stream that was not begun with, since the door is closing: the call may be made elsewhere.
 pub(crate) const NOT_TAKEN: VarInt = VarInt::from_u32(2);
 
-/// Nothing heard for so long: the connection is gone.
+/// Nothing heard for so long: the connection is gone. Long enough for a laptop that changes its network; a door that was
+/// started again says so itself, long before.
 const IDLE: Duration = Duration::from_secs(30);
 /// A caller says that it is there; a third of [`IDLE`], so that two may be lost. An answer may think for minutes.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);

@@ -147,6 +147,10 @@ impl Door {
             let value = HeaderValue::from_str(&value).map_err(|error| request(error.to_string()))?;
             built.headers_mut().insert(HeaderName::from_static(name), value);
         }
+        if built.headers().contains_key(header::SEQ) {
+            // Charged once, however often these bytes come (rule 2).
+            built.extensions_mut().insert(dial::Repeatable);
+        }
         let response = self.client.request(built).await.map_err(|source| self.dial(source))?;
         if response.status().is_success() {
             return Ok(Response { inner: response, name: self.name.clone() });

@@ -71,16 +71,24 @@ impl Client {
         body: Bytes,
         signer: Option<(&SecretKey, Timestamp)>,
     ) -> Result<T, CallError> {
-        let has_body = !body.is_empty();
-        let built = Request::builder().method(method.clone()).uri(path_and_query).body(Full::new(body.clone()));
-        let mut request = built.map_err(|e| DialError::Request { detail: e.to_string() })?;
-        if has_body {
-            request.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-        }
-        if let Some((key, now)) = signer {
-            signed::sign(&mut request, &body, key, now);
-        }
-        let (parts, body) = collect(self.request(request).await?, ANSWER_BYTES_MAX).await?.into_parts();
+        let request = || {
+            let built = Request::builder().method(method.clone()).uri(path_and_query).body(Full::new(body.clone()));
+            let mut request = built.map_err(|e| DialError::Request { detail: e.to_string() })?;
+            if !body.is_empty() {
+                let json = header::HeaderValue::from_static("application/json");
+                request.headers_mut().insert(header::CONTENT_TYPE, json);
+            }
+            if let Some((key, now)) = signer {
+                signed::sign(&mut request, &body, key, now);
+            }
+            Ok::<_, DialError>(request)
+        };
+        let response = match self.request(request()?).await {
+            // Signed anew, since a signature of this kind is good once.
+            Err(DialError::Broken { lost: true, .. }) if method == Method::GET => self.request(request()?).await,
+            response => response,
+        };
+        let (parts, body) = collect(response?, ANSWER_BYTES_MAX).await?.into_parts();
         if !parts.status.is_success() {
             return Err(RemoteError::read(parts.status.as_u16(), &parts.headers, &body).into());
         }

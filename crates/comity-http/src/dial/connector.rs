@@ -73,6 +73,22 @@ impl ConnectError {
     }
 }
 
+/// Whether a chain of causes says that the connection ended under the call. What the other side said in order, and ended
+/// on purpose, is not among them.
+pub(super) fn was_lost(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let hyper = error.downcast_ref::<hyper::Error>();
+        if hyper.is_some_and(|e| e.is_incomplete_message() || e.is_closed() || e.is_canceled())
+            || error.is::<io::Error>()
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 #[derive(Clone)]
 pub(super) enum Target {
     Tls(Arc<ClientConfig>),

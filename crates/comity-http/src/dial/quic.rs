@@ -84,7 +84,11 @@ pub(super) enum Standing {
 pub(super) enum Failed {
     /// The door has not begun with it.
     Unsent(ConnectError),
-    Broken(hyper::Error),
+    Broken {
+        /// With the connection.
+        lost: bool,
+        source: hyper::Error,
+    },
 }
 
 /// A second connection is opened beside one with so many requests; a door takes some more than that on each.
@@ -164,7 +168,8 @@ impl Links {
         let opened = link.connection.open_bi().await;
         let (send, receive) = opened.map_err(|error| Failed::Unsent(ConnectError::of_quic(&error)))?;
         let exchange = TokioIo::new(Exchange::new(send, receive));
-        let (mut sender, exchange) = hyper::client::conn::http1::handshake(exchange).await.map_err(Failed::Broken)?;
+        let (mut sender, exchange) =
+            hyper::client::conn::http1::handshake(exchange).await.map_err(|source| link.broken(source))?;
         let counted = Counted::new(Arc::clone(&link));
         tokio::spawn(async move {
             // What goes wrong is told to whoever reads the response.
@@ -176,7 +181,7 @@ impl Links {
         let target = request.uri().path_and_query().cloned();
         *request.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
         let mut response = sender.send_request(request).await.map_err(|error| {
-            if not_taken(&error) { Failed::Unsent(ConnectError::Closing) } else { Failed::Broken(error) }
+            if not_taken(&error) { Failed::Unsent(ConnectError::Closing) } else { link.broken(error) }
         })?;
         response.extensions_mut().insert(link.peer.clone());
         Ok(response)
@@ -280,6 +285,10 @@ impl Link {
             }
         });
         link
+    }
+
+    fn broken(&self, source: hyper::Error) -> Failed {
+        Failed::Broken { lost: self.connection.close_reason().is_some(), source }
     }
 
     fn requests(&self) -> usize {

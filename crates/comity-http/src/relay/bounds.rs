@@ -43,6 +43,21 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What cannot be meant, in words that name the field.
+    pub fn fault(&self) -> Option<String> {
+        for (name, share) in [("token", self.token), ("node", self.node), ("total", self.total)] {
+            if i64::from(share.bytes_per_s) * BURST_S < i64::from(OPEN_BYTES) {
+                let least = i64::from(OPEN_BYTES) / BURST_S;
+                return Some(format!("relay.{name}.bytes_per_s is below {least}, which opening a tunnel takes"));
+            }
+        }
+        let spans = [("idle_ms_max", self.idle_ms_max), ("reach_ms_max", self.reach_ms_max)];
+        let zero = spans.into_iter().find(|(_, ms)| *ms == 0);
+        zero.map(|(name, _)| format!("relay.{name} is 0, so no tunnel would ever stand"))
+    }
+}
+
 /// Which bound stands in the way of one more tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
@@ -127,11 +142,10 @@ impl Bounds {
             return Err(Full::Total);
         }
         let by_token = self.tokens.entry(token).or_insert_with(|| Use::new(limits.token, now_ms));
-        let by_node = self.nodes.entry(node).or_insert_with(|| Use::new(limits.node, now_ms));
         if by_token.tunnels >= limits.token.tunnels_max {
             return Err(Full::Token);
         }
-        if by_node.tunnels >= limits.node.tunnels_max {
+        if self.nodes.get(&node).is_some_and(|by_node| by_node.tunnels >= limits.node.tunnels_max) {
             return Err(Full::Node);
         }
         by_token.refill(now_ms);
@@ -140,7 +154,7 @@ impl Bounds {
         }
         by_token.take(now_ms, OPEN_BYTES);
         by_token.tunnels += 1;
-        by_node.tunnels += 1;
+        self.nodes.entry(node).or_insert_with(|| Use::new(limits.node, now_ms)).tunnels += 1;
         self.total.tunnels += 1;
         Ok(())
     }
@@ -203,6 +217,7 @@ mod tests {
         assert_eq!((open(1, 1), open(1, 2), open(1, 3)), (Ok(()), Ok(()), Err(Full::Token)));
         assert_eq!((open(2, 1), open(3, 1), open(4, 1)), (Ok(()), Ok(()), Err(Full::Node)));
         assert_eq!((open(4, 4), open(5, 5)), (Ok(()), Err(Full::Total)));
+        assert_eq!(bounds.nodes.len(), 3, "a node that nobody is connected to is not remembered");
         bounds.close(0, token(1), node(1));
         assert_eq!(bounds.open(0, token(5), node(5)), Ok(()));
         assert_eq!(bounds.tunnels(), 5);
@@ -218,9 +233,23 @@ mod tests {
         assert_eq!(bounds.passed(0, token(1), node(1), 1 << 20), 1_000);
         assert_eq!(bounds.passed(0, token(2), node(1), 1_000), 0, "another token");
         assert_eq!(bounds.passed(1_000, token(1), node(1), 0), 0, "a second later nothing is owed");
-        // The node's share is common to its tokens.
-        assert!(bounds.passed(1_000, token(2), node(1), (1 << 20) + (1 << 19)) == 0);
-        assert!(bounds.passed(1_000, token(2), node(1), 3 << 20) > 1_000);
+    }
+
+    #[test]
+    fn the_share_of_a_node_is_common_to_its_tokens_and_the_hubs_to_all_nodes() {
+        // Each token within its own share: two seconds of a node's, then of the hub's, and who comes next waits.
+        let most = (2 << 20) - OPEN_BYTES;
+        for (nodes, shared) in [([1, 1, 1, 2, 3], 3), ([1, 1, 2, 2, 3], 5)] {
+            let mut bounds = bounds();
+            for (number, n) in (1..).zip(nodes) {
+                bounds.open(0, token(number), node(n)).unwrap();
+                let wait_ms = bounds.passed(0, token(number), node(n), most);
+                assert_eq!(wait_ms > 0, number == shared, "the {number}th of {nodes:?}: {wait_ms} ms");
+                if number == shared {
+                    break;
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The node shows its bare transport key. No early data, so nothing can be replayed; a caller's request signature is its
 //! only authority. Limits and drain are those of the HTTPS door.
 
+mod restart;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,12 +12,13 @@ use std::time::Duration;
 
 use axum::Router;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, Incoming, RecvStream, SendStream, ServerConfig};
+use quinn::{Endpoint, Incoming, RecvStream, SendStream, ServerConfig, TokioRuntime};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Connection, Peer};
+use super::peers::Peers;
 use super::{BindError, Drained, Limits, or_stop};
 use crate::quic::{DONE, End, Exchange, NOT_TAKEN};
 use crate::tls::{Identity, IdentityError};
@@ -51,8 +54,12 @@ impl QuicServer {
         config
             .transport_config(Arc::new(End::Door { streams_max: limits.streams_max }.transport()))
             .max_incoming(limits.connections_max);
-        let bound = Endpoint::server(config, address).and_then(|endpoint| Ok((endpoint.local_addr()?, endpoint)));
-        let (address, endpoint) = bound.map_err(|source| BindError::Udp { address, source })?;
+        let bound = std::net::UdpSocket::bind(address).and_then(|socket| {
+            let at = socket.local_addr()?;
+            let stable = restart::endpoint_config(identity, at.port());
+            Ok((Endpoint::new(stable, Some(config), socket, Arc::new(TokioRuntime))?, at))
+        });
+        let (endpoint, address) = bound.map_err(|source| BindError::Udp { address, source })?;
         Ok(Self { endpoint, address, limits })
     }
 
@@ -73,6 +80,7 @@ impl QuicServer {
         let _cut_on_drop = cut.clone().drop_guard();
         let room = Arc::new(Semaphore::new(limits.connections_max));
         let abandoned = Arc::new(AtomicUsize::new(0));
+        let peers = Peers::new(limits.connections_per_peer_max);
         let connection = Connection { tls: None, limits, router, stop: stop.clone(), cut: cut.clone() };
         while let Some(Some(incoming)) = or_stop(&stop, endpoint.accept()).await {
             let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
@@ -86,12 +94,16 @@ impl QuicServer {
                 let _ = incoming.retry();
                 continue;
             }
+            let Some(counted) = peers.enter(incoming.remote_address().ip()) else {
+                incoming.refuse();
+                continue;
+            };
             let (connection, abandoned) = (connection.clone(), Arc::clone(&abandoned));
             tracker.spawn(async move {
                 if !serve(connection, incoming).await {
                     abandoned.fetch_add(1, Ordering::Relaxed);
                 }
-                drop(permit);
+                drop((permit, counted));
             });
         }
         endpoint.set_server_config(None);

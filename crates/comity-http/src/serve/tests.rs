@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::body::Limit;
-use crate::dial::{CallError, Client, ConnectError, DialError, Endpoint, PeerCertificate, collect};
+use crate::dial::{CallError, Client, ConnectError, DialError, Endpoint, PeerCertificate, Repeatable, collect};
 use crate::problem::problem_form;
 use crate::signed::{self, Guard, Signed};
 use crate::tls::{Identity, SERVER_NAME, TrustedKeys};
@@ -378,4 +378,44 @@ async fn what_a_door_refuses_its_caller_reads() {
     assert!(remote.is(comity_wire::Code::GrantRequired));
     assert_eq!((remote.status, remote.retry, remote.hint.as_deref()), (403, false, Some("apply")));
     assert!(remote.request_id.is_some());
+}
+
+#[tokio::test]
+async fn what_may_be_repeated_is_sent_once_more_where_its_connection_died_before_the_answer() {
+    for (repeats, sent) in [(true, 2), (false, 1)] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let (heard, mut hears) = mpsc::unbounded_channel();
+        let mut tls = identity(1).server_config(None).unwrap().as_ref().clone();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        tokio::spawn(async move {
+            for number in 1.. {
+                let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+                let mut read = Vec::new();
+                while !read.ends_with(b"\r\n\r\n") {
+                    read.push(stream.read_u8().await.unwrap());
+                }
+                heard.send(read).unwrap();
+                if number == sent {
+                    let said: &[u8] = if repeats { b"HTTP/1.1 204 No Content\r\n\r\n" } else { b"" };
+                    stream.write_all(said).await.unwrap();
+                    stream.flush().await.unwrap();
+                }
+            }
+        });
+        let mut request = get_request("/?signed");
+        if repeats {
+            request.extensions_mut().insert(Repeatable);
+        }
+        match client(&[&url], 1).request(request).await {
+            Ok(response) => assert!(repeats && response.status() == 204),
+            Err(error) => assert!(!repeats && matches!(error, DialError::Broken { lost: true, .. }), "{error:?}"),
+        }
+        let first = hears.recv().await.unwrap();
+        if repeats {
+            assert_eq!(first, hears.recv().await.unwrap(), "byte for byte");
+        }
+        assert!(hears.try_recv().is_err());
+    }
 }

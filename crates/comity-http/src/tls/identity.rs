@@ -22,6 +22,7 @@ use super::{ALPN_QUIC, alpn, provider};
 #[derive(Clone, Debug)]
 pub struct Identity {
     key: [u8; 32],
+    secret: SecretKey,
     certified: Arc<CertifiedKey>,
 }
 
@@ -77,12 +78,17 @@ impl Identity {
         }
         let certificate = params.self_signed(&key_pair).map_err(make)?.der().clone();
         let certified = certified(vec![certificate], PrivateKeyDer::Pkcs8(pkcs8))?;
-        Ok(Self { key: *transport.public().as_bytes(), certified })
+        Ok(Self { key: *transport.public().as_bytes(), secret: transport.clone(), certified })
     }
 
     /// The transport key that callers must find.
     pub fn key(&self) -> &[u8; 32] {
         &self.key
+    }
+
+    /// What a door derives its other keys from.
+    pub(crate) fn secret(&self) -> &SecretKey {
+        &self.secret
     }
 
     pub fn certificate_der(&self) -> &[u8] {

@@ -17,7 +17,8 @@ use super::super::tests::{Left, client, get_request, identity, slow};
 use super::super::{Limits, Server};
 use super::*;
 use crate::body::Limit;
-use crate::dial::{Client, ConnectError, DialError, PeerCertificate, Timeouts, collect};
+use crate::dial::{Client, ConnectError, DialError, PeerCertificate, Repeatable, Timeouts, collect};
+use crate::quic::GIVEN_UP;
 use crate::{Endpoint as Node, TrustedKeys};
 
 struct Door {
@@ -103,7 +104,9 @@ async fn quic_is_taken_first_where_both_answer_and_https_once_it_is_gone() {
     // However busy the machine is.
     let patient = Timeouts { head_start_ms: 10_000, ..Timeouts::default() };
     let caller = Client::with(node(), vec![], patient).unwrap();
-    assert_eq!(by(&caller.request(get_request("/")).await.unwrap()), DoorKind::Quic);
+    for _ in 0..2 {
+        assert_eq!(by(&caller.request(get_request("/")).await.unwrap()), DoorKind::Quic);
+    }
     quic.stop.cancel();
     quic.ended.await.unwrap();
     let caller = Client::new(node()).unwrap();
@@ -194,6 +197,12 @@ async fn a_reply_that_was_given_up_is_never_taken_for_a_whole_one() {
     if let Ok(response) = response {
         assert!(matches!(collect(response, 100).await, Err(DialError::Body { .. })));
     }
+    // Also for a reader that knows nothing of HTTP.
+    let connection = Raw::new(&door, |_| ()).connect().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let cut = receive.read_to_end(10_000).await.unwrap_err();
+    assert_eq!(cut, quinn::ReadToEndError::Read(quinn::ReadError::Reset(GIVEN_UP)));
 }
 
 #[tokio::test]
@@ -237,13 +246,219 @@ async fn more_callers_than_one_connection_takes_are_all_answered() {
 #[tokio::test]
 async fn a_stream_whose_head_does_not_come_is_cut() {
     let door = door(hello(), Limits { header_read_ms_max: 30, ..Limits::default() });
-    let trusted = TrustedKeys::Exactly(vec![*identity(1).key()]);
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(trusted.raw_key_config()).unwrap();
-    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = door.url.strip_prefix("quic://").unwrap().parse().unwrap();
-    let config = quinn::ClientConfig::new(Arc::new(crypto));
-    let connection = endpoint.connect_with(config, address, &trusted.server_name()).unwrap().await.unwrap();
+    let connection = Raw::new(&door, |_| ()).connect().await.unwrap();
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
     send.write_all(b"GET / HT").await.unwrap();
     let _ = receive.read_to_end(1000).await;
+}
+
+/// A door that dies as a process does: nothing more is sent, and the port is free.
+struct Process {
+    runtime: Option<tokio::runtime::Runtime>,
+    address: SocketAddr,
+}
+
+impl Process {
+    /// Waits until a process that was killed has let the port go.
+    async fn start(address: SocketAddr, router: Router) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let bound = {
+            let _within = runtime.enter();
+            loop {
+                match QuicServer::bind(address, &identity(1), Limits::default()) {
+                    Ok(server) => break server,
+                    Err(error) => assert!(error.to_string().contains("cannot listen"), "{error}"),
+                }
+                std::thread::yield_now();
+            }
+        };
+        let address = bound.address();
+        runtime.spawn(bound.run(router, CancellationToken::new()));
+        Self { runtime: Some(runtime), address }
+    }
+
+    fn kill(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn says(word: &'static str) -> Router {
+    Router::new().route("/", get(async move || word))
+}
+
+fn repeatable(path: &str) -> Request<Full<Bytes>> {
+    let mut request = get_request(path);
+    request.extensions_mut().insert(Repeatable);
+    request
+}
+
+/// Far below the half minute after which a connection is given up without a word.
+const AT_ONCE: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn a_door_that_was_killed_and_started_again_says_so_on_an_old_connection() {
+    let mut door = Process::start("127.0.0.1:0".parse().unwrap(), says("first")).await;
+    let caller = client(&[&format!("quic://{}", door.address)], 1);
+    for (word, next) in [("first", "second"), ("second", "third"), ("third", "fourth")] {
+        let answer = collect(caller.request(get_request("/")).await.unwrap(), 100).await.unwrap();
+        assert_eq!(answer.body(), word);
+        door.kill();
+        door = Process::start(door.address, says(next)).await;
+        let began = std::time::Instant::now();
+        if next == "third" {
+            // It may have been heard: whether it can be asked again is for the caller to know.
+            let broken = caller.request(get_request("/")).await.unwrap_err();
+            assert!(matches!(broken, DialError::Broken { lost: true, .. }), "{broken:?}");
+        } else {
+            let answer = collect(caller.request(repeatable("/")).await.unwrap(), 100).await.unwrap();
+            assert_eq!(answer.body(), next);
+        }
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    }
+}
+
+/// A door that reads a request, and then closes its connection without a word, so often; and then answers.
+async fn dies(times: usize) -> (String, mpsc::UnboundedReceiver<Vec<u8>>) {
+    let crypto = QuicServerConfig::try_from(identity(1).raw_key_config().unwrap()).unwrap();
+    let config = ServerConfig::with_crypto(Arc::new(crypto));
+    let endpoint = Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("quic://{}", endpoint.local_addr().unwrap());
+    let (heard, hears) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let connection = endpoint.accept().await.unwrap().await.unwrap();
+            let (mut send, mut receive) = connection.accept_bi().await.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\n") {
+                let chunk = receive.read_chunk(4_096, true).await.unwrap().unwrap();
+                read.extend_from_slice(&chunk.bytes);
+            }
+            heard.send(read).unwrap();
+            if number < times {
+                connection.close(DONE, b"");
+                continue;
+            }
+            send.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            send.finish().unwrap();
+            let _ = send.stopped().await;
+        }
+    });
+    (url, hears)
+}
+
+/// Nobody who could have answered is asked instead.
+fn untouched() -> Router {
+    Router::new().fallback(async || -> () { panic!("the call went through another door") })
+}
+
+#[tokio::test]
+async fn what_may_be_repeated_goes_once_more_through_the_same_door_byte_for_byte() {
+    let (url, mut hears) = dies(1).await;
+    let caller = client(&[&url, &https(1, untouched()).await], 1);
+    let response = caller.request(repeatable("/?signed")).await.unwrap();
+    assert_eq!((by(&response), response.status().as_u16()), (DoorKind::Quic, 200));
+    assert_eq!(collect(response, 100).await.unwrap().body(), "ok");
+    let (first, second) = (hears.recv().await.unwrap(), hears.recv().await.unwrap());
+    assert!(first.starts_with(b"GET /?signed HTTP/1.1\r\n"));
+    assert_eq!(first, second);
+}
+
+#[tokio::test]
+async fn what_may_not_be_repeated_is_sent_once_and_what_may_not_a_third_time() {
+    for (request, sent) in [(get_request("/"), 1), (repeatable("/"), 2)] {
+        let (url, mut hears) = dies(usize::MAX).await;
+        let caller = client(&[&url, &https(1, untouched()).await], 1);
+        let broken = caller.request(request).await.unwrap_err();
+        assert!(matches!(broken, DialError::Broken { lost: true, .. }), "{broken:?}");
+        for _ in 0..sent {
+            hears.recv().await.unwrap();
+        }
+        assert!(hears.try_recv().is_err(), "sent more than {sent} times");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_was_sent_is_never_said_to_be_unsent_because_the_door_is_gone_by_then() {
+    let (router, mut begins, _go) = slow();
+    let door = door(router, Limits { drain_ms_max: 20, ..Limits::default() });
+    let node = Node { addresses: vec![door.url.clone()], trusted: TrustedKeys::Exactly(vec![*identity(1).key()]) };
+    let brief = Timeouts { connect_ms_max: 200, ..Timeouts::default() };
+    let caller = Client::with(node, vec![], brief).unwrap();
+    let running = tokio::spawn(async move { caller.request(repeatable("/slow")).await });
+    begins.recv().await.unwrap();
+    door.stop.cancel();
+    door.ended.await.unwrap();
+    let error = running.await.unwrap().unwrap_err();
+    assert!(matches!(error, DialError::Broken { lost: true, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections_and_no_more() {
+    let door = door(hello(), Limits { connections_per_peer_max: 1, ..Limits::default() });
+    let (first, second) = (client(&[&door.url], 1), client(&[&door.url], 1));
+    assert_eq!(first.request(get_request("/")).await.unwrap().status(), 200);
+    let refused = second.request(get_request("/")).await.unwrap_err();
+    assert!(matches!(refused, DialError::Connect { .. }), "{refused:?}");
+}
+
+/// A connection that is made by hand, with what it knows of earlier ones.
+struct Raw {
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    address: SocketAddr,
+    name: String,
+}
+
+impl Raw {
+    fn new(door: &Door, changed: impl FnOnce(&mut rustls::ClientConfig)) -> Self {
+        let trusted = TrustedKeys::Exactly(vec![*identity(1).key()]);
+        let mut config = trusted.raw_key_config();
+        changed(&mut config);
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
+        Self {
+            endpoint: Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap(),
+            config: quinn::ClientConfig::new(Arc::new(crypto)),
+            address: door.url.strip_prefix("quic://").unwrap().parse().unwrap(),
+            name: trusted.server_name(),
+        }
+    }
+
+    fn connect(&self) -> quinn::Connecting {
+        self.endpoint.connect_with(self.config.clone(), self.address, &self.name).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_comes_back_cannot_send_before_the_handshake_is_done() {
+    let door = door(hello(), Limits::default());
+    let raw = Raw::new(&door, |config| config.enable_early_data = true);
+    let connection = raw.connect().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    // With the reply the ticket is here too.
+    assert!(receive.read_to_end(10_000).await.unwrap().starts_with(b"HTTP/1.1 200 OK\r\n"));
+    let early = raw.connect().into_0rtt();
+    assert!(early.is_err(), "the door lets callers send early");
+    // Nor does ours ask for it.
+    assert!(!TrustedKeys::Exactly(vec![]).raw_key_config().enable_early_data);
+}
+
+#[tokio::test]
+async fn who_does_not_speak_our_protocol_is_not_listened_to() {
+    let door = door(hello(), Limits::default());
+    for spoken in [vec![], vec![b"h3".to_vec()]] {
+        let refused = Raw::new(&door, |config| config.alpn_protocols = spoken).connect().await.unwrap_err();
+        let quinn::ConnectionError::ConnectionClosed(close) = &refused else { panic!("{refused:?}") };
+        assert_eq!(u64::from(close.error_code), 0x178, "no_application_protocol: {refused}");
+    }
+    let both = vec![b"h3".to_vec(), b"comity/1".to_vec()];
+    assert!(Raw::new(&door, |config| config.alpn_protocols = both).connect().await.is_ok());
 }
