@@ -4,7 +4,7 @@
 //! organisation.json   public: what a roster signer needs (roster add)
 //! keys/*.key          secret: 0600
 //! node-certificate.cbor  writer-certificate.cbor   roster.cbor
-//! node.toml           configuration
+//! node.toml  hub.toml  configuration
 //! *.sqlite  admin.sock   state
 //! ```
 

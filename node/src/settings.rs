@@ -1,10 +1,12 @@
-//! `node.toml`: what an owner says about its node. A key that is not known is refused.
+//! `node.toml`: what an owner says about its node; `hub.toml`: what a hub lends. A key that is not known is refused.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use comity_gateway::store::{Postgres, Sqlite, Store};
+use comity_http::relay;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, While as _};
 use crate::home::Home;
@@ -12,11 +14,20 @@ use crate::home::Home;
 /// Says where the spend store is, before what `node.toml` says: for those who hand secrets over in the environment.
 pub const SPEND_STORE: &str = "COMITY_SPEND_STORE";
 const FILE: &str = "node.toml";
+const HUB_FILE: &str = "hub.toml";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     pub spend: Spend,
+}
+
+/// What stands in `hub.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubSettings {
+    /// What calls that are passed on may take up.
+    pub relay: relay::Limits,
 }
 
 /// Where charges rest.
@@ -44,23 +55,38 @@ impl Settings {
     /// # Errors
     /// [`Failure`] naming the file; never with what stands in it, which may be a secret.
     pub fn read(home: &Home) -> Result<Self, Failure> {
-        let path = home.file(FILE);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text, &path),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error).while_(format!("cannot read {}", path.display())),
+        const HINT: &str =
+            "[spend] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address";
+        read(&home.file(FILE), HINT)
+    }
+}
+
+impl HubSettings {
+    /// # Errors
+    /// [`Failure`] naming the file and what is wrong in it.
+    pub fn read(home: &Home) -> Result<Self, Failure> {
+        const HINT: &str = "docs/operating/doors.md lists what may stand under [relay]";
+        let path = home.file(HUB_FILE);
+        let settings: Self = read(&path, HINT)?;
+        match settings.relay.fault() {
+            None => Ok(settings),
+            Some(fault) => Err(Failure::new(format!("{}: {fault}", path.display())).hint(HINT)),
         }
     }
+}
 
-    fn parse(text: &str, path: &Path) -> Result<Self, Failure> {
-        // toml's own error shows the line, and the line may hold the password.
-        toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-            Failure::new(format!("{} cannot be read: {}, line {line}", path.display(), error.message())).hint(
-                "[spend] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address",
-            )
-        })
-    }
+/// What stands in a file, or what holds without it.
+fn read<T: DeserializeOwned + Default>(path: &Path, hint: &'static str) -> Result<T, Failure> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
+        Err(error) => return Err(error).while_(format!("cannot read {}", path.display())),
+    };
+    // toml's own error shows the line, and the line may hold a password.
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        Failure::new(format!("{} cannot be read: {}, line {line}", path.display(), error.message())).hint(hint)
+    })
 }
 
 impl Spend {
@@ -174,5 +200,31 @@ mod tests {
             let shown = format!("{failure} {failure:?}");
             assert!(!shown.contains("canary"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_hub_says_what_it_lends_and_a_word_that_is_not_known_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("hub"), "hub", "Hub", Role::Hub).unwrap();
+        let said = |text: &str| {
+            std::fs::write(home.file(HUB_FILE), text).unwrap();
+            HubSettings::read(&home).map(|settings| settings.relay)
+        };
+        let usual = relay::Limits::default();
+        assert_eq!(HubSettings::read(&home).unwrap().relay.total, usual.total);
+        let relay = said("[relay]\nidle_ms_max = 5000\n[relay.node]\ntunnels_max = 2\nbytes_per_s = 100000").unwrap();
+        assert_eq!((relay.node.tunnels_max, relay.node.bytes_per_s, relay.idle_ms_max), (2, 100_000, 5_000));
+        assert_eq!((relay.token, relay.reach_ms_max), (usual.token, usual.reach_ms_max), "what it leaves out stays");
+        for (wrong, what) in [
+            ("[relay]\ntunnels = 3", "tunnels"),
+            ("[realy]", "realy"),
+            ("[relay.node]\ntunnels_max = 1\nbytes_per_s = 1\nburst = 2", "burst"),
+            ("[relay.token]\ntunnels_max = 1\nbytes_per_s = 32767", "relay.token.bytes_per_s"),
+            ("[relay]\nreach_ms_max = 0", "relay.reach_ms_max"),
+        ] {
+            let failure = said(wrong).unwrap_err().to_string();
+            assert!(failure.contains("hub.toml") && failure.contains(what), "{failure}");
+        }
+        assert!(said("[relay.token]\ntunnels_max = 1\nbytes_per_s = 32768").is_ok());
     }
 }

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::home::{Home, Role};
 use crate::program::Failpoint;
 use crate::service::{Doors, Member};
+use crate::settings::HubSettings;
 
 #[derive(Debug, Subcommand)]
 pub enum HubCommand {
@@ -36,12 +37,13 @@ pub async fn run(command: HubCommand, failpoint: &Failpoint) -> Result<(), Failu
 
 async fn serve(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), Failure> {
     let home = Home::open(&arguments.home)?;
+    let settings = HubSettings::read(&home)?;
     let member = Member::join(home, &arguments, failpoint).await?;
     let relay = Relay::new(relay::Parts {
         directory: Arc::clone(&member.directory),
         clock: Arc::clone(&member.clock),
         reach: Arc::new(Dialled(member.network.doors())),
-        limits: relay::Limits::default(),
+        limits: settings.relay,
     });
     let own = member.network.routes(Arc::clone(&member.clock));
     let router = if arguments.no_relay { own } else { relay.before(own) };
