@@ -326,7 +326,11 @@ impl std::fmt::Debug for Client {
 }
 
 fn pool(target: Target, connect: Duration) -> Pool {
+    // Through a hub by HTTP/2 alone: who knows that beforehand opens one tunnel for many that come at once, and a token has
+    // few of them.
+    let shared = matches!(target, Target::Relayed(_));
     legacy::Client::builder(TokioExecutor::new())
+        .http2_only(shared)
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)

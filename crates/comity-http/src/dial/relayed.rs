@@ -70,7 +70,10 @@ impl Relay {
         let mut outer = self.trusted.client_config().as_ref().clone();
         // A tunnel takes a connection of its own.
         outer.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Through { hub, outer: Arc::new(outer), inner, relay: self })
+        let mut inner = inner.as_ref().clone();
+        // One tunnel carries all calls.
+        inner.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Through { hub, outer: Arc::new(outer), inner: Arc::new(inner), relay: self })
     }
 }
 

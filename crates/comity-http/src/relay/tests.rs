@@ -285,3 +285,34 @@ async fn a_quiet_tunnel_is_closed_and_a_hub_that_stops_ends_them_all() {
     let error = client(&idle, LAB_NODE, 1, pass(usual(), "pi")).request(get_request("/")).await.unwrap_err();
     assert!(matches!(error, DialError::Connect { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_tunnel_carries_no_more_than_its_tokens_share_and_all_that_was_sent() {
+    let share = Share { tunnels_max: 4, bytes_per_s: 2 << 20 };
+    let hub = hub(lab(), Limits { token: share, ..Limits::default() }, vec![], NOW).await;
+    let caller = client(&hub, LAB_NODE, 1, pass(usual(), "pi"));
+    let words = vec![7; 5 << 19];
+    let began = std::time::Instant::now();
+    let echo = Request::post("/echo").body(Full::from(words.clone())).unwrap();
+    let echoed = collect(caller.request(echo).await.unwrap(), 3 << 20).await.unwrap();
+    assert_eq!(echoed.body(), &words);
+    // Five MiB in all: four at once, the rest as the share comes in.
+    assert!(began.elapsed() >= Duration::from_millis(500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn many_that_come_at_once_share_one_tunnel() {
+    let share = Share { tunnels_max: 1, ..Limits::default().token };
+    let hub = hub(lab(), Limits { token: share, ..Limits::default() }, vec![], NOW).await;
+    let caller = client(&hub, LAB_NODE, 1, pass(usual(), "pi"));
+    let calls: Vec<_> = (0..40)
+        .map(|_| {
+            let caller = caller.clone();
+            tokio::spawn(async move { caller.request(get_request("/")).await.map(|response| response.status()) })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), 200);
+    }
+    assert_eq!(hub.relay.tunnels(), 1);
+}
