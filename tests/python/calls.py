@@ -80,6 +80,7 @@ def headers(client, base_url):
     raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=QUESTION, max_tokens=4)
     for name in ("x-request-id", "comity-cost", "comity-remaining", "comity-receipt-id", "comity-served-by"):
         need(raw.headers.get(name), f"header {name} is missing: {dict(raw.headers)}")
+    need(raw.headers.get("comity-door") in ("quic", "https"), f"which door it was: {raw.headers.get('comity-door')}")
     need(int(raw.headers["comity-cost"]) > 0, "an answer that cost nothing")
     need(raw.parse().choices, "an answer without a choice")
     stream = client.chat.completions.with_raw_response.create(

@@ -311,3 +311,30 @@ fn with_model(shared: &Proxied, body: &[u8]) -> Vec<u8> {
         _ => body.to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderName;
+    use comity_wire::NodeId;
+    use comity_wire::object::DoorKind;
+
+    use super::*;
+
+    #[test]
+    fn which_door_it_was_is_our_word_and_never_the_nodes() {
+        let said = |word: &'static str| vec![(HeaderName::from_static("comity-door"), HeaderValue::from_static(word))];
+        let notes = |door, headers| Notes { node: NodeId([7; 16]), headers, door };
+        for (notes, shown) in [
+            (notes(Some(DoorKind::Quic), vec![]), Some("quic")),
+            (notes(Some(DoorKind::Https), said("quic")), Some("https")),
+            (notes(Some(DoorKind::Relayed), said("carrier pigeon")), Some("relayed")),
+            (notes(None, said("quic")), None),
+        ] {
+            let mut response = Response::new(Body::empty());
+            note(&mut response, &notes);
+            let words: Vec<_> = response.headers().get_all("comity-door").iter().collect();
+            assert_eq!(words, Vec::from_iter(shown), "{notes:?}");
+            assert_eq!(response.headers()["comity-served-by"], NodeId([7; 16]).to_string().as_str());
+        }
+    }
+}
