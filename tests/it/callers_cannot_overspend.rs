@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use comity_tests::doors::alone;
 use comity_tests::federation::{PER_REQUEST, REQUEST_UCR};
 use comity_tests::holder::Met;
 use comity_tests::{Federation, Holder, Owner, Scripted};
+use comity_wire::object::DoorKind;
 use comity_wire::{Amount, Code};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -15,12 +17,13 @@ const CALLERS: u16 = 200;
 const ROOM: u16 = 40;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn exactly_forty_are_answered_and_the_others_are_told_that_the_budget_is_exhausted() {
+comity_tests::through_each_door!(exactly_forty_are_answered_and_the_others_are_told_that_the_budget_is_exhausted);
+
+async fn exactly_forty_are_answered_and_the_others_are_told_that_the_budget_is_exhausted(door: DoorKind) {
     // Nothing is answered before everyone else was refused: all forty stand in holds at the same moment.
     let upstream = Scripted::shut().await;
     let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
-    let federation = Federation::start(std::slice::from_ref(&lab)).await;
+    let federation = Federation::start_at(std::slice::from_ref(&lab), alone(door)).await;
     let client = federation.client("raw");
     let price = Amount::from_ucr(REQUEST_UCR);
     let budget = Amount::from_ucr(REQUEST_UCR * u32::from(ROOM));

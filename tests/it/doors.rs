@@ -13,6 +13,7 @@ use comity_sdk::client::Error;
 use comity_sdk::door::{Door, DoorError};
 use comity_sdk::token::Directory as _;
 use comity_sdk::{Client, Query};
+use comity_tests::doors::alone;
 use comity_tests::federation::{PER_REQUEST, REQUEST_UCR, chain};
 use comity_tests::{Federation, Owner};
 use comity_wire::object::DoorKind;
@@ -27,25 +28,12 @@ const CALLERS: u32 = 24;
 /// In a question: the model goes on for as long as somebody listens.
 const ENDLESS: &str = "without end";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_story_through_https() {
-    story(DoorKind::Https, &["--listen", "127.0.0.1:0", "--quic", "none", "--no-relay"]).await;
-}
+comity_tests::through_each_door!(a_model_is_asked_streamed_left_and_paid);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_story_through_quic() {
-    story(DoorKind::Quic, &["--listen", "none", "--quic", "127.0.0.1:0", "--no-relay"]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_story_through_a_hub_to_a_node_that_listens_nowhere() {
-    story(DoorKind::Relayed, &["--listen", "none"]).await;
-}
-
-async fn story(door: DoorKind, doors: &[&str]) {
+async fn a_model_is_asked_streamed_left_and_paid(door: DoorKind) {
     let (left, mut leaves) = mpsc::channel(4);
     let lab = Owner { name: "lab", upstream: upstream(left).await, rates: PER_REQUEST };
-    let federation = Federation::start_at(std::slice::from_ref(&lab), doors).await;
+    let federation = Federation::start_at(std::slice::from_ref(&lab), alone(door)).await;
     let client = Arc::new(federation.client("researcher"));
     let mut calls = 0;
 

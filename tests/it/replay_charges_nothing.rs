@@ -1,15 +1,18 @@
 //! The same signed bytes, sent again.
 
+use comity_tests::doors::alone;
 use comity_tests::federation::{PER_REQUEST, REQUEST_UCR};
 use comity_tests::holder::Met;
-use comity_tests::{Federation, Holder, Owner, Scripted};
+use comity_tests::{Federation, Holder, Owner, Scripted, eventually};
+use comity_wire::object::DoorKind;
 use comity_wire::{Amount, Code};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_gets_the_stored_receipt_and_is_not_charged() {
+comity_tests::through_each_door!(a_replay_gets_the_stored_receipt_and_is_not_charged);
+
+async fn a_replay_gets_the_stored_receipt_and_is_not_charged(door: DoorKind) {
     let upstream = Scripted::start().await;
     let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
-    let mut federation = Federation::start(std::slice::from_ref(&lab)).await;
+    let mut federation = Federation::start_at(std::slice::from_ref(&lab), alone(door)).await;
     let client = federation.client("raw");
     let price = Amount::from_ucr(REQUEST_UCR);
     let budget = Amount::from_ucr(10 * REQUEST_UCR);
@@ -36,7 +39,9 @@ async fn a_replay_gets_the_stored_receipt_and_is_not_charged() {
     // A node that was killed has forgotten the reply, never the charge: 409 with the stored receipt.
     federation.service("lab").kill().await;
     federation.service("lab").restart().await;
-    match holder.send(&request).await {
+    // Through a hub: once the node has dialled it again.
+    let met = eventually("the node can be reached", async || holder.try_send(&request).await).await;
+    match met {
         Met::Refused { code: Code::Replayed, status: 409, receipt: stored } => assert_eq!(stored, Some(receipt)),
         Met::Answered { receipt: stored, .. } => assert_eq!(stored, receipt),
         met => panic!("{met:?}"),

@@ -10,7 +10,7 @@ use comity_token::directory::Directory as _;
 use comity_token::request::{Authority, header, sign_request};
 use comity_wire::api::node::LanesReply;
 use comity_wire::cbor::{List, Text};
-use comity_wire::object::{Chain, Confirmation, IdText, Scope, Terms, Token, Vetting};
+use comity_wire::object::{Chain, Confirmation, DoorKind, IdText, Scope, Terms, Token, Vetting};
 use comity_wire::{Amount, Code, Digest, ModelId, Pseudonym, PublicKey, SecretKey, TokenId, cose};
 use http::Method;
 
@@ -89,6 +89,11 @@ impl Holder {
         };
         let signed = cose::sign(&token, &issuer);
         let chain = Chain { token: signed.bytes().to_vec(), blocks: Vec::new() }.to_bytes();
+        let announced = directory.announcement(token.audience.0).expect("the node says where it is");
+        if !announced.doors.iter().any(|door| matches!(door.kind, DoorKind::Https | DoorKind::Quic)) {
+            // The hub wants to see a token of the client's own before it connects.
+            client.buy(model, PASS, 0).await.expect("a token to show to the hub");
+        }
         let door = client.door_of(model).await.expect("the node has a door");
         let certificate = directory.certificate(token.audience.0).expect("the node has a certificate");
         let transport_keys = certificate.transport_keys.to_vec();
@@ -123,6 +128,14 @@ impl Holder {
     /// # Panics
     /// Where the door gives neither an answer nor a refusal.
     pub async fn send(&self, request: &Signed) -> Met {
+        self.try_send(request).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Sends it as it is.
+    ///
+    /// # Errors
+    /// Why the door gave neither an answer nor a refusal.
+    pub async fn try_send(&self, request: &Signed) -> Result<Met, String> {
         let sent = self.door.send(Method::POST, PATH, request.headers.clone(), request.body.clone().into()).await;
         match sent {
             Ok(response) => {
@@ -132,15 +145,15 @@ impl Holder {
                 let replayed = of("comity-replayed").is_some();
                 let receipt = receipt.trim_matches(':').to_owned();
                 let receipt = STANDARD.decode(receipt).expect("a receipt is base64");
-                Met::Answered { receipt, body: response.bytes().await.expect("the whole body"), replayed }
+                Ok(Met::Answered { receipt, body: response.bytes().await.expect("the whole body"), replayed })
             }
             Err(DoorError::Refused(refusal)) => {
                 let code = refusal.remote.known_code().unwrap_or_else(|| panic!("{}", refusal.message));
                 let status = refusal.remote.status;
                 let refused = DoorError::Refused(refusal);
-                Met::Refused { code, status, receipt: refused.receipt() }
+                Ok(Met::Refused { code, status, receipt: refused.receipt() })
             }
-            Err(error) => panic!("{}", crate::federation::chain(&error)),
+            Err(error) => Err(crate::federation::chain(&error)),
         }
     }
 
@@ -173,4 +186,6 @@ impl Signed {
     }
 }
 
+/// Enough to be connected, for nothing is spent of it.
+const PASS: Amount = Amount::from_ucr(1);
 const PATH: &str = "/v1/chat/completions";

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chance;
+pub mod doors;
 pub mod federation;
 pub mod holder;
 pub mod process;

@@ -17,6 +17,8 @@ pub struct Ready {
     #[serde(default)]
     pub door: String,
     #[serde(default)]
+    pub quic: Option<String>,
+    #[serde(default)]
     pub libp2p: Vec<String>,
 }
 
@@ -27,6 +29,8 @@ pub struct Service {
     pub home: PathBuf,
     name: &'static str,
     arguments: Vec<String>,
+    /// Its doors, as it was told at its first start.
+    doors: Vec<String>,
     child: Child,
 }
 
@@ -108,7 +112,7 @@ impl Service {
         Self::start_at(name, noun, home, hub, &["--listen", "127.0.0.1:0"]).await
     }
 
-    /// [`Service::start`] with doors of the test's choice. It cannot be started again.
+    /// [`Service::start`] with doors of the test's choice; started again, it has them where they were.
     ///
     /// # Panics
     /// As that.
@@ -121,7 +125,7 @@ impl Service {
         let (child, ready) = launch(command(binary()), name, &arguments, &listen, home)
             .await
             .unwrap_or_else(|not_up| panic!("{}", not_up.said));
-        Self { ready, home: home.to_owned(), name, arguments, child }
+        Self { ready, home: home.to_owned(), name, arguments, doors: listen, child }
     }
 
     /// What later starts are told beside what the first was.
@@ -170,8 +174,17 @@ impl Service {
     }
 
     async fn launch_again(&mut self, program: impl Fn() -> Command) -> Result<(), Died> {
-        let door = self.ready.door.trim_start_matches("https://");
-        let mut listen = vec!["--listen".to_owned(), door.to_owned()];
+        let mut listen = self.doors.clone();
+        for word in 1..listen.len() {
+            let had = match (listen[word - 1].as_str(), &self.ready.quic) {
+                ("--listen", _) => self.ready.door.strip_prefix("https://"),
+                ("--quic", Some(quic)) => quic.strip_prefix("quic://"),
+                _ => None,
+            };
+            if let Some(address) = had {
+                listen[word] = address.to_owned();
+            }
+        }
         if let Some(port) = self.ready.libp2p.iter().find_map(|address| address.split_once("/tcp/")) {
             listen.extend(["--libp2p".to_owned(), format!("127.0.0.1:{}", port.1)]);
         }
