@@ -58,11 +58,13 @@ pub fn crash_binary() -> PathBuf {
     built("comity-crash")
 }
 
-/// Beside this program: a test is `target/debug/deps/it-…`, a binary lies in `target/debug` itself.
+/// Beside this program: a test is `target/debug/deps/it-…`, an example `target/release/examples/…`, a binary lies in
+/// `target/debug` itself.
 fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a program knows its own path");
     let beside = own.parent().expect("a program lies in a folder");
-    let folder = if beside.ends_with("deps") { beside.parent().expect("deps/ lies in a folder") } else { beside };
+    let is_below = beside.ends_with("deps") || beside.ends_with("examples");
+    let folder = if is_below { beside.parent().expect("it lies in a folder") } else { beside };
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     let hint = "run `cargo build --workspace --all-targets` first";
     assert!(path.is_file(), "{} is not there: {hint}", path.display());

@@ -6,6 +6,7 @@
 //! Stdout carries figures only.
 
 mod callers;
+mod doors;
 #[path = "../../../bench/src/figure.rs"]
 mod figure;
 mod nginx;
@@ -135,8 +136,19 @@ async fn measure() -> Result<Vec<Figure>, String> {
         series.flush.push(parts.flush);
     }
     let nginx = rig.nginx_version();
+    let doors = doors::measure(&rig.upstream(), ROUNDS, ROUND_TIME).await?;
     rig.end().await;
-    Ok(figures(series, &mut resident, &nginx, &load))
+    let mut figures = figures(series, &mut resident, &nginx, &load);
+    figures.extend(by_door(doors));
+    figures.extend(LATER.iter().map(|(metric, unit)| Figure {
+        metric,
+        value: None,
+        unit,
+        yardstick: None,
+        n: 0,
+        note: "not measured yet".to_owned(),
+    }));
+    Ok(figures)
 }
 
 fn figures(mut series: Series, resident: &mut [f64], nginx: &str, load: &str) -> Vec<Figure> {
@@ -155,7 +167,8 @@ fn figures(mut series: Series, resident: &mut [f64], nginx: &str, load: &str) ->
     };
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let proxied = format!("{nginx}, {cores} workers, plain HTTPS proxy of the same upstream");
-    let mut figures = vec![
+    assert_eq!(CALLERS, 16, "the figure's name says how many");
+    vec![
         figure(
             "gateway_rps_16",
             median(&mut series.node_rate),
@@ -203,17 +216,23 @@ fn figures(mut series: Series, resident: &mut [f64], nginx: &str, load: &str) ->
             resident.len(),
             "VmRSS after a start and one request, MB of 10^6 bytes".to_owned(),
         ),
-    ];
-    figures.extend(LATER.iter().map(|(metric, unit)| Figure {
+    ]
+}
+
+fn by_door(mut rates: doors::Rates) -> [Figure; 2] {
+    let https = median(&mut rates.https);
+    let named = [("gateway_quic_vs_https", &mut rates.quic), ("gateway_relay_vs_https", &mut rates.relayed)];
+    named.map(|(metric, rates_of)| Figure {
         metric,
-        value: None,
-        unit,
-        yardstick: None,
-        n: 0,
-        note: "not measured yet".to_owned(),
-    }));
-    assert_eq!(CALLERS, 16, "the figure's name says how many");
-    figures
+        value: Some(median(rates_of)),
+        unit: "1/s",
+        yardstick: Some(("our HTTPS door, same dialler, a node of its own".to_owned(), https)),
+        n: rates.answered,
+        note: format!(
+            "{ROUNDS} rounds of {ROUND_TIME:?}, {CALLERS} callers of one client, signed beforehand; the callers' cost and the \
+             hub's default share of a token (4 MiB/s) are in it"
+        ),
+    })
 }
 
 /// Named, so that nobody takes them for forgotten.
@@ -225,6 +244,4 @@ const LATER: &[(&str, &str)] = &[
     ("gateway_streams_held", "1"),
     ("gateway_rss_1000_streams_mb", "MB"),
     ("gateway_rss_slope_mb_per_h", "MB/h"),
-    ("gateway_quic_vs_https", "1/s"),
-    ("gateway_relay_vs_https", "1/s"),
 ];

@@ -22,9 +22,9 @@ pub(crate) const CALLERS: u16 = 16;
 const SINGLE_LANE: u16 = CALLERS;
 
 /// As little as a request can cost: a lane's window of a million then outlasts the run without acknowledgements.
-const RATES: &str = r#"{ meter = "requests", steps = [{ from = 0, ucr_per_million = 1_000_000 }] }"#;
-const PRICE: Amount = Amount::from_ucr(1);
-const BUDGET: Amount = Amount::credits(1);
+pub(crate) const RATES: &str = r#"{ meter = "requests", steps = [{ from = 0, ucr_per_million = 1_000_000 }] }"#;
+pub(crate) const PRICE: Amount = Amount::from_ucr(1);
+pub(crate) const BUDGET: Amount = Amount::credits(1);
 
 /// Signed for each lane before a round where nothing is known yet; a node that answers more of them ends its round early.
 const SIGNED_AT_FIRST: usize = 400;
@@ -150,6 +150,11 @@ impl Rig {
         let door = Target::door(address, &holder.transport_keys, Receipts::Demanded);
         let seqs = vec![1; usize::from(SINGLE_LANE) + 1];
         Ok(Self { federation, holder, model, nginx, upstream, door, seqs, pace: SIGNED_AT_FIRST / 2 })
+    }
+
+    /// As an owner names it.
+    pub(crate) fn upstream(&self) -> String {
+        format!("http://{}/v1", self.upstream.address)
     }
 
     pub(crate) fn nginx_version(&self) -> String {
