@@ -192,3 +192,30 @@ async fn one_process_at_a_time_and_a_late_one_writes_nothing() {
     second.write(&charge(2, 2)).await.unwrap();
     assert_eq!(second.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 2);
 }
+
+#[tokio::test]
+async fn the_log_is_copied_away_while_commits_go_on() {
+    const COMMITS: u64 = 400;
+    const CHARGES: u64 = 32;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spend.db");
+    let store = Sqlite::open(&path).await.unwrap();
+    let log = || std::fs::metadata(dir.path().join("spend.db-wal")).unwrap().len();
+    store.write(&charge(1, 1)).await.unwrap();
+    let (rows, mut most) = (charge(2, 2), 0);
+    for commit in 0..COMMITS {
+        // The lane's row is the same each time: its tree would take longer than the store does.
+        let of_one = |number| rows[2..].iter().map(move |row| numbered(row, 2 + commit * CHARGES + number));
+        store.write(&(0..CHARGES).flat_map(of_one).collect::<Vec<_>>()).await.unwrap();
+        most = most.max(log());
+    }
+    assert!(most < 8 << 20, "{most} bytes of log");
+}
+
+fn numbered(row: &Write, at: u64) -> Write {
+    let mut row = row.clone();
+    if let Write::Charge { slot, charged, .. } = &mut row {
+        (slot.seq, charged.n) = (at, at);
+    }
+    row
+}

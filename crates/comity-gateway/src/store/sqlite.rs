@@ -1,7 +1,12 @@
 //! The spend store in one SQLite file: WAL, synchronous=FULL, STRICT tables, one writer. Never on a network file system.
 //!
+//! What a commit has appended to the log is copied into the file beside the writer, which no caller waits for
+//! ([`checkpoint`]).
+//!
 //! The writer holds an OS lock on `<file>.lock` for as long as it lives, and its fence: the file counts starts, and every
 //! transaction compares that count with its own (rule 11).
+
+mod checkpoint;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,12 +19,13 @@ use comity_wire::merkle::Frontier;
 use comity_wire::object::Tier;
 use comity_wire::{Amount, Digest, Op, Timestamp, TokenId};
 use futures::FutureExt as _;
+use sqlx::error::ErrorKind;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite as Db};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _, Sqlite as Db};
 
 use super::{Answer, GRANTS_MAX, Store, StoreError, StoredCharge};
 use crate::spend::{Account, Charged, Evidence, Lane, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
@@ -30,9 +36,10 @@ const READERS_MAX: u32 = 4;
 
 /// The store of a node that sells.
 pub struct Sqlite {
-    writer: tokio::sync::Mutex<SqliteConnection>,
+    writer: Arc<tokio::sync::Mutex<SqliteConnection>>,
     readers: SqlitePool,
     fence: i64,
+    checkpoints: checkpoint::Due,
     /// Locked until it is dropped.
     _lock: File,
 }
@@ -55,15 +62,19 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(STATEMENTS_MAX)
             .pragma("trusted_schema", "OFF");
-        let mut writer = SqliteConnection::connect_with(&options).await?;
+        let mut writer = SqliteConnection::connect_with(&options.clone().pragma("wal_autocheckpoint", "0")).await?;
         Migrator::with_migrations(migrations()).run_direct(None, &mut writer, false).await?;
         let fence = sqlx::query_scalar("UPDATE spend_fence SET fence = fence + 1 RETURNING fence")
             .fetch_one(&mut writer)
             .await?;
+        let beside = SqliteConnection::connect_with(&options).await?;
         let readers =
             SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer: tokio::sync::Mutex::new(writer), readers, fence, _lock: lock })
+        let writer = Arc::new(tokio::sync::Mutex::new(writer));
+        let checkpoints = checkpoint::start(beside, writer.clone());
+        Ok(Self { writer, readers, fence, checkpoints, _lock: lock })
     }
 
     /// The count of starts that this one is.
@@ -74,26 +85,29 @@ impl Sqlite {
     async fn write_all(&self, writes: &[Write]) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
         let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-        let fenced = sqlx::query("UPDATE spend_fence SET commits = commits + 1 WHERE fence = ?").bind(self.fence);
-        if fenced.execute(&mut *tx).await?.rows_affected() != 1 {
-            return Err(StoreError::Fenced);
-        }
+        let mut call = Call::fenced(self.fence);
         let writes = once_spent(writes);
-        let mut rest = &writes[..];
-        while let Some((first, others)) = rest.split_first() {
-            match charges(rest) {
-                Some((sql, run)) => {
-                    let query = run.iter().fold(sqlx::query(sql), |query, write| bind(query, write));
-                    query.execute(&mut *tx).await?;
-                    rest = &rest[run.len()..];
-                }
-                None => {
-                    write_in_tx(&mut tx, first).await?;
-                    rest = others;
+        for run in writes.chunk_by(|one, next| Rows::of(one).is_some() && Rows::of(next).is_some()) {
+            for rows in Rows::ALL {
+                let of_table: Vec<_> = run.iter().filter(|write| Rows::of(write) == Some(rows)).copied().collect();
+                for part in of_table.chunks(rows.most()) {
+                    if !call.takes(rows) {
+                        std::mem::take(&mut call).run(&mut tx).await?;
+                    }
+                    call.add(rows, part);
                 }
             }
+            if let [single] = run
+                && Rows::of(single).is_none()
+            {
+                std::mem::take(&mut call).run(&mut tx).await?;
+                write_in_tx(&mut tx, single).await?;
+            }
         }
+        call.run(&mut tx).await?;
         tx.commit().await?;
+        drop(writer);
+        self.checkpoints.written(writes.len());
         Ok(())
     }
 }
@@ -106,25 +120,6 @@ fn migrations() -> Vec<Migration> {
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
     ]
-}
-
-macro_rules! lane_upsert {
-    () => {
-        "INSERT INTO lane (token, leaf, lane, n, seq_highest, total, remainder, meters, flags, frontier, acknowledged_n, \
-         acknowledged, acknowledgement, claimed_n, claimed_acknowledged_n) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-         ON CONFLICT DO UPDATE SET n = excluded.n, seq_highest = excluded.seq_highest, total = excluded.total, \
-         remainder = excluded.remainder, meters = excluded.meters, flags = excluded.flags, frontier = excluded.frontier, \
-         acknowledged_n = excluded.acknowledged_n, acknowledged = excluded.acknowledged, \
-         acknowledgement = excluded.acknowledgement, claimed_n = excluded.claimed_n, \
-         claimed_acknowledged_n = excluded.claimed_acknowledged_n"
-    };
-}
-
-macro_rules! charge_insert {
-    () => {
-        "INSERT INTO charge (token, leaf, lane, seq, item, n, authority, charge, total, receipt_id, receipt, evidence, \
-         signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    };
 }
 
 async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), StoreError> {
@@ -140,12 +135,6 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
                 .bind(id(token))
                 .bind(bytes.to_vec())
         }
-        Write::Spent { token, id: at, amount, .. } => {
-            let sql = "INSERT INTO spent (token, id, amount) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET amount = excluded.amount";
-            sqlx::query(sql).bind(id(token)).bind(digest(at)).bind(amount.ucr())
-        }
-        Write::Lane { .. } => bind(sqlx::query(lane_upsert!()), write),
-        Write::Charge { .. } => bind(sqlx::query(charge_insert!()), write),
         Write::Acknowledgement { token, id: ack, bytes } => {
             sqlx::query("INSERT INTO acknowledgement (token, id, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
                 .bind(id(token))
@@ -182,36 +171,124 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
                 .bind(i64::from(pace.requests))
                 .bind(i64::try_from(pace.tokens).unwrap_or(i64::MAX))
         }
+        Write::Spent { .. } | Write::Lane { .. } | Write::Charge { .. } => {
+            unreachable!("a call of rows writes {write:?}")
+        }
     };
     query.execute(tx).await?;
     Ok(())
 }
 
-macro_rules! charges {
-    (1) => {
-        concat!(lane_upsert!(), "; ", charge_insert!())
-    };
-    (2) => {
-        concat!(charges!(1), "; ", charges!(1))
-    };
-    (4) => {
-        concat!(charges!(2), "; ", charges!(2))
-    };
-    (8) => {
-        concat!(charges!(4), "; ", charges!(4))
-    };
+/// Tables that every charge writes to, in the order in which they refer to one another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rows {
+    Spent,
+    Lane,
+    Charge,
 }
 
-/// How many lanes with their charges go in one call: each call wakes the connection's thread and is woken by it, which
-/// costs more than the statements. A text for each number up to the batch's bound would keep too many of them prepared.
-const CHARGES: [(usize, &str); 4] = [(8, charges!(8)), (4, charges!(4)), (2, charges!(2)), (1, charges!(1))];
+impl Rows {
+    const ALL: [Self; 3] = [Self::Spent, Self::Lane, Self::Charge];
 
-/// The longest run of lanes with their charges that `writes` begin with, of those that [`CHARGES`] has.
-fn charges<'w, 'a>(writes: &'w [&'a Write]) -> Option<(&'static str, &'w [&'a Write])> {
-    let is_charge = |pair: &&[&Write]| matches!(pair, [Write::Lane { .. }, Write::Charge { .. }]);
-    let most = writes.chunks_exact(2).take(CHARGES[0].0).take_while(is_charge).count();
-    let (count, sql) = CHARGES.iter().find(|(count, _)| *count <= most)?;
-    Some((sql, &writes[..2 * count]))
+    fn of(write: &Write) -> Option<Self> {
+        match write {
+            Write::Spent { .. } => Some(Self::Spent),
+            Write::Lane { .. } => Some(Self::Lane),
+            Write::Charge { .. } => Some(Self::Charge),
+            _ => None,
+        }
+    }
+
+    /// Rows of one statement. Each number of rows is a text of its own, which stays prepared.
+    const fn most(self) -> usize {
+        match self {
+            Self::Spent => 4,
+            Self::Lane | Self::Charge => 16,
+        }
+    }
+
+    /// Before the rows, one row, after the rows.
+    const fn sql(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Spent => (
+                "INSERT INTO spent (token, id, amount) VALUES ",
+                "(?, ?, ?)",
+                " ON CONFLICT DO UPDATE SET amount = excluded.amount; ",
+            ),
+            Self::Lane => (
+                "INSERT INTO lane (token, leaf, lane, n, seq_highest, total, remainder, meters, flags, frontier, acknowledged_n, \
+                 acknowledged, acknowledgement, claimed_n, claimed_acknowledged_n) VALUES ",
+                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " ON CONFLICT DO UPDATE SET n = excluded.n, seq_highest = excluded.seq_highest, total = excluded.total, \
+                 remainder = excluded.remainder, meters = excluded.meters, flags = excluded.flags, frontier = excluded.frontier, \
+                 acknowledged_n = excluded.acknowledged_n, acknowledged = excluded.acknowledged, \
+                 acknowledgement = excluded.acknowledgement, claimed_n = excluded.claimed_n, \
+                 claimed_acknowledged_n = excluded.claimed_acknowledged_n; ",
+            ),
+            Self::Charge => (
+                "INSERT INTO charge (token, leaf, lane, seq, item, n, authority, charge, total, receipt_id, receipt, evidence, \
+                 signature) VALUES ",
+                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "; ",
+            ),
+        }
+    }
+}
+
+/// The prepared texts that are kept: as many as there are numbers of rows in one call.
+const STATEMENTS_MAX: usize = 128;
+
+/// Statements that go to the connection's thread together: to wake it, and be woken by it, costs more than they do.
+#[derive(Default)]
+struct Call<'w> {
+    sql: String,
+    fence: Option<i64>,
+    last: Option<Rows>,
+    rows: Vec<&'w Write>,
+}
+
+impl<'w> Call<'w> {
+    /// Begins with the comparison of the fence: one that has moved on makes the column null, which the table refuses.
+    fn fenced(fence: i64) -> Self {
+        let sql = "UPDATE spend_fence SET commits = commits + 1, fence = CASE fence WHEN ? THEN fence END; ";
+        Self { sql: sql.to_owned(), fence: Some(fence), ..Self::default() }
+    }
+
+    /// A table comes once, and none before one that it refers to.
+    fn takes(&self, rows: Rows) -> bool {
+        self.last.is_none_or(|last| last < rows)
+    }
+
+    fn add(&mut self, rows: Rows, writes: &[&'w Write]) {
+        let (before, row, after) = rows.sql();
+        self.sql.push_str(before);
+        for number in 0..writes.len() {
+            self.sql.push_str(if number > 0 { ", " } else { "" });
+            self.sql.push_str(row);
+        }
+        self.sql.push_str(after);
+        self.rows.extend_from_slice(writes);
+        self.last = Some(rows);
+    }
+
+    async fn run(self, tx: &mut SqliteConnection) -> Result<(), StoreError> {
+        if self.sql.is_empty() {
+            return Ok(());
+        }
+        // Nothing in the text is anybody's: it is put together from the constants above.
+        let query = sqlx::query(AssertSqlSafe(self.sql));
+        let query = self.fence.into_iter().fold(query, sqlx::query::Query::bind);
+        let query = self.rows.into_iter().fold(query, bind);
+        query.execute(tx).await.map_err(|error| if is_fence(&error) { StoreError::Fenced } else { error.into() })?;
+        Ok(())
+    }
+}
+
+fn is_fence(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    error.is_some_and(|error| {
+        error.kind() == ErrorKind::NotNullViolation && error.message().contains("spend_fence.fence")
+    })
 }
 
 /// The writes with each `spent` row written once, in its first place and with its last amount: sixteen lanes of one token
@@ -232,9 +309,10 @@ fn once_spent(writes: &[Write]) -> Vec<&Write> {
 
 type Query = sqlx::query::Query<'static, Db, SqliteArguments>;
 
-/// Binds what a lane or a charge holds, in the order of its statement's columns.
+/// Binds a row, in the order of its statement's columns.
 fn bind(query: Query, write: &Write) -> Query {
     match write {
+        Write::Spent { token, id: at, amount, .. } => query.bind(id(token)).bind(digest(at)).bind(amount.ucr()),
         Write::Lane { token, key, lane } => query
             .bind(id(token))
             .bind(digest(&key.leaf))
@@ -265,7 +343,7 @@ fn bind(query: Query, write: &Write) -> Query {
             .bind(receipt.clone())
             .bind(evidence.base.clone())
             .bind(evidence.signature.to_vec()),
-        other => unreachable!("{other:?} has no long row"),
+        other => unreachable!("{other:?} is not one of a call's rows"),
     }
 }
 
