@@ -1,7 +1,7 @@
 //! The phases. Each takes the type that the phase before produced, so that none can be skipped.
 //!
-//! From the hold on the request runs in a tracked task of its own: hyper drops a handler whose caller has gone, and what
-//! was begun must still be metered and charged.
+//! From the hold on the request outlives its handler: hyper drops a handler whose caller has gone, and what was begun
+//! must still be metered and charged ([`outlive`]).
 
 pub(crate) mod authenticate;
 pub(crate) mod authorise;
@@ -10,6 +10,7 @@ pub(crate) mod filter;
 pub(crate) mod forward;
 pub(crate) mod hold;
 pub(crate) mod meter;
+mod outlive;
 pub(crate) mod seat;
 
 use axum::extract::Request;
@@ -101,11 +102,12 @@ async fn allowed(
     let filtered = filter::filter(inner, held).await?;
     let (head, answer) = oneshot::channel();
     let task_gateway = gateway.clone();
-    inner.tracker.spawn(async move {
+    let work = async move {
         answer_in_task(&task_gateway.0, filtered, head).await;
         drop(permit);
-    });
-    answer.await.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "the request ended without an answer")))
+    };
+    let answered = outlive::until(answer, work, &inner.tracker).await;
+    answered.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "the request ended without an answer")))
 }
 
 /// Forward, meter, charge. `head` is closed when the caller has gone.
