@@ -4,7 +4,7 @@
 //! points, and how often at random; `COMITY_KILL_SEED` sets where and when.
 
 use comity_tests::federation::PER_TOKEN;
-use comity_tests::torture::{self, Kind, Tally};
+use comity_tests::torture::{self, Kind, Store, Tally};
 use comity_tests::{Chance, Federation, Owner, Scripted, process};
 use comity_wire::Signed;
 use comity_wire::object::{Announcement, DoorKind};
@@ -14,10 +14,10 @@ fn cycles() -> u32 {
     std::env::var("COMITY_KILL_CYCLES").ok().map_or(3, |text| text.parse().expect("COMITY_KILL_CYCLES is a number"))
 }
 
-async fn check(kind: Kind) {
+async fn check(kind: Kind, store: Store) {
     let mut chance = Chance::from_env("COMITY_KILL_SEED");
     let tally = Tally::default();
-    torture::story(kind, cycles(), &mut chance, &tally).await;
+    torture::story(kind, store, cycles(), &mut chance, &tally).await;
     let report = tally.report();
     assert!(report.holds(), "{report:?}");
     assert_eq!(tally.missed(), [""; 0], "points that the load does not come to");
@@ -27,22 +27,31 @@ async fn check(kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_killed_keeps_every_answered_charge() {
-    check(Kind::Node).await;
+    check(Kind::Node, Store::Sqlite).await;
+}
+
+mod postgres {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_that_is_killed_keeps_every_answered_charge() {
+        check(Kind::Node, Store::Postgres).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_house_that_is_killed_creates_no_credit_and_forgets_no_token() {
-    check(Kind::House).await;
+    check(Kind::House, Store::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_is_killed_serves_every_newest_head() {
-    check(Kind::Hub).await;
+    check(Kind::Hub, Store::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wallet_that_is_killed_keeps_every_receipt() {
-    check(Kind::Wallet).await;
+    check(Kind::Wallet, Store::Sqlite).await;
 }
 
 /// The shipped binary is not the one that dies where it is told to.

@@ -161,13 +161,16 @@ rates = [
     }
 }
 
+/// A door of HTTPS alone.
+pub(crate) const LOOPBACK: &[&str] = &["--listen", "127.0.0.1:0"];
+
 impl Federation {
     /// Sets everything up and waits until every owner's model can be found at the hub.
     ///
     /// # Panics
     /// Where any part fails, naming it.
     pub async fn start(owners: &[Owner]) -> Self {
-        Self::start_at(owners, &["--listen", "127.0.0.1:0"]).await
+        Self::start_with(owners, LOOPBACK, |_, _| {}).await
     }
 
     /// [`Federation::start`], with these doors at the owners' nodes.
@@ -175,6 +178,14 @@ impl Federation {
     /// # Panics
     /// As that.
     pub async fn start_at(owners: &[Owner], doors: &[&str]) -> Self {
+        Self::start_with(owners, doors, |_, _| {}).await
+    }
+
+    /// [`Federation::start_at`], with something done to each owner's home (its name, its folder) before its node starts.
+    ///
+    /// # Panics
+    /// As that.
+    pub async fn start_with(owners: &[Owner], doors: &[&str], furnish: impl Fn(&str, &Path)) -> Self {
         comity_http::tls::install();
         let folder = tempfile::Builder::new().prefix("comity-test-").tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
@@ -183,6 +194,7 @@ impl Federation {
         for owner in owners {
             init(&at(owner.name), "node", owner.name).await;
             std::fs::write(at(owner.name).join("models/model.toml"), owner.offer("First")).expect("a model's file");
+            furnish(owner.name, &at(owner.name));
         }
         let names: Vec<_> = ["house", "hub"].into_iter().chain(owners.iter().map(|owner| owner.name)).collect();
         roster(folder.path(), &names).await;

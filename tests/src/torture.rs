@@ -10,21 +10,24 @@ mod cycle;
 mod load;
 mod point;
 mod service;
+mod store;
 mod tally;
 mod wallet;
 
 pub use point::Kind;
+pub use store::Store;
 pub use tally::{Report, Tally};
 
 use crate::Chance;
 
-/// Kills a kind of process `cycles` times at named points and `cycles` times at random.
+/// Kills a kind of process `cycles` times at named points and `cycles` times at random. `store` is where the node keeps
+/// its books.
 ///
 /// # Panics
 /// Where the federation cannot be set up, or a process does not come up again.
-pub async fn story(kind: Kind, cycles: u32, chance: &mut Chance, tally: &Tally) {
+pub async fn story(kind: Kind, store: Store, cycles: u32, chance: &mut Chance, tally: &Tally) {
     match kind {
         Kind::Wallet => wallet::story(cycles, chance, tally).await,
-        Kind::Node | Kind::House | Kind::Hub => service::story(kind, cycles, chance, tally).await,
+        Kind::Node | Kind::House | Kind::Hub => service::story(kind, store, cycles, chance, tally).await,
     }
 }

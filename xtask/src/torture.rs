@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use crate::failure::{Failure, Result};
 use crate::place::Place;
+use crate::postgres::{Cluster, VARIABLE};
 use crate::process;
 
 pub(crate) const HELP: &str = "\
@@ -13,11 +14,12 @@ Kill every kind of process under load (node, clearing house, hub, wallet): at na
 then at random times. After each death it is started again and everything has to resume; at the end the house's books are
 held against the wallets.
 
-Usage: cargo xtask torture [--cycles N] [--seed N] [--kind node|house|hub|wallet]… [--json]
+Usage: cargo xtask torture [--cycles N] [--seed N] [--kind node|house|hub|wallet]… [--store sqlite|postgres] [--json]
 
   --cycles N   Deaths of each kind at named points, and as many at random [default: 20]
   --seed N     Where and when; a run prints the one it took
   --kind K     Only this kind; may be given more than once
+  --store S    Where the node keeps its books [default: sqlite]; a PostgreSQL is started for `postgres`
   --json       The last line of stdout is one object; progress is on stderr either way
 
 Prints cycles, acked, lost, doubled, overspent_ucr, phantom_refusals, audit_clean. Ends with an error unless the four
@@ -26,7 +28,7 @@ on two cores.
 ";
 
 /// Flags that take a value.
-const VALUED: &[&str] = &["--cycles", "--seed", "--kind"];
+const VALUED: &[&str] = &["--cycles", "--seed", "--kind", "--store"];
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     check(args)?;
@@ -38,7 +40,14 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     build.args(["build", "--locked", "--workspace", "--all-targets"]).stdout(Stdio::null());
     process::step("build", &mut build)?;
     let program = place.target.join("debug").join(format!("comity-torture{}", std::env::consts::EXE_SUFFIX));
-    process::step("torture", process::program(place, program).args(args))
+    let mut torture = process::program(place, program);
+    torture.args(args);
+    let is_postgres = args.windows(2).any(|pair| pair == ["--store", "postgres"]);
+    let cluster = if is_postgres { Some(Cluster::start()?) } else { None };
+    if let Some(cluster) = &cluster {
+        torture.env(VARIABLE, cluster.url());
+    }
+    process::step("torture", &mut torture)
 }
 
 fn check(args: &[String]) -> Result {
@@ -60,7 +69,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_before_anything_is_built() {
         let check = |line: &str| check(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        check("--json --cycles 2 --seed 7 --kind hub --kind node").expect("all of it is understood");
+        check("--json --cycles 2 --seed 7 --kind hub --kind node --store postgres").expect("all of it is understood");
         assert!(check("--cycle 2").is_err());
         assert!(check("--seed").is_err());
     }

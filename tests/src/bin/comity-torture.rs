@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use comity_tests::Chance;
-use comity_tests::torture::{self, Kind, Report, Tally};
+use comity_tests::torture::{self, Kind, Report, Store, Tally};
 use futures::FutureExt as _;
 
 /// What it was called with; `cargo xtask torture --help` says what each means.
@@ -17,6 +17,7 @@ struct Arguments {
     seed: u64,
     cycles: u32,
     kinds: Vec<Kind>,
+    store: Store,
 }
 
 const CYCLES: u32 = 20;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> bool {
-    let Arguments { seed, cycles, ref kinds, json } = *arguments;
+    let Arguments { seed, cycles, ref kinds, json, store } = *arguments;
     let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
     eprintln!("seed: {seed}; {cycles} cycles at named points and {cycles} at random for each of {}", names.join(", "));
     let tally = Tally::default();
@@ -43,7 +44,7 @@ async fn run(arguments: &Arguments) -> bool {
         // Each kind has chance of its own: one of them alone dies as it does among the others.
         let mut chance = Chance::seeded(seed ^ u64::from(kind.name().as_bytes()[1]));
         // A story that cannot go on has panicked: what was counted until then is printed all the same.
-        let story = AssertUnwindSafe(torture::story(*kind, cycles, &mut chance, &tally)).catch_unwind();
+        let story = AssertUnwindSafe(torture::story(*kind, store, cycles, &mut chance, &tally)).catch_unwind();
         if story.await.is_err() {
             tally.broken(&format!("the story of the {} came to no end", kind.name()));
         }
@@ -55,7 +56,8 @@ async fn run(arguments: &Arguments) -> bool {
     }
     print(&report, json);
     if !report.holds() {
-        eprintln!("broken; again: cargo xtask torture --seed {seed} --cycles {cycles}");
+        let store = if store == Store::Postgres { " --store postgres" } else { "" };
+        eprintln!("broken; again: cargo xtask torture --seed {seed} --cycles {cycles}{store}");
     }
     report.holds() && missed.is_empty()
 }
@@ -73,13 +75,14 @@ fn print(report: &Report, json: bool) {
 
 impl Arguments {
     fn read(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut read = Self { json: false, seed: random(), cycles: CYCLES, kinds: Vec::new() };
+        let mut read = Self { json: false, seed: random(), cycles: CYCLES, kinds: Vec::new(), store: Store::Sqlite };
         while let Some(argument) = given.next() {
             let mut value = || given.next().ok_or_else(|| format!("{argument} wants a value"));
             match argument.as_str() {
                 "--json" => read.json = true,
                 "--seed" => read.seed = number(&value()?)?,
                 "--cycles" => read.cycles = number(&value()?)?,
+                "--store" => read.store = value()?.parse()?,
                 "--kind" => read.kinds.push(value()?.parse()?),
                 other => return Err(format!("`{other}` is not understood")),
             }

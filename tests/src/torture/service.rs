@@ -15,8 +15,8 @@ use futures::StreamExt as _;
 use super::books::{self, Kept};
 use super::cycle::{self, Death, PATIENCE, RECOVERY};
 use super::load::{BUYERS, Buyer, Load, Shared, numbered};
-use super::{Kind, Tally};
-use crate::federation::{PER_TOKEN, chain, eventually, within};
+use super::{Kind, Store, Tally, store};
+use crate::federation::{LOOPBACK, PER_TOKEN, chain, eventually, within};
 use crate::{Chance, Federation, Owner, Scripted, process};
 
 /// Receipts that are looked up at once.
@@ -39,11 +39,13 @@ struct Story {
     /// Tokens that are broken already: they are told of once, and not waited for in each cycle.
     given_up: BTreeSet<TokenId>,
     _upstream: Scripted,
+    /// Dropped last.
+    _database: Option<comity_scratch::Database>,
 }
 
-pub(super) async fn story(kind: Kind, cycles: u32, chance: &mut Chance, tally: &Tally) {
+pub(super) async fn story(kind: Kind, store: Store, cycles: u32, chance: &mut Chance, tally: &Tally) {
     let deaths = cycle::deaths(kind, cycles, chance);
-    let mut story = Story::begin(kind, tally).await;
+    let mut story = Story::begin(kind, store, tally).await;
     let of = deaths.len();
     for (number, death) in deaths.into_iter().enumerate() {
         let how = story.cycle(death, chance).await;
@@ -54,10 +56,16 @@ pub(super) async fn story(kind: Kind, cycles: u32, chance: &mut Chance, tally: &
 }
 
 impl Story {
-    async fn begin(kind: Kind, tally: &Tally) -> Self {
+    async fn begin(kind: Kind, store: Store, tally: &Tally) -> Self {
+        let database = store.made().await;
         let upstream = Scripted::start().await;
         let (lab, uni) = (Owner::scripted("lab", &upstream, PER_TOKEN), Owner::scripted("uni", &upstream, PER_TOKEN));
-        let federation = Federation::start(&[lab.clone(), uni.clone()]).await;
+        // Only the books of the one that dies.
+        let furnish = |owner: &str, home: &std::path::Path| match &database {
+            Some(database) if owner == lab.name => store::furnish(home, database),
+            _ => {}
+        };
+        let federation = Federation::start_with(&[lab.clone(), uni.clone()], LOOPBACK, furnish).await;
         let shared = Shared::new(&federation, &lab, &uni, tally);
         let caller = Arc::new(federation.client("caller"));
         // Draws its token before anything dies.
@@ -73,6 +81,7 @@ impl Story {
             heads: BTreeMap::new(),
             given_up: BTreeSet::new(),
             _upstream: upstream,
+            _database: database,
         }
     }
 
