@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::{get, on, post};
+use axum::routing::{MethodRouter, get, on, post};
 use comity_http::problem;
 use comity_http::serve::RequestId;
 use comity_wire::{Meter, Op};
@@ -147,22 +147,73 @@ pub(crate) static MODERATIONS: Route = Route {
 pub(crate) static PRICED: [&Route; 9] =
     [&CHAT, &COMPLETIONS, &RESPONSES, &EMBEDDINGS, &TOKENIZE, &DETOKENIZE, &TOKENIZER_INFO, &MODERATIONS, &PREDICT];
 
-/// A route that costs nothing and asks no model: method, path, who may, what.
-#[cfg_attr(not(test), allow(dead_code, reason = "the page is written from it"))]
-pub(crate) type Free = (&'static str, &'static str, &'static str, &'static str);
+/// What may be counted of an op, on whichever of its routes; `None` where it has none of its own.
+pub fn meters_of(op: Op) -> Option<Vec<Meter>> {
+    let mut meters: Vec<Meter> = routes_of(op).flat_map(|route| route.meters).copied().collect();
+    meters.sort_unstable();
+    meters.dedup();
+    Some(meters).filter(|meters| !meters.is_empty())
+}
 
-#[cfg_attr(not(test), allow(dead_code, reason = "the page is written from it"))]
+/// Whether a route of the op has this field; `None` where it has no route of its own.
+pub fn takes(op: Op, field: &str) -> Option<bool> {
+    routes_of(op).next()?;
+    Some(routes_of(op).any(|route| route.fields.iter().any(|(name, _)| *name == field)))
+}
+
+fn routes_of(op: Op) -> impl Iterator<Item = &'static &'static Route> {
+    PRICED.iter().filter(move |route| route.op == op)
+}
+
+/// A route that costs nothing and asks no model.
+pub(crate) struct Free {
+    #[cfg_attr(not(test), allow(dead_code, reason = "the page is written from it"))]
+    pub(crate) method: &'static str,
+    /// All of them are this route, each also with one slash at its end where the first is OpenAI's.
+    pub(crate) paths: &'static [&'static str],
+    #[cfg_attr(not(test), allow(dead_code, reason = "the page is written from it"))]
+    pub(crate) who: &'static str,
+    #[cfg_attr(not(test), allow(dead_code, reason = "the page is written from it"))]
+    pub(crate) what: &'static str,
+    answers: fn() -> MethodRouter<Gateway>,
+}
+
+const fn free(
+    method: &'static str,
+    paths: &'static [&'static str],
+    who: &'static str,
+    what: &'static str,
+    answers: fn() -> MethodRouter<Gateway>,
+) -> Free {
+    Free { method, paths, who, what, answers }
+}
+
+/// The router is built from it: what has no row here has no handler.
 pub(crate) static FREE: &[Free] = &[
-    ("GET", "/v1/models", "anyone", "what is served, as OpenAI lists it"),
-    ("GET", "/v1/models/{id}", "anyone", "one of them; an id has a slash in it"),
-    ("GET", "/health", "anyone", "whether this process answers"),
-    ("POST", "/comity/v1/tokens", "the holder key it names", "a token of budget 0"),
-    ("POST", "/comity/v1/acknowledgements", "(the acknowledgement is signed)", "running totals are agreed"),
-    ("GET", "/comity/v1/receipts", "a holder on the path", "a stored receipt"),
-    ("POST", "/comity/v1/receipts", "a holder on the path", "a newer receipt of this node is shown to it"),
-    ("POST", "/comity/v1/finals", "the root holder", "the final"),
-    ("GET", "/comity/v1/lanes", "a holder on the path", "where every lane stands"),
-    ("GET", "/comity/v1/node", "anyone", "the node's certificate"),
+    free("GET", &["/v1/models", "/models"], "anyone", "what is served, as OpenAI lists it", || get(models::list)),
+    free("GET", &["/v1/models/{*id}", "/models/{*id}"], "anyone", "one of them; an id has a slash in it", || {
+        get(models::one)
+    }),
+    free("GET", &["/health"], "anyone", "whether this process answers", || get(models::health)),
+    free("POST", &["/comity/v1/tokens"], "the holder key it names", "a token of budget 0", || post(control::token)),
+    free(
+        "POST",
+        &["/comity/v1/acknowledgements"],
+        "(the acknowledgement is signed)",
+        "running totals are agreed",
+        || post(control::acknowledge),
+    ),
+    free("GET", &["/comity/v1/receipts"], "a holder on the path", "a stored receipt", || get(control::receipt)),
+    free(
+        "POST",
+        &["/comity/v1/receipts"],
+        "(the receipt is signed)",
+        "a newer receipt of this node is shown to it",
+        || post(control::shown),
+    ),
+    free("POST", &["/comity/v1/finals"], "the root holder", "the final", || post(control::final_)),
+    free("GET", &["/comity/v1/lanes"], "a holder on the path", "where every lane stands", || get(control::lanes)),
+    free("GET", &["/comity/v1/node"], "anyone", "the node's certificate", || get(control::node)),
 ];
 
 pub(crate) fn router(gateway: Gateway) -> Router {
@@ -174,23 +225,22 @@ pub(crate) fn router(gateway: Gateway) -> Router {
             router = router.route(path, methods.clone()).route(&format!("{path}/"), methods);
         }
     }
-    for base in ["/v1/models", "/models"] {
-        router = router
-            .route(base, get(models::list))
-            .route(&format!("{base}/"), get(models::list))
-            .route(&format!("{base}/{{*id}}"), get(models::one));
+    let mut problems = Router::new();
+    for route in FREE {
+        for path in route.paths {
+            if path.starts_with("/comity/") {
+                problems = problems.route(path, (route.answers)());
+                continue;
+            }
+            router = router.route(path, (route.answers)());
+            if route.paths.len() > 1 && !path.ends_with('}') {
+                router = router.route(&format!("{path}/"), (route.answers)());
+            }
+        }
     }
-    let problems = Router::new()
-        .route("/comity/v1/tokens", post(control::token))
-        .route("/comity/v1/acknowledgements", post(control::acknowledge))
-        .route("/comity/v1/receipts", get(control::receipt).post(control::shown))
-        .route("/comity/v1/finals", post(control::final_))
-        .route("/comity/v1/lanes", get(control::lanes))
-        .route("/comity/v1/node", get(control::node))
-        .layer(axum::middleware::from_fn(problem::problem_form));
+    let problems = problems.layer(axum::middleware::from_fn(problem::problem_form));
     let named = axum::middleware::from_fn_with_state(gateway.clone(), named);
     router
-        .route("/health", get(models::health))
         .merge(problems)
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)

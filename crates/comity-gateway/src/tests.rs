@@ -3,6 +3,7 @@
 mod bounds;
 mod canaries;
 mod evidence;
+mod matrix;
 mod money;
 mod pace;
 mod pieces;

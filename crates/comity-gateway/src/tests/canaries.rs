@@ -27,7 +27,7 @@ fn laced(value: Value) -> Value {
     }
 }
 
-fn good(path: &str) -> Value {
+pub(super) fn good(path: &str) -> Value {
     let tool = json!({"type": "function", "function": {"name": "f"}});
     let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
     match path {

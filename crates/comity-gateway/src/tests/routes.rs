@@ -23,8 +23,9 @@ fn page() -> String {
         writeln!(page, "| `{}` {paths} | `{}` | {} | {form} |", route.method, route.op, code(&meters)).unwrap();
     }
     page.push_str("\n| route | who may | priced by | comes back |\n|---|---|---|---|\n");
-    for (method, path, who, what) in FREE {
-        writeln!(page, "| `{method}` `{path}` | {who} | none | {what} |").unwrap();
+    for route in FREE {
+        let (method, path) = (route.method, route.paths[0].replace("{*id}", "{id}"));
+        writeln!(page, "| `{method}` `{path}` | {} | none | {} |", route.who, route.what).unwrap();
     }
     for route in PRICED {
         let names: Vec<&str> = route.fields.iter().map(|(name, _)| *name).collect();

@@ -78,6 +78,8 @@ pub(super) struct Setting {
     pub(super) tier: TierRule,
     /// A last change to each op rule.
     pub(super) rule: fn(&mut OpRule),
+    /// No tier has it.
+    pub(super) without: Option<Op>,
     pub(super) state: ModelState,
     pub(super) roster_version: u64,
     pub(super) standing_at: Timestamp,
@@ -113,6 +115,7 @@ impl Default for Setting {
             minimum: 5,
             tier,
             rule: |_| {},
+            without: None,
             state: ModelState::Active,
             roster_version: 1,
             standing_at: NOW,
@@ -315,7 +318,7 @@ impl World {
             version: 1,
             models: list(vec![model()]),
             tiers: list(vec![setting.tier.clone()]),
-            rules: list(OPS.map(rule).to_vec()),
+            rules: list(OPS.into_iter().filter(|op| setting.without != Some(*op)).map(rule).collect()),
             issued_at: NOW,
         };
         let policy = cose::sign(&policy, &writer);
