@@ -1,5 +1,6 @@
 //! A model as its owner writes it down (`models/*.toml` of a home), and the signed objects that come of it.
 
+mod matches;
 mod serve;
 
 use std::path::Path;
@@ -134,6 +135,7 @@ impl Offer {
     /// What no single key shows. A vendor's model says so, and shows nothing of its inside.
     fn check(&self) -> Result<(), Failure> {
         self.serve.check()?;
+        matches::check(self)?;
         if !self.serve.is_vendor() {
             return Ok(());
         }

@@ -9,6 +9,7 @@ mod demo_adds_up;
 mod doors;
 mod kill_nine;
 mod limits;
+mod named_tests;
 mod replay_charges_nothing;
 mod small_money;
 mod spec_bodies;

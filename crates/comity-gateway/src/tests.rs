@@ -2,6 +2,7 @@
 
 mod bounds;
 mod canaries;
+mod cases;
 mod evidence;
 mod matrix;
 mod money;

@@ -303,3 +303,37 @@ fn settings_that_cannot_work_are_refused_at_the_start() {
     }
     assert!(serde_json::from_value::<Config>(json!({"base_url": "http://a/v1", "colour": 1})).is_err());
 }
+
+/// A connection that was kept for the next call and that the server has let go of meanwhile costs nobody an answer.
+#[tokio::test]
+async fn a_connection_that_the_server_let_go_of_is_made_anew() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let (closed, mut is_closed) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            // It says that it keeps the connection, answers one call, and closes.
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"}") {
+                socket.read_buf(&mut asked).await.unwrap();
+            }
+            let body = format!("{CHUNK}{USAGE}{DONE}");
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: keep-alive\r\n";
+            let whole = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+            socket.write_all(whole.as_bytes()).await.unwrap();
+            socket.shutdown().await.unwrap();
+            drop(socket);
+            closed.send(()).await.unwrap();
+        }
+    });
+    let server = upstream(Config::new(url));
+    for _ in 0..5 {
+        let mut reply = server.complete(call()).await.unwrap();
+        let mut events = Vec::new();
+        while let Some(event) = reply.next().await {
+            events.push(event.unwrap());
+        }
+        assert!(matches!(events.last(), Some(Event::Done)), "{events:?}");
+        is_closed.recv().await.unwrap();
+    }
+}

@@ -231,4 +231,42 @@ mod tests {
         let dear = tariff(vec![(Meter::Requests, vec![(0, 9_000_000)])], 0);
         assert_eq!(dear.affordable_output(&demand, Amount::from_ucr(8)), None);
     }
+
+    /// Also where a step is dearer than the one before, or cheaper: what is held is never less than what is charged.
+    #[test]
+    fn no_usage_within_a_demand_costs_more_than_its_worst_case() {
+        let mut seed = 7_u64;
+        let mut below = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % n
+        };
+        for _ in 0..2_000 {
+            let mut steps = |dear: u64| {
+                let (second, third) = (1 + below(40), 41 + below(200));
+                vec![(0, below(dear)), (second, below(dear)), (third, below(dear))]
+            };
+            let rates = vec![
+                (Meter::Requests, vec![(0, steps(9_000_000)[0].1)]),
+                (Meter::InputBytes, steps(3_000_000)),
+                (Meter::OutputBytes, steps(3_000_000)),
+                (Meter::InputTokens, steps(9_000_000)),
+                (Meter::OutputTokens, steps(9_000_000)),
+            ];
+            let t = tariff(rates, u32::try_from(below(50)).unwrap());
+            let demand =
+                Demand { op: Op::Chat, input_bytes: below(300), choices: 1 + below(3), output_tokens: below(60) };
+            let worst = t.worst_case(&demand).unwrap();
+            let most = t.worst_meters(&demand).unwrap();
+            let mut used = Meters::default();
+            for meter in
+                [Meter::Requests, Meter::InputBytes, Meter::OutputBytes, Meter::InputTokens, Meter::OutputTokens]
+            {
+                used.set(meter, below(most.get(meter) + 1));
+            }
+            for meters in [&used, &most] {
+                let charge = t.exact(Op::Chat, meters).unwrap().ceil().unwrap();
+                assert!(charge <= worst, "{charge:?} of {meters:?} is more than {worst:?} for {demand:?} under {t:?}");
+            }
+        }
+    }
 }

@@ -1,0 +1,71 @@
+//! What an owner wrote and nothing would ever meet: a misspelled name must be an error and not a rule that is not applied.
+
+use comity_guard::Category;
+use comity_wire::object::{OpRule, TierRule};
+
+use super::Offer;
+use crate::failure::Failure;
+
+/// # Errors
+/// [`Failure`] for the first name that matches nothing.
+pub(super) fn check(offer: &Offer) -> Result<(), Failure> {
+    let terms = &offer.policy;
+    terms.tiers.iter().try_for_each(|tier| check_tier(tier, &terms.rules))?;
+    terms.rules.iter().try_for_each(check_rule)?;
+    for price in &offer.tariff.prices {
+        let Some(counted) = comity_gateway::meters_of(price.op) else { continue };
+        if let Some(rate) = price.rates.iter().find(|rate| !counted.contains(&rate.meter)) {
+            let names: Vec<&str> = counted.iter().map(|meter| meter.as_str()).collect();
+            let said = format!("{} is priced by {}, which is never counted for it", price.op, rate.meter);
+            return Err(Failure::new(said).hint(format!("price it by {}", names.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+fn check_tier(tier: &TierRule, rules: &[OpRule]) -> Result<(), Failure> {
+    if !rules.iter().any(|rule| rule.tier == tier.tier) {
+        return Err(Failure::new(format!("tier {} has no op", tier.tier))
+            .hint("add a [[policy.rules]] with it, or leave it out"));
+    }
+    let unknown = tier.filters.iter().find(|filter| filter.category.as_str().parse::<Category>().is_err());
+    if let Some(filter) = unknown {
+        let names = Category::ALL.map(Category::name).join(", ");
+        let said = format!("tier {} filters '{}', which nothing is found under", tier.tier, filter.category.as_str());
+        return Err(Failure::new(said).hint(format!("categories: {names}")));
+    }
+    Ok(())
+}
+
+fn check_rule(rule: &OpRule) -> Result<(), Failure> {
+    let unknown = rule.parameters.iter().find(|name| comity_gateway::takes(rule.op, name.as_str()) == Some(false));
+    match unknown {
+        Some(name) => Err(Failure::new(format!("{} takes no field '{}'", rule.op, name.as_str()))
+            .hint("docs/reference/routes.md lists the fields of each route")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("example.toml");
+
+    #[test]
+    fn a_name_that_matches_nothing_is_an_error() {
+        let example: Offer = toml::from_str(EXAMPLE).unwrap();
+        check(&example).unwrap();
+        for (from, to, word) in [
+            ("category = \"political_persuasion\"", "category = \"political_persuation\"", "political_persuation"),
+            ("# parameters = [\"seed\"", "parameters = [\"sed\"", "'sed'"),
+            ("tier = \"t1\"\nvetting", "tier = \"t3\"\nvetting", "tier t3"),
+            ("[[tariff.prices]]\nop = \"completions\"", "[[tariff.prices]]\nop = \"embeddings\"", "output_tokens"),
+        ] {
+            assert!(EXAMPLE.contains(from), "{from}");
+            let offer: Offer = toml::from_str(&EXAMPLE.replace(from, to)).unwrap();
+            let failure = check(&offer).unwrap_err().to_string();
+            assert!(failure.contains(word), "{to}: {failure}");
+        }
+    }
+}
