@@ -7,6 +7,7 @@ mod catching_up;
 mod conformance;
 mod demo_adds_up;
 mod doors;
+mod fuzz;
 mod kill_nine;
 mod limits;
 mod named_tests;

@@ -17,6 +17,7 @@ mod grants;
 mod models;
 mod phase;
 mod queue;
+pub mod reading;
 mod refusal;
 mod replies;
 mod reply;

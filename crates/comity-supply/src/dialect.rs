@@ -229,6 +229,30 @@ pub(crate) trait Decode: Send {
     }
 }
 
+/// What the frames of one answer come to, as far as its end or its first fault: for those who make up the frames. `None`
+/// where the dialect does not speak without settings.
+pub fn decoded(dialect: Dialect, call: &Call, frames: &[String]) -> Option<(Vec<Event>, Option<UpstreamError>)> {
+    let mut decoder = dialect.speak(None).ok()?.decoder(call);
+    let (mut said, mut events) = (Vec::new(), VecDeque::new());
+    for frame in frames {
+        let fault = decoder.frame(frame, &mut events).err();
+        for event in events.drain(..) {
+            let is_end = event == Event::Done;
+            said.push(event);
+            if is_end {
+                return Some((said, None));
+            }
+        }
+        if fault.is_some() {
+            return Some((said, fault));
+        }
+    }
+    if decoder.is_whole() {
+        said.push(Event::Done);
+    }
+    Some((said, None))
+}
+
 /// What the caller must change, said before anything is sent.
 fn form(message: impl Into<String>) -> UpstreamError {
     UpstreamError::Refused {

@@ -25,7 +25,7 @@ pub mod sse;
 pub use futures::future::BoxFuture;
 
 pub use call::{Call, Tokenizer};
-pub use dialect::{Dialect, Flavour};
+pub use dialect::{Dialect, Flavour, decoded};
 pub use error::{Silence, UpstreamError};
 pub use health::{Health, State};
 pub use pool::Pool;
