@@ -17,6 +17,7 @@ mod spec_bodies;
 mod spec_list;
 mod start_pages;
 mod starts;
+mod unit_file;
 mod unused_token;
 mod wallet_dies;
 mod watching;

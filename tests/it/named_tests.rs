@@ -1,6 +1,6 @@
 //! Pages that claim something and name the test that shows it: the test is there, and no claim stands alone.
 //!
-//! A row of `docs/reference/cases.md` ends in the tests that show it, as
+//! A row of `docs/reference/cases.md` and `docs/operating/threat-model.md` ends in the tests that show it, as
 //! `cargo nextest list` writes them (`comity-gateway tests::money::a_stream_is_replayed_whole`), in functions of the two
 //! packages' own groups (`tests/python/surface.py penniless`), or in a sentence that begins with "Cannot occur:".
 
@@ -19,6 +19,13 @@ fn every_case_of_other_gateways_is_shown_or_cannot_occur() {
     let page = std::fs::read_to_string(root().join("docs/reference/cases.md")).expect("the page");
     let rows = check(&page);
     assert!(rows >= 60, "{rows} cases");
+}
+
+#[test]
+fn every_defence_of_the_threat_model_is_shown_or_cannot_be_needed() {
+    let page = std::fs::read_to_string(root().join("docs/operating/threat-model.md")).expect("the page");
+    let rows = check(&page);
+    assert!(rows >= 20, "{rows} threats");
 }
 
 /// How many rows there are; fails where one is not shown.

@@ -43,6 +43,16 @@ async fn an_owner_sees_each_call_and_nobody_sees_what_was_said() {
     .await;
     streamed(&client, &ask(true)).await;
 
+    // What an error says, too.
+    let mut cheap = ask(false);
+    cheap.max_charge = Some(comity_wire::Amount::from_ucr(1));
+    let refused = chain(&client.ask(&cheap).await.expect_err("too little"));
+    assert_eq!(
+        count(refused.as_bytes(), PROMPT.as_bytes()) + count(refused.as_bytes(), KEY.as_bytes()),
+        0,
+        "{refused}"
+    );
+
     let view = process::expect(&["node", "top", "--json", "--home", &home.display().to_string()]).await;
     let view: Value = serde_json::from_str(&view).expect("a view is JSON");
     let row = view["models"].as_array().expect("rows").iter().find(|row| row["model"] == "lab/model");
@@ -70,6 +80,17 @@ async fn an_owner_sees_each_call_and_nobody_sees_what_was_said() {
     assert_eq!(count(&spans, KEY.as_bytes()) + count(figures.as_bytes(), KEY.as_bytes()), 0);
     let read = files_with(federation.path(), &[PROMPT, KEY]);
     assert_eq!(read, [home.join("models/upstream.key")], "only the file that the owner wrote has it");
+    // Nor is any key of the federation to be seen, as its file has it or as bytes: houses' and hubs' logs are among the files.
+    let keys = keys_below(federation.path());
+    assert!(keys.len() >= 8, "{} keys", keys.len());
+    for (file, text) in &keys {
+        let bytes: Vec<u8> =
+            (0..32).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("digits")).collect();
+        assert_eq!(files_with(federation.path(), &[text]), [file.as_path()], "a key stands in its own file alone");
+        for seen in [&spans[..], figures.as_bytes(), said.as_bytes(), refused.as_bytes()] {
+            assert_eq!(count(seen, text.as_bytes()) + count(seen, &bytes), 0, "{}", file.display());
+        }
+    }
     federation.end().await;
 }
 
@@ -102,6 +123,22 @@ fn files_with(folder: &Path, canaries: &[&str]) -> Vec<std::path::PathBuf> {
         }
     }
     found.sort();
+    found
+}
+
+/// Every file of a key below `folder`, and the 64 digits in it.
+fn keys_below(folder: &Path) -> Vec<(std::path::PathBuf, String)> {
+    let (mut found, mut left) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+        } else if path.parent().is_some_and(|parent| parent.ends_with("keys"))
+            && path.extension().is_some_and(|extension| extension == "key")
+        {
+            let text = std::fs::read_to_string(&path).expect("a key").trim().to_owned();
+            found.push((path, text));
+        }
+    }
     found
 }
 
