@@ -1,5 +1,6 @@
 //! The fuzz targets, played without a fuzzer: over their corpus, and over what is near it.
 
+#[allow(unreachable_pub, reason = "it is a crate where a fuzzer plays it")]
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 
