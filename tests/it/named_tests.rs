@@ -90,9 +90,8 @@ fn is_there(name: &str) -> bool {
 fn has_test(file: &Path, test: &str) -> bool {
     let Ok(text) = std::fs::read_to_string(file) else { return false };
     let heads = [format!("fn {test}("), format!("async fn {test}(")];
-    let mut lines = text.lines().map(str::trim).peekable();
     let mut is_test = false;
-    while let Some(line) = lines.next() {
+    for line in text.lines().map(str::trim) {
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             is_test = true;
         } else if heads.iter().any(|head| line.starts_with(head.as_str())) {
