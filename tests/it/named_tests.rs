@@ -89,6 +89,10 @@ fn is_there(name: &str) -> bool {
 /// Whether the file has a function of this name under `#[test]` or `#[tokio::test…]`.
 fn has_test(file: &Path, test: &str) -> bool {
     let Ok(text) = std::fs::read_to_string(file) else { return false };
+    // A story that is told through each door is three tests.
+    if text.contains(&format!("through_each_door!({test});")) {
+        return true;
+    }
     let heads = [format!("fn {test}("), format!("async fn {test}(")];
     let mut is_test = false;
     for line in text.lines().map(str::trim) {
