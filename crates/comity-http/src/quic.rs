@@ -22,8 +22,9 @@ pub(crate) const NOT_TAKEN: VarInt = VarInt::from_u32(2);
 /// Nothing heard for so long: the connection is gone. Long enough for a laptop that changes its network; a door that was
 /// started again says so itself, long before.
 const IDLE: Duration = Duration::from_secs(30);
-/// A caller says that it is there; a third of [`IDLE`], so that two may be lost. An answer may think for minutes.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A caller says that it is there: an answer may think for minutes. Within so long, too, whoever waits for one hears that its
+/// door was started again.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
 /// What a stream, and all of a connection's together, may have under way unread.
 const STREAM_WINDOW: VarInt = VarInt::from_u32(1 << 20);
 const CONNECTION_WINDOW: VarInt = VarInt::from_u32(16 << 20);

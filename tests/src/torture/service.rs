@@ -96,13 +96,13 @@ impl Story {
     /// Load, death, restart. Says how it died.
     async fn cycle(&mut self, death: Death, chance: &mut Chance) -> String {
         let victim = self.victim();
-        let how = match death {
+        let (how, load) = match death {
             Death::At(point) => {
                 let armed = point.armed(chance);
                 self.federation.service(victim).kill().await;
                 if self.federation.service(victim).restart_armed(&process::crash_binary(), &armed).await.is_err() {
                     self.shared.tally.died_at(self.kind, point.name);
-                    format!("at {armed}, before it was ready")
+                    (format!("at {armed}, before it was ready"), None)
                 } else {
                     let load = self.load();
                     let died = self.federation.service(victim).died(PATIENCE).await;
@@ -112,8 +112,7 @@ impl Story {
                         self.shared.tally.missed_point(self.kind, point.name);
                         self.federation.service(victim).kill().await;
                     }
-                    self.buyers = load.end().await;
-                    format!("at {armed}")
+                    (format!("at {armed}"), Some(load))
                 }
             }
             Death::AtRandom => {
@@ -128,11 +127,14 @@ impl Story {
                 tokio::time::sleep(strike).await;
                 self.federation.service(victim).kill().await;
                 self.shared.tally.was_killed();
-                self.buyers = load.end().await;
-                format!("at random, {progress} answers and {strike:?} later")
+                (format!("at random, {progress} answers and {strike:?} later"), Some(load))
             }
         };
         self.federation.service(victim).restart().await;
+        // Not before: whoever waits for an answer over QUIC hears of the death from the process that came after it.
+        if let Some(load) = load {
+            self.buyers = load.end().await;
+        }
         how
     }
 
