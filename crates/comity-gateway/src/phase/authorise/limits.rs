@@ -128,14 +128,15 @@ pub(crate) fn round(value: &mut Value, decimals: u8) {
     }
 }
 
-/// `{"token": -0.1, …}`, as completions have them.
+/// A map from words to numbers, as completions have them; any word may be a key of it, those of chat's fields too.
 fn round_named(token: &mut Value, decimals: u8) {
-    let Some(map) = token.as_object_mut().filter(|map| !map.contains_key("token")) else { return };
-    map.values_mut().for_each(|number| round_number(number, decimals));
+    let numbers = token.as_object_mut().into_iter().flat_map(|map| map.values_mut());
+    numbers.for_each(|number| round_number(number, decimals));
 }
 
 fn round_number(number: &mut Value, decimals: u8) {
-    let Some(exact) = number.as_f64() else { return };
+    // A whole number has no decimals.
+    let Some(exact) = number.as_f64().filter(|_| number.is_f64()) else { return };
     let scale = 10_f64.powi(i32::from(decimals));
     let rounded = (exact * scale).round() / scale;
     // Minus zero reads as a slip.
@@ -159,12 +160,12 @@ mod tests {
                 "top_logprobs": [{"token": "a", "logprob": -0.12, "bytes": [97]}]}]})
         );
         let mut completions = json!({"tokens": ["a", "0.125"], "token_logprobs": [null, -0.125], "text_offset": [0, 1],
-            "top_logprobs": [null, {"b": -0.001, "c": -9.876}]});
+            "top_logprobs": [null, {"b": -0.001, "c": -9.876, "token": -1.234}]});
         round(&mut completions, 1);
         assert_eq!(
             completions,
             json!({"tokens": ["a", "0.125"], "token_logprobs": [null, -0.1], "text_offset": [0, 1],
-                "top_logprobs": [null, {"b": 0.0, "c": -9.9}]})
+                "top_logprobs": [null, {"b": 0.0, "c": -9.9, "token": -1.2}]})
         );
     }
 }
