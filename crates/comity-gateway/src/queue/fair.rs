@@ -121,7 +121,8 @@ impl Fair {
 
     /// The call whose turn it is, where a place is free; it runs from here on.
     pub(super) fn next(&mut self) -> Option<Ticket> {
-        if self.running.len() >= self.line.slots {
+        // Each call asks this twice, and heads are looked for among idle projects, too.
+        if self.waiting == 0 || self.running.len() >= self.line.slots {
             return None;
         }
         let name = self.head()?;
