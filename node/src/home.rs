@@ -154,6 +154,56 @@ impl Home {
         Ok(not_after)
     }
 
+    /// Makes the home of one more process of this node: the same node, organisation and receipt key, a transport key of its
+    /// own. Both homes get the certificate that names it; it needs the organisation key.
+    ///
+    /// # Errors
+    /// [`Failure`]; nothing of this home changes before the new one is whole.
+    pub fn replica(&self, into: &Path) -> Result<Self, Failure> {
+        if into.join("organisation.json").exists() {
+            return Err(Failure::new(format!("{} is a home already", into.display())).hint("choose another --into"));
+        }
+        let organisation = self.keys.read(KeyName::Organisation).map_err(|error| {
+            Failure::from(error)
+                .hint("put organisation.key back into keys/ while you add a process; take it off line again afterwards")
+        })?;
+        let held = Signed::<NodeCertificate>::decode(&self.read("node-certificate.cbor")?)?;
+        let held = held.verify(&organisation.public())?;
+        std::fs::create_dir_all(into).while_(format!("cannot make {}", into.display()))?;
+        #[cfg(unix)]
+        std::fs::set_permissions(into, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .while_(format!("cannot close {} to others", into.display()))?;
+        let home = Self { path: into.to_owned(), card: self.card.clone(), keys: KeyStore::of(into) };
+        let transport = home.keys.create(KeyName::Transport)?.public();
+        for name in [KeyName::Writer, KeyName::Receipt, KeyName::Issuer] {
+            self.keys.copy(name, &home.keys)?;
+        }
+        let mut certificate = NodeCertificate::clone(&held);
+        // The newer certificate is the one that begins later.
+        certificate.not_before = shell::now().minus(comity_wire::time::SKEW_S).max(held.not_before.plus(1));
+        let mut keys = certificate.transport_keys.to_vec();
+        keys.push(transport);
+        certificate.transport_keys =
+            List::new(keys).while_("a node has at most 8 transport keys, one for each of its processes")?;
+        let certificate = cose::try_sign(&certificate, &organisation)?;
+        for name in ["writer-certificate.cbor", "roster.cbor"] {
+            write(&home.file(name), &self.read(name)?)?;
+        }
+        std::fs::create_dir_all(home.file("models"))?;
+        for entry in std::fs::read_dir(self.file("models")).into_iter().flatten().flatten() {
+            if entry.path().is_file() {
+                let to = home.file("models").join(entry.file_name());
+                std::fs::copy(entry.path(), &to).while_(format!("cannot write {}", to.display()))?;
+            }
+        }
+        write(&home.file("node.toml"), REPLICA.as_bytes())?;
+        write(&home.file("node-certificate.cbor"), certificate.bytes())?;
+        write(&self.file("node-certificate.cbor"), certificate.bytes())?;
+        let json = serde_json::to_string_pretty(&home.card)? + "\n";
+        write(&home.path.join("organisation.json"), json.as_bytes())?;
+        Ok(home)
+    }
+
     /// Signs certificates of 90 days for the keys at hand.
     fn certify(
         &self,
@@ -204,6 +254,17 @@ impl Home {
         Ok((bytes, roster))
     }
 }
+
+/// `node.toml` of a process that does not publish.
+const REPLICA: &str = "\
+# One more process of a node (docs/operating/replicas.md). Its feed is written by the first one.
+[feed]
+publish = false
+
+# The same database for every process of the node: here, in a file with mode 0600, or in COMITY_SPEND_STORE.
+[spend]
+# store_file = \"keys/spend.url\"
+";
 
 /// How long a certificate stands.
 const LIFE_S: u64 = 90 * DAY_S;

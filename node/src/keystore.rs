@@ -72,11 +72,17 @@ impl KeyStore {
     /// # Errors
     /// [`KeyError::Exists`]: a key is never overwritten.
     pub fn create(&self, name: KeyName) -> Result<SecretKey, KeyError> {
+        let mut seed = zeroize::Zeroizing::new([0; 32]);
+        let fail = |error| KeyError::File { path: self.path(name), source: std::io::Error::other(error) };
+        getrandom::fill(&mut *seed).map_err(fail)?;
+        self.put(name, &seed)?;
+        Ok(SecretKey::from_seed(*seed))
+    }
+
+    fn put(&self, name: KeyName, seed: &[u8; 32]) -> Result<(), KeyError> {
         let path = self.path(name);
         let fail = |source| KeyError::File { path: path.clone(), source };
         std::fs::create_dir_all(&self.folder).map_err(fail)?;
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|error| fail(std::io::Error::other(error)))?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -87,14 +93,22 @@ impl KeyStore {
             Err(error) => return Err(fail(error)),
         };
         let text = zeroize::Zeroizing::new(seed.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n");
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
-        Ok(SecretKey::from_seed(seed))
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)
     }
 
     /// # Errors
     /// [`KeyError`]; a key that others can read is refused.
     pub fn read(&self, name: KeyName) -> Result<SecretKey, KeyError> {
         read(&self.path(name))
+    }
+
+    /// Puts the same key into another store.
+    ///
+    /// # Errors
+    /// [`KeyError`]; one that is there is not overwritten.
+    pub fn copy(&self, name: KeyName, to: &Self) -> Result<(), KeyError> {
+        let seed = zeroize::Zeroizing::new(*self.read(name)?.seed());
+        to.put(name, &seed)
     }
 
     pub fn exists(&self, name: KeyName) -> bool {

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod doors;
+mod follow;
 pub mod house;
 pub mod house_client;
 pub(crate) mod measured;

@@ -20,6 +20,7 @@ const HUB_FILE: &str = "hub.toml";
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     pub spend: Spend,
+    pub feed: Feed,
 }
 
 /// What stands in `hub.toml`.
@@ -38,6 +39,19 @@ pub struct Spend {
     store: Option<Address>,
     /// A file with the same, that nobody else can read; relative to the home folder.
     store_file: Option<std::path::PathBuf>,
+}
+
+/// The organisation's feed: of the processes of one node, exactly one writes it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Feed {
+    pub publish: bool,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self { publish: true }
+    }
 }
 
 /// An address that may hold a password: it cannot be printed.
@@ -111,6 +125,14 @@ impl Spend {
         Ok(Arc::new(store))
     }
 
+    /// Whether other processes may use the same store.
+    ///
+    /// # Errors
+    /// [`Failure`] as of [`Spend::open`].
+    pub fn is_shared(&self, home: &Home) -> Result<bool, Failure> {
+        Ok(self.address(std::env::var(SPEND_STORE).ok().map(Address), home)?.0 != "sqlite")
+    }
+
     /// The environment, then the file of its own, then `node.toml`, then SQLite.
     fn address(&self, said: Option<Address>, home: &Home) -> Result<Address, Failure> {
         if let Some(said) = said {
@@ -175,6 +197,7 @@ mod tests {
         std::fs::set_permissions(home.file("url"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         assert_eq!(said(&home, text).unwrap().0, "postgres://db/y");
         let settings = Settings::read(&home).unwrap();
+        assert!(settings.spend.is_shared(&home).unwrap() && settings.feed.publish);
         let environment = Some(Address("postgres://db/z".into()));
         assert_eq!(settings.spend.address(environment, &home).unwrap().0, "postgres://db/z");
     }

@@ -11,6 +11,7 @@ mod fuzz;
 mod kill_nine;
 mod limits;
 mod named_tests;
+mod postgres;
 mod replay_charges_nothing;
 mod small_money;
 mod spec_bodies;

@@ -33,6 +33,8 @@ pub struct Federation {
     services: BTreeMap<&'static str, Service>,
     pub project: ProjectId,
     member: SecretKey,
+    /// What follows `--hub`.
+    dial: String,
     folder: tempfile::TempDir,
 }
 
@@ -162,7 +164,7 @@ rates = [
 }
 
 /// A door of HTTPS alone.
-pub(crate) const LOOPBACK: &[&str] = &["--listen", "127.0.0.1:0"];
+pub const LOOPBACK: &[&str] = &["--listen", "127.0.0.1:0"];
 
 impl Federation {
     /// Sets everything up and waits until every owner's model can be found at the hub.
@@ -212,7 +214,7 @@ impl Federation {
 
         let member = SecretKey::from_seed(shell::random());
         let project = project(&at("house"), &member).await;
-        let federation = Self { services, project, member, folder };
+        let federation = Self { services, project, member, dial, folder };
         federation.until_found(owners).await;
         federation
     }
@@ -231,6 +233,22 @@ impl Federation {
             })
             .await;
         }
+    }
+
+    /// Starts one more process of an owner's node, under the name `replica`, and the first one again, whose certificate then
+    /// names both.
+    ///
+    /// # Panics
+    /// Where any part fails, naming it.
+    pub async fn replica(&mut self, owner: &'static str, replica: &'static str, furnish: impl FnOnce(&Path)) {
+        let (home, into) = (self.path().join(owner), self.path().join(replica));
+        let (from, to) = (home.display().to_string(), into.display().to_string());
+        process::expect(&["node", "replica", "--home", &from, "--into", &to]).await;
+        furnish(&into);
+        self.service(owner).end().await;
+        let dial = self.dial.clone();
+        self.services.insert(owner, Service::start(owner, "node", &home, Some(&dial)).await);
+        self.services.insert(replica, Service::start(replica, "node", &into, Some(&dial)).await);
     }
 
     pub fn path(&self) -> &Path {

@@ -100,6 +100,17 @@ impl Holder {
         Self { token: token.id, transport_keys, key, chain, leaf: signed.id(), tariff: summary.tariff, door }
     }
 
+    /// The same holder at another process of the node.
+    ///
+    /// # Panics
+    /// Where it is no address.
+    #[must_use]
+    pub fn at(&self, address: String) -> Self {
+        let door = Door::new(vec![address], self.transport_keys.clone()).expect("an address");
+        let (chain, transport_keys) = (self.chain.clone(), self.transport_keys.clone());
+        Self { transport_keys, key: self.key.clone(), chain, door, ..*self }
+    }
+
     /// Signs one chat.
     pub fn sign(&self, model: &ModelId, lane: u16, seq: u64, max_charge: Amount) -> Signed {
         let message = serde_json::json!({"role": "user", "content": format!("lane {lane}, seq {seq}")});

@@ -14,10 +14,7 @@ use axum::http::{Request, StatusCode};
 use comity_network::{Config, Hub, Identity, Network, NoDoor, Parts, PublishSet, Role, Writer, no_failpoint};
 use comity_token::Directory as _;
 use comity_wire::api::node::{HeadsReply, SearchReply};
-use comity_wire::object::{
-    DataPolicy, Door, DoorKind, License, Logging, Manifest, Modality, ModelState, Release, Revocation, RevocationList,
-    RevokedKind, Status,
-};
+use comity_wire::object::{Door, DoorKind, Revocation, RevocationList, RevokedKind};
 use comity_wire::{Digest, SecretKey, cose};
 use http_body_util::BodyExt as _;
 use support::{Org, START, org, roster, roster_with_hubs};
@@ -247,64 +244,12 @@ async fn a_newer_roster_spreads_and_lets_a_new_organisation_in() {
     }
 }
 
-fn manifest(org: &Org, slug: &str) -> Manifest {
-    let digest = Digest::of(b"something");
-    Manifest {
-        model: format!("{}/{slug}", org.name()).parse().unwrap(),
-        version: 1,
-        org: org.id,
-        title: "Tiny".try_into().unwrap(),
-        description: "A small model.".try_into().unwrap(),
-        tasks: Default::default(),
-        languages: Default::default(),
-        input: vec![Modality::Text].try_into().unwrap(),
-        output: vec![Modality::Text].try_into().unwrap(),
-        family: None,
-        architecture: None,
-        params_total: None,
-        params_active: None,
-        context_length: None,
-        output_tokens_max: None,
-        license: License { spdx: "MIT".try_into().unwrap(), name: None, link: None },
-        release: Release {
-            weights: digest,
-            tokenizer: digest,
-            template: digest,
-            dtype: "f32".try_into().unwrap(),
-            tokenizer_name: "bytes".try_into().unwrap(),
-            undisclosed: false,
-        },
-        lineage: Default::default(),
-        training: None,
-        evaluations: Default::default(),
-        data_policy: DataPolicy {
-            retention_days: 0,
-            trains_on_inputs: false,
-            logging: Logging::Metadata,
-            residency: Default::default(),
-            data_classes: Default::default(),
-        },
-        operator: None,
-        availability: None,
-        ops: Default::default(),
-        nodes: Default::default(),
-        policy: digest,
-        status: Status { state: ModelState::Active, sunset: None, reason: None },
-        released_at: START,
-        measured: Default::default(),
-        attestations: Default::default(),
-        supersedes: None,
-        documentation: None,
-        contact: None,
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hub_answers_searches_and_fetches_manifests_on_demand() {
     let federation = Federation::start(true, NEVER_MS).await;
     let (author, orgs, hub) = (&federation.nodes[0], &federation.orgs, &federation.hub);
     let owner = &orgs[1];
-    let manifest = cose::sign(&manifest(owner, "tiny"), &owner.writer);
+    let manifest = cose::sign(&owner.manifest("tiny"), &owner.writer);
     let mut summary = owner.summary("tiny", "Tiny chat", "Answers short questions about weather.");
     summary.manifest = manifest.id();
     let summary = cose::sign(&summary, &owner.writer);

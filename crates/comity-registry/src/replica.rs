@@ -33,9 +33,10 @@ pub struct Ticket(pub u64);
 /// What the shell has to tell.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A peer was admitted.
+    /// A peer was admitted, as a node of this organisation.
     Joined {
         peer: Peer,
+        org: OrgId,
     },
     Left {
         peer: Peer,
@@ -191,7 +192,7 @@ pub struct Registry {
     chain: Chain,
     feeds: BTreeMap<OrgId, Feed>,
     links: BTreeMap<Peer, Link>,
-    /// On-demand objects, by digest, with the peers that said no.
+    /// On-demand objects, by digest, with the peers that were asked and did not say no.
     wanted: BTreeMap<Digest, BTreeSet<Peer>>,
     /// Certificates that were shown at hello: a feed that is behind does not lock a member out.
     /// Shown at hello. An organisation's word on a node never displaces another's.
@@ -280,14 +281,17 @@ impl Registry {
     /// Takes an input. Outputs follow from [`Registry::poll`].
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         match input {
-            Input::Joined { peer } => {
-                self.links.insert(peer, Link::default());
+            Input::Joined { peer, org } => {
+                self.links.insert(peer, Link::of(org));
                 self.compare(peer);
             }
             Input::Left { peer } => self.left(peer),
             Input::Compare { peer } => self.compare(peer),
-            Input::Asked { ticket, request, .. } => {
+            Input::Asked { peer, ticket, request } => {
                 let reply = self.answer(&request);
+                if let Reply::Objects { missing, .. } = &reply {
+                    self.want_for(peer, missing);
+                }
                 self.out.push_back(Output::Answer { ticket, reply });
             }
             Input::Answered { peer, reply } => self.answered(now, peer, reply),

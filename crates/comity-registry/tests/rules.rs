@@ -2,6 +2,7 @@
 
 mod support;
 
+use comity_registry::message::{Reply, Request};
 use comity_registry::publish::{CannotPublish, Publication, Put};
 use comity_registry::replica::{Stored, StoredFeed, Write};
 use comity_registry::{
@@ -61,13 +62,13 @@ fn a_head_fits_a_gossip_message_and_is_passed_on_once_it_can_be_served() {
     let bytes = gossip_of(&publication);
     assert!(bytes.len() <= SignedHead::GOSSIP_BYTES_MAX, "{} bytes", bytes.len());
     let mut other = replica(&[&a, &b]);
-    other.handle(START, Input::Joined { peer: PEER });
+    other.handle(START, Input::Joined { peer: PEER, org: org(2).id });
     other.handle(START, Input::Gossip { from: PEER, ticket: Ticket(1), bytes: bytes.clone() });
     // Nothing has answered yet, so nothing is shown, and nothing is passed on.
     assert!(!outputs(&mut other).iter().any(|output| matches!(output, Output::Judge { .. })));
     assert!(other.feed(a.id).is_none());
     let mut other = replica(&[&a, &b]);
-    other.handle(START, Input::Joined { peer: PEER });
+    other.handle(START, Input::Joined { peer: PEER, org: org(2).id });
     settle(&mut other, &replica(&[&a, &b]), START);
     assert_eq!(hear(&mut other, &bytes, &author, START), [Verdict::Accept]);
     assert_eq!(other.vector_root(), author.vector_root());
@@ -109,7 +110,7 @@ fn heads_that_no_honest_node_sends_are_rejected_and_others_ignored() {
     ];
     for (case, bytes, now, verdict) in table {
         let mut other = replica(&[&a, &b]);
-        other.handle(now, Input::Joined { peer: PEER });
+        other.handle(now, Input::Joined { peer: PEER, org: org(2).id });
         settle(&mut other, &replica(&[&a, &b]), now);
         assert_eq!(hear(&mut other, &bytes, &author, now), [verdict], "{case}");
         // What is ignored for lag starts a comparison, and that brings the true head.
@@ -118,7 +119,7 @@ fn heads_that_no_honest_node_sends_are_rejected_and_others_ignored() {
         }
     }
     let mut other = replica(&[&a, &b]);
-    other.handle(START, Input::Joined { peer: PEER });
+    other.handle(START, Input::Joined { peer: PEER, org: org(2).id });
     settle(&mut other, &author, START);
     assert_eq!(hear(&mut other, &gossip_of(&first), &author, START), [Verdict::Ignore], "older than what is shown");
     assert_eq!(other.feed(a.id).unwrap().head.seq, 2);
@@ -134,7 +135,7 @@ fn two_contents_under_one_number_freeze_the_epoch_and_the_organisation_key_opens
     publish(&mut one, &a, 1, &a.put(2, START), START);
     let other_content = publish(&mut two, &a, 1, &a.put(3, START), START);
     let mut judge = replica(&[&a, &b]);
-    judge.handle(START, Input::Joined { peer: PEER });
+    judge.handle(START, Input::Joined { peer: PEER, org: org(2).id });
     settle(&mut judge, &one, START);
     assert_eq!(judge.feed(a.id).unwrap().head.seq, 2);
     judge.handle(START, Input::Gossip { from: PEER, ticket: Ticket(1), bytes: gossip_of(&other_content) });
@@ -316,4 +317,105 @@ fn stale_is_48_hours_and_an_unknown_object_is_unavailable() {
     assert!(
         told.iter().any(|output| matches!(output, Output::Notify(Change::Unavailable { digest: d }) if *d == digest))
     );
+}
+
+#[test]
+fn a_hub_that_is_asked_in_vain_asks_the_author_alone_and_has_it_the_next_time() {
+    const AUTHOR: Peer = Peer(2);
+    let (a, b) = (org(1), org(2));
+    let mut author = replica(&[&a, &b]);
+    let manifest = cose::sign(&a.manifest("tiny"), &a.writer);
+    let (digest, objects) = (manifest.id(), vec![manifest.bytes().to_vec()]);
+    publish(&mut author, &a, 1, &Put { objects, remove: Vec::new() }, START);
+    let mut hub = replica(&[&a, &b]);
+    hub.handle(START, Input::Joined { peer: AUTHOR, org: a.id });
+    settle(&mut hub, &author, START);
+    for peer in [PEER, Peer(3)] {
+        hub.handle(START, Input::Joined { peer, org: b.id });
+    }
+    settle(&mut hub, &replica(&[&a, &b]), START);
+    let wish = |ticket| Input::Asked {
+        peer: PEER,
+        ticket: Ticket(ticket),
+        request: Request::Objects { digests: vec![digest] },
+    };
+    let asked = |outputs: &[Output]| -> Vec<Peer> {
+        let asked = |output: &Output| match output {
+            Output::Ask { peer, request: Request::Objects { digests } } if *digests == [digest] => Some(*peer),
+            _ => None,
+        };
+        outputs.iter().filter_map(asked).collect()
+    };
+    let missing = |outputs: &[Output]| {
+        outputs.iter().any(|output| {
+            matches!(output, Output::Answer { reply: Reply::Objects { missing, .. }, .. } if *missing == [digest])
+        })
+    };
+    for ticket in 1..=2 {
+        hub.handle(START, wish(ticket));
+        let told = outputs(&mut hub);
+        assert!(missing(&told), "it is not there yet");
+        // The second wish finds the first one open.
+        assert_eq!(asked(&told), if ticket == 1 { vec![AUTHOR] } else { vec![] });
+    }
+    let reply = author.answer(&Request::Objects { digests: vec![digest] });
+    hub.handle(START, Input::Answered { peer: AUTHOR, reply });
+    outputs(&mut hub);
+    hub.handle(START, wish(3));
+    let told = outputs(&mut hub);
+    assert!(!missing(&told) && asked(&told).is_empty());
+    assert!(hub.manifest(&digest).is_some());
+    // The author itself is not asked for what it wants of its own organisation, nor anybody for what no feed names.
+    let mut hub = replica(&[&a, &b]);
+    hub.handle(START, Input::Joined { peer: AUTHOR, org: a.id });
+    settle(&mut hub, &author, START);
+    hub.handle(
+        START,
+        Input::Asked { peer: AUTHOR, ticket: Ticket(1), request: Request::Objects { digests: vec![digest] } },
+    );
+    assert_eq!(asked(&outputs(&mut hub)), []);
+}
+
+#[test]
+fn a_wish_ends_when_everyone_who_was_asked_has_said_no_or_gone() {
+    let (a, b) = (org(1), org(2));
+    let mut author = replica(&[&a, &b]);
+    let manifest = cose::sign(&a.manifest("tiny"), &a.writer);
+    let (digest, objects) = (manifest.id(), vec![manifest.bytes().to_vec()]);
+    publish(&mut author, &a, 1, &Put { objects, remove: Vec::new() }, START);
+    let none = Reply::Objects { objects: vec![], missing: vec![digest] };
+    let silent = Reply::Objects { objects: vec![], missing: vec![] };
+    let confused = Reply::Proofs { proofs: vec![], more: false };
+    let ends: Vec<(&str, Vec<Input>)> = vec![
+        ("no", vec![Input::Answered { peer: PEER, reply: none }]),
+        ("neither", vec![Input::Answered { peer: PEER, reply: silent }]),
+        ("something else", vec![Input::Answered { peer: PEER, reply: confused }]),
+        ("lost", vec![Input::Failed { peer: PEER }]),
+        ("gone", vec![Input::Left { peer: PEER }]),
+        // Who came after the question was not asked, and is not waited for.
+        ("another came", vec![Input::Joined { peer: Peer(9), org: b.id }, Input::Failed { peer: PEER }]),
+    ];
+    for (case, inputs) in ends {
+        let mut registry = replica(&[&a, &b]);
+        registry.handle(START, Input::Joined { peer: PEER, org: a.id });
+        settle(&mut registry, &author, START);
+        registry.handle(START, Input::Wanted { digest });
+        let is_told = |outputs: &[Output]| {
+            outputs
+                .iter()
+                .any(|output| matches!(output, Output::Notify(Change::Unavailable { digest: d }) if *d == digest))
+        };
+        assert!(!is_told(&outputs(&mut registry)), "{case}");
+        inputs.into_iter().for_each(|input| registry.handle(START, input));
+        assert!(is_told(&outputs(&mut registry)), "{case}");
+    }
+    // Asked behind a comparison that comes to nothing.
+    let mut registry = replica(&[&a, &b]);
+    registry.handle(START, Input::Joined { peer: PEER, org: a.id });
+    settle(&mut registry, &author, START);
+    registry.handle(START, Input::Compare { peer: PEER });
+    registry.handle(START, Input::Wanted { digest });
+    registry.handle(START, Input::Failed { peer: PEER });
+    let told = outputs(&mut registry);
+    assert!(told.iter().any(|output| matches!(output, Output::Notify(Change::Unavailable { .. }))));
 }

@@ -218,8 +218,10 @@ impl World {
         };
         self.nodes[node].registry = Some(Registry::start(&self.pinned, stored).unwrap());
         for other in self.neighbours(node) {
-            self.handle(node, Input::Joined { peer: Peer(other as u64) });
-            self.handle(other, Input::Joined { peer: Peer(node as u64) });
+            let of = |node: usize| Input::Joined { peer: Peer(node as u64), org: self.nodes[node].org.id };
+            let (here, there) = (of(other), of(node));
+            self.handle(node, here);
+            self.handle(other, there);
         }
     }
 

@@ -1,10 +1,12 @@
 //! `comity node init|renew|run`: an owner's node.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 
 use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
-use crate::home::Role;
+use crate::home::{Home, Role};
 use crate::program::Failpoint;
 use crate::service::owner;
 use crate::watch::WatchArguments;
@@ -19,6 +21,8 @@ pub enum NodeCommand {
     Init(InitArguments),
     /// Sign this node's certificates again, for 90 days
     Renew(RenewArguments),
+    /// Make the home of one more process of this node, for a node with its books in PostgreSQL
+    Replica(ReplicaArguments),
     /// Run the node: its door, its place in the federation, its upstreams
     Run(NodeRun),
     /// Watch a running node: calls, charges, holds, the last minute of each model
@@ -33,6 +37,16 @@ pub struct NodeRun {
     pub watch: WatchArguments,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct ReplicaArguments {
+    /// The home folder of the process that publishes
+    #[arg(long)]
+    home: PathBuf,
+    /// The folder to make
+    #[arg(long)]
+    into: PathBuf,
+}
+
 /// # Errors
 /// [`Failure`] with a hint.
 pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Failure> {
@@ -44,6 +58,17 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
             Ok(())
         }
         NodeCommand::Renew(arguments) => crate::command::renew(&arguments),
+        NodeCommand::Replica(arguments) => {
+            let home = Home::open(&arguments.home)?.replica(&arguments.into)?;
+            comity_cli::say(&home.card.node.to_string());
+            eprintln!(
+                "next: say in {} where the node's PostgreSQL is; restart the process of {}, whose certificate now names \
+                 both; then run this one",
+                home.file("node.toml").display(),
+                arguments.home.display()
+            );
+            Ok(())
+        }
         NodeCommand::Run(arguments) => owner::run(arguments.run, arguments.watch, failpoint).await,
         NodeCommand::Top(top) => top.run().await,
     }

@@ -30,19 +30,35 @@ impl Member {
     /// # Errors
     /// [`Failure`] naming the file or address.
     pub async fn join(home: Home, arguments: &RunArguments, failpoint: &Failpoint) -> Result<Self, Failure> {
+        let writer =
+            Writer { certificate: home.read("writer-certificate.cbor")?, key: home.keys.read(KeyName::Writer)? };
+        Self::start(home, Some(writer), arguments, failpoint).await
+    }
+
+    /// As [`Member::join`], for a process that leaves its organisation's feed to another: a feed has one writer.
+    ///
+    /// # Errors
+    /// [`Failure`] naming the file or address.
+    pub async fn follow(home: Home, arguments: &RunArguments, failpoint: &Failpoint) -> Result<Self, Failure> {
+        Self::start(home, None, arguments, failpoint).await
+    }
+
+    async fn start(
+        home: Home,
+        writer: Option<Writer>,
+        arguments: &RunArguments,
+        failpoint: &Failpoint,
+    ) -> Result<Self, Failure> {
         let (roster, _) = home.roster()?;
         let transport = home.keys.read(KeyName::Transport)?;
         let certificate = home.read("node-certificate.cbor")?;
-        let writer =
-            Writer { certificate: home.read("writer-certificate.cbor")?, key: home.keys.read(KeyName::Writer)? };
         let config = Config {
             listen: addresses(arguments),
             hubs: arguments.hubs.iter().map(|hub| Hub { address: hub.address.clone(), node: hub.node }).collect(),
             role: if home.card.role == Role::Hub { NetworkRole::Hub } else { NetworkRole::Node },
             ..Config::default()
         };
-        let identity =
-            Identity { transport: transport.clone(), certificate: certificate.clone(), writer: Some(writer) };
+        let identity = Identity { transport: transport.clone(), certificate: certificate.clone(), writer };
         let clock = shell::clock();
         let store = home.file("network.sqlite");
         let parts = Parts {

@@ -17,6 +17,7 @@ use comity_wire::time::DAY_S;
 use comity_wire::{Code, Digest, GrantId, SecretKey, Timestamp, cose};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::RunArguments;
@@ -28,7 +29,7 @@ use crate::models;
 use crate::offer::{Offer, Published};
 use crate::program::Failpoint;
 use crate::service::measured::{self, Finding, Measured};
-use crate::service::{Doors, Member, house_client, upstreams};
+use crate::service::{Doors, Member, follow, house_client, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 use crate::watch::{Top, WatchArguments, Watching};
@@ -50,15 +51,30 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     let offers = Offers::read(&home)?;
     let mut serving = Serving::default();
     let served = serving.read(&home, &offers)?;
-    let store = Settings::read(&home)?.spend.open(&home).await?;
-    let member = Arc::new(Member::join(home, &arguments, failpoint).await?);
+    let settings = Settings::read(&home)?;
+    let publishes = settings.feed.publish;
+    if !publishes && !settings.spend.is_shared(&home)? {
+        return Err(Failure::new("this node's feed is written elsewhere, and its spend store is not shared")
+            .hint("say [spend] store = \"postgres://…\" in node.toml, the same for every process of the node"));
+    }
+    let store = settings.spend.open(&home).await?;
+    let joined = if publishes {
+        Member::join(home, &arguments, failpoint).await
+    } else {
+        Member::follow(home, &arguments, failpoint).await
+    };
+    let member = Arc::new(joined?);
     // The node's own certificate and models have to be in its directory before its door opens.
     let now = shell::now();
-    let mut objects = offers.sign(&member.home, &writer, now)?;
-    objects.push(standing(&member.home.card, &issuer, now)?);
-    // Not announced yet: an announcement without doors would hide those that others know from before a restart.
-    objects.push(member.certificate.clone());
-    member.put(objects).await?;
+    if publishes {
+        let mut objects = offers.sign(&member.home, &writer, now)?;
+        objects.push(standing(&member.home.card, &issuer, now)?);
+        // Not announced yet: an announcement without doors would hide those that others know from before a restart.
+        objects.push(member.certificate.clone());
+        member.put(objects).await?;
+    } else {
+        follow::known(&member, &served).await?;
+    }
     let gateway = Gateway::new(
         comity_gateway::Config::default(),
         Parts {
@@ -88,12 +104,18 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         writer: Arc::new(writer),
         serving,
         watching: Arc::clone(&watching),
+        publishes,
     };
     let figures = Figures::open(&watch, &watching).await?;
     let doors = Doors::open(&member, &arguments, router, Some(admin.router())).await?;
-    member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
+    if publishes {
+        member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
+    }
 
     let renew = async {
+        if !publishes {
+            return std::future::pending().await;
+        }
         loop {
             tokio::time::sleep(STANDING_EVERY).await;
             let renewed = match standing(&member.home.card, &issuer, shell::now()) {
@@ -110,9 +132,16 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         async move { admin.measure_all().await }
     };
     let claims = gateway.claims();
+    let follow = async {
+        match gateway.news().filter(|_| !publishes) {
+            Some(news) => admin.follow(news).await,
+            None => std::future::pending().await,
+        }
+    };
     let why = tokio::select! {
         never = renew => never,
         never = probes => match never {},
+        never = follow => match never {},
         () = claims => Ok(()),
         result = doors.told_to_stop(&member) => result,
     };
@@ -264,6 +293,7 @@ struct Admin {
     /// One publication at a time.
     serving: Arc<tokio::sync::Mutex<Serving>>,
     watching: Arc<Watching>,
+    publishes: bool,
 }
 
 impl Admin {
@@ -313,7 +343,8 @@ impl Admin {
                     continue;
                 }
                 let outcome = match measured::measure(&self.member.home, &offer).await {
-                    Ok((true, _)) => self.publish().await.map(drop),
+                    Ok((true, _)) if self.publishes => self.publish().await.map(drop),
+                    Ok((true, _)) => self.read_again().await,
                     Ok((false, _)) => Ok(()),
                     Err(failure) => Err(failure),
                 };
@@ -327,7 +358,32 @@ impl Admin {
         }
     }
 
+    /// Another process of this node has published: what stands in the folder now is served.
+    async fn read_again(&self) -> Result<(), Failure> {
+        let mut serving = self.serving.lock().await;
+        let offers = Offers::read(&self.member.home)?;
+        let served = serving.read(&self.member.home, &offers)?;
+        follow::known(&self.member, &served).await?;
+        self.gateway.serve(served);
+        Ok(())
+    }
+
+    /// Reads again whenever another process says that something is new.
+    async fn follow(&self, mut news: Receiver<u64>) -> std::convert::Infallible {
+        news.mark_unchanged();
+        while news.changed().await.is_ok() {
+            if let Err(failure) = self.read_again().await {
+                tracing::error!(%failure, "the models folder was not read again; what was served is served");
+            }
+        }
+        std::future::pending().await
+    }
+
     async fn publish(&self) -> Result<serde_json::Value, Failure> {
+        if !self.publishes {
+            return Err(Failure::new("this process does not write the organisation's feed")
+                .hint("publish with the home of the process that does; the others follow it"));
+        }
         let mut serving = self.serving.lock().await;
         let offers = Offers::read(&self.member.home)?;
         // Everything that can fail comes before anything is said.
@@ -335,6 +391,7 @@ impl Admin {
         let objects = offers.sign(&self.member.home, &self.writer, shell::now())?;
         self.member.put(objects).await?;
         self.gateway.serve(served);
+        self.gateway.tell().await?;
         let models: Vec<_> = offers.list.iter().map(|offered| offered.offer.model.name.as_str()).collect();
         Ok(json!({"published": models}))
     }

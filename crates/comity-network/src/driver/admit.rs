@@ -147,7 +147,7 @@ impl Driver {
         self.dialler.admitted(&peer);
         let settles = self.config.gossip.then(|| Instant::now() + SETTLING);
         self.members.insert(number, Member { peer, org, node, settles, retry: RETRY });
-        self.input(Input::Joined { peer: number });
+        self.input(Input::Joined { peer: number, org });
         self.tell_peers();
         tracing::info!(%node, %peer, "peer admitted");
     }

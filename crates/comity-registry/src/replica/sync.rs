@@ -6,15 +6,16 @@ use std::collections::VecDeque;
 use comity_wire::{Digest, OrgId, Timestamp};
 
 use super::{Change, Considered, Output, Peer, Registry, Write};
-use crate::feed::SignedHead;
+use crate::feed::{Complete, SignedHead};
 use crate::held::is_replicated;
 use crate::message::{DIGESTS_MAX, HEADS_MAX, Hello, Position, Reply, Request};
 use crate::proof::Proof;
 use crate::verify;
 
 /// The conversation with one peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Link {
+    org: OrgId,
     open: Option<Request>,
     queue: VecDeque<Request>,
 }
@@ -23,11 +24,29 @@ impl Link {
     /// Requests that wait for one peer. What is beyond is dropped, and found missing at the next comparison.
     const QUEUE_MAX: usize = 256;
 
-    fn push(&mut self, request: Request) {
-        let known = self.open.as_ref() == Some(&request) || self.queue.contains(&request);
-        if !known && self.queue.len() < Self::QUEUE_MAX {
+    pub(super) fn of(org: OrgId) -> Self {
+        Self { org, open: None, queue: VecDeque::new() }
+    }
+
+    /// Whether the peer is asked, now or before.
+    fn push(&mut self, request: Request) -> bool {
+        if self.open.as_ref() == Some(&request) || self.queue.contains(&request) {
+            return true;
+        }
+        let has_room = self.queue.len() < Self::QUEUE_MAX;
+        if has_room {
             self.queue.push_back(request);
         }
+        has_room
+    }
+
+    /// Forgets what waits; the objects that were asked for.
+    fn clear(&mut self) -> Vec<Digest> {
+        let asked = |request: Request| match request {
+            Request::Objects { digests } => digests,
+            _ => Vec::new(),
+        };
+        self.open.take().into_iter().chain(self.queue.drain(..)).flat_map(asked).collect()
     }
 }
 
@@ -48,10 +67,8 @@ impl Registry {
         peers.into_iter().for_each(|peer| self.compare(peer));
     }
 
-    fn ask(&mut self, peer: Peer, request: Request) {
-        if let Some(link) = self.links.get_mut(&peer) {
-            link.push(request);
-        }
+    fn ask(&mut self, peer: Peer, request: Request) -> bool {
+        self.links.get_mut(&peer).is_some_and(|link| link.push(request))
     }
 
     /// Sends the next request where none is open.
@@ -72,18 +89,16 @@ impl Registry {
                 pending.sources.remove(&peer);
             });
         }
-        self.wanted.values_mut().for_each(|refused| {
-            refused.remove(&peer);
+        self.wanted.values_mut().for_each(|asked| {
+            asked.remove(&peer);
         });
         self.give_up();
     }
 
     pub(super) fn failed(&mut self, peer: Peer) {
         let Some(link) = self.links.get_mut(&peer) else { return };
-        link.queue.clear();
-        if let Some(Request::Objects { digests }) = link.open.take() {
-            self.refused(peer, &digests);
-        }
+        let digests = link.clear();
+        self.refused(peer, &digests);
     }
 
     pub(super) fn answered(&mut self, now: Timestamp, peer: Peer, reply: Reply) {
@@ -98,10 +113,11 @@ impl Registry {
             }
             (Request::Proofs { .. }, Reply::Proofs { proofs, more }) => self.take_proofs(peer, &proofs, more),
             // An answer to something else: the peer is confused. The next comparison starts over.
-            _ => {
-                if let Some(link) = self.links.get_mut(&peer) {
-                    link.queue.clear();
+            (request, _) => {
+                if let Request::Objects { digests } = request {
+                    self.refused(peer, &digests);
                 }
+                self.failed(peer);
             }
         }
         self.pump(peer);
@@ -219,7 +235,10 @@ impl Registry {
         let rest =
             asked.iter().filter(|digest| !missing.contains(digest) && !objects.iter().any(|(id, _)| id == *digest));
         let rest: Vec<Digest> = rest.copied().collect();
-        if !rest.is_empty() && !objects.is_empty() {
+        // A page holds at least one object: who sends none of what it does not lack will not send the rest either.
+        if objects.is_empty() {
+            self.refused(peer, &rest);
+        } else if !rest.is_empty() {
             self.ask(peer, Request::Objects { digests: rest });
         }
         self.refused(peer, missing);
@@ -240,21 +259,51 @@ impl Registry {
 
     /// Asks every peer for an object that is not replicated.
     pub(super) fn want(&mut self, digest: Digest) {
-        let named = self.feeds().any(|(_, current)| current.entry_of(&digest).is_some_and(|e| !is_replicated(e.kind)));
         if self.frame(&digest).is_some() {
             self.out.push_back(Output::Notify(Change::Object { digest }));
             return;
         }
-        if !named || self.links.is_empty() || self.wanted.len() >= Self::WANTED_MAX {
-            self.out.push_back(Output::Notify(Change::Unavailable { digest }));
-            return;
-        }
-        self.wanted.entry(digest).or_default();
         let peers: Vec<Peer> = self.links.keys().copied().collect();
-        for peer in peers {
-            self.ask(peer, Request::Objects { digests: vec![digest] });
-            self.pump(peer);
+        if self.named_by(&digest).is_none() || !self.want_of(digest, &peers) {
+            self.out.push_back(Output::Notify(Change::Unavailable { digest }));
         }
+    }
+
+    /// A peer asked in vain for objects that are fetched on demand. Their authors may be known here alone, as at a hub: they
+    /// are asked, and whoever asks again has an answer. Nobody but the author's own organisation is asked, so that such
+    /// wishes do not run through the federation.
+    pub(super) fn want_for(&mut self, asker: Peer, missing: &[Digest]) {
+        for digest in missing {
+            let Some(org) = self.named_by(digest).filter(|_| !self.wanted.contains_key(digest)) else { continue };
+            let own = self.links.iter().filter(|(peer, link)| link.org == org && **peer != asker);
+            let peers: Vec<Peer> = own.map(|(peer, _)| *peer).collect();
+            self.want_of(*digest, &peers);
+        }
+    }
+
+    /// Whose feed names this as an object that is not replicated.
+    fn named_by(&self, digest: &Digest) -> Option<OrgId> {
+        let names = |current: &Complete| current.entry_of(digest).is_some_and(|entry| !is_replicated(entry.kind));
+        self.feeds().find(|(_, current)| names(current)).map(|(org, _)| org)
+    }
+
+    /// Whether anybody was asked.
+    fn want_of(&mut self, digest: Digest, peers: &[Peer]) -> bool {
+        if self.wanted.len() >= Self::WANTED_MAX && !self.wanted.contains_key(&digest) {
+            return false;
+        }
+        let mut asked = self.wanted.remove(&digest).unwrap_or_default();
+        for peer in peers {
+            if self.ask(*peer, Request::Objects { digests: vec![digest] }) {
+                asked.insert(*peer);
+            }
+            self.pump(*peer);
+        }
+        let is_asked = !asked.is_empty();
+        if is_asked {
+            self.wanted.insert(digest, asked);
+        }
+        is_asked
     }
 
     /// An on-demand object came.
@@ -278,18 +327,16 @@ impl Registry {
 
     fn refused(&mut self, peer: Peer, missing: &[Digest]) {
         for digest in missing {
-            if let Some(refused) = self.wanted.get_mut(digest) {
-                refused.insert(peer);
+            if let Some(asked) = self.wanted.get_mut(digest) {
+                asked.remove(&peer);
             }
         }
         self.give_up();
     }
 
-    /// Tells those who wait for objects that no peer has.
+    /// Tells those who wait for objects that nobody who was asked has.
     fn give_up(&mut self) {
-        let hopeless =
-            |refused: &std::collections::BTreeSet<Peer>| self.links.keys().all(|peer| refused.contains(peer));
-        let gone: Vec<Digest> = self.wanted.iter().filter(|(_, refused)| hopeless(refused)).map(|(d, _)| *d).collect();
+        let gone: Vec<Digest> = self.wanted.iter().filter(|(_, asked)| asked.is_empty()).map(|(d, _)| *d).collect();
         for digest in gone {
             self.wanted.remove(&digest);
             self.out.push_back(Output::Notify(Change::Unavailable { digest }));

@@ -5,8 +5,9 @@
 use comity_registry::publish::Put;
 use comity_wire::cose;
 use comity_wire::object::{
-    Anchor, AnchorRole, Announcement, Head, Modality, ModelState, NodeCertificate, OpTier, Organisation, PriceHint,
-    RevocationList, Roster, RosterFile, Summary, Tariff, Tier, Vetting, WriterCertificate,
+    Anchor, AnchorRole, Announcement, DataPolicy, Head, License, Logging, Manifest, Modality, ModelState,
+    NodeCertificate, OpTier, Organisation, PriceHint, Release, RevocationList, Roster, RosterFile, Status, Summary,
+    Tariff, Tier, Vetting, WriterCertificate,
 };
 use comity_wire::{Digest, NodeId, Op, OrgId, RosterId, SecretKey, Timestamp};
 
@@ -111,6 +112,58 @@ impl Org {
                 output_ucr_per_million: 0,
                 request_ucr: 0,
             }),
+        }
+    }
+
+    pub fn manifest(&self, slug: &str) -> Manifest {
+        let digest = Digest::of(b"something");
+        Manifest {
+            model: format!("{}/{slug}", self.name()).parse().unwrap(),
+            version: 1,
+            org: self.id,
+            title: "Tiny".try_into().unwrap(),
+            description: "A small model.".try_into().unwrap(),
+            tasks: Default::default(),
+            languages: Default::default(),
+            input: vec![Modality::Text].try_into().unwrap(),
+            output: vec![Modality::Text].try_into().unwrap(),
+            family: None,
+            architecture: None,
+            params_total: None,
+            params_active: None,
+            context_length: None,
+            output_tokens_max: None,
+            license: License { spdx: "MIT".try_into().unwrap(), name: None, link: None },
+            release: Release {
+                weights: digest,
+                tokenizer: digest,
+                template: digest,
+                dtype: "f32".try_into().unwrap(),
+                tokenizer_name: "bytes".try_into().unwrap(),
+                undisclosed: false,
+            },
+            lineage: Default::default(),
+            training: None,
+            evaluations: Default::default(),
+            data_policy: DataPolicy {
+                retention_days: 0,
+                trains_on_inputs: false,
+                logging: Logging::Metadata,
+                residency: Default::default(),
+                data_classes: Default::default(),
+            },
+            operator: None,
+            availability: None,
+            ops: Default::default(),
+            nodes: Default::default(),
+            policy: digest,
+            status: Status { state: ModelState::Active, sunset: None, reason: None },
+            released_at: START,
+            measured: Default::default(),
+            attestations: Default::default(),
+            supersedes: None,
+            documentation: None,
+            contact: None,
         }
     }
 
