@@ -154,6 +154,11 @@ impl Error {
         }
     }
 
+    /// Whether there was no token that a hub would connect for.
+    fn is_without_pass(&self) -> bool {
+        matches!(self, Self::Door(door) if door.is_without_pass())
+    }
+
     /// Whether nothing has left this machine.
     fn is_unsent(&self) -> bool {
         matches!(self, Self::Door(door) if door.is_unsent())
@@ -300,7 +305,11 @@ impl Client {
         state.write(&entry)?;
         let parts = comity_wire::object::Chain::from_bytes(chain).map_err(Error::Malformed)?;
         let token = Signed::<comity_wire::object::Token>::decode(&parts.token).map_err(Error::Unverified)?;
-        Ok(token.unverified().id)
+        let token = token.unverified();
+        drop(state);
+        // A hub that was shown another until now is shown the one that lasts longest.
+        self.note_pass(token.audience()).await;
+        Ok(token.id)
     }
 
     /// Notes that a call's answer was handed over whole: nobody will ask for it again.

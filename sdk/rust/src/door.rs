@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use bytes::Bytes;
-use comity_http::dial::{self, CallError, Relay, Timeouts};
+use comity_http::dial::{self, CallError, ConnectError, Relay, Timeouts};
 use comity_http::{DialError, Endpoint, RemoteError, TrustedKeys};
 use comity_token::request::header;
 use comity_wire::object::DoorKind;
@@ -194,6 +194,11 @@ impl DoorError {
     /// are none: they may have come after the charge.
     pub fn is_refusal(&self) -> bool {
         self.code().is_some_and(|code| !matches!(code, Code::InFlight | Code::Internal | Code::StoreUnavailable))
+    }
+
+    /// Whether the only way there was through a hub, and there was no token to show to it.
+    pub fn is_without_pass(&self) -> bool {
+        matches!(self, Self::Dial { source: DialError::Connect { source: ConnectError::NoPass, .. }, .. })
     }
 
     /// Whether nothing has left this machine.

@@ -186,7 +186,14 @@ impl Client {
         let open = |row: &comity_wire::object::OpTier| row.op == query.op && row.tier == Tier::Open;
         let worst = target.tariff.worst_case(&demand).map_err(Error::Unpriced)?;
         if worst.is_zero() && target.summary.ops.iter().any(open) {
-            return self.own_token(&query.model).await;
+            return match self.own_token(&query.model).await {
+                // A hub connects nobody without a token for the node, not even to be given one there. The house's own of
+                // budget 0 is as good, and costs nothing either.
+                Err(error) if error.is_without_pass() && self.profile.project.is_some() => {
+                    self.draw(&query.model, Amount::ZERO, DEPTH, None).await
+                }
+                drawn => drawn,
+            };
         }
         // What was asked for and never came is asked for again before anything else is drawn for the same model.
         for id in self.pending_for(target.node, &query.model).await {

@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// The token that a hub is shown for a node: one that still buys something, else one that still has to be ended.
-    async fn note_pass(&self, node: NodeId) {
+    pub(super) async fn note_pass(&self, node: NodeId) {
         let now = self.now();
         let state = self.state.lock().await;
         let purses = state.wallet.purses().filter(|purse| purse.node() == node);
