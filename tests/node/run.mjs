@@ -1,5 +1,6 @@
 // The unmodified `openai` package of Node through `comity proxy`, started by tests/python/federation.py, which compares the count on
-// the last line with the receipts. COMITY_BASE_URL is the proxy; COMITY_NODE_MODULES the folder that `openai` was installed into.
+// the last line with the receipts. COMITY_BASE_URL is the proxy; COMITY_DOOR the door that each reply is to name; COMITY_NODE_MODULES the folder
+// that `openai` was installed into.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -32,6 +33,7 @@ async function answered() {
   const { data: chat, response } = await ask().withResponse();
   assert.equal(chat.object, "chat.completion");
   assert.ok(chat.usage.completion_tokens > 0);
+  assert.equal(response.headers.get("comity-door"), process.env.COMITY_DOOR);
   for (const name of ["x-request-id", "comity-cost", "comity-receipt-id", "comity-served-by"]) {
     assert.ok(response.headers.get(name), name);
   }

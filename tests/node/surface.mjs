@@ -10,7 +10,11 @@ const OpenAI = require("openai");
 const model = "institute/letters";
 const text = "one two three four";
 
+// What each reply is to name: the one door that the owners' nodes have this time.
+const door = process.env.COMITY_DOOR;
+
 function costs(response, ucr) {
+  assert.equal(response.headers.get("comity-door"), door);
   assert.equal(response.headers.get("comity-cost"), String(ucr));
   assert.match(response.headers.get("x-request-id"), /^req-/);
   assert.ok(response.headers.get("comity-receipt-id") && Number(response.headers.get("comity-remaining")) > 0);

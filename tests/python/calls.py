@@ -75,17 +75,18 @@ def streamed(client, model, chat, include):
     return 1
 
 
-def headers(client, base_url):
+def headers(client, base_url, federation):
     """What comes beside an answer, what a browser is told, both base addresses, a slash at the end."""
     raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=QUESTION, max_tokens=4)
     for name in ("x-request-id", "comity-cost", "comity-remaining", "comity-receipt-id", "comity-served-by"):
         need(raw.headers.get(name), f"header {name} is missing: {dict(raw.headers)}")
-    need(raw.headers.get("comity-door") in ("quic", "https"), f"which door it was: {raw.headers.get('comity-door')}")
+    federation.came_by(raw.headers)
     need(int(raw.headers["comity-cost"]) > 0, "an answer that cost nothing")
     need(raw.parse().choices, "an answer without a choice")
     stream = client.chat.completions.with_raw_response.create(
         model=MODEL, messages=QUESTION, max_tokens=4, stream=True, extra_body={"kv_transfer_params": {"a": 1}}
     )
+    federation.came_by(stream.headers)
     need(stream.headers["content-type"].startswith("text/event-stream"), f"{dict(stream.headers)}")
     need("no-transform" in stream.headers["cache-control"], "a stream that may be buffered")
     need("kv_transfer_params" in stream.headers.get("comity-ignored", ""), "a dropped field is named")

@@ -1,8 +1,8 @@
 """A federation of real processes, as operators start them, and a proxy in front of it.
 
-As a script, `federation.py COMITY_BINARY COMMAND…` runs a command with `COMITY_BASE_URL` in its environment and compares what
-it says it got, `{"answered": N}` on its last line, with the receipts in the wallet and the books of the clearing house.
-Uses nothing but Python's own library.
+As a script, `federation.py COMITY_BINARY COMMAND…` runs a command through each door, with `COMITY_BASE_URL` and `COMITY_DOOR` in its
+environment, and compares what it says it got, `{"answered": N}` on its last line, with the receipts in the wallet and the books of
+the clearing house. Uses nothing but Python's own library.
 """
 
 import json
@@ -21,6 +21,12 @@ import institute
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OFFERS = ROOT / "node" / "src" / "demo"
 OWNERS = ("university", "lab", "agency")
+#: By what `comity-door` says: how an owner's node is started so that it has this door and no other.
+DOORS = {
+    "relayed": ("--listen", "none"),
+    "https": ("--listen", "127.0.0.1:0", "--quic", "none", "--no-relay"),
+    "quic": ("--listen", "none", "--quic", "127.0.0.1:0", "--no-relay"),
+}
 START_S = 90
 EVENTUALLY_S = 180
 
@@ -38,7 +44,7 @@ class Federation:
     """Processes of the binary in a folder of their own. What was started is ended by its id."""
 
     def __init__(self, binary, folder):
-        self.binary, self.folder, self.running, self.ready = str(binary), folder, {}, {}
+        self.binary, self.folder, self.running, self.door, self.killed = str(binary), folder, {}, None, False
 
     def run(self, *arguments):
         done = subprocess.run([self.binary, *map(str, arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -78,6 +84,7 @@ class Federation:
         process = self.running.pop(name)
         process.kill()
         process.wait()
+        self.killed = True
 
     def receipts(self, home):
         return json.loads(self.run("--home", home, "receipts", "list", "--json"))
@@ -91,6 +98,19 @@ class Federation:
         need(len(found) >= len(OWNERS) + 3, f"{len(found)} models found")
         for model in ("lab/tiny-b", "agency/tiny-c", institute.LETTERS, institute.SELDOM):
             self.run("--home", home, "quote", model)
+
+    def open_doors(self, door):
+        """Starts the owners' nodes, or starts them again, each with this door and no other."""
+        for owner in (*OWNERS, institute.NAME):
+            if owner in self.running:
+                self.end(owner)
+        for owner in (*OWNERS, institute.NAME):
+            self.start(owner, "node", "run", "--home", self.home(owner), *self.dial, *DOORS[door])
+        self.door = door
+
+    def came_by(self, headers):
+        """What came beside a reply names the door that it came by."""
+        need(headers.get("comity-door") == self.door, f"door {self.door} was due: {headers.get('comity-door')}")
 
     def close_books(self, home, project, answered):
         """Ends the proxy, and gives what was charged: by as many receipts as were answered, each verified, all settled."""
@@ -113,10 +133,13 @@ class Federation:
         need(account["settled"] == total, f"receipts charge {total} µcr, {account['settled']} µcr were settled")
         need(account["awarded"] == account["settled"] + account["available"], f"the account does not add up: {account}")
         self.run("ledger", "audit", "--home", self.home("house"), "--json")
-        for name in reversed(list(self.running)):
-            self.end(name)
         return {"answered": answered, "receipts_verified": len(receipts), "charged_ucr": total,
                 "settled_ucr": account["settled"]}
+
+    def end_all(self):
+        """In order. Where a caller was killed, nodes wait half a minute for what it left, and nothing is learned by waiting too."""
+        for name in reversed(list(self.running)) if not self.killed else ():
+            self.end(name)
 
     def kill_all(self):
         for process in self.running.values():
@@ -146,10 +169,8 @@ class Federation:
         listen = ("--listen", "127.0.0.1:0")
         hub = json.loads(self.start("hub", "hub", "run", "--home", self.home("hub"), *listen))
         address = next(address for address in hub["libp2p"] if "/tcp/" in address)
-        dial = ("--hub", f"{address}@{hub['node']}")
-        self.start("house", "clearing", "run", "--home", self.home("house"), *listen, *dial)
-        for owner in owners:
-            self.start(owner, "node", "run", "--home", self.home(owner), *listen, *dial)
+        self.dial = ("--hub", f"{address}@{hub['node']}")
+        self.start("house", "clearing", "run", "--home", self.home("house"), *listen, *self.dial)
         self.hub = hub["door"]
 
     def project(self, name="researcher", credits=10):
@@ -180,7 +201,8 @@ def eventually(what, ask, also=()):
 
 
 def with_federation(binary, play):
-    """Runs `play(federation, home, project)` in a federation that ends with it; prints the logs where it fails."""
+    """Runs `play(federation, home, project)` through each door, with a wallet and a project for each, in a federation that ends
+    with it; prints the logs where it fails."""
     # Nothing of the environment may bend a package or the proxy.
     kept = "COMITY_NODE_MODULES"
     for name in [name for name in os.environ if name != kept and name.startswith(("OPENAI_", "COMITY_"))]:
@@ -192,9 +214,14 @@ def with_federation(binary, play):
         federation = Federation(pathlib.Path(binary).resolve(), folder)
         try:
             federation.set_up()
-            home, project = federation.project()
-            eventually("every model at hub and house", lambda: federation.known(home))
-            print(json.dumps(play(federation, home, project)))
+            for door in DOORS:
+                began = time.monotonic()
+                federation.open_doors(door)
+                home, project = federation.project(f"researcher-{door}")
+                eventually("every model at hub and house", lambda: federation.known(home))
+                said = play(federation, home, project)
+                print(json.dumps({"door": door, "seconds": round(time.monotonic() - began, 1), **said}), flush=True)
+            federation.end_all()
             return 0
         except Broken as error:
             print(f"error: {error}", file=sys.stderr)
@@ -214,7 +241,7 @@ def show_logs(folder):
 
 def run_command(federation, home, project, command):
     base_url = federation.start_proxy(home)
-    environment = {**os.environ, "COMITY_BASE_URL": base_url}
+    environment = {**os.environ, "COMITY_BASE_URL": base_url, "COMITY_DOOR": federation.door}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
     need(done.returncode == 0, f"{command[0]} ended with {done.returncode}")
     said = json.loads(done.stdout.strip().splitlines()[-1])

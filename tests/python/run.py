@@ -1,7 +1,7 @@
 """The unmodified `openai` package through `comity proxy`: run.py COMITY_BINARY
 
 Starts a federation of real processes with the commands that operators use, then the proxy, and talks to it as any
-OpenAI program would. Each call that was answered must have left a receipt, each receipt must verify, and what the
+OpenAI program would: through each door in turn, with nodes that have no other. Each call that was answered must have left a receipt, each receipt must verify, and what the
 receipts charge must be what the clearing house has paid. Prints counts; exits non-zero on the first broken promise.
 """
 
@@ -24,7 +24,7 @@ def play(federation, home, project):
     steps = [
         ("calls", lambda: calls.synchronous(client)),
         ("at once", lambda: asyncio.run(calls.asynchronous(base_url))),
-        ("headers", lambda: calls.headers(client, base_url)),
+        ("headers", lambda: calls.headers(client, base_url, federation)),
         ("refusals", lambda: calls.refusals(client)),
         ("left", lambda: calls.left(client, base_url, federation, home)),
         ("embeddings", lambda: surface.embeddings(client, federation, home)),

@@ -19,7 +19,8 @@ TEXT = "one two three four"
 
 
 def charged(federation, home, raw, ucr):
-    """The headers and the receipt say the same price."""
+    """The headers and the receipt say the same price, and the headers the door."""
+    federation.came_by(raw.headers)
     need(raw.headers["comity-cost"] == str(ucr), f"{ucr} µcr were due: {raw.headers['comity-cost']}")
     need(raw.headers["x-request-id"].startswith("req-"), f"no number of the door: {raw.headers.get('x-request-id')}")
     need(int(raw.headers["comity-remaining"]) > 0 and raw.headers["comity-receipt-id"], f"{dict(raw.headers)}")
@@ -125,6 +126,7 @@ def plain(base_url, federation, home):
         status, headers, said = post(base_url, f"{base}/tokenize", {"model": LETTERS, "prompt": "añb"})
         need((status, said["tokens"], said["count"]) == (200, list("añb".encode()), 4), f"{status} {said}")
         need(headers["comity-cost"] == "1" and headers["x-request-id"].startswith("req-"), f"{headers}")
+        federation.came_by(headers)
         status, _, back = post(base_url, f"{base}/detokenize", {"model": LETTERS, "tokens": said["tokens"]})
         need((status, back) == (200, {"prompt": "añb"}), f"{status} {back}")
         ages = [{"age": 0}, {"age": 64}, {"age": 500}]
@@ -186,7 +188,7 @@ def typed(client):
 
 def penniless(federation):
     """A registered project without an award: 402, not to be tried again, and free of charge."""
-    home, _ = federation.project("penniless", credits=0)
+    home, _ = federation.project(f"penniless-{federation.door}", credits=0)
     base_url = federation.start_proxy(home, name="penniless-proxy")
     with openai.OpenAI(base_url=base_url, api_key="unused", max_retries=2, timeout=60) as client:
         eventually("the models", lambda: client.models.retrieve(LETTERS), also=(openai.APIError,))
