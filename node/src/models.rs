@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use comity_engine::Model;
+use comity_engine::{Model, gguf};
 use comity_wire::Digest;
 use comity_wire::cbor::Text;
 use comity_wire::object::Release;
@@ -40,8 +40,30 @@ pub(crate) fn load(name: &str) -> Result<Model, Failure> {
     if Path::new(name).is_dir() {
         return Model::load(name).while_(format!("the model in {name} does not load"));
     }
+    Err(unknown(name))
+}
+
+/// The same as one GGUF file.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn gguf(name: &str) -> Result<Vec<u8>, Failure> {
+    let not_written = || format!("the model {name} cannot be written as GGUF");
+    if let Some((_, config, weights)) = SHIPPED.iter().find(|(shipped, ..)| *shipped == name) {
+        return gguf::export(name, config, weights).while_(not_written());
+    }
+    let folder = Path::new(name);
+    if folder.is_dir() {
+        let (config, weights) = comity_engine::model::files(folder).while_(not_written())?;
+        let title = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
+        return gguf::export(&title, &config, &weights).while_(not_written());
+    }
+    Err(unknown(name))
+}
+
+fn unknown(name: &str) -> Failure {
     let names: Vec<_> = SHIPPED.iter().map(|(name, ..)| *name).collect();
-    Err(Failure::new(format!("no model {name}")).hint(format!("name a folder, or one of {}", names.join(", "))))
+    Failure::new(format!("no model {name}")).hint(format!("name a folder, or one of {}", names.join(", ")))
 }
 
 /// What a token pins of it.

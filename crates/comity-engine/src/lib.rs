@@ -9,6 +9,7 @@ pub mod chat;
 pub mod config;
 pub mod corpus;
 pub mod generate;
+pub mod gguf;
 pub mod llama;
 pub mod model;
 pub mod score;

@@ -61,9 +61,7 @@ pub enum LoadError {
 impl Model {
     /// Loads `config.json` and `model.safetensors` from a directory.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self, LoadError> {
-        let dir = dir.as_ref();
-        let config = read(dir.join(CONFIG), CONFIG_BYTES_MAX)?;
-        let weights = read(dir.join(WEIGHTS), WEIGHTS_BYTES_MAX)?;
+        let (config, weights) = files(dir)?;
         Self::from_bytes(&config, &weights)
     }
 
@@ -106,6 +104,12 @@ impl Model {
     pub fn llama(&self) -> &Llama {
         &self.llama
     }
+}
+
+/// The bytes of a model's two files in a directory: `config.json` and `model.safetensors`.
+pub fn files(dir: impl AsRef<Path>) -> Result<(Vec<u8>, Vec<u8>), LoadError> {
+    let dir = dir.as_ref();
+    Ok((read(dir.join(CONFIG), CONFIG_BYTES_MAX)?, read(dir.join(WEIGHTS), WEIGHTS_BYTES_MAX)?))
 }
 
 const CONFIG: &str = "config.json";

@@ -1,11 +1,14 @@
-//! `comity model example|probe|publish`: what a node offers.
+//! `comity model example|probe|publish|export`: what a node offers, and its own models for other servers.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, While as _};
 use crate::home::Home;
+use crate::models;
 use crate::offer::Offer;
 use crate::service::{admin, measured};
 
@@ -35,6 +38,14 @@ pub enum ModelCommand {
         #[arg(long)]
         home: PathBuf,
     },
+    /// Write a model of the built-in engine as one GGUF file, for llama.cpp and its kin
+    Export {
+        /// One that ships with this program, or a folder with config.json and model.safetensors
+        model: String,
+        /// The file to write; it must not be there yet
+        #[arg(long)]
+        gguf: PathBuf,
+    },
 }
 
 /// # Errors
@@ -60,7 +71,15 @@ pub async fn run(command: ModelCommand) -> Result<String, Failure> {
             let reply: serde_json::Value = admin::post(&home, "/admin/publish", &serde_json::json!({})).await?;
             Ok(serde_json::to_string(&reply)?)
         }
+        ModelCommand::Export { model, gguf } => export(&model, &gguf),
     }
+}
+
+fn export(model: &str, path: &Path) -> Result<String, Failure> {
+    let bytes = models::gguf(model)?;
+    let written = File::create_new(path).and_then(|mut file| file.write_all(&bytes));
+    written.while_(format!("cannot write {}", path.display()))?;
+    Ok(serde_json::to_string(&serde_json::json!({"model": model, "gguf": path, "bytes": bytes.len()}))?)
 }
 
 /// The example with these three written into it.
