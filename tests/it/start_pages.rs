@@ -9,10 +9,11 @@ use comity_tests::process::binary;
 use serde_json::Value;
 
 /// Headings of the page, and what the last command must have found: echo, token prompts, choices.
-const SERVERS: [(&str, Dialect, bool, bool, u64); 3] = [
+const SERVERS: [(&str, Dialect, bool, bool, u64); 4] = [
     ("vLLM", Dialect::Vllm, true, true, 4),
     ("llama.cpp", Dialect::LlamaCpp, false, true, 1),
     ("Ollama", Dialect::Ollama, false, false, 1),
+    ("llama.cpp from Python", Dialect::LlamaCppPython, false, false, 1),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

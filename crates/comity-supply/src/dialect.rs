@@ -28,6 +28,8 @@ pub enum Dialect {
     Vllm,
     Sglang,
     LlamaCpp,
+    /// The server of the package `llama-cpp-python`, another program than llama.cpp's own.
+    LlamaCppPython,
     Ollama,
     Tgi,
     /// Ray Serve's LLM application, below whatever prefix it was deployed under.
@@ -61,6 +63,8 @@ pub struct Flavour {
     pub fields_refused: &'static [&'static str],
     /// How it turns text into tokens, and where.
     pub(crate) tokens: Tokens,
+    /// Fields with which a call undoes what the server would do unasked, where the call does not say them itself.
+    pub(crate) unless_said: &'static [(&'static str, u8)],
 }
 
 /// The routes for tokens, which no two families share.
@@ -82,14 +86,16 @@ const PLAIN: Flavour = Flavour {
     ends_without_done: false,
     fields_refused: &[],
     tokens: Tokens::Vllm,
+    unless_said: &[],
 };
 
 impl Dialect {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Openai,
         Self::Vllm,
         Self::Sglang,
         Self::LlamaCpp,
+        Self::LlamaCppPython,
         Self::Ollama,
         Self::Tgi,
         Self::RayServe,
@@ -113,6 +119,14 @@ impl Dialect {
                 lists_models: false,
                 fields_refused: &["echo"],
                 tokens: Tokens::LlamaCpp,
+                ..PLAIN
+            },
+            Self::LlamaCppPython => Flavour {
+                name: "llama_cpp_python",
+                fields_refused: &["echo"],
+                tokens: Tokens::None,
+                // Its own: a penalty of 1.1 on what was said before, which makes its greedy answers not the model's.
+                unless_said: &[("repeat_penalty", 1), ("temperature", 1), ("top_p", 1), ("top_k", 0), ("min_p", 0)],
                 ..PLAIN
             },
             Self::Ollama => {

@@ -9,6 +9,7 @@ mod azure;
 mod http;
 mod kserve;
 mod llama_cpp;
+mod llama_cpp_python;
 mod ollama;
 mod openai;
 mod openai_vendor;
@@ -155,6 +156,7 @@ fn answer(dialect: Dialect, request: &Request, mood: Mood) -> Answer {
         Dialect::Openai | Dialect::Vllm => vllm::answer(request, mood),
         Dialect::Sglang => sglang::answer(request, mood),
         Dialect::LlamaCpp => llama_cpp::answer(request, mood),
+        Dialect::LlamaCppPython => llama_cpp_python::answer(request, mood),
         Dialect::Ollama => ollama::answer(request, mood),
         Dialect::Tgi => tgi::answer(request, mood),
         Dialect::RayServe => ray_serve::answer(request, mood),

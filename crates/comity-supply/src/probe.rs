@@ -306,6 +306,8 @@ mod tests {
         let one = Capabilities { echo: false, choices_max: 1, ..all.clone() };
         assert_eq!(found(Dialect::LlamaCpp).await, one);
         let ollama = Capabilities { token_prompts: false, tokenize: false, ..one };
+        let uncounted = Capabilities { stream_usage: false, ..ollama.clone() };
+        assert_eq!(found(Dialect::LlamaCppPython).await, uncounted);
         assert_eq!(found(Dialect::Ollama).await, ollama);
         let tgi = Capabilities { fields_refused: vec!["logit_bias".into()], ..ollama };
         assert_eq!(found(Dialect::Tgi).await, tgi);

@@ -26,6 +26,9 @@ impl Speak for OpenAi {
         body.insert("stream".into(), Value::Bool(true));
         // Asked for always: what ends without it can only be metered by what was relayed.
         body.insert("stream_options".into(), json!({ "include_usage": true }));
+        for (field, value) in self.0.unless_said {
+            body.entry(*field).or_insert(Value::from(*value));
+        }
         if call.op == Op::Chat
             && self.0.chat_limit != "max_tokens"
             && let Some(limit) = body.shift_remove("max_tokens")

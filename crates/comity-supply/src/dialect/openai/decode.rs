@@ -71,6 +71,10 @@ struct RawUsage {
 impl Decode for Decoder {
     fn frame(&mut self, data: &str, events: &mut VecDeque<Event>) -> Result<(), UpstreamError> {
         if data.trim() == "[DONE]" {
+            // Some say so where they broke off: a call that ended another's, a worker that was told to stop.
+            if self.finished.is_empty() {
+                return Err(malformed("it said [DONE] before a choice had finished"));
+            }
             events.push_back(Event::Done);
             return Ok(());
         }
@@ -254,6 +258,15 @@ mod tests {
                 Event::Done,
             ]
         );
+    }
+
+    #[test]
+    fn an_end_before_a_choice_has_finished_is_no_end() {
+        let spoken = r#"{"choices":[{"index":0,"delta":{"content":"And"},"finish_reason":null}]}"#;
+        assert_eq!(decode(Op::Chat, &[spoken, "[DONE]"]).unwrap_err().name(), "malformed");
+        let finished = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+        // Others ignore `n`: one that has finished is enough.
+        assert_eq!(decode(Op::Chat, &[spoken, finished, "[DONE]"]).unwrap().last(), Some(&Event::Done));
     }
 
     #[test]
