@@ -21,6 +21,8 @@ const HUB_FILE: &str = "hub.toml";
 pub struct Settings {
     pub spend: Spend,
     pub feed: Feed,
+    /// Bounds of the door: docs/reference/limits.md.
+    pub gateway: comity_gateway::Config,
 }
 
 /// What stands in `hub.toml`.
@@ -67,11 +69,15 @@ impl std::fmt::Debug for Address {
 
 impl Settings {
     /// # Errors
-    /// [`Failure`] naming the file; never with what stands in it, which may be a secret.
+    /// [`Failure`] naming the file; never with what stands in it under `[spend]`, which may be a secret.
     pub fn read(home: &Home) -> Result<Self, Failure> {
-        const HINT: &str =
-            "[spend] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address";
-        read(&home.file(FILE), HINT)
+        const HINT: &str = "[spend] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the \
+                            address; docs/reference/limits.md lists what may stand under [gateway]";
+        let settings: Self = read(&home.file(FILE), HINT)?;
+        match settings.gateway.fault() {
+            None => Ok(settings),
+            Some(fault) => Err(Failure::new(format!("{}: {fault}", home.file(FILE).display())).hint(HINT)),
+        }
     }
 }
 
@@ -200,6 +206,27 @@ mod tests {
         assert!(settings.spend.is_shared(&home).unwrap() && settings.feed.publish);
         let environment = Some(Address("postgres://db/z".into()));
         assert_eq!(settings.spend.address(environment, &home).unwrap().0, "postgres://db/z");
+    }
+
+    #[test]
+    fn an_owner_sets_the_bounds_of_its_door_and_none_that_would_let_nobody_in() {
+        let (_folder, home) = home();
+        let said = |text: &str| {
+            std::fs::write(home.file(FILE), text).unwrap();
+            Settings::read(&home).map(|settings| settings.gateway)
+        };
+        let gateway = said("[gateway]\nin_flight_max = 4_096").unwrap();
+        let usual = comity_gateway::Config::default();
+        assert_eq!((gateway.in_flight_max, gateway.queue_max), (4_096, usual.queue_max), "what it leaves out stays");
+        for (wrong, what) in [
+            ("[gateway]\nin_flight_max = 0", "gateway.in_flight_max"),
+            ("[gateway]\nin_flight_max = 1_000_001", "gateway.in_flight_max"),
+            ("[gateway]\nqueue_wait_s = 0", "gateway.queue_wait_s"),
+            ("[gateway]\nin_flight = 9", "in_flight"),
+        ] {
+            let failure = said(wrong).unwrap_err().to_string();
+            assert!(failure.contains("node.toml") && failure.contains(what), "{failure}");
+        }
     }
 
     #[tokio::test]

@@ -82,7 +82,31 @@ impl Default for Config {
     }
 }
 
+/// More calls at once than any machine holds sockets for.
+const IN_FLIGHT_MAX: usize = 1_000_000;
+
 impl Config {
+    /// What no door could work with, in a sentence.
+    pub fn fault(&self) -> Option<String> {
+        let whole = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let needed = [
+            ("in_flight_max", whole(self.in_flight_max)),
+            ("body_bytes_max", whole(self.body_bytes_max)),
+            ("body_ms_max", self.body_ms_max),
+            ("queue_project_max", whole(self.queue_project_max)),
+            ("queue_max", whole(self.queue_max)),
+            ("queue_bytes_max", whole(self.queue_bytes_max)),
+            ("queue_wait_s", self.queue_wait_s),
+            ("chains_max", whole(self.chains_max)),
+            ("tokens_max", whole(self.tokens_max)),
+            ("claim_every_s", self.claim_every_s),
+        ];
+        if let Some((key, _)) = needed.into_iter().find(|(_, number)| *number == 0) {
+            return Some(format!("gateway.{key} is 0, and nothing would be let in"));
+        }
+        (self.in_flight_max > IN_FLIGHT_MAX).then(|| format!("gateway.in_flight_max is above {IN_FLIGHT_MAX}"))
+    }
+
     pub(crate) fn body(&self) -> body::Limit {
         body::Limit {
             ms_max: self.body_ms_max,

@@ -76,7 +76,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         follow::known(&member, &served).await?;
     }
     let gateway = Gateway::new(
-        comity_gateway::Config::default(),
+        settings.gateway,
         Parts {
             node: member.home.card.node,
             org: member.home.card.organisation,
