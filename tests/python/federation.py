@@ -92,19 +92,19 @@ class Federation:
     def start_proxy(self, home, *arguments, name="proxy"):
         return self.start(name, "--home", home, "proxy", *(arguments or ("--listen", "127.0.0.1:0")))
 
-    def known(self, home):
+    def known(self, home, quoted, count):
         """The models have to reach the hub before they are found, and the house before they have a price."""
         found = json.loads(self.run("--home", home, "models", "search", "--json"))
-        need(len(found) >= len(OWNERS) + 3, f"{len(found)} models found")
-        for model in ("lab/tiny-b", "agency/tiny-c", institute.LETTERS, institute.SELDOM):
+        need(len(found) >= count, f"{len(found)} models found")
+        for model in quoted:
             self.run("--home", home, "quote", model)
 
     def open_doors(self, door):
         """Starts the owners' nodes, or starts them again, each with this door and no other."""
-        for owner in (*OWNERS, institute.NAME):
+        for owner in self.owners:
             if owner in self.running:
                 self.end(owner)
-        for owner in (*OWNERS, institute.NAME):
+        for owner in self.owners:
             self.start(owner, "node", "run", "--home", self.home(owner), *self.dial, *DOORS[door])
         self.door = door
 
@@ -151,14 +151,14 @@ class Federation:
     def home(self, name):
         return self.folder / name
 
-    def set_up(self):
-        owners = (*OWNERS, institute.NAME)
+    def set_up(self, offers):
+        """`offers`: of each owner, its models' files by name."""
+        self.owners = owners = tuple(offers)
         for noun, name in [("clearing", "house"), ("hub", "hub"), *(("node", owner) for owner in owners)]:
             self.run(noun, "init", "--home", self.home(name), "--name", name, "--title", name)
-        for owner in OWNERS:
-            shutil.copy(OFFERS / f"{owner}.toml", self.home(owner) / "models" / "model.toml")
-        for name, offer in institute.offers(institute.Server().url):
-            (self.home(institute.NAME) / "models" / f"{name}.toml").write_text(offer)
+        for owner, models in offers.items():
+            for name, offer in models.items():
+                (self.home(owner) / "models" / f"{name}.toml").write_text(offer)
         members = ("house", "hub", *owners)
         roster = self.home("roster")
         self.run("roster", "init", "--home", roster)
@@ -200,7 +200,17 @@ def eventually(what, ask, also=()):
     raise Broken(f"{what}, within {EVENTUALLY_S} s: {seen}")
 
 
-def with_federation(binary, play):
+def demo_offers():
+    """Those of the demo's three owners, and of the institute."""
+    offers = {owner: {"model": (OFFERS / f"{owner}.toml").read_text()} for owner in OWNERS}
+    return {**offers, institute.NAME: dict(institute.offers(institute.Server().url))}
+
+
+#: What of the demo's models has a price.
+DEMO_QUOTED = ("lab/tiny-b", "agency/tiny-c", institute.LETTERS, institute.SELDOM)
+
+
+def with_federation(binary, play, offers=demo_offers, quoted=DEMO_QUOTED, doors=tuple(DOORS)):
     """Runs `play(federation, home, project)` through each door, with a wallet and a project for each, in a federation that ends
     with it; prints the logs where it fails."""
     # Nothing of the environment may bend a package or the proxy.
@@ -213,12 +223,14 @@ def with_federation(binary, play):
         folder = pathlib.Path(folder)
         federation = Federation(pathlib.Path(binary).resolve(), folder)
         try:
-            federation.set_up()
-            for door in DOORS:
+            offered = offers()
+            federation.set_up(offered)
+            count = sum(len(models) for models in offered.values())
+            for door in doors:
                 began = time.monotonic()
                 federation.open_doors(door)
                 home, project = federation.project(f"researcher-{door}")
-                eventually("every model at hub and house", lambda: federation.known(home))
+                eventually("every model at hub and house", lambda: federation.known(home, quoted, count))
                 said = play(federation, home, project)
                 print(json.dumps({"door": door, "seconds": round(time.monotonic() - began, 1), **said}), flush=True)
             federation.end_all()

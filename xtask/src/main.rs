@@ -11,6 +11,7 @@ mod bench;
 mod demo;
 mod doctor;
 mod failure;
+mod interop;
 mod node;
 mod place;
 mod postgres;
@@ -53,6 +54,12 @@ const TASKS: &[Task] = &[
         about: "Kill every kind of process under load, and count what was lost",
         help: torture::HELP,
         run: torture::run,
+    },
+    Task {
+        name: "interop",
+        about: "Play a story with a program of others, built from its package",
+        help: interop::HELP,
+        run: interop::run,
     },
     Task {
         name: "postgres",
