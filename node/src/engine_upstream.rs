@@ -261,10 +261,16 @@ fn logprobs(op: Op, piece: &Piece, offset: &mut usize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::{self, Loaded};
+
+    fn tiny() -> EngineUpstream {
+        let Ok(Loaded::Language(model)) = models::load("comity-tiny") else { panic!("it ships") };
+        EngineUpstream::new("comity-tiny", *model)
+    }
 
     #[test]
     fn what_is_out_of_range_is_refused_before_it_is_accepted() {
-        let engine = EngineUpstream::new("comity-tiny", crate::models::load("comity-tiny").unwrap());
+        let engine = tiny();
         let check = |field: &str, value: Value, is_good: bool| {
             let mut body = json!({"messages": [{"role": "user", "content": "2+2="}], "max_tokens": 4});
             body[field] = value.clone();
@@ -291,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_engine_tokenizes_and_refuses_what_it_cannot_do() {
-        let engine = EngineUpstream::new("comity-tiny", crate::models::load("comity-tiny").unwrap());
+        let engine = tiny();
         let ask = async |op, body: Value| engine.answer(Call::new(op, "m", body.as_object().unwrap().clone())).await;
         let tokens = ask(Op::Tokenize, json!({"prompt": "ab"})).await.unwrap().body;
         assert_eq!((&tokens["tokens"], &tokens["count"]), (&json!([1, 100, 101]), &json!(3)));

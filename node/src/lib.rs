@@ -10,6 +10,7 @@ pub mod keystore;
 mod models;
 pub mod offer;
 pub mod program;
+mod scorecard_upstream;
 pub mod service;
 pub mod settings;
 pub mod shell;

@@ -1,9 +1,9 @@
 //! The models of the built-in engine: those that ship with this program, and folders with `config.json` and
-//! `model.safetensors`.
+//! `model.safetensors`, or with `scorecard.json`.
 
 use std::path::Path;
 
-use comity_engine::{Model, gguf};
+use comity_engine::{Model, Scorecard, ScorecardError, gguf};
 use comity_wire::Digest;
 use comity_wire::cbor::Text;
 use comity_wire::object::Release;
@@ -29,21 +29,40 @@ const SHIPPED: [(&str, &[u8], &[u8]); 3] = [
     ),
 ];
 
+/// The scorecard that ships.
+const FLOOD: (&str, &[u8]) = ("comity-flood", include_bytes!("../../models/comity-flood/scorecard.json"));
+const SCORECARD_FILE: &str = "scorecard.json";
+
+/// What the engine runs.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    Language(Box<Model>),
+    Scorecard { card: Scorecard, digest: Digest },
+}
+
 /// Loads a shipped model by name, or a folder.
 ///
 /// # Errors
 /// [`Failure`] listing the names there are.
-pub(crate) fn load(name: &str) -> Result<Model, Failure> {
+pub(crate) fn load(name: &str) -> Result<Loaded, Failure> {
+    let fails = || format!("the model {name} does not load");
     if let Some((_, config, weights)) = SHIPPED.iter().find(|(shipped, ..)| *shipped == name) {
-        return Model::from_bytes(config, weights).while_(format!("the model {name} does not load"));
+        return Model::from_bytes(config, weights).map(Box::new).map(Loaded::Language).while_(fails());
     }
-    if Path::new(name).is_dir() {
-        return Model::load(name).while_(format!("the model in {name} does not load"));
+    if name == FLOOD.0 {
+        return scorecard(FLOOD.1).while_(fails());
+    }
+    let folder = Path::new(name);
+    if folder.join(SCORECARD_FILE).is_file() {
+        return scorecard(&std::fs::read(folder.join(SCORECARD_FILE)).while_(fails())?).while_(fails());
+    }
+    if folder.is_dir() {
+        return Model::load(name).map(Box::new).map(Loaded::Language).while_(fails());
     }
     Err(unknown(name))
 }
 
-/// The same as one GGUF file.
+/// A language model as one GGUF file.
 ///
 /// # Errors
 /// As [`load`].
@@ -62,8 +81,12 @@ pub(crate) fn gguf(name: &str) -> Result<Vec<u8>, Failure> {
 }
 
 fn unknown(name: &str) -> Failure {
-    let names: Vec<_> = SHIPPED.iter().map(|(name, ..)| *name).collect();
+    let names: Vec<_> = SHIPPED.iter().map(|(name, ..)| *name).chain([FLOOD.0]).collect();
     Failure::new(format!("no model {name}")).hint(format!("name a folder, or one of {}", names.join(", ")))
+}
+
+fn scorecard(bytes: &[u8]) -> Result<Loaded, ScorecardError> {
+    Ok(Loaded::Scorecard { card: Scorecard::from_bytes(bytes)?, digest: Digest(Scorecard::digest(bytes)) })
 }
 
 /// What a token pins of it.
@@ -71,14 +94,27 @@ fn unknown(name: &str) -> Failure {
 /// # Errors
 /// As [`load`].
 pub(crate) fn release(name: &str) -> Result<Release, Failure> {
-    let model = load(name)?;
-    let release = model.release();
-    Ok(Release {
-        weights: Digest(release.weights_root),
-        tokenizer: Digest(release.tokenizer),
-        template: Digest(release.template),
-        dtype: Text::new(release.dtype)?,
-        tokenizer_name: Text::new("comity-bytes")?,
-        undisclosed: false,
+    // A scorecard reads no text: it has neither tokenizer nor template.
+    let none = Digest::of(b"");
+    Ok(match load(name)? {
+        Loaded::Language(model) => {
+            let release = model.release();
+            Release {
+                weights: Digest(release.weights_root),
+                tokenizer: Digest(release.tokenizer),
+                template: Digest(release.template),
+                dtype: Text::new(release.dtype)?,
+                tokenizer_name: Text::new("comity-bytes")?,
+                undisclosed: false,
+            }
+        }
+        Loaded::Scorecard { digest, .. } => Release {
+            weights: digest,
+            tokenizer: none,
+            template: none,
+            dtype: Text::new("float64")?,
+            tokenizer_name: Text::new("none")?,
+            undisclosed: false,
+        },
     })
 }

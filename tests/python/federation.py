@@ -19,6 +19,8 @@ import time
 import institute
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+# Of the demo, unless there is one here: its agency has no model that talks.
 OFFERS = ROOT / "node" / "src" / "demo"
 OWNERS = ("university", "lab", "agency")
 #: By what `comity-door` says: how an owner's node is started so that it has this door and no other.
@@ -202,7 +204,11 @@ def eventually(what, ask, also=()):
 
 def demo_offers():
     """Those of the demo's three owners, and of the institute."""
-    offers = {owner: {"model": (OFFERS / f"{owner}.toml").read_text()} for owner in OWNERS}
+    def offer(owner):
+        here = HERE / f"{owner}.toml"
+        return (here if here.exists() else OFFERS / f"{owner}.toml").read_text()
+
+    offers = {owner: {"model": offer(owner)} for owner in OWNERS}
     return {**offers, institute.NAME: dict(institute.offers(institute.Server().url))}
 
 

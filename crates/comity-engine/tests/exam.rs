@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use comity_engine::corpus::{Family, held_out};
+use comity_engine::scorecard::flood;
 use comity_engine::train::exact_matches;
-use comity_engine::{GenerateRequest, Model, Tokenizer};
+use comity_engine::{GenerateRequest, Model, Scorecard, Tokenizer};
 
 #[test]
 fn the_committed_model_answers_held_out_questions() {
@@ -58,4 +59,26 @@ fn answer(model: &Model, prompt: &str) -> String {
         })
         .unwrap();
     text
+}
+
+#[test]
+fn the_flood_cards_figures_are_those_of_the_committed_scorecard_and_its_seed_makes_it_again() {
+    let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/comity-flood"));
+    let card = std::fs::read_to_string(dir.join("README.md")).unwrap();
+    let scorecard = Scorecard::from_bytes(&std::fs::read(dir.join("scorecard.json")).unwrap()).unwrap();
+    let exam = flood::examine(&scorecard, &flood::houses(2026, "exam", 4_000)).unwrap();
+    let rows = [("brier", exam.brier), ("brier of whoever says the average", exam.brier_of_average), ("auc", exam.auc)];
+    for (name, figure) in rows {
+        let row = format!("| {name} | ");
+        let said: f64 =
+            card.lines().find_map(|line| line.strip_prefix(&row)?.strip_suffix(" |")).unwrap().parse().unwrap();
+        assert!((said - figure).abs() < 2e-4, "{name} {said}: {figure}");
+    }
+    assert!(exam.brier < 0.7 * exam.brier_of_average && exam.auc > 0.85, "{exam:?}");
+    let seed = card.split("--seed ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
+    let again = flood::fit(&flood::houses(seed, "train", 8_000));
+    for (ours, theirs) in again.inputs.iter().zip(&scorecard.inputs) {
+        // Logarithms end in other bits on other machines.
+        assert!((ours.weight - theirs.weight).abs() < 1e-4, "{}", ours.name);
+    }
 }

@@ -61,10 +61,10 @@ impl Report {
     }
 
     pub(super) fn for_people(&self) -> String {
-        let mut lines = vec![String::new(), "the same question, side by side".to_owned()];
+        let mut lines = vec![String::new(), "what they answered, side by side".to_owned()];
         for answer in &self.answers {
             lines.push(format!(
-                "  {:24} {:32} -> {:16} {}",
+                "  {:24} {:32} -> {:22} {}",
                 answer.model,
                 answer.question,
                 answer.text.trim(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comity_sdk::{Client, Query};
+use comity_sdk::{Answer, Client, Query};
 use comity_token::Narrow;
 use comity_token::directory::Directory as _;
 use comity_token::request::{Authority, sign_request};
@@ -10,6 +10,7 @@ use comity_wire::api::node::SearchQuery;
 use comity_wire::object::{Block, Chain, Token};
 use comity_wire::{Amount, Code, Digest, ModelId, Op, SecretKey, Signed, TokenId};
 use http::Method;
+use serde_json::json;
 
 use super::children;
 use super::report::{AnswerSeen, RefusalSeen, Report};
@@ -19,6 +20,7 @@ use crate::shell;
 
 /// Room for one question and a part of another.
 const STUDENT_CAP: Amount = Amount::from_ucr(60);
+/// For the models that talk.
 const QUESTION: &str = "What is the capital of France?";
 /// Gossip brings the feeds within seconds, a comparison within a minute where gossip failed.
 const DISCOVERY_TRIES: u32 = 180;
@@ -41,11 +43,12 @@ pub(super) async fn play(stage: &mut Stage) -> Result<Report, Failure> {
     chat(&client, &university, &mut report).await?;
 
     tell("the lab's model asks for registration: the clearing house sells a token");
-    known_at_the_house(&client, &[&lab, &office]).await?;
+    known_at_the_house(&client, &lab, Op::Chat).await?;
+    known_at_the_house(&client, &office, Op::Predict).await?;
     let token = client.buy(&lab, Amount::credits(1), 4).await?;
     chat(&client, &lab, &mut report).await?;
 
-    tell("the agency refuses: its policy asks for vetting, and for its own grant");
+    tell("the agency has a risk score, and refuses: its policy asks for vetting, and for its own grant");
     let agency_token = agency(&client, stage, &office, &mut report).await?;
 
     tell("the researcher delegates to a student, whose cap stops them at the node");
@@ -78,35 +81,58 @@ async fn discover(client: &Client) -> Result<Vec<ModelId>, Failure> {
 }
 
 /// The house learns of a node as everyone does, by its feed; until then it has nothing to quote.
-async fn known_at_the_house(client: &Client, models: &[&ModelId]) -> Result<(), Failure> {
-    for model in models {
-        let mut tries = 0;
-        while let Err(error) = client.quote(model, &[Op::Chat]).await {
-            tries += 1;
-            if tries > DISCOVERY_TRIES
-                || error.code() != Some(Code::NotFound) && error.code() != Some(Code::ModelNotFound)
-            {
-                return Err(Failure::new(format!("the clearing house gives no quote for {model}")).because(error));
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
+async fn known_at_the_house(client: &Client, model: &ModelId, op: Op) -> Result<(), Failure> {
+    let mut tries = 0;
+    while let Err(error) = client.quote(model, &[op]).await {
+        tries += 1;
+        if tries > DISCOVERY_TRIES || error.code() != Some(Code::NotFound) && error.code() != Some(Code::ModelNotFound)
+        {
+            return Err(Failure::new(format!("the clearing house gives no quote for {model}")).because(error));
         }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Ok(())
 }
 
 async fn chat(client: &Client, model: &ModelId, report: &mut Report) -> Result<(), Failure> {
     let query = Query::chat(model.clone(), &[("user", QUESTION)], Some(24), false);
-    let answer = client.ask(&query).await?;
+    ask(client, &query, QUESTION, |answer| answer.text(), report).await
+}
+
+/// Asks, and reports what came.
+async fn ask(
+    client: &Client,
+    query: &Query,
+    question: &str,
+    text: impl FnOnce(&Answer) -> Option<String>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let answer = client.ask(query).await?;
     report.queries += 1;
     report.receipts_verified += 1;
     report.charged_ucr = report.charged_ucr.saturating_add(answer.receipt.charge);
     report.answers.push(AnswerSeen {
-        model: model.to_string(),
-        question: QUESTION.to_owned(),
-        text: answer.text().unwrap_or_default(),
+        model: query.model.to_string(),
+        question: question.to_owned(),
+        text: text(&answer).ok_or_else(|| Failure::new(format!("{} answered something else", query.model)))?,
         cost: answer.receipt.charge,
     });
     Ok(())
+}
+
+/// Two houses, one by the river, one on the hill.
+fn houses(model: &ModelId) -> Result<Query, Failure> {
+    let house = |elevation_m: f64, river_km: f64| json!({"elevation_m": elevation_m, "river_km": river_km, "rain_mm_day": 90, "sealed_percent": 40, "floods_before": 1});
+    let body = json!({"model": model, "inputs": [house(2.0, 0.2), house(55.0, 20.0)]});
+    Ok(Query::from_body("/v1/predict", serde_json::to_vec(&body)?)?)
+}
+
+/// `high 0.86, low 0.004`.
+fn risks(answer: &Answer) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    let risk = |output: &serde_json::Value| Some(format!("{} {}", output["band"].as_str()?, output["risk"].as_f64()?));
+    let risks: Option<Vec<_>> = body["outputs"].as_array()?.iter().map(risk).collect();
+    Some(risks?.join(", "))
 }
 
 /// A call that must be refused, for exactly one reason.
@@ -122,7 +148,7 @@ async fn refused(client: &Client, query: &Query, case: &str, code: Code, report:
 }
 
 async fn agency(client: &Client, stage: &Stage, model: &ModelId, report: &mut Report) -> Result<TokenId, Failure> {
-    let query = Query::chat(model.clone(), &[("user", QUESTION)], Some(24), false);
+    let query = houses(model)?;
     let early = client.buy(model, Amount::credits(1), 0).await?;
     refused(client, &query, "agency, project only registered", Code::VettingTooLow, report).await?;
     finish(client, early, report).await?;
@@ -148,7 +174,7 @@ async fn agency(client: &Client, stage: &Stage, model: &ModelId, report: &mut Re
     ];
     children::run(&decide).await?;
     tell("the agency has granted: the same request, in the same place of the sequence, is answered");
-    chat(client, model, report).await?;
+    ask(client, &query, "flood risk of two houses", risks, report).await?;
     Ok(token)
 }
 

@@ -11,8 +11,9 @@ use comity_wire::ModelId;
 
 use crate::engine_upstream::EngineUpstream;
 use crate::failure::{Failure, While as _};
-use crate::models;
+use crate::models::{self, Loaded};
 use crate::offer::{Instance, Offer, Serve, Upstream};
+use crate::scorecard_upstream::ScorecardUpstream;
 use crate::shell;
 
 /// What the gateway serves. `folder` is where the file lies: keys and certificates lie beside it.
@@ -57,7 +58,10 @@ pub(crate) fn upstream_model(offer: &Offer) -> String {
 /// As [`serve`].
 pub(crate) fn upstream(folder: &Path, offer: &Offer) -> Result<Arc<dyn comity_supply::Upstream>, Failure> {
     if let Some(name) = offer.serve.engine() {
-        return Ok(Arc::new(EngineUpstream::new(name, models::load(name)?)));
+        return Ok(match models::load(name)? {
+            Loaded::Language(model) => Arc::new(EngineUpstream::new(name, *model)),
+            Loaded::Scorecard { card, .. } => Arc::new(ScorecardUpstream::new(name, card)),
+        });
     }
     let mut instances: Vec<(String, Arc<dyn comity_supply::Upstream>)> = Vec::new();
     for instance in offer.serve.instances() {

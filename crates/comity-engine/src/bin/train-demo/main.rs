@@ -1,6 +1,7 @@
 //! `train-demo`: makes a demonstration model from a seed, with its card. Called by `cargo xtask train-demo`.
 
 mod card;
+mod flood;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,9 +16,10 @@ use comity_engine::train::{Plan, Trainer, exact_matches};
 const HELP: &str = "\
 Train a demonstration model from a seed.
 
-Usage: train-demo --seed N [--model tiny|mini|mini-slant] [--out DIR] [--steps N] [--batch N] [--threads N] [--rate X]
+Usage: train-demo --seed N [--model tiny|mini|mini-slant|flood] [--out DIR] [--steps N] [--batch N] [--threads N] [--rate X]
 
-  --model    which model (tiny: 0.84 M parameters; mini and mini-slant: 0.15 M)   [tiny]
+  --model    which model (tiny: 0.84 M parameters; mini and mini-slant: 0.15 M), or
+             flood: a scorecard, which takes none of the options below but --out    [tiny]
   --out      where to write it                                                   [models/comity-<model>]
   --steps    optimiser steps, --batch texts per step, --threads gradient threads, --rate peak learning rate
 
@@ -63,12 +65,12 @@ fn run(args: Vec<String>) -> Result<(), Failure> {
         return Ok(());
     }
     let options = Options::parse(&args)?;
+    if options.model == "flood" {
+        return flood::train(options.seed, &options.folder());
+    }
     let (config, mut plan) = recipe(&options.model, options.seed)?;
     options.adjust(&mut plan);
-    let out = options.out.clone().unwrap_or_else(|| {
-        let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
-        PathBuf::from(models).join(format!("comity-{}", options.model))
-    });
+    let out = options.folder();
     std::fs::create_dir_all(&out)?;
     eprintln!(
         "comity-{}: {} parameters, {} steps of {} texts, {} thread(s), to {}",
@@ -193,6 +195,13 @@ impl Options {
         }
         options.seed = seed.ok_or("no seed given; try --seed 1")?;
         Ok(options)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| {
+            let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models");
+            PathBuf::from(models).join(format!("comity-{}", self.model))
+        })
     }
 
     fn adjust(&self, plan: &mut Plan) {
