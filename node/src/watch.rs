@@ -19,7 +19,7 @@ use crate::failure::Failure;
 
 pub use access_log::AccessLog;
 pub use metrics::Metrics;
-pub use recent::{Last, Recent, Row, Top};
+pub use recent::{Instance, Last, Recent, Row, Serving, Top};
 pub use spans::Spans;
 
 /// What the owner's command line says of watching.

@@ -59,12 +59,22 @@ async fn an_owner_sees_each_call_and_nobody_sees_what_was_said() {
     let row = row.expect("the model was called");
     assert_eq!((&row["charged"], &row["charge_ucr"]), (&2.into(), &(2 * REQUEST_UCR).into()), "{view}");
     assert_eq!((&view["holds"], &view["held_ucr"]), (&0.into(), &0.into()), "{view}");
+    let serving = &view["serving"][0];
+    assert_eq!(
+        (&serving["model"], &serving["waiting"], &serving["running"]),
+        (&"lab/model".into(), &0.into(), &0.into())
+    );
+    let server = &serving["upstreams"][0];
+    assert_eq!((&server["standing"], &server["in_flight"]), (&"ready".into(), &0.into()), "{view}");
 
     let said = federation.service("lab").log();
     let address = said.lines().find_map(|line| line.strip_prefix("figures: ")).expect("it says where figures are");
     let figures = figures(address).await;
     let charged = format!("comity_charged_microcredits_total{{model=\"lab/model\"}} {}", 2 * REQUEST_UCR);
     assert!(figures.lines().any(|line| line == charged), "{charged}\nis not in\n{figures}");
+
+    let ready = |line: &str| line.starts_with("comity_upstream_ready{model=\"lab/model\",url=") && line.ends_with(" 1");
+    assert!(figures.lines().any(ready), "{figures}");
 
     // Its end writes out what waits.
     federation.service("lab").end().await;

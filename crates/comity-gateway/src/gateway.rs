@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use comity_guard::{Filter, RulePack};
 use comity_http::Refusal;
+use comity_supply::pool::Sight;
 use comity_token::{Capability, Directory, PathCap};
 use comity_wire::{Amount, Digest, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId, Unverified};
 use tokio::sync::{Notify, Semaphore};
@@ -55,6 +56,20 @@ pub(crate) struct Inner {
     pub(crate) claim_now: Notify,
     /// One claim at a time: the house and this node then agree on what was settled.
     pub(crate) claiming: tokio::sync::Mutex<()>,
+}
+
+/// A model that is served, at a moment.
+#[derive(Clone, Debug)]
+pub struct ModelNow {
+    pub model: ModelId,
+    /// Calls in line for a place.
+    pub waiting: usize,
+    /// Calls that have one.
+    pub running: usize,
+    /// Places there are.
+    pub slots: u32,
+    /// The servers behind it, by name; none where it runs in this process.
+    pub instances: Vec<(String, Sight)>,
 }
 
 /// Why a gateway did not start.
@@ -188,6 +203,16 @@ impl Gateway {
     /// Open holds, and what they set aside together.
     pub fn holds(&self) -> (usize, Amount) {
         self.0.ledger.open_holds()
+    }
+
+    /// How the models that are served stand now, by id.
+    pub fn models(&self) -> Vec<ModelNow> {
+        let now = |served: &Served| {
+            let (waiting, running) = self.0.places(&served.model).counts();
+            let instances = served.upstream.instances();
+            ModelNow { model: served.model.clone(), waiting, running, slots: served.slots, instances }
+        };
+        self.0.served().values().map(now).collect()
     }
 
     /// Ends what runs in the background: [`Gateway::claims`] returns, streams that still run are drained by their own

@@ -34,6 +34,6 @@ mod writer;
 
 pub use claims::{House, HouseError};
 pub use config::{Clock, Config, Entropy, Failpoint, Parts, Served, no_failpoint};
-pub use gateway::{Gateway, GrantError, StartError};
+pub use gateway::{Gateway, GrantError, ModelNow, StartError};
 pub use routes::{meters_of, takes};
 pub use watch::{Call, Charge, Watch};

@@ -97,7 +97,6 @@ impl Places {
     }
 
     /// Calls that wait, and calls that are being served.
-    #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
         let line = self.lock();
         (line.fair.waiting(), line.fair.running())

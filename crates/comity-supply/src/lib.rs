@@ -50,4 +50,9 @@ pub trait Upstream: Send + Sync + std::fmt::Debug {
 
     /// Whether it would answer now. Safe to drop; never takes longer than a few seconds.
     fn health(&self) -> BoxFuture<'_, Health>;
+
+    /// The servers behind it, by name for the owner, as they stand now; none where it is no pool.
+    fn instances(&self) -> Vec<(String, pool::Sight)> {
+        Vec::new()
+    }
 }

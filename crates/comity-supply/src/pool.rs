@@ -58,13 +58,6 @@ impl Pool {
     pub async fn look_now(&self) {
         self.shared.probe_due().await;
     }
-
-    /// Name and state of each instance.
-    pub fn sight(&self) -> Vec<(String, Sight)> {
-        let now = self.shared.now();
-        let core = self.shared.core();
-        self.shared.instances.iter().enumerate().map(|(at, (name, _))| (name.clone(), core.sight(at, now))).collect()
-    }
 }
 
 impl Drop for Pool {
@@ -109,6 +102,12 @@ impl Upstream for Pool {
             }
         }
         .boxed()
+    }
+
+    fn instances(&self) -> Vec<(String, Sight)> {
+        let now = self.shared.now();
+        let core = self.shared.core();
+        self.shared.instances.iter().enumerate().map(|(at, (name, _))| (name.clone(), core.sight(at, now))).collect()
     }
 }
 

@@ -25,7 +25,7 @@ pub enum NodeCommand {
     Replica(ReplicaArguments),
     /// Run the node: its door, its place in the federation, its upstreams
     Run(NodeRun),
-    /// Watch a running node: calls, charges, holds, the last minute of each model
+    /// Watch a running node: calls, charges, holds, lines, servers, the last minute of each model
     Top(Top),
 }
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use comity_gateway::{Call, Gateway};
+use comity_gateway::{Call, Gateway, ModelNow};
+use comity_supply::pool::Standing;
 use comity_wire::Meter;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -30,6 +31,10 @@ pub struct Metrics {
     in_flight: Gauge,
     holds: Gauge,
     held: Gauge,
+    waiting: Family<Model, Gauge>,
+    running: Family<Model, Gauge>,
+    upstream_ready: Family<Upstream, Gauge>,
+    upstream_in_flight: Family<Upstream, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
     process: Process,
 }
@@ -45,6 +50,12 @@ struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Model {
     model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Upstream {
+    model: String,
+    url: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -101,6 +112,10 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             holds: Gauge::default(),
             held: Gauge::default(),
+            waiting: Family::default(),
+            running: Family::default(),
+            upstream_ready: Family::default(),
+            upstream_in_flight: Family::default(),
             log_dropped: Counter::default(),
             process: Process::default(),
             registry: Registry::default(),
@@ -123,6 +138,10 @@ impl Default for Metrics {
         registry.register("comity_calls_in_flight", "Calls under way", m.in_flight.clone());
         registry.register("comity_holds", "Holds that are open", m.holds.clone());
         registry.register("comity_held_microcredits", "Set aside by them, in micro-credits", m.held.clone());
+        registry.register("comity_queue_waiting", "Calls in line for a place at a model", m.waiting.clone());
+        registry.register("comity_queue_running", "Calls that have a place", m.running.clone());
+        registry.register("comity_upstream_ready", "1 where a server answers", m.upstream_ready.clone());
+        registry.register("comity_upstream_in_flight", "Calls at a server", m.upstream_in_flight.clone());
         registry.register("comity_access_log_dropped", "Lines that the disk was too slow for", m.log_dropped.clone());
         registry.register("process_resident_memory_bytes", "Memory", m.process.resident.clone());
         registry.register("process_open_fds", "Open files and sockets", m.process.open_files.clone());
@@ -168,12 +187,33 @@ impl Metrics {
         self.commit_duration.observe(took.as_secs_f64());
     }
 
+    /// Models and servers that are gone leave no figures behind.
+    fn stand(&self, models: &[ModelNow]) {
+        self.waiting.clear();
+        self.running.clear();
+        self.upstream_ready.clear();
+        self.upstream_in_flight.clear();
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for now in models {
+            let model = now.model.to_string();
+            let label = Model { model: model.clone() };
+            self.waiting.get_or_create(&label).set(count(now.waiting));
+            self.running.get_or_create(&label).set(count(now.running));
+            for (url, sight) in &now.instances {
+                let label = Upstream { model: model.clone(), url: url.clone() };
+                self.upstream_ready.get_or_create(&label).set(i64::from(sight.standing == Standing::Ready));
+                self.upstream_in_flight.get_or_create(&label).set(sight.in_flight.into());
+            }
+        }
+    }
+
     pub(super) fn text(&self, gateway: Option<&Gateway>, log_dropped: u64) -> String {
         if let Some(gateway) = gateway {
             let (holds, held) = gateway.holds();
             self.in_flight.set(i64::try_from(gateway.in_flight()).unwrap_or(i64::MAX));
             self.holds.set(i64::try_from(holds).unwrap_or(i64::MAX));
             self.held.set(held.ucr());
+            self.stand(&gateway.models());
         }
         self.log_dropped.inner().store(log_dropped, std::sync::atomic::Ordering::Relaxed);
         self.process.read();

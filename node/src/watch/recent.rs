@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use comity_gateway::{Call, Gateway};
+use comity_gateway::{Call, Gateway, ModelNow};
+use comity_supply::pool::Sight;
 use comity_wire::Meter;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,8 @@ pub struct Top {
     /// Over so many seconds.
     pub over_s: u64,
     pub models: Vec<Row>,
+    /// What is served, now.
+    pub serving: Vec<Serving>,
     /// The newest first.
     pub last: Vec<Last>,
 }
@@ -64,6 +67,50 @@ pub struct Row {
     pub output_tokens: u64,
     pub p50_ms: f64,
     pub p95_ms: f64,
+}
+
+/// A model that is served: its line, and its servers.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Serving {
+    pub model: String,
+    pub waiting: usize,
+    pub running: usize,
+    pub slots: u32,
+    /// None where it runs in the node itself.
+    pub upstreams: Vec<Instance>,
+}
+
+/// A server behind a model.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub url: String,
+    /// `ready`, `starting`, `down`; `unknown` before it was heard of.
+    pub standing: String,
+    pub in_flight: u32,
+    /// Until it accepts a call, smoothed.
+    pub accepts_ms: Option<u64>,
+    /// In a row.
+    pub failures: u32,
+}
+
+impl Serving {
+    pub(super) fn all(gateway: &Gateway) -> Vec<Self> {
+        let instance = |(url, sight): (String, Sight)| Instance {
+            url,
+            standing: sight.standing.as_str().to_owned(),
+            in_flight: sight.in_flight,
+            accepts_ms: sight.accepts_ms,
+            failures: sight.failures,
+        };
+        let serving = |now: ModelNow| Self {
+            model: now.model.to_string(),
+            waiting: now.waiting,
+            running: now.running,
+            slots: now.slots,
+            upstreams: now.instances.into_iter().map(instance).collect(),
+        };
+        gateway.models().into_iter().map(serving).collect()
+    }
 }
 
 /// A call that has ended.
@@ -96,7 +143,9 @@ impl Recent {
         let (models, last) = self.inner.lock().unwrap_or_else(PoisonError::into_inner).read(second);
         let (holds, held) = gateway.map(Gateway::holds).unwrap_or_default();
         let in_flight = gateway.map_or(0, Gateway::in_flight);
-        Top { up_s: second, in_flight, holds, held_ucr: held.ucr(), over_s: second.clamp(1, SECONDS), models, last }
+        let serving = gateway.map(Serving::all).unwrap_or_default();
+        let (held_ucr, over_s) = (held.ucr(), second.clamp(1, SECONDS));
+        Top { up_s: second, in_flight, holds, held_ucr, over_s, models, serving, last }
     }
 }
 

@@ -146,12 +146,10 @@ impl Fair {
         self.forget_idle();
     }
 
-    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    #[cfg(test)]
     pub(super) fn running(&self) -> usize {
         self.running.len()
     }

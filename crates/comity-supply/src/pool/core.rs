@@ -45,6 +45,17 @@ pub enum Standing {
     Down,
 }
 
+impl Standing {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Ready => "ready",
+            Self::Starting => "starting",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// An instance, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sight {

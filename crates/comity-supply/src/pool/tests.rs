@@ -51,7 +51,7 @@ async fn what_was_accepted_is_never_asked_again() {
     first.push(Script::text(Op::Chat, 3, &["a", "a"]).broken_at(1, Step::Cut));
     assert_eq!(ask(&pool).await.unwrap(), (String::new(), "cut"));
     assert_eq!(second.calls().len(), 0);
-    assert_eq!(pool.sight()[0].1.failures, 1, "it counts against the instance");
+    assert_eq!(pool.instances()[0].1.failures, 1, "it counts against the instance");
 }
 
 #[tokio::test]
@@ -72,12 +72,12 @@ async fn calls_go_where_fewest_are_under_way_and_a_dropped_answer_frees_its_plac
     let call = || Call::new(Op::Chat, "m", Map::new());
     let replies = [pool.complete(call()).await.unwrap(), pool.complete(call()).await.unwrap()];
     assert_eq!((first.calls().len(), second.calls().len()), (1, 1));
-    assert_eq!(pool.sight().iter().map(|(_, sight)| sight.in_flight).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(pool.instances().iter().map(|(_, sight)| sight.in_flight).collect::<Vec<_>>(), [1, 1]);
     drop(replies);
-    assert_eq!(pool.sight().iter().map(|(_, sight)| sight.in_flight).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(pool.instances().iter().map(|(_, sight)| sight.in_flight).collect::<Vec<_>>(), [0, 0]);
     gate.open(1);
     assert_eq!(read(pool.complete(call()).await.unwrap()).await.1, "done");
-    assert_eq!(pool.sight().iter().map(|(_, sight)| sight.in_flight).sum::<u32>(), 0);
+    assert_eq!(pool.instances().iter().map(|(_, sight)| sight.in_flight).sum::<u32>(), 0);
 }
 
 #[tokio::test]

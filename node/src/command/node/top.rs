@@ -90,6 +90,27 @@ fn show(view: &View) -> String {
     if view.models.is_empty() {
         line("nobody has called".into());
     }
+    if !view.serving.is_empty() {
+        line(String::new());
+        line(format!("{:<36} {:>8} {:>8} {:>8}", "served now", "waiting", "running", "places"));
+    }
+    for serving in &view.serving {
+        line(format!(
+            "{:<36} {:>8} {:>8} {:>8}",
+            shortened(&serving.model, 36),
+            serving.waiting,
+            serving.running,
+            serving.slots
+        ));
+        for server in &serving.upstreams {
+            let accepts = server.accepts_ms.map_or_else(String::new, |ms| format!("accepts in {ms} ms"));
+            let failed =
+                if server.failures == 0 { String::new() } else { format!("{} failed in a row", server.failures) };
+            let words = [server.standing.clone(), format!("{} under way", server.in_flight), accepts, failed];
+            let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
+            line(format!("  {:<34} {}", shortened(&server.url, 34), words.join(", ")));
+        }
+    }
     if !view.last.is_empty() {
         line(String::new());
         line("last calls".into());
@@ -135,7 +156,7 @@ fn shortened(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::{Last, Row};
+    use crate::watch::{Instance, Last, Row, Serving};
 
     #[test]
     fn a_view_is_legible_without_colour() {
@@ -159,6 +180,23 @@ mod tests {
             took_ms: 0.4,
             charge_ucr: None,
         };
+        let server = |url: &str, standing: &str, accepts_ms, failures| Instance {
+            url: url.into(),
+            standing: standing.into(),
+            in_flight: 1,
+            accepts_ms,
+            failures,
+        };
+        let serving = Serving {
+            model: "lab/m".into(),
+            waiting: 4,
+            running: 2,
+            slots: 2,
+            upstreams: vec![
+                server("http://a:8000/v1", "ready", Some(31), 0),
+                server("http://b:8000/v1", "down", None, 3),
+            ],
+        };
         let view = View {
             up_s: 93_784,
             in_flight: 2,
@@ -166,6 +204,7 @@ mod tests {
             held_ucr: 180,
             over_s: 60,
             models: vec![row],
+            serving: vec![serving],
             last: vec![last],
         };
         let expected = "\
@@ -173,6 +212,11 @@ up 1 d 2 h   under way 2   holds 2 (0.000180 cr set aside)
 
 last 60 s                             calls/s  refused  charged  in tok/s out tok/s    p50 ms      credits
 lab/a-model-with-a-name-that-is-lon…      2.0        3      117      10.0       1.0      12.5     2.000018
+
+served now                            waiting  running   places
+lab/m                                       4        2        2
+  http://a:8000/v1                   ready, 1 under way, accepts in 31 ms
+  http://b:8000/v1                   down, 1 under way, 3 failed in a row
 
 last calls
  1 min ago  404 model_not_found            0.4 ms       no charge  /v1/chat/completions
