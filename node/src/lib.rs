@@ -15,4 +15,5 @@ pub mod service;
 pub mod settings;
 pub mod shell;
 pub mod telemetry;
+pub mod transcripts;
 pub mod watch;

@@ -26,6 +26,10 @@ async fn an_owner_sees_each_call_and_nobody_sees_what_was_said() {
     let home = federation.path().join("lab");
     let access_log = federation.path().join("access.jsonl");
     let keyed = lab.offer("First").replace("probe = false", "probe = false\napi_key_file = \"upstream.key\"");
+    let kept = keyed.replace("logging = \"metadata\"", "logging = \"bodies\"");
+    let keyed = kept.replace("retention_days = 0", "retention_days = 2");
+    let key = federation.path().join("transcripts.key").display().to_string();
+    process::expect(&["node", "transcripts", "init", "--home", &home.display().to_string(), "--key", &key]).await;
     std::fs::write(home.join("models/upstream.key"), KEY).expect("a key's file");
     std::fs::write(home.join("models/model.toml"), keyed).expect("a model's file");
     let node = federation.service("lab");
@@ -76,6 +80,20 @@ async fn an_owner_sees_each_call_and_nobody_sees_what_was_said() {
     let ready = |line: &str| line.starts_with("comity_upstream_ready{model=\"lab/model\",url=") && line.ends_with(" 1");
     assert!(figures.lines().any(ready), "{figures}");
 
+    // What its tier keeps is sealed for a key that is not the node's.
+    let transcripts = async |command: &[&str]| {
+        let home = home.display().to_string();
+        process::expect(&[&["node", "transcripts"], command, &["--home", &home]].concat()).await
+    };
+    let shown = eventually("both texts", async || {
+        let shown = transcripts(&["show", "--key", &key]).await;
+        if shown.lines().count() == 2 { Ok(shown) } else { Err(shown) }
+    })
+    .await;
+    assert_eq!(count(shown.as_bytes(), PROMPT.as_bytes()), 2, "{shown}");
+    let listed = transcripts(&["list"]).await;
+    assert!(listed.lines().count() == 2 && !listed.contains(PROMPT), "{listed}");
+
     // Its end writes out what waits.
     federation.service("lab").end().await;
     let lines = std::fs::read_to_string(&access_log).expect("the access log");
@@ -90,6 +108,8 @@ async fn an_owner_sees_each_call_and_nobody_sees_what_was_said() {
     assert_eq!(count(&spans, KEY.as_bytes()) + count(figures.as_bytes(), KEY.as_bytes()), 0);
     let read = files_with(federation.path(), &[PROMPT, KEY]);
     assert_eq!(read, [home.join("models/upstream.key")], "only the file that the owner wrote has it");
+    assert_eq!(transcripts(&["delete", "--all"]).await, "{\"removed\":2}");
+    assert_eq!(transcripts(&["list"]).await, "");
     // Nor is any key of the federation to be seen, as its file has it or as bytes: houses' and hubs' logs are among the files.
     let keys = keys_below(federation.path());
     assert!(keys.len() >= 8, "{} keys", keys.len());

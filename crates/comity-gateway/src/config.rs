@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::claims::House;
 use crate::store::Store;
+use crate::transcript::Transcripts;
 use crate::watch::Watch;
 
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -153,4 +154,6 @@ pub struct Parts {
     pub failpoint: Failpoint,
     /// Who is told what each call came to.
     pub watch: Arc<dyn Watch>,
+    /// Who keeps the texts of tiers that log them; `None`: nobody does.
+    pub transcripts: Option<Arc<dyn Transcripts>>,
 }

@@ -20,6 +20,7 @@ use crate::queue::Places;
 use crate::replies::Replies;
 use crate::spend::{Balance, Book, Signer};
 use crate::store::StoreError;
+use crate::transcript::Transcripts;
 use crate::watch::Watch;
 use crate::writer::Ledger;
 use crate::{refusal, routes};
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) entropy: Entropy,
     pub(crate) failpoint: Failpoint,
     pub(crate) watch: Arc<dyn Watch>,
+    pub(crate) transcripts: Option<Arc<dyn Transcripts>>,
     pub(crate) in_flight: Arc<Semaphore>,
     /// Requests and the writer. Both end before the store may close.
     pub(crate) tracker: TaskTracker,
@@ -137,6 +139,7 @@ impl Gateway {
             entropy: parts.entropy,
             failpoint: parts.failpoint,
             watch: parts.watch,
+            transcripts: parts.transcripts,
             tracker,
             stop: CancellationToken::new(),
             claim_now: Notify::new(),

@@ -28,6 +28,7 @@ pub mod spend;
 pub mod store;
 #[cfg(test)]
 mod tests;
+mod transcript;
 mod watch;
 mod works;
 mod writer;
@@ -36,4 +37,5 @@ pub use claims::{House, HouseError};
 pub use config::{Clock, Config, Entropy, Failpoint, Parts, Served, no_failpoint};
 pub use gateway::{Gateway, GrantError, ModelNow, StartError};
 pub use routes::{meters_of, takes};
+pub use transcript::{Transcript, Transcripts};
 pub use watch::{Call, Charge, Watch};

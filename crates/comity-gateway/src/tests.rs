@@ -15,6 +15,7 @@ mod responses;
 mod routes;
 mod service;
 mod text;
+mod transcribed;
 mod upstreams;
 mod watched;
 mod world;

@@ -13,7 +13,10 @@ use crate::watch::WatchArguments;
 
 mod top;
 
+mod transcripts;
+
 pub use top::Top;
+pub use transcripts::Transcripts;
 
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
@@ -27,6 +30,9 @@ pub enum NodeCommand {
     Run(NodeRun),
     /// Watch a running node: calls, charges, holds, lines, servers, the last minute of each model
     Top(Top),
+    /// What was kept of calls whose tier keeps their texts
+    #[command(subcommand)]
+    Transcripts(Transcripts),
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,5 +77,6 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         }
         NodeCommand::Run(arguments) => owner::run(arguments.run, arguments.watch, failpoint).await,
         NodeCommand::Top(top) => top.run().await,
+        NodeCommand::Transcripts(transcripts) => transcripts.run(),
     }
 }

@@ -1,7 +1,7 @@
 //! What an owner wrote and nothing would ever meet: a misspelled name must be an error and not a rule that is not applied.
 
 use comity_guard::Category;
-use comity_wire::object::{OpRule, TierRule};
+use comity_wire::object::{Logging, OpRule, TierRule};
 
 use super::Offer;
 use crate::failure::Failure;
@@ -12,6 +12,13 @@ pub(super) fn check(offer: &Offer) -> Result<(), Failure> {
     let terms = &offer.policy;
     terms.tiers.iter().try_for_each(|tier| check_tier(tier, &terms.rules))?;
     terms.rules.iter().try_for_each(check_rule)?;
+    if terms.tiers.iter().any(|tier| tier.logging == Logging::Bodies)
+        && (offer.data_policy.logging != Logging::Bodies || offer.data_policy.retention_days == 0)
+    {
+        return Err(Failure::new("a tier keeps the texts of its calls, and [data_policy] does not tell callers so").hint(
+            "say logging = \"bodies\" and retention_days of 1 or more in [data_policy]; they see it before they call",
+        ));
+    }
     for price in &offer.tariff.prices {
         let Some(counted) = comity_gateway::meters_of(price.op) else { continue };
         if let Some(rate) = price.rates.iter().find(|rate| !counted.contains(&rate.meter)) {
@@ -60,6 +67,7 @@ mod tests {
             ("category = \"political_persuasion\"", "category = \"political_persuation\"", "political_persuation"),
             ("# parameters = [\"seed\"", "parameters = [\"sed\"", "'sed'"),
             ("tier = \"t1\"\nvetting", "tier = \"t3\"\nvetting", "tier t3"),
+            ("logging = \"metadata\"  ", "logging = \"bodies\"  ", "data_policy"),
             ("[[tariff.prices]]\nop = \"completions\"", "[[tariff.prices]]\nop = \"embeddings\"", "output_tokens"),
         ] {
             assert!(EXAMPLE.contains(from), "{from}");

@@ -32,6 +32,7 @@ use crate::service::measured::{self, Finding, Measured};
 use crate::service::{Doors, Member, follow, house_client, upstreams};
 use crate::settings::Settings;
 use crate::shell;
+use crate::transcripts::Writer;
 use crate::watch::{Top, WatchArguments, Watching};
 
 /// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
@@ -75,6 +76,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     } else {
         follow::known(&member, &served).await?;
     }
+    let transcripts = Writer::start(&member.home, Arc::clone(&member.clock))?;
     let gateway = Gateway::new(
         settings.gateway,
         Parts {
@@ -91,6 +93,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             entropy: Arc::new(shell::random),
             failpoint: Arc::clone(failpoint),
             watch: watching.clone(),
+            transcripts: transcripts.clone().map(|writer| writer as Arc<dyn comity_gateway::Transcripts>),
         },
     )
     .await
@@ -150,7 +153,13 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     gateway.drained().await;
     gateway.leave().await;
     figures.close().await;
-    let _ = tokio::task::spawn_blocking(move || watching.close()).await;
+    let close = move || {
+        watching.close();
+        if let Some(transcripts) = transcripts {
+            transcripts.close();
+        }
+    };
+    let _ = tokio::task::spawn_blocking(close).await;
     drop(admin);
     if let Some(member) = Arc::into_inner(member) {
         member.network.shutdown().await;

@@ -5,7 +5,7 @@ mod limits;
 use comity_http::Refusal;
 use comity_supply::Delta;
 use comity_token::{Allowed, Ask, Decision, Denied, decide};
-use comity_wire::object::{Demand, Grant, Manifest, ModelState, Policy, Scope, Tariff};
+use comity_wire::object::{Demand, Grant, Logging, Manifest, ModelState, Policy, Scope, Tariff};
 use comity_wire::{Code, Digest, Meter, ModelId, Op, Verified};
 
 use super::authenticate::Authenticated;
@@ -30,6 +30,8 @@ pub(crate) struct Authorised {
     pub(crate) bounds: Vec<Bound>,
     /// What returned log-probabilities are rounded to.
     pub(crate) decimals: Option<u8>,
+    /// Days for which its texts are kept, where they are.
+    pub(crate) keeps_days: Option<u16>,
 }
 
 impl Authorised {
@@ -106,8 +108,34 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     let bounds = bounds(&policy, &allowed, &also);
     let priced = price_of(&authenticated, &asked, &allowed, &manifest, (&scope, &tariff), &bounds).map_err(of_tier)?;
     let decimals = std::iter::once(&allowed).chain(&also).filter_map(|row| row.rule.logprobs_decimals).min();
+    let keeps_days = kept(inner, allowed.tier_rule.logging, &manifest)?;
     let manifest = manifest.id();
-    Ok(Authorised { asked, served, allowed, scope, tariff, manifest, priced, bounds, decimals, authenticated })
+    Ok(Authorised {
+        asked,
+        served,
+        allowed,
+        scope,
+        tariff,
+        manifest,
+        priced,
+        bounds,
+        decimals,
+        keeps_days,
+        authenticated,
+    })
+}
+
+/// Who keeps texts so that misuse can be looked into lets nothing through that would not be kept.
+fn kept(inner: &Inner, logging: Logging, manifest: &Manifest) -> Result<Option<u16>, Refusal> {
+    let days = manifest.data_policy.retention_days;
+    let Some(transcripts) = inner.transcripts.as_ref().filter(|_| logging == Logging::Bodies && days > 0) else {
+        return Ok(None);
+    };
+    if transcripts.is_ready() {
+        return Ok(Some(days));
+    }
+    let message = "this tier's calls are kept by their owner, and cannot be written down at present";
+    Err(Refusal::new(Code::Busy, message).with("whose_move", "owner").retry_after_s(10))
 }
 
 /// The rows that count: each op's, and each tier's once.

@@ -15,6 +15,7 @@ use crate::refusal;
 use crate::replies::Kept;
 use crate::reply;
 use crate::spend::{self, Change, Evidence, Outcome};
+use crate::transcript::Transcript;
 use crate::watch;
 
 /// Charges a buffered reply: commit, then header, then body.
@@ -22,6 +23,7 @@ pub(crate) async fn whole(inner: &Inner, metered: Metered) -> Result<Response, R
     let receipt = commit(inner, &metered).await?;
     let authorised = &metered.filtered.held.authorised;
     let authenticated = &authorised.authenticated;
+    transcribe(inner, &metered, &receipt, vec![metered.body.clone()]);
     // Who left before the answer was made has nothing to be handed again: a retry is told so, with the receipt.
     if metered.ended != Ended::ClientGone {
         keep(inner, &metered, Kept::Whole(metered.body.clone()));
@@ -45,6 +47,7 @@ pub(crate) async fn streamed(
 ) {
     match commit(inner, &metered).await {
         Ok(receipt) => {
+            transcribe(inner, &metered, &receipt, pieces.clone());
             if is_whole {
                 keep(inner, &metered, Kept::Pieces(pieces));
             }
@@ -73,6 +76,27 @@ fn keep(inner: &Inner, metered: &Metered, kept: Kept) {
     let authenticated = &metered.filtered.held.authorised.authenticated;
     let authority = authenticated.request.authority().id();
     inner.replies.lock().expect("no panic while replies are kept").keep(authority, kept, inner.now());
+}
+
+/// Hands the texts to whoever keeps them, where the tier does.
+fn transcribe(inner: &Inner, metered: &Metered, receipt: &Verified<Receipt>, response: Vec<Bytes>) {
+    let authorised = &metered.filtered.held.authorised;
+    let (Some(transcripts), Some(retention_days)) = (&inner.transcripts, authorised.keeps_days) else { return };
+    let authenticated = &authorised.authenticated;
+    transcripts.keep(Transcript {
+        at: receipt.at,
+        model: authorised.asked.model.clone(),
+        op: authorised.asked.op,
+        tier: authorised.allowed.tier,
+        subject: authorised.subject().to_owned(),
+        token: authenticated.token(),
+        receipt: receipt.id(),
+        charge: receipt.charge,
+        ended: receipt.ended,
+        retention_days,
+        request: authenticated.body.clone(),
+        response,
+    });
 }
 
 async fn commit(inner: &Inner, metered: &Metered) -> Result<Verified<Receipt>, Refusal> {

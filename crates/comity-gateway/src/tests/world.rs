@@ -87,6 +87,7 @@ pub(super) struct Setting {
     pub(super) echo: bool,
     pub(super) slots: u32,
     pub(super) house: Option<Arc<dyn House>>,
+    pub(super) transcripts: Option<Arc<dyn crate::Transcripts>>,
     pub(super) config: Config,
 }
 
@@ -123,6 +124,7 @@ impl Default for Setting {
             echo: false,
             slots: 1_000,
             house: None,
+            transcripts: None,
             config: Config::default(),
         }
     }
@@ -207,7 +209,7 @@ pub(super) fn manifest(tariff: Digest, policy: Digest, state: ModelState) -> Man
         training: None,
         evaluations: List::default(),
         data_policy: DataPolicy {
-            retention_days: 0,
+            retention_days: 7,
             trains_on_inputs: false,
             logging: Logging::Metadata,
             residency: List::default(),
@@ -353,6 +355,7 @@ impl World {
             entropy: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::SeqCst)).to_be_bytes()),
             failpoint: no_failpoint(),
             watch: watched.clone(),
+            transcripts: setting.transcripts,
         };
         let gateway = Gateway::new(setting.config, parts).await.unwrap();
         Self { watched, gateway, store, upstream, directory, tariff: tariff.id(), release, clock }
