@@ -51,6 +51,8 @@ pub enum StoreError {
     Unreadable { what: &'static str },
     #[error("the spend store refuses to write: {why}")]
     Refused { why: String },
+    #[error("the spend store did not take the last batch, and has not been seen to take another since")]
+    Unwell,
 }
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -82,6 +84,11 @@ pub trait Store: Send + Sync {
     fn grant_put(&self, id: Digest, subject: String, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()>;
     /// All signed grants, oldest first, at most [`GRANTS_MAX`].
     fn grants(&self) -> Answer<'_, Vec<Vec<u8>>>;
+    /// Takes as much as a batch may need, durably, and lets go of it: whether there is room. A store with [`Rounds`] is not
+    /// asked, since there nothing is admitted that was not written.
+    fn try_out(&self) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
     /// Where several gateways write it at once.
     fn rounds(&self) -> Option<&dyn Rounds> {
         None

@@ -3,6 +3,7 @@
 //! Where the store is this process's alone, admission is decided in memory and only changes are written. Where several
 //! gateways share it, admissions wait for its rounds too ([`shared`]).
 
+mod health;
 mod shared;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use comity_wire::{Amount, Digest, Timestamp, TokenId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
+use self::health::Health;
 use self::shared::Shared;
 use crate::Failpoint;
 use crate::spend::{
@@ -51,6 +53,7 @@ pub(crate) struct Ledger {
     book: Arc<Mutex<Book>>,
     store: Arc<dyn Store>,
     jobs: mpsc::Sender<Job>,
+    health: Arc<Health>,
     /// Where it is there, it decides, and the book stays empty.
     shared: Option<Shared>,
 }
@@ -100,13 +103,15 @@ impl Ledger {
     ) -> Self {
         let book = Arc::new(Mutex::new(book));
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let health = Arc::<Health>::default();
         if store.rounds().is_some() {
             let shared = Shared::start(store.clone(), signer, failpoint, watch, tracker);
-            return Self { book, store, jobs, shared: Some(shared) };
+            return Self { book, store, jobs, health, shared: Some(shared) };
         }
-        let writer = Writer { book: book.clone(), store: store.clone(), signer, failpoint, watch };
+        let writer =
+            Writer { book: book.clone(), store: store.clone(), health: health.clone(), signer, failpoint, watch };
         tracker.spawn(writer.run(queue));
-        Self { book, store, jobs, shared: None }
+        Self { book, store, jobs, health, shared: None }
     }
 
     /// This gateway's open holds, and what they set aside together.
@@ -166,6 +171,7 @@ impl Ledger {
         if let Some(shared) = &self.shared {
             return shared.admit(ask.clone(), now).await;
         }
+        self.health.assure(&*self.store).await.map_err(of_store)?;
         self.load_subject(ask).await?;
         let mut admission = self.with(|book| book.admit(ask, now));
         if matches!(admission, Err(Refused::NoAccount)) {
@@ -288,6 +294,7 @@ impl Ledger {
 struct Writer {
     book: Arc<Mutex<Book>>,
     store: Arc<dyn Store>,
+    health: Arc<Health>,
     signer: Signer,
     failpoint: Failpoint,
     watch: Arc<dyn Watch>,
@@ -323,9 +330,13 @@ impl Writer {
             && let Err(error) = self.store.write(&stage.writes).await
         {
             error!(error = %chain(&error), changes = changes.len(), "spend store did not take a batch");
+            self.health.failed();
             let tokens: Vec<_> = stage.tokens().collect();
             self.settle_doubt(tokens, stage, answers, error).await;
             return;
+        }
+        if !stage.writes.is_empty() {
+            self.health.took();
         }
         (self.failpoint)("charge.after_commit");
         self.watch.commit(answers.len(), began.elapsed());

@@ -23,6 +23,7 @@ struct Rows {
     grants: Vec<(Digest, Vec<u8>)>,
     paces: BTreeMap<PaceKey, Pace>,
     broken: bool,
+    full: bool,
     writes: usize,
 }
 
@@ -30,6 +31,11 @@ impl Memory {
     /// From here on every write and read fails, as on a full or read-only disk.
     pub fn break_down(&self, broken: bool) {
         self.rows().broken = broken;
+    }
+
+    /// From here on every write fails, and what was written can be read, as on a disk without room.
+    pub fn fill_up(&self, full: bool) {
+        self.rows().full = full;
     }
 
     /// How many transactions were committed.
@@ -61,7 +67,7 @@ impl Memory {
     fn change<'a>(&'a self, change: impl FnOnce(&mut Rows) + Send + 'a) -> Answer<'a, ()> {
         async move {
             let mut rows = self.rows();
-            if rows.broken {
+            if rows.broken || rows.full {
                 return Err(StoreError::Refused { why: "it was broken by a test".into() });
             }
             change(&mut rows);
@@ -210,5 +216,9 @@ impl Store for Memory {
 
     fn grants(&self) -> Answer<'_, Vec<Vec<u8>>> {
         self.read(|rows| rows.grants.iter().map(|(_, bytes)| bytes.clone()).collect())
+    }
+
+    fn try_out(&self) -> Answer<'_, ()> {
+        self.change(|_| ())
     }
 }

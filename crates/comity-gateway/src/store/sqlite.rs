@@ -33,10 +33,14 @@ use crate::spend::{Account, Charged, Evidence, Lane, LaneKey, Pace, Rule, SEQ_SP
 /// How long a statement waits for a reader's or a backup's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS_MAX: u32 = 4;
+/// More than a batch of charges appends to the log.
+const TRIAL_BYTES: i64 = 1 << 20;
 
 /// The store of a node that sells.
 pub struct Sqlite {
     writer: Arc<tokio::sync::Mutex<SqliteConnection>>,
+    /// How the writer connects.
+    writes: SqliteConnectOptions,
     readers: SqlitePool,
     fence: i64,
     checkpoints: checkpoint::Due,
@@ -64,7 +68,8 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(STATEMENTS_MAX)
             .pragma("trusted_schema", "OFF");
-        let mut writer = SqliteConnection::connect_with(&options.clone().pragma("wal_autocheckpoint", "0")).await?;
+        let writes = options.clone().pragma("wal_autocheckpoint", "0");
+        let mut writer = SqliteConnection::connect_with(&writes).await?;
         Migrator::with_migrations(migrations()).run_direct(None, &mut writer, false).await?;
         let fence = sqlx::query_scalar("UPDATE spend_fence SET fence = fence + 1 RETURNING fence")
             .fetch_one(&mut writer)
@@ -74,7 +79,7 @@ impl Sqlite {
             SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(options.read_only(true)).await?;
         let writer = Arc::new(tokio::sync::Mutex::new(writer));
         let checkpoints = checkpoint::start(beside, writer.clone());
-        Ok(Self { writer, readers, fence, checkpoints, _lock: lock })
+        Ok(Self { writer, writes, readers, fence, checkpoints, _lock: lock })
     }
 
     /// The count of starts that this one is.
@@ -84,6 +89,22 @@ impl Sqlite {
 
     async fn write_all(&self, writes: &[Write]) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
+        let written = self.write_by(&mut writer, writes).await;
+        if let Err(StoreError::Database(_)) = &written {
+            // Where SQLite has undone a transaction by itself (no room, a disk that fails), sqlx still counts it and begins no
+            // other: the connection is dropped, not mended.
+            match SqliteConnection::connect_with(&self.writes).await {
+                Ok(fresh) => *writer = fresh,
+                Err(error) => tracing::warn!(%error, "the spend store's file cannot be opened again"),
+            }
+        }
+        drop(writer);
+        written?;
+        self.checkpoints.written(writes.len());
+        Ok(())
+    }
+
+    async fn write_by(&self, writer: &mut SqliteConnection, writes: &[Write]) -> Result<(), StoreError> {
         let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut call = Call::fenced(self.fence);
         let writes = once_spent(writes);
@@ -105,10 +126,7 @@ impl Sqlite {
             }
         }
         call.run(&mut tx).await?;
-        tx.commit().await?;
-        drop(writer);
-        self.checkpoints.written(writes.len());
-        Ok(())
+        Ok(tx.commit().await?)
     }
 }
 
@@ -116,9 +134,11 @@ impl Sqlite {
 fn migrations() -> Vec<Migration> {
     let spend = include_str!("../../migrations/0001_spend.sql").into_sql_str();
     let pace = include_str!("../../migrations/0002_pace.sql").into_sql_str();
+    let trial = include_str!("../../migrations/0003_trial.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
+        Migration::new(3, "trial".into(), MigrationType::Simple, trial, false),
     ]
 }
 
@@ -519,6 +539,22 @@ impl Store for Sqlite {
         async move {
             let query = sqlx::query_scalar("SELECT bytes FROM access_grant ORDER BY at, id LIMIT ?");
             Ok(query.bind(i64::try_from(GRANTS_MAX).expect("a small number")).fetch_all(&self.readers).await?)
+        }
+        .boxed()
+    }
+
+    fn try_out(&self) -> Answer<'_, ()> {
+        async move {
+            let mut writer = self.writer.lock().await;
+            // Two commits: what is put in and taken out in one is never written.
+            sqlx::query("INSERT OR REPLACE INTO trial (id, bytes) VALUES (1, zeroblob(?))")
+                .bind(TRIAL_BYTES)
+                .execute(&mut *writer)
+                .await?;
+            sqlx::query("DELETE FROM trial").execute(&mut *writer).await?;
+            drop(writer);
+            self.checkpoints.written(1);
+            Ok(())
         }
         .boxed()
     }

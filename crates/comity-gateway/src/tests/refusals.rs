@@ -353,6 +353,31 @@ async fn a_store_that_cannot_be_written_answers_nothing() {
     assert_eq!(receipt(&headers).n, 4);
 }
 
+/// A stream is handed over before it is charged: without room each would be a gift.
+#[tokio::test]
+async fn a_store_without_room_is_tried_out_before_the_model_is_asked_again() {
+    let store = std::sync::Arc::new(crate::store::Memory::default());
+    let world = World::on(Setting::default(), store.clone()).await;
+    let chain = world.mint(|_| {});
+    assert_eq!(world.code(&world.ask(&chain)).await, "ok");
+    store.fill_up(true);
+    let stream = |seq| world.ask(&chain).seq(seq).body(chat("hi", json!({"max_tokens": 5, "stream": true})));
+    // Nobody knows yet.
+    let (status, _, body) = read(world.send(&stream(2)).await).await;
+    let said = String::from_utf8_lossy(&body);
+    assert_eq!(status, 200);
+    assert!(said.contains("store_unavailable") && !said.contains("[DONE]") && !said.contains("comity-receipt"));
+    let asked = world.upstream.calls().len();
+    for seq in 2..6 {
+        let (status, _, body) = read(world.send(&stream(seq)).await).await;
+        let said: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, &said["error"]["whose_move"]), (503, &json!("owner")), "{said}");
+    }
+    assert_eq!(world.upstream.calls().len(), asked);
+    store.fill_up(false);
+    assert_eq!(world.code(&stream(2)).await, "ok");
+}
+
 #[tokio::test]
 async fn control_routes_know_whose_a_lane_is() {
     let world = World::new(Setting::default()).await;
