@@ -26,7 +26,7 @@ pub(super) struct Decoder {
 #[derive(Deserialize)]
 struct Chunk {
     choices: Option<Vec<Choice>>,
-    usage: Option<RawUsage>,
+    usage: Option<Value>,
     error: Option<Value>,
     object: Option<String>,
     message: Option<Value>,
@@ -60,12 +60,6 @@ struct RawToolCall {
 struct Function {
     name: Option<String>,
     arguments: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct RawUsage {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
 }
 
 impl Decode for Decoder {
@@ -117,11 +111,7 @@ impl Decoder {
         for choice in chunk.choices.unwrap_or_default() {
             events.extend(self.choice(choice)?.map(Event::Delta));
         }
-        if let Some(RawUsage { prompt_tokens: Some(input_tokens), completion_tokens }) = chunk.usage {
-            // `completion_tokens` is left out by some servers where it is 0.
-            let output_tokens = completion_tokens.unwrap_or(0);
-            events.push_back(Event::Usage(Usage { input_tokens, output_tokens }));
-        }
+        events.extend(chunk.usage.as_ref().and_then(usage).map(Event::Usage));
         Ok(())
     }
 
@@ -216,6 +206,17 @@ pub(in crate::dialect) fn error_text(body: &[u8]) -> (Option<String>, String) {
     (code, clip(&message))
 }
 
+/// A count that is none (negative, a word, an object) is a count that is missing: the charge then rests on what was relayed.
+fn usage(said: &Value) -> Option<Usage> {
+    let input_tokens = said.get("prompt_tokens")?.as_u64()?;
+    // Left out by some servers where it is 0.
+    let output_tokens = match said.get("completion_tokens") {
+        None | Some(Value::Null) => 0,
+        Some(said) => said.as_u64()?,
+    };
+    Some(Usage { input_tokens, output_tokens })
+}
+
 fn failed(error: &Value) -> UpstreamError {
     let (code, message) = error_text(error.to_string().as_bytes());
     UpstreamError::Failed { code, message }
@@ -230,6 +231,31 @@ mod tests {
         let mut events = VecDeque::new();
         frames.iter().try_for_each(|f| decoder.frame(f, &mut events))?;
         Ok(events.into())
+    }
+
+    #[test]
+    fn a_count_that_is_none_is_missing_and_spoils_no_answer() {
+        let counted = |usage: &str| {
+            let frame = format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"a"}}}}],"usage":{usage}}}"#);
+            decode(Op::Chat, &[&frame]).unwrap().into_iter().find_map(|event| match event {
+                Event::Usage(usage) => Some((usage.input_tokens, usage.output_tokens)),
+                _ => None,
+            })
+        };
+        assert_eq!(counted(r#"{"prompt_tokens":3,"completion_tokens":2}"#), Some((3, 2)));
+        assert_eq!(counted(r#"{"prompt_tokens":3}"#), Some((3, 0)));
+        for none in [
+            "null",
+            "7",
+            r#""many""#,
+            "{}",
+            r#"{"prompt_tokens":-3,"completion_tokens":2}"#,
+            r#"{"prompt_tokens":3,"completion_tokens":-2}"#,
+            r#"{"prompt_tokens":"3","completion_tokens":[2]}"#,
+            r#"{"prompt_tokens":3.5,"completion_tokens":2}"#,
+        ] {
+            assert_eq!(counted(none), None, "{none}");
+        }
     }
 
     #[test]
