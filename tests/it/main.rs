@@ -2,6 +2,7 @@
 
 mod architecture;
 mod asks_again;
+mod attacks;
 mod callers_cannot_overspend;
 mod catching_up;
 mod conformance;

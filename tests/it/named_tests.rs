@@ -82,8 +82,9 @@ fn is_there(name: &str) -> bool {
     };
     let Some((last, above)) = modules.split_last() else { return false };
     above.iter().for_each(|module| base.push(module));
-    // A file of its own, or a module within the file above.
-    has_test(&base.join(format!("{last}.rs")), test) || (*last == "tests" && has_test(&base.with_extension("rs"), test))
+    // A file of its own, or a module within the file above; what needs a PostgreSQL stands in a module of that name.
+    let is_within = ["tests", "postgres"].contains(last);
+    has_test(&base.join(format!("{last}.rs")), test) || (is_within && has_test(&base.with_extension("rs"), test))
 }
 
 /// Whether the file has a function of this name under `#[test]` or `#[tokio::test…]`.

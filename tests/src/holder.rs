@@ -5,12 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use comity_node::keystore::{KeyName, KeyStore};
 use comity_node::shell;
 use comity_sdk::Client;
-use comity_sdk::door::{Door, DoorError};
+use comity_sdk::door::{Door, DoorError, Response};
 use comity_token::directory::Directory as _;
 use comity_token::request::{Authority, header, sign_request};
-use comity_wire::api::node::LanesReply;
+use comity_wire as wire;
+use comity_wire::api::node::{LanesReply, ReceiptReply};
 use comity_wire::cbor::{List, Text};
-use comity_wire::object::{Chain, Confirmation, DoorKind, IdText, Scope, Terms, Token, Vetting};
+use comity_wire::object::{Chain, Confirmation, DoorKind, IdText, Receipt, Scope, Terms, Token, Vetting};
 use comity_wire::{Amount, Code, Digest, ModelId, Pseudonym, PublicKey, SecretKey, TokenId, cose};
 use http::Method;
 
@@ -33,6 +34,14 @@ pub struct Holder {
 pub struct Signed {
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Chat<'a> {
+    pub question: &'a str,
+    pub max_tokens: u32,
+    pub stream: bool,
 }
 
 /// How a request was met.
@@ -113,8 +122,17 @@ impl Holder {
 
     /// Signs one chat.
     pub fn sign(&self, model: &ModelId, lane: u16, seq: u64, max_charge: Amount) -> Signed {
-        let message = serde_json::json!({"role": "user", "content": format!("lane {lane}, seq {seq}")});
-        let body = serde_json::json!({"model": model, "messages": [message], "max_tokens": 8});
+        let question = format!("lane {lane}, seq {seq}");
+        self.sign_chat(model, (lane, seq), max_charge, &Chat { question: &question, max_tokens: 8, stream: false })
+    }
+
+    /// Signs a chat of one's own.
+    pub fn sign_chat(&self, model: &ModelId, (lane, seq): (u16, u64), max_charge: Amount, chat: &Chat<'_>) -> Signed {
+        let message = serde_json::json!({"role": "user", "content": chat.question});
+        let mut body = serde_json::json!({"model": model, "messages": [message], "max_tokens": chat.max_tokens});
+        if chat.stream {
+            body["stream"] = true.into();
+        }
         let body = serde_json::to_vec(&body).expect("JSON has bytes");
         let authority = Authority {
             leaf: self.leaf,
@@ -168,13 +186,46 @@ impl Holder {
         }
     }
 
+    /// Sends it, and gives the answer while it comes.
+    ///
+    /// # Errors
+    /// What the door says instead.
+    pub async fn open(&self, request: &Signed) -> Result<Response, DoorError> {
+        self.door.send(Method::POST, PATH, request.headers.clone(), request.body.clone().into()).await
+    }
+
     /// How the token stands at its node.
     ///
     /// # Panics
     /// Where the node does not say.
     pub async fn lanes(&self) -> LanesReply {
+        self.try_lanes().await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// How the token stands at its node.
+    ///
+    /// # Errors
+    /// Why the node does not say.
+    pub async fn try_lanes(&self) -> Result<LanesReply, String> {
         let path = format!("/comity/v1/lanes?token={}", self.token);
-        self.door.get_signed(&path, &self.key, &Federation::world()).await.expect("the node says how the token stands")
+        let lanes = self.door.get_signed(&path, &self.key, &Federation::world()).await;
+        lanes.map_err(|error| crate::federation::chain(&error))
+    }
+
+    /// The receipt that the node shows for a place of the sequence.
+    ///
+    /// # Errors
+    /// Why the node does not say.
+    pub async fn receipt(&self, (lane, seq): (u16, u64)) -> Result<Option<wire::Signed<Receipt>>, String> {
+        let path = format!("/comity/v1/receipts?token={}&leaf={}&lane={lane}&seq={seq}", self.token, self.leaf);
+        let shown: Result<ReceiptReply, _> = self.door.get_signed(&path, &self.key, &Federation::world()).await;
+        match shown {
+            Ok(shown) => {
+                wire::Signed::decode(&shown.receipt).map(Some).map_err(|error| crate::federation::chain(&error))
+            }
+            Err(error) if error.code() == Some(Code::NotFound) => Ok(None),
+            Err(error) => Err(crate::federation::chain(&error)),
+        }
     }
 }
 

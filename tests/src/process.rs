@@ -77,6 +77,13 @@ fn command(program: PathBuf) -> Command {
     command
 }
 
+/// A program, with something said to the shell before; `exec` keeps the process's id.
+fn shell(first: &str, program: &Path) -> Command {
+    let mut command = command("sh".into());
+    command.args(["-c", &format!("{first}; exec \"$0\" \"$@\"")]).arg(program);
+    command
+}
+
 /// How a command ended, and what it said.
 #[derive(Debug)]
 pub struct Ended {
@@ -166,13 +173,22 @@ impl Service {
     /// Where it does not come up for another reason.
     pub async fn restart_armed(&mut self, program: &Path, at: &str) -> Result<(), Died> {
         self.launch_again(|| {
-            let mut command = command("sh".into());
-            // No core file, whatever the machine is set to; `exec` keeps the process's id.
-            command.args(["-c", "ulimit -c 0; exec \"$0\" \"$@\""]).arg(program);
+            // No core file, whatever the machine is set to.
+            let mut command = shell("ulimit -c 0", program);
             command.env("COMITY_CRASH_AT", at);
             command
         })
         .await
+    }
+
+    /// [`Service::restart`], of a process that hears of a file that may not grow as of a disk that is full: by an error, not
+    /// by a signal that ends it.
+    ///
+    /// # Panics
+    /// As that.
+    pub async fn restart_bounded(&mut self) {
+        let ended = self.launch_again(|| shell("trap '' XFSZ", &binary())).await;
+        assert!(ended.is_ok(), "nothing ends `comity` but a signal, and it got none: {}", self.log());
     }
 
     async fn launch_again(&mut self, program: impl Fn() -> Command) -> Result<(), Died> {

@@ -4,7 +4,10 @@
 //! ask, buyers buy and end tokens, and owners publish; then it is started again, everything has to resume, and all that was
 //! answered is looked up. At the end every token is ended and the books are held against the wallets. What is broken is
 //! counted in a [`Report`] and told on stderr; only a story that cannot go on panics.
+//!
+//! An [`Attack`] is on a node that stays up, with the same count at the end.
 
+mod attack;
 mod books;
 mod cycle;
 mod load;
@@ -14,6 +17,7 @@ mod store;
 mod tally;
 mod wallet;
 
+pub use attack::{Attack, Facts, Size, attack};
 pub use point::Kind;
 pub use store::Store;
 pub use tally::{Report, Tally};

@@ -1,5 +1,5 @@
-//! `cargo xtask torture`: every kind of process killed at its named points and at random, and one object that says what came
-//! of it.
+//! `cargo xtask torture`: every kind of process killed at its named points and at random, attacks on a node that stays up, and
+//! one object that says what came of it, after a row for each attack.
 #![forbid(unsafe_code)]
 // Results go to stdout, progress to stderr.
 #![allow(clippy::print_stdout)]
@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use comity_tests::Chance;
-use comity_tests::torture::{self, Kind, Report, Store, Tally};
+use comity_tests::torture::{self, Attack, Facts, Kind, Report, Size, Store, Tally};
 use futures::FutureExt as _;
 
 /// What it was called with; `cargo xtask torture --help` says what each means.
@@ -17,6 +17,7 @@ struct Arguments {
     seed: u64,
     cycles: u32,
     kinds: Vec<Kind>,
+    attacks: Vec<Attack>,
     store: Store,
 }
 
@@ -36,10 +37,20 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> bool {
-    let Arguments { seed, cycles, ref kinds, json, store } = *arguments;
-    let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
-    eprintln!("seed: {seed}; {cycles} cycles at named points and {cycles} at random for each of {}", names.join(", "));
+    let Arguments { seed, cycles, ref kinds, ref attacks, json, store } = *arguments;
+    let names: Vec<_> =
+        kinds.iter().map(|kind| kind.name()).chain(attacks.iter().map(|attack| attack.name())).collect();
+    eprintln!("seed: {seed}; {cycles} cycles of {}", names.join(", "));
     let tally = Tally::default();
+    for attack in attacks {
+        let mut chance = Chance::seeded(seed ^ u64::from(attack.name().as_bytes()[1]));
+        let began = std::time::Instant::now();
+        let story = torture::attack(*attack, store, Size::Large(cycles), &mut chance, &tally);
+        match AssertUnwindSafe(story).catch_unwind().await {
+            Ok(facts) => row(*attack, began.elapsed().as_secs(), &facts, &tally, json),
+            Err(_) => tally.broken(&format!("the story of the {} came to no end", attack.name())),
+        }
+    }
     for kind in kinds {
         // Each kind has chance of its own: one of them alone dies as it does among the others.
         let mut chance = Chance::seeded(seed ^ u64::from(kind.name().as_bytes()[1]));
@@ -62,6 +73,18 @@ async fn run(arguments: &Arguments) -> bool {
     report.holds() && missed.is_empty()
 }
 
+/// What one attack had to tell.
+fn row(attack: Attack, seconds: u64, facts: &Facts, tally: &Tally, json: bool) {
+    let mut value = serde_json::json!({"story": attack.name(), "seconds": seconds, "holds": tally.report().holds()});
+    value
+        .as_object_mut()
+        .expect("an object")
+        .extend(facts.iter().map(|(name, fact)| ((*name).to_owned(), (*fact).into())));
+    if json {
+        println!("{value}");
+    }
+}
+
 fn print(report: &Report, json: bool) {
     let value = serde_json::to_value(report).expect("a report has a JSON form");
     if json {
@@ -75,7 +98,9 @@ fn print(report: &Report, json: bool) {
 
 impl Arguments {
     fn read(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut read = Self { json: false, seed: random(), cycles: CYCLES, kinds: Vec::new(), store: Store::Sqlite };
+        let (kinds, attacks) = (Vec::new(), Vec::new());
+        let mut read = Self { json: false, seed: random(), cycles: CYCLES, kinds, attacks, store: Store::Sqlite };
+        let mut gateway = false;
         while let Some(argument) = given.next() {
             let mut value = || given.next().ok_or_else(|| format!("{argument} wants a value"));
             match argument.as_str() {
@@ -84,11 +109,17 @@ impl Arguments {
                 "--cycles" => read.cycles = number(&value()?)?,
                 "--store" => read.store = value()?.parse()?,
                 "--kind" => read.kinds.push(value()?.parse()?),
+                "--attack" => read.attacks.push(value()?.parse()?),
+                "gateway" => gateway = true,
                 other => return Err(format!("`{other}` is not understood")),
             }
         }
-        if read.kinds.is_empty() {
-            read.kinds = Kind::ALL.to_vec();
+        if read.kinds.is_empty() && read.attacks.is_empty() {
+            read.kinds = if gateway { vec![Kind::Node] } else { Kind::ALL.to_vec() };
+            read.attacks = Attack::ALL.into_iter().filter(|attack| attack.is_of(read.store)).collect();
+        }
+        if let Some(attack) = read.attacks.iter().find(|attack| !attack.is_of(read.store)) {
+            return Err(format!("{} is for another --store", attack.name()));
         }
         Ok(read)
     }

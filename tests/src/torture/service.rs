@@ -62,7 +62,7 @@ impl Story {
         let (lab, uni) = (Owner::scripted("lab", &upstream, PER_TOKEN), Owner::scripted("uni", &upstream, PER_TOKEN));
         // Only the books of the one that dies.
         let furnish = |owner: &str, home: &std::path::Path| match &database {
-            Some(database) if owner == lab.name => store::furnish(home, database),
+            Some(database) if owner == lab.name => store::furnish(home, &database.url()),
             _ => {}
         };
         let federation = Federation::start_with(&[lab.clone(), uni.clone()], LOOPBACK, furnish).await;

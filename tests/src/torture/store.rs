@@ -34,7 +34,7 @@ impl Store {
 }
 
 /// Tells an owner's node where its books are: the address is a secret, and has a file of its own.
-pub(super) fn furnish(home: &Path, database: &Database) {
+pub(super) fn furnish(home: &Path, url: &str) {
     std::fs::write(home.join("node.toml"), "[spend]\nstore_file = \"keys/spend.url\"\n").expect("node.toml");
-    comity_node::home::write_secret(&home.join("keys/spend.url"), database.url().as_bytes()).expect("a secret");
+    comity_node::home::write_secret(&home.join("keys/spend.url"), url.as_bytes()).expect("a secret");
 }
