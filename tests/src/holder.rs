@@ -126,6 +126,12 @@ impl Holder {
         self.sign_chat(model, (lane, seq), max_charge, &Chat { question: &question, max_tokens: 8, stream: false })
     }
 
+    /// Signs one chat whose answer is to come as a stream of at most so many tokens.
+    pub fn sign_stream(&self, model: &ModelId, lane: u16, seq: u64, max_charge: Amount, max_tokens: u32) -> Signed {
+        let question = format!("lane {lane}, seq {seq}");
+        self.sign_chat(model, (lane, seq), max_charge, &Chat { question: &question, max_tokens, stream: true })
+    }
+
     /// Signs a chat of one's own.
     pub fn sign_chat(&self, model: &ModelId, (lane, seq): (u16, u64), max_charge: Amount, chat: &Chat<'_>) -> Signed {
         let message = serde_json::json!({"role": "user", "content": chat.question});

@@ -4,6 +4,7 @@
 //! features never reach the shipped binary. The gateway's yardstick is a program, so its bench is an example on the
 //! federation harness. The demo is measured here, since it needs nothing but the binary.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::demo;
 use crate::failure::{Failure, Result};
+use crate::peers;
 use crate::place::Place;
 use crate::process;
 
@@ -18,12 +20,16 @@ pub(crate) const HELP: &str = "\
 Measure, beside yardsticks in the same run, median of at least five rounds (the demo: three).
 
 Usage: cargo xtask bench <what> [--json]
+       cargo xtask bench gateway [--peers] [beside|doors|curve|streams|peers]… [--json]
 
 What:
   token     µs to verify a token with three delegation blocks, and a manifest; yardsticks: bare verify_strict, biscuit-auth
-  gateway   requests per second, added latency, idle memory; yardstick: nginx as a plain proxy, same upstream
+  gateway   requests per second, added latency, memory, streams held, one caller to 256; yardstick: nginx as a plain proxy,
+            same upstream. About 15 minutes; parts of it by their names
   demo      seconds of `comity demo` after the build
 
+  --peers   gateway: beside Portkey's gateway (npm), LiteLLM (PyPI) and liter-llm (crates.io: compiles 400 crates), which their
+            package managers put under target/
   --json    One JSON object per line on stdout; logs stay on stderr
 
 A figure whose part does not exist yet prints `value: null` and names what brings it.
@@ -63,16 +69,20 @@ const LATER: &[(&str, &str, &[&str])] = &[
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     let (flags, names): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| arg.starts_with('-'));
-    if let Some(flag) = flags.iter().find(|flag| flag.as_str() != "--json") {
+    let said = |flag: &str| flags.iter().any(|said| said.as_str() == flag);
+    let is_gateway = names.first().is_some_and(|name| name.as_str() == "gateway");
+    if let Some(flag) = flags.iter().find(|flag| !(**flag == "--json" || is_gateway && **flag == "--peers")) {
         return Err(Failure::input(format!("`{flag}` is not understood")).hint("cargo xtask bench --help"));
     }
-    let json = !flags.is_empty();
+    let json = said("--json");
+    if is_gateway {
+        return gateway(place, &names[1..], said("--peers"), json);
+    }
     let &[what] = names.as_slice() else {
         return Err(Failure::input("say what to measure").hint("cargo xtask bench token|gateway|demo [--json]"));
     };
     match what.as_str() {
         "token" => beside_yardsticks(place, "token", json),
-        "gateway" => gateway(place, json),
         "demo" => {
             print_figures(&[demo_seconds(place)?], json);
             Ok(())
@@ -105,8 +115,30 @@ fn beside_yardsticks(place: &Place, what: &str, json: bool) -> Result {
     process::step("bench", &mut bench)
 }
 
-/// The shipped binary and the callers, built together in release, so that both share each compiled crate.
-fn gateway(place: &Place, json: bool) -> Result {
+/// Parts of the gateway's bench; without one it is all of them, other gateways only where they are asked for.
+const GATEWAY_PARTS: &[&str] = &["beside", "doors", "curve", "streams", "peers"];
+
+fn gateway(place: &Place, parts: &[&String], peers: bool, json: bool) -> Result {
+    if let Some(part) = parts.iter().find(|part| !GATEWAY_PARTS.contains(&part.as_str())) {
+        let hint = format!("parts: {}", GATEWAY_PARTS.join(", "));
+        return Err(Failure::input(format!("the gateway's bench has no part `{part}`")).hint(hint));
+    }
+    let peers = peers || parts.iter().any(|part| part.as_str() == "peers");
+    let program = gateway_build(place)?;
+    let mut bench = process::program(place, program);
+    bench.args(parts);
+    if peers {
+        bench.args(peers::install(place));
+    }
+    if json {
+        bench.arg("--json");
+    }
+    process::step("bench", &mut bench)
+}
+
+/// The shipped binary and the callers, built together in release, so that both share each compiled crate; and nginx. Gives
+/// the callers' program.
+pub(crate) fn gateway_build(place: &Place) -> Result<PathBuf> {
     // Debian keeps it out of an ordinary user's path.
     if process::probe("nginx", &["-v"]).is_none() && process::probe("/usr/sbin/nginx", &["-v"]).is_none() {
         process::install(&["nginx-light"]).map_err(|failure| failure.hint("apt-get install nginx-light"))?;
@@ -115,11 +147,7 @@ fn gateway(place: &Place, json: bool) -> Result {
     build.args(["build", "--locked", "--release", "-p", "comity-node", "-p", "comity-tests"]);
     build.args(["--bin", "comity", "--example", "bench_gateway"]);
     process::step("build", &mut build)?;
-    let mut bench = process::program(place, place.target.join("release/examples/bench_gateway"));
-    if json {
-        bench.arg("--json");
-    }
-    process::step("bench", &mut bench)
+    Ok(place.target.join("release/examples/bench_gateway"))
 }
 
 /// Wall time of `comity demo --json`, three whole federations one after the other.

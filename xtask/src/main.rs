@@ -13,11 +13,13 @@ mod doctor;
 mod failure;
 mod interop;
 mod node;
+mod peers;
 mod place;
 mod postgres;
 mod process;
 mod python;
 mod rooms;
+mod soak;
 mod test;
 mod torture;
 mod train;
@@ -48,6 +50,12 @@ const TASKS: &[Task] = &[
         about: "Measure token, gateway or demo beside their yardsticks",
         help: bench::HELP,
         run: bench::run,
+    },
+    Task {
+        name: "soak",
+        about: "Keep a node at work for an hour and see whether its memory grows",
+        help: soak::HELP,
+        run: soak::run,
     },
     Task {
         name: "torture",

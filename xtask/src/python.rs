@@ -38,6 +38,12 @@ impl Making {
 }
 
 impl Venv {
+    /// Where it is.
+    pub(crate) fn folder(&self) -> PathBuf {
+        // `…/bin/python`.
+        self.python.ancestors().nth(2).unwrap_or(&self.python).to_owned()
+    }
+
     /// This environment's python on a script of the checkout, leaving no bytecode behind.
     pub(crate) fn script(&self, place: &Place, script: &str) -> Command {
         let mut command = process::program(place, &self.python);

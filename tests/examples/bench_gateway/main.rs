@@ -1,50 +1,63 @@
-//! `cargo xtask bench gateway`: what a node costs beside nginx as a plain proxy.
+//! `cargo xtask bench gateway`: what a node costs beside nginx as a plain proxy, and beside other gateways. `cargo xtask soak`.
 //!
 //! The shipped binary in a real federation, the same callers, the same bytes and the same scripted upstream for both,
 //! interleaved, median of the rounds. Each request to the node has its own signature, a durable charge and a receipt.
 //! It stands here and not in `bench/`, since it needs the harness and no yardstick that cargo builds.
 //! Stdout carries figures only.
 
+mod arguments;
 mod callers;
+mod curve;
 mod doors;
 #[path = "../../../bench/src/figure.rs"]
 mod figure;
 mod nginx;
+mod paced;
 mod parts;
+mod peers;
 mod process;
 mod rig;
+mod soak;
+mod streams;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use arguments::{Arguments, Part, Wish};
 use figure::{Figure, median};
 use rig::{CALLERS, Rig, Upstream};
 
 const ROUNDS: usize = 7;
 const ROUND_TIME: Duration = Duration::from_secs(3);
-/// Requests of the one caller, to each of the three, in each round.
+/// Requests of the one caller, to each of the three, in each round: whole answers, and as many streams.
 const SINGLE: usize = 300;
 /// Fresh starts whose memory is read.
 const STARTS: usize = 5;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let words: Vec<String> = std::env::args().skip(1).collect();
     // One thread for all callers: tasks that wander between threads cost more than they do.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the operating system gives a thread");
-    let json = match arguments.as_slice() {
-        [rig::UPSTREAM] => return runtime.block_on(Upstream::serve()),
-        [] => false,
-        ["--json"] => true,
-        _ => {
-            eprintln!("error: not understood: {arguments:?}\nhint: bench_gateway [--json]");
+    match words.as_slice() {
+        [kind] if kind == rig::UPSTREAM => return runtime.block_on(Upstream::serve()),
+        [kind] if kind == rig::PACED => return runtime.block_on(paced::serve()),
+        _ => {}
+    }
+    let arguments = match Arguments::read(&words) {
+        Ok(arguments) => arguments,
+        Err(failure) => {
+            eprintln!("{failure}\n{}", arguments::HINT);
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(measure()) {
+    let figures = match &arguments.wish {
+        Wish::Soak(time) => runtime.block_on(soak::measure(*time)).map(|figure| vec![figure]),
+        Wish::Bench(parts) => runtime.block_on(measure(parts, &arguments.peers)),
+    };
+    match figures {
         Ok(figures) => {
-            figure::print(&figures, json);
+            figure::print(&figures, arguments.json);
             ExitCode::SUCCESS
         }
         Err(failure) => {
@@ -52,6 +65,47 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn measure(parts: &[Part], peers: &[peers::Peer]) -> Result<Vec<Figure>, String> {
+    let mut figures = Vec::new();
+    let wants = |part| parts.contains(&part);
+    if wants(Part::Beside) || wants(Part::Curve) || wants(Part::Peers) {
+        let mut rig = Rig::start().await?;
+        if wants(Part::Beside) {
+            figures.extend(beside(&mut rig).await?);
+        }
+        if wants(Part::Peers) {
+            let mut crew = rig.crew(CALLERS).await?;
+            rig.node_round(&mut crew, ROUND_TIME / 3).await?;
+            figures.extend(peers::measure(&mut rig, &mut crew, peers).await?);
+        }
+        if wants(Part::Curve) {
+            figures.extend(curve::measure(&mut rig).await?);
+        }
+        rig.end().await;
+    }
+    if wants(Part::Doors) {
+        let upstream = Upstream::start(rig::UPSTREAM).await?;
+        figures.extend(by_door(doors::measure(&upstream.url(), ROUNDS, ROUND_TIME).await?));
+    }
+    if wants(Part::Streams) {
+        figures.extend(by_streams(streams::measure().await?));
+    }
+    figures.extend(not_asked_for(parts));
+    Ok(figures)
+}
+
+/// Named, so that nobody takes them for forgotten.
+fn not_asked_for(parts: &[Part]) -> Vec<Figure> {
+    let null =
+        |metric, unit, note: &str| Figure { metric, value: None, unit, yardstick: None, n: 0, note: note.to_owned() };
+    let mut figures = vec![null("gateway_rss_slope_mb_per_h", "MB/h", "cargo xtask soak")];
+    if !parts.contains(&Part::Peers) {
+        let of = |kind: peers::Kind| null(kind.metric(), "1/s", "cargo xtask bench gateway --peers");
+        figures.extend(peers::Kind::ALL.map(of));
+    }
+    figures
 }
 
 /// What the rounds gave, of both sides.
@@ -70,20 +124,23 @@ struct Series {
     added_p50: Vec<f64>,
     added_p99: Vec<f64>,
     nginx_added_p50: Vec<f64>,
+    first_added_p99: Vec<f64>,
+    first_nginx_added_p99: Vec<f64>,
+    first_direct_p99: Vec<f64>,
     verify: Vec<f64>,
     sign: Vec<f64>,
     flush: Vec<f64>,
 }
 
-async fn measure() -> Result<Vec<Figure>, String> {
+/// The node beside nginx, in rounds.
+async fn beside(rig: &mut Rig) -> Result<Vec<Figure>, String> {
     let load = process::load();
-    let mut rig = Rig::start().await?;
     let mut resident = Vec::with_capacity(STARTS);
     for start in 1..=STARTS {
         resident.push(rig.idle_mb().await?);
         eprintln!("start {start} of {STARTS}: {:.1} MB", resident[start - 1]);
     }
-    let mut crew = rig.crew().await?;
+    let mut crew = rig.crew(CALLERS).await?;
     eprintln!("warming up");
     rig.node_round(&mut crew, ROUND_TIME / 3).await?;
     rig.nginx_round(&mut crew, ROUND_TIME / 3).await?;
@@ -131,24 +188,14 @@ async fn measure() -> Result<Vec<Figure>, String> {
         series.added_p50.push(single.node.p50 - single.direct.p50);
         series.added_p99.push(single.node.p99 - single.direct.p99);
         series.nginx_added_p50.push(single.nginx.p50 - single.direct.p50);
+        series.first_added_p99.push(single.node_first.p99 - single.direct_first.p99);
+        series.first_nginx_added_p99.push(single.nginx_first.p99 - single.direct_first.p99);
+        series.first_direct_p99.push(single.direct_first.p99);
         series.verify.push(parts.verify);
         series.sign.push(parts.sign);
         series.flush.push(parts.flush);
     }
-    let nginx = rig.nginx_version();
-    let doors = doors::measure(&rig.upstream(), ROUNDS, ROUND_TIME).await?;
-    rig.end().await;
-    let mut figures = figures(series, &mut resident, &nginx, &load);
-    figures.extend(by_door(doors));
-    figures.extend(LATER.iter().map(|(metric, unit)| Figure {
-        metric,
-        value: None,
-        unit,
-        yardstick: None,
-        n: 0,
-        note: "not measured yet".to_owned(),
-    }));
-    Ok(figures)
+    Ok(figures(series, &mut resident, &rig.nginx_version(), &load))
 }
 
 fn figures(mut series: Series, resident: &mut [f64], nginx: &str, load: &str) -> Vec<Figure> {
@@ -209,6 +256,17 @@ fn figures(mut series: Series, resident: &mut [f64], nginx: &str, load: &str) ->
             format!("p99 of {SINGLE} in each round"),
         ),
         figure(
+            "gateway_added_ttft_p99_ms",
+            median(&mut series.first_added_p99),
+            "ms",
+            Some(("straight to the upstream, p99".to_owned(), median(&mut series.first_direct_p99))),
+            ROUNDS * SINGLE,
+            format!(
+                "p99 of {SINGLE} in each round, request to first frame; {nginx} adds {:.3} ms",
+                median(&mut series.first_nginx_added_p99)
+            ),
+        ),
+        figure(
             "gateway_rss_idle_mb",
             median(resident),
             "MB",
@@ -235,13 +293,27 @@ fn by_door(mut rates: doors::Rates) -> [Figure; 2] {
     })
 }
 
-/// Named, so that nobody takes them for forgotten.
-const LATER: &[(&str, &str)] = &[
-    ("gateway_vs_portkey", "1/s"),
-    ("gateway_vs_litellm", "1/s"),
-    ("gateway_vs_literllm", "1/s"),
-    ("gateway_added_ttft_p99_ms", "ms"),
-    ("gateway_streams_held", "1"),
-    ("gateway_rss_1000_streams_mb", "MB"),
-    ("gateway_rss_slope_mb_per_h", "MB/h"),
-];
+fn by_streams(found: streams::Found) -> [Figure; 2] {
+    let streams::Found { node, nginx, direct, before_mb, thousand_mb } = found;
+    [
+        Figure {
+            metric: "gateway_streams_held",
+            value: Some(node.held as f64),
+            unit: "1",
+            yardstick: Some(("nginx, the same streams".to_owned(), nginx.held as f64)),
+            n: node.frames,
+            note: format!(
+                "20 tokens/s each, no frame later than 50 ms by all of the way, two tries of three; straight to the upstream {}; the                  latest frame {:.1} ms; found to within a tenth; `[gateway] in_flight_max` raised",
+                direct.held, node.worst_ms
+            ),
+        },
+        Figure {
+            metric: "gateway_rss_1000_streams_mb",
+            value: Some(thousand_mb),
+            unit: "MB",
+            yardstick: None,
+            n: 1_000,
+            note: format!("the most of VmRSS while all were open; {before_mb:.1} before"),
+        },
+    ]
+}

@@ -11,11 +11,13 @@ use comity_http::tls::Identity;
 use comity_node::shell;
 use comity_wire::{NodeId, PublicKey, SecretKey};
 
+use crate::callers::{Receipts, Target};
+
 /// A running nginx. Dropping it ends it.
 pub(crate) struct Nginx {
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
     /// Of its certificate, which is made as a node's is: both sides shake hands over Ed25519.
-    pub(crate) key: PublicKey,
+    key: PublicKey,
     /// `nginx 1.22.1`.
     pub(crate) version: String,
     child: Child,
@@ -52,6 +54,11 @@ impl Nginx {
         let mut nginx = Self { address, key: secret.public(), version, child, _folder: folder };
         nginx.until_ready()?;
         Ok(nginx)
+    }
+
+    /// As callers know it: HTTPS, and no receipts.
+    pub(crate) fn door(&self) -> Target {
+        Target::door(self.address, &[self.key], Receipts::NotGiven)
     }
 
     /// Of the master; its workers are its children.
@@ -127,7 +134,7 @@ fn configuration(address: SocketAddr, upstream: SocketAddr) -> String {
 pid nginx.pid;
 error_log error.log error;
 worker_processes {workers};
-events {{ worker_connections 1024; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     client_body_temp_path body;

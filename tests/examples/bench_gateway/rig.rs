@@ -18,8 +18,10 @@ use crate::nginx::Nginx;
 use crate::process::{self, Process};
 
 pub(crate) const CALLERS: u16 = 16;
-/// The one caller's lane, beside the sixteen.
-const SINGLE_LANE: u16 = CALLERS;
+/// As many as are ever asked at once; each has a lane.
+pub(crate) const CALLERS_MAX: u16 = 256;
+/// The one caller's lane, beside theirs.
+const SINGLE_LANE: u16 = CALLERS_MAX - 1;
 
 /// As little as a request can cost: a lane's window of a million then outlasts the run without acknowledgements.
 pub(crate) const RATES: &str = r#"{ meter = "requests", steps = [{ from = 0, ucr_per_million = 1_000_000 }] }"#;
@@ -29,21 +31,22 @@ pub(crate) const BUDGET: Amount = Amount::credits(1);
 /// Signed for each lane before a round where nothing is known yet; a node that answers more of them ends its round early.
 const SIGNED_AT_FIRST: usize = 400;
 
-/// The scripted upstream as a process of its own, so that its cost can be told from the callers'.
+/// A model's server as a process of its own, so that its cost can be told from the callers'.
 pub(crate) struct Upstream {
     address: SocketAddr,
     child: Child,
 }
 
-/// What this program is called with to be the upstream.
+/// What this program is called with to be an upstream: one that answers at once, or one that speaks at a pace.
 pub(crate) const UPSTREAM: &str = "upstream";
+pub(crate) const PACED: &str = "paced-upstream";
 
 impl Upstream {
-    async fn start() -> Result<Self, String> {
+    pub(crate) async fn start(kind: &str) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("error: the upstream did not start: {error}");
         let program = std::env::current_exe().map_err(failed)?;
         let mut child = Command::new(program)
-            .arg(UPSTREAM)
+            .arg(kind)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -55,19 +58,37 @@ impl Upstream {
         Ok(Self { address, child })
     }
 
-    /// The process itself. It ends when its parent is gone.
-    #[expect(clippy::print_stdout, reason = "its parent reads the address there")]
+    /// The process of the one that answers at once. It ends when its parent is gone.
     pub(crate) async fn serve() -> ExitCode {
         let scripted = Scripted::start().await;
-        println!("{}", scripted.address());
-        let parent = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
-        let _ = parent.await;
+        say_address(scripted.address());
+        parent_gone().await;
         ExitCode::SUCCESS
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// As an owner names it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
     }
 
     fn id(&self) -> u32 {
         self.child.id().expect("it was not ended")
     }
+}
+
+/// To the parent, which waits for it.
+#[expect(clippy::print_stdout, reason = "its parent reads the address there")]
+pub(crate) fn say_address(address: SocketAddr) {
+    println!("{address}");
+}
+
+pub(crate) async fn parent_gone() {
+    let parent = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    let _ = parent.await;
 }
 
 pub(crate) struct Rig {
@@ -92,6 +113,12 @@ pub(crate) struct Crew {
     single_direct: Caller,
 }
 
+impl Crew {
+    pub(crate) fn callers(&self) -> usize {
+        self.node.len()
+    }
+}
+
 /// A round of all callers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Throughput {
@@ -103,6 +130,8 @@ pub(crate) struct Throughput {
     pub(crate) server_us: f64,
     pub(crate) callers_us: f64,
     pub(crate) upstream_us: f64,
+    /// What callers waited for an answer.
+    pub(crate) waited: Quantiles,
 }
 
 impl Throughput {
@@ -112,12 +141,15 @@ impl Throughput {
     }
 }
 
-/// A round of one caller.
+/// A round of one caller: whole answers, and first frames of streams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Single {
     pub(crate) node: Quantiles,
     pub(crate) nginx: Quantiles,
     pub(crate) direct: Quantiles,
+    pub(crate) node_first: Quantiles,
+    pub(crate) nginx_first: Quantiles,
+    pub(crate) direct_first: Quantiles,
 }
 
 /// In ms.
@@ -136,9 +168,9 @@ impl Quantiles {
 
 impl Rig {
     pub(crate) async fn start() -> Result<Self, String> {
-        let upstream = Upstream::start().await?;
+        let upstream = Upstream::start(UPSTREAM).await?;
         let nginx = Nginx::start(upstream.address)?;
-        let lab = Owner { name: "lab", upstream: format!("http://{}/v1", upstream.address), rates: RATES };
+        let lab = Owner { name: "lab", upstream: upstream.url(), rates: RATES };
         eprintln!("starting a federation, and {}", nginx.version);
         let mut federation = Federation::start(std::slice::from_ref(&lab)).await;
         let client = federation.client("bench");
@@ -154,7 +186,7 @@ impl Rig {
 
     /// As an owner names it.
     pub(crate) fn upstream(&self) -> String {
-        format!("http://{}/v1", self.upstream.address)
+        self.upstream.url()
     }
 
     pub(crate) fn nginx_version(&self) -> String {
@@ -179,11 +211,11 @@ impl Rig {
         Ok(process::resident_mb(id))
     }
 
-    pub(crate) async fn crew(&mut self) -> Result<Crew, String> {
-        let proxy = Target::door(self.nginx.address, &[self.nginx.key], Receipts::NotGiven);
+    pub(crate) async fn crew(&mut self, callers: u16) -> Result<Crew, String> {
+        let proxy = self.nginx.door();
         let direct = Target::plain(self.upstream.address);
         let (mut node, mut nginx) = (Vec::new(), Vec::new());
-        for lane in 0..CALLERS {
+        for lane in 0..callers {
             let mut caller = Caller::connect(&self.door).await?;
             caller.ask(&self.signed(lane).http1()).await?;
             node.push(caller);
@@ -198,12 +230,13 @@ impl Rig {
         })
     }
 
-    /// Sixteen callers at the node.
+    /// All callers at the node.
     pub(crate) async fn node_round(&mut self, crew: &mut Crew, time: Duration) -> Result<Throughput, String> {
         let ahead = self.pace * 2;
         let first = self.seqs.clone();
+        let lanes = 0..u16::try_from(crew.callers()).expect("a lane each");
         let mut scripts: Vec<_> =
-            (0..CALLERS).map(|lane| Script::new((0..ahead).map(|_| self.next(lane)).collect(), Repeat::Once)).collect();
+            lanes.map(|lane| Script::new((0..ahead).map(|_| self.next(lane)).collect(), Repeat::Once)).collect();
         let node = Process::Alone(self.federation.service("lab").id());
         let before = self.commits().await?;
         let round = self.round(node, &mut crew.node, &mut scripts, time).await?;
@@ -229,8 +262,8 @@ impl Rig {
 
     /// The same callers at nginx.
     pub(crate) async fn nginx_round(&self, crew: &mut Crew, time: Duration) -> Result<Throughput, String> {
-        let script = |lane| Script::new(vec![self.sample(lane)], Repeat::Again);
-        let mut scripts: Vec<_> = (0..CALLERS).map(script).collect();
+        let script = |_: &Caller| Script::new(vec![self.sample(SINGLE_LANE)], Repeat::Again);
+        let mut scripts: Vec<_> = crew.nginx.iter().map(script).collect();
         self.round(Process::WithChildren(self.nginx.id()), &mut crew.nginx, &mut scripts, time).await
     }
 
@@ -245,9 +278,11 @@ impl Rig {
         let before = processes.map(Process::cpu);
         let round = callers::round(callers, scripts, time).await?;
         let after = processes.map(Process::cpu);
-        let each = |at: usize| (after[at] - before[at]).as_secs_f64() * 1e6 / round.answered.max(1) as f64;
+        let each = |at: usize| (after[at] - before[at]).as_secs_f64() * 1e6 / round.answered().max(1) as f64;
         let [server_us, callers_us, upstream_us] = [each(0), each(1), each(2)];
-        Ok(Throughput { answered: round.answered, commits: 0, rate: round.rate(), server_us, callers_us, upstream_us })
+        let waited = Quantiles::of(&round.sorted_ms());
+        let (answered, rate) = (round.answered(), round.rate());
+        Ok(Throughput { answered, commits: 0, rate, server_us, callers_us, upstream_us, waited })
     }
 
     /// One caller at the node, at nginx and at the upstream itself.
@@ -259,7 +294,15 @@ impl Rig {
         let nginx = callers::latencies(&mut crew.single_nginx, &same).await?;
         let direct = callers::latencies(&mut crew.single_direct, &same).await?;
         let [node, nginx, direct] = [node, nginx, direct].map(|sorted| Quantiles::of(&sorted));
-        Ok(Single { node, nginx, direct })
+        let sample = self.holder.sign_stream(&self.model, SINGLE_LANE, self.seqs[usize::from(SINGLE_LANE)], PRICE, 8);
+        let same = vec![sample.known().http1(); requests];
+        let streams: Vec<_> = (0..requests).map(|_| self.next_stream(SINGLE_LANE)).collect();
+        let node_first = callers::first_frames(&mut crew.single_node, &streams).await?;
+        let nginx_first = callers::first_frames(&mut crew.single_nginx, &same).await?;
+        let direct_first = callers::first_frames(&mut crew.single_direct, &same).await?;
+        let [node_first, nginx_first, direct_first] =
+            [node_first, nginx_first, direct_first].map(|sorted| Quantiles::of(&sorted));
+        Ok(Single { node, nginx, direct, node_first, nginx_first, direct_first })
     }
 
     pub(crate) async fn end(self) {
@@ -275,6 +318,13 @@ impl Rig {
 
     fn next(&mut self, lane: u16) -> Vec<u8> {
         self.signed(lane).known().http1()
+    }
+
+    fn next_stream(&mut self, lane: u16) -> Vec<u8> {
+        let seq = &mut self.seqs[usize::from(lane)];
+        let signed = self.holder.sign_stream(&self.model, lane, *seq, PRICE, 8);
+        *seq += 1;
+        signed.known().http1()
     }
 
     /// The bytes of the lane's next request, which stays free.
