@@ -1,10 +1,12 @@
-//! `node.toml`: what an owner says about its node; `hub.toml`: what a hub lends. A key that is not known is refused.
+//! `node.toml`: what an owner says about its node; `hub.toml`: what a hub lends; `clearing.toml`: where a house keeps its
+//! books. A key that is not known is refused.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use comity_gateway::store::{Postgres, Sqlite, Store};
 use comity_http::relay;
+use comity_ledger::Database;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -13,13 +15,16 @@ use crate::home::Home;
 
 /// Says where the spend store is, before what `node.toml` says: for those who hand secrets over in the environment.
 pub const SPEND_STORE: &str = "COMITY_SPEND_STORE";
+/// The same for a clearing house, before what `clearing.toml` says.
+pub const BOOKS_STORE: &str = "COMITY_CLEARING_STORE";
 const FILE: &str = "node.toml";
 const HUB_FILE: &str = "hub.toml";
+const HOUSE_FILE: &str = "clearing.toml";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    pub spend: Spend,
+    pub spend: Books,
     pub feed: Feed,
     /// Bounds of the door: docs/reference/limits.md.
     pub gateway: comity_gateway::Config,
@@ -33,10 +38,17 @@ pub struct HubSettings {
     pub relay: relay::Limits,
 }
 
-/// Where charges rest.
+/// What stands in `clearing.toml`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Spend {
+pub struct HouseSettings {
+    pub books: Books,
+}
+
+/// Where a node's charges rest, or a house's ledger.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Books {
     /// `sqlite`, or `postgres://USER:PASSWORD@HOST/DATABASE`.
     store: Option<Address>,
     /// A file with the same, that nobody else can read; relative to the home folder.
@@ -95,6 +107,16 @@ impl HubSettings {
     }
 }
 
+impl HouseSettings {
+    /// # Errors
+    /// [`Failure`] naming the file; never with what stands in it, which may be a secret.
+    pub fn read(home: &Home) -> Result<Self, Failure> {
+        const HINT: &str =
+            "[books] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address";
+        read(&home.file(HOUSE_FILE), HINT)
+    }
+}
+
 /// What stands in a file, or what holds without it.
 fn read<T: DeserializeOwned + Default>(path: &Path, hint: &'static str) -> Result<T, Failure> {
     let text = match std::fs::read_to_string(path) {
@@ -109,23 +131,19 @@ fn read<T: DeserializeOwned + Default>(path: &Path, hint: &'static str) -> Resul
     })
 }
 
-impl Spend {
-    /// Opens the store that was asked for.
+impl Books {
+    /// Opens the spend store that was asked for.
     ///
     /// # Errors
     /// [`Failure`] saying which, without its address.
     pub async fn open(&self, home: &Home) -> Result<Arc<dyn Store>, Failure> {
-        let said = std::env::var(SPEND_STORE).ok().map(Address);
-        let address = self.address(said, home)?;
-        if address.0.starts_with("postgres://") || address.0.starts_with("postgresql://") {
+        let address = self.address(said(SPEND_STORE), home)?;
+        if address.is_postgres() {
             let store = Postgres::open(&address.0).await.while_("cannot open the spend store in PostgreSQL")?;
             tracing::info!(fence = store.fence(), "the spend store is shared: other gateways of this node may use it");
             return Ok(Arc::new(store));
         }
-        if address.0 != "sqlite" {
-            return Err(Failure::new("[spend] store is neither `sqlite` nor an address that begins with postgres://")
-                .hint("say store = \"sqlite\", or nothing, for a node that is one process"));
-        }
+        address.is_one_of_two()?;
         let path = home.file("spend.sqlite");
         let store = Sqlite::open(&path).await.while_(format!("cannot open {}", path.display()))?;
         Ok(Arc::new(store))
@@ -134,9 +152,24 @@ impl Spend {
     /// Whether other processes may use the same store.
     ///
     /// # Errors
-    /// [`Failure`] as of [`Spend::open`].
+    /// [`Failure`] as of [`Books::open`].
     pub fn is_shared(&self, home: &Home) -> Result<bool, Failure> {
-        Ok(self.address(std::env::var(SPEND_STORE).ok().map(Address), home)?.0 != "sqlite")
+        Ok(self.address(said(SPEND_STORE), home)?.0 != "sqlite")
+    }
+
+    /// The clearing house's database that was asked for, and what to call it in messages.
+    ///
+    /// # Errors
+    /// [`Failure`] saying which, without its address.
+    pub fn ledger(&self, home: &Home) -> Result<(Database, String), Failure> {
+        let address = self.address(said(BOOKS_STORE), home)?;
+        if address.is_postgres() {
+            let database = Database::postgres(&address.0).while_("cannot use the address of the books")?;
+            return Ok((database, "the books in PostgreSQL".to_owned()));
+        }
+        address.is_one_of_two()?;
+        let path = home.file("clearing.sqlite");
+        Ok((Database::sqlite(&path), path.display().to_string()))
     }
 
     /// The environment, then the file of its own, then `node.toml`, then SQLite.
@@ -145,9 +178,7 @@ impl Spend {
             return Ok(said);
         }
         match (&self.store, &self.store_file) {
-            (Some(_), Some(_)) => {
-                Err(Failure::new("[spend] says both store and store_file").hint("leave one of them out"))
-            }
+            (Some(_), Some(_)) => Err(Failure::new("both store and store_file are said").hint("leave one of them out")),
             (Some(store), None) => Ok(store.clone()),
             (None, Some(file)) => {
                 let path = home.path.join(file);
@@ -158,6 +189,25 @@ impl Spend {
             (None, None) => Ok(Address("sqlite".into())),
         }
     }
+}
+
+impl Address {
+    fn is_postgres(&self) -> bool {
+        self.0.starts_with("postgres://") || self.0.starts_with("postgresql://")
+    }
+
+    fn is_one_of_two(&self) -> Result<(), Failure> {
+        if self.0 == "sqlite" {
+            return Ok(());
+        }
+        Err(Failure::new("store is neither `sqlite` nor an address that begins with postgres://")
+            .hint("say store = \"sqlite\", or nothing, where one process is enough"))
+    }
+}
+
+/// What the environment says.
+fn said(variable: &str) -> Option<Address> {
+    std::env::var(variable).ok().map(Address)
 }
 
 #[cfg(unix)]

@@ -37,6 +37,11 @@ mod postgres {
     async fn a_node_that_is_killed_keeps_every_answered_charge() {
         check(Kind::Node, Store::Postgres).await;
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_house_that_is_killed_creates_no_credit_and_forgets_no_token() {
+        check(Kind::House, Store::Postgres).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -183,7 +183,8 @@ impl Federation {
         Self::start_with(owners, doors, |_, _| {}).await
     }
 
-    /// [`Federation::start_at`], with something done to each owner's home (its name, its folder) before its node starts.
+    /// [`Federation::start_at`], with something done to the home of the house and of each owner (its name, its folder) before
+    /// it starts.
     ///
     /// # Panics
     /// As that.
@@ -198,6 +199,7 @@ impl Federation {
             std::fs::write(at(owner.name).join("models/model.toml"), owner.offer("First")).expect("a model's file");
             furnish(owner.name, &at(owner.name));
         }
+        furnish("house", &at("house"));
         let names: Vec<_> = ["house", "hub"].into_iter().chain(owners.iter().map(|owner| owner.name)).collect();
         roster(folder.path(), &names).await;
 

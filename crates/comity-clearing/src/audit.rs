@@ -100,13 +100,13 @@ impl Clearing {
     pub async fn audit(&self) -> Result<AuditReport, Failure> {
         let ledger = self.reader().audit().await?;
         let mut conn = self.read().await?;
-        let mut snapshot = sqlx::Connection::begin(&mut *conn).await?;
+        let mut snapshot = conn.snapshot().await?;
+        let mut seen = snapshot.db();
         let mut findings = Vec::new();
         for (what, sql) in store::audit::CHECKS {
-            findings.push(Finding { what, rows: store::audit::count(&mut snapshot, sql).await? });
+            findings.push(Finding { what, rows: store::audit::count(&mut seen, sql).await? });
         }
-        findings
-            .push(Finding { what: Break::TokenDiffers, rows: store::audit::tokens_differing(&mut snapshot).await? });
+        findings.push(Finding { what: Break::TokenDiffers, rows: store::audit::tokens_differing(&mut seen).await? });
         findings.retain(|finding| finding.rows != 0);
         snapshot.rollback().await?;
         drop(conn);
@@ -122,14 +122,15 @@ impl Clearing {
     /// [`Failure`].
     pub async fn totals(&self) -> Result<Totals, Failure> {
         let mut conn = self.read().await?;
-        let mut snapshot = sqlx::Connection::begin(&mut *conn).await?;
-        let projects = store::projects::projects(&mut snapshot).await?;
+        let mut snapshot = conn.snapshot().await?;
+        let mut seen = snapshot.db();
+        let projects = store::projects::projects(&mut seen).await?;
         let mut all = Vec::with_capacity(projects.len());
         for project in projects {
-            let sums = store::totals::of_project(&mut snapshot, project.id).await?;
+            let sums = store::totals::of_project(&mut seen, project.id).await?;
             all.push(ProjectTotals { project: project.id, title: project.title, sums });
         }
-        let overall = store::totals::overall(&mut snapshot).await?;
+        let overall = store::totals::overall(&mut seen).await?;
         snapshot.rollback().await?;
         Ok(Totals { overall, projects: all })
     }

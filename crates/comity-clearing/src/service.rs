@@ -8,19 +8,15 @@ pub(crate) mod read;
 mod reservations;
 pub(crate) mod standing;
 
-use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use comity_ledger::group_commit::JobFuture;
-use comity_ledger::{Committer, Reader, StoreError, sqlite};
+use comity_ledger::{Committer, Database, Db, Reader, Reading, StoreError, books};
 use comity_token::Directory;
 use comity_wire::object::RevocationList;
 use comity_wire::{Timestamp, Verified};
-use sqlx::ConnectOptions as _;
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{Sqlite, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -83,19 +79,19 @@ pub enum OpenError {
 const SWEEP_EVERY_S: u64 = 300;
 
 impl Clearing {
-    /// Opens, or creates, the house's database at `path`, beats once, and sees to a fresh revocation list. Its tasks
+    /// Opens the house's database, makes or mends its tables, beats once, and sees to a fresh revocation list. Its tasks
     /// (writer, heartbeat, certificates, sweep, standing) run until [`Clearing::shutdown`].
     ///
     /// # Errors
     /// [`OpenError`].
     pub async fn open(
         config: Config,
-        path: impl AsRef<Path>,
+        database: Database,
         keys: Keys,
         directory: Arc<dyn Directory>,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        Self::open_with(config, path, keys, directory, clock, no_failpoint()).await
+        Self::open_with(config, database, keys, directory, clock, no_failpoint()).await
     }
 
     /// [`Clearing::open`] with a failpoint.
@@ -104,19 +100,18 @@ impl Clearing {
     /// [`OpenError`].
     pub async fn open_with(
         config: Config,
-        path: impl AsRef<Path>,
+        database: Database,
         keys: Keys,
         directory: Arc<dyn Directory>,
         clock: Clock,
         failpoint: Failpoint,
     ) -> Result<Self, OpenError> {
-        let options = sqlite::connect_options(path.as_ref());
-        let mut conn = options.connect().await?;
-        sqlite::migrate(&mut conn, store::migrations()).await?;
-        let calendar = store::house::calendar(&mut conn).await.map_err(OpenError::Begin)?;
-        drop(conn);
-        let (committer, writer) = Committer::open(options).await?;
-        let reader = Reader::open(path.as_ref()).await?;
+        books::migrate(&database, store::migrations()).await?;
+        let reader = Reader::open(&database).await?;
+        let mut reading = reader.acquire().await?;
+        let calendar = store::house::calendar(&mut reading.db()).await.map_err(OpenError::Begin)?;
+        drop(reading);
+        let (committer, writer) = Committer::open(database).await?;
         let inner = Inner {
             config,
             keys,
@@ -188,7 +183,7 @@ impl Clearing {
             return Err(Failure::NotWritten { cause: "the house is shutting down".into() });
         }
         let mut conn = self.read().await?;
-        store::house::calendar(&mut conn).await.map(drop)
+        store::house::calendar(&mut conn.db()).await.map(drop)
     }
 
     pub(crate) fn reader(&self) -> &Reader {
@@ -207,13 +202,13 @@ impl Clearing {
     async fn write<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, Result<T, Failure>> + Send + 'static,
+        F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, Failure>> + Send + 'static,
     {
         Ok(self.inner.committer.run(work).await?)
     }
 
-    pub(crate) async fn read(&self) -> Result<PoolConnection<Sqlite>, Failure> {
-        Ok(self.inner.reader.pool().acquire().await?)
+    pub(crate) async fn read(&self) -> Result<Reading, Failure> {
+        Ok(self.inner.reader.acquire().await?)
     }
 
     /// Runs `work` every `seconds` until the house stops. A failure is told and tried again the next time.

@@ -1,4 +1,4 @@
-//! The house's tables, beside the ledger's in one SQLite file. SQL stands in here and nowhere else in this crate.
+//! The house's tables, beside the ledger's in one database. SQL stands in here and nowhere else in this crate.
 //!
 //! Every function that writes joins a transaction which the group commit opened, and its name says so: `…_in_tx`.
 
@@ -10,30 +10,31 @@ pub(crate) mod settlement;
 pub(crate) mod tokens;
 pub(crate) mod totals;
 
+use comity_ledger::db::{Migrations, Row};
 use comity_wire::{Amount, Digest, PublicKey, Timestamp};
-use sqlx::migrate::{Migration, MigrationType};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqlSafeStr as _};
 
 use crate::failure::Failure;
 
 /// The house's own migrations: the ledger's are 1–499.
-pub(crate) fn migrations() -> Vec<Migration> {
-    let migration =
-        |number, name: &'static str, sql| Migration::new(number, name.into(), MigrationType::Simple, sql, false);
-    vec![
-        migration(500, "clearing", include_str!("../migrations/0500_clearing.sql").into_sql_str()),
-        migration(501, "node keys", include_str!("../migrations/0501_node_keys.sql").into_sql_str()),
-        migration(502, "contradictions", include_str!("../migrations/0502_contradictions.sql").into_sql_str()),
-        migration(503, "late", include_str!("../migrations/0503_late.sql").into_sql_str()),
-    ]
+pub(crate) fn migrations() -> Migrations {
+    // In PostgreSQL the tables began as they stand in SQLite after number 503.
+    Migrations::default()
+        .with(
+            500,
+            "clearing",
+            include_str!("../migrations/0500_clearing.sql"),
+            include_str!("../migrations/postgres/0500_clearing.sql"),
+        )
+        .with(501, "node keys", include_str!("../migrations/0501_node_keys.sql"), "")
+        .with(502, "contradictions", include_str!("../migrations/0502_contradictions.sql"), "")
+        .with(503, "late", include_str!("../migrations/0503_late.sql"), "")
 }
 
 /// Reads a row's cells as what they must be.
 #[derive(Clone, Copy)]
 pub(crate) struct Cells<'r> {
     pub(crate) table: &'static str,
-    pub(crate) row: &'r SqliteRow,
+    pub(crate) row: &'r Row,
 }
 
 impl Cells<'_> {
@@ -42,11 +43,11 @@ impl Cells<'_> {
     }
 
     pub(crate) fn blob(&self, name: &'static str) -> Result<Vec<u8>, Failure> {
-        Ok(self.row.try_get(name)?)
+        Ok(self.row.blob(name)?)
     }
 
     pub(crate) fn blob_maybe(&self, name: &'static str) -> Result<Option<Vec<u8>>, Failure> {
-        Ok(self.row.try_get(name)?)
+        Ok(self.row.blob_maybe(name)?)
     }
 
     pub(crate) fn bytes_maybe<const N: usize>(&self, name: &'static str) -> Result<Option<[u8; N]>, Failure> {
@@ -55,11 +56,11 @@ impl Cells<'_> {
     }
 
     pub(crate) fn text(&self, name: &'static str) -> Result<String, Failure> {
-        Ok(self.row.try_get(name)?)
+        Ok(self.row.text(name)?)
     }
 
     pub(crate) fn int(&self, name: &'static str) -> Result<i64, Failure> {
-        Ok(self.row.try_get(name)?)
+        Ok(self.row.int(name)?)
     }
 
     pub(crate) fn uint(&self, name: &'static str) -> Result<u64, Failure> {

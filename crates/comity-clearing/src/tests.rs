@@ -1,4 +1,23 @@
-//! The house, tried as its callers use it.
+//! The house, tried as its callers use it, on each engine that may keep its books.
+
+/// A test for each function and engine. Those that need a server are in a module `postgres`: the runner knows them by it.
+macro_rules! on_each_store {
+    ($($name:ident)+) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::On::Sqlite).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::On::Postgres).await;
+            })+
+        }
+    };
+}
 
 mod auditing;
 mod settling;

@@ -3,13 +3,13 @@
 use comity_wire::{Amount, Digest, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::account::{AccountCode, NewAccount, Unit};
+use crate::books::{LedgerTx, audit_in_tx, migrate};
+use crate::db::{Database, Migrations};
 use crate::decide::{Group, GroupOutcome, Outcome, Refusal};
 use crate::id::{AccountId, Reference, TransferId};
 use crate::memory::Memory;
-use crate::sqlite::{LedgerTx, connect_options, migrate};
 use crate::store::{Opened, Store, StoreError, TRANSFERS_PER_CALL_MAX};
 use crate::transfer::{Transfer, TransferKind};
 
@@ -18,11 +18,21 @@ pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000);
 /// An empty ledger in a file, inside a transaction that is committed afterwards.
 pub(crate) async fn with_sqlite<R>(act: impl AsyncFnOnce(&mut LedgerTx<'_>) -> R) -> R {
     let dir = tempfile::tempdir().unwrap();
-    let mut conn = connect_options(dir.path().join("ledger.db")).connect().await.unwrap();
-    migrate(&mut conn, Vec::new()).await.unwrap();
-    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let result = act(&mut LedgerTx::new(&mut tx)).await;
+    with(&Database::sqlite(dir.path().join("ledger.db")), act).await
+}
+
+async fn with_postgres<R>(act: impl AsyncFnOnce(&mut LedgerTx<'_>) -> R) -> R {
+    let scratch = comity_scratch::Database::create().await;
+    with(&Database::postgres(&scratch.url()).unwrap(), act).await
+}
+
+async fn with<R>(database: &Database, act: impl AsyncFnOnce(&mut LedgerTx<'_>) -> R) -> R {
+    migrate(database, Migrations::default()).await.unwrap();
+    let mut conn = database.connect().await.unwrap();
+    let mut tx = conn.write().await.unwrap();
+    let result = act(&mut LedgerTx::new(&mut tx.db())).await;
     tx.commit().await.unwrap();
+    conn.close().await.unwrap();
     result
 }
 
@@ -247,6 +257,7 @@ macro_rules! contract_suite {
 
 contract_suite!(memory, super::with_memory);
 contract_suite!(sqlite, super::with_sqlite);
+contract_suite!(postgres, super::with_postgres);
 
 /// One step of a random history: kind, id, debit, credit, amount. Few ids and small amounts, so that they collide.
 type Step = (usize, u8, usize, usize, u32);
@@ -277,9 +288,31 @@ fn groups_of(cast: &[NewAccount], batch: &[Vec<Step>]) -> Vec<Group> {
 }
 
 /// The model and SQLite, side by side over random histories with commits and rollbacks: same answers, same books.
-#[test]
-fn sqlite_does_what_the_model_does() {
-    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
+mod model {
+    mod sqlite {
+        #[test]
+        fn does_what_the_model_does() {
+            super::super::histories_end_as_in_the_model(48, async || {
+                let dir = tempfile::tempdir().unwrap();
+                (crate::Database::sqlite(dir.path().join("ledger.db")), dir)
+            });
+        }
+    }
+
+    mod postgres {
+        #[test]
+        fn does_what_the_model_does() {
+            super::super::histories_end_as_in_the_model(24, async || {
+                let scratch = comity_scratch::Database::create().await;
+                (crate::Database::postgres(&scratch.url()).unwrap(), scratch)
+            });
+        }
+    }
+}
+
+/// Plays random histories on a new database each, and on the model; `open` gives it with what must live as long.
+fn histories_end_as_in_the_model<G>(cases: u32, open: impl AsyncFn() -> (Database, G)) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let step = (0..64_usize, 0..24_u8, 0..64_usize, 0..64_usize, 0..40_u32);
     let group = prop::collection::vec(step, 1..4);
@@ -288,9 +321,9 @@ fn sqlite_does_what_the_model_does() {
     let seen = std::cell::RefCell::new(std::collections::BTreeSet::new());
     let outcome = runner.run(&prop::collection::vec(batch, 1..8), |history| {
         runtime.block_on(async {
-            let dir = tempfile::tempdir().unwrap();
-            let mut conn = connect_options(dir.path().join("ledger.db")).connect().await.unwrap();
-            migrate(&mut conn, Vec::new()).await.unwrap();
+            let (database, _guard) = open().await;
+            migrate(&database, Migrations::default()).await.unwrap();
+            let mut conn = database.connect().await.unwrap();
             let mut memory = Memory::new();
             let cast = cast();
             let open = &cast[..cast.len() - 1];
@@ -298,21 +331,22 @@ fn sqlite_does_what_the_model_does() {
             for (at, (batch, commit, again)) in history.iter().enumerate() {
                 let now = NOW.plus(at as u64);
                 let before = memory.clone();
-                let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
-                let mut sqlite = LedgerTx::new(&mut tx);
-                let opened = sqlite.accounts_open_in_tx(open, now).await.unwrap();
+                let mut tx = conn.write().await.unwrap();
+                let mut db = tx.db();
+                let mut books = LedgerTx::new(&mut db);
+                let opened = books.accounts_open_in_tx(open, now).await.unwrap();
                 prop_assert_eq!(opened, memory.open(open, now));
                 let mut groups = groups_of(&cast, batch);
                 if *again {
                     // A client that heard nothing sends everything once more.
                     history[..at].iter().for_each(|(batch, _, _)| groups.extend(groups_of(&cast, batch)));
                 }
-                let outcomes = sqlite.transfers_post_in_tx(&groups, now).await.unwrap();
+                let outcomes = books.transfers_post_in_tx(&groups, now).await.unwrap();
                 let expected = memory.post(&groups, now);
                 seen.borrow_mut().extend(expected.iter().flat_map(|group| &group.0).map(Outcome::word));
                 prop_assert_eq!(outcomes, expected);
                 prop_assert_eq!(
-                    sqlite.accounts_in_tx(&ids).await.unwrap(),
+                    books.accounts_in_tx(&ids).await.unwrap(),
                     memory.accounts().copied().collect::<Vec<_>>()
                 );
                 if *commit {
@@ -322,7 +356,10 @@ fn sqlite_does_what_the_model_does() {
                     memory = before;
                 }
             }
-            let report = crate::sqlite::audit(&mut conn).await.unwrap();
+            let mut tx = conn.write().await.unwrap();
+            let report = audit_in_tx(&mut tx.db()).await.unwrap();
+            tx.rollback().await.unwrap();
+            conn.close().await.unwrap();
             prop_assert!(report.holds, "{:?}", report.breaks);
             prop_assert_eq!(report, memory.audit());
             Ok(())

@@ -5,10 +5,10 @@
 //! is empty: an idle writer flushes at once, a busy one batches by itself. A job's failure undoes that job alone. A
 //! caller hears of success, and of refusal too, only after COMMIT, since either may rest on the jobs before it.
 //!
-//! A COMMIT without an answer is read back on a fresh connection from `commit_mark`; only if that fails as well does
-//! the caller hear [`CommitError::Unknown`], and must look its act up by id.
+//! A COMMIT without an answer is read back on a fresh connection from the writer's own row of `writer`; only if that fails
+//! as well does the caller hear [`CommitError::Unknown`], and must look its act up by id.
 //!
-//! Knows nothing of accounts: any SQLite file with the table `commit_mark` will do.
+//! Knows nothing of accounts: any database with the tables `writer` and, in PostgreSQL, `writing` will do.
 
 mod merge;
 
@@ -20,9 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use sqlx::sqlite::{Sqlite, SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Transaction};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::db::{Conn, Database, Db, Tx, query};
 
 pub use merge::{Merged, REQUESTS_PER_JOB_MAX};
 
@@ -30,6 +30,8 @@ pub use merge::{Merged, REQUESTS_PER_JOB_MAX};
 pub const JOBS_WAITING_MAX: usize = 4_096;
 /// Jobs in one transaction; the next waits for the next one.
 pub const JOBS_PER_COMMIT_MAX: usize = 512;
+/// Writers whose row is kept.
+const WRITERS_KEPT: i64 = 10_000;
 /// How long one job may hold the writer; then it is undone.
 pub const JOB_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -70,24 +72,27 @@ pub struct Committer {
 
 /// The one writer. Whoever composes the process runs it as a task.
 pub struct Writer {
-    options: SqliteConnectOptions,
+    database: Database,
     /// `None` after a failure that leaves it unclear what state the connection is in.
-    conn: Option<SqliteConnection>,
+    conn: Option<Conn>,
+    /// Its place among all writers that ever started; names its row.
+    started: i64,
     queue: mpsc::Receiver<Box<dyn Job>>,
     commits: Arc<AtomicU64>,
 }
 
 impl Committer {
     /// Opens the writing connection of a migrated database. Run the [`Writer`] in a task of its own.
-    pub async fn open(options: SqliteConnectOptions) -> Result<(Self, Writer), sqlx::Error> {
-        Self::with_bound(options, JOBS_WAITING_MAX).await
+    pub async fn open(database: Database) -> Result<(Self, Writer), sqlx::Error> {
+        Self::with_bound(database, JOBS_WAITING_MAX).await
     }
 
-    async fn with_bound(options: SqliteConnectOptions, waiting_max: usize) -> Result<(Self, Writer), sqlx::Error> {
-        let conn = Some(options.connect().await?);
+    async fn with_bound(database: Database, waiting_max: usize) -> Result<(Self, Writer), sqlx::Error> {
+        let mut conn = database.connect().await?;
+        let started = start(&mut conn).await?;
         let (sender, queue) = mpsc::channel(waiting_max);
         let commits = Arc::new(AtomicU64::new(0));
-        let writer = Writer { options, conn, queue, commits: Arc::clone(&commits) };
+        let writer = Writer { database, conn: Some(conn), started, queue, commits: Arc::clone(&commits) };
         Ok((Self { queue: sender, commits }, writer))
     }
 
@@ -99,7 +104,7 @@ impl Committer {
     where
         T: Send + 'static,
         E: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, Result<T, E>> + Send + 'static,
+        F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, E>> + Send + 'static,
     {
         let place = self.place()?;
         let (reply, answer) = oneshot::channel();
@@ -168,7 +173,7 @@ impl Writer {
         // Taken out, and put back only while its state is certain.
         let conn = match self.conn.take() {
             Some(conn) => Ok(conn),
-            None => self.options.connect().await,
+            None => self.database.connect().await,
         };
         let mut conn = match conn {
             Ok(conn) => conn,
@@ -177,7 +182,7 @@ impl Writer {
                 return Fate::not_committed("cannot open the database", &error);
             }
         };
-        let mut tx = match conn.begin_with("BEGIN IMMEDIATE").await {
+        let mut tx = match conn.write().await {
             Ok(tx) => tx,
             Err(error) => {
                 taken.push(first);
@@ -208,7 +213,7 @@ impl Writer {
                 Err(error) => Fate::not_committed("cannot roll back", &error),
             };
         }
-        let mark = match mark_next(&mut tx).await {
+        let mark = match mark_next(&mut tx.db(), self.started).await {
             Ok(mark) => mark,
             Err(error) => return Fate::not_committed("cannot mark the commit", &error),
         };
@@ -228,9 +233,9 @@ impl Writer {
     /// After a COMMIT that failed: did it happen? Taking the write lock waits until whoever had it is done.
     async fn read_back(&mut self, mark: i64, cause: &sqlx::Error) -> Fate {
         let look = async {
-            let mut conn = self.options.connect().await?;
-            let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
-            let number = mark_now(&mut tx).await?;
+            let mut conn = self.database.connect().await?;
+            let mut tx = conn.write().await?;
+            let number = mark_now(&mut tx.db(), self.started).await?;
             tx.rollback().await?;
             Ok::<_, sqlx::Error>((conn, number))
         };
@@ -250,11 +255,14 @@ impl Writer {
 }
 
 /// Runs a job in a savepoint; whether its work was kept. An error means that the whole transaction is lost.
-async fn in_savepoint(tx: &mut Transaction<'_, Sqlite>, job: &mut dyn Job) -> Result<bool, sqlx::Error> {
-    let mut point = tx.begin().await?;
-    let work = AssertUnwindSafe(job.run(&mut point)).catch_unwind();
-    // A panic or a job that does not end is undone like a refusal; it has left no answer, and its caller hears that.
-    let keep = matches!(tokio::time::timeout(JOB_TIME_MAX, work).await, Ok(Ok(true)));
+async fn in_savepoint(tx: &mut Tx<'_>, job: &mut dyn Job) -> Result<bool, sqlx::Error> {
+    let mut point = tx.savepoint().await?;
+    let keep = {
+        let mut db = point.db();
+        let work = AssertUnwindSafe(job.run(&mut db)).catch_unwind();
+        // A panic or a job that does not end is undone like a refusal; it has left no answer, and its caller hears that.
+        matches!(tokio::time::timeout(JOB_TIME_MAX, work).await, Ok(Ok(true)))
+    };
     if keep {
         point.commit().await?;
     } else {
@@ -263,14 +271,25 @@ async fn in_savepoint(tx: &mut Transaction<'_, Sqlite>, job: &mut dyn Job) -> Re
     Ok(keep)
 }
 
-async fn mark_next(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("UPDATE commit_mark SET number = number + 1 WHERE one = 1 RETURNING number")
-        .fetch_one(conn)
-        .await
+/// Takes the next place among all writers that ever started. The oldest are forgotten: none of them still asks.
+async fn start(conn: &mut Conn) -> Result<i64, sqlx::Error> {
+    let mut tx = conn.write().await?;
+    let mut db = tx.db();
+    let begin =
+        "INSERT INTO writer (started, commits) SELECT COALESCE(MAX(started), 0) + 1, 0 FROM writer RETURNING started";
+    let started = query(begin).fetch_one(&mut db).await?.first()?;
+    query("DELETE FROM writer WHERE started <= ?").bind(started - WRITERS_KEPT).execute(&mut db).await?;
+    tx.commit().await?;
+    Ok(started)
 }
 
-async fn mark_now(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT number FROM commit_mark WHERE one = 1").fetch_one(conn).await
+async fn mark_next(db: &mut Db<'_>, started: i64) -> Result<i64, sqlx::Error> {
+    let next = query("UPDATE writer SET commits = commits + 1 WHERE started = ? RETURNING commits").bind(started);
+    next.fetch_one(db).await?.first()
+}
+
+async fn mark_now(db: &mut Db<'_>, started: i64) -> Result<i64, sqlx::Error> {
+    query("SELECT commits FROM writer WHERE started = ?").bind(started).fetch_one(db).await?.first()
 }
 
 /// What became of a transaction.
@@ -303,7 +322,7 @@ impl Fate {
 trait Job: Send {
     fn is_awaited(&self) -> bool;
     /// Does the work; whether to keep it.
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> JobFuture<'c, bool>;
+    fn run<'c>(&'c mut self, db: &'c mut Db<'_>) -> JobFuture<'c, bool>;
     fn tell(self: Box<Self>, fate: &Fate);
 }
 
@@ -317,16 +336,16 @@ impl<T, E, F> Job for Typed<T, E, F>
 where
     T: Send,
     E: Send,
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c, Result<T, E>> + Send,
+    F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, E>> + Send,
 {
     fn is_awaited(&self) -> bool {
         !self.reply.is_closed()
     }
 
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> JobFuture<'c, bool> {
+    fn run<'c>(&'c mut self, db: &'c mut Db<'_>) -> JobFuture<'c, bool> {
         let work = self.work.take().expect("a job runs once");
         Box::pin(async move {
-            let answer = work(conn).await;
+            let answer = work(db).await;
             let keep = answer.is_ok();
             self.answer = Some(answer);
             keep
@@ -339,5 +358,7 @@ where
     }
 }
 
+#[cfg(test)]
+mod postgres;
 #[cfg(test)]
 mod tests;

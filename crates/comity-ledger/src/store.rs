@@ -36,6 +36,8 @@ pub enum StoreError {
     Database(#[from] sqlx::Error),
     #[error("cannot bring the ledger's tables up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("the address of the database is not postgres://USER@HOST/DATABASE")]
+    Address,
     #[error("the ledger's table {table} holds what it cannot hold: {what}")]
     Unreadable { table: &'static str, what: &'static str },
     #[error("read back from the ledger: {what}; the transaction must not be kept")]

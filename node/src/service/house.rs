@@ -11,6 +11,7 @@ use crate::home::{self, Home};
 use crate::keystore::KeyName;
 use crate::program::Failpoint;
 use crate::service::{Doors, Member};
+use crate::settings::HouseSettings;
 use crate::shell;
 
 /// Until a revocation list that could not be published is tried again.
@@ -22,14 +23,14 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
     let home = Home::open(&arguments.home)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
     let keys = Keys::new(issuer, pseudonym_secret(&home)?);
-    let database = home.file("clearing.sqlite");
+    let (database, books) = HouseSettings::read(&home)?.books.ledger(&home)?;
     let member = Member::join(home, &arguments, failpoint).await?;
     let config = Config::new(member.home.card.organisation);
     let directory = Arc::clone(&member.directory);
     let (clock, failpoint) = (Arc::clone(&member.clock), Arc::clone(failpoint));
-    let clearing = Clearing::open_with(config, &database, keys, directory, clock, failpoint)
+    let clearing = Clearing::open_with(config, database, keys, directory, clock, failpoint)
         .await
-        .while_(format!("cannot open {}", database.display()))?;
+        .while_(format!("cannot open {books}"))?;
     let router = clearing.router().merge(member.network.routes(Arc::clone(&member.clock)));
     let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
 

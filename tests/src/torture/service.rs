@@ -61,8 +61,9 @@ impl Story {
         let upstream = Scripted::start().await;
         let (lab, uni) = (Owner::scripted("lab", &upstream, PER_TOKEN), Owner::scripted("uni", &upstream, PER_TOKEN));
         // Only the books of the one that dies.
-        let furnish = |owner: &str, home: &std::path::Path| match &database {
-            Some(database) if owner == lab.name => store::furnish(home, &database.url()),
+        let furnish = |name: &str, home: &std::path::Path| match (&database, kind) {
+            (Some(database), Kind::House) if name == "house" => store::furnish_house(home, &database.url()),
+            (Some(database), Kind::Node) if name == lab.name => store::furnish(home, &database.url()),
             _ => {}
         };
         let federation = Federation::start_with(&[lab.clone(), uni.clone()], LOOPBACK, furnish).await;

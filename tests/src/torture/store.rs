@@ -4,7 +4,7 @@ use std::path::Path;
 
 use comity_scratch::Database;
 
-/// The kind of a node's spend store.
+/// What keeps the books of the one that dies: a node's spend store, a house's ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     Sqlite,
@@ -31,6 +31,12 @@ impl Store {
             Self::Postgres => Some(Database::create().await),
         }
     }
+}
+
+/// Tells a clearing house the same.
+pub(super) fn furnish_house(home: &Path, url: &str) {
+    std::fs::write(home.join("clearing.toml"), "[books]\nstore_file = \"keys/books.url\"\n").expect("clearing.toml");
+    comity_node::home::write_secret(&home.join("keys/books.url"), url.as_bytes()).expect("a secret");
 }
 
 /// Tells an owner's node where its books are: the address is a secret, and has a file of its own.

@@ -1,9 +1,9 @@
 //! Claims, finals, refunds, and what time does: the settlement core at work on the books.
 
+use comity_ledger::Db;
 use comity_wire::api::clearing::{ClaimException, ClaimReply, FinalReply};
 use comity_wire::object::{Claim, Final};
 use comity_wire::{Amount, Digest, OrgId, PublicKey, Signed, Timestamp, TokenId};
-use sqlx::sqlite::SqliteConnection;
 
 use super::Clearing;
 use super::nodes::Known;
@@ -115,7 +115,7 @@ impl Clearing {
         // First of all: a final of anybody's for anything must not cost more than this.
         let not_found = move || Failure::NotFound { what: format!("token {token}") };
         let mut conn = self.read().await?;
-        let row = store::tokens::token_find(&mut conn, token).await?.ok_or_else(not_found)?;
+        let row = store::tokens::token_find(&mut conn.db(), token).await?.ok_or_else(not_found)?;
         drop(conn);
         if row.node != node {
             return Err(Refused::WrongNode.into());
@@ -155,8 +155,8 @@ impl Clearing {
     pub async fn refund(&self, caller: &PublicKey, token: TokenId) -> Result<FinalReply, Failure> {
         let not_found = || Failure::NotFound { what: format!("token {token}") };
         let mut conn = self.read().await?;
-        let row = store::tokens::token_find(&mut conn, token).await?.ok_or_else(not_found)?;
-        Self::member_of(&mut conn, caller, row.project.ok_or_else(not_found)?).await?;
+        let row = store::tokens::token_find(&mut conn.db(), token).await?.ok_or_else(not_found)?;
+        Self::member_of(&mut conn.db(), caller, row.project.ok_or_else(not_found)?).await?;
         drop(conn);
         let done = self.step(token, Timed::Refund).await?;
         Ok(final_reply(&done.output.after))
@@ -175,7 +175,7 @@ impl Clearing {
         let (now, mut after) = (self.now(), None);
         loop {
             let mut conn = self.read().await?;
-            let due = store::tokens::tokens_due(&mut conn, now, after, page).await?;
+            let due = store::tokens::tokens_due(&mut conn.db(), now, after, page).await?;
             drop(conn);
             after = due.last().copied();
             if after.is_none() {
@@ -222,13 +222,13 @@ impl Clearing {
     /// # Errors
     /// [`Failure`].
     pub async fn contradictions(&self) -> Result<Vec<Contradiction>, Failure> {
-        store::settlement::contradictions(&mut *self.read().await?, CONTRADICTIONS_SHOWN_MAX).await
+        store::settlement::contradictions(&mut self.read().await?.db(), CONTRADICTIONS_SHOWN_MAX).await
     }
 
     /// Keeps what was refused, in the transaction that refused it.
     async fn keep_in_tx(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Db<'_>,
         id: Digest,
         token: TokenId,
         refused: &Refused,
@@ -246,7 +246,7 @@ impl Clearing {
 
     async fn apply_in_tx(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Db<'_>,
         row: &TokenRow,
         step: Step<'_>,
         calendar: &Calendar,
@@ -302,7 +302,7 @@ impl<'a> Step<'a> {
 }
 
 /// The row of a claimed token. A house that does not know it has signed it all the same, and is bound (rule 9).
-async fn token_row_in_tx(conn: &mut SqliteConnection, claimed: &Claimed, owner: OrgId) -> Result<TokenRow, Failure> {
+async fn token_row_in_tx(conn: &mut Db<'_>, claimed: &Claimed, owner: OrgId) -> Result<TokenRow, Failure> {
     let token = &claimed.token;
     if let Some(row) = store::tokens::token_find(conn, token.id).await? {
         return Ok(row);

@@ -28,7 +28,7 @@ impl Clearing {
     /// What was remembered, with what the directory says now. What is new about a node whose work was sold is kept.
     pub(super) async fn known(&self, node: NodeId) -> Result<Known, Failure> {
         let mut conn = self.read().await?;
-        let stored = store::house::node_keys(&mut conn, node).await?;
+        let stored = store::house::node_keys(&mut conn.db(), node).await?;
         drop(conn);
         // Whoever certifies the node now, it is the owner's.
         let certificate = self.inner.directory.certificate(node);
@@ -50,7 +50,7 @@ impl Clearing {
     /// Whether work of `certificate`'s node may be sold under it.
     pub(super) async fn is_owner(&self, certificate: &NodeCertificate) -> Result<(), Failure> {
         let mut conn = self.read().await?;
-        let owner = store::house::node_keys(&mut conn, certificate.node).await?.owner;
+        let owner = store::house::node_keys(&mut conn.db(), certificate.node).await?.owner;
         if owner.is_none_or(|owner| owner == certificate.org) { Ok(()) } else { Err(not_the_owner(certificate.node)) }
     }
 
@@ -64,7 +64,7 @@ impl Clearing {
             return Ok(());
         }
         let mut conn = self.read().await?;
-        let nodes = store::house::nodes(&mut conn).await?;
+        let nodes = store::house::nodes(&mut conn.db()).await?;
         drop(conn);
         for node in nodes {
             self.known(node).await?;

@@ -1,10 +1,10 @@
 //! Projects, vetting, awards, freezing: what the operator does.
 
+use comity_ledger::Db;
 use comity_ledger::{Group, LedgerTx, Transfer, TransferId, TransferKind};
 use comity_wire::cbor::Text;
 use comity_wire::object::Vetting;
 use comity_wire::{Amount, Digest, OrgId, ProjectId, Pseudonym, PublicKey};
-use sqlx::sqlite::SqliteConnection;
 
 use super::Clearing;
 use crate::admin::{AwardAsk, Members, ProjectAdd, ProjectVet};
@@ -169,11 +169,7 @@ impl Clearing {
     }
 
     /// Whether `caller` may act for `project`.
-    pub(super) async fn member_of(
-        conn: &mut SqliteConnection,
-        caller: &PublicKey,
-        project: ProjectId,
-    ) -> Result<(), Failure> {
+    pub(super) async fn member_of(conn: &mut Db<'_>, caller: &PublicKey, project: ProjectId) -> Result<(), Failure> {
         let projects = store::projects::projects_of_member(conn, caller).await?;
         match projects.binary_search(&project) {
             Ok(_) => Ok(()),
@@ -183,7 +179,7 @@ impl Clearing {
     }
 }
 
-pub(super) async fn exists(conn: &mut SqliteConnection, id: ProjectId) -> Result<Project, Failure> {
+pub(super) async fn exists(conn: &mut Db<'_>, id: ProjectId) -> Result<Project, Failure> {
     let project = store::projects::project_find(conn, id).await?;
     project.ok_or_else(|| Failure::NotFound { what: format!("project {id}") })
 }

@@ -16,8 +16,8 @@ impl Clearing {
     pub async fn quote(&self, caller: &PublicKey, request: &QuoteRequest) -> Result<Verified<Quote>, Failure> {
         let now = self.now();
         let mut conn = self.read().await?;
-        Self::member_of(&mut conn, caller, request.project).await?;
-        let statements = store::projects::vetting_statements(&mut conn, request.project).await?;
+        Self::member_of(&mut conn.db(), caller, request.project).await?;
+        let statements = store::projects::vetting_statements(&mut conn.db(), request.project).await?;
         drop(conn);
         let vetting = vetting::of(&statements, now);
         let draft = quote::draft(request, vetting, &*self.inner.directory, &self.inner.config, now)?;

@@ -1,9 +1,9 @@
 //! What members and owners may see: a project, a statement.
 
+use comity_ledger::Db;
 use comity_ledger::{AccountId, LedgerTx, Store as _};
 use comity_wire::api::clearing::{ProjectReply, PseudonymAt, Statement, StatementLine, TokenStatus};
 use comity_wire::{Amount, NodeId, ProjectId, PublicKey};
-use sqlx::sqlite::SqliteConnection;
 
 use super::Clearing;
 use super::projects::exists;
@@ -31,7 +31,7 @@ impl Clearing {
     /// [`Failure`] where the caller is no member.
     pub async fn project(&self, caller: &PublicKey, id: ProjectId) -> Result<ProjectReply, Failure> {
         let mut conn = self.read().await?;
-        Self::member_of(&mut conn, caller, id).await?;
+        Self::member_of(&mut conn.db(), caller, id).await?;
         drop(conn);
         self.project_status(id).await
     }
@@ -43,15 +43,16 @@ impl Clearing {
     pub async fn project_status(&self, id: ProjectId) -> Result<ProjectReply, Failure> {
         let mut conn = self.read().await?;
         // One snapshot: a settlement between two reads would show credits twice, or not at all.
-        let mut snapshot = sqlx::Connection::begin(&mut *conn).await?;
-        let project = exists(&mut snapshot, id).await?;
-        let statements = store::projects::vetting_statements(&mut snapshot, id).await?;
-        let awards = store::projects::awards(&mut snapshot, id).await?;
-        let rows = store::tokens::tokens_of_project(&mut snapshot, id).await?;
-        let pseudonyms = store::projects::pseudonyms(&mut snapshot, id).await?;
-        let available = sum_of(&mut snapshot, &[money::allocation(id).id]).await?;
+        let mut snapshot = conn.snapshot().await?;
+        let mut seen = snapshot.db();
+        let project = exists(&mut seen, id).await?;
+        let statements = store::projects::vetting_statements(&mut seen, id).await?;
+        let awards = store::projects::awards(&mut seen, id).await?;
+        let rows = store::tokens::tokens_of_project(&mut seen, id).await?;
+        let pseudonyms = store::projects::pseudonyms(&mut seen, id).await?;
+        let available = sum_of(&mut seen, &[money::allocation(id).id]).await?;
         let escrows: Vec<_> = rows.iter().map(|row| money::escrow(row.id).id).collect();
-        let in_escrow = sum_of(&mut snapshot, &escrows).await?;
+        let in_escrow = sum_of(&mut seen, &escrows).await?;
         snapshot.rollback().await?;
         drop(conn);
         let sum = |amounts: &mut dyn Iterator<Item = Amount>| amounts.fold(Amount::ZERO, Amount::saturating_add);
@@ -126,11 +127,11 @@ impl Clearing {
                 Ok(money::payable(own.org).id)
             }
             Account::Project(project) => {
-                Self::member_of(&mut *self.read().await?, caller, project).await?;
+                Self::member_of(&mut self.read().await?.db(), caller, project).await?;
                 Ok(money::allocation(project).id)
             }
             Account::Own => {
-                let projects = store::projects::projects_of_member(&mut *self.read().await?, caller).await?;
+                let projects = store::projects::projects_of_member(&mut self.read().await?.db(), caller).await?;
                 match projects[..] {
                     [] => Err(Failure::NotRegistered),
                     [project] => Ok(money::allocation(project).id),
@@ -155,7 +156,7 @@ fn word(kind: comity_ledger::TransferKind) -> String {
 }
 
 /// What is available in these accounts together, within the snapshot that is open on `conn`.
-async fn sum_of(conn: &mut SqliteConnection, ids: &[AccountId]) -> Result<Amount, Failure> {
+async fn sum_of(conn: &mut Db<'_>, ids: &[AccountId]) -> Result<Amount, Failure> {
     let mut sum = Amount::ZERO;
     for ids in ids.chunks(256) {
         let held = LedgerTx::new(conn).accounts_in_tx(ids).await?;

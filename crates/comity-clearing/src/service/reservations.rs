@@ -1,5 +1,6 @@
 //! Reservations: credits into escrow, then a signed token.
 
+use comity_ledger::Db;
 use comity_ledger::{Group, LedgerTx, Refusal, Store as _, Transfer, TransferId, TransferKind};
 use comity_token::mint;
 use comity_wire::api::clearing::{ReservationReply, ReservationRequest, SignedBytes};
@@ -7,7 +8,6 @@ use comity_wire::object::{NodeCertificate, Quote, Token};
 use comity_wire::{
     Amount, Decode as _, Digest, Object as _, ProjectId, PublicKey, Signed, Timestamp, TokenId, Verified,
 };
-use sqlx::sqlite::SqliteConnection;
 
 use super::Clearing;
 use super::nodes::not_the_owner;
@@ -25,13 +25,13 @@ impl Clearing {
         let quote = Signed::<Quote>::decode(&request.quote)?.verify_any(&self.inner.keys.issuers())?;
         let project = quote.project;
         let mut conn = self.read().await?;
-        Self::member_of(&mut conn, caller, project).await?;
+        Self::member_of(&mut conn.db(), caller, project).await?;
         let fingerprint = reservation::fingerprint(request);
-        if let Some(row) = store::tokens::token_find(&mut conn, request.id).await? {
+        if let Some(row) = store::tokens::token_find(&mut conn.db(), request.id).await? {
             drop(conn);
             return self.repeated(&row, project, request, fingerprint).await;
         }
-        let (token, certificate) = self.draft_token(&mut conn, request, &quote).await?;
+        let (token, certificate) = self.draft_token(&mut conn.db(), request, &quote).await?;
         drop(conn);
         let mut row = TokenRow::of(&token, Some(project), certificate.org, fingerprint);
         row.issuer = Some(self.inner.keys.issuer.public());
@@ -50,7 +50,7 @@ impl Clearing {
             .await?;
         self.fail("reserve.after_commit");
         let mut conn = self.read().await?;
-        let row = store::tokens::token_find(&mut conn, request.id).await?;
+        let row = store::tokens::token_find(&mut conn.db(), request.id).await?;
         let row = row.ok_or(Failure::Unreadable { table: "token", what: "a row that was committed" })?;
         drop(conn);
         let reply = self.repeated(&row, project, request, fingerprint).await?;
@@ -106,7 +106,7 @@ impl Clearing {
 
     async fn draft_token(
         &self,
-        conn: &mut SqliteConnection,
+        conn: &mut Db<'_>,
         request: &ReservationRequest,
         quote: &Quote,
     ) -> Result<(Token, Verified<NodeCertificate>), Failure> {
@@ -140,7 +140,7 @@ impl Clearing {
 }
 
 /// Credits whose time ran out buy nothing new.
-async fn awards_open(conn: &mut SqliteConnection, project: ProjectId, now: Timestamp) -> Result<(), Failure> {
+async fn awards_open(conn: &mut Db<'_>, project: ProjectId, now: Timestamp) -> Result<(), Failure> {
     let awards = store::projects::awards(conn, project).await?;
     match awards.iter().map(|award| award.ends_at).max() {
         Some(at) if at <= now => Err(Failure::AwardsEnded { project, at }),
@@ -150,7 +150,7 @@ async fn awards_open(conn: &mut SqliteConnection, project: ProjectId, now: Times
 
 /// The token's row, its escrow and its transfer, together; whether it was this call that made them.
 async fn reserve_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     row: &TokenRow,
     certificate: &NodeCertificate,
     asked: Amount,

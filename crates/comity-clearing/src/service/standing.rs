@@ -64,8 +64,8 @@ impl Clearing {
 
     pub(super) async fn standing_begin(&self) -> Result<(), Failure> {
         let mut conn = self.read().await?;
-        let stored = store::house::standing(&mut conn).await?;
-        let revoked = store::house::revocations(&mut conn, self.now()).await?;
+        let stored = store::house::standing(&mut conn.db()).await?;
+        let revoked = store::house::revocations(&mut conn.db(), self.now()).await?;
         drop(conn);
         let mut is_whole = true;
         if let Some(bytes) = stored {
@@ -109,9 +109,9 @@ impl Clearing {
         let turn = self.inner.standing_turn.lock().await;
         let mut conn = self.read().await?;
         let now = self.now();
-        let entries = store::house::revocations(&mut conn, now).await?;
+        let entries = store::house::revocations(&mut conn.db(), now).await?;
         // Numbers rise whoever signed the list before.
-        let stored = store::house::standing(&mut conn).await?;
+        let stored = store::house::standing(&mut conn.db()).await?;
         drop(conn);
         let stored = stored.map(|bytes| Signed::<RevocationList>::decode(&bytes)).transpose()?;
         let number = stored.map_or(1, |list| list.unverified().number + 1);

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
+use comity_ledger::db::{Db, query};
 use comity_wire::cbor::{Encode as _, Limits};
 use comity_wire::object::Token;
 use comity_wire::{Decode as _, Object as _, OrgId, ProjectId, Pseudonym, Signed};
 use futures::TryStreamExt as _;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
 use super::Cells;
 use super::tokens::TokenRow;
@@ -87,7 +86,7 @@ pub(crate) const CHECKS: [(Break, &str); 13] = [
          WHEN 4 THEN d.code = 4 AND d.reference = t.id AND c.code = 5 AND c.reference = t.owner \
          WHEN 5 THEN d.code = 4 AND d.reference = t.id AND c.code = 3 AND c.reference = t.project \
          WHEN 6 THEN d.code = 6 AND c.code = 5 AND c.reference = t.owner \
-         END, 0)",
+         END, FALSE)",
     ),
     (
         Break::OwnerDiffers,
@@ -95,21 +94,21 @@ pub(crate) const CHECKS: [(Break, &str); 13] = [
     ),
 ];
 
-pub(crate) async fn count(conn: &mut SqliteConnection, sql: &'static str) -> Result<u64, Failure> {
-    let rows: i64 = sqlx::query(sql).fetch_one(conn).await?.try_get(0)?;
+pub(crate) async fn count(conn: &mut Db<'_>, sql: &'static str) -> Result<u64, Failure> {
+    let rows: i64 = query(sql).fetch_one(conn).await?.first()?;
     Ok(rows.unsigned_abs())
 }
 
 /// How many tokens have a column that is not what their signed bytes say. Reads each token once and keeps none.
-pub(crate) async fn tokens_differing(conn: &mut SqliteConnection) -> Result<u64, Failure> {
-    let rows = sqlx::query("SELECT subject, project, owner FROM pseudonym").fetch_all(&mut *conn).await?;
+pub(crate) async fn tokens_differing(conn: &mut Db<'_>) -> Result<u64, Failure> {
+    let rows = query("SELECT subject, project, owner FROM pseudonym").fetch_all(conn).await?;
     let subject = |row| {
         let cells = Cells { table: "pseudonym", row };
         Ok((Pseudonym(cells.bytes("subject")?), (ProjectId(cells.bytes("project")?), OrgId(cells.bytes("owner")?))))
     };
     let subjects = rows.iter().map(subject).collect::<Result<HashMap<_, _>, Failure>>()?;
     let mut differing = 0;
-    let mut rows = sqlx::query("SELECT * FROM token").fetch(conn);
+    let mut rows = query("SELECT * FROM token").fetch(conn);
     while let Some(row) = rows.try_next().await? {
         // What cannot be read differs.
         let row = TokenRow::read(Cells { table: "token", row: &row });
@@ -151,7 +150,8 @@ fn signature_stands(row: &TokenRow, token: &Token) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::{AssertSqlSafe, ConnectOptions as _};
+    use comity_ledger::db::Row;
+    use comity_ledger::{Database, books};
 
     use super::*;
 
@@ -159,13 +159,14 @@ mod tests {
     #[tokio::test]
     async fn no_check_reads_a_table_again_for_each_row_of_another() {
         let dir = tempfile::tempdir().unwrap();
-        let options = comity_ledger::sqlite::connect_options(dir.path().join("house.db"));
-        let mut conn = options.connect().await.unwrap();
-        comity_ledger::sqlite::migrate(&mut conn, crate::store::migrations()).await.unwrap();
+        let database = Database::sqlite(dir.path().join("house.db"));
+        books::migrate(&database, crate::store::migrations()).await.unwrap();
+        let mut conn = database.connect().await.unwrap();
         for (what, sql) in CHECKS {
             let plan = format!("EXPLAIN QUERY PLAN {sql}");
-            let plan = sqlx::query(AssertSqlSafe(plan)).fetch_all(&mut conn).await.unwrap();
-            let steps: Vec<(i64, String)> = plan.iter().map(|row| (row.get("parent"), row.get("detail"))).collect();
+            let plan = query(plan).fetch_all(&mut conn.db()).await.unwrap();
+            let step = |row: &Row| (row.int("parent").unwrap(), row.text("detail").unwrap());
+            let steps: Vec<(i64, String)> = plan.iter().map(step).collect();
             let scans: Vec<_> = steps.iter().filter(|(_, step)| step.starts_with("SCAN")).collect();
             assert!(scans.len() == 1 && scans[0].0 == 0, "{what:?}: {steps:?}");
             assert!(!steps.iter().any(|(_, step)| step.contains("AUTOMATIC")), "{what:?}: {steps:?}");

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use comity_ledger::db::{Db, query};
 use comity_wire::cbor::Text;
 use comity_wire::object::{NodeCertificate, ReceiptKey, Revocation, RevokedKind, Token};
 use comity_wire::time::SKEW_S;
 use comity_wire::{NodeId, OrgId, PublicKey, Timestamp};
-use sqlx::sqlite::SqliteConnection;
 
 use super::{Cells, int, seconds};
 use crate::failure::Failure;
 use crate::settlement::Calendar;
 use crate::settlement::calendar::Beat;
 
-pub(crate) async fn calendar(conn: &mut SqliteConnection) -> Result<Calendar, Failure> {
-    let rows = sqlx::query("SELECT begins_at, ends_at FROM open_span ORDER BY begins_at").fetch_all(conn).await?;
+pub(crate) async fn calendar(conn: &mut Db<'_>) -> Result<Calendar, Failure> {
+    let rows = query("SELECT begins_at, ends_at FROM open_span ORDER BY begins_at").fetch_all(conn).await?;
     let span = |row| {
         let cells = Cells { table: "open_span", row };
         Ok((cells.time("begins_at")?, cells.time("ends_at")?))
@@ -22,14 +22,15 @@ pub(crate) async fn calendar(conn: &mut SqliteConnection) -> Result<Calendar, Fa
     Ok(Calendar::new(rows.iter().map(span).collect::<Result<_, Failure>>()?))
 }
 
-pub(crate) async fn beat_in_tx(conn: &mut SqliteConnection, beat: Beat, now: Timestamp) -> Result<(), Failure> {
+pub(crate) async fn beat_in_tx(conn: &mut Db<'_>, beat: Beat, now: Timestamp) -> Result<(), Failure> {
     let sql = match beat {
         Beat::Opened => "INSERT INTO open_span (begins_at, ends_at) VALUES (?1, ?1)",
         Beat::Extended => {
-            "UPDATE open_span SET ends_at = MAX(ends_at, ?1) WHERE begins_at = (SELECT MAX(begins_at) FROM open_span)"
+            "UPDATE open_span SET ends_at = CASE WHEN ends_at < ?1 THEN ?1 ELSE ends_at END \
+             WHERE begins_at = (SELECT MAX(begins_at) FROM open_span)"
         }
     };
-    sqlx::query(sql).bind(seconds(now)).execute(conn).await?;
+    query(sql).bind(seconds(now)).execute(conn).await?;
     Ok(())
 }
 
@@ -84,7 +85,7 @@ fn keys_of(certificate: &NodeCertificate) -> impl Iterator<Item = NodeKey> {
 
 /// Remembers the keys of a certificate, for good; not where the node is another organisation's. Whether it is this one's.
 pub(crate) async fn node_keys_put_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     certificate: &NodeCertificate,
     now: Timestamp,
 ) -> Result<bool, Failure> {
@@ -93,10 +94,11 @@ pub(crate) async fn node_keys_put_in_tx(
         return Ok(false);
     }
     for entry in keys_of(certificate) {
-        sqlx::query(
+        query(
             "INSERT INTO node_key (node, use, key, owner, from_at, until_at, seen_at) VALUES (?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (node, use, key) DO UPDATE SET \
-             from_at = MIN(from_at, excluded.from_at), until_at = MAX(until_at, excluded.until_at)",
+             from_at = CASE WHEN excluded.from_at < node_key.from_at THEN excluded.from_at ELSE node_key.from_at END, \
+             until_at = CASE WHEN excluded.until_at > node_key.until_at THEN excluded.until_at ELSE node_key.until_at END",
         )
         .bind(certificate.node.0.to_vec())
         .bind(entry.use_ as i64)
@@ -105,15 +107,15 @@ pub(crate) async fn node_keys_put_in_tx(
         .bind(seconds(entry.from))
         .bind(seconds(entry.until))
         .bind(seconds(now))
-        .execute(&mut *conn)
+        .execute(conn)
         .await?;
     }
     Ok(true)
 }
 
 /// Every key that the house has seen certified to `node`, and who owns the node.
-pub(crate) async fn node_keys(conn: &mut SqliteConnection, node: NodeId) -> Result<NodeKeys, Failure> {
-    let rows = sqlx::query("SELECT * FROM node_key WHERE node = ? ORDER BY seen_at, use, key")
+pub(crate) async fn node_keys(conn: &mut Db<'_>, node: NodeId) -> Result<NodeKeys, Failure> {
+    let rows = query("SELECT * FROM node_key WHERE node = ? ORDER BY seen_at, use, key")
         .bind(node.0.to_vec())
         .fetch_all(conn)
         .await?;
@@ -133,18 +135,18 @@ pub(crate) async fn node_keys(conn: &mut SqliteConnection, node: NodeId) -> Resu
 }
 
 /// The nodes whose work the house has sold.
-pub(crate) async fn nodes(conn: &mut SqliteConnection) -> Result<Vec<NodeId>, Failure> {
-    let rows = sqlx::query("SELECT DISTINCT node FROM node_key ORDER BY node").fetch_all(conn).await?;
+pub(crate) async fn nodes(conn: &mut Db<'_>) -> Result<Vec<NodeId>, Failure> {
+    let rows = query("SELECT DISTINCT node FROM node_key ORDER BY node").fetch_all(conn).await?;
     rows.iter().map(|row| Ok(NodeId(Cells { table: "node_key", row }.bytes("node")?))).collect()
 }
 
 pub(crate) async fn revocation_insert_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     kind: RevokedKind,
     subject: &str,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO revocation (kind, subject, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+    query("INSERT INTO revocation (kind, subject, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
         .bind(i64::from(kind.number()))
         .bind(subject)
         .bind(seconds(now))
@@ -154,10 +156,10 @@ pub(crate) async fn revocation_insert_in_tx(
 }
 
 /// Everything that was revoked, in the list's order.
-pub(crate) async fn revocations(conn: &mut SqliteConnection, now: Timestamp) -> Result<Vec<Revocation>, Failure> {
+pub(crate) async fn revocations(conn: &mut Db<'_>, now: Timestamp) -> Result<Vec<Revocation>, Failure> {
     // A token that was revoked a life ago has ended by itself: the list stays as long as what it stops.
     let ended = now.minus(Token::VALID_S_MAX + 2 * SKEW_S);
-    let rows = sqlx::query("SELECT kind, subject, at FROM revocation WHERE NOT (kind = ? AND at < ?)")
+    let rows = query("SELECT kind, subject, at FROM revocation WHERE NOT (kind = ? AND at < ?)")
         .bind(int(RevokedKind::Token.number().into()))
         .bind(seconds(ended))
         .fetch_all(conn)
@@ -176,24 +178,24 @@ pub(crate) async fn revocations(conn: &mut SqliteConnection, now: Timestamp) -> 
 }
 
 /// The bytes of the newest revocation list.
-pub(crate) async fn standing(conn: &mut SqliteConnection) -> Result<Option<Vec<u8>>, Failure> {
-    let row = sqlx::query("SELECT bytes FROM standing ORDER BY number DESC LIMIT 1").fetch_optional(conn).await?;
+pub(crate) async fn standing(conn: &mut Db<'_>) -> Result<Option<Vec<u8>>, Failure> {
+    let row = query("SELECT bytes FROM standing ORDER BY number DESC LIMIT 1").fetch_optional(conn).await?;
     row.map(|row| Cells { table: "standing", row: &row }.blob("bytes")).transpose()
 }
 
 /// Keeps the newest list only: an older one is never served again.
 pub(crate) async fn standing_put_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     number: u64,
     bytes: &[u8],
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO standing (number, bytes, issued_at) VALUES (?, ?, ?)")
+    query("INSERT INTO standing (number, bytes, issued_at) VALUES (?, ?, ?)")
         .bind(int(number))
         .bind(bytes.to_vec())
         .bind(seconds(now))
-        .execute(&mut *conn)
+        .execute(conn)
         .await?;
-    sqlx::query("DELETE FROM standing WHERE number < ?").bind(int(number)).execute(conn).await?;
+    query("DELETE FROM standing WHERE number < ?").bind(int(number)).execute(conn).await?;
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Projects, members, vetting evidence, awards, pseudonyms.
 
+use comity_ledger::db::{Db, query};
 use comity_wire::object::Vetting;
 use comity_wire::{Amount, OrgId, ProjectId, Pseudonym, PublicKey, Timestamp};
-use sqlx::sqlite::SqliteConnection;
 
 use super::{Cells, json, seconds};
 use crate::failure::Failure;
@@ -37,12 +37,8 @@ fn project(cells: Cells<'_>) -> Result<Project, Failure> {
     })
 }
 
-pub(crate) async fn project_insert_in_tx(
-    conn: &mut SqliteConnection,
-    project: &Project,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO project (id, title, purposes, created_at) VALUES (?, ?, ?, ?)")
+pub(crate) async fn project_insert_in_tx(conn: &mut Db<'_>, project: &Project, now: Timestamp) -> Result<(), Failure> {
+    query("INSERT INTO project (id, title, purposes, created_at) VALUES (?, ?, ?, ?)")
         .bind(project.id.0.to_vec())
         .bind(&project.title)
         .bind(json(&project.purposes))
@@ -52,36 +48,32 @@ pub(crate) async fn project_insert_in_tx(
     Ok(())
 }
 
-pub(crate) async fn project_find(conn: &mut SqliteConnection, id: ProjectId) -> Result<Option<Project>, Failure> {
-    let row = sqlx::query("SELECT * FROM project WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
+pub(crate) async fn project_find(conn: &mut Db<'_>, id: ProjectId) -> Result<Option<Project>, Failure> {
+    let row = query("SELECT * FROM project WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
     row.map(|row| project(Cells { table: "project", row: &row })).transpose()
 }
 
-pub(crate) async fn projects(conn: &mut SqliteConnection) -> Result<Vec<Project>, Failure> {
-    let rows = sqlx::query("SELECT * FROM project ORDER BY created_at, id").fetch_all(conn).await?;
+pub(crate) async fn projects(conn: &mut Db<'_>) -> Result<Vec<Project>, Failure> {
+    let rows = query("SELECT * FROM project ORDER BY created_at, id").fetch_all(conn).await?;
     rows.iter().map(|row| project(Cells { table: "project", row })).collect()
 }
 
-pub(crate) async fn project_freeze_in_tx(
-    conn: &mut SqliteConnection,
-    id: ProjectId,
-    frozen: bool,
-) -> Result<(), Failure> {
-    let done = sqlx::query("UPDATE project SET frozen = ? WHERE id = ?")
+pub(crate) async fn project_freeze_in_tx(conn: &mut Db<'_>, id: ProjectId, frozen: bool) -> Result<(), Failure> {
+    let done = query("UPDATE project SET frozen = ? WHERE id = ?")
         .bind(i64::from(frozen))
         .bind(id.0.to_vec())
         .execute(conn)
         .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(Failure::NotFound { what: format!("project {id}") }) }
+    if done == 1 { Ok(()) } else { Err(Failure::NotFound { what: format!("project {id}") }) }
 }
 
 pub(crate) async fn member_insert_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     project: ProjectId,
     key: &PublicKey,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO member (project, key, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+    query("INSERT INTO member (project, key, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
         .bind(project.0.to_vec())
         .bind(key.as_bytes().to_vec())
         .bind(seconds(now))
@@ -90,12 +82,8 @@ pub(crate) async fn member_insert_in_tx(
     Ok(())
 }
 
-pub(crate) async fn member_remove_in_tx(
-    conn: &mut SqliteConnection,
-    project: ProjectId,
-    key: &PublicKey,
-) -> Result<(), Failure> {
-    sqlx::query("DELETE FROM member WHERE project = ? AND key = ?")
+pub(crate) async fn member_remove_in_tx(conn: &mut Db<'_>, project: ProjectId, key: &PublicKey) -> Result<(), Failure> {
+    query("DELETE FROM member WHERE project = ? AND key = ?")
         .bind(project.0.to_vec())
         .bind(key.as_bytes().to_vec())
         .execute(conn)
@@ -104,8 +92,8 @@ pub(crate) async fn member_remove_in_tx(
 }
 
 /// How many members' keys a project has.
-pub(crate) async fn members(conn: &mut SqliteConnection, project: ProjectId) -> Result<u64, Failure> {
-    let row = sqlx::query("SELECT count(*) AS members FROM member WHERE project = ?")
+pub(crate) async fn members(conn: &mut Db<'_>, project: ProjectId) -> Result<u64, Failure> {
+    let row = query("SELECT count(*) AS members FROM member WHERE project = ?")
         .bind(project.0.to_vec())
         .fetch_one(conn)
         .await?;
@@ -113,11 +101,8 @@ pub(crate) async fn members(conn: &mut SqliteConnection, project: ProjectId) -> 
 }
 
 /// The projects that `key` belongs to, in order of their ids.
-pub(crate) async fn projects_of_member(
-    conn: &mut SqliteConnection,
-    key: &PublicKey,
-) -> Result<Vec<ProjectId>, Failure> {
-    let rows = sqlx::query("SELECT project FROM member WHERE key = ? ORDER BY project")
+pub(crate) async fn projects_of_member(conn: &mut Db<'_>, key: &PublicKey) -> Result<Vec<ProjectId>, Failure> {
+    let rows = query("SELECT project FROM member WHERE key = ? ORDER BY project")
         .bind(key.as_bytes().to_vec())
         .fetch_all(conn)
         .await?;
@@ -125,12 +110,12 @@ pub(crate) async fn projects_of_member(
 }
 
 pub(crate) async fn vetting_insert_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     project: ProjectId,
     statement: &Statement,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO vetting (project, value, issuer, claim, from_at, until_at, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
+    query("INSERT INTO vetting (project, value, issuer, claim, from_at, until_at, recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
         .bind(project.0.to_vec())
         .bind(i64::from(statement.value.number()))
         .bind(&statement.issuer)
@@ -144,11 +129,8 @@ pub(crate) async fn vetting_insert_in_tx(
 }
 
 /// The evidence on a project, oldest first.
-pub(crate) async fn vetting_statements(
-    conn: &mut SqliteConnection,
-    project: ProjectId,
-) -> Result<Vec<Statement>, Failure> {
-    let rows = sqlx::query("SELECT value, issuer, claim, from_at, COALESCE(until_at, -1) AS until_at FROM vetting WHERE project = ? ORDER BY seq")
+pub(crate) async fn vetting_statements(conn: &mut Db<'_>, project: ProjectId) -> Result<Vec<Statement>, Failure> {
+    let rows = query("SELECT value, issuer, claim, from_at, COALESCE(until_at, -1) AS until_at FROM vetting WHERE project = ? ORDER BY seq")
         .bind(project.0.to_vec())
         .fetch_all(conn)
         .await?;
@@ -165,12 +147,8 @@ pub(crate) async fn vetting_statements(
     rows.iter().map(statement).collect()
 }
 
-pub(crate) async fn award_insert_in_tx(
-    conn: &mut SqliteConnection,
-    award: &Award,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO award (id, project, amount, funder, award_number, ends_at, awarded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
+pub(crate) async fn award_insert_in_tx(conn: &mut Db<'_>, award: &Award, now: Timestamp) -> Result<(), Failure> {
+    query("INSERT INTO award (id, project, amount, funder, award_number, ends_at, awarded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
         .bind(award.id.to_vec())
         .bind(award.project.0.to_vec())
         .bind(award.amount.ucr())
@@ -183,8 +161,8 @@ pub(crate) async fn award_insert_in_tx(
     Ok(())
 }
 
-pub(crate) async fn awards(conn: &mut SqliteConnection, project: ProjectId) -> Result<Vec<Award>, Failure> {
-    let rows = sqlx::query("SELECT * FROM award WHERE project = ? ORDER BY awarded_at, id")
+pub(crate) async fn awards(conn: &mut Db<'_>, project: ProjectId) -> Result<Vec<Award>, Failure> {
+    let rows = query("SELECT * FROM award WHERE project = ? ORDER BY awarded_at, id")
         .bind(project.0.to_vec())
         .fetch_all(conn)
         .await?;
@@ -203,27 +181,22 @@ pub(crate) async fn awards(conn: &mut SqliteConnection, project: ProjectId) -> R
 }
 
 pub(crate) async fn pseudonym_insert_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     project: ProjectId,
     owner: OrgId,
     subject: Pseudonym,
 ) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO pseudonym (subject, project, owner) VALUES (?, ?, ?) ON CONFLICT (project, owner) DO NOTHING",
-    )
-    .bind(subject.0.to_vec())
-    .bind(project.0.to_vec())
-    .bind(owner.0.to_vec())
-    .execute(conn)
-    .await?;
+    query("INSERT INTO pseudonym (subject, project, owner) VALUES (?, ?, ?) ON CONFLICT (project, owner) DO NOTHING")
+        .bind(subject.0.to_vec())
+        .bind(project.0.to_vec())
+        .bind(owner.0.to_vec())
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
-pub(crate) async fn pseudonyms(
-    conn: &mut SqliteConnection,
-    project: ProjectId,
-) -> Result<Vec<(OrgId, Pseudonym)>, Failure> {
-    let rows = sqlx::query("SELECT owner, subject FROM pseudonym WHERE project = ? ORDER BY owner")
+pub(crate) async fn pseudonyms(conn: &mut Db<'_>, project: ProjectId) -> Result<Vec<(OrgId, Pseudonym)>, Failure> {
+    let rows = query("SELECT owner, subject FROM pseudonym WHERE project = ? ORDER BY owner")
         .bind(project.0.to_vec())
         .fetch_all(conn)
         .await?;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use comity_ledger::db::{Db, Row, query};
 use comity_ledger::{Group, LedgerTx, Store as _, Transfer, TransferId, TransferKind};
 use comity_wire::{Amount, Digest, Timestamp, TokenId};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::money;
 use super::tokens::TokenRow;
@@ -14,11 +14,7 @@ use crate::service::Contradiction;
 use crate::settlement::{Escrow, Exception, Head, Lane, LaneKey, Movement, MovementKind, Output, Phase, Refused};
 
 /// Loads the escrow of a token. `content` is the content id of the token's signed form.
-pub(crate) async fn escrow_in_tx(
-    conn: &mut SqliteConnection,
-    row: &TokenRow,
-    content: Digest,
-) -> Result<Escrow, Failure> {
+pub(crate) async fn escrow_in_tx(conn: &mut Db<'_>, row: &TokenRow, content: Digest) -> Result<Escrow, Failure> {
     let held = LedgerTx::new(conn).account_in_tx(money::escrow(row.id).id).await?;
     let phase = match (row.phase, row.final_) {
         (0, _) => Phase::Open,
@@ -50,7 +46,7 @@ pub(crate) async fn escrow_in_tx(
 
 /// Puts an output into the books: transfers, their lines, lanes, heads, exceptions, the token's sums.
 pub(crate) async fn output_apply_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     row: &TokenRow,
     before: &Escrow,
     output: &Output,
@@ -94,7 +90,7 @@ const fn kind(kind: MovementKind) -> TransferKind {
 }
 
 async fn movements_post_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     row: &TokenRow,
     movements: &[Movement],
     now: Timestamp,
@@ -129,13 +125,13 @@ async fn movements_post_in_tx(
     money::post_in_tx(&mut ledger, Group(transfers), now).await?;
     for movement in movements {
         for (key, amount) in &movement.lines {
-            sqlx::query("INSERT INTO line (transfer, token, leaf, lane, amount) VALUES (?, ?, ?, ?, ?)")
+            query("INSERT INTO line (transfer, token, leaf, lane, amount) VALUES (?, ?, ?, ?, ?)")
                 .bind(transfer_id(row.id, movement).0.to_vec())
                 .bind(row.id.0.to_vec())
                 .bind(key.leaf.0.to_vec())
                 .bind(i64::from(key.lane))
                 .bind(amount.ucr())
-                .execute(&mut *conn)
+                .execute(conn)
                 .await?;
         }
     }
@@ -147,9 +143,9 @@ fn key(cells: Cells<'_>) -> Result<LaneKey, Failure> {
     Ok(LaneKey { leaf: cells.digest("leaf")?, lane })
 }
 
-async fn lanes(conn: &mut SqliteConnection, token: TokenId) -> Result<BTreeMap<LaneKey, Lane>, Failure> {
-    let rows = sqlx::query("SELECT * FROM lane WHERE token = ?").bind(token.0.to_vec()).fetch_all(conn).await?;
-    let lane = |row: &SqliteRow| {
+async fn lanes(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<LaneKey, Lane>, Failure> {
+    let rows = query("SELECT * FROM lane WHERE token = ?").bind(token.0.to_vec()).fetch_all(conn).await?;
+    let lane = |row: &Row| {
         let cells = Cells { table: "lane", row };
         let lane = Lane {
             path: cells.json("path")?,
@@ -166,9 +162,9 @@ async fn lanes(conn: &mut SqliteConnection, token: TokenId) -> Result<BTreeMap<L
     rows.iter().map(lane).collect()
 }
 
-async fn heads(conn: &mut SqliteConnection, token: TokenId) -> Result<BTreeMap<LaneKey, Head>, Failure> {
-    let rows = sqlx::query("SELECT * FROM head WHERE token = ?").bind(token.0.to_vec()).fetch_all(conn).await?;
-    let head = |row: &SqliteRow| {
+async fn heads(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<LaneKey, Head>, Failure> {
+    let rows = query("SELECT * FROM head WHERE token = ?").bind(token.0.to_vec()).fetch_all(conn).await?;
+    let head = |row: &Row| {
         let cells = Cells { table: "head", row };
         let head = Head { n: cells.uint("n")?, total: cells.amount("total")?, receipt: cells.digest("receipt")? };
         Ok((key(cells)?, head))
@@ -176,13 +172,8 @@ async fn heads(conn: &mut SqliteConnection, token: TokenId) -> Result<BTreeMap<L
     rows.iter().map(head).collect()
 }
 
-async fn lane_put_in_tx(
-    conn: &mut SqliteConnection,
-    token: TokenId,
-    key: &LaneKey,
-    lane: &Lane,
-) -> Result<(), Failure> {
-    sqlx::query(
+async fn lane_put_in_tx(conn: &mut Db<'_>, token: TokenId, key: &LaneKey, lane: &Lane) -> Result<(), Failure> {
+    query(
         "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, paid, tails) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (token, leaf, lane) DO UPDATE SET \
          n = ?5, total = ?6, receipt = ?7, history = ?8, acknowledged = ?9, paid = ?10, tails = ?11",
@@ -203,13 +194,8 @@ async fn lane_put_in_tx(
     Ok(())
 }
 
-async fn head_put_in_tx(
-    conn: &mut SqliteConnection,
-    token: TokenId,
-    key: &LaneKey,
-    head: &Head,
-) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO head (token, leaf, lane, n, total, receipt) VALUES (?, ?, ?, ?, ?, ?)")
+async fn head_put_in_tx(conn: &mut Db<'_>, token: TokenId, key: &LaneKey, head: &Head) -> Result<(), Failure> {
+    query("INSERT INTO head (token, leaf, lane, n, total, receipt) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(token.0.to_vec())
         .bind(key.leaf.0.to_vec())
         .bind(i64::from(key.lane))
@@ -222,13 +208,13 @@ async fn head_put_in_tx(
 }
 
 async fn exception_insert_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     token: TokenId,
     exception: &Exception,
     evidence: Digest,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO exception (token, code, amount, message, evidence, at) VALUES (?, ?, ?, ?, ?, ?)")
+    query("INSERT INTO exception (token, code, amount, message, evidence, at) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(token.0.to_vec())
         .bind(exception.code.as_str())
         .bind(exception.amount.ucr())
@@ -240,13 +226,13 @@ async fn exception_insert_in_tx(
     Ok(())
 }
 
-async fn token_put_in_tx(conn: &mut SqliteConnection, after: &Escrow, waiting: Amount) -> Result<(), Failure> {
+async fn token_put_in_tx(conn: &mut Db<'_>, after: &Escrow, waiting: Amount) -> Result<(), Failure> {
     let (phase, final_) = match after.phase {
         Phase::Open => (0_i64, None),
         Phase::Final(id) => (1, Some(id.0.to_vec())),
         Phase::Closed => (2, None),
     };
-    sqlx::query(
+    query(
         "UPDATE token SET phase = ?, final = COALESCE(?, final), paid = ?, refunded = ?, clamped = ?, late = ?, waiting = ?, movements = ? \
          WHERE id = ?",
     )
@@ -266,22 +252,22 @@ async fn token_put_in_tx(conn: &mut SqliteConnection, after: &Escrow, waiting: A
 
 /// The reply that was given to this very claim.
 pub(crate) async fn claim_reply<T: serde::de::DeserializeOwned>(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     id: Digest,
 ) -> Result<Option<T>, Failure> {
-    let row = sqlx::query("SELECT reply FROM claim WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
+    let row = query("SELECT reply FROM claim WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
     row.map(|row| Cells { table: "claim", row: &row }.json("reply")).transpose()
 }
 
 pub(crate) async fn claim_insert_in_tx<T: serde::Serialize>(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     id: Digest,
     (token, number): (TokenId, u64),
     bytes: &[u8],
     reply: &T,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO claim (id, token, number, bytes, reply, taken_at) VALUES (?, ?, ?, ?, ?, ?)")
+    query("INSERT INTO claim (id, token, number, bytes, reply, taken_at) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(id.0.to_vec())
         .bind(token.0.to_vec())
         .bind(int(number))
@@ -294,13 +280,13 @@ pub(crate) async fn claim_insert_in_tx<T: serde::Serialize>(
 }
 
 pub(crate) async fn final_insert_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     id: Digest,
     token: TokenId,
     bytes: &[u8],
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO final (id, token, bytes, taken_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+    query("INSERT INTO final (id, token, bytes, taken_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
         .bind(id.0.to_vec())
         .bind(token.0.to_vec())
         .bind(bytes.to_vec())
@@ -315,14 +301,14 @@ pub(crate) const CONTRADICTIONS_MAX: u32 = 16;
 
 /// Keeps a refused claim or final as evidence.
 pub(crate) async fn contradiction_insert_in_tx(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     id: Digest,
     token: TokenId,
     refused: &Refused,
     bytes: &[u8],
     now: Timestamp,
 ) -> Result<(), Failure> {
-    sqlx::query(
+    query(
         "INSERT INTO contradiction (id, token, code, message, bytes, taken_at) SELECT ?1, ?2, ?3, ?4, ?5, ?6 \
          WHERE (SELECT COUNT(*) FROM contradiction WHERE token = ?2) < ?7 ON CONFLICT DO NOTHING",
     )
@@ -339,13 +325,12 @@ pub(crate) async fn contradiction_insert_in_tx(
 }
 
 /// The newest contradictions, at most `limit`.
-pub(crate) async fn contradictions(conn: &mut SqliteConnection, limit: u32) -> Result<Vec<Contradiction>, Failure> {
-    let rows =
-        sqlx::query("SELECT id, token, code, message, taken_at FROM contradiction ORDER BY taken_at DESC, id LIMIT ?")
-            .bind(i64::from(limit))
-            .fetch_all(conn)
-            .await?;
-    let one = |row: &SqliteRow| {
+pub(crate) async fn contradictions(conn: &mut Db<'_>, limit: u32) -> Result<Vec<Contradiction>, Failure> {
+    let rows = query("SELECT id, token, code, message, taken_at FROM contradiction ORDER BY taken_at DESC, id LIMIT ?")
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?;
+    let one = |row: &Row| {
         let cells = Cells { table: "contradiction", row };
         Ok(Contradiction {
             id: cells.digest("id")?,

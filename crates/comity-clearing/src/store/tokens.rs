@@ -1,8 +1,8 @@
 //! Quotes, pinned tariffs, and tokens with their escrow terms.
 
+use comity_ledger::db::{Db, query};
 use comity_wire::object::{Quote, Tariff, Token};
 use comity_wire::{Amount, Digest, Encode as _, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId, Verified};
-use sqlx::sqlite::SqliteConnection;
 
 use super::{Cells, seconds};
 use crate::failure::Failure;
@@ -96,16 +96,13 @@ impl TokenRow {
     }
 }
 
-pub(crate) async fn token_find(conn: &mut SqliteConnection, id: TokenId) -> Result<Option<TokenRow>, Failure> {
-    let row = sqlx::query("SELECT * FROM token WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
+pub(crate) async fn token_find(conn: &mut Db<'_>, id: TokenId) -> Result<Option<TokenRow>, Failure> {
+    let row = query("SELECT * FROM token WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
     row.map(|row| TokenRow::read(Cells { table: "token", row: &row })).transpose()
 }
 
-pub(crate) async fn tokens_of_project(
-    conn: &mut SqliteConnection,
-    project: ProjectId,
-) -> Result<Vec<TokenRow>, Failure> {
-    let rows = sqlx::query("SELECT * FROM token WHERE project = ? ORDER BY issued_at, id")
+pub(crate) async fn tokens_of_project(conn: &mut Db<'_>, project: ProjectId) -> Result<Vec<TokenRow>, Failure> {
+    let rows = query("SELECT * FROM token WHERE project = ? ORDER BY issued_at, id")
         .bind(project.0.to_vec())
         .fetch_all(conn)
         .await?;
@@ -121,13 +118,13 @@ pub(crate) struct Due {
 
 /// What is due after this one, the most urgent first, at most `limit`.
 pub(crate) async fn tokens_due(
-    conn: &mut SqliteConnection,
+    conn: &mut Db<'_>,
     now: Timestamp,
     after: Option<Due>,
     limit: u32,
 ) -> Result<Vec<Due>, Failure> {
     let (settle_by, id) = after.map_or((-1, Vec::new()), |due| (seconds(due.settle_by), due.token.0.to_vec()));
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT id, settle_by FROM token WHERE ((phase < 2 AND settle_by <= ?) OR waiting > 0) AND (settle_by, id) > (?, ?) \
          ORDER BY settle_by, id LIMIT ?",
     )
@@ -144,9 +141,9 @@ pub(crate) async fn tokens_due(
     rows.iter().map(due).collect()
 }
 
-pub(crate) async fn token_insert_in_tx(conn: &mut SqliteConnection, token: &TokenRow) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO token (id, project, node, owner, budget, window, lanes_max, issued_at, expires_at, settle_by, request, \
+pub(crate) async fn token_insert_in_tx(conn: &mut Db<'_>, token: &TokenRow) -> Result<(), Failure> {
+    query(
+        "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request, \
          payload, issuer, content, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(token.id.0.to_vec())
@@ -170,8 +167,8 @@ pub(crate) async fn token_insert_in_tx(conn: &mut SqliteConnection, token: &Toke
 }
 
 /// Stores the signature under a token's body. The same body and key give the same bytes, so a second time changes nothing.
-pub(crate) async fn token_sign_in_tx(conn: &mut SqliteConnection, token: &Verified<Token>) -> Result<(), Failure> {
-    sqlx::query("UPDATE token SET content = ?, bytes = ? WHERE id = ? AND bytes IS NULL")
+pub(crate) async fn token_sign_in_tx(conn: &mut Db<'_>, token: &Verified<Token>) -> Result<(), Failure> {
+    query("UPDATE token SET content = ?, bytes = ? WHERE id = ? AND bytes IS NULL")
         .bind(token.id().0.to_vec())
         .bind(token.bytes().to_vec())
         .bind(token.id.0.to_vec())
@@ -180,22 +177,20 @@ pub(crate) async fn token_sign_in_tx(conn: &mut SqliteConnection, token: &Verifi
     Ok(())
 }
 
-pub(crate) async fn quote_insert_in_tx(conn: &mut SqliteConnection, quote: &Verified<Quote>) -> Result<(), Failure> {
-    sqlx::query(
-        "INSERT INTO quote (id, project, node, bytes, expires_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-    )
-    .bind(quote.id.0.to_vec())
-    .bind(quote.project.0.to_vec())
-    .bind(quote.node.0.to_vec())
-    .bind(quote.bytes().to_vec())
-    .bind(seconds(quote.expires_at))
-    .execute(conn)
-    .await?;
+pub(crate) async fn quote_insert_in_tx(conn: &mut Db<'_>, quote: &Verified<Quote>) -> Result<(), Failure> {
+    query("INSERT INTO quote (id, project, node, bytes, expires_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(quote.id.0.to_vec())
+        .bind(quote.project.0.to_vec())
+        .bind(quote.node.0.to_vec())
+        .bind(quote.bytes().to_vec())
+        .bind(seconds(quote.expires_at))
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
-pub(crate) async fn tariff_insert_in_tx(conn: &mut SqliteConnection, tariff: &Verified<Tariff>) -> Result<(), Failure> {
-    sqlx::query("INSERT INTO tariff (id, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
+pub(crate) async fn tariff_insert_in_tx(conn: &mut Db<'_>, tariff: &Verified<Tariff>) -> Result<(), Failure> {
+    query("INSERT INTO tariff (id, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(tariff.id().0.to_vec())
         .bind(tariff.bytes().to_vec())
         .execute(conn)

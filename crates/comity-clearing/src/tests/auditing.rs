@@ -2,14 +2,13 @@
 
 use comity_ledger::{Group, LedgerTx, NewAccount, Transfer, TransferId, TransferKind};
 use comity_wire::{Digest, ProjectId, TokenId};
-use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::world::*;
 use crate::store::money;
 
 /// One token with 40 of 100 settled, and what the audit says of it after somebody meddled.
-async fn books() -> (World, TokenId) {
-    let world = World::new(10_000).await;
+async fn books(on: On) -> (World, TokenId) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(100).await;
     lab.charge(lab.root(), 0, 40);
     assert_eq!(world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
@@ -26,10 +25,10 @@ async fn found(world: &World) -> Vec<String> {
 
 /// Posts by the ledger's own rules: its triggers, limits and sums are content.
 async fn post(world: &World, kind: TransferKind, from: NewAccount, to: NewAccount, amount: u32, reference: [u8; 16]) {
-    let path = world.dir.path().join("house.db");
-    let mut conn = comity_ledger::sqlite::connect_options(&path).connect().await.unwrap();
-    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let mut ledger = LedgerTx::new(&mut tx);
+    let mut conn = world.books.connect().await;
+    let mut tx = conn.write().await.unwrap();
+    let mut db = tx.db();
+    let mut ledger = LedgerTx::new(&mut db);
     money::open_in_tx(&mut ledger, &[from, to], world.now()).await.unwrap();
     let transfer = Transfer {
         id: TransferId::derive(kind, &[b"by hand"]),
@@ -44,18 +43,17 @@ async fn post(world: &World, kind: TransferKind, from: NewAccount, to: NewAccoun
     tx.commit().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_transfer_that_no_row_accounts_for_is_found() {
+async fn a_transfer_that_no_row_accounts_for_is_found(on: On) {
     use TransferKind as Kind;
     let project = ProjectId([7; 16]);
     let (lost, nobody) = (TokenId([99; 16]), [0; 16]);
     let other = ProjectId([8; 16]);
     // About a token that is not in the books, however the ledger may like it.
-    let (world, token) = books().await;
+    let (world, token) = books(on).await;
     post(&world, Kind::Reserve, money::allocation(project), money::escrow(lost), 5, lost.0).await;
     assert_eq!(found(&world).await, ["ProjectDiffers", "TransferWithoutRow"]);
     // Somebody else is paid for a token's work, with the very sums that the token's row says.
-    let (world, _) = books().await;
+    let (world, _) = books(on).await;
     post(&world, Kind::Settle, money::escrow(token), money::payable(RIVAL), 60, token.0).await;
     world.tamper("UPDATE token SET paid = 100").await;
     world.tamper("UPDATE lane SET total = 100, paid = 100").await;
@@ -64,23 +62,22 @@ async fn a_transfer_that_no_row_accounts_for_is_found() {
         .await;
     assert_eq!(found(&world).await, ["TransferWithoutRow"]);
     // Kinds that the house does not make.
-    let (world, _) = books().await;
+    let (world, _) = books(on).await;
     post(&world, Kind::Correction, money::payable(LAB), money::payable(RIVAL), 40, nobody).await;
     assert_eq!(found(&world).await, ["TransferWithoutRow"]);
     // Credits that no award gave, and an award's that went to another project.
-    let (world, _) = books().await;
+    let (world, _) = books(on).await;
     post(&world, Kind::Award, money::issuance(), money::lot(nobody), 5, nobody).await;
     assert_eq!(found(&world).await, ["TransferWithoutRow"]);
-    let (world, _) = books().await;
+    let (world, _) = books(on).await;
     post(&world, Kind::Correction, money::allocation(project), money::allocation(other), 5, nobody).await;
     assert_eq!(found(&world).await, ["ProjectDiffers", "TransferWithoutRow"]);
 }
 
-#[tokio::test]
-async fn a_tokens_columns_are_what_was_signed() {
-    let (world, _) = books().await;
+async fn a_tokens_columns_are_what_was_signed(on: On) {
+    let (world, _) = books(on).await;
     for (sql, undo) in [
-        ("UPDATE token SET window = window + 1", "UPDATE token SET window = window - 1"),
+        ("UPDATE token SET \"window\" = \"window\" + 1", "UPDATE token SET \"window\" = \"window\" - 1"),
         ("UPDATE token SET lanes_max = lanes_max + 1", "UPDATE token SET lanes_max = lanes_max - 1"),
         ("UPDATE token SET expires_at = expires_at + 1", "UPDATE token SET expires_at = expires_at - 1"),
         ("UPDATE token SET settle_by = settle_by - 1", "UPDATE token SET settle_by = settle_by + 1"),
@@ -100,7 +97,7 @@ async fn a_tokens_columns_are_what_was_signed() {
         "UPDATE token SET bytes = NULL",
         "UPDATE token SET issuer = (SELECT key FROM node_key WHERE use = 1)",
     ] {
-        let (world, _) = books().await;
+        let (world, _) = books(on).await;
         world.tamper(sql).await;
         assert_eq!(found(&world).await, ["TokenDiffers"], "{sql}");
     }
@@ -117,15 +114,14 @@ async fn a_tokens_columns_are_what_was_signed() {
             &["AllocationOverspent", "ProjectDiffers", "TransferWithoutRow", "TokenDiffers"],
         ),
     ] {
-        let (world, _) = books().await;
+        let (world, _) = books(on).await;
         world.tamper(sql).await;
         assert_eq!(found(&world).await, breaks, "{sql}");
     }
 }
 
-#[tokio::test]
-async fn a_token_that_waits_for_its_signature_is_no_break() {
-    let (world, _) = books().await;
+async fn a_token_that_waits_for_its_signature_is_no_break(on: On) {
+    let (world, _) = books(on).await;
     world.buy(10).await;
     world.tamper("UPDATE token SET bytes = NULL, content = NULL WHERE budget = 10").await;
     assert_eq!(found(&world).await, [""; 0]);
@@ -137,7 +133,7 @@ async fn a_token_that_waits_for_its_signature_is_no_break() {
 #[ignore = "a measurement"]
 async fn audit_time() {
     const BATCH: usize = 250;
-    let world = World::new(10_000_000).await;
+    let world = World::new(On::Sqlite, 10_000_000).await;
     let (quote, member, transport) = (world.quote().await, world.member.public(), secret("transport").public());
     let mut tokens = 0;
     for wanted in [1_000, 10_000] {
@@ -160,4 +156,10 @@ async fn audit_time() {
         assert!(world.house.audit().await.unwrap().holds);
         eprintln!("{tokens} tokens: {:?}", begun.elapsed());
     }
+}
+
+on_each_store! {
+    a_transfer_that_no_row_accounts_for_is_found
+    a_tokens_columns_are_what_was_signed
+    a_token_that_waits_for_its_signature_is_no_break
 }

@@ -1,14 +1,14 @@
 //! Settlement when something went wrong before: a certificate of another member, a token that cannot be swept.
 
+use comity_ledger::db::{Migrations, query};
 use comity_wire::Amount;
 use serde_json::json;
 
 use super::world::*;
 
 /// Spec §2.4: the house pays the owner that it first sold work of this node for.
-#[tokio::test]
-async fn a_node_stays_with_the_owner_whose_work_was_sold_first() {
-    let mut world = World::new(10_000).await;
+async fn a_node_stays_with_the_owner_whose_work_was_sold_first(on: On) {
+    let mut world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     lab.charge(lab.root(), 0, 40);
     let acknowledgement = lab.acknowledge(&secret("holder"));
@@ -35,9 +35,8 @@ async fn a_node_stays_with_the_owner_whose_work_was_sold_first() {
     assert_eq!(world.sums().await, [10_000, 40, 960, 9_000]);
 }
 
-#[tokio::test]
-async fn the_sweep_passes_over_a_token_that_fails_and_does_the_others() {
-    let world = World::new(10_000).await;
+async fn the_sweep_passes_over_a_token_that_fails_and_does_the_others(on: On) {
+    let world = World::new(on, 10_000).await;
     let first = world.buy(100).await;
     let second = world.buy(200).await;
     let panics = world.buy(300).await;
@@ -61,7 +60,7 @@ async fn the_sweep_passes_over_a_token_that_fails_and_does_the_others() {
 /// Rule 9: the token binds the house whatever its books say, and the node knows more of them than the house does.
 #[tokio::test]
 async fn a_house_set_back_to_before_the_first_claim_takes_the_next_one() {
-    let mut world = World::new(10_000).await;
+    let mut world = World::new(On::Sqlite, 10_000).await;
     let mut lab = world.buy(1_000).await;
     let student = lab.delegate("student", 200);
     let backup = world.backup().await;
@@ -91,9 +90,8 @@ async fn a_house_set_back_to_before_the_first_claim_takes_the_next_one() {
 }
 
 /// Spec S-5: what comes after must rest on the settled receipt, not only on those before it.
-#[tokio::test]
-async fn a_node_cannot_take_a_settled_receipt_out_of_its_history() {
-    let world = World::new(10_000).await;
+async fn a_node_cannot_take_a_settled_receipt_out_of_its_history(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     let key = (lab.root(), 0);
     for _ in 0..5 {
@@ -118,9 +116,8 @@ async fn a_node_cannot_take_a_settled_receipt_out_of_its_history() {
 }
 
 /// Spec §2.4: claims and finals stand under any receipt key ever certified to the node.
-#[tokio::test]
-async fn a_node_that_changed_its_keys_still_has_its_receipts_settled() {
-    let mut world = World::new(10_000).await;
+async fn a_node_that_changed_its_keys_still_has_its_receipts_settled(on: On) {
+    let mut world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     lab.charge(lab.root(), 0, 10);
     // Between the sale and the first claim it changes them twice; the house hears of the first change from its directory.
@@ -157,29 +154,26 @@ async fn a_node_that_changed_its_keys_still_has_its_receipts_settled() {
 /// Keys that an older house remembered, without dates, stand for good; of two owners the first is it.
 #[tokio::test]
 async fn keys_that_were_remembered_without_dates_are_kept() {
-    use sqlx::ConnectOptions as _;
-    let dir = tempfile::tempdir().unwrap();
-    let options = comity_ledger::sqlite::connect_options(dir.path().join("house.db"));
-    let mut conn = options.connect().await.unwrap();
-    let older = crate::store::migrations().into_iter().filter(|migration| migration.version == 500).collect();
-    comity_ledger::sqlite::migrate(&mut conn, older).await.unwrap();
+    let books = Books::new(On::Sqlite).await;
+    let older = Migrations::default().with(500, "clearing", include_str!("../../migrations/0500_clearing.sql"), "");
+    comity_ledger::books::migrate(&books.database(), older).await.unwrap();
+    let mut conn = books.connect().await;
     let insert = "INSERT INTO node_key (node, key, owner, seen_at) VALUES (?, ?, ?, ?)";
-    for (key, owner, seen_at) in [("receipt", LAB, 5), ("receipt 2", LAB, 7), ("rival receipt", RIVAL, 6)] {
+    for (key, owner, seen_at) in [("receipt", LAB, 5_i64), ("receipt 2", LAB, 7), ("rival receipt", RIVAL, 6)] {
         let key = secret(key).public().as_bytes().to_vec();
-        let row = sqlx::query(insert).bind(NODE.0.to_vec()).bind(key).bind(owner.0.to_vec()).bind(seen_at);
-        row.execute(&mut conn).await.unwrap();
+        let row = query(insert).bind(NODE.0.to_vec()).bind(key).bind(owner.0.to_vec()).bind(seen_at);
+        row.execute(&mut conn.db()).await.unwrap();
     }
-    comity_ledger::sqlite::migrate(&mut conn, crate::store::migrations()).await.unwrap();
-    let known = crate::store::house::node_keys(&mut conn, NODE).await.unwrap();
+    comity_ledger::books::migrate(&books.database(), crate::store::migrations()).await.unwrap();
+    let known = crate::store::house::node_keys(&mut conn.db(), NODE).await.unwrap();
     assert_eq!(known.owner, Some(LAB));
     let keys: std::collections::BTreeSet<_> = known.of(crate::store::house::KeyUse::Receipt).collect();
     assert_eq!(keys, [secret("receipt").public(), secret("receipt 2").public()].into());
     assert!(known.keys.iter().all(|key| (key.from.0, key.until.0) == (0, (1 << 53) - 1)));
 }
 
-#[tokio::test]
-async fn a_claim_that_contradicts_what_was_settled_is_kept_for_a_dispute() {
-    let mut world = World::new(10_000).await;
+async fn a_claim_that_contradicts_what_was_settled_is_kept_for_a_dispute(on: On) {
+    let mut world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     let key = (lab.root(), 0);
     for _ in 0..3 {
@@ -197,10 +191,11 @@ async fn a_claim_that_contradicts_what_was_settled_is_kept_for_a_dispute() {
     let kept = world.house.contradictions().await.unwrap();
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!((kept[0].token, kept[0].code.as_str(), kept[0].taken_at), (lab.token.id, "broken_history", world.now()));
-    let (path, bytes) = (world.dir.path().join("house.db"), signed_bytes(&broken["claim"]));
-    let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
-    let stored: Vec<u8> = sqlx::query_scalar("SELECT bytes FROM contradiction").fetch_one(&mut conn).await.unwrap();
-    drop(conn);
+    let bytes = signed_bytes(&broken["claim"]);
+    let mut conn = world.books.connect().await;
+    let stored =
+        query("SELECT bytes FROM contradiction").fetch_one(&mut conn.db()).await.unwrap().blob("bytes").unwrap();
+    conn.close().await.unwrap();
     assert_eq!(stored, bytes, "the very bytes, signature and all");
     // A final that ends in another third receipt, too.
     lab.lanes.get_mut(&key).unwrap().pop();
@@ -230,12 +225,11 @@ async fn a_claim_that_contradicts_what_was_settled_is_kept_for_a_dispute() {
     assert_eq!(world.count("SELECT COUNT(*) FROM contradiction").await, 17);
 }
 
-#[tokio::test]
-async fn a_final_for_a_token_that_is_not_in_the_books_is_not_found_and_leaves_nothing() {
-    let sold = World::new(1_000).await;
+async fn a_final_for_a_token_that_is_not_in_the_books_is_not_found_and_leaves_nothing(on: On) {
+    let sold = World::new(on, 1_000).await;
     let mut lab = sold.buy(100).await;
     // Another house of the same keys: at first it has never met the node, then it has sold other work of it.
-    let world = World::new(1_000).await;
+    let world = World::new(on, 1_000).await;
     let counts = "SELECT (SELECT COUNT(*) FROM token) + (SELECT COUNT(*) FROM final) + (SELECT COUNT(*) FROM head) \
                   + (SELECT COUNT(*) FROM contradiction)";
     let refused = world.finish(lab.final_()).await;
@@ -257,9 +251,8 @@ async fn a_final_for_a_token_that_is_not_in_the_books_is_not_found_and_leaves_no
 }
 
 /// A node that says the same again and again, each time signed anew, does not fill the house's disk.
-#[tokio::test]
-async fn claims_and_finals_that_change_nothing_are_not_kept() {
-    let mut world = World::new(1_000).await;
+async fn claims_and_finals_that_change_nothing_are_not_kept(on: On) {
+    let mut world = World::new(on, 1_000).await;
     let mut lab = world.buy(100).await;
     lab.charge(lab.root(), 0, PRICE);
     for number in 1..=5 {
@@ -280,7 +273,7 @@ async fn claims_and_finals_that_change_nothing_are_not_kept() {
 /// Rule 9 again: the backup has an older state of the lane than the node remembers. The house says where it stands.
 #[tokio::test]
 async fn a_house_set_back_to_the_middle_of_a_lane_says_where_it_stands() {
-    let mut world = World::new(10_000).await;
+    let mut world = World::new(On::Sqlite, 10_000).await;
     let mut lab = world.buy(1_000).await;
     let key = (lab.root(), 0);
     let mut backup = Vec::new();
@@ -306,9 +299,8 @@ async fn a_house_set_back_to_the_middle_of_a_lane_says_where_it_stands() {
 }
 
 /// A node's word in its final holds for its claims after it.
-#[tokio::test]
-async fn a_claim_that_ends_elsewhere_than_the_final_said_is_refused_and_kept() {
-    let world = World::new(1_000).await;
+async fn a_claim_that_ends_elsewhere_than_the_final_said_is_refused_and_kept(on: On) {
+    let world = World::new(on, 1_000).await;
     let mut lab = world.buy(100).await;
     let key = (lab.root(), 0);
     lab.charge(key.0, key.1, PRICE);
@@ -323,4 +315,15 @@ async fn a_claim_that_ends_elsewhere_than_the_final_said_is_refused_and_kept() {
     let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
     assert_eq!((status, &reply["settled"]), (200, &json!(20)), "{reply}");
     assert_eq!(world.sums().await, [1_000, 20, 0, 980]);
+}
+
+on_each_store! {
+    a_node_stays_with_the_owner_whose_work_was_sold_first
+    the_sweep_passes_over_a_token_that_fails_and_does_the_others
+    a_node_cannot_take_a_settled_receipt_out_of_its_history
+    a_node_that_changed_its_keys_still_has_its_receipts_settled
+    a_claim_that_contradicts_what_was_settled_is_kept_for_a_dispute
+    a_final_for_a_token_that_is_not_in_the_books_is_not_found_and_leaves_nothing
+    claims_and_finals_that_change_nothing_are_not_kept
+    a_claim_that_ends_elsewhere_than_the_final_said_is_refused_and_kept
 }

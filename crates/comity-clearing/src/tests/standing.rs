@@ -5,9 +5,8 @@ use comity_wire::object::{RevocationList, RevokedKind, Token};
 
 use super::world::*;
 
-#[tokio::test]
-async fn the_revocation_list_starts_empty_and_stays_fresh() {
-    let world = World::new(1_000).await;
+async fn the_revocation_list_starts_empty_and_stays_fresh(on: On) {
+    let world = World::new(on, 1_000).await;
     let published = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let sink = std::sync::Arc::clone(&published);
     world.house.on_standing(std::sync::Arc::new(move |list| sink.lock().unwrap().push(list.number)));
@@ -30,9 +29,8 @@ async fn the_revocation_list_starts_empty_and_stays_fresh() {
     assert_eq!(code(&world.post("/v1/quotes", world.quote_request(), &world.member).await), "revoked");
 }
 
-#[tokio::test]
-async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens() {
-    let mut world = World::new(10_000).await;
+async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens(on: On) {
+    let mut world = World::new(on, 10_000).await;
     let token = world.buy(10).await.token.id;
     let stop = |point| assert_ne!(point, "revoke.after_commit", "the house stops here");
     world.restart_failing(std::sync::Arc::new(stop)).await;
@@ -48,9 +46,8 @@ async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it
     assert_eq!(world.house.standing().unwrap().number, 2, "and once is enough");
 }
 
-#[tokio::test]
-async fn a_list_names_what_still_runs_and_goes_on_under_another_key() {
-    let mut world = World::new(10_000).await;
+async fn a_list_names_what_still_runs_and_goes_on_under_another_key(on: On) {
+    let mut world = World::new(on, 10_000).await;
     let token = world.buy(10).await.token.id;
     world.house.revoke(token).await.unwrap();
     world.house.revoke_node(NODE).await.unwrap();
@@ -63,4 +60,10 @@ async fn a_list_names_what_still_runs_and_goes_on_under_another_key() {
     let list = world.house.standing().unwrap();
     assert!(!list.contains(RevokedKind::Token, &token.to_string()), "it has ended by itself");
     assert!(list.contains(RevokedKind::Node, &NODE.to_string()), "a node has no end");
+}
+
+on_each_store! {
+    the_revocation_list_starts_empty_and_stays_fresh
+    a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens
+    a_list_names_what_still_runs_and_goes_on_under_another_key
 }

@@ -1,14 +1,14 @@
 //! What the house promises, over its HTTP API, with real keys.
 
+use comity_ledger::db::query;
 use comity_wire::object::{ModelState, Token, Vetting};
 use comity_wire::{Amount, Signed};
 use serde_json::json;
 
 use super::world::*;
 
-#[tokio::test]
-async fn an_award_becomes_a_token_a_settlement_and_a_refund() {
-    let world = World::new(10_000).await;
+async fn an_award_becomes_a_token_a_settlement_and_a_refund(on: On) {
+    let world = World::new(on, 10_000).await;
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
 
     let mut lab = world.buy(1_000).await;
@@ -59,9 +59,8 @@ async fn an_award_becomes_a_token_a_settlement_and_a_refund() {
     assert_eq!((&earned["closing"], earned["lines"].as_array().unwrap().len()), (&json!(400), 2), "{earned}");
 }
 
-#[tokio::test]
-async fn one_reservation_id_is_one_token() {
-    let world = World::new(10_000).await;
+async fn one_reservation_id_is_one_token(on: On) {
+    let world = World::new(on, 10_000).await;
     let quote = world.quote().await;
     let ask = world.reservation(&quote, 600);
     let (status, first) = world.post("/v1/reservations", ask.clone(), &world.member).await;
@@ -78,9 +77,8 @@ async fn one_reservation_id_is_one_token() {
     assert_eq!(world.sums().await, [10_000, 0, 600, 9_400]);
 }
 
-#[tokio::test]
-async fn twins_of_one_reservation_share_one_token() {
-    let world = World::new(1_000).await;
+async fn twins_of_one_reservation_share_one_token(on: On) {
+    let world = World::new(on, 1_000).await;
     let ask = world.reservation(&world.quote().await, 600);
     let call = || world.post("/v1/reservations", ask.clone(), &world.member);
     let all = futures::future::join_all((0..8).map(|_| call())).await;
@@ -89,9 +87,8 @@ async fn twins_of_one_reservation_share_one_token() {
     assert_eq!(world.sums().await, [1_000, 0, 600, 400]);
 }
 
-#[tokio::test]
-async fn nobody_reserves_more_than_is_available() {
-    let world = World::new(1_000).await;
+async fn nobody_reserves_more_than_is_available(on: On) {
+    let world = World::new(on, 1_000).await;
     let quote = world.quote().await;
     let refused = world.post("/v1/reservations", world.reservation(&quote, 1_001), &world.member).await;
     assert_eq!((refused.0, code(&refused).as_str()), (402, "balance_too_low"));
@@ -105,9 +102,8 @@ async fn nobody_reserves_more_than_is_available() {
     assert_eq!(world.sums().await, [1_000, 0, 900, 100]);
 }
 
-#[tokio::test]
-async fn a_token_without_a_budget_has_no_escrow() {
-    let world = World::new(0).await;
+async fn a_token_without_a_budget_has_no_escrow(on: On) {
+    let world = World::new(on, 0).await;
     let mut lab = world.buy(0).await;
     assert_eq!(lab.token.terms.budget, Amount::ZERO);
     lab.charge(lab.root(), 0, 0);
@@ -117,9 +113,8 @@ async fn a_token_without_a_budget_has_no_escrow() {
     assert_eq!(world.sums().await, [0, 0, 0, 0]);
 }
 
-#[tokio::test]
-async fn claims_that_go_back_are_refused() {
-    let world = World::new(10_000).await;
+async fn claims_that_go_back_are_refused(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     for _ in 0..4 {
         lab.charge(lab.root(), 0, PRICE);
@@ -149,9 +144,8 @@ async fn claims_that_go_back_are_refused() {
     assert_eq!(world.sums().await, [10_000, 0, 1_000, 9_000]);
 }
 
-#[tokio::test]
-async fn a_proof_must_start_where_the_house_settled() {
-    let world = World::new(10_000).await;
+async fn a_proof_must_start_where_the_house_settled(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     for _ in 0..5 {
         lab.charge(lab.root(), 0, PRICE);
@@ -173,9 +167,8 @@ async fn a_proof_must_start_where_the_house_settled() {
     assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
 }
 
-#[tokio::test]
-async fn a_claim_stands_by_its_signatures_alone() {
-    let world = World::new(10_000).await;
+async fn a_claim_stands_by_its_signatures_alone(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     lab.charge(lab.root(), 0, PRICE);
     let draft = lab.draft(vec![]);
@@ -196,9 +189,8 @@ async fn a_claim_stands_by_its_signatures_alone() {
     assert_eq!(world.claim(&claim).await.0, 200);
 }
 
-#[tokio::test]
-async fn above_the_budget_a_claim_is_clamped_and_recorded() {
-    let world = World::new(10_000).await;
+async fn above_the_budget_a_claim_is_clamped_and_recorded(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(100).await;
     for _ in 0..13 {
         lab.charge(lab.root(), 0, PRICE);
@@ -213,9 +205,8 @@ async fn above_the_budget_a_claim_is_clamped_and_recorded() {
     assert_eq!(world.house.totals().await.unwrap().overall.clamped, ucr(30));
 }
 
-#[tokio::test]
-async fn a_block_is_paid_to_its_cap_and_no_further() {
-    let world = World::new(10_000).await;
+async fn a_block_is_paid_to_its_cap_and_no_further(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     let student = lab.delegate("student", 50);
     lab.charge(student, 0, 80);
@@ -227,9 +218,8 @@ async fn a_block_is_paid_to_its_cap_and_no_further() {
     assert_eq!(world.sums().await, [10_000, 70, 930, 9_000]);
 }
 
-#[tokio::test]
-async fn a_student_acknowledges_no_lane_of_the_pi() {
-    let world = World::new(10_000).await;
+async fn a_student_acknowledges_no_lane_of_the_pi(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     let student = lab.delegate("student", 50);
     lab.charge(student, 0, 10);
@@ -238,9 +228,8 @@ async fn a_student_acknowledges_no_lane_of_the_pi() {
     assert_eq!(code(&refused), "wrong_key");
 }
 
-#[tokio::test]
-async fn escrow_comes_home_on_the_final_or_at_settle_by_and_never_before() {
-    let world = World::new(10_000).await;
+async fn escrow_comes_home_on_the_final_or_at_settle_by_and_never_before(on: On) {
+    let world = World::new(on, 10_000).await;
     let lab = world.buy(1_000).await;
     let ask = json!({ "token": lab.token.id });
     let early = world.post("/v1/refunds", ask.clone(), &world.member).await;
@@ -263,9 +252,8 @@ async fn escrow_comes_home_on_the_final_or_at_settle_by_and_never_before() {
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
 }
 
-#[tokio::test]
-async fn a_late_claim_is_kept_for_a_dispute() {
-    let world = World::new(10_000).await;
+async fn a_late_claim_is_kept_for_a_dispute(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     lab.charge(lab.root(), 0, PRICE);
     world.pass(lab.token.terms.settle_by.since(lab.token.issued_at)).await;
@@ -287,9 +275,8 @@ async fn a_late_claim_is_kept_for_a_dispute() {
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
 }
 
-#[tokio::test]
-async fn a_final_that_goes_below_what_was_settled_is_refused() {
-    let world = World::new(10_000).await;
+async fn a_final_that_goes_below_what_was_settled_is_refused(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(1_000).await;
     lab.charge(lab.root(), 0, PRICE);
     let early = lab.final_();
@@ -301,15 +288,14 @@ async fn a_final_that_goes_below_what_was_settled_is_refused() {
     assert_eq!(world.sums().await, [10_000, 20, 980, 9_000]);
 }
 
-#[tokio::test]
-async fn a_house_that_lost_its_books_still_pays_for_what_it_signed() {
-    let world = World::new(10_000).await;
+async fn a_house_that_lost_its_books_still_pays_for_what_it_signed(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(100).await;
     for _ in 0..12 {
         lab.charge(lab.root(), 0, PRICE);
     }
     // Another house of the same keys, whose file is empty.
-    let restored = World::new(0).await;
+    let restored = World::new(on, 0).await;
     let claim = lab.claim(vec![lab.acknowledge(&secret("holder"))]);
     let (status, reply) = restored.claim(&claim).await;
     assert_eq!((status, &reply["settled"]), (200, &json!(100)), "{reply}");
@@ -319,9 +305,8 @@ async fn a_house_that_lost_its_books_still_pays_for_what_it_signed() {
     assert_eq!((sums.totals.from_suspense, sums.totals.settled), (ucr(100), ucr(100)));
 }
 
-#[tokio::test]
-async fn who_is_not_registered_gets_nothing() {
-    let world = World::new(10_000).await;
+async fn who_is_not_registered_gets_nothing(on: On) {
+    let world = World::new(on, 10_000).await;
     let stranger = secret("stranger");
     let refused = world.post("/v1/quotes", world.quote_request(), &stranger).await;
     assert_eq!((refused.0, code(&refused).as_str()), (401, "not_registered"));
@@ -337,9 +322,8 @@ async fn who_is_not_registered_gets_nothing() {
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
 }
 
-#[tokio::test]
-async fn a_call_is_signed_once_over_what_it_says() {
-    let world = World::new(10_000).await;
+async fn a_call_is_signed_once_over_what_it_says(on: On) {
+    let world = World::new(on, 10_000).await;
     let ask = world.reservation(&world.quote().await, 10);
     let twin = || world.request("POST", "/v1/reservations", &ask, &world.member);
     // The very same signed bytes twice.
@@ -386,9 +370,8 @@ async fn a_call_is_signed_once_over_what_it_says() {
     assert_eq!(world.sums().await, [10_000, 0, 10, 9_990]);
 }
 
-#[tokio::test]
-async fn what_the_house_will_not_mint() {
-    let world = World::new(10_000).await;
+async fn what_the_house_will_not_mint(on: On) {
+    let world = World::new(on, 10_000).await;
     let quote = world.quote().await;
     let refused = async |change: &dyn Fn(&mut serde_json::Value)| {
         let mut ask = world.reservation(&quote, 10);
@@ -415,9 +398,8 @@ async fn what_the_house_will_not_mint() {
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
 }
 
-#[tokio::test]
-async fn a_quote_pins_what_the_owner_published() {
-    let world = World::new(10_000).await;
+async fn a_quote_pins_what_the_owner_published(on: On) {
+    let world = World::new(on, 10_000).await;
     let old = world.quote().await;
     // The owner raises the price; what was quoted stands (rule 5).
     world.directory.insert(tariff(20).bytes()).unwrap();
@@ -440,9 +422,8 @@ async fn a_quote_pins_what_the_owner_published() {
     assert_eq!(code(&world.post("/v1/quotes", world.quote_request(), &world.member).await), "withdrawn");
 }
 
-#[tokio::test]
-async fn a_restart_keeps_everything() {
-    let mut world = World::new(10_000).await;
+async fn a_restart_keeps_everything(on: On) {
+    let mut world = World::new(on, 10_000).await;
     let quote = world.quote().await;
     let ask = world.reservation(&quote, 1_000);
     let (_, first) = world.post("/v1/reservations", ask.clone(), &world.member).await;
@@ -469,15 +450,13 @@ async fn a_restart_keeps_everything() {
 }
 
 /// The house stops after the escrow is durable and before the token is signed: the retry signs the same bytes.
-#[tokio::test]
-async fn a_token_that_was_not_signed_before_a_crash_is_signed_after_it() {
-    let mut world = World::new(10_000).await;
+async fn a_token_that_was_not_signed_before_a_crash_is_signed_after_it(on: On) {
+    let mut world = World::new(on, 10_000).await;
     let ask = world.reservation(&world.quote().await, 1_000);
     let (_, first) = world.post("/v1/reservations", ask.clone(), &world.member).await;
     world.house.shutdown().await;
-    let path = world.dir.path().join("house.db");
-    let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
-    sqlx::query("UPDATE token SET bytes = NULL, content = NULL").execute(&mut conn).await.unwrap();
+    let mut conn = world.books.connect().await;
+    query("UPDATE token SET bytes = NULL, content = NULL").execute(&mut conn.db()).await.unwrap();
     drop(conn);
     world.restart().await;
     let (status, again) = world.post("/v1/reservations", ask, &world.member).await;
@@ -485,9 +464,8 @@ async fn a_token_that_was_not_signed_before_a_crash_is_signed_after_it() {
     assert_eq!(world.sums().await, [10_000, 0, 1_000, 9_000]);
 }
 
-#[tokio::test]
-async fn awards_are_given_once() {
-    let world = World::new(1_000).await;
+async fn awards_are_given_once(on: On) {
+    let world = World::new(on, 1_000).await;
     assert_eq!(world.house.award(world.award("A-1", 1_000)).await.unwrap(), ucr(1_000));
     assert!(world.house.award(world.award("A-1", 2_000)).await.is_err());
     assert_eq!(world.house.award(world.award("A-2", 500)).await.unwrap(), ucr(1_500));
@@ -496,50 +474,46 @@ async fn awards_are_given_once() {
 
 #[tokio::test]
 async fn books_that_cannot_be_written_refuse_and_change_nothing() {
-    let world = World::new(10_000).await;
+    let world = World::new(On::Sqlite, 10_000).await;
     let ask = world.reservation(&world.quote().await, 10);
-    let path = world.dir.path().join("house.db");
-    let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
-    sqlx::query("CREATE TRIGGER broken BEFORE INSERT ON token BEGIN SELECT RAISE(ABORT, 'disk'); END")
-        .execute(&mut conn)
+    let mut conn = world.books.connect().await;
+    query("CREATE TRIGGER broken BEFORE INSERT ON token BEGIN SELECT RAISE(ABORT, 'disk'); END")
+        .execute(&mut conn.db())
         .await
         .unwrap();
     let refused = world.post("/v1/reservations", ask.clone(), &world.member).await;
     assert_eq!((refused.0, code(&refused).as_str()), (503, "store_unavailable"));
     assert!(!refused.1["detail"].as_str().unwrap().contains("disk"), "the inside stays inside");
-    sqlx::query("DROP TRIGGER broken").execute(&mut conn).await.unwrap();
+    query("DROP TRIGGER broken").execute(&mut conn.db()).await.unwrap();
     assert_eq!(world.post("/v1/reservations", ask, &world.member).await.0, 200);
     assert_eq!(world.sums().await, [10_000, 0, 10, 9_990]);
 }
 
-#[tokio::test]
-async fn the_audit_sees_what_was_tampered_with() {
-    let world = World::new(10_000).await;
+async fn the_audit_sees_what_was_tampered_with(on: On) {
+    let world = World::new(on, 10_000).await;
     let mut lab = world.buy(100).await;
     lab.charge(lab.root(), 0, 40);
     assert_eq!(world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
-    let path = world.dir.path().join("house.db");
-    let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
+    let mut conn = world.books.connect().await;
     for (sql, undo, breaks) in [
         ("UPDATE token SET paid = 41", "UPDATE token SET paid = 40", &["LanesDiffer", "PaidDiffers"][..]),
         ("UPDATE lane SET total = 90, paid = 90", "", &["LanesDiffer", "LinesDiffer"]),
         ("UPDATE line SET amount = 39", "UPDATE line SET amount = 40", &["LinesDiffer", "TransferUnexplained"]),
         ("UPDATE award SET amount = 20", "", &["AllocationOverspent", "AwardDiffers"]),
     ] {
-        sqlx::query(sql).execute(&mut conn).await.unwrap();
+        query(sql).execute(&mut conn.db()).await.unwrap();
         let report = world.house.audit().await.unwrap();
         assert!(!report.holds);
         let found: Vec<_> = report.findings.iter().map(|finding| format!("{:?}", finding.what)).collect();
         assert!(breaks.iter().all(|wanted| found.iter().any(|found| found == wanted)), "{sql}: {found:?}");
         if !undo.is_empty() {
-            sqlx::query(undo).execute(&mut conn).await.unwrap();
+            query(undo).execute(&mut conn.db()).await.unwrap();
         }
     }
 }
 
-#[tokio::test]
-async fn the_operators_socket_speaks_json() {
-    let world = World::new(0).await;
+async fn the_operators_socket_speaks_json(on: On) {
+    let world = World::new(on, 0).await;
     let call = async |method: &str, uri: &str, body: serde_json::Value| {
         let request = http::Request::builder().method(method).uri(uri);
         let request = request.body(axum::body::Body::from(serde_json::to_vec(&body).unwrap())).unwrap();
@@ -561,4 +535,31 @@ async fn the_operators_socket_speaks_json() {
     assert_eq!(call("GET", "/admin/audit", json!(null)).await.1["holds"], json!(true));
     assert_eq!(call("POST", "/admin/revoke", json!({})).await.0, 400);
     assert_eq!(call("GET", "/admin/nothing", json!(null)).await.0, 404);
+}
+
+on_each_store! {
+    an_award_becomes_a_token_a_settlement_and_a_refund
+    one_reservation_id_is_one_token
+    twins_of_one_reservation_share_one_token
+    nobody_reserves_more_than_is_available
+    a_token_without_a_budget_has_no_escrow
+    claims_that_go_back_are_refused
+    a_proof_must_start_where_the_house_settled
+    a_claim_stands_by_its_signatures_alone
+    above_the_budget_a_claim_is_clamped_and_recorded
+    a_block_is_paid_to_its_cap_and_no_further
+    a_student_acknowledges_no_lane_of_the_pi
+    escrow_comes_home_on_the_final_or_at_settle_by_and_never_before
+    a_late_claim_is_kept_for_a_dispute
+    a_final_that_goes_below_what_was_settled_is_refused
+    a_house_that_lost_its_books_still_pays_for_what_it_signed
+    who_is_not_registered_gets_nothing
+    a_call_is_signed_once_over_what_it_says
+    what_the_house_will_not_mint
+    a_quote_pins_what_the_owner_published
+    a_restart_keeps_everything
+    a_token_that_was_not_signed_before_a_crash_is_signed_after_it
+    awards_are_given_once
+    the_audit_sees_what_was_tampered_with
+    the_operators_socket_speaks_json
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
+use comity_ledger::Database;
+use comity_ledger::db::{Conn, query};
 use comity_token::directory::File;
 use comity_token::sign_api;
 use comity_wire::api::clearing::lane_proof;
@@ -230,22 +232,75 @@ pub(super) struct World {
     pub(super) directory: Arc<File>,
     pub(super) clock: Arc<AtomicU64>,
     pub(super) project: ProjectId,
-    pub(super) dir: tempfile::TempDir,
+    pub(super) books: Books,
     pub(super) member: SecretKey,
     nonce: AtomicU64,
     ids: AtomicU64,
 }
 
+/// Which engine keeps a test's books.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum On {
+    Sqlite,
+    Postgres,
+}
+
+/// A test's database, for as long as the test.
+pub(super) enum Books {
+    Sqlite(tempfile::TempDir),
+    Postgres(comity_scratch::Database),
+}
+
+impl Books {
+    pub(super) async fn new(on: On) -> Self {
+        match on {
+            On::Sqlite => Self::Sqlite(tempfile::tempdir().unwrap()),
+            On::Postgres => Self::Postgres(comity_scratch::Database::create().await),
+        }
+    }
+
+    pub(super) fn database(&self) -> Database {
+        match self {
+            Self::Sqlite(dir) => Database::sqlite(dir.path().join("house.db")),
+            Self::Postgres(scratch) => Database::postgres(&scratch.url()).unwrap(),
+        }
+    }
+
+    /// A connection behind the house's back.
+    pub(super) async fn connect(&self) -> Conn {
+        self.database().connect().await.unwrap()
+    }
+
+    /// Tests write as SQLite has it.
+    fn spelled(&self, sql: &str) -> String {
+        match self {
+            Self::Sqlite(_) => sql.to_owned(),
+            Self::Postgres(_) => {
+                let sql = sql.replace("x'", "'\\x").replace("AS BLOB", "AS BYTEA");
+                [16, 32].iter().fold(sql, |sql, length| {
+                    sql.replace(&format!("zeroblob({length})"), &format!("decode(repeat('00', {length}), 'hex')"))
+                })
+            }
+        }
+    }
+
+    /// The file, of those that are one.
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        let Self::Sqlite(dir) = self else { panic!("only SQLite's books are a file") };
+        dir.path().join(name)
+    }
+}
+
 impl World {
     /// Awarded `awarded` µcr and vetted.
-    pub(super) async fn new(awarded: u32) -> Self {
+    pub(super) async fn new(on: On, awarded: u32) -> Self {
         let directory = directory(&lab_certificate());
         let clock = Arc::new(AtomicU64::new(START.0));
-        let dir = tempfile::tempdir().unwrap();
-        let house = open(&dir, &directory, &clock).await;
+        let books = Books::new(on).await;
+        let house = open(&books, &directory, &clock).await;
         let (project, member) = (ProjectId([7; 16]), secret("member"));
         let world =
-            Self { house, directory, clock, project, dir, member, nonce: AtomicU64::new(0), ids: AtomicU64::new(0) };
+            Self { house, directory, clock, project, books, member, nonce: AtomicU64::new(0), ids: AtomicU64::new(0) };
         world.publish(1, tariff(PRICE).id(), ModelState::Active);
         world.register(awarded).await;
         world
@@ -298,12 +353,12 @@ impl World {
     pub(super) async fn restart_keyed(&mut self, issuer: &str) {
         self.house.shutdown().await;
         let keys = Keys::new(secret(issuer), [5; 32]);
-        self.house = open_keyed(&self.dir, &self.directory, &self.clock, keys, crate::no_failpoint()).await;
+        self.house = open_keyed(&self.books, &self.directory, &self.clock, keys, crate::no_failpoint()).await;
     }
 
     pub(super) async fn restart_failing(&mut self, failpoint: crate::Failpoint) {
         self.house.shutdown().await;
-        self.house = open_with(&self.dir, &self.directory, &self.clock, failpoint).await;
+        self.house = open_with(&self.books, &self.directory, &self.clock, failpoint).await;
     }
 
     /// The house comes back with a directory that has never met but this certificate of the lab's node.
@@ -316,8 +371,8 @@ impl World {
     /// A copy of the house's file as it is now.
     pub(super) async fn backup(&mut self) -> Vec<u8> {
         self.house.shutdown().await;
-        let copy = std::fs::read(self.dir.path().join("house.db")).unwrap();
-        self.house = open(&self.dir, &self.directory, &self.clock).await;
+        let copy = std::fs::read(self.books.file("house.db")).unwrap();
+        self.house = open(&self.books, &self.directory, &self.clock).await;
         copy
     }
 
@@ -325,24 +380,23 @@ impl World {
     pub(super) async fn restore(&mut self, backup: &[u8]) {
         self.house.shutdown().await;
         for log in ["house.db-wal", "house.db-shm"] {
-            let _ = std::fs::remove_file(self.dir.path().join(log));
+            let _ = std::fs::remove_file(self.books.file(log));
         }
-        std::fs::write(self.dir.path().join("house.db"), backup).unwrap();
-        self.house = open(&self.dir, &self.directory, &self.clock).await;
+        std::fs::write(self.books.file("house.db"), backup).unwrap();
+        self.house = open(&self.books, &self.directory, &self.clock).await;
     }
 
     /// What a query over the house's file counts.
     pub(super) async fn count(&self, sql: &'static str) -> i64 {
-        let path = self.dir.path().join("house.db");
-        let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
-        sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
+        query(sql).fetch_one(&mut self.books.connect().await.db()).await.unwrap().first().unwrap()
     }
 
     /// Changes the house's file behind its back.
     pub(super) async fn tamper(&self, sql: &'static str) {
-        let path = self.dir.path().join("house.db");
-        let mut conn = sqlx::ConnectOptions::connect(&comity_ledger::sqlite::connect_options(&path)).await.unwrap();
-        sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
+        let sql = self.books.spelled(sql);
+        for statement in sql.split(';').filter(|statement| !statement.trim().is_empty()) {
+            query(statement.to_owned()).execute(&mut self.books.connect().await.db()).await.unwrap();
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -441,21 +495,21 @@ impl World {
     }
 }
 
-async fn open(dir: &tempfile::TempDir, directory: &Arc<File>, clock: &Arc<AtomicU64>) -> Clearing {
-    open_with(dir, directory, clock, crate::no_failpoint()).await
+async fn open(books: &Books, directory: &Arc<File>, clock: &Arc<AtomicU64>) -> Clearing {
+    open_with(books, directory, clock, crate::no_failpoint()).await
 }
 
 async fn open_with(
-    dir: &tempfile::TempDir,
+    books: &Books,
     directory: &Arc<File>,
     clock: &Arc<AtomicU64>,
     failpoint: crate::Failpoint,
 ) -> Clearing {
-    open_keyed(dir, directory, clock, Keys::new(secret("issuer"), [5; 32]), failpoint).await
+    open_keyed(books, directory, clock, Keys::new(secret("issuer"), [5; 32]), failpoint).await
 }
 
 async fn open_keyed(
-    dir: &tempfile::TempDir,
+    books: &Books,
     directory: &Arc<File>,
     clock: &Arc<AtomicU64>,
     keys: Keys,
@@ -465,7 +519,7 @@ async fn open_keyed(
     let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
     // The least that the protocol allows: fewer hours to live through.
     let config = Config { settle_after_s: Token::SETTLE_S_MIN, ..Config::new(HOUSE) };
-    Clearing::open_with(config, dir.path().join("house.db"), keys, directory.clone(), clock, failpoint).await.unwrap()
+    Clearing::open_with(config, books.database(), keys, directory.clone(), clock, failpoint).await.unwrap()
 }
 
 pub(super) fn code(reply: &(u16, Value)) -> String {

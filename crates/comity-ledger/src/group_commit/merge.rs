@@ -7,8 +7,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::oneshot;
+
+use crate::db::Db;
 
 use super::{CommitError, Committer, Fate, Job, JobFuture};
 
@@ -21,7 +22,7 @@ pub struct Merged<Q, R, E> {
     shared: Arc<Shared<Q, R, E>>,
 }
 
-type Work<Q, R, E> = dyn for<'c> Fn(&'c mut SqliteConnection, Vec<Q>) -> JobFuture<'c, Result<Vec<R>, E>> + Send + Sync;
+type Work<Q, R, E> = dyn for<'c, 'd> Fn(&'c mut Db<'d>, Vec<Q>) -> JobFuture<'c, Result<Vec<R>, E>> + Send + Sync;
 type Reply<R, E> = oneshot::Sender<Result<R, CommitError<Arc<E>>>>;
 
 struct Shared<Q, R, E> {
@@ -50,7 +51,7 @@ where
     /// `work` gives one answer per request, in order; a refusal of one request is an answer. `Err` undoes all of them.
     pub fn new<F>(committer: Committer, work: F) -> Self
     where
-        F: for<'c> Fn(&'c mut SqliteConnection, Vec<Q>) -> JobFuture<'c, Result<Vec<R>, E>> + Send + Sync + 'static,
+        F: for<'c, 'd> Fn(&'c mut Db<'d>, Vec<Q>) -> JobFuture<'c, Result<Vec<R>, E>> + Send + Sync + 'static,
     {
         let waiting = Mutex::new(Waiting { requests: Vec::new(), job_queued: false });
         Self { committer, shared: Arc::new(Shared { waiting, work: Box::new(work) }) }
@@ -108,7 +109,7 @@ impl<Q: Send, R: Send, E: Send + Sync> Job for MergedJob<Q, R, E> {
         true
     }
 
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> JobFuture<'c, bool> {
+    fn run<'c>(&'c mut self, db: &'c mut Db<'_>) -> JobFuture<'c, bool> {
         self.begun = true;
         let (requests, replies): (Vec<Q>, Vec<_>) =
             self.shared.take().into_iter().filter(|(_, reply)| !reply.is_closed()).unzip();
@@ -117,7 +118,7 @@ impl<Q: Send, R: Send, E: Send + Sync> Job for MergedJob<Q, R, E> {
             if requests.is_empty() {
                 return false;
             }
-            let answers = (self.shared.work)(conn, requests).await;
+            let answers = (self.shared.work)(db, requests).await;
             if let Ok(answers) = &answers {
                 assert!(answers.len() == self.replies.len(), "a merged job answers each request once");
             }

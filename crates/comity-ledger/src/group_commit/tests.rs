@@ -6,7 +6,8 @@ use futures::future::{join, join_all};
 use tempfile::TempDir;
 
 use super::*;
-use crate::sqlite::{connect_options, migrate};
+use crate::books::migrate;
+use crate::db::Migrations;
 
 struct Bench {
     committer: Committer,
@@ -18,12 +19,12 @@ struct Bench {
 
 async fn bench(waiting_max: usize) -> Bench {
     let dir = tempfile::tempdir().unwrap();
-    let options = connect_options(dir.path().join("ledger.db"));
-    let mut conn = options.connect().await.unwrap();
-    migrate(&mut conn, Vec::new()).await.unwrap();
-    sqlx::query("CREATE TABLE word (word TEXT NOT NULL UNIQUE) STRICT").execute(&mut conn).await.unwrap();
+    let database = Database::sqlite(dir.path().join("ledger.db"));
+    migrate(&database, Migrations::default()).await.unwrap();
+    let mut conn = database.connect().await.unwrap();
+    query("CREATE TABLE word (word TEXT NOT NULL UNIQUE) STRICT").execute(&mut conn.db()).await.unwrap();
     conn.close().await.unwrap();
-    let (committer, mut writer) = Committer::with_bound(options, waiting_max).await.unwrap();
+    let (committer, mut writer) = Committer::with_bound(database, waiting_max).await.unwrap();
     let hooked = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&hooked);
     writer
@@ -37,7 +38,8 @@ async fn bench(waiting_max: usize) -> Bench {
 
 impl Writer {
     async fn hook(&mut self, hook: impl FnMut() -> bool + Send + 'static) {
-        self.conn.as_mut().unwrap().lock_handle().await.unwrap().set_commit_hook(hook);
+        let Some(Conn::Sqlite(conn)) = &mut self.conn else { panic!("it is SQLite's") };
+        conn.lock_handle().await.unwrap().set_commit_hook(hook);
     }
 }
 
@@ -51,9 +53,9 @@ impl Bench {
             told
         };
         let (told, ()) = join(callers, writer.run(std::future::pending())).await;
-        let mut conn = connect_options(dir.path().join("ledger.db")).connect().await.unwrap();
-        let words = sqlx::query_scalar("SELECT word FROM word ORDER BY word").fetch_all(&mut conn).await.unwrap();
-        (told, words)
+        let mut conn = Database::sqlite(dir.path().join("ledger.db")).connect().await.unwrap();
+        let words = query("SELECT word FROM word ORDER BY word").fetch_all(&mut conn.db()).await.unwrap();
+        (told, words.iter().map(|row| row.text("word").unwrap()).collect())
     }
 }
 
@@ -64,7 +66,7 @@ async fn write(committer: Committer, word: &'static str, end: Result<u64, &'stat
     committer
         .run(move |conn| {
             Box::pin(async move {
-                sqlx::query("INSERT INTO word VALUES (?)")
+                query("INSERT INTO word VALUES (?)")
                     .bind(word)
                     .execute(conn)
                     .await
@@ -88,7 +90,7 @@ async fn callers_who_come_together_share_one_commit() {
             committer
                 .run(move |conn| {
                     Box::pin(async move {
-                        sqlx::query("INSERT INTO word VALUES (?)").bind(n.to_string()).execute(conn).await.unwrap();
+                        query("INSERT INTO word VALUES (?)").bind(n.to_string()).execute(conn).await.unwrap();
                         Ok::<_, Infallible>(n)
                     })
                 })
@@ -172,11 +174,11 @@ async fn a_commit_whose_answer_was_lost_is_read_back() {
     let mut bench = bench(64).await;
     let lost = sqlx::Error::WorkerCrashed;
     let mut conn = bench.writer.conn.take().unwrap();
-    let mark = mark_next(&mut conn).await.unwrap(); // This one happened.
+    let mark = mark_next(&mut conn.db(), bench.writer.started).await.unwrap(); // This one happened.
     assert!(matches!(bench.writer.read_back(mark, &lost).await, Fate::Committed));
     assert!(matches!(bench.writer.read_back(mark + 1, &lost).await, Fate::NotCommitted { .. }));
     bench.writer.conn = None;
-    bench.writer.options = connect_options(bench.dir.path().join("no such directory/ledger.db"));
+    bench.writer.database = Database::sqlite(bench.dir.path().join("no such directory/ledger.db"));
     assert!(matches!(bench.writer.read_back(mark, &lost).await, Fate::Unknown { .. }));
 }
 
@@ -210,7 +212,7 @@ async fn a_job_whose_caller_left_before_it_began_is_skipped() {
 async fn a_file_that_cannot_be_written_is_not_committed() {
     let mut bench = bench(8).await;
     let conn = bench.writer.conn.as_mut().unwrap();
-    sqlx::query("PRAGMA query_only = ON").execute(conn).await.unwrap();
+    query("PRAGMA query_only = ON").execute(&mut conn.db()).await.unwrap();
     let committer = bench.committer.clone();
     let (told, words) = bench.serve(write(committer, "a", Ok(1))).await;
     assert!(matches!(&told, Err(CommitError::NotCommitted { cause }) if cause.contains("readonly")), "{told:?}");
@@ -226,9 +228,9 @@ fn words(committer: Committer) -> Merged<&'static str, Option<usize>, String> {
                 if *word == "fail" {
                     return Err("a planted failure".to_owned());
                 }
-                let insert = sqlx::query("INSERT INTO word VALUES (?) ON CONFLICT DO NOTHING").bind(*word);
-                let done = insert.execute(&mut *conn).await.map_err(|error| error.to_string())?;
-                answers.push((done.rows_affected() == 1).then_some(words.len()));
+                let insert = query("INSERT INTO word VALUES (?) ON CONFLICT DO NOTHING").bind(*word);
+                let done = insert.execute(conn).await.map_err(|error| error.to_string())?;
+                answers.push((done == 1).then_some(words.len()));
             }
             Ok(answers)
         })
@@ -289,16 +291,16 @@ async fn requests_of_a_writer_that_went_away_are_not_left_waiting() {
 #[ignore = "a measurement"]
 async fn single_reservations_per_second() {
     use crate::account::{AccountCode, NewAccount};
+    use crate::books::LedgerTx;
     use crate::contract::{NOW, account, transfer};
     use crate::decide::{Group, Outcome};
     use crate::id::{Reference, TransferId};
-    use crate::sqlite::LedgerTx;
     use crate::store::{Store as _, StoreError};
     use crate::transfer::{Transfer, TransferKind};
     const CALLERS: u32 = 256;
     const EACH: u32 = 40;
 
-    async fn reserve(conn: &mut SqliteConnection, escrows: Vec<NewAccount>) -> Result<Vec<Outcome>, StoreError> {
+    async fn reserve(conn: &mut Db<'_>, escrows: Vec<NewAccount>) -> Result<Vec<Outcome>, StoreError> {
         let group = |escrow: &NewAccount| {
             let alice = account(AccountCode::Allocation, 1);
             let id = TransferId::derive(TransferKind::Reserve, &[escrow.reference.as_bytes()]);

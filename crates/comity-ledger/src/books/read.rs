@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::AssertSqlSafe;
-use sqlx::sqlite::SqliteConnection;
-
 use super::rows::{self, list, padded_runs};
 use crate::account::Account;
+use crate::db::{Db, query};
 use crate::id::{AccountId, TransferId};
 use crate::store::{PAGE_MAX, StoreError};
 use crate::transfer::Posted;
 
 /// Those of `ids` that exist, in id order.
-pub(super) async fn accounts(conn: &mut SqliteConnection, ids: &[AccountId]) -> Result<Vec<Account>, StoreError> {
+pub(super) async fn accounts(db: &mut Db<'_>, ids: &[AccountId]) -> Result<Vec<Account>, StoreError> {
     let mut found = BTreeMap::new();
     for run in padded_runs(ids) {
         let sql = format!("SELECT * FROM account WHERE id IN ({})", list("?", run.len()));
-        let query = run.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(id.0.to_vec()));
-        for row in query.fetch_all(&mut *conn).await? {
+        let asking = run.iter().fold(query(sql), |asking, id| asking.bind(id.0.to_vec()));
+        for row in asking.fetch_all(db).await? {
             let account = rows::account(&row)?;
             found.insert(account.id, account);
         }
@@ -26,12 +24,12 @@ pub(super) async fn accounts(conn: &mut SqliteConnection, ids: &[AccountId]) -> 
 }
 
 /// Those of `ids` that are posted, in no order.
-pub(super) async fn transfers(conn: &mut SqliteConnection, ids: &[TransferId]) -> Result<Vec<Posted>, StoreError> {
+pub(super) async fn transfers(db: &mut Db<'_>, ids: &[TransferId]) -> Result<Vec<Posted>, StoreError> {
     let mut found = Vec::new();
     for run in padded_runs(ids) {
         let sql = format!("SELECT * FROM transfer WHERE id IN ({})", list("?", run.len()));
-        let query = run.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(id.0.to_vec()));
-        for row in query.fetch_all(&mut *conn).await? {
+        let asking = run.iter().fold(query(sql), |asking, id| asking.bind(id.0.to_vec()));
+        for row in asking.fetch_all(db).await? {
             found.push(rows::posted(&row)?);
         }
     }
@@ -39,7 +37,7 @@ pub(super) async fn transfers(conn: &mut SqliteConnection, ids: &[TransferId]) -
 }
 
 pub(super) async fn transfers_of_account(
-    conn: &mut SqliteConnection,
+    db: &mut Db<'_>,
     id: AccountId,
     after: u64,
     limit: u32,
@@ -47,14 +45,14 @@ pub(super) async fn transfers_of_account(
     let Ok(after) = i64::try_from(after) else {
         return Ok(Vec::new());
     };
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM transfer WHERE debit_id = ?1 AND seq > ?2 \
          UNION ALL SELECT * FROM transfer WHERE credit_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
     )
     .bind(id.0.to_vec())
     .bind(after)
     .bind(i64::from(limit.min(PAGE_MAX)))
-    .fetch_all(conn)
+    .fetch_all(db)
     .await?;
     rows.iter().map(rows::posted).collect()
 }

@@ -6,13 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use comity_wire::Timestamp;
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::read;
 use super::rows::{self, Cells, list, padded_runs, runs, seconds};
 use crate::account::{Account, NewAccount};
 use crate::audit::AuditReport;
+use crate::db::{Db, query};
 use crate::decide::{Change, Decision, Group, GroupOutcome, View, decide};
 use crate::id::{AccountId, TransferId};
 use crate::store::{ACCOUNTS_PER_CALL_MAX, Opened, Store, StoreError, at_most, check_bounds};
@@ -20,37 +19,44 @@ use crate::transfer::Posted;
 
 /// The books inside an open transaction.
 pub struct LedgerTx<'a> {
-    conn: &'a mut SqliteConnection,
+    db: Db<'a>,
 }
 
 impl<'a> LedgerTx<'a> {
-    /// Joins the transaction that is open on `conn`. It must have begun with `BEGIN IMMEDIATE`: SQLite's one write
-    /// lock is the row lock of every account.
+    /// Joins the transaction that is open on `db`. It must have begun with [`Conn::write`](crate::db::Conn::write): that one
+    /// writes alone is the row lock of every account.
     ///
     /// # Panics
     /// Where no transaction is open: then each statement would commit on its own.
-    pub fn new(conn: &'a mut SqliteConnection) -> Self {
-        assert!(conn.is_in_transaction(), "the ledger is written inside an open transaction");
-        Self { conn }
+    pub fn new(db: &'a mut Db<'_>) -> Self {
+        assert!(db.is_in_transaction(), "the ledger is written inside an open transaction");
+        Self { db: db.reborrow() }
     }
 
     /// The connection, for tables that share the transaction.
-    pub fn connection(&mut self) -> &mut SqliteConnection {
-        self.conn
+    pub fn db(&mut self) -> &mut Db<'a> {
+        &mut self.db
     }
 
     async fn transfers_insert(&mut self, decision: &Decision) -> Result<(), StoreError> {
         let mut places = BTreeMap::new();
+        if decision.posted.is_empty() {
+            return Ok(());
+        }
+        // Nobody else writes: the next place is free.
+        let mut last = query("SELECT COALESCE(MAX(seq), 0) FROM transfer").fetch_one(&mut self.db).await?.first()?;
         for run in runs(&decision.posted) {
             let sql = format!(
-                "INSERT INTO transfer (id, kind, debit_id, credit_id, unit, amount, reference, evidence, posted_at) \
+                "INSERT INTO transfer (seq, id, kind, debit_id, credit_id, unit, amount, reference, evidence, posted_at) \
                  VALUES {} RETURNING seq, id",
-                list("(?,?,?,?,?,?,?,?,?)", run.len())
+                list("(?,?,?,?,?,?,?,?,?,?)", run.len())
             );
-            let mut query = sqlx::query(AssertSqlSafe(sql));
+            let mut inserting = query(sql);
             for accepted in run {
                 let transfer = &accepted.transfer;
-                query = query
+                last += 1;
+                inserting = inserting
+                    .bind(last)
                     .bind(transfer.id.0.to_vec())
                     .bind(i64::from(transfer.kind.number()))
                     .bind(transfer.debit.0.to_vec())
@@ -61,7 +67,7 @@ impl<'a> LedgerTx<'a> {
                     .bind(transfer.evidence.0.to_vec())
                     .bind(seconds(decision.posted_at));
             }
-            for row in query.fetch_all(&mut *self.conn).await? {
+            for row in inserting.fetch_all(&mut self.db).await? {
                 let cells = Cells { table: rows::TRANSFER, row: &row };
                 places.insert(cells.int("seq")?, TransferId(cells.bytes("id")?));
             }
@@ -80,13 +86,14 @@ impl<'a> LedgerTx<'a> {
             let sql = format!(
                 "WITH moved (id, debited, credited) AS (VALUES {}) \
                  UPDATE account SET debits = debits + moved.debited, credits = credits + moved.credited \
-                 FROM moved WHERE account.id = moved.id RETURNING *",
+                 FROM moved WHERE account.id = moved.id \
+                 RETURNING account.id AS id, unit, code, limited, reference, debits, credits, opened_at",
                 list("(?,?,?)", run.len())
             );
-            let query = run.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, change| {
-                query.bind(change.after.id.0.to_vec()).bind(change.debited_ucr()).bind(change.credited_ucr())
+            let updating = run.iter().fold(query(sql), |updating, change| {
+                updating.bind(change.after.id.0.to_vec()).bind(change.debited_ucr()).bind(change.credited_ucr())
             });
-            for row in query.fetch_all(&mut *self.conn).await? {
+            for row in updating.fetch_all(&mut self.db).await? {
                 let account = rows::account(&row)?;
                 after.insert(account.id, account);
             }
@@ -124,8 +131,8 @@ impl Store for LedgerTx<'_> {
                  ON CONFLICT (id) DO NOTHING RETURNING id",
                 list("(?,?,?,?,?,0,0,?)", run.len())
             );
-            let query = run.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, account| {
-                query
+            let opening = run.iter().fold(query(sql), |opening, account| {
+                opening
                     .bind(account.id.0.to_vec())
                     .bind(i64::from(account.unit.0))
                     .bind(i64::from(account.code.number()))
@@ -133,7 +140,7 @@ impl Store for LedgerTx<'_> {
                     .bind(account.reference.0.to_vec())
                     .bind(seconds(now))
             });
-            for row in query.fetch_all(&mut *self.conn).await? {
+            for row in opening.fetch_all(&mut self.db).await? {
                 created.insert(AccountId(Cells { table: rows::ACCOUNT, row: &row }.bytes("id")?));
             }
         }
@@ -163,8 +170,8 @@ impl Store for LedgerTx<'_> {
         check_bounds(groups)?;
         let accounts: Vec<AccountId> = Group::accounts(groups).into_iter().collect();
         let transfers: Vec<TransferId> = Group::transfers(groups).into_iter().collect();
-        let accounts = read::accounts(self.conn, &accounts).await?;
-        let known = read::transfers(self.conn, &transfers).await?;
+        let accounts = read::accounts(&mut self.db, &accounts).await?;
+        let known = read::transfers(&mut self.db, &transfers).await?;
         let view = View::new(accounts, known.into_iter().map(|posted| posted.transfer));
         let decision = decide(&view, groups, now);
         self.transfers_insert(&decision).await?;
@@ -173,11 +180,11 @@ impl Store for LedgerTx<'_> {
     }
 
     async fn accounts_in_tx(&mut self, ids: &[AccountId]) -> Result<Vec<Account>, StoreError> {
-        read::accounts(self.conn, ids).await
+        read::accounts(&mut self.db, ids).await
     }
 
     async fn transfer_in_tx(&mut self, id: TransferId) -> Result<Option<Posted>, StoreError> {
-        Ok(read::transfers(self.conn, &[id]).await?.into_iter().next())
+        Ok(read::transfers(&mut self.db, &[id]).await?.into_iter().next())
     }
 
     async fn transfers_of_account_in_tx(
@@ -186,11 +193,11 @@ impl Store for LedgerTx<'_> {
         after: u64,
         limit: u32,
     ) -> Result<Vec<Posted>, StoreError> {
-        read::transfers_of_account(self.conn, id, after, limit).await
+        read::transfers_of_account(&mut self.db, id, after, limit).await
     }
 
     async fn audit_in_tx(&mut self) -> Result<AuditReport, StoreError> {
-        super::audit(self.conn).await
+        super::audit_in_tx(&mut self.db).await
     }
 }
 

@@ -1,10 +1,9 @@
 //! Rows to types and back. What a row cannot hold is [`StoreError::Unreadable`], never a default.
 
 use comity_wire::{Amount, Digest, Timestamp};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use crate::account::{Account, AccountCode, Limit, Unit};
+use crate::db::Row;
 use crate::id::{AccountId, Reference, TransferId};
 use crate::store::StoreError;
 use crate::transfer::{Posted, Transfer, TransferKind};
@@ -12,7 +11,7 @@ use crate::transfer::{Posted, Transfer, TransferKind};
 pub(super) const ACCOUNT: &str = "account";
 pub(super) const TRANSFER: &str = "transfer";
 
-pub(super) fn account(row: &SqliteRow) -> Result<Account, StoreError> {
+pub(super) fn account(row: &Row) -> Result<Account, StoreError> {
     let cells = Cells { table: ACCOUNT, row };
     Ok(Account {
         id: AccountId(cells.bytes("id")?),
@@ -26,7 +25,7 @@ pub(super) fn account(row: &SqliteRow) -> Result<Account, StoreError> {
     })
 }
 
-pub(super) fn posted(row: &SqliteRow) -> Result<Posted, StoreError> {
+pub(super) fn posted(row: &Row) -> Result<Posted, StoreError> {
     let cells = Cells { table: TRANSFER, row };
     let transfer = Transfer {
         id: TransferId(cells.bytes("id")?),
@@ -44,16 +43,16 @@ pub(super) fn posted(row: &SqliteRow) -> Result<Posted, StoreError> {
 /// A row of a table, read by column.
 pub(super) struct Cells<'r> {
     pub(super) table: &'static str,
-    pub(super) row: &'r SqliteRow,
+    pub(super) row: &'r Row,
 }
 
 impl Cells<'_> {
     pub(super) fn int(&self, column: &'static str) -> Result<i64, StoreError> {
-        self.row.try_get(column).map_err(|_| self.unreadable(column))
+        self.row.int(column).map_err(|_| self.unreadable(column))
     }
 
     pub(super) fn bytes<const N: usize>(&self, column: &'static str) -> Result<[u8; N], StoreError> {
-        let bytes: &[u8] = self.row.try_get(column).map_err(|_| self.unreadable(column))?;
+        let bytes = self.row.blob(column).map_err(|_| self.unreadable(column))?;
         bytes.try_into().map_err(|_| self.unreadable(column))
     }
 

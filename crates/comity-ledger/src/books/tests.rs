@@ -3,13 +3,15 @@
 use std::time::Instant;
 
 use comity_wire::Amount;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tempfile::TempDir;
 
 use super::*;
 use crate::account::{AccountCode, NewAccount, Unit};
 use crate::audit::{AuditReport, Break};
 use crate::contract::{NOW, account, transfer};
+use crate::db::{Conn, Db, query};
 use crate::decide::{Group, GroupOutcome};
 use crate::id::{Reference, TransferId};
 use crate::store::Store as _;
@@ -23,12 +25,14 @@ struct Books {
 /// Issuance gave alice 100, of which 30 are in escrow.
 async fn books() -> Books {
     let dir = tempfile::tempdir().unwrap();
-    let mut conn = connect_options(dir.path().join("ledger.db")).connect().await.unwrap();
-    migrate(&mut conn, Vec::new()).await.unwrap();
+    let database = Database::sqlite(dir.path().join("ledger.db"));
+    migrate(&database, Migrations::default()).await.unwrap();
+    let mut conn = database.connect().await.unwrap();
     let cast =
         [account(AccountCode::Issuance, 0), account(AccountCode::Allocation, 1), account(AccountCode::Escrow, 2)];
-    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let mut ledger = LedgerTx::new(&mut tx);
+    let mut tx = conn.write().await.unwrap();
+    let mut db = tx.db();
+    let mut ledger = LedgerTx::new(&mut db);
     let opened = ledger.accounts_open_in_tx(&cast, NOW).await.unwrap();
     assert_eq!(opened.len(), 3);
     let groups = [
@@ -39,7 +43,16 @@ async fn books() -> Books {
     let outcomes = ledger.transfers_post_in_tx(&groups, NOW).await.unwrap();
     assert!(outcomes.iter().all(GroupOutcome::is_created));
     tx.commit().await.unwrap();
+    let Conn::Sqlite(conn) = conn else { panic!("it is SQLite's") };
     Books { conn, dir }
+}
+
+/// [`audit_in_tx`] in a transaction of its own.
+async fn audit(conn: &mut SqliteConnection) -> Result<AuditReport, StoreError> {
+    let mut tx = sqlx::Connection::begin(conn).await?;
+    let report = audit_in_tx(&mut Db::Sqlite(&mut tx)).await?;
+    tx.rollback().await?;
+    Ok(report)
 }
 
 impl Books {
@@ -178,15 +191,10 @@ async fn an_answered_commit_waits_for_the_disk() {
 #[tokio::test]
 async fn migrating_again_changes_nothing_and_others_join_above() {
     let mut books = books().await;
-    let other = Migration::new(
-        500,
-        "other".into(),
-        MigrationType::Simple,
-        "CREATE TABLE other (x INTEGER) STRICT".into_sql_str(),
-        false,
-    );
-    migrate(&mut books.conn, vec![other.clone()]).await.unwrap();
-    migrate(&mut books.conn, vec![other]).await.unwrap();
+    let other = Migrations::default().with(500, "other", "CREATE TABLE other (x INTEGER) STRICT", "");
+    let database = Database::sqlite(books.dir.path().join("ledger.db"));
+    migrate(&database, other.clone()).await.unwrap();
+    migrate(&database, other).await.unwrap();
     books.sql("INSERT INTO other VALUES (1)").await.unwrap();
     assert!(audit(&mut books.conn).await.unwrap().holds);
 }
@@ -194,22 +202,24 @@ async fn migrating_again_changes_nothing_and_others_join_above() {
 #[tokio::test]
 async fn a_reader_sees_the_books_and_cannot_write() {
     let books = books().await;
-    let reader = Reader::open(books.dir.path().join("ledger.db")).await.unwrap();
+    let reader = Reader::open(&Database::sqlite(books.dir.path().join("ledger.db"))).await.unwrap();
     let alice = account(AccountCode::Allocation, 1);
     assert_eq!(reader.account(alice.id).await.unwrap().unwrap().available(), Amount::from_ucr(70));
     assert_eq!(reader.transfers_of_account(alice.id, 1, 9).await.unwrap().len(), 2);
     assert!(reader.transfer(TransferId([0; 16])).await.unwrap().is_none());
     assert!(reader.audit().await.unwrap().holds);
-    assert!(sqlx::query("UPDATE commit_mark SET number = 9").execute(reader.pool()).await.is_err());
+    let mut reading = reader.acquire().await.unwrap();
+    assert!(query("DELETE FROM writer").execute(&mut reading.db()).await.is_err());
+    drop(reading);
     reader.close().await;
-    assert!(Reader::open(books.dir.path().join("none.db")).await.is_err());
+    assert!(Reader::open(&Database::sqlite(books.dir.path().join("none.db"))).await.is_err());
 }
 
 #[tokio::test]
 #[should_panic(expected = "inside an open transaction")]
 async fn the_ledger_is_not_written_outside_a_transaction() {
     let mut books = books().await;
-    let _ = LedgerTx::new(&mut books.conn);
+    let _ = LedgerTx::new(&mut Db::Sqlite(&mut books.conn));
 }
 
 #[tokio::test]
@@ -220,7 +230,7 @@ async fn a_row_that_moved_under_a_decision_is_noticed() {
     let mut tx = books.conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
     let reserve =
         transfer(TransferKind::Reserve, 9, account(AccountCode::Allocation, 1), account(AccountCode::Escrow, 2), 5);
-    let posted = LedgerTx::new(&mut tx).transfer_post_in_tx(reserve, NOW).await;
+    let posted = LedgerTx::new(&mut Db::Sqlite(&mut tx)).transfer_post_in_tx(reserve, NOW).await;
     assert!(matches!(posted, Err(StoreError::ReadBack { .. })), "{posted:?}");
 }
 
@@ -230,7 +240,7 @@ async fn accounts_are_updated_by_key_and_not_by_scan() {
     let plan = sqlx::query(
         "EXPLAIN QUERY PLAN WITH moved (id, debited, credited) AS (VALUES (x'00',1,1),(x'01',1,1)) \
          UPDATE account SET debits = debits + moved.debited, credits = credits + moved.credited \
-         FROM moved WHERE account.id = moved.id RETURNING *",
+         FROM moved WHERE account.id = moved.id RETURNING account.id AS id, unit",
     )
     .fetch_all(&mut books.conn)
     .await
@@ -279,7 +289,8 @@ async fn reservations_per_second() {
         })
     };
     let mut tx = books.conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let mut ledger = LedgerTx::new(&mut tx);
+    let mut db = Db::Sqlite(&mut tx);
+    let mut ledger = LedgerTx::new(&mut db);
     assert_eq!(ledger.accounts_open_in_tx(&allocations, NOW).await.unwrap().len(), 1_000);
     let awards: Vec<Group> = allocations.iter().map(award).collect();
     assert!(ledger.transfers_post_in_tx(&awards, NOW).await.unwrap().iter().all(GroupOutcome::is_created));
@@ -296,7 +307,8 @@ async fn reservations_per_second() {
         };
         let groups: Vec<Group> = escrows.iter().enumerate().map(reserve).collect();
         let mut tx = books.conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
-        let mut ledger = LedgerTx::new(&mut tx);
+        let mut db = Db::Sqlite(&mut tx);
+        let mut ledger = LedgerTx::new(&mut db);
         assert_eq!(ledger.accounts_open_in_tx(&escrows, NOW).await.unwrap().len(), BATCH as usize);
         assert!(ledger.transfers_post_in_tx(&groups, NOW).await.unwrap().iter().all(GroupOutcome::is_created));
         tx.commit().await.unwrap();

@@ -1,0 +1,178 @@
+//! Opening either database, and bringing its tables up to date.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, SqlSafeStr as _};
+
+use super::{Conn, within};
+use crate::books;
+use crate::store::StoreError;
+
+/// Where books are kept. Of PostgreSQL the address is a secret: it stands in no message and cannot be printed.
+#[derive(Clone)]
+pub enum Database {
+    Sqlite(SqliteConnectOptions),
+    /// With how long an answer is waited for.
+    Postgres(PgConnectOptions, Duration),
+}
+
+/// How long a statement may take on PostgreSQL, a lock be waited for, a transaction be idle, an answer be on its way: whoever
+/// has gone holds nothing.
+const WAIT: Duration = Duration::from_secs(10);
+/// Readers at once; one more waits.
+const READERS_MAX: u32 = 4;
+/// How often bringing the tables up to date is tried: another house may do it at the same moment.
+const MIGRATE_TRIES: u32 = 20;
+const MIGRATE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Numbered texts, the same numbers for both engines.
+#[derive(Clone, Debug, Default)]
+pub struct Migrations(Vec<(i64, &'static str, &'static str, &'static str)>);
+
+impl Migrations {
+    /// One more: its number, its name, its text for SQLite and for PostgreSQL; an empty text is for one that an engine does
+    /// not need.
+    #[must_use]
+    pub fn with(mut self, number: i64, name: &'static str, sqlite: &'static str, postgres: &'static str) -> Self {
+        self.0.push((number, name, sqlite, postgres));
+        self
+    }
+
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = i64> {
+        self.0.iter().map(|(number, ..)| *number)
+    }
+
+    pub(crate) fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    fn of(&self, text: impl Fn(&'static str, &'static str) -> &'static str) -> Vec<Migration> {
+        let one = |(number, name, sqlite, postgres): &(i64, &'static str, &'static str, &'static str)| {
+            let sql = text(sqlite, postgres).into_sql_str();
+            Migration::new(*number, (*name).into(), MigrationType::Simple, sql, false)
+        };
+        self.0.iter().filter(|(_, _, sqlite, postgres)| !text(sqlite, postgres).is_empty()).map(one).collect()
+    }
+}
+
+impl Database {
+    /// One file, made where it is not there. Never on a network file system.
+    pub fn sqlite(path: impl AsRef<Path>) -> Self {
+        Self::Sqlite(books::connect_options(path))
+    }
+
+    /// `postgres://USER:PASSWORD@HOST/DATABASE`.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`], which does not say it.
+    pub fn postgres(url: &str) -> Result<Self, StoreError> {
+        let options: PgConnectOptions = url.parse().map_err(|_| StoreError::Address)?;
+        Ok(Self::Postgres(options.application_name("comity-clearing").disable_statement_logging(), WAIT))
+    }
+
+    /// # Errors
+    /// [`sqlx::Error`].
+    pub async fn connect(&self) -> Result<Conn, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(options) => Conn::Sqlite(options.connect().await?),
+            Self::Postgres(options, wait) => {
+                let connect = async {
+                    let mut conn = options.connect().await?;
+                    set_up(&mut conn, *wait, "").await?;
+                    Ok(conn)
+                };
+                Conn::Postgres(within(*wait, connect).await?, *wait)
+            }
+        })
+    }
+
+    /// Brings the tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn migrate(&self, migrations: &Migrations) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(options) => {
+                let mut conn = options.connect().await?;
+                run(migrations.of(|sqlite, _| sqlite), &mut conn).await?;
+                // From the log into the file, so that a fresh database is more than an empty file beside a log.
+                sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&mut conn).await?;
+                Ok(())
+            }
+            // Without the advisory lock that other engines lack: who comes second at the same moment fails and looks again.
+            Self::Postgres(options, _) => {
+                let mut tries = 0;
+                loop {
+                    let mut conn = options.connect().await?;
+                    match run(migrations.of(|_, postgres| postgres), &mut conn).await {
+                        Ok(()) => return Ok(()),
+                        Err(error) if tries == MIGRATE_TRIES => return Err(error.into()),
+                        Err(_) => tokio::time::sleep(MIGRATE_PAUSE).await,
+                    }
+                    tries += 1;
+                }
+            }
+        }
+    }
+
+    /// Connections that cannot write.
+    ///
+    /// # Errors
+    /// [`sqlx::Error`].
+    pub(crate) async fn readers(&self) -> Result<Readers, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(options) => {
+                let options = options.clone().create_if_missing(false).pragma("query_only", "ON");
+                Readers::Sqlite(SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(options).await?)
+            }
+            Self::Postgres(options, wait) => {
+                let wait = *wait;
+                let pool = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(wait);
+                let pool = pool.after_connect(move |conn, _| {
+                    Box::pin(async move { set_up(conn, wait, "; SET default_transaction_read_only = on").await })
+                });
+                Readers::Postgres(pool.connect_with(options.clone()).await?, wait)
+            }
+        })
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(options) => write!(f, "Sqlite({})", options.get_filename().display()),
+            Self::Postgres(..) => f.write_str("Postgres(…)"),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Readers {
+    Sqlite(SqlitePool),
+    Postgres(PgPool, Duration),
+}
+
+async fn run<C>(migrations: Vec<Migration>, conn: &mut C) -> Result<(), MigrateError>
+where
+    C: Migrate + sqlx::Connection,
+{
+    let mut migrator = Migrator::with_migrations(migrations);
+    migrator.set_locking(false);
+    migrator.run_direct(None, conn, false).await
+}
+
+/// Ours to set, whatever the server's defaults are; `COMMIT` is durable when it is answered.
+async fn set_up(conn: &mut PgConnection, wait: Duration, more: &str) -> Result<(), sqlx::Error> {
+    let ms = wait.as_millis();
+    let sql = format!(
+        "SET statement_timeout = {ms}; SET lock_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms}; \
+         SET synchronous_commit = on{more}"
+    );
+    conn.execute(AssertSqlSafe(sql)).await?;
+    Ok(())
+}
