@@ -40,6 +40,8 @@ pub enum QuicError {
     Identity(#[from] IdentityError),
 }
 
+/// A caller says every four seconds that it is there (`KEEP_ALIVE`).
+const SILENCE: Duration = Duration::from_secs(6);
 /// How long the last acknowledgements may take once everything was sent.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -130,9 +132,9 @@ async fn serve(shared: Connection, incoming: Incoming) -> bool {
     };
     let (requests, cut_off) = (TaskTracker::new(), Arc::new(AtomicUsize::new(0)));
     while let Some(Ok(stream)) = or_stop(&shared.stop, connection.accept_bi()).await {
-        let (shared, cut_off) = (shared.clone(), Arc::clone(&cut_off));
+        let (shared, cut_off, connection) = (shared.clone(), Arc::clone(&cut_off), connection.clone());
         requests.spawn(async move {
-            if !exchange(shared, stream, peer).await {
+            if !exchange(shared, &connection, stream, peer).await {
                 cut_off.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -154,9 +156,14 @@ async fn serve(shared: Connection, incoming: Incoming) -> bool {
 }
 
 /// One request and its reply, until the caller has all of it. `false` where it was cut.
-async fn exchange(shared: Connection, (send, receive): (SendStream, RecvStream), peer: Peer) -> bool {
+async fn exchange(
+    shared: Connection,
+    connection: &quinn::Connection,
+    (send, receive): (SendStream, RecvStream),
+    peer: Peer,
+) -> bool {
     let delivered = send.stopped();
-    let cut = shared.cut.clone();
+    let (cut, stop) = (shared.cut.clone(), shared.stop.clone());
     if !shared.one_exchange(Exchange::new(send, receive), peer).await {
         return false;
     }
@@ -164,6 +171,21 @@ async fn exchange(shared: Connection, (send, receive): (SendStream, RecvStream),
     tokio::select! {
         _ = delivered => true,
         () = cut.cancelled() => false,
+        // All was said, and nobody is there to have it: a door that goes does not wait until the connection is idle for good.
+        () = async { stop.cancelled().await; silent(connection).await } => true,
+    }
+}
+
+/// Comes back once nothing came for longer than a caller that lives lets pass.
+async fn silent(connection: &quinn::Connection) {
+    let mut heard = connection.stats().udp_rx.datagrams;
+    loop {
+        tokio::time::sleep(SILENCE).await;
+        let now = connection.stats().udp_rx.datagrams;
+        if now == heard {
+            return;
+        }
+        heard = now;
     }
 }
 

@@ -472,3 +472,45 @@ async fn who_does_not_speak_our_protocol_is_not_listened_to() {
     let both = vec![b"h3".to_vec(), b"comity/1".to_vec()];
     assert!(Raw::new(&door, |config| config.alpn_protocols = both).connect().await.is_ok());
 }
+
+#[tokio::test]
+async fn a_door_that_goes_does_not_wait_for_a_caller_that_has_gone_without_a_word() {
+    let (router, mut begins, go) = slow();
+    let door = door(router, Limits { drain_ms_max: 600_000, ..Limits::default() });
+    let server: SocketAddr = door.url.strip_prefix("quic://").unwrap().parse().unwrap();
+    // Between the two, until it is taken away.
+    let (near, far) = (udp().await, udp().await);
+    let between = near.local_addr().unwrap();
+    let wire = tokio::spawn(async move {
+        let (mut there, mut back, mut caller) = ([0; 2_048], [0; 2_048], None);
+        loop {
+            tokio::select! {
+                got = near.recv_from(&mut there) => {
+                    let (length, from) = got.unwrap();
+                    caller = Some(from);
+                    far.send_to(&there[..length], server).await.unwrap();
+                }
+                got = far.recv_from(&mut back) => {
+                    let (length, _) = got.unwrap();
+                    near.send_to(&back[..length], caller.unwrap()).await.unwrap();
+                }
+            }
+        }
+    });
+    let raw = Raw { address: between, ..Raw::new(&door, |_| {}) };
+    let connection = raw.connect().await.unwrap();
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    send.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    begins.recv().await.unwrap();
+    wire.abort();
+    let _ = wire.await;
+    go.add_permits(1);
+    door.stop.cancel();
+    // Without the look for silence it takes the 30 seconds after which a connection is idle for good.
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(24), door.ended).await;
+    assert_eq!(ended.expect("it is not waited for").unwrap().abandoned, 0);
+}
+
+async fn udp() -> tokio::net::UdpSocket {
+    tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap()
+}
