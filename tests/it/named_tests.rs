@@ -94,6 +94,13 @@ fn has_test(file: &Path, test: &str) -> bool {
     if text.contains(&format!("through_each_door!({test});")) {
         return true;
     }
+    // One that is told on each engine is two.
+    if let Some((_, told)) = text.split_once("on_each_store! {") {
+        let names = told.split('}').next().unwrap_or_default();
+        if names.lines().any(|line| line.trim() == test) {
+            return true;
+        }
+    }
     let heads = [format!("fn {test}("), format!("async fn {test}(")];
     let mut is_test = false;
     for line in text.lines().map(str::trim) {
@@ -113,6 +120,7 @@ fn a_test_that_is_not_there_is_seen() {
     for name in [
         "comity-gateway tests::money::a_stream_is_replayed_whole",
         "comity-wire amount::tests::amounts_read_in_credits",
+        "comity-clearing tests::story::a_quote_pins_what_the_owner_published",
         "comity-guard::filter a_disguised_word_is_the_same_word",
         "comity-tests::it architecture::tidy::the_toolchain_is_exactly_1_95_0",
         "comity-tests::it named_tests::a_test_that_is_not_there_is_seen",
@@ -124,6 +132,7 @@ fn a_test_that_is_not_there_is_seen() {
     for name in [
         "comity-gateway tests::money::a_stream_is_replayed",
         "comity-gateway tests::money::by_request",
+        "comity-clearing tests::story::a_quote_pins",
         "comity-gateway tests::service::a_stream_is_replayed_whole",
         "comity-guard::filter nothing",
         "tests/python/surface.py nothing",

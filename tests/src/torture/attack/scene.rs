@@ -74,7 +74,10 @@ impl Scene {
     ) -> Self {
         let server = Server::start().await;
         let lab = Owner { name: "lab", upstream: server.url(), rates: PER_WORD };
-        let furnish = |_: &str, home: &Path| {
+        let furnish = |name: &str, home: &Path| {
+            if name != lab.name {
+                return;
+            }
             let path = home.join("models/model.toml");
             let text = std::fs::read_to_string(&path).expect("a model's file");
             std::fs::write(&path, offer(text)).expect("a model's file");
