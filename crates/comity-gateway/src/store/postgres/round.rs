@@ -325,3 +325,26 @@ pub(super) fn pause(tries: u32) -> Duration {
     let most = (5_u64 << tries.min(16)).min(PAUSE_MS_MAX);
     Duration::from_millis(1 + u64::from(u16::from_be_bytes(chance)) * most / u64::from(u16::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A COMMIT that never arrived is not one that was made, whatever became of its answer.
+    #[tokio::test]
+    async fn what_a_commit_came_to_is_what_the_gateways_own_row_says() {
+        let database = comity_scratch::Database::create().await;
+        let store = Postgres::open(&database.url()).await.unwrap();
+        let came = async |round| {
+            let progress = Progress { round, committing: true, ..Progress::default() };
+            store.resolve(&progress).await.unwrap()
+        };
+        assert!(!came(1).await);
+        let mut beside = store.connect().await.unwrap();
+        sqlx::query("UPDATE replica SET round = 1").execute(&mut beside).await.unwrap();
+        assert!(came(1).await && !came(2).await);
+        // Its fence was taken, and it charged nothing that would stand without it.
+        sqlx::query("DELETE FROM replica").execute(&mut beside).await.unwrap();
+        assert!(!came(1).await);
+    }
+}
