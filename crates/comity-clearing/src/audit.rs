@@ -100,7 +100,7 @@ impl Clearing {
     pub async fn audit(&self) -> Result<AuditReport, Failure> {
         let ledger = self.reader().audit().await?;
         let mut conn = self.read().await?;
-        let mut snapshot = conn.snapshot().await?;
+        let mut snapshot = conn.snapshot_to_audit().await?;
         let mut seen = snapshot.db();
         let mut findings = Vec::new();
         for (what, sql) in store::audit::CHECKS {

@@ -8,7 +8,7 @@ use sqlx::{Postgres, Sqlite};
 use super::{audit_in_tx, read};
 use crate::account::Account;
 use crate::audit::AuditReport;
-use crate::db::{Database, Db, Readers, Tx, within};
+use crate::db::{Database, Db, Readers, Tx, query, within};
 use crate::id::{AccountId, TransferId};
 use crate::store::StoreError;
 use crate::transfer::Posted;
@@ -18,6 +18,9 @@ use crate::transfer::Posted;
 pub struct Reader {
     pool: Readers,
 }
+
+/// How long one statement of an audit may take on PostgreSQL.
+const AUDIT_WAIT: Duration = Duration::from_secs(3600);
 
 /// A reading connection, given back when it is dropped.
 #[derive(Debug)]
@@ -48,6 +51,20 @@ impl Reading {
                 Tx::Postgres(begun, *wait)
             }
         })
+    }
+
+    /// [`Reading::snapshot`] for statements that read all of the books, and take as long as those are.
+    ///
+    /// # Errors
+    /// [`sqlx::Error`].
+    pub async fn snapshot_to_audit(&mut self) -> Result<Tx<'_>, sqlx::Error> {
+        let mut snapshot = self.snapshot().await?;
+        if let Tx::Postgres(_, wait) = &mut snapshot {
+            *wait = AUDIT_WAIT;
+            let ms = AUDIT_WAIT.as_millis();
+            query(format!("SET LOCAL statement_timeout = {ms}")).execute(&mut snapshot.db()).await?;
+        }
+        Ok(snapshot)
     }
 }
 
@@ -92,7 +109,7 @@ impl Reader {
     /// Re-adds the books from one snapshot, while others write on.
     pub async fn audit(&self) -> Result<AuditReport, StoreError> {
         let mut reading = self.acquire().await?;
-        let mut snapshot = reading.snapshot().await?;
+        let mut snapshot = reading.snapshot_to_audit().await?;
         let report = audit_in_tx(&mut snapshot.db()).await?;
         snapshot.rollback().await?;
         Ok(report)

@@ -141,3 +141,18 @@ async fn a_database_that_falls_silent_is_not_waited_for_and_nothing_is_half_done
     let report = audit_in_tx(&mut tx.db()).await.unwrap();
     assert!(report.holds && report.transfers == 2, "{report:?}");
 }
+
+/// Large books take longer than any other statement may.
+#[tokio::test]
+async fn an_audit_is_not_cut_off_where_other_statements_are() {
+    let scratch = comity_scratch::Database::create().await;
+    let Database::Postgres(options, _) = migrated(&scratch).await else { panic!("it is PostgreSQL's") };
+    let reader = Reader::open(&Database::Postgres(options, Duration::from_secs(2))).await.unwrap();
+    let mut reading = reader.acquire().await.unwrap();
+    let long = || query("SELECT COUNT(*) FROM pg_sleep(3)");
+    let mut snapshot = reading.snapshot_to_audit().await.unwrap();
+    assert_eq!(long().fetch_one(&mut snapshot.db()).await.unwrap().first().unwrap(), 1);
+    snapshot.rollback().await.unwrap();
+    let mut snapshot = reading.snapshot().await.unwrap();
+    assert!(long().fetch_one(&mut snapshot.db()).await.is_err());
+}
