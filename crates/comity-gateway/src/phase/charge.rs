@@ -23,7 +23,7 @@ pub(crate) async fn whole(inner: &Inner, metered: Metered) -> Result<Response, R
     let receipt = commit(inner, &metered).await?;
     let authorised = &metered.filtered.held.authorised;
     let authenticated = &authorised.authenticated;
-    transcribe(inner, &metered, &receipt, vec![metered.body.clone()]);
+    transcribe(inner, &metered, &receipt, std::slice::from_ref(&metered.body));
     // Who left before the answer was made has nothing to be handed again: a retry is told so, with the receipt.
     if metered.ended != Ended::ClientGone {
         keep(inner, &metered, Kept::Whole(metered.body.clone()));
@@ -47,7 +47,7 @@ pub(crate) async fn streamed(
 ) {
     match commit(inner, &metered).await {
         Ok(receipt) => {
-            transcribe(inner, &metered, &receipt, pieces.clone());
+            transcribe(inner, &metered, &receipt, &pieces);
             if is_whole {
                 keep(inner, &metered, Kept::Pieces(pieces));
             }
@@ -79,7 +79,7 @@ fn keep(inner: &Inner, metered: &Metered, kept: Kept) {
 }
 
 /// Hands the texts to whoever keeps them, where the tier does.
-fn transcribe(inner: &Inner, metered: &Metered, receipt: &Verified<Receipt>, response: Vec<Bytes>) {
+fn transcribe(inner: &Inner, metered: &Metered, receipt: &Verified<Receipt>, response: &[Bytes]) {
     let authorised = &metered.filtered.held.authorised;
     let (Some(transcripts), Some(retention_days)) = (&inner.transcripts, authorised.keeps_days) else { return };
     let authenticated = &authorised.authenticated;
@@ -95,7 +95,7 @@ fn transcribe(inner: &Inner, metered: &Metered, receipt: &Verified<Receipt>, res
         ended: receipt.ended,
         retention_days,
         request: authenticated.body.clone(),
-        response,
+        response: response.to_vec(),
     });
 }
 
