@@ -198,9 +198,9 @@ impl Home {
         }
         write(&home.file("node.toml"), REPLICA.as_bytes())?;
         write(&home.file("node-certificate.cbor"), certificate.bytes())?;
-        write(&self.file("node-certificate.cbor"), certificate.bytes())?;
         let json = serde_json::to_string_pretty(&home.card)? + "\n";
         write(&home.path.join("organisation.json"), json.as_bytes())?;
+        write(&self.file("node-certificate.cbor"), certificate.bytes())?;
         Ok(home)
     }
 
