@@ -91,6 +91,10 @@ class Federation:
     def receipts(self, home):
         return json.loads(self.run("--home", home, "receipts", "list", "--json"))
 
+    def charged(self, home):
+        """The receipts that charge something."""
+        return [receipt for receipt in self.receipts(home) if receipt["charge"] > 0]
+
     def start_proxy(self, home, *arguments, name="proxy"):
         return self.start(name, "--home", home, "proxy", *(arguments or ("--listen", "127.0.0.1:0")))
 
@@ -119,7 +123,7 @@ class Federation:
         # The wallet has one user at a time. Ending the proxy sends what was not spent home.
         self.end("proxy")
         receipts = self.receipts(home)
-        charged = [receipt for receipt in receipts if receipt["charge"] > 0]
+        charged = self.charged(home)
         need(len(charged) == answered, f"{answered} calls were to be charged, {len(charged)} receipts charge")
         verified = json.loads(self.run("--home", home, "receipts", "verify", "--json"))
         need(verified["verified"] == len(receipts), f"{verified} of {len(receipts)} receipts verify")

@@ -45,13 +45,18 @@ def play(federation, home, project):
         ("killed proxy", lambda: again.after_a_kill(federation, home, base_url)),
         ("killed batch", lambda: batches.killed(federation, home, base_url)),
     ]
-    answered = {}
+    answered, charged = {}, {}
     for name, step in steps:
         try:
             answered[name] = step()
         except (AssertionError, openai.APIError) as error:
             raise Broken(f"{name}: {error!r}") from error
+        # Told where the books do not come out even: a receipt may also come a moment after its step.
+        charged[name] = len(federation.charged(home)) - sum(charged.values())
     client.close()
+    odd = {name: (answered[name], charged[name]) for name in answered if answered[name] != charged[name]}
+    if odd:
+        print(f"answered and charged when the step was over: {odd}", file=sys.stderr)
     return {"openai": openai.__version__, **federation.close_books(home, project, sum(answered.values())), "of": answered}
 
 
