@@ -13,7 +13,7 @@ use crate::spend::{Account, LaneKey, Pace, PaceKey, Rule, Slot, Write};
 #[derive(Clone, Default)]
 pub struct Memory(Arc<Mutex<Rows>>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Rows {
     accounts: BTreeMap<TokenId, Account>,
     charges: BTreeMap<(TokenId, LaneKey, Slot), StoredCharge>,
@@ -41,6 +41,13 @@ impl Memory {
     /// How many transactions were committed.
     pub fn commits(&self) -> usize {
         self.rows().writes
+    }
+
+    /// What a backup has: another store, which from here on goes its own way.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let rows = self.rows().clone();
+        Self(Arc::new(Mutex::new(rows)))
     }
 
     /// Every charge, for audits.
