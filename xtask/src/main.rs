@@ -19,6 +19,7 @@ mod postgres;
 mod process;
 mod python;
 mod rooms;
+mod simulate;
 mod soak;
 mod test;
 mod torture;
@@ -62,6 +63,12 @@ const TASKS: &[Task] = &[
         about: "Kill every kind of process under load, and count what was lost",
         help: torture::HELP,
         run: torture::run,
+    },
+    Task {
+        name: "simulate",
+        about: "Play schedules of the money simulator, and hold every bound of the design against them",
+        help: simulate::HELP,
+        run: simulate::run,
     },
     Task {
         name: "interop",

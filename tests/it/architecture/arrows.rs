@@ -55,6 +55,21 @@ fn every_arrow_is_in_the_table_and_every_room_has_a_row() {
 }
 
 #[test]
+fn what_ships_has_no_planted_bug_and_no_place_for_one() {
+    let graph = Graph::load();
+    let ships = graph.linked_names("comity-node");
+    for never in ["comity-planted", "comity-simulator"] {
+        assert!(!ships.contains(never), "the binary links {never}");
+        let by = named_by(graph, |name| name == never);
+        assert!(by.is_subset(&BTreeSet::from(["comity-planted"])), "{never} is used by {by:?}");
+    }
+    let workspace: toml::Table = read("Cargo.toml").parse().expect("TOML");
+    let default = workspace["workspace"]["default-members"].as_array().expect("a list");
+    assert!(default.iter().all(|member| member.as_str() != Some("tests/planted")), "a plain build builds the bugs");
+    assert!(default.len() > 4, "{default:?}");
+}
+
+#[test]
 fn the_table_has_no_circle() {
     let table = table();
     // Kahn: take away rooms whose arrows all point to rooms already taken; a circle is what cannot be taken.

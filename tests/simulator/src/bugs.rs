@@ -1,0 +1,52 @@
+//! Where a planted bug may stand: between the simulated world and a core, never in one.
+//!
+//! Every method's default is what ships: nothing. `comity-planted` has the bugs, each of which the simulator has to catch.
+
+use comity_clearing::settlement::{Calendar, Claimed, Escrow, Input};
+use comity_gateway::spend::{Account, Ask};
+use comity_wire::Timestamp;
+
+/// A world without bugs, unless somebody plants one.
+pub trait Bugs: Sync {
+    /// What the node asks of its book.
+    fn node_asks(&self, _: &mut Ask) {}
+
+    /// What the node's book has of a token before a request is judged. Gives whether it was changed.
+    fn node_knows(&self, _: &mut Account) -> bool {
+        false
+    }
+
+    /// The node hands a receipt out before its charge is durable.
+    fn node_answers_before_commit(&self) -> bool {
+        false
+    }
+
+    /// The house hands a token out before its escrow is durable.
+    fn house_mints_before_commit(&self) -> bool {
+        false
+    }
+
+    /// What the house believes of a claim that verified.
+    fn house_reads(&self, _: &mut Claimed) {}
+
+    /// A token's escrow on its way into the core.
+    fn house_before(&self, _: &mut Escrow) {}
+
+    /// The same on its way back.
+    fn house_after(&self, _before: &Escrow, _after: &mut Escrow) {}
+
+    /// Whether the owner's operator claims everything once more after the house was set back to a backup.
+    fn operator_claims_anew(&self) -> bool {
+        true
+    }
+
+    /// Which time the house goes by.
+    fn house_time(&self, _: &Escrow, _: &Input<'_>, _now: Timestamp) -> Option<(Timestamp, Calendar)> {
+        None
+    }
+}
+
+/// No bug at all.
+pub struct Sound;
+
+impl Bugs for Sound {}
