@@ -1,5 +1,6 @@
 //! Operator commands, one file each. Researcher commands live in comity-cli.
 
+pub mod audit;
 pub mod clearing;
 pub mod hub;
 pub mod ledger;

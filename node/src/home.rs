@@ -89,6 +89,9 @@ impl Home {
         let writer = keys.create(KeyName::Writer)?;
         let transport = keys.create(KeyName::Transport)?;
         let receipt = keys.create(KeyName::Receipt)?;
+        if role == Role::House {
+            keys.create(KeyName::Log)?;
+        }
         let issuer = match role {
             Role::Hub => None,
             Role::Owner | Role::House => Some(keys.create(KeyName::Issuer)?.public()),

@@ -23,6 +23,10 @@ pub enum KeyName {
     Roster,
     /// A person's key at the house.
     Member,
+    /// The checkpoints of the house's log.
+    Log,
+    /// Cosignatures of another's log.
+    Witness,
 }
 
 /// Why a key cannot be had.
@@ -50,6 +54,8 @@ impl KeyName {
             Self::Issuer => "issuer",
             Self::Roster => "roster",
             Self::Member => "member",
+            Self::Log => "log",
+            Self::Witness => "witness",
         }
     }
 }
@@ -109,6 +115,14 @@ impl KeyStore {
     pub fn copy(&self, name: KeyName, to: &Self) -> Result<(), KeyError> {
         let seed = zeroize::Zeroizing::new(*self.read(name)?.seed());
         to.put(name, &seed)
+    }
+
+    /// The key, made where there is none yet.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn read_or_create(&self, name: KeyName) -> Result<SecretKey, KeyError> {
+        if self.exists(name) { self.read(name) } else { self.create(name) }
     }
 
     pub fn exists(&self, name: KeyName) -> bool {

@@ -7,6 +7,7 @@ mod engine_upstream;
 pub mod failure;
 pub mod home;
 pub mod keystore;
+pub mod log;
 mod models;
 pub mod offer;
 pub mod program;

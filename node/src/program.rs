@@ -46,6 +46,8 @@ enum Command {
     /// Clearing house: re-add the books
     #[command(subcommand)]
     Ledger(command::ledger::LedgerCommand),
+    /// Auditor: verify a whole clearing house from its log alone
+    Audit(Box<command::audit::Audit>),
     /// Hub: make and run one
     #[command(subcommand)]
     Hub(command::hub::HubCommand),
@@ -87,6 +89,7 @@ async fn run(arguments: Arguments, failpoint: &Failpoint) -> Result<(), String> 
         Command::Requests(command) => said(command::requests::run(command).await),
         Command::Clearing(command) => done(command::clearing::run(command, failpoint).await),
         Command::Ledger(command) => said(command::ledger::run(command).await),
+        Command::Audit(audit) => said(command::audit::run(*audit).await),
         Command::Hub(command) => done(command::hub::run(command, failpoint).await),
         Command::Roster(command) => said(command::roster::run(command)),
         Command::Demo(demo) => done(demo.run().await),

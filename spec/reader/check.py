@@ -8,6 +8,7 @@ from http_message_signatures.exceptions import HTTPMessageSignaturesException
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import grammar
+import log
 from grammar import ENUMERATIONS, id_text
 from strict import Refused, check_key, decode, did, encode, key_of, public, sha256, to_be_signed, header, verify
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -603,4 +604,4 @@ def policy(v, _):
 KINDS = {"cbor": cbor, "key": key, "ed25519": ed25519, "object": object_, "roster": roster, "chain": chain, "scope": scope,
          "request": request, "call": call, "authority": authority, "salted": salted, "receipt": receipt,
          "acknowledgement": acknowledgement, "exact": exact, "worst_case": worst_case, "affordable": affordable,
-         "rounding": rounding, "root": root, "lane_proof": lane_proof, "lane_proof_check": lane_proof_check, "policy": policy}
+         "rounding": rounding, "root": root, "lane_proof": lane_proof, "lane_proof_check": lane_proof_check, "policy": policy, **log.KINDS}

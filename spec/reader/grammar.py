@@ -1,7 +1,7 @@
 """The grammar of comity.cddl as a table, and a reader that turns payloads into the JSON view of the vectors.
 
 A row is `key name type`: `id.org` 16 bytes, `tN` text of at most N bytes, `bN` bytes, `[T]N` one to N items (left out when
-empty), `T?` optional, a capital letter another record or an enumeration."""
+empty), `xN` exactly N bytes, `T?` optional, a capital letter another record or an enumeration."""
 
 import base64
 import re
@@ -63,7 +63,13 @@ RECORDS = {
     "Price": "1 op Op, 2 rates [Rate]8, 3 minimum amount",
     "Rate": "1 meter Meter, 2 steps [Step]8",
     "Step": "1 from u64, 2 ucr_per_million u64",
+    "LogTransfer": "1 bytes x147, 2 debit_code u16, 3 credit_code u16",
+    "LogToken": "1 token id.tok, 2 content digest, 3 budget amount",
+    "LogStanding": "1 number u64, 2 content digest",
+    "LogClaim": "1 token id.tok, 2 content digest, 3 number u64",
+    "LogFinal": "1 token id.tok, 2 content digest",
 }
+LOG_ENTRIES = {1: "Transfer", 2: "Token", 3: "Standing", 4: "Claim", 5: "Final"}
 ENUMERATIONS = {
     "DoorKind": (1, "https quic relayed libp2p"), "Tier": (0, "t0 t1 t2 t3"), "Vetting": (0, "none registered vetted"),
     "FilterAction": (1, "allow log annotate hold throttle block suspend"), "Identity": (1, "pseudonym organisation person"),
@@ -183,6 +189,9 @@ def convert(kind, value):
         bad = re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f]", value)
         need(not bad, "a character that text must not have")
         return value
+    if re.fullmatch("x[0-9]+", kind):
+        need(isinstance(value, bytes) and len(value) == int(kind[1:]), kind)
+        return value.hex()
     if re.fullmatch("b[0-9]+", kind):
         need(isinstance(value, bytes) and len(value) <= int(kind[1:]), kind)
         return base64.urlsafe_b64encode(value).decode().rstrip("=")
@@ -257,6 +266,15 @@ def signed(kind, data):
 def plain(kind, data):
     name, bytes_max, items_max = {**KINDS, **UNSIGNED}[kind]
     return record(name, decode(data, bytes_max, items_max))
+
+
+def log_entry(data):
+    """The data of a leaf of the house's log (10-log.md): its kind is in a closed list."""
+    parts = decode(data, 4096, 64)
+    need(isinstance(parts, list) and len(parts) == 2, "log entry")
+    need(isinstance(parts[0], int) and not isinstance(parts[0], bool) and parts[0] in LOG_ENTRIES, "kind of log entry")
+    name = LOG_ENTRIES[parts[0]]
+    return {"kind": name.lower(), **record(f"Log{name}", parts[1])}
 
 
 def chain_parts(data):

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
 use crate::http::{Body, project_id};
+use crate::log::LogAgreement;
+use crate::service::log::LogStatus;
 use crate::service::{Clearing, Contradiction, Swept};
 
 /// `POST /admin/projects`.
@@ -100,10 +102,26 @@ pub struct Revoke {
     pub organisation: Option<OrgId>,
 }
 
+/// `POST /admin/log/restart`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogRestart {
+    /// Why the log ends: everybody who verifies it reads this.
+    pub why: String,
+}
+
+/// `POST /admin/log/witness`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogWitness {
+    /// A cosigner's C2SP vkey.
+    pub vkey: String,
+}
+
 impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,awards,freeze,revoke,sweep}`, `GET /admin/{audit,totals,contradictions}`,
-    /// `GET /admin/projects/{id}`.
+    /// `GET /admin/projects/{id}`, `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself.
     pub fn admin_router(&self) -> Router {
         Router::new()
             .route("/admin/projects", post(project_add))
@@ -117,6 +135,12 @@ impl Clearing {
             .route("/admin/audit", get(audit))
             .route("/admin/totals", get(totals))
             .route("/admin/contradictions", get(contradictions))
+            .route("/admin/log", get(log))
+            .route("/admin/log/audit", get(log_audit))
+            .route("/admin/log/seal", post(log_seal))
+            .route("/admin/log/restart", post(log_restart))
+            .route("/admin/log/witness", post(log_witness))
+            .merge(crate::http::log::routes())
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
             .layer(from_fn(problem_form))
@@ -176,6 +200,29 @@ async fn audit(State(house): State<Clearing>) -> Result<Json<AuditReport>, Refus
 
 async fn totals(State(house): State<Clearing>) -> Result<Json<Totals>, Refusal> {
     Ok(Json(house.totals().await?))
+}
+
+async fn log(State(house): State<Clearing>) -> Result<Json<LogStatus>, Refusal> {
+    Ok(Json(house.log_status().await?))
+}
+
+async fn log_audit(State(house): State<Clearing>) -> Result<Json<LogAgreement>, Refusal> {
+    Ok(Json(house.log_audit().await?))
+}
+
+/// Seals and signs what waits now, rather than within a second.
+async fn log_seal(State(house): State<Clearing>) -> Result<Json<LogStatus>, Refusal> {
+    house.log_advance().await?;
+    Ok(Json(house.log_status().await?))
+}
+
+async fn log_restart(State(house): State<Clearing>, Body(ask): Body<LogRestart>) -> Result<Json<LogStatus>, Refusal> {
+    Ok(Json(house.log_restart(&ask.why).await?))
+}
+
+async fn log_witness(State(house): State<Clearing>, Body(ask): Body<LogWitness>) -> Result<Json<LogStatus>, Refusal> {
+    house.log_witness(&ask.vkey).await?;
+    Ok(Json(house.log_status().await?))
 }
 
 async fn contradictions(State(house): State<Clearing>) -> Result<Json<Vec<Contradiction>>, Refusal> {

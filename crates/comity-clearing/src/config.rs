@@ -62,11 +62,39 @@ pub struct Keys {
     pub retired: Vec<SecretKey>,
     /// Makes pseudonyms. Whoever has it can link them; whoever loses it gives every project new names.
     pub pseudonyms: zeroize::Zeroizing<[u8; 32]>,
+    /// Signs the log's checkpoints; a key of its own. Without it the log is sealed, and neither signed nor served.
+    pub log: Option<LogKey>,
+}
+
+/// The log's key, and where its newest signature is remembered.
+#[derive(Clone)]
+pub struct LogKey {
+    pub secret: SecretKey,
+    pub memory: std::sync::Arc<dyn LogMemory>,
+}
+
+/// Remembers the newest checkpoint that was signed, outside of the database: so that a database which comes back from a
+/// backup is noticed before anything is signed a second time.
+pub trait LogMemory: Send + Sync {
+    /// # Errors
+    /// Where it cannot be read; that there is none is `None`.
+    fn read(&self) -> std::io::Result<Option<Vec<u8>>>;
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// Where it cannot be written; then nothing is signed.
+    fn write(&self, note: &[u8]) -> std::io::Result<()>;
 }
 
 impl Keys {
     pub fn new(issuer: SecretKey, pseudonyms: [u8; 32]) -> Self {
-        Self { issuer, retired: Vec::new(), pseudonyms: zeroize::Zeroizing::new(pseudonyms) }
+        Self { issuer, retired: Vec::new(), pseudonyms: zeroize::Zeroizing::new(pseudonyms), log: None }
+    }
+
+    /// The same, with the key of a log.
+    #[must_use]
+    pub fn with_log(self, secret: SecretKey, memory: std::sync::Arc<dyn LogMemory>) -> Self {
+        Self { log: Some(LogKey { secret, memory }), ..self }
     }
 
     /// The secret half of `key`, where the house still has it.

@@ -62,6 +62,11 @@ pub enum Failure {
     Books { what: String },
     #[error("the operating system has no randomness")]
     Entropy,
+    /// What is stored is not what was signed.
+    #[error("the log does not go on: {what}")]
+    LogStopped { what: String },
+    #[error("this house has no key for a log")]
+    LogKeyless,
 }
 
 impl Failure {
@@ -85,7 +90,10 @@ impl Failure {
             Self::Revoked => Code::Revoked,
             Self::RosterExpired { .. } => Code::RosterExpired,
             Self::DirectoryBehind { .. } | Self::Busy => Code::Busy,
-            Self::Store(_) | Self::Database(_) | Self::NotWritten { .. } => Code::StoreUnavailable,
+            Self::Store(_) | Self::Database(_) | Self::NotWritten { .. } | Self::LogStopped { .. } => {
+                Code::StoreUnavailable
+            }
+            Self::LogKeyless => Code::NotFound,
             Self::Unreadable { .. } | Self::Books { .. } | Self::Entropy => Code::Internal,
         }
     }

@@ -3,6 +3,8 @@
 //! Each call is signed by its caller's key (tag `comity-api-v1`) and runs once per nonce. Signed anew it is harmless too:
 //! every write is named by what it carries. Refusals are problems (RFC 9457).
 
+pub(crate) mod log;
+
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, Path, Query, Request, State};
 use axum::middleware::from_fn;
@@ -55,6 +57,7 @@ impl Clearing {
             .route("/v1/statement", get(statement))
             .route("/comity/v1/standing", get(standing))
             .route("/health", get(health))
+            .merge(log::routes())
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
             .layer(from_fn(problem_form))

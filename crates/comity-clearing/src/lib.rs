@@ -4,6 +4,8 @@
 //! ([`Clearing::audit`] re-adds it); a token is signed only after its escrow is durable; every call can be repeated; a
 //! token that the house signed is paid up to its budget whatever the house's own books say (rule 9).
 //!
+//! [`log`] verifies a house from its transparency log alone; the sequencer that writes one is among the house's own tasks.
+//!
 //! [`settlement`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
 //! directory and the clock it was given, and writes its tables in one SQL transaction with the ledger's. [`http`] serves
 //! it to members and nodes, [`admin`] to whoever may open the operator's socket.
@@ -14,6 +16,7 @@ pub mod audit;
 pub mod config;
 pub mod failure;
 pub mod http;
+pub mod log;
 pub mod pseudonym;
 pub mod quote;
 pub mod reservation;
@@ -26,6 +29,6 @@ pub mod vetting;
 
 pub use admin::{AwardAsk, ProjectAdd, ProjectVet};
 pub use audit::{AuditReport, Break, Finding, ProjectTotals, Sums, Totals};
-pub use config::{Config, Keys, Publisher};
+pub use config::{Config, Keys, LogKey, LogMemory, Publisher};
 pub use failure::Failure;
 pub use service::{Account, Clearing, Clock, Contradiction, Failpoint, OpenError, Swept, no_failpoint};

@@ -1,6 +1,7 @@
 //! The house as a running thing: its database, its heartbeat, and what callers ask of it.
 
 mod claims;
+pub(crate) mod log;
 mod nodes;
 mod projects;
 mod quotes;
@@ -59,6 +60,7 @@ struct Inner {
     publisher: RwLock<Option<Publisher>>,
     /// One list is numbered and stored at a time.
     standing_turn: tokio::sync::Mutex<()>,
+    log: log::Sequencer,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -125,6 +127,7 @@ impl Clearing {
             standing: RwLock::new(None),
             publisher: RwLock::new(None),
             standing_turn: tokio::sync::Mutex::new(()),
+            log: log::Sequencer::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -138,6 +141,11 @@ impl Clearing {
         house.every(Calendar::BEAT_S, "certificates", |house| async move { house.certificates_look().await });
         house.every(SWEEP_EVERY_S, "sweep", |house| async move { house.sweep().await.map(drop) });
         house.every(Calendar::BEAT_S, "standing", |house| async move { house.standing_renew().await.map(drop) });
+        // A log that does not go on keeps no house from its work: it says so, and waits for its operator.
+        if let Err(failure) = house.log_turn().await {
+            tracing::error!(error = %crate::failure::chain(&failure), "the log stands still");
+        }
+        house.every(log::EVERY_S, "log", |house| async move { house.log_turn().await });
         house.inner.tasks.close();
         Ok(house)
     }

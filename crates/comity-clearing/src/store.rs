@@ -4,6 +4,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod house;
+pub(crate) mod log;
 pub(crate) mod money;
 pub(crate) mod projects;
 pub(crate) mod settlement;
@@ -28,6 +29,12 @@ pub(crate) fn migrations() -> Migrations {
         .with(501, "node keys", include_str!("../migrations/0501_node_keys.sql"), "")
         .with(502, "contradictions", include_str!("../migrations/0502_contradictions.sql"), "")
         .with(503, "late", include_str!("../migrations/0503_late.sql"), "")
+        .with(
+            520,
+            "log",
+            include_str!("../migrations/0520_log.sql"),
+            include_str!("../migrations/postgres/0520_log.sql"),
+        )
 }
 
 /// Reads a row's cells as what they must be.

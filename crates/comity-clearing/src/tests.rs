@@ -20,6 +20,7 @@ macro_rules! on_each_store {
 }
 
 mod auditing;
+mod logging;
 mod settling;
 mod standing;
 mod story;

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use comity_wire::Digest;
 use comity_wire::merkle::Frontier;
+use comity_wire::{Amount, Digest};
 use serde::Serialize;
 
 use crate::account::{Account, AccountCode, Limit, Unit};
-use crate::id::{AccountId, TransferId};
+use crate::id::{AccountId, Reference, TransferId};
 use crate::transfer::{Posted, TransferKind};
 
 /// What an audit found. The books hold if [`AuditReport::holds`].
@@ -82,6 +82,13 @@ pub enum Break {
     AccountRepeated {
         account: AccountId,
     },
+    /// One transfer names an account as one thing, a later one as another.
+    CodesDiffer {
+        account: AccountId,
+        seq: u64,
+        code: AccountCode,
+        found: AccountCode,
+    },
     UnitsDiffer {
         seq: u64,
         transfer: TransferId,
@@ -145,6 +152,8 @@ struct Tally {
     debits: i128,
     credits: i128,
     limit_passed: bool,
+    /// Whether somebody kept sums with it, to be compared.
+    is_kept: bool,
 }
 
 impl Auditor {
@@ -165,9 +174,32 @@ impl Auditor {
         if account.limit != account.code.limit() {
             self.found(Break::LimitDiffers { account: id, code: account.code, limit: account.limit });
         }
-        if self.tallies.insert(id, Tally { account, debits: 0, credits: 0, limit_passed: false }).is_some() {
+        let tally = Tally { account, debits: 0, credits: 0, limit_passed: false, is_kept: true };
+        if self.tallies.insert(id, tally).is_some() {
             self.found(Break::AccountRepeated { account: id });
         }
+    }
+
+    /// A transfer from books whose accounts nobody lists, such as a log: it says itself what its two accounts are for.
+    pub fn transfer_coded(&mut self, posted: &Posted, debit: AccountCode, credit: AccountCode) {
+        for (id, code) in [(posted.transfer.debit, debit), (posted.transfer.credit, credit)] {
+            let account = || Account {
+                id,
+                unit: posted.unit,
+                code,
+                limit: code.limit(),
+                reference: Reference::NONE,
+                debits: Amount::ZERO,
+                credits: Amount::ZERO,
+                opened_at: posted.posted_at,
+            };
+            let new = || Tally { account: account(), debits: 0, credits: 0, limit_passed: false, is_kept: false };
+            let known = self.tallies.entry(id).or_insert_with(new).account.code;
+            if known != code {
+                self.found(Break::CodesDiffer { account: id, seq: posted.seq, code: known, found: code });
+            }
+        }
+        self.transfer(posted);
     }
 
     pub fn transfer(&mut self, posted: &Posted) {
@@ -225,8 +257,11 @@ impl Auditor {
         let tallies = std::mem::take(&mut self.tallies);
         let mut kept: BTreeMap<Unit, i128> = BTreeMap::new();
         let mut codes: BTreeMap<(Unit, AccountCode), (u64, i128, i128)> = BTreeMap::new();
-        for Tally { account, debits, credits, .. } in tallies.values() {
-            let (debits_kept, credits_kept) = (account.debits.ucr(), account.credits.ucr());
+        for Tally { account, debits, credits, is_kept, .. } in tallies.values() {
+            let (debits_kept, credits_kept) = match is_kept {
+                true => (account.debits.ucr(), account.credits.ucr()),
+                false => (ucr(*debits), ucr(*credits)),
+            };
             *kept.entry(account.unit).or_default() += i128::from(credits_kept) - i128::from(debits_kept);
             let code = codes.entry((account.unit, account.code)).or_default();
             *code = (code.0 + 1, code.1 + debits, code.2 + credits);

@@ -19,6 +19,7 @@ mod rows;
 mod tx;
 
 pub use audit::audit_in_tx;
+pub use read::{Coded, transfers_after};
 pub use reader::{Reader, Reading};
 pub use tx::LedgerTx;
 

@@ -113,9 +113,14 @@ impl TransferKind {
 impl Posted {
     /// What the audit's tree holds for this transfer: a digest of all of it, its place included.
     pub fn leaf(&self) -> Digest {
+        Digest::of(&self.to_bytes())
+    }
+
+    /// The one form of a transfer in bytes: what the audit hashes and what the house's log holds (spec/10-log.md §2).
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let Self { seq, transfer, unit, posted_at } = self;
-        Digest::of_parts(&[
-            b"comity/ledger/leaf/v1",
+        let parts: [&[u8]; 11] = [
+            Self::DOMAIN,
             &seq.to_be_bytes(),
             transfer.id.as_bytes(),
             &transfer.kind.number().to_be_bytes(),
@@ -126,13 +131,66 @@ impl Posted {
             transfer.reference.as_bytes(),
             transfer.evidence.as_bytes(),
             &posted_at.seconds().to_be_bytes(),
-        ])
+        ];
+        let mut bytes = [0; Self::BYTES];
+        let mut at = 0;
+        for part in parts {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        assert_eq!(at, Self::BYTES, "the parts fill the form");
+        bytes
     }
+
+    /// Reads that form; `None` where a field holds what it cannot hold.
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(Self::DOMAIN)?;
+        fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+            let (taken, behind) = rest.split_first_chunk::<N>()?;
+            *rest = behind;
+            Some(*taken)
+        }
+        let seq = u64::from_be_bytes(take(&mut rest)?);
+        let id = TransferId(take(&mut rest)?);
+        let kind = TransferKind::from_number(u16::from_be_bytes(take(&mut rest)?).into())?;
+        let (debit, credit) = (AccountId(take(&mut rest)?), AccountId(take(&mut rest)?));
+        let unit = Unit(u32::from_be_bytes(take(&mut rest)?));
+        let amount = Amount::new(i64::from_be_bytes(take(&mut rest)?)).ok()?;
+        let (reference, evidence) = (Reference(take(&mut rest)?), Digest(take(&mut rest)?));
+        let posted_at = Timestamp(u64::from_be_bytes(take(&mut rest)?));
+        let transfer = Transfer { id, kind, debit, credit, amount, reference, evidence };
+        Some(Self { seq, transfer, unit, posted_at })
+    }
+
+    const DOMAIN: &[u8] = b"comity/ledger/leaf/v1";
+    /// The length of [`Posted::to_bytes`].
+    pub const BYTES: usize = 147;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transfer_is_read_as_it_was_written() {
+        let transfer = Transfer {
+            id: TransferId([1; 16]),
+            kind: TransferKind::Settle,
+            debit: AccountId([2; 16]),
+            credit: AccountId([3; 16]),
+            amount: Amount::from_ucr(7),
+            reference: Reference([4; 16]),
+            evidence: Digest([5; 32]),
+        };
+        let posted = Posted { seq: 9, transfer, unit: Unit::CREDITS, posted_at: Timestamp(8) };
+        let bytes = posted.to_bytes();
+        assert_eq!(Posted::from_bytes(&bytes), Some(posted));
+        for at in 0..bytes.len() {
+            let mut bent = bytes;
+            bent[at] ^= 0x80;
+            assert_ne!(Posted::from_bytes(&bent), Some(posted), "byte {at} counts");
+        }
+    }
 
     #[test]
     fn only_a_correction_may_go_anywhere() {

@@ -14,6 +14,7 @@ pub mod cose;
 pub mod digest;
 pub mod id;
 pub mod key;
+pub mod log;
 pub mod merkle;
 pub mod meter;
 pub mod object;

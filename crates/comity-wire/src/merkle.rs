@@ -1,4 +1,5 @@
-//! RFC 6962 §2 (RFC 9162 §2.1) Merkle trees over SHA-256: the history of a lane.
+//! RFC 6962 §2 (RFC 9162 §2.1) Merkle trees over SHA-256: the history of a lane; and what the clearing house's log
+//! ([`crate::log`]) shares with it.
 //!
 //! A node keeps only the [`Frontier`]: the roots of the complete subtrees, at most 64 digests. Leaves are receipt ids.
 
@@ -10,10 +11,15 @@ pub fn empty_root() -> Digest {
 }
 
 pub fn leaf(data: &Digest) -> Digest {
-    Digest::of_parts(&[&[0], data.as_bytes()])
+    leaf_of(data.as_bytes())
 }
 
-fn node(left: &Digest, right: &Digest) -> Digest {
+/// The hash of a leaf whose data is of any length.
+pub fn leaf_of(data: &[u8]) -> Digest {
+    Digest::of_parts(&[&[0], data])
+}
+
+pub(crate) fn node(left: &Digest, right: &Digest) -> Digest {
     Digest::of_parts(&[&[1], left.as_bytes(), right.as_bytes()])
 }
 

@@ -1,4 +1,6 @@
-//! `comity clearing init|renew|run|project|revoke`: the house.
+//! `comity clearing init|renew|run|project|revoke|log`: the house.
+
+mod log;
 
 use std::path::PathBuf;
 
@@ -26,6 +28,9 @@ pub enum ClearingCommand {
     /// Projects: who spends
     #[command(subcommand)]
     Project(ProjectCommand),
+    /// The transparency log: what auditors verify
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// Stop new work under a token, at a node, or at all nodes of an organisation. Work that was admitted is paid
     Revoke(RevokeArguments),
 }
@@ -135,6 +140,10 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
             let ask = Revoke { token, node, organisation };
             let reply: serde_json::Value = admin::post(&home, "/admin/revoke", &ask).await?;
             comity_cli::say(&serde_json::to_string(&reply)?);
+            Ok(())
+        }
+        ClearingCommand::Log(command) => {
+            comity_cli::say(&log::run(command).await?);
             Ok(())
         }
         ClearingCommand::Project(command) => {

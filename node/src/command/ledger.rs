@@ -9,7 +9,7 @@ use crate::service::admin;
 
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Re-add everything from the transfers and compare; a break ends with an error
+    /// Re-add everything from the transfers, compare, and hold the log against it; a break ends with an error
     Audit {
         #[arg(long)]
         home: PathBuf,
@@ -36,8 +36,12 @@ pub async fn run(command: LedgerCommand) -> Result<String, Failure> {
 }
 
 async fn audit(home: &Path, json: bool) -> Result<String, Failure> {
-    let report: serde_json::Value = admin::get(home, "/admin/audit").await?;
-    let holds = report.get("holds").and_then(serde_json::Value::as_bool) == Some(true);
+    let mut report: serde_json::Value = admin::get(home, "/admin/audit").await?;
+    let log: serde_json::Value = admin::get(home, "/admin/log/audit").await?;
+    let is_sound = |report: &serde_json::Value| report.get("holds").and_then(serde_json::Value::as_bool) == Some(true);
+    let holds = is_sound(&report) && is_sound(&log);
+    report["holds"] = holds.into();
+    report["log"] = log;
     let text = if json { serde_json::to_string(&report)? } else { serde_json::to_string_pretty(&report)? };
     if holds {
         Ok(text)

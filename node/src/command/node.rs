@@ -1,4 +1,4 @@
-//! `comity node init|renew|run`: an owner's node.
+//! `comity node init|renew|run|top|witness`: an owner's node.
 
 use std::path::PathBuf;
 
@@ -14,9 +14,11 @@ use crate::watch::WatchArguments;
 mod top;
 
 mod transcripts;
+mod witness;
 
 pub use top::Top;
 pub use transcripts::Transcripts;
+pub use witness::Witness;
 
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
@@ -30,6 +32,8 @@ pub enum NodeCommand {
     Run(NodeRun),
     /// Watch a running node: calls, charges, holds, lines, servers, the last minute of each model
     Top(Top),
+    /// Cosign a clearing house's log: see that it only grows, and say so
+    Witness(Box<Witness>),
     /// What was kept of calls whose tier keeps their texts
     #[command(subcommand)]
     Transcripts(Transcripts),
@@ -77,6 +81,10 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         }
         NodeCommand::Run(arguments) => owner::run(arguments.run, arguments.watch, failpoint).await,
         NodeCommand::Top(top) => top.run().await,
+        NodeCommand::Witness(witness) => {
+            comity_cli::say(&witness.run().await?);
+            Ok(())
+        }
         NodeCommand::Transcripts(transcripts) => transcripts.run(),
     }
 }

@@ -9,6 +9,7 @@ use crate::command::RunArguments;
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Home};
 use crate::keystore::KeyName;
+use crate::log::FileMemory;
 use crate::program::Failpoint;
 use crate::service::{Doors, Member};
 use crate::settings::HouseSettings;
@@ -22,7 +23,10 @@ const LIST_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), Failure> {
     let home = Home::open(&arguments.home)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
-    let keys = Keys::new(issuer, pseudonym_secret(&home)?);
+    // A log that was signed once is signed by the same key for good: one that is gone is noticed, and no other made.
+    let memory = FileMemory::of(&home.path);
+    let log = if memory.is_empty() { home.keys.read_or_create(KeyName::Log) } else { home.keys.read(KeyName::Log) };
+    let keys = Keys::new(issuer, pseudonym_secret(&home)?).with_log(log?, Arc::new(memory));
     let (database, books) = HouseSettings::read(&home)?.books.ledger(&home)?;
     let member = Member::join(home, &arguments, failpoint).await?;
     let config = Config::new(member.home.card.organisation);

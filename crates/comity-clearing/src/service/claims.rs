@@ -254,8 +254,12 @@ impl Clearing {
     ) -> Result<Done, Failure> {
         let content = match row.content {
             Some(content) => content,
-            // The house stopped between commit and signature: signing again tells.
-            None => self.sign(row)?.id(),
+            // The house stopped between commit and signature: signing again tells, and the log hears of it before the claim.
+            None => {
+                let token = self.sign(row)?;
+                store::tokens::token_sign_in_tx(conn, &token).await?;
+                token.id()
+            }
         };
         let before = store::settlement::escrow_in_tx(conn, row, content).await?;
         let (input, evidence) = step.input();

@@ -118,10 +118,10 @@ impl Clearing {
         let entries = List::new(entries).map_err(Failure::invalid)?;
         let list = RevocationList { org: self.inner.config.org, number, issued_at: now, entries };
         let list = cose::sign(&list, &self.inner.keys.issuer);
-        let bytes = list.bytes().to_vec();
+        let (bytes, named) = (list.bytes().to_vec(), (number, list.id()));
         self.fail("list.before_commit");
         self.write(move |conn| {
-            Box::pin(async move { store::house::standing_put_in_tx(conn, number, &bytes, now).await })
+            Box::pin(async move { store::house::standing_put_in_tx(conn, named, &bytes, now).await })
         })
         .await?;
         self.fail("list.after_commit");

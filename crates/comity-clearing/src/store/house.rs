@@ -6,7 +6,7 @@ use comity_ledger::db::{Db, query};
 use comity_wire::cbor::Text;
 use comity_wire::object::{NodeCertificate, ReceiptKey, Revocation, RevokedKind, Token};
 use comity_wire::time::SKEW_S;
-use comity_wire::{NodeId, OrgId, PublicKey, Timestamp};
+use comity_wire::{Digest, NodeId, OrgId, PublicKey, Timestamp};
 
 use super::{Cells, int, seconds};
 use crate::failure::Failure;
@@ -186,7 +186,7 @@ pub(crate) async fn standing(conn: &mut Db<'_>) -> Result<Option<Vec<u8>>, Failu
 /// Keeps the newest list only: an older one is never served again.
 pub(crate) async fn standing_put_in_tx(
     conn: &mut Db<'_>,
-    number: u64,
+    (number, content): (u64, Digest),
     bytes: &[u8],
     now: Timestamp,
 ) -> Result<(), Failure> {
@@ -197,5 +197,5 @@ pub(crate) async fn standing_put_in_tx(
         .execute(conn)
         .await?;
     query("DELETE FROM standing WHERE number < ?").bind(int(number)).execute(conn).await?;
-    Ok(())
+    super::log::standing_queue_in_tx(conn, number, content).await
 }

@@ -248,21 +248,39 @@ pub(super) enum On {
 /// A test's database, for as long as the test.
 pub(super) enum Books {
     Sqlite(tempfile::TempDir),
-    Postgres(comity_scratch::Database),
+    /// The folder is for what a house keeps outside of its database.
+    Postgres(comity_scratch::Database, tempfile::TempDir),
+}
+
+/// The memory of what the log's key signed, as a file; and everything that it ever remembered.
+pub(super) struct Memory(std::path::PathBuf);
+
+impl crate::LogMemory for Memory {
+    fn read(&self) -> std::io::Result<Option<Vec<u8>>> {
+        Ok(std::fs::read(self.0.join("log.checkpoint")).ok())
+    }
+
+    fn write(&self, note: &[u8]) -> std::io::Result<()> {
+        use std::io::Write as _;
+        std::fs::write(self.0.join("log.checkpoint"), note)?;
+        let mut all = std::fs::File::options().create(true).append(true).open(self.0.join("log.all"))?;
+        all.write_all(note)?;
+        all.write_all(b"\0")
+    }
 }
 
 impl Books {
     pub(super) async fn new(on: On) -> Self {
         match on {
             On::Sqlite => Self::Sqlite(tempfile::tempdir().unwrap()),
-            On::Postgres => Self::Postgres(comity_scratch::Database::create().await),
+            On::Postgres => Self::Postgres(comity_scratch::Database::create().await, tempfile::tempdir().unwrap()),
         }
     }
 
     pub(super) fn database(&self) -> Database {
         match self {
             Self::Sqlite(dir) => Database::sqlite(dir.path().join("house.db")),
-            Self::Postgres(scratch) => Database::postgres(&scratch.url()).unwrap(),
+            Self::Postgres(scratch, _) => Database::postgres(&scratch.url()).unwrap(),
         }
     }
 
@@ -275,13 +293,26 @@ impl Books {
     fn spelled(&self, sql: &str) -> String {
         match self {
             Self::Sqlite(_) => sql.to_owned(),
-            Self::Postgres(_) => {
+            Self::Postgres(..) => {
                 let sql = sql.replace("x'", "'\\x").replace("AS BLOB", "AS BYTEA");
                 [16, 32].iter().fold(sql, |sql, length| {
                     sql.replace(&format!("zeroblob({length})"), &format!("decode(repeat('00', {length}), 'hex')"))
                 })
             }
         }
+    }
+
+    /// What lies beside the database.
+    pub(super) fn folder(&self) -> &std::path::Path {
+        match self {
+            Self::Sqlite(dir) | Self::Postgres(_, dir) => dir.path(),
+        }
+    }
+
+    /// Every note that the log's key ever signed, oldest first.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let all = std::fs::read_to_string(self.folder().join("log.all")).unwrap_or_default();
+        all.split_terminator('\0').map(str::to_owned).collect()
     }
 
     /// The file, of those that are one.
@@ -342,6 +373,11 @@ impl World {
     pub(super) fn publish(&self, version: u64, tariff: Digest, state: ModelState) {
         let signed = cose::sign(&summary(version, tariff, state), &secret("writer"));
         self.directory.insert(signed.bytes()).unwrap();
+    }
+
+    /// A second process of the same house on the same database.
+    pub(super) async fn twin(&self) -> Clearing {
+        open(&self.books, &self.directory, &self.clock).await
     }
 
     /// Closes the house and opens it again on the same file.
@@ -518,6 +554,7 @@ async fn open_keyed(
     let clock = Arc::clone(clock);
     let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
     // The least that the protocol allows: fewer hours to live through.
+    let keys = keys.with_log(secret("log"), Arc::new(Memory(books.folder().to_owned())));
     let config = Config { settle_after_s: Token::SETTLE_S_MIN, ..Config::new(HOUSE) };
     Clearing::open_with(config, books.database(), keys, directory.clone(), clock, failpoint).await.unwrap()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::rows::{self, list, padded_runs};
-use crate::account::Account;
+use crate::account::{Account, AccountCode};
 use crate::db::{Db, query};
 use crate::id::{AccountId, TransferId};
 use crate::store::{PAGE_MAX, StoreError};
@@ -55,4 +55,40 @@ pub(super) async fn transfers_of_account(
     .fetch_all(db)
     .await?;
     rows.iter().map(rows::posted).collect()
+}
+
+/// A transfer with what the two accounts are for that it joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coded {
+    pub posted: Posted,
+    pub debit: AccountCode,
+    pub credit: AccountCode,
+}
+
+/// All transfers behind place `after`, oldest first, at most `limit`.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn transfers_after(db: &mut Db<'_>, after: u64, limit: u32) -> Result<Vec<Coded>, StoreError> {
+    let Ok(after) = i64::try_from(after) else {
+        return Ok(Vec::new());
+    };
+    let rows = query(
+        "SELECT t.*, d.code AS debit_code, c.code AS credit_code FROM transfer t \
+         JOIN account d ON d.id = t.debit_id JOIN account c ON c.id = t.credit_id \
+         WHERE t.seq > ? ORDER BY t.seq LIMIT ?",
+    )
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    let coded = |row| {
+        let code = |name| {
+            let cells = rows::Cells { table: rows::TRANSFER, row };
+            let unreadable = StoreError::Unreadable { table: rows::TRANSFER, what: name };
+            AccountCode::from_number(cells.int(name)?).ok_or(unreadable)
+        };
+        Ok(Coded { posted: rows::posted(row)?, debit: code("debit_code")?, credit: code("credit_code")? })
+    };
+    rows.iter().map(coded).collect()
 }

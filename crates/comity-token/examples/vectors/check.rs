@@ -8,7 +8,7 @@ use comity_wire::api::clearing;
 use comity_wire::cbor::{Decode, Limits, List, Text, scan};
 use comity_wire::object::*;
 use comity_wire::{
-    Amount, Digest, Encode, Exact, Meter, Meters, Object, Op, PublicKey, SecretKey, Signed, Timestamp, Unverified,
+    Amount, Digest, Encode, Exact, Meter, Meters, Object, Op, PublicKey, SecretKey, Signed, Timestamp, Unverified, log,
     merkle,
 };
 use serde_json::{Value, json};
@@ -56,6 +56,11 @@ pub(crate) fn evaluate(vector: &Value, states: &States) -> Outcome {
         "lane_proof_check" => lane_proof_check(vector),
         "policy" => decision(vector),
         "roster" => roster(vector),
+        "log_entry" => log_entry(vector),
+        "log_note" => log_note(vector),
+        "log_path" => log_path(vector),
+        "log_inclusion" => log_inclusion(vector),
+        "log_consistency" => log_consistency(vector),
         other => panic!("vector kind '{other}' is not known"),
     }
 }
@@ -412,6 +417,50 @@ fn roster(vector: &Value) -> Outcome {
 }
 
 /// Meters by name, so that the reader of a vector needs no numbers.
+fn log_entry(vector: &Value) -> Outcome {
+    let bytes = bytes(vector, "hex");
+    let entry = log::Entry::from_bytes(&bytes).map_err(|malformed| malformed.code().to_string())?;
+    assert_eq!(entry.to_cbor(), bytes, "an entry has one form");
+    Ok(json!({ "view": entry, "leaf": merkle::leaf_of(&bytes) }))
+}
+
+fn log_note(vector: &Value) -> Outcome {
+    let code = |error: log::NoteError| error.code().to_string();
+    let note = log::Note::parse(&bytes(vector, "hex")).map_err(code)?;
+    let key: log::VerifierKey = text(vector, "vkey").parse().map_err(code)?;
+    if key.use_() == log::KeyUse::Cosigner {
+        let checkpoint = log::Checkpoint::parse(note.text()).map_err(code)?;
+        let at = note.cosigned(&key).map_err(code)?;
+        let log::Checkpoint { origin, size, root } = checkpoint;
+        return Ok(json!({ "origin": origin, "size": size, "root": root, "cosigned_at": at }));
+    }
+    let log::Checkpoint { origin, size, root } = note.verify(&key).map_err(code)?;
+    Ok(json!({ "origin": origin, "size": size, "root": root }))
+}
+
+fn log_path(vector: &Value) -> Outcome {
+    let found = log::Resource::from_path(text(vector, "path")).ok_or_else(|| "malformed".to_owned())?;
+    let (level, index) = match found {
+        log::Resource::Tile(tile, _) => (Some(tile.level), tile.index),
+        log::Resource::Entries(index, _) => (None, index),
+    };
+    Ok(json!({ "level": level, "index": index, "width": found.width() }))
+}
+
+fn log_inclusion(vector: &Value) -> Outcome {
+    let (leaf, root): (Digest, Digest) = (parsed(vector, "leaf"), parsed(vector, "root"));
+    let proof = digests(vector, "proof");
+    let holds = log::includes(leaf, number(vector, "index"), number(vector, "size"), &root, &proof);
+    if holds { Ok(json!({})) } else { Err("broken_history".to_owned()) }
+}
+
+fn log_consistency(vector: &Value) -> Outcome {
+    let (before, root): (Digest, Digest) = (parsed(vector, "before"), parsed(vector, "root"));
+    let proof = digests(vector, "proof");
+    let holds = log::goes_on(number(vector, "from"), &before, number(vector, "to"), &root, &proof);
+    if holds { Ok(json!({})) } else { Err("broken_history".to_owned()) }
+}
+
 pub(crate) fn meters_json(pairs: &[(Meter, u64)]) -> Value {
     let mut meters = Meters::default();
     for (meter, units) in pairs {

@@ -4,7 +4,8 @@ use comity_token::sign_acknowledgement;
 use comity_wire::api::clearing::lane_proof;
 use comity_wire::object::*;
 use comity_wire::{
-    Amount, Digest, Encode, Exact, MandateId, Meter, Object, Op, ProjectId, QuoteId, SecretKey, Verified, cose, merkle,
+    Amount, Digest, Encode, Exact, MandateId, Meter, Object, Op, ProjectId, QuoteId, SecretKey, TokenId, Verified,
+    cose, log, merkle,
 };
 use serde_json::{Map, Value, json};
 
@@ -82,6 +83,7 @@ pub(crate) fn files() -> Vec<(&'static str, String)> {
         ("authority.json", authorities()),
         ("money.json", money()),
         ("merkle.json", merkle_file()),
+        ("log.json", log_file()),
         ("evidence.json", evidence()),
         ("policy.json", policies()),
     ]
@@ -1150,6 +1152,181 @@ fn merkle_file() -> String {
     add("shrunk", "a history that does not reach the settled receipt", "n", json!(settled));
     add("another-place", "the proof of this receipt at another place", "settled", json!(settled - 1));
     file.finish()
+}
+
+fn log_file() -> String {
+    let mut file = File::new("The clearing house's log (10-log.md): entries, signed notes, paths of tiles, proofs.");
+    log_entries(&mut file);
+    log_notes(&mut file);
+    for (id, path, expect) in [
+        ("path", "0/000", Ok(())),
+        ("path-partial", "3/005.p/17", Ok(())),
+        ("path-long", "0/x001/x234/067", Ok(())),
+        ("path-entries", "entries/x001/000.p/1", Ok(())),
+        ("path-short", "0/00", Err("malformed")),
+        ("path-padded", "0/x000/001", Err("malformed")),
+        ("path-level", "64/000", Err("malformed")),
+        ("path-level-padded", "00/000", Err("malformed")),
+        ("path-full", "0/000.p/256", Err("malformed")),
+        ("path-none", "0/000.p/0", Err("malformed")),
+        ("path-last", "0/x001/x002", Err("malformed")),
+    ] {
+        file.add(id, "log_path", "L-6", "a tile's path", json!({ "path": path }), expect);
+    }
+    log_proofs(&mut file);
+    file.finish()
+}
+
+fn log_entries(file: &mut File) {
+    let (token, content) = (TokenId([7; 16]), Digest::of(b"content"));
+    let mut transfer = [0; log::TRANSFER_BYTES];
+    transfer[..21].copy_from_slice(b"comity/ledger/leaf/v1");
+    let bytes = log::TransferBytes(transfer);
+    let all = [
+        ("entry-transfer", log::Entry::Transfer(log::LogTransfer { bytes, debit_code: 3, credit_code: 4 })),
+        ("entry-token", log::Entry::Token(log::LogToken { token, content, budget: Amount::from_ucr(1_000) })),
+        ("entry-standing", log::Entry::Standing(log::LogStanding { number: 1, content })),
+        ("entry-claim", log::Entry::Claim(log::LogClaim { token, content, number: 2 })),
+        ("entry-final", log::Entry::Final(log::LogFinal { token, content })),
+    ];
+    let last = all[4].1.to_cbor();
+    for (id, entry) in all {
+        file.add(id, "log_entry", "L-1", "an entry", json!({ "hex": hex::encode(entry.to_cbor()) }), Ok(()));
+    }
+    let mut add = |id: &str, note: &str, bytes: &[u8], code: &str| {
+        file.add(id, "log_entry", "L-1", note, json!({ "hex": hex::encode(bytes) }), Err(code));
+    };
+    let with = |at: usize, byte: u8| {
+        let mut bytes = last.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    add("entry-kind", "a kind that is not in the list", &with(1, 6), "malformed");
+    add("entry-kind-0", "kind 0", &with(1, 0), "malformed");
+    add("entry-other-kind", "a final's fields as a token's", &with(1, 2), "malformed");
+    add("entry-trailing", "something behind it", &[&last[..], &[0]].concat(), "malformed");
+    add("entry-cut", "cut", &last[..last.len() - 1], "malformed");
+    add(
+        "entry-order",
+        "its fields in another order",
+        &[&last[..2], &[0xa2], &last[21..], &last[3..21]].concat(),
+        "non_deterministic",
+    );
+    let more = [&last[..2], &[0xa3], &last[3..], &[9, 0]].concat();
+    add("entry-field", "a field that is not known", &more, "unknown_field");
+    add("entry-three", "a third item", &[&[0x83], &last[1..], &[0]].concat(), "malformed");
+    add("entry-long", "longer than an entry may be", &[&[0x59, 0x10, 0x00][..], &[0; 4096]].concat(), "too_large");
+}
+
+fn log_notes(file: &mut File) {
+    let (key, witness) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
+    let origin = "comity/org-aeaqcaibaeaqcaibaeaqcaibae/log/1";
+    let checkpoint = log::Checkpoint { origin: origin.to_owned(), size: 7, root: Digest::of(b"root") };
+    let vkey = |name: &str, use_, key: &SecretKey| {
+        log::VerifierKey::new(name, use_, key.public()).expect("a name").to_string()
+    };
+    let (ours, theirs) = (vkey(origin, log::KeyUse::Log, &key), vkey("lab.example/w", log::KeyUse::Cosigner, &witness));
+    let mut note = log::Note::sign(&checkpoint, &key).expect("a note");
+    let line = log::Line::cosign(note.text(), "lab.example/w", &witness, NOW).expect("a line");
+    note.add(line).expect("a second line");
+    let text = note.to_string();
+    let mut add = |id: &str, note: &str, text: &str, vkey: &str, expect: Result<(), &str>| {
+        let input = json!({ "hex": hex::encode(text.as_bytes()), "vkey": vkey });
+        file.add(id, "log_note", "L-5", note, input, expect);
+    };
+    add("note", "the log's signature", &text, &ours, Ok(()));
+    add("note-cosigned", "a witness's", &text, &theirs, Ok(()));
+    add(
+        "note-extended",
+        "a fourth line, signed by nobody",
+        &text.replace("\n\n", "\nmore\n\n"),
+        &ours,
+        Err("bad_signature"),
+    );
+    add("note-altered", "another size", &text.replace("\n7\n", "\n8\n"), &ours, Err("bad_signature"));
+    add("note-altered-cosigned", "another size", &text.replace("\n7\n", "\n8\n"), &theirs, Err("bad_signature"));
+    let other = vkey(origin, log::KeyUse::Log, &witness);
+    add("note-key", "another key of the same name", &text, &other, Err("wrong_key"));
+    let name = vkey("another/log", log::KeyUse::Log, &key);
+    add("note-name", "the same key by another name", &text, &name, Err("wrong_key"));
+    add("note-size", "a size with a zero before it", &text.replace("\n7\n", "\n07\n"), &ours, Err("malformed"));
+    add("note-line", "no empty line", &text.replace("\n\n", "\n"), &ours, Err("malformed"));
+    add("note-dash", "a hyphen for the dash", &text.replace('\u{2014}', "-"), &ours, Err("malformed"));
+    add("note-end", "its last line does not end", text.trim_end(), &ours, Err("malformed"));
+    add(
+        "note-vkey",
+        "a vkey of another id",
+        &text,
+        &ours.replacen(&ours[origin.len() + 1..origin.len() + 9], "00000000", 1),
+        Err("malformed"),
+    );
+}
+
+fn log_proofs(file: &mut File) {
+    let mut tree = log::Growing::default();
+    let (mut roots, mut tiles) = (vec![tree.root()], log::Tiles::default());
+    for at in 0..300_u32 {
+        tree.push(&at.to_be_bytes());
+        roots.push(tree.root());
+    }
+    for (tile, bytes) in tree.changed() {
+        tiles.insert(tile, tile.width_at(300), &bytes).expect("a tile");
+    }
+    let another = Digest::of(b"another");
+    for (at, size) in [(0, 1), (0, 2), (4, 7), (6, 7), (255, 256), (256, 257), (299, 300), (31, 300)] {
+        let proof = log::Steps::inclusion(at, size).and_then(|steps| steps.of(&tiles).ok()).expect("a proof");
+        let leaf = merkle::leaf_of(&u32::try_from(at).expect("small").to_be_bytes());
+        let good = json!({ "leaf": leaf, "index": at, "size": size, "root": roots[size as usize], "proof": proof });
+        let mut add = |id: &str, field: &str, value: Value| {
+            let mut input = good.clone();
+            let expect = if field.is_empty() { Ok(()) } else { Err("broken_history") };
+            if !field.is_empty() {
+                input[field] = value;
+            }
+            file.add(
+                &format!("inclusion-{at}-{size}{id}"),
+                "log_inclusion",
+                "L-6",
+                "an entry in a tree",
+                input,
+                expect,
+            );
+        };
+        add("", "", Value::Null);
+        add("-leaf", "leaf", json!(another));
+        add("-root", "root", json!(another));
+        add("-place", "index", json!(at + 1));
+        add("-long", "proof", json!([&proof[..], &[another]].concat()));
+    }
+    for (old, size) in [(0, 7), (1, 2), (3, 7), (4, 7), (6, 7), (7, 7), (255, 300), (256, 300), (257, 300)] {
+        let proof = log::Steps::consistency(old, size).and_then(|steps| steps.of(&tiles).ok()).expect("a proof");
+        let (before, root) = (roots[old as usize], roots[size as usize]);
+        let good = json!({ "from": old, "before": before, "to": size, "root": root, "proof": proof });
+        let mut add = |id: &str, field: &str, value: Value| {
+            let mut input = good.clone();
+            let expect = if field.is_empty() { Ok(()) } else { Err("broken_history") };
+            if !field.is_empty() {
+                input[field] = value;
+            }
+            file.add(
+                &format!("consistency-{old}-{size}{id}"),
+                "log_consistency",
+                "L-6",
+                "a tree that goes on",
+                input,
+                expect,
+            );
+        };
+        add("", "", Value::Null);
+        add("-before", "before", json!(another));
+        add("-long", "proof", json!([&proof[..], &[another]].concat()));
+        if old > 0 {
+            add("-root", "root", json!(another));
+        }
+        if !proof.is_empty() {
+            add("-short", "proof", json!(proof[1..]));
+        }
+    }
 }
 
 fn evidence() -> String {

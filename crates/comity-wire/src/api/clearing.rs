@@ -199,3 +199,67 @@ pub struct StatementLine {
     pub debit: bool,
     pub reference: String,
 }
+
+/// `GET /v1/log`: which log this house writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogReply {
+    pub origin: String,
+    /// The key its checkpoints are verified under, as a C2SP vkey.
+    pub vkey: String,
+    /// Entries that are signed and served.
+    pub size: u64,
+    /// The keys that may cosign.
+    pub witnesses: Vec<String>,
+    /// Earlier logs of this house.
+    pub ended: Vec<LogEnded>,
+    /// Why it is neither signed nor served now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEnded {
+    pub origin: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    pub why: String,
+    pub ended_at: Timestamp,
+}
+
+/// `GET /v1/log/inclusion?index=…&size=…`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogInclusion {
+    pub index: u64,
+    pub size: u64,
+    pub root: crate::digest::Digest,
+    /// The data of the leaf.
+    pub entry: Bytes<{ crate::log::ENTRY_BYTES_MAX }>,
+    /// The same, for people.
+    pub said: serde_json::Value,
+    /// RFC 6962 §2.1.1, from the leaf up.
+    pub proof: Vec<crate::digest::Digest>,
+    /// The newest signed checkpoint.
+    pub checkpoint: String,
+}
+
+/// `GET /v1/log/consistency?from=…&to=…`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConsistency {
+    pub from: u64,
+    pub to: u64,
+    /// Of the tree of `to`.
+    pub root: crate::digest::Digest,
+    /// RFC 6962 §2.1.2.
+    pub proof: Vec<crate::digest::Digest>,
+    pub checkpoint: String,
+}
+
+/// `POST /v1/log/cosignatures`, by a witness that the house's operator let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CosignatureRequest {
+    /// Of the checkpoint.
+    pub size: u64,
+    /// The signature line, without its line feed.
+    pub line: String,
+}

@@ -1,0 +1,264 @@
+//! A whole clearing house verified from its log alone.
+
+use std::collections::{BTreeMap, HashMap};
+
+use comity_ledger::{AccountCode, AuditReport, Auditor, NewAccount, Posted, Reference, TransferKind};
+use comity_wire::log::{Checkpoint, Entry, Growing, LogTransfer, TileId};
+use comity_wire::{Digest, TokenId};
+use serde::Serialize;
+
+/// What was found. The house holds if [`LogReport::holds`].
+#[derive(Clone, Debug, Serialize)]
+pub struct LogReport {
+    pub holds: bool,
+    pub entries: u64,
+    /// Computed from the entries.
+    pub root: Digest,
+    /// How many entries of each kind.
+    pub kinds: BTreeMap<&'static str, u64>,
+    pub tokens_budget_ucr: i128,
+    pub settled_ucr: i128,
+    pub breaks: Vec<LogBreak>,
+    /// Breaks found beyond the [`BREAKS_MAX`] that are listed.
+    pub breaks_left_out: u64,
+    /// The ledger, re-added from the log's transfers.
+    pub ledger: AuditReport,
+}
+
+/// Breaks listed in a report; more are only counted.
+const BREAKS_MAX: usize = 1_000;
+
+/// One place where the log contradicts itself, or the rules that a house keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "break", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LogBreak {
+    /// An entry that is none: of no known kind, or not in its one form.
+    EntryUnreadable { index: u64, why: String },
+    /// The entries have another root than the one that was signed.
+    RootDiffers { size: u64, signed: Digest, computed: Digest },
+    /// Fewer or more entries than were signed.
+    SizeDiffers { signed: u64, found: u64 },
+    /// A tile is not what the entries make.
+    TileDiffers { level: u8, tile: u64 },
+    /// The house said so with its signature, or a witness did, and it does not stand.
+    SignatureDiffers { by: String, why: String },
+    /// One token's id under two contents, or one content twice.
+    TokenRepeated { index: u64, token: TokenId },
+    /// A claim or a final that was taken in twice.
+    EvidenceRepeated { index: u64, content: Digest },
+    /// A claim or a final for a token that the log does not know.
+    EvidenceWithoutToken { index: u64, token: TokenId },
+    /// Revocation lists are numbered upwards.
+    StandingNotAscending { index: u64, number: u64 },
+    /// Paid under a token that the log does not know.
+    SettledWithoutToken { index: u64, transfer: String, token: TokenId },
+    /// Paid on no claim of the token, or on evidence that is none of the token's.
+    SettledWithoutClaim { index: u64, transfer: String, token: TokenId, evidence: Digest },
+    /// Escrow moved to or from another account than the token's own.
+    EscrowOfAnother { index: u64, transfer: String, token: TokenId },
+    /// Paid above what the token binds the house to.
+    BudgetPassed { token: TokenId, budget_ucr: i128, settled_ucr: i128 },
+    /// More went into the token's escrow than its budget.
+    EscrowPassed { token: TokenId, budget_ucr: i128, reserved_ucr: i128 },
+}
+
+/// An audit under way: every entry in its order, tiles where there are some, then [`LogAuditor::finish`]. Keeps the tree's
+/// hashes, every account, token and claim in memory.
+#[derive(Default)]
+pub struct LogAuditor {
+    tree: Growing,
+    ledger: Auditor,
+    kinds: BTreeMap<&'static str, u64>,
+    tokens: HashMap<TokenId, Token>,
+    evidence: HashMap<Digest, Evidence>,
+    settled: Vec<Settled>,
+    standing: u64,
+    breaks: Vec<LogBreak>,
+    breaks_left_out: u64,
+}
+
+#[derive(Default)]
+struct Token {
+    content: Option<Digest>,
+    budget: i128,
+    reserved: i128,
+    settled: i128,
+    claims: u64,
+}
+
+struct Evidence {
+    token: TokenId,
+}
+
+struct Settled {
+    index: u64,
+    transfer: String,
+    token: TokenId,
+    evidence: Digest,
+}
+
+impl LogAuditor {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn found(&mut self, what: LogBreak) {
+        if self.breaks.len() < BREAKS_MAX {
+            self.breaks.push(what);
+        } else {
+            self.breaks_left_out += 1;
+        }
+    }
+
+    /// The next entry of the log.
+    pub fn entry(&mut self, bytes: &[u8]) {
+        let index = self.tree.size();
+        self.tree.push(bytes);
+        let kind = match Entry::from_bytes(bytes) {
+            Ok(Entry::Transfer(said)) => {
+                self.transfer(index, &said);
+                "transfer"
+            }
+            Ok(Entry::Token(said)) => {
+                let token = self.tokens.entry(said.token).or_default();
+                if token.content.replace(said.content).is_some() {
+                    self.found(LogBreak::TokenRepeated { index, token: said.token });
+                } else {
+                    token.budget = said.budget.ucr().into();
+                }
+                "token"
+            }
+            Ok(Entry::Standing(said)) => {
+                if said.number <= self.standing {
+                    self.found(LogBreak::StandingNotAscending { index, number: said.number });
+                }
+                self.standing = said.number;
+                "standing"
+            }
+            Ok(Entry::Claim(said)) => {
+                self.tokens.entry(said.token).or_default().claims += 1;
+                self.evidence(index, said.token, said.content);
+                "claim"
+            }
+            Ok(Entry::Final(said)) => {
+                self.evidence(index, said.token, said.content);
+                "final"
+            }
+            Err(error) => {
+                self.found(LogBreak::EntryUnreadable { index, why: error.to_string() });
+                "unreadable"
+            }
+        };
+        *self.kinds.entry(kind).or_default() += 1;
+    }
+
+    fn evidence(&mut self, index: u64, token: TokenId, content: Digest) {
+        if self.evidence.insert(content, Evidence { token }).is_some() {
+            self.found(LogBreak::EvidenceRepeated { index, content });
+        }
+        // A token stands in the log before what rests on it, since its signature came first.
+        if self.tokens.get(&token).is_none_or(|token| token.content.is_none()) {
+            self.found(LogBreak::EvidenceWithoutToken { index, token });
+        }
+    }
+
+    fn transfer(&mut self, index: u64, said: &LogTransfer) {
+        let code = |number: u16| AccountCode::from_number(number.into());
+        let read = (Posted::from_bytes(&said.bytes.0), code(said.debit_code), code(said.credit_code));
+        let (Some(posted), Some(debit), Some(credit)) = read else {
+            return self.found(LogBreak::EntryUnreadable { index, why: "not the ledger's form of a transfer".into() });
+        };
+        self.ledger.transfer_coded(&posted, debit, credit);
+        let moved = posted.transfer;
+        let (token, amount) = (TokenId(moved.reference.0), i128::from(moved.amount.ucr()));
+        let escrow = NewAccount::credits(AccountCode::Escrow, Reference(token.0)).id;
+        let of_another = match moved.kind {
+            TransferKind::Reserve => {
+                self.tokens.entry(token).or_default().reserved += amount;
+                moved.credit != escrow
+            }
+            TransferKind::Settle | TransferKind::SuspenseSettle => {
+                self.tokens.entry(token).or_default().settled += amount;
+                let transfer = moved.id.to_string();
+                self.settled.push(Settled { index, transfer, token, evidence: moved.evidence });
+                moved.kind == TransferKind::Settle && moved.debit != escrow
+            }
+            TransferKind::Refund => moved.debit != escrow,
+            _ => false,
+        };
+        if of_another {
+            self.found(LogBreak::EscrowOfAnother { index, transfer: moved.id.to_string(), token });
+        }
+    }
+
+    /// A tile as it was served: compared with what the entries make, in the width that it has.
+    pub fn tile(&mut self, tile: TileId, width: u16, bytes: &[u8]) {
+        let ours = self.tree.tile(tile);
+        if ours.get(..usize::from(width) * 32) != Some(bytes) {
+            self.found(LogBreak::TileDiffers { level: tile.level, tile: tile.index });
+        }
+    }
+
+    /// How many entries were read.
+    pub fn size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// Compares with what was signed, and says what was found.
+    pub fn finish(mut self, signed: Option<&Checkpoint>) -> LogReport {
+        let (entries, root) = (self.tree.size(), self.tree.root());
+        if let Some(signed) = signed {
+            if signed.size != entries {
+                self.found(LogBreak::SizeDiffers { signed: signed.size, found: entries });
+            } else if signed.root != root {
+                self.found(LogBreak::RootDiffers { size: entries, signed: signed.root, computed: root });
+            }
+        }
+        self.settlements();
+        let sum = |of: fn(&Token) -> i128| self.tokens.values().map(of).sum();
+        let (tokens_budget_ucr, settled_ucr) = (sum(|token| token.budget), sum(|token| token.settled));
+        let ledger = self.ledger.finish();
+        LogReport {
+            holds: self.breaks.is_empty() && ledger.holds,
+            entries,
+            root,
+            kinds: self.kinds,
+            tokens_budget_ucr,
+            settled_ucr,
+            breaks: self.breaks,
+            breaks_left_out: self.breaks_left_out,
+            ledger,
+        }
+    }
+
+    /// Every payment rests on a token and a claim, and no token pays above its budget. A payment stands in the log before
+    /// the claim that it was made in one transaction with: so they are looked at together, at the end.
+    fn settlements(&mut self) {
+        for Settled { index, transfer, token, evidence } in std::mem::take(&mut self.settled) {
+            let known = &self.tokens[&token];
+            let of_token = |content| self.evidence.get(content).is_some_and(|found| found.token == token);
+            // What was claimed and waited for its day is paid by time itself, on no new evidence.
+            let rests = known.claims > 0 && (evidence == Digest::ZERO || of_token(&evidence));
+            let is_logged = known.content.is_some();
+            if !is_logged {
+                self.found(LogBreak::SettledWithoutToken { index, transfer: transfer.clone(), token });
+            }
+            if !rests {
+                self.found(LogBreak::SettledWithoutClaim { index, transfer, token, evidence });
+            }
+        }
+        let mut ids: Vec<_> = self.tokens.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Token { content, budget, reserved, settled, .. } = self.tokens[&id];
+            if settled > budget && content.is_some() {
+                self.found(LogBreak::BudgetPassed { token: id, budget_ucr: budget, settled_ucr: settled });
+            }
+            // A reservation whose token is not signed yet has no budget here: it is looked at once it has.
+            if reserved > budget && content.is_some() {
+                self.found(LogBreak::EscrowPassed { token: id, budget_ucr: budget, reserved_ucr: reserved });
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Each rule of the audit from the log alone, on logs that a house never writes.
+
+use comity_ledger::{
+    AccountCode as Code, AccountId, NewAccount, Posted, Reference, Transfer, TransferId, TransferKind, Unit,
+};
+use comity_wire::log::{
+    Checkpoint, Entry, Growing, LogClaim, LogFinal, LogStanding, LogToken, LogTransfer, TileId, TransferBytes,
+};
+use comity_wire::{Amount, Digest, Encode as _, Timestamp, TokenId};
+
+use super::LogAuditor;
+
+/// A log under writing.
+#[derive(Default)]
+struct Writing {
+    seq: u64,
+    entries: Vec<Vec<u8>>,
+}
+
+fn token(name: &str) -> TokenId {
+    let digest = Digest::of(name.as_bytes());
+    TokenId(digest.0[..16].try_into().unwrap())
+}
+
+fn evidence(name: &str) -> Digest {
+    if name == "-" { Digest::ZERO } else { Digest::of(name.as_bytes()) }
+}
+
+fn account(code: Code, name: &str) -> (AccountId, Code) {
+    let about = if name.is_empty() { Reference::NONE } else { Reference(token(name).0) };
+    (NewAccount::credits(code, about).id, code)
+}
+
+impl Writing {
+    fn act(&mut self, entry: Entry) {
+        self.entries.push(entry.to_cbor());
+    }
+
+    fn moved(&mut self, kind: TransferKind, [from, to]: [(AccountId, Code); 2], amount: u32, about: &str, why: &str) {
+        self.seq += 1;
+        let transfer = Transfer {
+            id: TransferId::derive(kind, &[&self.seq.to_be_bytes()]),
+            kind,
+            debit: from.0,
+            credit: to.0,
+            amount: Amount::from_ucr(amount),
+            reference: Reference(token(about).0),
+            evidence: evidence(why),
+        };
+        let posted = Posted { seq: self.seq, transfer, unit: Unit::CREDITS, posted_at: Timestamp(1) };
+        let (bytes, debit_code, credit_code) = (TransferBytes(posted.to_bytes()), from.1.number(), to.1.number());
+        self.act(Entry::Transfer(LogTransfer { bytes, debit_code, credit_code }));
+    }
+
+    /// One line of a story.
+    fn line(&mut self, line: &str) {
+        use TransferKind as Kind;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |at: usize| words[at].parse::<u32>().unwrap();
+        let payable = account(Code::OwnerPayable, "owner");
+        let allocation = account(Code::Allocation, "project");
+        match words[0] {
+            "award" => self.moved(Kind::Award, [account(Code::Issuance, ""), allocation], number(1), "award", "-"),
+            "reserve" => {
+                self.moved(Kind::Reserve, [allocation, account(Code::Escrow, words[1])], number(2), words[1], "-");
+            }
+            // Said to be about the first token, into the escrow of the second.
+            "misplace" => {
+                self.moved(Kind::Reserve, [allocation, account(Code::Escrow, words[2])], number(3), words[1], "-");
+            }
+            "settle" => {
+                self.moved(Kind::Settle, [account(Code::Escrow, words[1]), payable], number(2), words[1], words[3]);
+            }
+            "suspense" => {
+                let ways = [account(Code::Suspense, ""), payable];
+                self.moved(Kind::SuspenseSettle, ways, number(2), words[1], words[3]);
+            }
+            "refund" => {
+                self.moved(Kind::Refund, [account(Code::Escrow, words[1]), allocation], number(2), words[1], words[3]);
+            }
+            // From an escrow that is now said to be something else.
+            "recode" => {
+                let (id, _) = account(Code::Escrow, words[1]);
+                self.moved(
+                    Kind::Expire,
+                    [(id, Code::Allocation), account(Code::Expired, "")],
+                    number(2),
+                    words[1],
+                    "-",
+                );
+            }
+            "skip" => self.seq += 1,
+            "token" => {
+                let content = evidence(words.get(3).copied().unwrap_or(words[1]));
+                let budget = Amount::from_ucr(number(2));
+                self.act(Entry::Token(LogToken { token: token(words[1]), content, budget }));
+            }
+            "claim" => {
+                let claim = LogClaim { token: token(words[1]), content: evidence(words[2]), number: 1 };
+                self.act(Entry::Claim(claim));
+            }
+            "final" => self.act(Entry::Final(LogFinal { token: token(words[1]), content: evidence(words[2]) })),
+            "standing" => {
+                self.act(Entry::Standing(LogStanding { number: number(1).into(), content: evidence("list") }));
+            }
+            "garbage" => self.entries.push(vec![0x82, 0x06, 0xa0]),
+            other => panic!("no line begins with {other}"),
+        }
+    }
+}
+
+/// What an audit finds in a log, by the names of its breaks.
+fn found(story: &str) -> Vec<String> {
+    let mut writing = Writing::default();
+    story.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| writing.line(line));
+    let (mut auditor, mut tree) = (LogAuditor::new(), Growing::default());
+    for entry in &writing.entries {
+        auditor.entry(entry);
+        tree.push(entry);
+    }
+    let signed = Checkpoint { origin: "log".into(), size: tree.size(), root: tree.root() };
+    let report = auditor.finish(Some(&signed));
+    let named = |found: serde_json::Value| found["break"].as_str().unwrap().to_owned();
+    let ours = report.breaks.iter().map(|found| named(serde_json::to_value(found).unwrap()));
+    let ledgers = report.ledger.breaks.iter().map(|found| named(serde_json::to_value(found).unwrap()));
+    let all: Vec<String> = ours.chain(ledgers).collect();
+    assert_eq!(report.holds, all.is_empty());
+    all
+}
+
+/// A sale that was claimed, paid and ended.
+const SOUND: &str = "
+    standing 1
+    award      100
+    reserve  a  50
+    token    a  50
+    settle   a  20 first
+    claim    a     first
+    settle   a  10 -
+    refund   a  20 end
+    final    a     end
+    reserve  b  30
+    standing 2
+";
+
+fn check(more: &str, breaks: &[&str]) {
+    assert_eq!(found(&format!("{SOUND}{more}")), breaks, "{more}");
+}
+
+#[test]
+fn a_sound_log_holds() {
+    check("", &[]);
+    // Rule 9: a token that the books do not know is paid from suspense, up to its budget.
+    check("token c 10 \n suspense c 10 lost \n claim c lost", &[]);
+}
+
+#[test]
+fn a_payment_rests_on_a_token_and_a_claim_of_its_own() {
+    check("settle b 5 x \n claim b x", &["evidence_without_token", "settled_without_token"]);
+    check("token b 30 \n settle b 5 x", &["settled_without_claim"]);
+    check("token b 30 \n settle b 5 -", &["settled_without_claim"]);
+    check("token b 30 \n settle b 5 first \n claim b x", &["settled_without_claim"]);
+    check("token b 30 \n settle b 5 x \n claim b x", &[]);
+}
+
+#[test]
+fn nothing_is_paid_or_set_aside_above_a_budget() {
+    check("token b 30 \n settle b 30 x \n suspense b 1 x \n claim b x", &["budget_passed"]);
+    check("token b 29", &["escrow_passed"]);
+}
+
+#[test]
+fn an_escrow_is_its_tokens_own() {
+    check("misplace b a 5", &["escrow_of_another"]);
+}
+
+#[test]
+fn the_ledger_is_added_again() {
+    check("reserve b 61", &["limit_passed"]);
+    check("settle a 5 first", &["limit_passed"]);
+    check("skip \n award 1", &["place_missing"]);
+    check("recode b 5", &["codes_differ", "kind_forbidden"]);
+}
+
+#[test]
+fn nothing_is_said_twice_or_backwards() {
+    check("token a 50", &["token_repeated"]);
+    check("token a 50 other", &["token_repeated"]);
+    check("claim a first", &["evidence_repeated"]);
+    check("final a end", &["evidence_repeated"]);
+    check("standing 2", &["standing_not_ascending"]);
+    check("standing 1", &["standing_not_ascending"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_a_break_and_not_passed_over() {
+    check("garbage", &["entry_unreadable"]);
+}
+
+#[test]
+fn the_tree_is_the_signed_one_and_its_tiles_are_its_own() {
+    let entries: Vec<Vec<u8>> =
+        (1..4).map(|number| Entry::Standing(LogStanding { number, content: evidence("list") }).to_cbor()).collect();
+    let mut tree = Growing::default();
+    entries.iter().for_each(|entry| tree.push(entry));
+    let signed = Checkpoint { origin: "log".into(), size: 3, root: tree.root() };
+    let tile = TileId { level: 0, index: 0 };
+    let bytes = tree.tile(tile);
+    let names = |entries: &[Vec<u8>], width: u16, bytes: &[u8]| -> Vec<String> {
+        let mut auditor = LogAuditor::new();
+        entries.iter().for_each(|entry| auditor.entry(entry));
+        auditor.tile(tile, width, bytes);
+        let report = auditor.finish(Some(&signed));
+        let json = serde_json::to_value(&report.breaks).unwrap();
+        json.as_array().unwrap().iter().map(|found| found["break"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&entries, 3, &bytes), [""; 0]);
+    assert_eq!(names(&entries, 2, &bytes[..64]), [""; 0]);
+    assert_eq!(names(&entries, 3, &bytes[..64]), ["tile_differs"]);
+    assert_eq!(names(&entries, 3, &[0; 96]), ["tile_differs"]);
+    assert_eq!(names(&entries[..2], 2, &bytes[..64]), ["size_differs"]);
+    let swapped = [entries[0].clone(), entries[2].clone(), entries[1].clone()];
+    assert_eq!(names(&swapped, 1, &bytes[..32]), ["standing_not_ascending", "root_differs"]);
+}
