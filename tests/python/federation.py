@@ -176,7 +176,8 @@ class Federation:
         hub = json.loads(self.start("hub", "hub", "run", "--home", self.home("hub"), *listen))
         address = next(address for address in hub["libp2p"] if "/tcp/" in address)
         self.dial = ("--hub", f"{address}@{hub['node']}")
-        self.start("house", "clearing", "run", "--home", self.home("house"), *listen, *self.dial)
+        house = json.loads(self.start("house", "clearing", "run", "--home", self.home("house"), *listen, *self.dial))
+        self.house_door = house["door"]
         self.hub = hub["door"]
 
     def project(self, name="researcher", credits=10):

@@ -14,6 +14,7 @@ import again
 import batches
 import calls
 import surface
+import transparency
 from federation import Broken, eventually, with_federation
 
 
@@ -57,7 +58,8 @@ def play(federation, home, project):
     odd = {name: (answered[name], charged[name]) for name in answered if answered[name] != charged[name]}
     if odd:
         print(f"answered and charged when the step was over: {odd}", file=sys.stderr)
-    return {"openai": openai.__version__, **federation.close_books(home, project, sum(answered.values())), "of": answered}
+    books = federation.close_books(home, project, sum(answered.values()))
+    return {"openai": openai.__version__, **books, "of": answered, "log_entries_proved": transparency.verify(federation)}
 
 
 def main():
