@@ -191,7 +191,9 @@ impl FromRef<Api> for Guard {
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         let code = failure.code();
-        if matches!(code, Code::Internal | Code::StoreUnavailable) {
+        // A log that stopped was told once a minute by its own task, and anybody may ask for it.
+        let is_told = matches!(failure, Failure::LogStopped { .. });
+        if matches!(code, Code::Internal | Code::StoreUnavailable) && !is_told {
             tracing::error!(%code, error = %failure::chain(&failure), "a call failed");
         }
         let refusal = Self::new(code, failure.message());

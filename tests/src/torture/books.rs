@@ -90,6 +90,7 @@ pub(super) async fn audit(federation: &Federation, tally: &Tally) {
         Ok(report) => tally.broken(&format!("the audit found a break: {report}")),
         Err(failure) => tally.broken(&format!("the books cannot be audited: {failure}")),
     }
+    log(&house, tally).await;
     match account(federation).await {
         Ok(account) => {
             let sum = Amount::sum([account.settled, account.available, account.in_escrow]);
@@ -106,6 +107,22 @@ pub(super) async fn audit(federation: &Federation, tally: &Tally) {
             }
         }
         Err(error) => tally.broken(&format!("the project has no account: {error}")),
+    }
+}
+
+/// The house's log goes on, says what the books say, and verifies by itself under the key of its first start.
+async fn log(house: &Path, tally: &Tally) {
+    let report = admin::get::<Value>(house, "/admin/log/audit").await;
+    match report {
+        Ok(report) if report["holds"] == Value::Bool(true) => {}
+        Ok(report) => tally.broken(&format!("books and log differ: {report}")),
+        Err(failure) => tally.broken(&format!("the log cannot be audited: {failure}")),
+    }
+    let sealed = admin::post::<Value>(house, "/admin/log/seal", &()).await;
+    match sealed {
+        Ok(status) if status["stopped"].is_null() && status["ended"] == Value::Array(Vec::new()) => {}
+        Ok(status) => tally.broken(&format!("the log stands still: {status}")),
+        Err(failure) => tally.broken(&format!("the log stands still: {failure}")),
     }
 }
 

@@ -274,6 +274,15 @@ impl Clearing {
         }
         let turn = self.inner.log.turn.lock().await;
         let key = self.inner.keys.log.clone().ok_or(Failure::LogKeyless)?;
+        // A log begins with what is true: where rows were changed there is something to bring back first.
+        let agreement = self.log_audit().await?;
+        if !agreement.holds {
+            return Err(stopped(&format!(
+                "books and log differ in {} places, which `comity ledger audit` names. The operator brings back a backup in which \
+                 they agree; no log begins with what was changed",
+                agreement.disagreements.len()
+            )));
+        }
         let mut conn = self.read().await?;
         let epoch = store::log::state(&mut conn.db()).await?.epoch;
         let stored = store::log::checkpoint(&mut conn.db(), epoch).await?;

@@ -18,6 +18,7 @@ use tower::ServiceExt as _;
 
 use super::world::*;
 use crate::log::{Disagreement, LogAuditor, LogReport};
+use crate::store::log;
 
 /// One token with 40 of 100 settled and the rest sent home; another one that is open.
 async fn story(world: &World) -> TokenId {
@@ -236,6 +237,46 @@ async fn a_house_that_dies_between_two_steps_goes_on_without_a_fork(on: On) {
     }
 }
 
+async fn the_order_does_not_depend_on_how_much_is_sealed_at_once(on: On) {
+    let mut world = World::new(on, 10_000).await;
+    world.house.log_advance().await.unwrap();
+    let armed = Arc::new(AtomicBool::new(false));
+    let at = Arc::clone(&armed);
+    let stop = move |here| assert!(here != "log.before_seal" || !at.load(Ordering::SeqCst), "nothing is sealed now");
+    world.restart_failing(Arc::new(stop)).await;
+    armed.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        let token = story(&world).await;
+        world.house.revoke(token).await.unwrap();
+    }
+    let mut orders = Vec::new();
+    for limit in [1, 2, 3, 5, 1_000] {
+        let mut conn = world.books.connect().await;
+        let mut tx = conn.write().await.unwrap();
+        let mut db = tx.db();
+        let mut order = Vec::new();
+        loop {
+            let before = log::state(&mut db).await.unwrap();
+            let waiting = log::waiting(&mut db, &before, limit).await.unwrap();
+            if waiting.entries.is_empty() {
+                break;
+            }
+            assert!(log::seal_in_tx(&mut db, &before, &waiting, &[]).await.unwrap());
+            order.extend(waiting.entries);
+        }
+        tx.rollback().await.unwrap();
+        orders.push(order);
+    }
+    // Each story: two reservations and their tokens, payment and claim, refund and final; and a list.
+    assert_eq!(orders[0].len(), 27);
+    assert!(orders.windows(2).all(|pair| pair[0] == pair[1]));
+    armed.store(false, Ordering::SeqCst);
+    world.restart().await;
+    let signed = world.house.log_advance().await.unwrap();
+    assert!(entries(&world, signed.size).await.ends_with(&orders[0]), "and so it was sealed");
+    assert!(verified(&world).await.holds);
+}
+
 async fn one_tree_is_sealed_by_several_processes(on: On) {
     let mut world = World::new(on, 10_000).await;
     let first = world.house.clone();
@@ -311,6 +352,8 @@ async fn what_was_changed_in_the_database_is_named(on: On) {
     assert_eq!(fetch(&world, "/log/checkpoint").await.0, 503);
     world.restart().await;
     assert_eq!(fetch(&world, "/log/checkpoint").await.0, 503);
+    let refused = world.house.log_restart("to be rid of it").await.unwrap_err().to_string();
+    assert!(refused.contains("differ in 1 places"), "{refused}");
     world.buy(10).await;
 }
 
@@ -347,6 +390,7 @@ on_each_store! {
     proofs_of_every_entry_and_between_all_sizes_are_served
     a_log_of_thousands_grows_over_tiles_and_transactions
     a_house_that_dies_between_two_steps_goes_on_without_a_fork
+    the_order_does_not_depend_on_how_much_is_sealed_at_once
     one_tree_is_sealed_by_several_processes
     what_was_changed_in_the_database_is_named
     a_witness_that_was_let_in_cosigns_and_nobody_else
