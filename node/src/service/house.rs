@@ -25,8 +25,13 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
     let issuer = home.keys.read(KeyName::Issuer)?;
     // A log that was signed once is signed by the same key for good: one that is gone is noticed, and no other made.
     let memory = FileMemory::of(&home.path);
-    let log = if memory.is_empty() { home.keys.read_or_create(KeyName::Log) } else { home.keys.read(KeyName::Log) };
-    let keys = Keys::new(issuer, pseudonym_secret(&home)?).with_log(log?, Arc::new(memory));
+    let log = if memory.is_empty() {
+        home.keys.read_or_create(KeyName::Log)?
+    } else {
+        let hint = "this house's log was signed before: bring its key back from your backup of keys/ (docs/operating/clearing-log.md)";
+        home.keys.read(KeyName::Log).map_err(|error| Failure::from(error).hint(hint))?
+    };
+    let keys = Keys::new(issuer, pseudonym_secret(&home)?).with_log(log, Arc::new(memory));
     let (database, books) = HouseSettings::read(&home)?.books.ledger(&home)?;
     let member = Member::join(home, &arguments, failpoint).await?;
     let config = Config::new(member.home.card.organisation);
