@@ -27,6 +27,8 @@ pub enum KeyName {
     Log,
     /// Cosignatures of another's log.
     Witness,
+    /// One of the persons who keep a house's books.
+    Officer,
 }
 
 /// Why a key cannot be had.
@@ -56,6 +58,7 @@ impl KeyName {
             Self::Member => "member",
             Self::Log => "log",
             Self::Witness => "witness",
+            Self::Officer => "officer",
         }
     }
 }

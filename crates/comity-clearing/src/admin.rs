@@ -4,22 +4,23 @@
 
 use axum::extract::{Path, State};
 use axum::middleware::from_fn;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use comity_http::Refusal;
 use comity_http::problem::{no_such_method, no_such_route, problem_form};
 use comity_wire::api::clearing::ProjectReply;
 use comity_wire::object::Vetting;
-use comity_wire::{Amount, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId};
+use comity_wire::{AwardId, Digest, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::acts::{Act, ActRecord, Officer, Signature};
 use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
 use crate::http::{Body, project_id};
 use crate::log::LogAgreement;
 use crate::service::log::LogStatus;
-use crate::service::{Clearing, Contradiction, Swept};
+use crate::service::{ActReply, Clearing, Contradiction, Swept};
 
 /// `POST /admin/projects`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,15 +72,21 @@ fn operator() -> String {
     "operator".to_owned()
 }
 
-/// `POST /admin/awards`.
+/// `POST /admin/acts`: an act, and the word of the officer who brings it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AwardAsk {
-    pub project: ProjectId,
-    pub amount: Amount,
-    pub funder: String,
-    pub award_number: String,
-    pub ends_at: Timestamp,
+pub struct ActAsk {
+    pub act: Act,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Signature>,
+}
+
+/// `POST /admin/awards/freeze`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwardFreeze {
+    pub award: AwardId,
+    pub frozen: bool,
 }
 
 /// `POST /admin/freeze`.
@@ -120,15 +127,19 @@ pub struct LogWitness {
 
 impl Clearing {
     /// The operator's routes, for a Unix socket:
-    /// `POST /admin/{projects,members,vetting,awards,freeze,revoke,sweep}`, `GET /admin/{audit,totals,contradictions}`,
-    /// `GET /admin/projects/{id}`, `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself.
+    /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
+    /// `GET /admin/{acts,officers,audit,totals,contradictions}`, `GET /admin/projects/{id}`, `GET /admin/log{,/audit}`,
+    /// `POST /admin/log/{seal,restart,witness}`; and the log itself.
     pub fn admin_router(&self) -> Router {
         Router::new()
             .route("/admin/projects", post(project_add))
             .route("/admin/projects/{id}", get(project_show))
             .route("/admin/members", post(members))
             .route("/admin/vetting", post(project_vet))
-            .route("/admin/awards", post(award))
+            .route("/admin/acts", post(act).get(acts))
+            .route("/admin/acts/{id}", delete(act_drop))
+            .route("/admin/officers", get(officers))
+            .route("/admin/awards/freeze", post(award_freeze))
             .route("/admin/freeze", post(freeze))
             .route("/admin/revoke", post(revoke))
             .route("/admin/sweep", post(sweep))
@@ -169,10 +180,27 @@ async fn project_vet(State(house): State<Clearing>, Body(ask): Body<ProjectVet>)
     Ok(Json(json!({ "project": project, "vetting": vetting })))
 }
 
-async fn award(State(house): State<Clearing>, Body(ask): Body<AwardAsk>) -> Result<Json<Value>, Refusal> {
-    let project = ask.project;
-    let available = house.award(ask).await?;
-    Ok(Json(json!({ "project": project, "available": available })))
+async fn act(State(house): State<Clearing>, Body(ask): Body<ActAsk>) -> Result<Json<ActReply>, Refusal> {
+    Ok(Json(house.act(ask.act, ask.by).await?))
+}
+
+async fn acts(State(house): State<Clearing>) -> Result<Json<Vec<ActRecord>>, Refusal> {
+    Ok(Json(house.acts().await?))
+}
+
+async fn act_drop(State(house): State<Clearing>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+    let id: Digest = id.parse().map_err(|_| Failure::invalid("an act's id is 64 hex digits"))?;
+    house.act_drop(id).await?;
+    Ok(Json(json!({ "id": id, "dropped": true })))
+}
+
+async fn officers(State(house): State<Clearing>) -> Result<Json<Vec<Officer>>, Refusal> {
+    Ok(Json(house.officers().await?))
+}
+
+async fn award_freeze(State(house): State<Clearing>, Body(ask): Body<AwardFreeze>) -> Result<Json<Value>, Refusal> {
+    house.award_freeze(ask.award, ask.frozen).await?;
+    Ok(Json(json!({ "award": ask.award, "frozen": ask.frozen })))
 }
 
 async fn freeze(State(house): State<Clearing>, Body(ask): Body<Freeze>) -> Result<Json<Value>, Refusal> {

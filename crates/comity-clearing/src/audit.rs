@@ -51,10 +51,18 @@ pub enum Break {
     EscrowDiffers,
     /// An escrow was filled with something else than the token's budget.
     ReservationDiffers,
-    /// An award stands in no transfer, or in one of another amount.
+    /// An award is not what its lots add up to.
     AwardDiffers,
-    /// Awarded ≠ available + in escrow + settled from escrow, for a project.
+    /// A lot was not given as it says, or: given ≠ what lies in its accounts + what tokens have of it + what left it.
+    LotDiffers,
+    /// What a token drew on a lot, or what of it came home, is not what its transfers say.
+    DrawDiffers,
+    /// Awarded ≠ unreleased + available + expired + in escrow + settled from escrow, for a project.
     ProjectDiffers,
+    /// Credits were made, moved or taken back by no act.
+    ActMissing,
+    /// An act is not what its id says, or lacks a signature.
+    ActDiffers,
     /// A transfer that no award or token accounts for: of a kind that the house does not make, about something that it
     /// does not know, or between other accounts than that thing's own.
     TransferWithoutRow,
@@ -67,8 +75,15 @@ pub enum Break {
 /// Micro-credits over everything, or over one project.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sums {
+    /// Less what was withdrawn or moved away.
     pub awarded: Amount,
+    /// What waits for a report.
+    #[serde(default)]
+    pub unreleased: Amount,
     pub available: Amount,
+    /// What nobody used in its time.
+    #[serde(default)]
+    pub expired: Amount,
     pub in_escrow: Amount,
     pub settled: Amount,
     /// Of the settled: what came from suspense.
@@ -107,6 +122,7 @@ impl Clearing {
             findings.push(Finding { what, rows: store::audit::count(&mut seen, sql).await? });
         }
         findings.push(Finding { what: Break::TokenDiffers, rows: store::audit::tokens_differing(&mut seen).await? });
+        findings.push(Finding { what: Break::ActDiffers, rows: store::audit::acts_differing(&mut seen).await? });
         findings.retain(|finding| finding.rows != 0);
         snapshot.rollback().await?;
         drop(conn);

@@ -2,8 +2,9 @@
 
 use comity_ledger::{CommitError, StoreError};
 use comity_token::Denied;
-use comity_wire::{Amount, Code, ModelId, NodeId, Op, ProjectId, Timestamp, TokenId, Unverified};
+use comity_wire::{Amount, Code, LotId, ModelId, NodeId, Op, ProjectId, Timestamp, TokenId, Unverified};
 
+use crate::lots::Unusable;
 use crate::settlement;
 
 /// A call that was not done: the caller's to mend where [`Failure::code`] is below 500, the house's otherwise.
@@ -26,10 +27,15 @@ pub enum Failure {
     NotFound { what: String },
     #[error("project {project} is frozen: ask the clearing house's operator")]
     Frozen { project: ProjectId },
-    #[error("{asked} asked, {available} available")]
-    BalanceTooLow { asked: Amount, available: Amount },
-    #[error("every award of project {project} has ended, the last at {at}")]
-    AwardsEnded { project: ProjectId, at: Timestamp },
+    #[error("{asked} asked, {available} available{}", unusable_text(unusable))]
+    BalanceTooLow {
+        asked: Amount,
+        available: Amount,
+        /// Lots with credits that this cannot be paid from.
+        unusable: Vec<(LotId, String, Amount, Unusable)>,
+    },
+    #[error("duty conflict: {what}")]
+    DutyConflict { what: String },
     #[error("reservation {token} was made with another {field}: take a new id")]
     ReservationConflict { token: TokenId, field: &'static str },
     #[error("the quote ended at {at}; ask for a new one")]
@@ -80,7 +86,8 @@ impl Failure {
             Self::NotYours { .. } => Code::NotYours,
             Self::NotFound { .. } => Code::NotFound,
             Self::Frozen { .. } => Code::Frozen,
-            Self::BalanceTooLow { .. } | Self::AwardsEnded { .. } => Code::BalanceTooLow,
+            Self::BalanceTooLow { .. } => Code::BalanceTooLow,
+            Self::DutyConflict { .. } => Code::DutyConflict,
             Self::ReservationConflict { .. } => Code::ReservationConflict,
             Self::QuoteExpired { .. } => Code::Expired,
             Self::ModelNotFound { .. } => Code::ModelNotFound,
@@ -115,9 +122,26 @@ impl Failure {
         }
     }
 
+    /// As it was told to each of those whose requests were served by one job.
+    pub(crate) fn shared(failure: &Self) -> Self {
+        match failure {
+            Self::Busy => Self::Busy,
+            other => Self::NotWritten { cause: chain(other) },
+        }
+    }
+
     pub(crate) fn invalid(what: impl std::fmt::Display) -> Self {
         Self::Invalid { what: what.to_string() }
     }
+}
+
+/// Names the first few lots that cannot be used, and why.
+fn unusable_text(unusable: &[(LotId, String, Amount, Unusable)]) -> String {
+    let mut text = String::new();
+    for (_, award, amount, why) in unusable.iter().take(3) {
+        text.push_str(&format!("; {amount} more lie in award {award}, which {why}"));
+    }
+    text
 }
 
 /// An error and its causes, on one line.

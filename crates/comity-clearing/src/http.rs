@@ -20,13 +20,14 @@ use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, ProjectReply, QuoteReply, QuoteRequest, RefundRequest,
     ReservationReply, ReservationRequest, SignedBytes, Statement,
 };
-use comity_wire::{NodeId, ProjectId};
+use comity_wire::{Amount, LotId, NodeId, ProjectId};
 use http::header;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::failure::{self, Failure};
+use crate::lots::Unusable;
 use crate::service::{Account, Clearing};
 use crate::settlement;
 
@@ -198,10 +199,15 @@ impl From<Failure> for Refusal {
         }
         let refusal = Self::new(code, failure.message());
         match failure {
-            Failure::BalanceTooLow { asked, available } => refusal
-                .with("asked_ucr", asked.ucr())
-                .with("available_ucr", available.ucr())
-                .hint("ask for less, or wait until other tokens come home"),
+            Failure::BalanceTooLow { asked, available, unusable } => {
+                let lot = |(lot, award, amount, why): (LotId, String, Amount, Unusable)| json!({ "lot": lot, "award_number": award, "available_ucr": amount.ucr(), "reason": why });
+                refusal
+                    .with("asked_ucr", asked.ucr())
+                    .with("available_ucr", available.ucr())
+                    .with("unusable", unusable.into_iter().map(lot).collect::<Vec<_>>())
+                    .hint("ask for less, or wait until other tokens come home")
+            }
+            Failure::DutyConflict { .. } => refusal.hint("comity clearing act list, and another officer's key"),
             Failure::Settlement(settlement::Refused::SettledDiffers { lanes }) => refusal.with("settled", json!(lanes)),
             Failure::NotRegistered => refusal.hint("comity clearing project add --member <your key>, by the operator"),
             Failure::ReservationConflict { .. } => refusal.hint("use a new id for a new reservation"),

@@ -6,17 +6,19 @@
 //!
 //! [`log`] verifies a house from its transparency log alone; the sequencer that writes one is among the house's own tasks.
 //!
-//! [`settlement`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
+//! [`settlement`], [`lots`], [`acts`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
 //! directory and the clock it was given, and writes its tables in one SQL transaction with the ledger's. [`http`] serves
 //! it to members and nodes, [`admin`] to whoever may open the operator's socket.
 #![forbid(unsafe_code)]
 
+pub mod acts;
 pub mod admin;
 pub mod audit;
 pub mod config;
 pub mod failure;
 pub mod http;
 pub mod log;
+pub mod lots;
 pub mod pseudonym;
 pub mod quote;
 pub mod reservation;
@@ -27,7 +29,8 @@ mod store;
 mod tests;
 pub mod vetting;
 
-pub use admin::{AwardAsk, ProjectAdd, ProjectVet};
+pub use acts::{Act, AwardAsk};
+pub use admin::{ProjectAdd, ProjectVet};
 pub use audit::{AuditReport, Break, Finding, ProjectTotals, Sums, Totals};
 pub use config::{Config, Keys, LogKey, LogMemory, Publisher};
 pub use failure::Failure;

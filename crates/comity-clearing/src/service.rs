@@ -1,5 +1,7 @@
 //! The house as a running thing: its database, its heartbeat, and what callers ask of it.
 
+mod acts;
+mod awards;
 mod claims;
 pub(crate) mod log;
 mod nodes;
@@ -26,8 +28,10 @@ use crate::failure::Failure;
 use crate::settlement::Calendar;
 use crate::store;
 
+pub use acts::ActReply;
 pub use claims::{Contradiction, Swept};
 pub use read::Account;
+use reservations::Reserving;
 
 /// What time it is. Only the shell has a clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -52,6 +56,7 @@ struct Inner {
     clock: Clock,
     failpoint: Failpoint,
     committer: Committer,
+    reserving: Reserving,
     reader: Reader,
     calendar: Mutex<Calendar>,
     /// The directory's version up to which its certificates were looked through.
@@ -114,6 +119,7 @@ impl Clearing {
         let calendar = store::house::calendar(&mut reading.db()).await.map_err(OpenError::Begin)?;
         drop(reading);
         let (committer, writer) = Committer::open(database).await?;
+        let reserving = reservations::reserving(committer.clone(), Arc::clone(&failpoint));
         let inner = Inner {
             config,
             keys,
@@ -121,6 +127,7 @@ impl Clearing {
             clock,
             failpoint,
             committer,
+            reserving,
             reader,
             calendar: Mutex::new(calendar),
             directory_seen: AtomicU64::new(0),

@@ -2,7 +2,9 @@
 //!
 //! Every function that writes joins a transaction which the group commit opened, and its name says so: `…_in_tx`.
 
+pub(crate) mod acts;
 pub(crate) mod audit;
+pub(crate) mod awards;
 pub(crate) mod house;
 pub(crate) mod log;
 pub(crate) mod money;
@@ -30,11 +32,29 @@ pub(crate) fn migrations() -> Migrations {
         .with(502, "contradictions", include_str!("../migrations/0502_contradictions.sql"), "")
         .with(503, "late", include_str!("../migrations/0503_late.sql"), "")
         .with(
+            504,
+            "lots",
+            include_str!("../migrations/0504_lots.sql"),
+            include_str!("../migrations/postgres/0504_lots.sql"),
+        )
+        .with(
+            505,
+            "acts",
+            include_str!("../migrations/0505_acts.sql"),
+            include_str!("../migrations/postgres/0505_acts.sql"),
+        )
+        .with(
             520,
             "log",
             include_str!("../migrations/0520_log.sql"),
             include_str!("../migrations/postgres/0520_log.sql"),
         )
+}
+
+/// The tables as they were.
+#[cfg(test)]
+pub(crate) fn migrations_until(number: i64) -> Migrations {
+    migrations().until(number)
 }
 
 /// Reads a row's cells as what they must be.

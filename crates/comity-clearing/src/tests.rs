@@ -21,6 +21,7 @@ macro_rules! on_each_store {
 
 mod auditing;
 mod logging;
+mod lots;
 mod settling;
 mod standing;
 mod story;

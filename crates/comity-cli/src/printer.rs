@@ -82,7 +82,7 @@ fn write(text: std::fmt::Arguments<'_>) {
 }
 
 /// Talk, to stderr.
-pub(crate) fn note(text: &str) {
+pub fn note(text: &str) {
     eprintln!("{text}");
 }
 

@@ -22,9 +22,9 @@ impl Unit {
 pub enum AccountCode {
     /// Where credits come from; the contra of every award.
     Issuance = 1,
-    /// A dated part of an award that knows its funder and award number.
+    /// What of a lot was given and is not spendable yet.
     AwardLot = 2,
-    /// What a project may spend.
+    /// What a project may spend: one account for each of its lots.
     Allocation = 3,
     /// Credits set aside for one token: one account per token.
     Escrow = 4,

@@ -7,6 +7,7 @@
 //! transaction locks first (decision 0035). All that is read and decided in between is therefore true until COMMIT.
 
 mod connect;
+mod many;
 mod query;
 mod row;
 
@@ -18,6 +19,7 @@ use sqlx::{Connection as _, Transaction};
 
 pub(crate) use connect::Readers;
 pub use connect::{Database, Migrations};
+pub use many::{ROWS_PER_STATEMENT_MAX, list, padded_runs, runs};
 pub use query::{Query, Value, query};
 pub use row::Row;
 

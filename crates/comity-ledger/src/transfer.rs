@@ -35,6 +35,8 @@ pub enum TransferKind {
     Withdraw = 11,
     /// A mistake is put right by hand; the reason stands behind the evidence.
     Correction = 12,
+    /// Credits of one lot become those of another: to another project, under the same award.
+    Reallocate = 13,
 }
 
 /// A transfer to be posted. Everything in it but the id is content: under one id there is one content.
@@ -63,7 +65,7 @@ pub struct Posted {
 }
 
 impl TransferKind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Award,
         Self::Allocate,
         Self::Reserve,
@@ -76,6 +78,7 @@ impl TransferKind {
         Self::Remit,
         Self::Withdraw,
         Self::Correction,
+        Self::Reallocate,
     ];
 
     /// The number that is stored, and hashed into ids.
@@ -106,6 +109,7 @@ impl TransferKind {
             Self::Remit => matches!((from, to), (A::OwnerPayable, A::Remitted)),
             Self::Withdraw => matches!((from, to), (A::Allocation | A::AwardLot | A::Expired, A::Issuance)),
             Self::Correction => true,
+            Self::Reallocate => matches!((from, to), (A::Allocation, A::Allocation)),
         }
     }
 }

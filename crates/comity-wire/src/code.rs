@@ -90,6 +90,7 @@ codes! {
     ContentFilter "content_filter" 403 false;
     TextRequired "text_required" 403 false;
     NotYours "not_yours" 403 false;
+    DutyConflict "duty_conflict" 403 false;
     Frozen "frozen" 403 false;
     // What is not there.
     NotFound "not_found" 404 false;

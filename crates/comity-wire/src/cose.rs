@@ -229,6 +229,11 @@ pub fn try_sign<T: Object>(object: &T, key: &SecretKey) -> Result<Signed<T>, Unv
     Signed::decode(&w.into_bytes())
 }
 
+/// The content id that `object` will have once `key` has signed it: the id does not depend on the signature.
+pub fn content_id<T: Object>(object: &T, key: &PublicKey) -> Digest {
+    Digest::of_parts(&[&protected_header(&T::KIND, key), &object.to_cbor()])
+}
+
 /// A roster's form: one payload, several signers, each as a detached COSE_Sign1 (docs/decisions/0003).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detached<T> {

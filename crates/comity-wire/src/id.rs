@@ -106,6 +106,10 @@ ids! {
     QuoteId "quote";
     GrantId "grant";
     MandateId "mand";
+    /// What a funder gave a project, at the clearing house.
+    AwardId "award";
+    /// A dated part of an award, with accounts of its own in the ledger.
+    LotId "lot";
 }
 
 fn base32(bytes: &[u8; 16]) -> String {

@@ -26,7 +26,10 @@ pub use cbor::{Decode, Encode, Malformed, MalformedKind};
 pub use code::Code;
 pub use cose::{Kind, Object, Signed, Unverified, Verified};
 pub use digest::Digest;
-pub use id::{GrantId, MandateId, MemberId, ModelId, NodeId, OrgId, ProjectId, Pseudonym, QuoteId, RosterId, TokenId};
+pub use id::{
+    AwardId, GrantId, LotId, MandateId, MemberId, ModelId, NodeId, OrgId, ProjectId, Pseudonym, QuoteId, RosterId,
+    TokenId,
+};
 pub use key::{PublicKey, SecretKey};
 pub use meter::{Meter, Meters};
 pub use op::Op;

@@ -36,6 +36,36 @@ impl Timestamp {
 }
 
 /// RFC 3339, UTC (civil date by the days-from-civil rule of the proleptic Gregorian calendar).
+/// A text that is not `YYYY-MM-DD`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a date: YYYY-MM-DD is expected")]
+pub struct NotADate;
+
+impl Timestamp {
+    /// The first moment of a day in UTC, written `YYYY-MM-DD`, from 1970 on.
+    ///
+    /// # Errors
+    /// [`NotADate`].
+    pub fn of_date(text: &str) -> Result<Self, NotADate> {
+        let mut parts = text.split('-');
+        let mut part = |length: usize| -> Result<u64, NotADate> {
+            let digits = parts.next().filter(|part| part.len() == length && part.bytes().all(|b| b.is_ascii_digit()));
+            digits.and_then(|digits| digits.parse().ok()).ok_or(NotADate)
+        };
+        let (year, month, day) = (part(4)?, part(2)?, part(2)?);
+        if parts.next().is_some() || year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+            return Err(NotADate);
+        }
+        let (year_of_march, month_index) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let (era, year_of_era) = (year_of_march / 400, year_of_march % 400);
+        let day_of_year = (153 * month_index + 2) / 5 + day - 1;
+        let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+        let found = Self(days * DAY_S);
+        // The thirty-first of a short month would be a day of the next.
+        if found.to_string().starts_with(text) { Ok(found) } else { Err(NotADate) }
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (days, second) = (self.0 / DAY_S, self.0 % DAY_S);
@@ -75,5 +105,27 @@ mod tests {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(Timestamp(951_782_400).to_string(), "2000-02-29T00:00:00Z");
         assert_eq!(Timestamp(1_795_420_800).to_string(), "2026-11-23T08:00:00Z");
+    }
+
+    #[test]
+    fn dates_are_the_days_that_they_name() {
+        for day in (0..200 * 366).step_by(13) {
+            let at = Timestamp(day * DAY_S);
+            assert_eq!(Timestamp::of_date(&at.to_string()[..10]), Ok(at));
+        }
+        assert_eq!(Timestamp::of_date("2028-02-29").unwrap().to_string(), "2028-02-29T00:00:00Z");
+        for text in [
+            "2027-02-29",
+            "2027-04-31",
+            "1969-12-31",
+            "2027-13-01",
+            "2027-1-01",
+            "27-01-01",
+            "2027-01-01T",
+            "2027-01-+1",
+            "",
+        ] {
+            assert_eq!(Timestamp::of_date(text), Err(NotADate), "{text}");
+        }
     }
 }

@@ -1,21 +1,21 @@
-//! `comity clearing init|renew|run|project|revoke|log`: the house.
+//! `comity clearing init|renew|run|project|award|officer|act|revoke|log`: the house.
 
+mod act;
+mod award;
 mod log;
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_clearing::admin::{AwardAsk, Freeze, Members, ProjectAdd, ProjectVet, Revoke};
+use comity_clearing::admin::{Freeze, Members, ProjectAdd, ProjectVet, Revoke};
 use comity_wire::object::Vetting;
-use comity_wire::time::DAY_S;
-use comity_wire::{Amount, NodeId, OrgId, ProjectId, PublicKey, TokenId};
+use comity_wire::{NodeId, OrgId, ProjectId, PublicKey, TokenId};
 
 use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
 use crate::home::Role;
 use crate::program::Failpoint;
 use crate::service::{admin, house};
-use crate::shell;
 
 #[derive(Debug, Subcommand)]
 pub enum ClearingCommand {
@@ -31,6 +31,15 @@ pub enum ClearingCommand {
     /// The transparency log: what auditors verify
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Awards: their parts, supplements, ends
+    #[command(subcommand)]
+    Award(award::AwardCommand),
+    /// The persons who keep the books: two of them stand behind each act on credits
+    #[command(subcommand)]
+    Officer(act::OfficerCommand),
+    /// Acts on credits: what waits for a second person, what was done
+    #[command(subcommand)]
+    Act(act::ActCommand),
     /// Stop new work under a token, at a node, or at all nodes of an organisation. Work that was admitted is paid
     Revoke(RevokeArguments),
 }
@@ -103,23 +112,8 @@ pub enum ProjectCommand {
         #[arg(long, default_value = "checked by the operator")]
         claim: String,
     },
-    /// Give a project credits
-    Award {
-        #[arg(long)]
-        home: PathBuf,
-        project: ProjectId,
-        /// Whole credits (10⁶ µcr each)
-        #[arg(long)]
-        credits: u32,
-        #[arg(long)]
-        funder: String,
-        /// The award's number at the funder
-        #[arg(long)]
-        award: String,
-        /// How long it may be spent
-        #[arg(long, default_value_t = 365)]
-        days: u64,
-    },
+    /// Give a project credits; `comity clearing award give` is the same
+    Award(award::Give),
     /// Show a project's account
     Show {
         #[arg(long)]
@@ -144,6 +138,18 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         }
         ClearingCommand::Log(command) => {
             comity_cli::say(&log::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Award(command) => {
+            comity_cli::say(&award::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Officer(command) => {
+            comity_cli::say(&act::officer(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Act(command) => {
+            comity_cli::say(&act::run(command).await?);
             Ok(())
         }
         ClearingCommand::Project(command) => {
@@ -176,12 +182,7 @@ async fn project(command: ProjectCommand) -> Result<String, Failure> {
             let reply: serde_json::Value = admin::post(&home, "/admin/vetting", &ask).await?;
             Ok(serde_json::to_string(&reply)?)
         }
-        ProjectCommand::Award { home, project, credits, funder, award, days } => {
-            let ends_at = shell::now().plus(days.saturating_mul(DAY_S));
-            let ask = AwardAsk { project, amount: Amount::credits(credits), funder, award_number: award, ends_at };
-            let reply: serde_json::Value = admin::post(&home, "/admin/awards", &ask).await?;
-            Ok(serde_json::to_string(&reply)?)
-        }
+        ProjectCommand::Award(give) => award::give(give).await,
         ProjectCommand::Show { home, project } => {
             let reply: serde_json::Value = admin::get(&home, &format!("/admin/projects/{project}")).await?;
             Ok(serde_json::to_string_pretty(&reply)?)

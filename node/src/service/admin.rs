@@ -26,6 +26,13 @@ pub async fn post<T: DeserializeOwned>(home: &Path, path: &str, body: &impl Seri
     client.call(Method::POST, path, Some(body)).await.map_err(|error| failed(home, error))
 }
 
+/// # Errors
+/// As [`get`].
+pub async fn delete<T: DeserializeOwned>(home: &Path, path: &str) -> Result<T, Failure> {
+    let client = Client::unix(home.join(SOCKET));
+    client.call(Method::DELETE, path, None::<&()>).await.map_err(|error| failed(home, error))
+}
+
 fn failed(home: &Path, error: CallError) -> Failure {
     match error {
         CallError::Remote(remote) => {

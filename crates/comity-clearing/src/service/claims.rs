@@ -24,6 +24,8 @@ pub struct Swept {
     pub failed: u64,
     pub settled: Amount,
     pub refunded: Amount,
+    /// What was left in lots whose time was over.
+    pub expired: Amount,
 }
 
 /// Contradictions that the operator is shown at once.
@@ -179,6 +181,8 @@ impl Clearing {
             drop(conn);
             after = due.last().copied();
             if after.is_none() {
+                // Last: what came home to a lot whose time is over expires with it.
+                swept.expired = self.lots_expire().await?;
                 return Ok(swept);
             }
             self.sweep_page(&due, &mut swept).await;
@@ -319,7 +323,7 @@ async fn token_row_in_tx(conn: &mut Db<'_>, claimed: &Claimed, owner: OrgId) -> 
     tracing::error!(token = %token.id, "a claim for a token that is not in the books: paid from suspense");
     let mut row = TokenRow::of(token, None, owner, Digest::ZERO);
     (row.content, row.bytes, row.issuer) = (Some(token.id()), Some(token.bytes().to_vec()), Some(*token.signer()));
-    store::tokens::token_insert_in_tx(conn, &row).await?;
+    store::tokens::tokens_insert_in_tx(conn, std::slice::from_ref(&row)).await?;
     Ok(row)
 }
 

@@ -1,17 +1,16 @@
-//! Projects, vetting, awards, freezing: what the operator does.
+//! Projects, vetting, freezing: what the operator does.
 
 use comity_ledger::Db;
-use comity_ledger::{Group, LedgerTx, Transfer, TransferId, TransferKind};
 use comity_wire::cbor::Text;
 use comity_wire::object::Vetting;
-use comity_wire::{Amount, Digest, OrgId, ProjectId, Pseudonym, PublicKey};
+use comity_wire::{OrgId, ProjectId, Pseudonym, PublicKey};
 
 use super::Clearing;
-use crate::admin::{AwardAsk, Members, ProjectAdd, ProjectVet};
+use crate::admin::{Members, ProjectAdd, ProjectVet};
 use crate::failure::Failure;
 use crate::pseudonym;
-use crate::store::projects::{Award, Project};
-use crate::store::{self, money};
+use crate::store;
+use crate::store::projects::Project;
 use crate::vetting::{self, Statement};
 
 /// The most purposes that a project declares: a token carries them.
@@ -41,7 +40,6 @@ impl Clearing {
                 if store::projects::project_find(conn, id).await?.is_none() {
                     let project = Project { id, title, purposes, frozen: false };
                     store::projects::project_insert_in_tx(conn, &project, now).await?;
-                    money::open_in_tx(&mut LedgerTx::new(conn), &[money::allocation(id)], now).await?;
                 }
                 for key in &members {
                     store::projects::member_insert_in_tx(conn, id, key, now).await?;
@@ -96,62 +94,6 @@ impl Clearing {
         .await
     }
 
-    /// Awards credits. The project, funder and award number name the award: again is nothing new, with another amount it
-    /// is refused. Gives back what is available.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn award(&self, ask: AwardAsk) -> Result<Amount, Failure> {
-        let now = self.now();
-        if ask.amount.is_zero() {
-            return Err(Failure::invalid("an award is at least 1 µcr"));
-        }
-        if ask.ends_at <= now {
-            return Err(Failure::invalid("an award must end in the future"));
-        }
-        let project = ask.project;
-        let award = Award {
-            id: award_id(&ask),
-            project,
-            amount: ask.amount,
-            funder: ask.funder,
-            award_number: ask.award_number,
-            ends_at: ask.ends_at,
-        };
-        self.write(move |conn| {
-            Box::pin(async move {
-                exists(conn, project).await?;
-                let known =
-                    store::projects::awards(conn, project).await?.into_iter().find(|known| known.id == award.id);
-                match known {
-                    Some(known) if known == award => return Ok(()),
-                    Some(_) => {
-                        let number = &award.award_number;
-                        return Err(Failure::invalid(format!("award {number} was given with another amount or end")));
-                    }
-                    None => store::projects::award_insert_in_tx(conn, &award, now).await?,
-                }
-                let mut ledger = LedgerTx::new(conn);
-                let (issuance, lot, allocation) = (money::issuance(), money::lot(award.id), money::allocation(project));
-                money::open_in_tx(&mut ledger, &[issuance, lot, allocation], now).await?;
-                let transfer = |kind, debit, credit| Transfer {
-                    id: TransferId::derive(kind, &[&award.id]),
-                    kind,
-                    debit,
-                    credit,
-                    amount: award.amount,
-                    reference: money::reference(award.id),
-                    evidence: Digest::of(award.award_number.as_bytes()),
-                };
-                let given = transfer(TransferKind::Award, issuance.id, lot.id);
-                let spendable = transfer(TransferKind::Allocate, lot.id, allocation.id);
-                money::post_in_tx(&mut ledger, Group(vec![given, spendable]), now).await
-            })
-        })
-        .await?;
-        self.available(project).await
-    }
-
     /// Stops new reservations of a project, or allows them again. Tokens that are out live on, and are paid.
     ///
     /// # Errors
@@ -182,21 +124,6 @@ impl Clearing {
 pub(super) async fn exists(conn: &mut Db<'_>, id: ProjectId) -> Result<Project, Failure> {
     let project = store::projects::project_find(conn, id).await?;
     project.ok_or_else(|| Failure::NotFound { what: format!("project {id}") })
-}
-
-fn award_id(ask: &AwardAsk) -> [u8; 16] {
-    let length = |text: &str| (text.len() as u64).to_be_bytes();
-    let digest = Digest::of_parts(&[
-        b"comity/clearing/award/v1",
-        ask.project.as_bytes(),
-        &length(&ask.funder),
-        ask.funder.as_bytes(),
-        &length(&ask.award_number),
-        ask.award_number.as_bytes(),
-    ]);
-    let mut id = [0; 16];
-    id.copy_from_slice(&digest.as_bytes()[..16]);
-    id
 }
 
 fn random() -> Result<[u8; 16], Failure> {

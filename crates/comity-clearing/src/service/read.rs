@@ -1,20 +1,21 @@
 //! What members and owners may see: a project, a statement.
 
-use comity_ledger::Db;
-use comity_ledger::{AccountId, LedgerTx, Store as _};
-use comity_wire::api::clearing::{ProjectReply, PseudonymAt, Statement, StatementLine, TokenStatus};
-use comity_wire::{Amount, NodeId, ProjectId, PublicKey};
+use std::collections::BTreeMap;
+
+use comity_ledger::{AccountId, Db, LedgerTx, Posted, Reader, Store as _};
+use comity_wire::api::clearing::{LotStatus, ProjectReply, PseudonymAt, Statement, StatementLine, TokenStatus};
+use comity_wire::{Amount, LotId, NodeId, ProjectId, PublicKey, Timestamp};
 
 use super::Clearing;
 use super::projects::exists;
 use crate::failure::Failure;
+use crate::lots::falls_on;
+use crate::store::tokens::TokenRow;
 use crate::store::{self, money};
 use crate::vetting;
 
 /// Lines of a statement; what lies before them is in its opening balance.
 pub(crate) const LINES_MAX: usize = 1_000;
-/// Pages of transfers that one statement reads.
-const PAGES_MAX: usize = 1_000;
 
 /// Whose statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +48,12 @@ impl Clearing {
         let mut seen = snapshot.db();
         let project = exists(&mut seen, id).await?;
         let statements = store::projects::vetting_statements(&mut seen, id).await?;
-        let awards = store::projects::awards(&mut seen, id).await?;
         let rows = store::tokens::tokens_of_project(&mut seen, id).await?;
         let pseudonyms = store::projects::pseudonyms(&mut seen, id).await?;
-        let available = sum_of(&mut seen, &[money::allocation(id).id]).await?;
-        let escrows: Vec<_> = rows.iter().map(|row| money::escrow(row.id).id).collect();
-        let in_escrow = sum_of(&mut seen, &escrows).await?;
+        let sums = store::totals::of_project(&mut seen, id).await?;
+        let lots = lots(&mut seen, id, &rows, self.now()).await?;
         snapshot.rollback().await?;
         drop(conn);
-        let sum = |amounts: &mut dyn Iterator<Item = Amount>| amounts.fold(Amount::ZERO, Amount::saturating_add);
         let token = |row: &store::tokens::TokenRow| TokenStatus {
             token: row.id,
             node: row.node,
@@ -71,10 +69,13 @@ impl Clearing {
             title: project.title,
             vetting: vetting::of(&statements, self.now()),
             purposes: project.purposes,
-            awarded: sum(&mut awards.iter().map(|award| award.amount)),
-            available,
-            in_escrow,
-            settled: sum(&mut rows.iter().map(|row| row.paid)),
+            awarded: sums.awarded,
+            unreleased: sums.unreleased,
+            available: sums.available,
+            in_escrow: sums.in_escrow,
+            settled: sums.settled,
+            expired: sums.expired,
+            lots,
             tokens: rows.iter().map(token).collect(),
             pseudonyms: pseudonyms.into_iter().map(|(org, subject)| PseudonymAt { org, subject }).collect(),
         })
@@ -85,26 +86,21 @@ impl Clearing {
     /// # Errors
     /// [`Failure`] where the account is not the caller's.
     pub async fn statement(&self, caller: &PublicKey, account: Account) -> Result<Statement, Failure> {
-        let account = self.account_of(caller, account).await?;
-        let (mut opening, mut after) = (0_i128, 0);
+        let accounts = self.accounts_of(caller, account).await?;
+        let mut opening = 0_i128;
         let mut lines = std::collections::VecDeque::new();
-        for _ in 0..PAGES_MAX {
-            let page = self.inner.reader.transfers_of_account(account, after, comity_ledger::store::PAGE_MAX).await?;
-            let Some(last) = page.last() else { break };
-            after = last.seq;
-            for posted in page {
-                let debit = posted.transfer.debit == account;
-                lines.push_back(StatementLine {
-                    at: posted.posted_at,
-                    kind: word(posted.transfer.kind),
-                    amount: posted.transfer.amount,
-                    debit,
-                    reference: posted.transfer.reference.to_string(),
-                });
-                if lines.len() > LINES_MAX {
-                    let line: StatementLine = lines.pop_front().expect("more than none");
-                    opening += signed(&line);
-                }
+        let mut transfers = Transfers::of(&self.inner.reader, accounts).await?;
+        while let Some((posted, debit)) = transfers.next().await? {
+            lines.push_back(StatementLine {
+                at: posted.posted_at,
+                kind: word(posted.transfer.kind),
+                amount: posted.transfer.amount,
+                debit,
+                reference: posted.transfer.reference.to_string(),
+            });
+            if lines.len() > LINES_MAX {
+                let line: StatementLine = lines.pop_front().expect("more than none");
+                opening += signed(&line);
             }
         }
         let side = |debit: bool| {
@@ -118,28 +114,150 @@ impl Clearing {
         Ok(Statement { opening: amount(opening)?, credits, debits, closing: amount(closing)?, lines: lines.into() })
     }
 
-    async fn account_of(&self, caller: &PublicKey, account: Account) -> Result<AccountId, Failure> {
-        match account {
+    async fn accounts_of(&self, caller: &PublicKey, account: Account) -> Result<Vec<AccountId>, Failure> {
+        let project = match account {
             Account::Node(node) => {
                 let certificate = self.inner.directory.certificate(node);
                 let own = certificate.filter(|certificate| certificate.transport_keys.contains(caller));
                 let own = own.ok_or(Failure::NotYours { what: "another node's statement" })?;
-                Ok(money::payable(own.org).id)
+                return Ok(vec![money::payable(own.org).id]);
             }
             Account::Project(project) => {
                 Self::member_of(&mut self.read().await?.db(), caller, project).await?;
-                Ok(money::allocation(project).id)
+                project
             }
             Account::Own => {
                 let projects = store::projects::projects_of_member(&mut self.read().await?.db(), caller).await?;
                 match projects[..] {
-                    [] => Err(Failure::NotRegistered),
-                    [project] => Ok(money::allocation(project).id),
-                    _ => Err(Failure::invalid("you belong to several projects: name one with ?project=")),
+                    [] => return Err(Failure::NotRegistered),
+                    [project] => project,
+                    _ => return Err(Failure::invalid("you belong to several projects: name one with ?project=")),
                 }
             }
+        };
+        let lots = store::awards::lots_of_project(&mut self.read().await?.db(), project).await?;
+        Ok(lots.iter().map(|lot| money::allocation(lot.id).id).collect())
+    }
+}
+
+/// The transfers of several accounts that never pay each other, in the order of the books, a page of each in memory.
+struct Transfers<'a> {
+    reader: &'a Reader,
+    pages: Vec<Page>,
+}
+
+struct Page {
+    account: AccountId,
+    /// The last place that was read, until there is nothing after it.
+    after: Option<u64>,
+    read: std::collections::VecDeque<Posted>,
+}
+
+impl<'a> Transfers<'a> {
+    async fn of(reader: &'a Reader, accounts: Vec<AccountId>) -> Result<Self, Failure> {
+        let page = |account| Page { account, after: Some(0), read: std::collections::VecDeque::new() };
+        let mut transfers = Self { reader, pages: accounts.into_iter().map(page).collect() };
+        for page in &mut transfers.pages {
+            page.fill(reader).await?;
+        }
+        Ok(transfers)
+    }
+
+    /// The next one, and whether it is a debit.
+    async fn next(&mut self) -> Result<Option<(Posted, bool)>, Failure> {
+        let first = |page: &Page| page.read.front().map(|posted| posted.seq);
+        let next = self.pages.iter_mut().filter(|page| first(page).is_some()).min_by_key(|page| first(page));
+        let Some(page) = next else { return Ok(None) };
+        let posted = page.read.pop_front().expect("a page with a first transfer");
+        let debit = posted.transfer.debit == page.account;
+        if page.read.is_empty() {
+            page.fill(self.reader).await?;
+        }
+        Ok(Some((posted, debit)))
+    }
+}
+
+impl Page {
+    async fn fill(&mut self, reader: &Reader) -> Result<(), Failure> {
+        let Some(after) = self.after else { return Ok(()) };
+        self.read = reader.transfers_of_account(self.account, after, comity_ledger::store::PAGE_MAX).await?.into();
+        self.after = self.read.back().map(|posted| posted.seq);
+        Ok(())
+    }
+}
+
+/// Each lot of a project with what became of it. What tokens have of it and were charged falls on their lots in the order in
+/// which they were drawn.
+async fn lots(
+    conn: &mut Db<'_>,
+    project: ProjectId,
+    tokens: &[TokenRow],
+    now: Timestamp,
+) -> Result<Vec<LotStatus>, Failure> {
+    let awards = store::awards::awards(conn, project).await?;
+    let draws = store::awards::draws_of_project(conn, project).await?;
+    let (mut charged, mut drawn) = (BTreeMap::new(), BTreeMap::new());
+    let add = |sums: &mut BTreeMap<LotId, Amount>, lot, amount| {
+        let sum = sums.entry(lot).or_default();
+        *sum = sum.saturating_add(amount);
+    };
+    for token in tokens {
+        let draws = draws.get(&token.id).map_or(&[][..], Vec::as_slice);
+        // What suspense paid was drawn from no lot.
+        for (lot, part) in falls_on(draws, token.paid) {
+            add(&mut charged, lot, part);
+        }
+        for draw in draws {
+            add(&mut drawn, draw.lot, draw.amount.saturating_sub(draw.returned));
         }
     }
+    let mut lots = Vec::new();
+    let closed: BTreeMap<LotId, _> = store::awards::lots_to_draw(conn, &[project])
+        .await?
+        .remove(&project)
+        .unwrap_or_default()
+        .iter()
+        .map(|lot| (lot.id, lot.closed(now)))
+        .collect();
+    let rows = store::awards::lots_of_project(conn, project).await?;
+    let accounts = |lot: LotId| [money::unreleased(lot).id, money::allocation(lot).id, money::expired(lot).id];
+    let ids: Vec<AccountId> = rows.iter().flat_map(|lot| accounts(lot.id)).collect();
+    let held = LedgerTx::new(conn).accounts_in_tx(&ids).await?;
+    for lot in rows {
+        let of = |sums: &BTreeMap<LotId, Amount>| sums.get(&lot.id).copied().unwrap_or_default();
+        let award = awards.iter().find(|award| award.id == lot.award);
+        let award = award.ok_or(Failure::Unreadable { table: "lot", what: "award" })?;
+        let [unreleased, available, expired] = accounts(lot.id).map(|id| {
+            held.binary_search_by_key(&id, |account| account.id).map_or(Amount::ZERO, |at| held[at].available())
+        });
+        let (settled, drawn) = (of(&charged), of(&drawn));
+        let in_escrow = drawn.saturating_sub(settled);
+        let here = [unreleased, available, in_escrow, settled, expired];
+        lots.push(LotStatus {
+            lot: lot.id,
+            award: lot.award,
+            part: lot.part,
+            funder: award.funder.clone(),
+            award_number: award.award_number.clone(),
+            listing: award.listing.clone(),
+            kind: json_word(award.kind),
+            opens_at: lot.opens_at,
+            ends_at: lot.ends_at,
+            amount: lot.amount,
+            taken_back: here.into_iter().fold(lot.amount, Amount::saturating_sub),
+            unreleased,
+            available,
+            in_escrow,
+            settled,
+            expired,
+            owners: award.owners.clone(),
+            ops: award.ops.clone(),
+            use_or_lose: award.forfeits,
+            closed: closed.get(&lot.id).copied().flatten().map(|why| why.to_string()),
+        });
+    }
+    lots.sort_by_key(|lot| (lot.ends_at, lot.lot));
+    Ok(lots)
 }
 
 fn signed(line: &StatementLine) -> i128 {
@@ -149,18 +267,12 @@ fn signed(line: &StatementLine) -> i128 {
 
 /// The kind's one word, as the ledger writes it.
 fn word(kind: comity_ledger::TransferKind) -> String {
+    json_word(kind)
+}
+
+fn json_word<T: serde::Serialize>(kind: T) -> String {
     match serde_json::to_value(kind) {
         Ok(serde_json::Value::String(word)) => word,
         _ => "other".to_owned(),
     }
-}
-
-/// What is available in these accounts together, within the snapshot that is open on `conn`.
-async fn sum_of(conn: &mut Db<'_>, ids: &[AccountId]) -> Result<Amount, Failure> {
-    let mut sum = Amount::ZERO;
-    for ids in ids.chunks(256) {
-        let held = LedgerTx::new(conn).accounts_in_tx(ids).await?;
-        sum = held.iter().map(|account| account.available()).fold(sum, Amount::saturating_add);
-    }
-    Ok(sum)
 }

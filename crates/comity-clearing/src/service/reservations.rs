@@ -1,23 +1,68 @@
-//! Reservations: credits into escrow, then a signed token.
+//! Reservations: credits of the project's lots into escrow, then a signed token.
+//!
+//! Those who ask at the same time are served by one job: it reads, decides and writes once for all of them.
 
-use comity_ledger::Db;
-use comity_ledger::{Group, LedgerTx, Refusal, Store as _, Transfer, TransferId, TransferKind};
+use std::collections::{BTreeMap, BTreeSet};
+
+use comity_ledger::group_commit::{JobFuture, Merged};
+use comity_ledger::{Committer, Db, Group, LedgerTx, Transfer, TransferId, TransferKind};
 use comity_token::mint;
 use comity_wire::api::clearing::{ReservationReply, ReservationRequest, SignedBytes};
 use comity_wire::object::{NodeCertificate, Quote, Token};
 use comity_wire::{
-    Amount, Decode as _, Digest, Object as _, ProjectId, PublicKey, Signed, Timestamp, TokenId, Verified,
+    Amount, Decode as _, Digest, NodeId, Object as _, Op, ProjectId, Pseudonym, PublicKey, Signed, Timestamp, TokenId,
+    Verified, cose,
 };
 
-use super::Clearing;
 use super::nodes::not_the_owner;
+use super::{Clearing, Failpoint};
 use crate::failure::Failure;
+use crate::lots::{self, Lot, Purpose};
 use crate::store::tokens::TokenRow;
 use crate::store::{self, money};
 use crate::{pseudonym, quote, reservation, vetting};
 
+/// Requests that are decided at once. With [`lots::DRAWS_MAX`] lots each they stay within one call of the ledger.
+const TOGETHER_MAX: usize = 256;
+
+/// Serves reservations, many at a time.
+pub(super) type Reserving = Merged<Reserve, Result<Reserved, Failure>, Failure>;
+
+/// A reservation that only the books can refuse.
+pub(super) struct Reserve {
+    token: Token,
+    project: ProjectId,
+    subject: Pseudonym,
+    certificate: Verified<NodeCertificate>,
+    /// Digest of what was asked for.
+    request: Digest,
+    issuer: PublicKey,
+    now: Timestamp,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Reserved {
+    /// Its credits lie in escrow. With what the project has left.
+    Created(Box<Token>, Amount),
+    /// A token of this id is in the books: a twin of this call was quicker.
+    Known,
+}
+
+/// The job that serves reservations.
+pub(super) fn reserving(committer: Committer, failpoint: Failpoint) -> Reserving {
+    Merged::new(committer, move |conn, asked| {
+        let failpoint = failpoint.clone();
+        Box::pin(async move {
+            let reserved = reserve_in_tx(conn, asked).await?;
+            failpoint("reserve.before_commit");
+            Ok(reserved)
+        }) as JobFuture<'_, _>
+    })
+}
+
 impl Clearing {
-    /// Sets credits aside and signs a token for them. The same id with the same request gives the stored token again.
+    /// Sets credits aside and signs a token for them. The same id with the same request gives the same token again.
     ///
     /// # Errors
     /// [`Failure`]; then no credits moved.
@@ -31,34 +76,28 @@ impl Clearing {
             drop(conn);
             return self.repeated(&row, project, request, fingerprint).await;
         }
-        let (token, certificate) = self.draft_token(&mut conn.db(), request, &quote).await?;
+        let asked = self.drafted(&mut conn.db(), request, &quote, fingerprint).await?;
         drop(conn);
-        let mut row = TokenRow::of(&token, Some(project), certificate.org, fingerprint);
-        row.issuer = Some(self.inner.keys.issuer.public());
-        let now = self.now();
-        let asked = request.budget;
-        let house = self.clone();
-        // A twin of this call may have been quicker: then the row is there, and the repeat's rules hold.
-        let created = self
-            .write(move |conn| {
-                Box::pin(async move {
-                    let created = reserve_in_tx(conn, &row, &certificate, asked, now).await?;
-                    house.fail("reserve.before_commit");
-                    Ok(created)
-                })
-            })
-            .await?;
+        let reserved = self.inner.reserving.ask(asked).await.map_err(merged)?;
         self.fail("reserve.after_commit");
-        let mut conn = self.read().await?;
-        let row = store::tokens::token_find(&mut conn.db(), request.id).await?;
-        let row = row.ok_or(Failure::Unreadable { table: "token", what: "a row that was committed" })?;
-        drop(conn);
-        let reply = self.repeated(&row, project, request, fingerprint).await?;
+        let reply = match reserved? {
+            // Signed after the commit, and never before: a token that left is one whose escrow is durable.
+            Reserved::Created(token, available) => {
+                let token = mint(*token, &self.inner.keys.issuer);
+                let token = SignedBytes::new(token.bytes().to_vec()).map_err(Failure::invalid)?;
+                ReservationReply { token, created: true, available }
+            }
+            Reserved::Known => {
+                let row = store::tokens::token_find(&mut self.read().await?.db(), request.id).await?;
+                let row = row.ok_or(Failure::Unreadable { table: "token", what: "a row that was committed" })?;
+                self.repeated(&row, project, request, fingerprint).await?
+            }
+        };
         self.fail("reserve.before_reply");
-        Ok(ReservationReply { created, ..reply })
+        Ok(reply)
     }
 
-    /// The stored token, signed now if the house stopped between commit and signature.
+    /// The token in the books, signed again: Ed25519 is deterministic, so it has the same bytes.
     async fn repeated(
         &self,
         row: &TokenRow,
@@ -73,21 +112,12 @@ impl Clearing {
         if row.request != fingerprint {
             return conflict(if row.budget == request.budget { "request" } else { "amount" });
         }
-        let token = self.signed(row).await?;
-        let available = self.available(project).await?;
-        let token = SignedBytes::new(token).map_err(Failure::invalid)?;
-        Ok(ReservationReply { token, created: false, available })
-    }
-
-    /// The signed bytes of a token in the books. Ed25519 is deterministic: signing again gives the same bytes.
-    async fn signed(&self, row: &TokenRow) -> Result<Vec<u8>, Failure> {
-        if let Some(bytes) = &row.bytes {
-            return Ok(bytes.clone());
-        }
-        let token = self.sign(row)?;
-        let bytes = token.bytes().to_vec();
-        self.write(move |conn| Box::pin(async move { store::tokens::token_sign_in_tx(conn, &token).await })).await?;
-        Ok(bytes)
+        let bytes = match &row.bytes {
+            Some(bytes) => bytes.clone(),
+            None => self.sign(row)?.bytes().to_vec(),
+        };
+        let token = SignedBytes::new(bytes).map_err(Failure::invalid)?;
+        Ok(ReservationReply { token, created: false, available: self.available(project).await? })
     }
 
     pub(super) fn sign(&self, row: &TokenRow) -> Result<Verified<Token>, Failure> {
@@ -104,102 +134,179 @@ impl Clearing {
         Ok(mint(token, issuer))
     }
 
-    async fn draft_token(
+    async fn drafted(
         &self,
         conn: &mut Db<'_>,
         request: &ReservationRequest,
         quote: &Quote,
-    ) -> Result<(Token, Verified<NodeCertificate>), Failure> {
+        fingerprint: Digest,
+    ) -> Result<Reserve, Failure> {
         let now = self.now();
         let project = store::projects::project_find(conn, quote.project).await?;
         let project = project.ok_or_else(|| Failure::NotFound { what: format!("project {}", quote.project) })?;
         if project.frozen {
             return Err(Failure::Frozen { project: project.id });
         }
-        if !request.budget.is_zero() {
-            awards_open(conn, project.id, now).await?;
-        }
         let certificate = quote::certificate(quote.node, &*self.inner.directory, self.inner.config.org, now)?;
         let statements = store::projects::vetting_statements(conn, project.id).await?;
-        let standing = reservation::Standing {
-            subject: pseudonym::derive(&self.inner.keys.pseudonyms, project.id, certificate.org),
-            vetting: vetting::of(&statements, now),
-            purposes: &project.purposes,
-        };
+        let subject = pseudonym::derive(&self.inner.keys.pseudonyms, project.id, certificate.org);
+        let standing =
+            reservation::Standing { subject, vetting: vetting::of(&statements, now), purposes: &project.purposes };
         let directory = &*self.inner.directory;
         let token = reservation::token(request, quote, &standing, &certificate, directory, &self.inner.config, now)?;
         // Signed once without leaving the house, so that a token which breaks its own rules is refused before it costs.
-        comity_wire::cose::try_sign(&token, &self.inner.keys.issuer)?;
-        Ok((token, certificate))
+        cose::try_sign(&token, &self.inner.keys.issuer)?;
+        let issuer = self.inner.keys.issuer.public();
+        Ok(Reserve { token, project: project.id, subject, certificate, request: fingerprint, issuer, now })
     }
 
+    /// What lies in a project's lots and can be drawn, or could be in its time.
     pub(super) async fn available(&self, project: ProjectId) -> Result<Amount, Failure> {
-        let account = self.inner.reader.account(money::allocation(project).id).await?;
-        Ok(account.map_or(Amount::ZERO, |account| account.available()))
+        let lots = store::awards::lots_to_draw(&mut self.read().await?.db(), &[project]).await?;
+        Ok(left(lots.get(&project).map_or(&[], Vec::as_slice)))
     }
 }
 
-/// Credits whose time ran out buy nothing new.
-async fn awards_open(conn: &mut Db<'_>, project: ProjectId, now: Timestamp) -> Result<(), Failure> {
-    let awards = store::projects::awards(conn, project).await?;
-    match awards.iter().map(|award| award.ends_at).max() {
-        Some(at) if at <= now => Err(Failure::AwardsEnded { project, at }),
-        _ => Ok(()),
-    }
+fn left(lots: &[Lot]) -> Amount {
+    lots.iter().map(|lot| lot.balance).fold(Amount::ZERO, Amount::saturating_add)
 }
 
-/// The token's row, its escrow and its transfer, together; whether it was this call that made them.
-async fn reserve_in_tx(
-    conn: &mut Db<'_>,
-    row: &TokenRow,
-    certificate: &NodeCertificate,
-    asked: Amount,
-    now: Timestamp,
-) -> Result<bool, Failure> {
-    if store::tokens::token_find(conn, row.id).await?.is_some() {
-        return Ok(false);
-    }
-    let project = row.project.expect("a reservation is a project's");
-    store::tokens::token_insert_in_tx(conn, row).await?;
-    if !store::house::node_keys_put_in_tx(conn, certificate, now).await? {
-        return Err(not_the_owner(row.node));
-    }
-    let subject = subject_of(row)?;
-    store::projects::pseudonym_insert_in_tx(conn, project, row.owner, subject).await?;
-    if asked.is_zero() {
-        return Ok(true);
-    }
-    let mut ledger = LedgerTx::new(conn);
-    let (from, to) = (money::allocation(project), money::escrow(row.id));
-    money::open_in_tx(&mut ledger, &[from, to], now).await?;
-    let transfer = Transfer {
-        id: reserve_id(row.id),
-        kind: TransferKind::Reserve,
-        debit: from.id,
-        credit: to.id,
-        amount: asked,
-        reference: money::reference(row.id.0),
-        evidence: row.request,
-    };
-    match money::try_post_in_tx(&mut ledger, Group::single(transfer), now).await? {
-        Ok(()) => {}
-        Err(Refusal::ExceedsCredits { available, asked, .. }) => {
-            return Err(Failure::BalanceTooLow { asked, available });
+fn merged(error: comity_ledger::CommitError<std::sync::Arc<Failure>>) -> Failure {
+    match error {
+        comity_ledger::CommitError::Refused(failure) => Failure::shared(&failure),
+        comity_ledger::CommitError::Busy => Failure::Busy,
+        comity_ledger::CommitError::Stopped => Failure::NotWritten { cause: "the writer has stopped".into() },
+        comity_ledger::CommitError::NotCommitted { cause } | comity_ledger::CommitError::Unknown { cause } => {
+            Failure::NotWritten { cause }
         }
-        Err(refusal) => return Err(Failure::Books { what: refusal.to_string() }),
     }
-    let held = ledger.account_in_tx(to.id).await?.map_or(Amount::ZERO, |account| account.available());
-    assert_eq!(held, asked, "a new escrow holds what was reserved");
-    Ok(true)
 }
 
-pub(crate) fn reserve_id(token: TokenId) -> TransferId {
-    TransferId::derive(TransferKind::Reserve, &[token.as_bytes()])
+async fn reserve_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Result<Reserved, Failure>>, Failure> {
+    let mut answers = Vec::with_capacity(asked.len());
+    let mut asked = asked.into_iter();
+    loop {
+        let together: Vec<Reserve> = asked.by_ref().take(TOGETHER_MAX).collect();
+        if together.is_empty() {
+            return Ok(answers);
+        }
+        answers.extend(together_in_tx(conn, together).await?);
+    }
 }
 
-fn subject_of(row: &TokenRow) -> Result<comity_wire::Pseudonym, Failure> {
-    let unreadable = Failure::Unreadable { table: "token", what: "subject" };
-    let limits = comity_wire::cbor::Limits { bytes_max: 4096, items_max: 512, tagged: false };
-    let token = row.payload.as_ref().and_then(|payload| Token::from_cbor(payload, limits).ok());
-    token.and_then(|token| token.subject.parse().ok()).ok_or(unreadable)
+/// Reads what these reservations rest on, decides each in turn, and writes all that were granted: tokens, draws, escrows
+/// and their transfers.
+async fn together_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Result<Reserved, Failure>>, Failure> {
+    let now = asked.iter().map(|ask| ask.now).max().expect("somebody asked");
+    let ids: Vec<TokenId> = asked.iter().map(|ask| ask.token.id).collect();
+    let mut known = store::tokens::tokens_known(conn, &ids).await?;
+    let owned = owners_in_tx(conn, &asked, &known, now).await?;
+    let projects: BTreeSet<ProjectId> = asked.iter().map(|ask| ask.project).collect();
+    let projects: Vec<ProjectId> = projects.into_iter().collect();
+    let mut lots = store::awards::lots_to_draw(conn, &projects).await?;
+    let mut answers = Vec::with_capacity(asked.len());
+    let mut granted = Granted::default();
+    for ask in asked {
+        if !known.insert(ask.token.id) {
+            answers.push(Ok(Reserved::Known));
+            continue;
+        }
+        if !owned.contains(&ask.certificate.id()) {
+            known.remove(&ask.token.id);
+            answers.push(Err(not_the_owner(ask.token.audience())));
+            continue;
+        }
+        let lots = lots.entry(ask.project).or_default();
+        let id = ask.token.id;
+        let answer = granted.grant(ask, lots);
+        if answer.is_err() {
+            // What was refused is not in the books: another try of the same id is judged by itself.
+            known.remove(&id);
+        }
+        answers.push(answer);
+    }
+    granted.write_in_tx(conn, now).await?;
+    Ok(answers)
+}
+
+/// The certificates that are their nodes' owners', and whose keys are therefore remembered: what is sold now will be
+/// claimed under them.
+async fn owners_in_tx(
+    conn: &mut Db<'_>,
+    asked: &[Reserve],
+    known: &BTreeSet<TokenId>,
+    now: Timestamp,
+) -> Result<BTreeSet<Digest>, Failure> {
+    let mut owned = BTreeSet::new();
+    let mut seen: BTreeMap<Digest, NodeId> = BTreeMap::new();
+    for ask in asked.iter().filter(|ask| !known.contains(&ask.token.id)) {
+        let id = ask.certificate.id();
+        if seen.insert(id, ask.certificate.node).is_none()
+            && store::house::node_keys_put_in_tx(conn, &ask.certificate, now).await?
+        {
+            owned.insert(id);
+        }
+    }
+    Ok(owned)
+}
+
+/// What was decided and not written yet.
+#[derive(Default)]
+struct Granted {
+    rows: Vec<TokenRow>,
+    draws: Vec<(TokenId, Vec<lots::Draw>)>,
+    groups: Vec<Group>,
+    subjects: BTreeSet<(ProjectId, comity_wire::OrgId, Pseudonym)>,
+}
+
+impl Granted {
+    fn grant(&mut self, ask: Reserve, lots: &mut [Lot]) -> Result<Reserved, Failure> {
+        let Reserve { mut token, project, subject, certificate, request, issuer, now } = ask;
+        let (id, asked) = (token.id, token.terms.budget);
+        if !asked.is_zero() {
+            let ops: Vec<Op> = token.terms.scope.iter().flat_map(|scope| scope.ops.iter().copied()).collect();
+            let purpose = Purpose { owner: certificate.org, ops: &ops };
+            let drawn = lots::draw(lots, asked, purpose, now).map_err(|lots::TooLittle { usable, unusable }| {
+                Failure::BalanceTooLow { asked, available: usable, unusable }
+            })?;
+            // Work is paid only within the period of what pays it.
+            token.expires_at = token.expires_at.min(drawn.ends_at);
+            self.groups.push(Group(drawn.draws.iter().map(|draw| transfer(id, draw, request)).collect()));
+            self.draws.push((id, drawn.draws));
+        }
+        let mut row = TokenRow::of(&token, Some(project), certificate.org, request);
+        (row.issuer, row.content) = (Some(issuer), Some(cose::content_id(&token, &issuer)));
+        self.rows.push(row);
+        self.subjects.insert((project, certificate.org, subject));
+        Ok(Reserved::Created(Box::new(token), left(lots)))
+    }
+
+    async fn write_in_tx(self, conn: &mut Db<'_>, now: Timestamp) -> Result<(), Failure> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let subjects: Vec<_> = self.subjects.into_iter().collect();
+        store::projects::pseudonyms_insert_in_tx(conn, &subjects).await?;
+        store::tokens::tokens_insert_in_tx(conn, &self.rows).await?;
+        store::awards::draws_insert_in_tx(conn, &self.draws).await?;
+        if self.groups.is_empty() {
+            return Ok(());
+        }
+        let escrows: Vec<_> = self.draws.iter().map(|(token, _)| money::escrow(*token)).collect();
+        let mut ledger = LedgerTx::new(conn);
+        money::open_in_tx(&mut ledger, &escrows, now).await?;
+        money::post_all_in_tx(&mut ledger, &self.groups, now).await
+    }
+}
+
+fn transfer(token: TokenId, draw: &lots::Draw, evidence: Digest) -> Transfer {
+    Transfer {
+        id: TransferId::derive(TransferKind::Reserve, &[token.as_bytes(), draw.lot.as_bytes()]),
+        kind: TransferKind::Reserve,
+        debit: money::allocation(draw.lot).id,
+        credit: money::escrow(token).id,
+        amount: draw.amount,
+        reference: money::reference(token.0),
+        evidence,
+    }
 }

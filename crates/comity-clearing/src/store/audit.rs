@@ -5,31 +5,57 @@ use std::collections::HashMap;
 use comity_ledger::db::{Db, query};
 use comity_wire::cbor::{Encode as _, Limits};
 use comity_wire::object::Token;
-use comity_wire::{Decode as _, Object as _, OrgId, ProjectId, Pseudonym, Signed};
+use comity_wire::{Decode as _, Digest, Object as _, OrgId, ProjectId, Pseudonym, Signed, cose};
 use futures::TryStreamExt as _;
 
 use super::Cells;
 use super::tokens::TokenRow;
+use crate::acts::ActRecord;
 use crate::audit::Break;
 use crate::failure::Failure;
 
 /// Each counts the rows that break a promise. Kinds of transfers: 1 award, 2 allocate, 3 reserve, 4 settle, 5 refund,
-/// 6 from suspense; codes of accounts: 1 issuance, 2 lot, 3 allocation, 4 escrow, 5 payable, 6 suspense.
-pub(crate) const CHECKS: [(Break, &str); 13] = [
+/// 6 from suspense, 7 expire, 11 withdraw, 13 reallocate; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
+/// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired. A lot named by its project, and awards that are `pooled`,
+/// are from before there were lots.
+pub(crate) const CHECKS: [(Break, &str); 16] = [
     (
         Break::AllocationOverspent,
         "SELECT COUNT(*) FROM project p WHERE \
-         (SELECT COALESCE(SUM(amount), 0) FROM award a WHERE a.project = p.id) < \
+         (SELECT COALESCE(SUM(amount), 0) FROM lot l WHERE l.project = p.id) < \
          (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 4 WHERE t.project = p.id) + \
          (SELECT COALESCE(SUM(e.credits - e.debits), 0) FROM token t JOIN account e ON e.reference = t.id AND e.code = 4 WHERE t.project = p.id)",
     ),
     (
         Break::ProjectDiffers,
         "SELECT COUNT(*) FROM project p WHERE \
-         (SELECT COALESCE(SUM(amount), 0) FROM award a WHERE a.project = p.id) <> \
-         (SELECT COALESCE(SUM(c.credits - c.debits), 0) FROM account c WHERE c.reference = p.id AND c.code = 3) + \
+         (SELECT COALESCE(SUM(amount), 0) FROM lot l WHERE l.project = p.id) - \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM lot l JOIN transfer f ON f.reference = l.id AND f.kind IN (11, 13) WHERE l.project = p.id) <> \
+         (SELECT COALESCE(SUM(c.credits - c.debits), 0) FROM lot l JOIN account c ON c.reference = l.id AND c.code IN (2, 3, 7) WHERE l.project = p.id) + \
          (SELECT COALESCE(SUM(e.credits - e.debits), 0) FROM token t JOIN account e ON e.reference = t.id AND e.code = 4 WHERE t.project = p.id) + \
          (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 4 WHERE t.project = p.id)",
+    ),
+    (
+        // Given = what lies in it, what tokens have of it, what left it; and it was given by transfers of its own.
+        Break::LotDiffers,
+        "SELECT COUNT(*) FROM lot l WHERE l.amount <> \
+         (SELECT COALESCE(SUM(c.credits - c.debits), 0) FROM account c WHERE c.reference = l.id AND c.code IN (2, 3, 7)) + \
+         (SELECT COALESCE(SUM(w.amount - w.returned), 0) FROM draw w WHERE w.lot = l.id) + \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f WHERE f.reference = l.id AND f.kind IN (11, 13)) \
+         OR l.amount <> CASE \
+         WHEN l.origin IS NOT NULL THEN (SELECT COALESCE(SUM(f.amount), 0) FROM account c JOIN transfer f ON f.credit_id = c.id \
+         WHERE c.reference = l.id AND c.code = 3 AND f.kind = 13) \
+         WHEN l.id = l.project THEN (SELECT COALESCE(SUM(f.amount), 0) FROM award a JOIN transfer f ON f.reference = a.id AND f.kind = 1 \
+         WHERE a.project = l.project) \
+         ELSE (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f WHERE f.reference = l.id AND f.kind = 1) END",
+    ),
+    (
+        Break::DrawDiffers,
+        "SELECT COUNT(*) FROM draw w WHERE w.amount <> \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f JOIN account d ON d.id = f.debit_id \
+         WHERE f.reference = w.token AND f.kind = 3 AND d.reference = w.lot) OR w.returned <> \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f JOIN account c ON c.id = f.credit_id \
+         WHERE f.reference = w.token AND f.kind = 5 AND c.reference = w.lot)",
     ),
     (Break::TokenOverspent, "SELECT COUNT(*) FROM token WHERE paid > budget"),
     (
@@ -69,24 +95,39 @@ pub(crate) const CHECKS: [(Break, &str); 13] = [
     ),
     (
         Break::AwardDiffers,
-        "SELECT COUNT(*) FROM award a WHERE \
-         a.amount <> (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = a.id AND f.kind = 1) OR \
-         a.amount <> (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = a.id AND f.kind = 2)",
+        "SELECT COUNT(*) FROM award a WHERE a.amount <> \
+         (SELECT COALESCE(SUM(amount), 0) FROM lot l WHERE l.award = a.id AND l.origin IS NULL AND l.id <> l.project) + \
+         (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = a.id AND f.kind = 1) OR \
+         (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = a.id AND f.kind = 1) <> \
+         (SELECT COALESCE(SUM(amount), 0) FROM transfer f WHERE f.reference = a.id AND f.kind = 2)",
     ),
     (
         // From the other end. What a kind moves, from which account of whom to which of whom; anything else is none of ours.
         Break::TransferWithoutRow,
         "SELECT COUNT(*) FROM transfer f \
          LEFT JOIN account d ON d.id = f.debit_id LEFT JOIN account c ON c.id = f.credit_id \
-         LEFT JOIN award a ON a.id = f.reference LEFT JOIN token t ON t.id = f.reference \
+         LEFT JOIN award a ON a.id = f.reference LEFT JOIN lot l ON l.id = f.reference LEFT JOIN token t ON t.id = f.reference \
          WHERE NOT COALESCE(CASE f.kind \
-         WHEN 1 THEN d.code = 1 AND c.code = 2 AND c.reference = a.id \
-         WHEN 2 THEN d.code = 2 AND d.reference = a.id AND c.code = 3 AND c.reference = a.project \
-         WHEN 3 THEN d.code = 3 AND d.reference = t.project AND c.code = 4 AND c.reference = t.id \
+         WHEN 1 THEN d.code = 1 AND c.code = 2 AND (c.reference = l.id OR (c.reference = a.id AND a.pooled = 1)) \
+         WHEN 2 THEN d.code = 2 AND c.code = 3 AND ((d.reference = l.id AND c.reference = l.id) OR \
+         (d.reference = a.id AND c.reference = a.project AND a.pooled = 1)) \
+         WHEN 3 THEN d.code = 3 AND c.code = 4 AND c.reference = t.id AND \
+         EXISTS (SELECT 1 FROM draw w JOIN lot o ON o.id = w.lot WHERE w.token = t.id AND w.lot = d.reference AND o.project = t.project) \
          WHEN 4 THEN d.code = 4 AND d.reference = t.id AND c.code = 5 AND c.reference = t.owner \
-         WHEN 5 THEN d.code = 4 AND d.reference = t.id AND c.code = 3 AND c.reference = t.project \
+         WHEN 5 THEN d.code = 4 AND d.reference = t.id AND c.code = 3 AND \
+         EXISTS (SELECT 1 FROM draw w WHERE w.token = t.id AND w.lot = c.reference) \
          WHEN 6 THEN d.code = 6 AND c.code = 5 AND c.reference = t.owner \
+         WHEN 7 THEN d.code IN (2, 3) AND d.reference = l.id AND c.code = 7 AND c.reference = l.id \
+         WHEN 11 THEN d.code IN (2, 3) AND d.reference = l.id AND c.code = 1 \
+         WHEN 13 THEN d.code = 3 AND d.reference = l.id AND c.code = 3 AND \
+         EXISTS (SELECT 1 FROM lot o WHERE o.id = c.reference AND o.origin = l.id AND o.award = l.award) \
          END, FALSE)",
+    ),
+    (
+        Break::ActMissing,
+        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (1, 11, 13) AND \
+         NOT EXISTS (SELECT 1 FROM act x WHERE x.id = f.evidence AND x.state = 1) AND \
+         NOT EXISTS (SELECT 1 FROM award a WHERE a.id = f.reference AND a.pooled = 1)",
     ),
     (
         Break::OwnerDiffers,
@@ -117,6 +158,28 @@ pub(crate) async fn tokens_differing(conn: &mut Db<'_>) -> Result<u64, Failure> 
     Ok(differing)
 }
 
+/// How many acts are not what their id and their signatures say. Who was an officer when is not asked here.
+pub(crate) async fn acts_differing(conn: &mut Db<'_>) -> Result<u64, Failure> {
+    let mut differing = 0;
+    let mut rows = query("SELECT * FROM act").fetch(conn);
+    while let Some(row) = rows.try_next().await? {
+        differing += u64::from(!super::acts::act(&row).is_ok_and(|act| act_stands(&act)));
+    }
+    Ok(differing)
+}
+
+fn act_stands(act: &ActRecord) -> bool {
+    let signers = [&act.proposed_by, &act.approved_by];
+    let signed = signers.iter().copied().flatten().all(|by| by.stands(&act.id));
+    // Done by one who signed, it needs another; done alone, nobody signed.
+    let two = match (&act.proposed_by, &act.approved_by, act.done_at) {
+        (Some(first), Some(second), Some(_)) => first.officer != second.officer,
+        (Some(_), None, Some(_)) | (None, Some(_), _) => false,
+        _ => true,
+    };
+    Digest::of(act.body.as_bytes()) == act.id && signed && two
+}
+
 fn agrees(row: &TokenRow, subjects: &HashMap<Pseudonym, (ProjectId, OrgId)>) -> bool {
     let limits = Limits { bytes_max: Token::KIND.bytes_max, items_max: Token::KIND.items_max, tagged: false };
     let Some(token) = row.payload.as_ref().and_then(|payload| Token::from_cbor(payload, limits).ok()) else {
@@ -136,13 +199,15 @@ fn agrees(row: &TokenRow, subjects: &HashMap<Pseudonym, (ProjectId, OrgId)>) -> 
     same && same_terms && same_project && signature_stands(row, &token)
 }
 
-/// The signature under these very bytes, or none yet: the house stopped before it signed.
+/// The signature under these very bytes, or the name that they will have once they are signed.
 fn signature_stands(row: &TokenRow, token: &Token) -> bool {
     match (&row.bytes, row.content, &row.issuer) {
         (Some(bytes), Some(content), Some(issuer)) => {
             let signed = Signed::<Token>::decode(bytes).and_then(|signed| signed.verify(issuer));
             signed.is_ok_and(|signed| signed.id() == content && signed.to_cbor() == token.to_cbor())
         }
+        // Not kept: the house signs anew at each repeat.
+        (None, Some(content), Some(issuer)) => cose::content_id(token, issuer) == content,
         (None, None, Some(_)) => true,
         _ => false,
     }

@@ -1,7 +1,7 @@
 //! The house's accounts in the ledger, named by what they are about.
 
 use comity_ledger::{AccountCode, Group, LedgerTx, NewAccount, Opened, Reference, Refusal, Store as _};
-use comity_wire::{OrgId, ProjectId, Timestamp, TokenId};
+use comity_wire::{LotId, OrgId, Timestamp, TokenId};
 
 use crate::failure::Failure;
 
@@ -13,12 +13,19 @@ pub(crate) fn issuance() -> NewAccount {
     NewAccount::credits(AccountCode::Issuance, Reference::NONE)
 }
 
-pub(crate) fn lot(award: [u8; 16]) -> NewAccount {
-    NewAccount::credits(AccountCode::AwardLot, reference(award))
+/// What of a lot is not spendable yet.
+pub(crate) fn unreleased(lot: LotId) -> NewAccount {
+    NewAccount::credits(AccountCode::AwardLot, reference(lot.0))
 }
 
-pub(crate) fn allocation(project: ProjectId) -> NewAccount {
-    NewAccount::credits(AccountCode::Allocation, reference(project.0))
+/// What of a lot can be reserved. The lot of those who had awards before there were lots is named by their project.
+pub(crate) fn allocation(lot: LotId) -> NewAccount {
+    NewAccount::credits(AccountCode::Allocation, reference(lot.0))
+}
+
+/// What of a lot nobody used in its time.
+pub(crate) fn expired(lot: LotId) -> NewAccount {
+    NewAccount::credits(AccountCode::Expired, reference(lot.0))
 }
 
 pub(crate) fn escrow(token: TokenId) -> NewAccount {
@@ -50,6 +57,17 @@ pub(crate) async fn post_in_tx(ledger: &mut LedgerTx<'_>, group: Group, now: Tim
     match try_post_in_tx(ledger, group, now).await? {
         Ok(()) => Ok(()),
         Err(refusal) => Err(Failure::Books { what: refusal.to_string() }),
+    }
+}
+
+/// Posts groups that were decided in this very transaction: all of them stand afterwards, or it is a fault of the house.
+pub(crate) async fn post_all_in_tx(ledger: &mut LedgerTx<'_>, groups: &[Group], now: Timestamp) -> Result<(), Failure> {
+    let outcomes = ledger.transfers_post_in_tx(groups, now).await?;
+    match outcomes.iter().find(|outcome| !outcome.is_created()) {
+        Some(outcome) => {
+            Err(Failure::Books { what: outcome.refusal().map_or_else(|| "posted before".into(), ToString::to_string) })
+        }
+        None => Ok(()),
     }
 }
 

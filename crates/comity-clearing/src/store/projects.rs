@@ -1,8 +1,8 @@
-//! Projects, members, vetting evidence, awards, pseudonyms.
+//! Projects, members, vetting evidence, pseudonyms.
 
-use comity_ledger::db::{Db, query};
+use comity_ledger::db::{Db, list, padded_runs, query};
 use comity_wire::object::Vetting;
-use comity_wire::{Amount, OrgId, ProjectId, Pseudonym, PublicKey, Timestamp};
+use comity_wire::{OrgId, ProjectId, Pseudonym, PublicKey, Timestamp};
 
 use super::{Cells, json, seconds};
 use crate::failure::Failure;
@@ -15,17 +15,6 @@ pub(crate) struct Project {
     pub(crate) title: String,
     pub(crate) purposes: Vec<String>,
     pub(crate) frozen: bool,
-}
-
-/// An award: one lot of the project's allocation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Award {
-    pub(crate) id: [u8; 16],
-    pub(crate) project: ProjectId,
-    pub(crate) amount: Amount,
-    pub(crate) funder: String,
-    pub(crate) award_number: String,
-    pub(crate) ends_at: Timestamp,
 }
 
 fn project(cells: Cells<'_>) -> Result<Project, Failure> {
@@ -147,51 +136,21 @@ pub(crate) async fn vetting_statements(conn: &mut Db<'_>, project: ProjectId) ->
     rows.iter().map(statement).collect()
 }
 
-pub(crate) async fn award_insert_in_tx(conn: &mut Db<'_>, award: &Award, now: Timestamp) -> Result<(), Failure> {
-    query("INSERT INTO award (id, project, amount, funder, award_number, ends_at, awarded_at) VALUES (?, ?, ?, ?, ?, ?, ?)")
-        .bind(award.id.to_vec())
-        .bind(award.project.0.to_vec())
-        .bind(award.amount.ucr())
-        .bind(&award.funder)
-        .bind(&award.award_number)
-        .bind(seconds(award.ends_at))
-        .bind(seconds(now))
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-pub(crate) async fn awards(conn: &mut Db<'_>, project: ProjectId) -> Result<Vec<Award>, Failure> {
-    let rows = query("SELECT * FROM award WHERE project = ? ORDER BY awarded_at, id")
-        .bind(project.0.to_vec())
-        .fetch_all(conn)
-        .await?;
-    let award = |row| {
-        let cells = Cells { table: "award", row };
-        Ok(Award {
-            id: cells.bytes("id")?,
-            project: ProjectId(cells.bytes("project")?),
-            amount: cells.amount("amount")?,
-            funder: cells.text("funder")?,
-            award_number: cells.text("award_number")?,
-            ends_at: cells.time("ends_at")?,
-        })
-    };
-    rows.iter().map(award).collect()
-}
-
-pub(crate) async fn pseudonym_insert_in_tx(
+/// Remembers what each of these owners knows a project by.
+pub(crate) async fn pseudonyms_insert_in_tx(
     conn: &mut Db<'_>,
-    project: ProjectId,
-    owner: OrgId,
-    subject: Pseudonym,
+    subjects: &[(ProjectId, OrgId, Pseudonym)],
 ) -> Result<(), Failure> {
-    query("INSERT INTO pseudonym (subject, project, owner) VALUES (?, ?, ?) ON CONFLICT (project, owner) DO NOTHING")
-        .bind(subject.0.to_vec())
-        .bind(project.0.to_vec())
-        .bind(owner.0.to_vec())
-        .execute(conn)
-        .await?;
+    for run in padded_runs(subjects) {
+        let sql = format!(
+            "INSERT INTO pseudonym (subject, project, owner) VALUES {} ON CONFLICT (project, owner) DO NOTHING",
+            list("(?,?,?)", run.len())
+        );
+        let inserting = run.iter().fold(query(sql), |inserting, (project, owner, subject)| {
+            inserting.bind(subject.0.to_vec()).bind(project.0.to_vec()).bind(owner.0.to_vec())
+        });
+        inserting.execute(conn).await?;
+    }
     Ok(())
 }
 

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use comity_ledger::db::{Db, Row, query};
-use comity_ledger::{Group, LedgerTx, Store as _, Transfer, TransferId, TransferKind};
-use comity_wire::{Amount, Digest, Timestamp, TokenId};
+use comity_ledger::db::{Db, Row, list, query, runs};
+use comity_ledger::{Group, LedgerTx, NewAccount, Store as _, Transfer, TransferId, TransferKind};
+use comity_wire::{Amount, Digest, LotId, Timestamp, TokenId};
 
+use super::awards;
 use super::money;
 use super::tokens::TokenRow;
 use super::{Cells, int, json, seconds};
 use crate::failure::Failure;
+use crate::lots::{Draw, give_back};
 use crate::service::Contradiction;
 use crate::settlement::{Escrow, Exception, Head, Lane, LaneKey, Movement, MovementKind, Output, Phase, Refused};
 
@@ -76,11 +78,6 @@ pub(crate) async fn output_apply_in_tx(
     }
 }
 
-/// The transfer that a movement is.
-pub(crate) fn transfer_id(token: TokenId, movement: &Movement) -> TransferId {
-    TransferId::derive(kind(movement.kind), &[token.as_bytes(), &movement.serial.to_be_bytes()])
-}
-
 const fn kind(kind: MovementKind) -> TransferKind {
     match kind {
         MovementKind::Settle => TransferKind::Settle,
@@ -98,42 +95,91 @@ async fn movements_post_in_tx(
     if movements.is_empty() {
         return Ok(());
     }
+    let mut home = Home::of(conn, row, movements).await?;
     let mut ledger = LedgerTx::new(conn);
     let mut accounts = vec![money::payable(row.owner), money::suspense()];
-    accounts.extend(row.project.map(money::allocation));
+    accounts.extend(home.draws.iter().map(|draw| money::allocation(draw.lot)));
     money::open_in_tx(&mut ledger, &accounts, now).await?;
     let mut transfers = Vec::with_capacity(movements.len());
+    let mut lines = Vec::new();
     for movement in movements {
-        let (debit, credit) = match (movement.kind, row.project) {
-            (MovementKind::Settle, _) => (money::escrow(row.id), money::payable(row.owner)),
-            (MovementKind::Suspense, _) => (money::suspense(), money::payable(row.owner)),
-            (MovementKind::Refund, Some(project)) => (money::escrow(row.id), money::allocation(project)),
-            (MovementKind::Refund, None) => {
-                return Err(Failure::Books { what: format!("{} has no allocation", row.id) });
-            }
-        };
-        transfers.push(Transfer {
-            id: transfer_id(row.id, movement),
+        let id = TransferId::derive(kind(movement.kind), &[row.id.as_bytes(), &movement.serial.to_be_bytes()]);
+        let transfer = |id, debit: NewAccount, credit: NewAccount, amount| Transfer {
+            id,
             kind: kind(movement.kind),
             debit: debit.id,
             credit: credit.id,
-            amount: movement.amount,
+            amount,
             reference: money::reference(row.id.0),
             evidence: movement.evidence,
-        });
+        };
+        let (escrow, payable) = (money::escrow(row.id), money::payable(row.owner));
+        match movement.kind {
+            MovementKind::Settle => transfers.push(transfer(id, escrow, payable, movement.amount)),
+            MovementKind::Suspense => transfers.push(transfer(id, money::suspense(), payable, movement.amount)),
+            MovementKind::Refund => {
+                for (lot, part) in home.send(movement.amount)? {
+                    let parts: [&[u8]; 3] = [row.id.as_bytes(), &movement.serial.to_be_bytes(), lot.as_bytes()];
+                    let id = TransferId::derive(TransferKind::Refund, &parts);
+                    transfers.push(transfer(id, escrow, money::allocation(lot), part));
+                }
+            }
+        }
+        lines.extend(movement.lines.iter().map(|(key, amount)| (id, *key, *amount)));
     }
     money::post_in_tx(&mut ledger, Group(transfers), now).await?;
-    for movement in movements {
-        for (key, amount) in &movement.lines {
-            query("INSERT INTO line (transfer, token, leaf, lane, amount) VALUES (?, ?, ?, ?, ?)")
-                .bind(transfer_id(row.id, movement).0.to_vec())
-                .bind(row.id.0.to_vec())
+    lines_insert_in_tx(conn, row.id, &lines).await?;
+    home.put_in_tx(conn).await
+}
+
+/// Where refunds of a token go: to the lots that it was drawn from.
+struct Home {
+    token: TokenId,
+    draws: Vec<Draw>,
+    before: Vec<Draw>,
+}
+
+impl Home {
+    async fn of(conn: &mut Db<'_>, row: &TokenRow, movements: &[Movement]) -> Result<Self, Failure> {
+        let refunds = movements.iter().any(|movement| movement.kind == MovementKind::Refund);
+        let draws = if refunds { awards::draws(conn, row.id).await? } else { Vec::new() };
+        Ok(Self { token: row.id, before: draws.clone(), draws })
+    }
+
+    fn send(&mut self, amount: Amount) -> Result<Vec<(LotId, Amount)>, Failure> {
+        let (home, left) = give_back(&mut self.draws, amount);
+        if left.is_zero() {
+            Ok(home)
+        } else {
+            Err(Failure::Books { what: format!("{left} of {} came from no lot", self.token) })
+        }
+    }
+
+    async fn put_in_tx(&self, conn: &mut Db<'_>) -> Result<(), Failure> {
+        for draw in self.draws.iter().zip(&self.before).filter(|(now, before)| now != before).map(|(now, _)| now) {
+            awards::draw_returned_in_tx(conn, self.token, draw).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn lines_insert_in_tx(
+    conn: &mut Db<'_>,
+    token: TokenId,
+    lines: &[(TransferId, LaneKey, Amount)],
+) -> Result<(), Failure> {
+    for run in runs(lines) {
+        let sql =
+            format!("INSERT INTO line (transfer, token, leaf, lane, amount) VALUES {}", list("(?,?,?,?,?)", run.len()));
+        let inserting = run.iter().fold(query(sql), |inserting, (transfer, key, amount)| {
+            inserting
+                .bind(transfer.0.to_vec())
+                .bind(token.0.to_vec())
                 .bind(key.leaf.0.to_vec())
                 .bind(i64::from(key.lane))
                 .bind(amount.ucr())
-                .execute(conn)
-                .await?;
-        }
+        });
+        inserting.execute(conn).await?;
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Quotes, pinned tariffs, and tokens with their escrow terms.
 
-use comity_ledger::db::{Db, query};
+use std::collections::BTreeSet;
+
+use comity_ledger::db::{Db, Query, list, padded_runs, query, runs};
 use comity_wire::object::{Quote, Tariff, Token};
 use comity_wire::{Amount, Digest, Encode as _, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId, Verified};
 
@@ -26,6 +28,8 @@ pub(crate) struct TokenRow {
     pub(crate) payload: Option<Vec<u8>>,
     pub(crate) issuer: Option<PublicKey>,
     pub(crate) content: Option<Digest>,
+    /// Its signed form, where it was kept: of a token learnt from a claim, and of those sold before the house signed anew
+    /// at each repeat.
     pub(crate) bytes: Option<Vec<u8>>,
     pub(crate) phase: i64,
     pub(crate) final_: Option<Digest>,
@@ -63,6 +67,25 @@ impl TokenRow {
             late: Amount::ZERO,
             movements: 0,
         }
+    }
+
+    fn bind(&self, inserting: Query) -> Query {
+        inserting
+            .bind(self.id.0.to_vec())
+            .bind(self.project.map(|project| project.0.to_vec()))
+            .bind(self.node.0.to_vec())
+            .bind(self.owner.0.to_vec())
+            .bind(self.budget.ucr())
+            .bind(self.window.ucr())
+            .bind(i64::from(self.lanes_max))
+            .bind(seconds(self.issued_at))
+            .bind(seconds(self.expires_at))
+            .bind(seconds(self.settle_by))
+            .bind(self.request.0.to_vec())
+            .bind(self.payload.clone())
+            .bind(self.issuer.map(|key| key.as_bytes().to_vec()))
+            .bind(self.content.map(|content| content.0.to_vec()))
+            .bind(self.bytes.clone())
     }
 
     pub(crate) fn read(cells: Cells<'_>) -> Result<Self, Failure> {
@@ -141,39 +164,28 @@ pub(crate) async fn tokens_due(
     rows.iter().map(due).collect()
 }
 
-pub(crate) async fn token_insert_in_tx(conn: &mut Db<'_>, token: &TokenRow) -> Result<(), Failure> {
-    query(
-        "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request, \
-         payload, issuer, content, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(token.id.0.to_vec())
-    .bind(token.project.map(|project| project.0.to_vec()))
-    .bind(token.node.0.to_vec())
-    .bind(token.owner.0.to_vec())
-    .bind(token.budget.ucr())
-    .bind(token.window.ucr())
-    .bind(i64::from(token.lanes_max))
-    .bind(seconds(token.issued_at))
-    .bind(seconds(token.expires_at))
-    .bind(seconds(token.settle_by))
-    .bind(token.request.0.to_vec())
-    .bind(token.payload.clone())
-    .bind(token.issuer.map(|key| key.as_bytes().to_vec()))
-    .bind(token.content.map(|content| content.0.to_vec()))
-    .bind(token.bytes.clone())
-    .execute(conn)
-    .await?;
-    Ok(())
+/// Those of `ids` that are in the books.
+pub(crate) async fn tokens_known(conn: &mut Db<'_>, ids: &[TokenId]) -> Result<BTreeSet<TokenId>, Failure> {
+    let mut known = BTreeSet::new();
+    for run in padded_runs(ids) {
+        let sql = format!("SELECT id FROM token WHERE id IN ({})", list("?", run.len()));
+        let asking = run.iter().fold(query(sql), |asking, id| asking.bind(id.0.to_vec()));
+        for row in asking.fetch_all(conn).await? {
+            known.insert(TokenId(Cells { table: "token", row: &row }.bytes("id")?));
+        }
+    }
+    Ok(known)
 }
 
-/// Stores the signature under a token's body. The same body and key give the same bytes, so a second time changes nothing.
-pub(crate) async fn token_sign_in_tx(conn: &mut Db<'_>, token: &Verified<Token>) -> Result<(), Failure> {
-    query("UPDATE token SET content = ?, bytes = ? WHERE id = ? AND bytes IS NULL")
-        .bind(token.id().0.to_vec())
-        .bind(token.bytes().to_vec())
-        .bind(token.id.0.to_vec())
-        .execute(conn)
-        .await?;
+pub(crate) async fn tokens_insert_in_tx(conn: &mut Db<'_>, tokens: &[TokenRow]) -> Result<(), Failure> {
+    for run in runs(tokens) {
+        let sql = format!(
+            "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request, \
+             payload, issuer, content, bytes) VALUES {}",
+            list("(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", run.len())
+        );
+        run.iter().fold(query(sql), |inserting, token| token.bind(inserting)).execute(conn).await?;
+    }
     Ok(())
 }
 

@@ -4,7 +4,6 @@ use comity_ledger::db::{Db, Row, query};
 use comity_ledger::{AccountCode, TransferKind};
 use comity_wire::{Amount, ProjectId};
 
-use super::money;
 use crate::audit::{Sums, code};
 use crate::failure::Failure;
 
@@ -12,12 +11,14 @@ pub(crate) async fn of_project(conn: &mut Db<'_>, project: ProjectId) -> Result<
     let id = || project.0.to_vec();
     let one = |sql: &'static str| query(sql).bind(id());
     let awarded = amount(
-        one("SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM award WHERE project = ?").fetch_one(conn).await?,
-    )?;
-    let available = query("SELECT CAST(COALESCE(SUM(credits - debits), 0) AS BIGINT) FROM account WHERE id = ?")
-        .bind(money::allocation(project).id.0.to_vec())
+        one("SELECT CAST(COALESCE(SUM(l.amount - (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f \
+             WHERE f.reference = l.id AND f.kind IN (11, 13))), 0) AS BIGINT) FROM lot l WHERE l.project = ?")
         .fetch_one(conn)
-        .await?;
+        .await?,
+    )?;
+    let unreleased = of_lots(conn, project, AccountCode::AwardLot).await?;
+    let available = of_lots(conn, project, AccountCode::Allocation).await?;
+    let expired = of_lots(conn, project, AccountCode::Expired).await?;
     let in_escrow = query(
         "SELECT CAST(COALESCE(SUM(e.credits - e.debits), 0) AS BIGINT) FROM token t JOIN account e ON e.reference = t.id AND e.code = ? WHERE t.project = ?",
     )
@@ -40,7 +41,9 @@ pub(crate) async fn of_project(conn: &mut Db<'_>, project: ProjectId) -> Result<
     .await?;
     Ok(Sums {
         awarded,
-        available: amount(available)?,
+        unreleased,
+        available,
+        expired,
         in_escrow: amount(in_escrow)?,
         settled: amount(paid)?,
         from_suspense: amount(suspense)?,
@@ -50,20 +53,35 @@ pub(crate) async fn of_project(conn: &mut Db<'_>, project: ProjectId) -> Result<
 }
 
 pub(crate) async fn overall(conn: &mut Db<'_>) -> Result<Sums, Failure> {
-    let awarded = amount(query("SELECT CAST(COALESCE(SUM(amount), 0) AS BIGINT) FROM award").fetch_one(conn).await?)?;
+    let awarded = query(
+        "SELECT CAST((SELECT COALESCE(SUM(amount), 0) FROM lot) - \
+         (SELECT COALESCE(SUM(amount), 0) FROM transfer WHERE kind IN (11, 13)) AS BIGINT)",
+    );
+    let awarded = amount(awarded.fetch_one(conn).await?)?;
     let paid = amount(query("SELECT CAST(COALESCE(SUM(paid), 0) AS BIGINT) FROM token").fetch_one(conn).await?)?;
     let refunded =
         amount(query("SELECT CAST(COALESCE(SUM(refunded), 0) AS BIGINT) FROM token").fetch_one(conn).await?)?;
     let clamped = amount(query("SELECT CAST(COALESCE(SUM(clamped), 0) AS BIGINT) FROM token").fetch_one(conn).await?)?;
     Ok(Sums {
         awarded,
+        unreleased: balance(conn, AccountCode::AwardLot).await?,
         available: balance(conn, AccountCode::Allocation).await?,
+        expired: balance(conn, AccountCode::Expired).await?,
         in_escrow: balance(conn, AccountCode::Escrow).await?,
         settled: paid,
         from_suspense: moved(conn, TransferKind::SuspenseSettle).await?,
         refunded,
         clamped,
     })
+}
+
+/// What lies in a project's lots, in their accounts of one code.
+async fn of_lots(conn: &mut Db<'_>, project: ProjectId, of: AccountCode) -> Result<Amount, Failure> {
+    let sum = query(
+        "SELECT CAST(COALESCE(SUM(c.credits - c.debits), 0) AS BIGINT) FROM lot l \
+         JOIN account c ON c.reference = l.id AND c.code = ? WHERE l.project = ?",
+    );
+    amount(sum.bind(code(of)).bind(project.0.to_vec()).fetch_one(conn).await?)
 }
 
 async fn balance(conn: &mut Db<'_>, of: AccountCode) -> Result<Amount, Failure> {

@@ -499,7 +499,10 @@ async fn the_audit_sees_what_was_tampered_with(on: On) {
         ("UPDATE token SET paid = 41", "UPDATE token SET paid = 40", &["LanesDiffer", "PaidDiffers"][..]),
         ("UPDATE lane SET total = 90, paid = 90", "", &["LanesDiffer", "LinesDiffer"]),
         ("UPDATE line SET amount = 39", "UPDATE line SET amount = 40", &["LinesDiffer", "TransferUnexplained"]),
-        ("UPDATE award SET amount = 20", "", &["AllocationOverspent", "AwardDiffers"]),
+        ("UPDATE draw SET amount = 99", "UPDATE draw SET amount = 100", &["LotDiffers", "DrawDiffers"]),
+        ("UPDATE draw SET returned = 1", "UPDATE draw SET returned = 0", &["LotDiffers", "DrawDiffers"]),
+        ("UPDATE award SET amount = 20", "UPDATE award SET amount = 10000", &["AwardDiffers"]),
+        ("UPDATE lot SET amount = 20", "", &["AllocationOverspent", "ProjectDiffers", "LotDiffers", "AwardDiffers"]),
     ] {
         query(sql).execute(&mut conn.db()).await.unwrap();
         let report = world.house.audit().await.unwrap();
@@ -526,9 +529,16 @@ async fn the_operators_socket_speaks_json(on: On) {
     let project = made["project"].clone();
     let (_, vetted) = call("POST", "/admin/vetting", json!({ "project": project, "vetting": "registered" })).await;
     assert_eq!(vetted["vetting"], json!("registered"));
-    let award =
-        json!({ "project": project, "amount": 70, "funder": "NSF", "award_number": "B", "ends_at": START.plus(DAY) });
-    assert_eq!(call("POST", "/admin/awards", award).await.1["available"], json!(70));
+    let award = json!({ "act": "award", "project": project, "amount": 70, "funder": "NSF", "award_number": "B",
+        "ends_at": START.plus(DAY) });
+    let (status, given) = call("POST", "/admin/acts", json!({ "act": award })).await;
+    assert_eq!((status, &given["done"]), (200, &json!(true)), "{given}");
+    let frozen = json!({ "award": given["award"], "frozen": true });
+    assert_eq!(call("POST", "/admin/awards/freeze", frozen).await.1["frozen"], json!(true));
+    assert_eq!(call("GET", "/admin/acts", json!(null)).await.1[0]["id"], given["id"]);
+    assert_eq!(call("GET", "/admin/officers", json!(null)).await.1, json!([]));
+    let unknown = call("DELETE", &format!("/admin/acts/{}", given["id"].as_str().unwrap()), json!(null)).await;
+    assert_eq!(unknown.0, 404, "what was done cannot be dropped: {}", unknown.1);
     assert_eq!(call("POST", "/admin/freeze", json!({ "project": project, "frozen": true })).await.0, 200);
     assert_eq!(call("POST", "/admin/sweep", json!(null)).await.0, 200);
     assert_eq!(call("GET", "/admin/totals", json!(null)).await.1["overall"]["awarded"], json!(70));

@@ -15,14 +15,15 @@ use comity_wire::cose;
 use comity_wire::merkle;
 use comity_wire::object::*;
 use comity_wire::{
-    Amount, Digest, Meter, Meters, ModelId, NodeId, Op, OrgId, ProjectId, RosterId, SecretKey, Signed, Timestamp,
-    TokenId,
+    Amount, Digest, LotId, Meter, Meters, ModelId, NodeId, Op, OrgId, ProjectId, RosterId, SecretKey, Signed,
+    Timestamp, TokenId,
 };
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::lots::FundKind;
 use crate::{AwardAsk, Clearing, Config, Keys, ProjectAdd, ProjectVet};
 
 pub(super) const HOUSE: OrgId = OrgId([1; 16]);
@@ -226,6 +227,40 @@ fn summary(version: u64, tariff: Digest, state: ModelState) -> Summary {
     }
 }
 
+/// A token of the lab's node for 200 µcr, as the house drafts one.
+pub(super) fn old_token(id: TokenId, holder: comity_wire::PublicKey) -> Token {
+    let scope = Scope {
+        model: model(),
+        release: Digest::of(b"release"),
+        ops: list(vec![Op::Chat]),
+        tariff: tariff(PRICE).id(),
+    };
+    let expires_at = START.plus(3600);
+    Token {
+        issuer: IdText(HOUSE),
+        subject: text(&comity_wire::Pseudonym([6; 16]).to_string()),
+        audience: IdText(NODE),
+        expires_at,
+        not_before: START,
+        issued_at: START,
+        id,
+        holder: Confirmation(holder),
+        terms: Terms {
+            roster_version: 1,
+            scope: list(vec![scope]),
+            budget: ucr(200),
+            vetting: Vetting::Vetted,
+            purposes: list(vec![text("research")]),
+            window: ucr(WINDOW),
+            lanes_max: 8,
+            longest_op_s: 900,
+            settle_by: expires_at.plus(900 + Token::SETTLE_S_MIN),
+            depth: 2,
+            grants: List::default(),
+        },
+    }
+}
+
 /// The house, its clock, its file, and one project with one member.
 pub(super) struct World {
     pub(super) house: Clearing,
@@ -325,15 +360,20 @@ impl Books {
 impl World {
     /// Awarded `awarded` µcr and vetted.
     pub(super) async fn new(on: On, awarded: u32) -> Self {
+        let world = Self::on(Books::new(on).await).await;
+        world.register(awarded).await;
+        world
+    }
+
+    /// A house on books that somebody else wrote, in which this world's project and member are.
+    pub(super) async fn on(books: Books) -> Self {
         let directory = directory(&lab_certificate());
         let clock = Arc::new(AtomicU64::new(START.0));
-        let books = Books::new(on).await;
         let house = open(&books, &directory, &clock).await;
         let (project, member) = (ProjectId([7; 16]), secret("member"));
         let world =
             Self { house, directory, clock, project, books, member, nonce: AtomicU64::new(0), ids: AtomicU64::new(0) };
         world.publish(1, tariff(PRICE).id(), ModelState::Active);
-        world.register(awarded).await;
         world
     }
 
@@ -367,7 +407,19 @@ impl World {
             funder: "NSF".into(),
             award_number: number.into(),
             ends_at: START.plus(365 * DAY),
+            starts_at: None,
+            listing: String::new(),
+            kind: FundKind::Institutional,
+            owners: vec![],
+            ops: vec![],
+            use_or_lose: false,
+            parts: vec![],
         }
+    }
+
+    /// The first lot of the world's project, in the order of their ends.
+    pub(super) async fn lot(&self) -> LotId {
+        self.house.project_status(self.project).await.unwrap().lots[0].lot
     }
 
     pub(super) fn publish(&self, version: u64, tariff: Digest, state: ModelState) {
@@ -526,7 +578,8 @@ impl World {
         assert_eq!(report.ledger_sum_ucr, 0);
         let sums = report.totals;
         let own = sums.settled.ucr() - sums.from_suspense.ucr();
-        assert_eq!(sums.awarded.ucr(), own + sums.in_escrow.ucr() + sums.available.ucr());
+        let elsewhere = sums.unreleased.ucr() + sums.expired.ucr();
+        assert_eq!(sums.awarded.ucr(), own + sums.in_escrow.ucr() + sums.available.ucr() + elsewhere);
         [sums.awarded.ucr(), sums.settled.ucr(), sums.in_escrow.ucr(), sums.available.ucr()]
     }
 }

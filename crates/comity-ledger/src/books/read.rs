@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::rows::{self, list, padded_runs};
+use super::rows;
 use crate::account::{Account, AccountCode};
-use crate::db::{Db, query};
+use crate::db::{Db, list, padded_runs, query};
 use crate::id::{AccountId, TransferId};
 use crate::store::{PAGE_MAX, StoreError};
 use crate::transfer::Posted;

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use comity_wire::Timestamp;
 
 use super::read;
-use super::rows::{self, Cells, list, padded_runs, runs, seconds};
+use super::rows::{self, Cells, seconds};
 use crate::account::{Account, NewAccount};
 use crate::audit::AuditReport;
-use crate::db::{Db, query};
+use crate::db::{Db, list, padded_runs, query, runs};
 use crate::decide::{Change, Decision, Group, GroupOutcome, View, decide};
 use crate::id::{AccountId, TransferId};
 use crate::store::{ACCOUNTS_PER_CALL_MAX, Opened, Store, StoreError, at_most, check_bounds};

@@ -42,6 +42,13 @@ impl Migrations {
         self
     }
 
+    /// Those up to `number`: the tables as they once were.
+    #[must_use]
+    pub fn until(mut self, number: i64) -> Self {
+        self.0.retain(|(own, ..)| *own <= number);
+        self
+    }
+
     pub(crate) fn numbers(&self) -> impl Iterator<Item = i64> {
         self.0.iter().map(|(number, ..)| *number)
     }

@@ -19,6 +19,12 @@ impl Row {
 
     /// # Errors
     /// As [`Row::int`].
+    pub fn int_maybe(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+        self.get(column)
+    }
+
+    /// # Errors
+    /// As [`Row::int`].
     pub fn blob(&self, column: &str) -> Result<Vec<u8>, sqlx::Error> {
         self.get(column)
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::amount::Amount;
 use crate::cbor::Bytes;
 use crate::code::Code;
-use crate::id::{ModelId, NodeId, OrgId, ProjectId, Pseudonym, TokenId};
+use crate::id::{AwardId, LotId, ModelId, NodeId, OrgId, ProjectId, Pseudonym, TokenId};
 use crate::key::PublicKey;
 use crate::object::Vetting;
 use crate::op::Op;
@@ -154,13 +154,60 @@ pub struct ProjectReply {
     pub title: String,
     pub vetting: Vetting,
     pub purposes: Vec<String>,
+    /// Less what was taken back: unreleased + available + in escrow + settled + expired.
     pub awarded: Amount,
+    /// What waits for a report.
+    #[serde(default)]
+    pub unreleased: Amount,
+    /// What lies in the lots and can be drawn, each in its time.
     pub available: Amount,
     pub in_escrow: Amount,
     pub settled: Amount,
+    /// What nobody used in its time.
+    #[serde(default)]
+    pub expired: Amount,
+    /// Where the credits come from and until when they can be used, in the order of their ends.
+    #[serde(default)]
+    pub lots: Vec<LotStatus>,
     pub tokens: Vec<TokenStatus>,
     /// What each organisation knows the project by.
     pub pseudonyms: Vec<PseudonymAt>,
+}
+
+/// A dated part of an award.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LotStatus {
+    pub lot: LotId,
+    pub award: AwardId,
+    pub part: String,
+    pub funder: String,
+    pub award_number: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub listing: String,
+    /// `federal`, `institutional`, `donated` or `starter`.
+    pub kind: String,
+    pub opens_at: Timestamp,
+    pub ends_at: Timestamp,
+    /// As it was given; less what was taken back: unreleased + available + in escrow + settled + expired.
+    pub amount: Amount,
+    pub taken_back: Amount,
+    pub unreleased: Amount,
+    pub available: Amount,
+    pub in_escrow: Amount,
+    pub settled: Amount,
+    pub expired: Amount,
+    /// Usable at these owners only; empty: at all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<OrgId>,
+    /// Usable for these ops only; empty: for all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ops: Vec<Op>,
+    /// What is left at the end expires.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub use_or_lose: bool,
+    /// Why nothing can be drawn from it now, whatever for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
