@@ -21,6 +21,8 @@ const BODIES: &[Body] = &[
     ("QuoteReply", again::<clearing::QuoteReply>),
     ("ReservationRequest", again::<clearing::ReservationRequest>),
     ("ReservationReply", again::<clearing::ReservationReply>),
+    ("MandateRequest", again::<clearing::MandateRequest>),
+    ("MandateReply", again::<clearing::MandateReply>),
     ("ClaimRequest", again::<clearing::ClaimRequest>),
     ("ClaimReply", again::<clearing::ClaimReply>),
     ("FinalRequest", again::<clearing::FinalRequest>),

@@ -328,6 +328,7 @@ impl Federation {
             house: None,
             project: Some(self.project),
             member_key: None,
+            mandate: None,
             limits: Limits { token: Amount::from_ucr(100_000), total: AWARD },
         };
         std::fs::create_dir_all(&home).expect("a wallet's folder");

@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::http::{Body, project_id};
 use crate::log::LogAgreement;
 use crate::service::log::LogStatus;
+use crate::mandates::Role;
 use crate::service::{ActReply, Clearing, Contradiction, Swept};
 
 /// `POST /admin/projects`.
@@ -46,6 +47,13 @@ pub struct Members {
     /// What they drew stays valid; they draw nothing more.
     #[serde(default)]
     pub remove: Vec<PublicKey>,
+    /// Of those who are added, or were there.
+    #[serde(default = "manager")]
+    pub role: Role,
+}
+
+const fn manager() -> Role {
+    Role::Manager
 }
 
 /// `POST /admin/vetting`: a statement on a project, kept as evidence.

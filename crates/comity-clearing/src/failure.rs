@@ -2,7 +2,7 @@
 
 use comity_ledger::{CommitError, StoreError};
 use comity_token::Denied;
-use comity_wire::{Amount, Code, LotId, ModelId, NodeId, Op, ProjectId, Timestamp, TokenId, Unverified};
+use comity_wire::{Amount, Code, LotId, MandateId, ModelId, NodeId, Op, ProjectId, Timestamp, TokenId, Unverified};
 
 use crate::lots::Unusable;
 use crate::settlement;
@@ -34,6 +34,14 @@ pub enum Failure {
         /// Lots with credits that this cannot be paid from.
         unusable: Vec<(LotId, String, Amount, Unusable)>,
     },
+    #[error("mandate {id} {why}: ask the project's PI for another one")]
+    MandateOver { id: MandateId, why: &'static str },
+    #[error("mandate {id} is not for {model}")]
+    MandateModel { id: MandateId, model: ModelId },
+    #[error("mandate {id} was not redeemed here: bring it first (POST /v1/mandates)")]
+    MandateUnknown { id: MandateId },
+    #[error("members draw under a mandate: ask the project's PI for one")]
+    MandateRequired,
     #[error("duty conflict: {what}")]
     DutyConflict { what: String },
     #[error("reservation {token} was made with another {field}: take a new id")]
@@ -88,6 +96,8 @@ impl Failure {
             Self::Frozen { .. } => Code::Frozen,
             Self::BalanceTooLow { .. } => Code::BalanceTooLow,
             Self::DutyConflict { .. } => Code::DutyConflict,
+            Self::MandateOver { .. } | Self::MandateModel { .. } | Self::MandateRequired => Code::MandateRequired,
+            Self::MandateUnknown { .. } => Code::NotFound,
             Self::ReservationConflict { .. } => Code::ReservationConflict,
             Self::QuoteExpired { .. } => Code::Expired,
             Self::ModelNotFound { .. } => Code::ModelNotFound,

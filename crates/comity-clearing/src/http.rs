@@ -17,10 +17,10 @@ use comity_http::signed::Guard;
 use comity_http::{Refusal, Signed};
 use comity_wire::Code;
 use comity_wire::api::clearing::{
-    ClaimReply, ClaimRequest, FinalReply, FinalRequest, ProjectReply, QuoteReply, QuoteRequest, RefundRequest,
-    ReservationReply, ReservationRequest, SignedBytes, Statement,
+    ClaimReply, ClaimRequest, FinalReply, FinalRequest, MandateReply, MandateRequest, ProjectReply, QuoteReply,
+    QuoteRequest, RefundRequest, ReservationReply, ReservationRequest, SignedBytes, Statement,
 };
-use comity_wire::{Amount, LotId, NodeId, ProjectId};
+use comity_wire::{Amount, LotId, MandateId, NodeId, ProjectId};
 use http::header;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -54,6 +54,9 @@ impl Clearing {
             .route("/v1/claims", post(claims))
             .route("/v1/finals", post(finals))
             .route("/v1/refunds", post(refunds))
+            .route("/v1/mandates", post(mandates))
+            .route("/v1/mandates/{id}", get(mandate))
+            .route("/v1/mandates/{id}/revoke", post(mandate_revoke))
             .route("/v1/projects/{id}", get(project))
             .route("/v1/statement", get(statement))
             .route("/comity/v1/standing", get(standing))
@@ -117,6 +120,26 @@ async fn refunds(State(house): State<Clearing>, call: Signed) -> Answer<FinalRep
         Ok(house.refund(&call.caller.key, request.token).await?)
     })
     .await
+}
+
+async fn mandates(State(house): State<Clearing>, call: Signed) -> Answer<MandateReply> {
+    answer(&call, async {
+        let request: MandateRequest = call.json()?;
+        Ok(house.mandate_redeem(&call.caller.key, &request).await?)
+    })
+    .await
+}
+
+async fn mandate(State(house): State<Clearing>, Path(id): Path<String>, call: Signed) -> Answer<MandateReply> {
+    answer(&call, async { Ok(house.mandate(&call.caller.key, mandate_id(&id)?).await?) }).await
+}
+
+async fn mandate_revoke(State(house): State<Clearing>, Path(id): Path<String>, call: Signed) -> Answer<MandateReply> {
+    answer(&call, async { Ok(house.mandate_revoke(&call.caller.key, mandate_id(&id)?).await?) }).await
+}
+
+fn mandate_id(text: &str) -> Result<MandateId, Failure> {
+    text.parse().map_err(|_| Failure::NotFound { what: format!("mandate {text}") })
 }
 
 async fn project(State(house): State<Clearing>, Path(id): Path<String>, call: Signed) -> Answer<ProjectReply> {

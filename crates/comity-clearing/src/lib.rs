@@ -6,7 +6,7 @@
 //!
 //! [`log`] verifies a house from its transparency log alone; the sequencer that writes one is among the house's own tasks.
 //!
-//! [`settlement`], [`lots`], [`acts`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
+//! [`settlement`], [`lots`], [`mandates`], [`acts`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
 //! directory and the clock it was given, and writes its tables in one SQL transaction with the ledger's. [`http`] serves
 //! it to members and nodes, [`admin`] to whoever may open the operator's socket.
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod failure;
 pub mod http;
 pub mod log;
 pub mod lots;
+pub mod mandates;
 pub mod pseudonym;
 pub mod quote;
 pub mod reservation;

@@ -4,6 +4,7 @@ mod acts;
 mod awards;
 mod claims;
 pub(crate) mod log;
+mod mandates;
 mod nodes;
 mod projects;
 mod quotes;

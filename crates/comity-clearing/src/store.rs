@@ -7,6 +7,7 @@ pub(crate) mod audit;
 pub(crate) mod awards;
 pub(crate) mod house;
 pub(crate) mod log;
+pub(crate) mod mandates;
 pub(crate) mod money;
 pub(crate) mod projects;
 pub(crate) mod settlement;
@@ -42,6 +43,12 @@ pub(crate) fn migrations() -> Migrations {
             "acts",
             include_str!("../migrations/0505_acts.sql"),
             include_str!("../migrations/postgres/0505_acts.sql"),
+        )
+        .with(
+            506,
+            "mandates",
+            include_str!("../migrations/0506_mandates.sql"),
+            include_str!("../migrations/postgres/0506_mandates.sql"),
         )
         .with(
             520,
@@ -100,6 +107,11 @@ impl Cells<'_> {
 
     pub(crate) fn time(&self, name: &'static str) -> Result<Timestamp, Failure> {
         self.uint(name).map(Timestamp)
+    }
+
+    pub(crate) fn time_maybe(&self, name: &'static str) -> Result<Option<Timestamp>, Failure> {
+        let time = self.row.int_maybe(name)?;
+        time.map(|time| u64::try_from(time).map(Timestamp).map_err(|_| self.unreadable(name))).transpose()
     }
 
     pub(crate) fn digest(&self, name: &'static str) -> Result<Digest, Failure> {

@@ -22,6 +22,7 @@ macro_rules! on_each_store {
 mod auditing;
 mod logging;
 mod lots;
+mod mandates;
 mod settling;
 mod standing;
 mod story;

@@ -3,6 +3,7 @@
 mod chat;
 mod delegate;
 mod init;
+mod mandate;
 mod models;
 mod project;
 mod proxy;
@@ -32,6 +33,9 @@ pub enum Command {
     Chat(chat::Chat),
     /// Plain OpenAI on this computer: point any OpenAI client at it
     Proxy(proxy::Proxy),
+    /// A PI's permission to draw tokens within a cap, the PI being away
+    #[command(subcommand)]
+    Mandate(mandate::MandateCommand),
     /// Your project's award: what is spent, in escrow, left
     Project(project::Project),
     /// The tokens you hold; end them so that what is left goes home
@@ -56,6 +60,7 @@ pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint)
         Command::Quote(command) => command.run(&session).await,
         Command::Chat(command) => command.run(&session).await,
         Command::Proxy(command) => command.run(&session).await,
+        Command::Mandate(command) => command.run(&session).await,
         Command::Project(command) => command.run(&session).await,
         Command::Wallet(command) => command.run(&session).await,
         Command::Delegate(command) => command.run(&session).await,

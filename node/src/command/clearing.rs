@@ -8,12 +8,13 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use comity_clearing::admin::{Freeze, Members, ProjectAdd, ProjectVet, Revoke};
+use comity_clearing::mandates::Role;
 use comity_wire::object::Vetting;
 use comity_wire::{NodeId, OrgId, ProjectId, PublicKey, TokenId};
 
 use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
-use crate::home::Role;
+use crate::home::Role as HomeRole;
 use crate::program::Failpoint;
 use crate::service::{admin, house};
 
@@ -92,6 +93,10 @@ pub enum ProjectCommand {
         /// A key to take away; may be given more than once
         #[arg(long, required_unless_present = "add")]
         remove: Vec<PublicKey>,
+        /// What the added keys may do, also those that were there: pi and co-pi sign mandates, they and a manager draw tokens by
+        /// themselves, a member draws under a mandate
+        #[arg(long, value_enum, default_value_t = RoleName::Manager)]
+        role: RoleName,
     },
     /// Stop a project from drawing new tokens
     Freeze {
@@ -122,11 +127,30 @@ pub enum ProjectCommand {
     },
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum RoleName {
+    Pi,
+    CoPi,
+    Manager,
+    Member,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Pi => Self::Pi,
+            RoleName::CoPi => Self::CoPi,
+            RoleName::Manager => Self::Manager,
+            RoleName::Member => Self::Member,
+        }
+    }
+}
+
 /// # Errors
 /// [`Failure`] with a hint.
 pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), Failure> {
     match command {
-        ClearingCommand::Init(arguments) => crate::command::init(&arguments, Role::House).map(|_| ()),
+        ClearingCommand::Init(arguments) => crate::command::init(&arguments, HomeRole::House).map(|_| ()),
         ClearingCommand::Renew(arguments) => crate::command::renew(&arguments),
         ClearingCommand::Run(arguments) => house::run(arguments, failpoint).await,
         ClearingCommand::Revoke(RevokeArguments { home, subject }) => {
@@ -166,8 +190,8 @@ async fn project(command: ProjectCommand) -> Result<String, Failure> {
             let reply: serde_json::Value = admin::post(&home, "/admin/projects", &ask).await?;
             Ok(reply["project"].as_str().unwrap_or_default().to_owned())
         }
-        ProjectCommand::Member { home, project, add, remove } => {
-            let ask = Members { project, add, remove };
+        ProjectCommand::Member { home, project, add, remove, role } => {
+            let ask = Members { project, add, remove, role: role.into() };
             let reply: serde_json::Value = admin::post(&home, "/admin/members", &ask).await?;
             Ok(serde_json::to_string(&reply)?)
         }

@@ -6,6 +6,7 @@
 mod draw;
 mod end;
 mod find;
+mod mandate;
 mod send;
 mod stream;
 mod under_way;

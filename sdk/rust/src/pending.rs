@@ -3,7 +3,7 @@
 //! The house looks a reservation up by its id first: the same request gives the stored token again, however late.
 
 use comity_wire::api::clearing::{ReservationRequest, SignedBytes};
-use comity_wire::{Amount, Code, ModelId, NodeId, SecretKey, Timestamp, TokenId};
+use comity_wire::{Amount, Code, MandateId, ModelId, NodeId, SecretKey, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Stored;
@@ -21,6 +21,9 @@ pub struct Pending {
     pub budget: Amount,
     pub valid_s: u32,
     pub depth: u8,
+    /// Under which it is drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mandate: Option<MandateId>,
     /// When it was first sent.
     pub at: Timestamp,
 }
@@ -45,6 +48,7 @@ impl Pending {
             lanes_max: None,
             depth: self.depth,
             grants: Vec::new(),
+            mandate: self.mandate,
         })
     }
 
@@ -63,6 +67,7 @@ impl Pending {
                 | Code::Withdrawn
                 | Code::OpNotOffered
                 | Code::Frozen
+                | Code::MandateRequired
                 | Code::Revoked
         );
         if is_first { code.status() < 500 } else { after_lookup && now > self.at.plus(LATE_S) }
@@ -82,6 +87,7 @@ mod tests {
             budget: Amount::credits(1),
             valid_s: 60,
             depth: 0,
+            mandate: None,
             at: Timestamp(1_000),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use comity_wire::{Amount, ProjectId};
+use comity_wire::{Amount, MandateId, ProjectId};
 use serde::{Deserialize, Serialize};
 
 /// The file's contents. Unknown keys are errors.
@@ -21,6 +21,9 @@ pub struct Profile {
     /// The member key registered at the house.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_key: Option<PathBuf>,
+    /// The mandate that tokens are drawn under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mandate: Option<MandateId>,
     /// What one token may hold at most, and what all of them may spend together.
     #[serde(default)]
     pub limits: Limits,
@@ -61,6 +64,26 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`].
     pub fn load(home: &Path) -> Result<Self, ProfileError> {
+        let mut profile = Self::read(home)?;
+        profile.roster = home.join(&profile.roster);
+        profile.member_key = profile.member_key.map(|key| home.join(key));
+        Ok(profile)
+    }
+
+    /// Changes `profile.toml`, whole or not at all. Paths stand in it as they were written.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn amend(home: &Path, change: impl FnOnce(&mut Self)) -> Result<(), ProfileError> {
+        let mut profile = Self::read(home)?;
+        change(&mut profile);
+        let (path, new) = (home.join(Self::FILE), home.join("profile.toml.new"));
+        let text = toml::to_string(&profile).expect("a profile has a TOML form");
+        let put = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path));
+        put.map_err(|source| ProfileError::File { path, source })
+    }
+
+    fn read(home: &Path) -> Result<Self, ProfileError> {
         let path = home.join(Self::FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -68,9 +91,6 @@ impl Profile {
             Err(source) => return Err(ProfileError::File { path, source }),
         };
         let form = |source| ProfileError::Form { path: path.clone(), source: Box::new(source) };
-        let mut profile: Self = toml::from_str(&text).map_err(form)?;
-        profile.roster = home.join(&profile.roster);
-        profile.member_key = profile.member_key.map(|key| home.join(key));
-        Ok(profile)
+        toml::from_str(&text).map_err(form)
     }
 }

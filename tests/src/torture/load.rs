@@ -288,6 +288,7 @@ impl Buyer {
                     lanes_max: None,
                     depth: 0,
                     grants: Vec::new(),
+                    mandate: None,
                 };
                 self.reserving.insert((request, key)).clone()
             }

@@ -79,6 +79,7 @@ impl Story {
             house: None,
             project: Some(federation.project),
             member_key: Some(home.join("member.key")),
+            mandate: None,
             limits: Limits { token: TOKEN, total: AWARD },
         };
         let text = toml::to_string(&profile).expect("a profile has a TOML form");

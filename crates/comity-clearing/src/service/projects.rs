@@ -8,6 +8,7 @@ use comity_wire::{OrgId, ProjectId, Pseudonym, PublicKey};
 use super::Clearing;
 use crate::admin::{Members, ProjectAdd, ProjectVet};
 use crate::failure::Failure;
+use crate::mandates::Role;
 use crate::pseudonym;
 use crate::store;
 use crate::store::projects::Project;
@@ -41,8 +42,13 @@ impl Clearing {
                     let project = Project { id, title, purposes, frozen: false };
                     store::projects::project_insert_in_tx(conn, &project, now).await?;
                 }
+                // Somebody must be able to sign mandates: the first key, until the operator says otherwise.
+                let mut next = if store::projects::members(conn, id).await? == 0 { Role::Pi } else { Role::Manager };
                 for key in &members {
-                    store::projects::member_insert_in_tx(conn, id, key, now).await?;
+                    if store::projects::role_of(conn, id, key).await?.is_none() {
+                        store::projects::member_put_in_tx(conn, id, key, next, now).await?;
+                    }
+                    next = Role::Manager;
                 }
                 Ok(id)
             })
@@ -50,13 +56,13 @@ impl Clearing {
         .await
     }
 
-    /// Adds and removes members' keys; gives back how many there are now.
+    /// Adds and removes members' keys, or gives them another role; gives back how many there are now.
     ///
     /// # Errors
     /// [`Failure`].
     pub async fn members(&self, ask: Members) -> Result<u64, Failure> {
         let now = self.now();
-        let Members { project, add, remove } = ask;
+        let Members { project, add, remove, role } = ask;
         self.write(move |conn| {
             Box::pin(async move {
                 exists(conn, project).await?;
@@ -64,7 +70,7 @@ impl Clearing {
                     store::projects::member_remove_in_tx(conn, project, key).await?;
                 }
                 for key in &add {
-                    store::projects::member_insert_in_tx(conn, project, key, now).await?;
+                    store::projects::member_put_in_tx(conn, project, key, role, now).await?;
                 }
                 store::projects::members(conn, project).await
             })

@@ -10,16 +10,19 @@ use comity_token::mint;
 use comity_wire::api::clearing::{ReservationReply, ReservationRequest, SignedBytes};
 use comity_wire::object::{NodeCertificate, Quote, Token};
 use comity_wire::{
-    Amount, Decode as _, Digest, NodeId, Object as _, Op, ProjectId, Pseudonym, PublicKey, Signed, Timestamp, TokenId,
-    Verified, cose,
+    Amount, Decode as _, Digest, MandateId, NodeId, Object as _, Op, ProjectId, Pseudonym, PublicKey, Signed,
+    Timestamp, TokenId, Verified, cose,
 };
 
 use super::nodes::not_the_owner;
 use super::{Clearing, Failpoint};
 use crate::failure::Failure;
 use crate::lots::{self, Lot, Purpose};
+use crate::mandates::{self, Redeemed, Role};
+use crate::store::projects::Project;
 use crate::store::tokens::TokenRow;
 use crate::store::{self, money};
+use crate::vetting::Statement;
 use crate::{pseudonym, quote, reservation, vetting};
 
 /// Requests that are decided at once. With [`lots::DRAWS_MAX`] lots each they stay within one call of the ledger.
@@ -37,7 +40,19 @@ pub(super) struct Reserve {
     /// Digest of what was asked for.
     request: Digest,
     issuer: PublicKey,
+    /// Under which mandate, and whose key asks.
+    mandate: Option<(MandateId, PublicKey)>,
     now: Timestamp,
+}
+
+impl Reserve {
+    /// A member draws under a mandate; who draws alone may name one too, and is then bound by it.
+    fn under(self, role: Role, caller: &PublicKey, mandate: Option<MandateId>) -> Result<Self, Failure> {
+        if mandate.is_none() && !role.draws_alone() {
+            return Err(Failure::MandateRequired);
+        }
+        Ok(Self { mandate: mandate.map(|mandate| (mandate, *caller)), ..self })
+    }
 }
 
 /// What became of it.
@@ -69,14 +84,25 @@ impl Clearing {
     pub async fn reserve(&self, caller: &PublicKey, request: &ReservationRequest) -> Result<ReservationReply, Failure> {
         let quote = Signed::<Quote>::decode(&request.quote)?.verify_any(&self.inner.keys.issuers())?;
         let project = quote.project;
-        let mut conn = self.read().await?;
-        Self::member_of(&mut conn.db(), caller, project).await?;
         let fingerprint = reservation::fingerprint(request);
-        if let Some(row) = store::tokens::token_find(&mut conn.db(), request.id).await? {
-            drop(conn);
-            return self.repeated(&row, project, request, fingerprint).await;
-        }
-        let asked = self.drafted(&mut conn.db(), request, &quote, fingerprint).await?;
+        let mut conn = self.read().await?;
+        let found = store::projects::project_of_member(&mut conn.db(), project, caller).await?;
+        let Some((project_row, role, statements)) = found else {
+            Self::member_of(&mut conn.db(), caller, project).await?;
+            return Err(Failure::NotFound { what: format!("project {project}") });
+        };
+        let drafted = self.drafted(request, &quote, &project_row, &statements, fingerprint);
+        let asked = match drafted.and_then(|asked| asked.under(role, caller, request.mandate)) {
+            Ok(asked) => asked,
+            // What would not be sold now may have been sold before: then this is its repeat.
+            Err(refused) => match store::tokens::token_find(&mut conn.db(), request.id).await? {
+                Some(row) => {
+                    drop(conn);
+                    return self.repeated(&row, project, request, fingerprint).await;
+                }
+                None => return Err(refused),
+            },
+        };
         drop(conn);
         let reserved = self.inner.reserving.ask(asked).await.map_err(merged)?;
         self.fail("reserve.after_commit");
@@ -134,30 +160,38 @@ impl Clearing {
         Ok(mint(token, issuer))
     }
 
-    async fn drafted(
+    /// The token as it would be sold now, if the books have the credits.
+    fn drafted(
         &self,
-        conn: &mut Db<'_>,
         request: &ReservationRequest,
         quote: &Quote,
+        project: &Project,
+        statements: &[Statement],
         fingerprint: Digest,
     ) -> Result<Reserve, Failure> {
         let now = self.now();
-        let project = store::projects::project_find(conn, quote.project).await?;
-        let project = project.ok_or_else(|| Failure::NotFound { what: format!("project {}", quote.project) })?;
         if project.frozen {
             return Err(Failure::Frozen { project: project.id });
         }
         let certificate = quote::certificate(quote.node, &*self.inner.directory, self.inner.config.org, now)?;
-        let statements = store::projects::vetting_statements(conn, project.id).await?;
         let subject = pseudonym::derive(&self.inner.keys.pseudonyms, project.id, certificate.org);
         let standing =
-            reservation::Standing { subject, vetting: vetting::of(&statements, now), purposes: &project.purposes };
+            reservation::Standing { subject, vetting: vetting::of(statements, now), purposes: &project.purposes };
         let directory = &*self.inner.directory;
         let token = reservation::token(request, quote, &standing, &certificate, directory, &self.inner.config, now)?;
         // Signed once without leaving the house, so that a token which breaks its own rules is refused before it costs.
         cose::try_sign(&token, &self.inner.keys.issuer)?;
         let issuer = self.inner.keys.issuer.public();
-        Ok(Reserve { token, project: project.id, subject, certificate, request: fingerprint, issuer, now })
+        Ok(Reserve {
+            token,
+            project: project.id,
+            subject,
+            certificate,
+            request: fingerprint,
+            issuer,
+            mandate: None,
+            now,
+        })
     }
 
     /// What lies in a project's lots and can be drawn, or could be in its time.
@@ -204,6 +238,9 @@ async fn together_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Re
     let projects: BTreeSet<ProjectId> = asked.iter().map(|ask| ask.project).collect();
     let projects: Vec<ProjectId> = projects.into_iter().collect();
     let mut lots = store::awards::lots_to_draw(conn, &projects).await?;
+    let named: BTreeSet<MandateId> = asked.iter().filter_map(|ask| ask.mandate.map(|(mandate, _)| mandate)).collect();
+    let named: Vec<MandateId> = named.into_iter().collect();
+    let mut mandates = store::mandates::mandates(conn, &named, now).await?;
     let mut answers = Vec::with_capacity(asked.len());
     let mut granted = Granted::default();
     for ask in asked {
@@ -218,7 +255,7 @@ async fn together_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Re
         }
         let lots = lots.entry(ask.project).or_default();
         let id = ask.token.id;
-        let answer = granted.grant(ask, lots);
+        let answer = granted.grant(ask, lots, &mut mandates);
         if answer.is_err() {
             // What was refused is not in the books: another try of the same id is judged by itself.
             known.remove(&id);
@@ -260,9 +297,23 @@ struct Granted {
 }
 
 impl Granted {
-    fn grant(&mut self, ask: Reserve, lots: &mut [Lot]) -> Result<Reserved, Failure> {
-        let Reserve { mut token, project, subject, certificate, request, issuer, now } = ask;
+    fn grant(
+        &mut self,
+        ask: Reserve,
+        lots: &mut [Lot],
+        mandates: &mut BTreeMap<MandateId, Redeemed>,
+    ) -> Result<Reserved, Failure> {
+        let Reserve { mut token, project, subject, certificate, request, issuer, mandate, now } = ask;
         let (id, asked) = (token.id, token.terms.budget);
+        // Asked first, written down last: a draw that the lots refuse counts against no mandate.
+        let under = match mandate {
+            Some((mandate, caller)) => {
+                let mut under = mandates.get(&mandate).cloned().ok_or_else(|| mandates::not_found(mandate))?;
+                under.draw(&caller, project, token.terms.scope.iter().map(|scope| &scope.model), asked, now)?;
+                Some((mandate, under))
+            }
+            None => None,
+        };
         if !asked.is_zero() {
             let ops: Vec<Op> = token.terms.scope.iter().flat_map(|scope| scope.ops.iter().copied()).collect();
             let purpose = Purpose { owner: certificate.org, ops: &ops };
@@ -276,6 +327,8 @@ impl Granted {
         }
         let mut row = TokenRow::of(&token, Some(project), certificate.org, request);
         (row.issuer, row.content) = (Some(issuer), Some(cose::content_id(&token, &issuer)));
+        row.mandate = mandate.map(|(mandate, _)| mandate);
+        mandates.extend(under);
         self.rows.push(row);
         self.subjects.insert((project, certificate.org, subject));
         Ok(Reserved::Created(Box::new(token), left(lots)))

@@ -110,15 +110,12 @@ pub(crate) fn act(row: &Row) -> Result<ActRecord, Failure> {
         let signature = comity_wire::cbor::Bytes::new(bytes).map_err(|_| cells.unreadable(signature))?;
         Ok(Some(Signature { officer: cells.key(key)?, signature }))
     };
-    let done_at = cells.row.int_maybe("done_at")?;
     Ok(ActRecord {
         id: cells.digest("id")?,
         body: cells.text("body")?,
         proposed_by: by("proposer", "proposal")?,
         proposed_at: cells.time("proposed_at")?,
         approved_by: by("approver", "approval")?,
-        done_at: done_at
-            .map(|at| u64::try_from(at).map(Timestamp).map_err(|_| cells.unreadable("done_at")))
-            .transpose()?,
+        done_at: cells.time_maybe("done_at")?,
     })
 }

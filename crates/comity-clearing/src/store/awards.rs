@@ -159,16 +159,11 @@ fn lot_row(row: &Row) -> Result<LotRow, Failure> {
         amount: cells.amount("amount")?,
         opens_at: cells.time("opens_at")?,
         ends_at: cells.time("ends_at")?,
-        released_at: time_maybe(cells, "released_at")?,
+        released_at: cells.time_maybe("released_at")?,
         report: cells.text("report")?,
         origin: cells.bytes_maybe("origin")?.map(LotId),
         expiries: cells.uint("expiries")?,
     })
-}
-
-fn time_maybe(cells: Cells<'_>, name: &'static str) -> Result<Option<Timestamp>, Failure> {
-    let time = cells.row.int_maybe(name)?;
-    time.map(|time| u64::try_from(time).map(Timestamp).map_err(|_| cells.unreadable(name))).transpose()
 }
 
 pub(crate) async fn lot_find(conn: &mut Db<'_>, id: LotId) -> Result<Option<LotRow>, Failure> {
@@ -216,7 +211,7 @@ pub(crate) async fn lots_to_draw(
                 award_number: cells.text("award_number")?,
                 opens_at: cells.time("opens_at")?,
                 ends_at: cells.time("ends_at")?,
-                released: time_maybe(cells, "released_at")?.is_some(),
+                released: cells.time_maybe("released_at")?.is_some(),
                 frozen: cells.int("frozen")? == 1,
                 owners: cells.json("owners")?,
                 ops: cells.json("ops")?,

@@ -6,6 +6,7 @@ use comity_wire::{OrgId, ProjectId, Pseudonym, PublicKey, Timestamp};
 
 use super::{Cells, json, seconds};
 use crate::failure::Failure;
+use crate::mandates::Role;
 use crate::vetting::Statement;
 
 /// A project as it is registered.
@@ -42,6 +43,33 @@ pub(crate) async fn project_find(conn: &mut Db<'_>, id: ProjectId) -> Result<Opt
     row.map(|row| project(Cells { table: "project", row: &row })).transpose()
 }
 
+/// A project, what `key` may do for it, and the evidence on it, oldest first, in one statement; none where it is no member's.
+pub(crate) async fn project_of_member(
+    conn: &mut Db<'_>,
+    id: ProjectId,
+    key: &PublicKey,
+) -> Result<Option<(Project, Role, Vec<Statement>)>, Failure> {
+    let rows = query(
+        "SELECT p.*, m.role, v.seq, v.value, v.issuer, v.claim, v.from_at, COALESCE(v.until_at, -1) AS until_at FROM project p \
+         JOIN member m ON m.project = p.id AND m.key = ?2 LEFT JOIN vetting v ON v.project = p.id \
+         WHERE p.id = ?1 ORDER BY v.seq",
+    )
+    .bind(id.0.to_vec())
+    .bind(key.as_bytes().to_vec())
+    .fetch_all(conn)
+    .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (project, role) =
+        (project(Cells { table: "project", row: first })?, role(Cells { table: "member", row: first })?);
+    let mut statements = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if row.int_maybe("seq")?.is_some() {
+            statements.push(statement(Cells { table: "vetting", row })?);
+        }
+    }
+    Ok(Some((project, role, statements)))
+}
+
 pub(crate) async fn projects(conn: &mut Db<'_>) -> Result<Vec<Project>, Failure> {
     let rows = query("SELECT * FROM project ORDER BY created_at, id").fetch_all(conn).await?;
     rows.iter().map(|row| project(Cells { table: "project", row })).collect()
@@ -56,16 +84,21 @@ pub(crate) async fn project_freeze_in_tx(conn: &mut Db<'_>, id: ProjectId, froze
     if done == 1 { Ok(()) } else { Err(Failure::NotFound { what: format!("project {id}") }) }
 }
 
-pub(crate) async fn member_insert_in_tx(
+/// Adds a key, or gives one that is there another role.
+pub(crate) async fn member_put_in_tx(
     conn: &mut Db<'_>,
     project: ProjectId,
     key: &PublicKey,
+    role: Role,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    query("INSERT INTO member (project, key, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+    let put = "INSERT INTO member (project, key, added_at, role) VALUES (?1, ?2, ?3, ?4) \
+               ON CONFLICT (project, key) DO UPDATE SET role = ?4";
+    query(put)
         .bind(project.0.to_vec())
         .bind(key.as_bytes().to_vec())
         .bind(seconds(now))
+        .bind(i64::from(role as u8))
         .execute(conn)
         .await?;
     Ok(())
@@ -78,6 +111,20 @@ pub(crate) async fn member_remove_in_tx(conn: &mut Db<'_>, project: ProjectId, k
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// What a key may do for a project; none where it is no member's.
+pub(crate) async fn role_of(conn: &mut Db<'_>, project: ProjectId, key: &PublicKey) -> Result<Option<Role>, Failure> {
+    let row = query("SELECT role FROM member WHERE project = ? AND key = ?")
+        .bind(project.0.to_vec())
+        .bind(key.as_bytes().to_vec())
+        .fetch_optional(conn)
+        .await?;
+    row.map(|row| role(Cells { table: "member", row: &row })).transpose()
+}
+
+fn role(cells: Cells<'_>) -> Result<Role, Failure> {
+    Role::from_number(cells.uint("role")?).ok_or_else(|| cells.unreadable("role"))
 }
 
 /// How many members' keys a project has.
@@ -123,17 +170,17 @@ pub(crate) async fn vetting_statements(conn: &mut Db<'_>, project: ProjectId) ->
         .bind(project.0.to_vec())
         .fetch_all(conn)
         .await?;
-    let statement = |row| {
-        let cells = Cells { table: "vetting", row };
-        Ok(Statement {
-            value: Vetting::from_number(cells.uint("value")?).ok_or_else(|| cells.unreadable("value"))?,
-            issuer: cells.text("issuer")?,
-            claim: cells.text("claim")?,
-            from: cells.time("from_at")?,
-            until: u64::try_from(cells.int("until_at")?).ok().map(Timestamp),
-        })
-    };
-    rows.iter().map(statement).collect()
+    rows.iter().map(|row| statement(Cells { table: "vetting", row })).collect()
+}
+
+fn statement(cells: Cells<'_>) -> Result<Statement, Failure> {
+    Ok(Statement {
+        value: Vetting::from_number(cells.uint("value")?).ok_or_else(|| cells.unreadable("value"))?,
+        issuer: cells.text("issuer")?,
+        claim: cells.text("claim")?,
+        from: cells.time("from_at")?,
+        until: u64::try_from(cells.int("until_at")?).ok().map(Timestamp),
+    })
 }
 
 /// Remembers what each of these owners knows a project by.

@@ -57,12 +57,10 @@ pub(crate) async fn output_apply_in_tx(
 ) -> Result<(), Failure> {
     let after = &output.after;
     // Lanes first: the lines of a transfer refer to them.
-    for (key, lane) in after.lanes.iter().filter(|(key, lane)| before.lanes.get(key) != Some(lane)) {
-        lane_put_in_tx(conn, row.id, key, lane).await?;
-    }
-    for (key, head) in after.heads.iter().filter(|(key, _)| !before.heads.contains_key(key)) {
-        head_put_in_tx(conn, row.id, key, head).await?;
-    }
+    let lanes: Vec<_> = after.lanes.iter().filter(|(key, lane)| before.lanes.get(key) != Some(lane)).collect();
+    lanes_put_in_tx(conn, row.id, &lanes).await?;
+    let heads: Vec<_> = after.heads.iter().filter(|(key, _)| !before.heads.contains_key(key)).collect();
+    heads_put_in_tx(conn, row.id, &heads).await?;
     movements_post_in_tx(conn, row, &output.movements, now).await?;
     for exception in &output.exceptions {
         exception_insert_in_tx(conn, row.id, exception, evidence, now).await?;
@@ -218,38 +216,51 @@ async fn heads(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<LaneKey, He
     rows.iter().map(head).collect()
 }
 
-async fn lane_put_in_tx(conn: &mut Db<'_>, token: TokenId, key: &LaneKey, lane: &Lane) -> Result<(), Failure> {
-    query(
-        "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, paid, tails) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (token, leaf, lane) DO UPDATE SET \
-         n = ?5, total = ?6, receipt = ?7, history = ?8, acknowledged = ?9, paid = ?10, tails = ?11",
-    )
-    .bind(token.0.to_vec())
-    .bind(key.leaf.0.to_vec())
-    .bind(i64::from(key.lane))
-    .bind(json(&lane.path))
-    .bind(int(lane.n))
-    .bind(lane.total.ucr())
-    .bind(lane.receipt.0.to_vec())
-    .bind(lane.history.0.to_vec())
-    .bind(lane.acknowledged.ucr())
-    .bind(lane.paid.ucr())
-    .bind(json(&lane.tails))
-    .execute(conn)
-    .await?;
+async fn lanes_put_in_tx(conn: &mut Db<'_>, token: TokenId, lanes: &[(&LaneKey, &Lane)]) -> Result<(), Failure> {
+    for run in runs(lanes) {
+        let sql = format!(
+            "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, paid, tails) VALUES {} \
+             ON CONFLICT (token, leaf, lane) DO UPDATE SET n = excluded.n, total = excluded.total, \
+             receipt = excluded.receipt, history = excluded.history, acknowledged = excluded.acknowledged, \
+             paid = excluded.paid, tails = excluded.tails",
+            list("(?,?,?,?,?,?,?,?,?,?,?)", run.len())
+        );
+        let putting = run.iter().fold(query(sql), |putting, (key, lane)| {
+            putting
+                .bind(token.0.to_vec())
+                .bind(key.leaf.0.to_vec())
+                .bind(i64::from(key.lane))
+                .bind(json(&lane.path))
+                .bind(int(lane.n))
+                .bind(lane.total.ucr())
+                .bind(lane.receipt.0.to_vec())
+                .bind(lane.history.0.to_vec())
+                .bind(lane.acknowledged.ucr())
+                .bind(lane.paid.ucr())
+                .bind(json(&lane.tails))
+        });
+        putting.execute(conn).await?;
+    }
     Ok(())
 }
 
-async fn head_put_in_tx(conn: &mut Db<'_>, token: TokenId, key: &LaneKey, head: &Head) -> Result<(), Failure> {
-    query("INSERT INTO head (token, leaf, lane, n, total, receipt) VALUES (?, ?, ?, ?, ?, ?)")
-        .bind(token.0.to_vec())
-        .bind(key.leaf.0.to_vec())
-        .bind(i64::from(key.lane))
-        .bind(int(head.n))
-        .bind(head.total.ucr())
-        .bind(head.receipt.0.to_vec())
-        .execute(conn)
-        .await?;
+async fn heads_put_in_tx(conn: &mut Db<'_>, token: TokenId, heads: &[(&LaneKey, &Head)]) -> Result<(), Failure> {
+    for run in runs(heads) {
+        let sql = format!(
+            "INSERT INTO head (token, leaf, lane, n, total, receipt) VALUES {}",
+            list("(?,?,?,?,?,?)", run.len())
+        );
+        let putting = run.iter().fold(query(sql), |putting, (key, head)| {
+            putting
+                .bind(token.0.to_vec())
+                .bind(key.leaf.0.to_vec())
+                .bind(i64::from(key.lane))
+                .bind(int(head.n))
+                .bind(head.total.ucr())
+                .bind(head.receipt.0.to_vec())
+        });
+        putting.execute(conn).await?;
+    }
     Ok(())
 }
 

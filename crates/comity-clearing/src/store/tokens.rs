@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use comity_ledger::db::{Db, Query, list, padded_runs, query, runs};
 use comity_wire::object::{Quote, Tariff, Token};
-use comity_wire::{Amount, Digest, Encode as _, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId, Verified};
+use comity_wire::{
+    Amount, Digest, Encode as _, MandateId, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId, Verified,
+};
 
 use super::{Cells, seconds};
 use crate::failure::Failure;
@@ -15,6 +17,8 @@ pub(crate) struct TokenRow {
     pub(crate) id: TokenId,
     /// None: learnt from a claim.
     pub(crate) project: Option<ProjectId>,
+    /// Under which it was drawn.
+    pub(crate) mandate: Option<MandateId>,
     pub(crate) node: NodeId,
     pub(crate) owner: OrgId,
     pub(crate) budget: Amount,
@@ -46,6 +50,7 @@ impl TokenRow {
         Self {
             id: token.id,
             project,
+            mandate: None,
             node: token.audience(),
             owner,
             budget: token.terms.budget,
@@ -86,6 +91,7 @@ impl TokenRow {
             .bind(self.issuer.map(|key| key.as_bytes().to_vec()))
             .bind(self.content.map(|content| content.0.to_vec()))
             .bind(self.bytes.clone())
+            .bind(self.mandate.map(|mandate| mandate.0.to_vec()))
     }
 
     pub(crate) fn read(cells: Cells<'_>) -> Result<Self, Failure> {
@@ -95,6 +101,7 @@ impl TokenRow {
         Ok(Self {
             id: TokenId(cells.bytes("id")?),
             project: cells.bytes_maybe("project")?.map(ProjectId),
+            mandate: cells.bytes_maybe("mandate")?.map(MandateId),
             node: NodeId(cells.bytes("node")?),
             owner: OrgId(cells.bytes("owner")?),
             budget: cells.amount("budget")?,
@@ -181,8 +188,8 @@ pub(crate) async fn tokens_insert_in_tx(conn: &mut Db<'_>, tokens: &[TokenRow]) 
     for run in runs(tokens) {
         let sql = format!(
             "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request, \
-             payload, issuer, content, bytes) VALUES {}",
-            list("(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", run.len())
+             payload, issuer, content, bytes, mandate) VALUES {}",
+            list("(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", run.len())
         );
         run.iter().fold(query(sql), |inserting, token| token.bind(inserting)).execute(conn).await?;
     }

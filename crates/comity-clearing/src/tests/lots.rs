@@ -248,6 +248,11 @@ async fn awards_need_two_persons_once_two_are_registered(on: On) {
     };
     assert!(conflict(world.house.act(ask.clone(), None).await).contains("must sign"));
     assert!(conflict(world.house.act(ask.clone(), by("Eve")).await).contains("no officer"));
+    let body = json!({ "act": ask, "by": by("Eve") });
+    let request = http::Request::post("/admin/acts").body(axum::body::Body::from(body.to_string())).unwrap();
+    let refused = tower::ServiceExt::oneshot(world.house.admin_router(), request).await.unwrap();
+    let body = http_body_util::BodyExt::collect(refused.into_body()).await.unwrap().to_bytes();
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["code"], json!("duty_conflict"));
     let proposed = world.house.act(ask.clone(), by("Ann")).await.unwrap();
     assert!(!proposed.done);
     assert_eq!(world.sums().await, [0, 0, 0, 0]);
@@ -316,13 +321,25 @@ async fn books_from_before_lots_go_on(on: On) {
     let terms = old_token(token, holder);
     let (escrow, signed) = (money::escrow(token), comity_wire::cose::sign(&terms, &secret("issuer")));
     transfers.push(transfer(TransferKind::Reserve, &[&token.0], money::allocation(pool), escrow, 200, token.0));
-    let row = crate::store::tokens::TokenRow {
-        issuer: Some(secret("issuer").public()),
-        content: Some(signed.id()),
-        bytes: Some(signed.bytes().to_vec()),
-        ..crate::store::tokens::TokenRow::of(&terms, Some(project), LAB, Digest::of(b"asked"))
-    };
-    crate::store::tokens::tokens_insert_in_tx(&mut db, &[row]).await.unwrap();
+    let insert = "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, \
+                  request, payload, issuer, content, bytes) VALUES (?, ?, ?, ?, 200, ?, 8, ?, ?, ?, ?, ?, ?, ?, ?)";
+    query(insert)
+        .bind(token.0.to_vec())
+        .bind(id)
+        .bind(NODE.0.to_vec())
+        .bind(LAB.0.to_vec())
+        .bind(i64::from(WINDOW))
+        .bind(START.0 as i64)
+        .bind(terms.expires_at.0 as i64)
+        .bind(terms.terms.settle_by.0 as i64)
+        .bind(Digest::of(b"asked").0.to_vec())
+        .bind(comity_wire::Encode::to_cbor(&terms))
+        .bind(secret("issuer").public().as_bytes().to_vec())
+        .bind(signed.id().0.to_vec())
+        .bind(signed.bytes().to_vec())
+        .execute(&mut db)
+        .await
+        .unwrap();
     let mut ledger = LedgerTx::new(&mut db);
     let all = [0, 1].map(|at| money::unreleased(LotId(awards[at])));
     let accounts = [all[0], all[1], money::issuance(), money::allocation(pool), escrow];

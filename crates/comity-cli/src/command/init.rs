@@ -49,6 +49,7 @@ impl Init {
             house: self.house,
             project: self.project,
             member_key: Some("member.key".into()),
+            mandate: None,
             limits: comity_sdk::profile::Limits::default(),
         };
         std::fs::write(&file, toml::to_string(&profile)?)?;

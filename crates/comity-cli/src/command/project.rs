@@ -24,6 +24,13 @@ impl Project {
             "awarded    {}\nsettled    {}\nin escrow  {}\navailable  {}",
             project.awarded, project.settled, project.in_escrow, project.available
         ));
+        for lot in &project.lots {
+            let state = lot.closed.clone().unwrap_or_else(|| format!("until {}", lot.ends_at));
+            say(&format!(
+                "lot        {} {} part {}: {} left, {state}",
+                lot.funder, lot.award_number, lot.part, lot.available
+            ));
+        }
         let roster = client.directory().roster();
         for known in &project.pseudonyms {
             let org = roster.organisation(known.org).map_or_else(|| known.org.to_string(), |org| org.name.to_string());

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::amount::Amount;
 use crate::cbor::Bytes;
 use crate::code::Code;
-use crate::id::{AwardId, LotId, ModelId, NodeId, OrgId, ProjectId, Pseudonym, TokenId};
+use crate::id::{AwardId, LotId, MandateId, ModelId, NodeId, OrgId, ProjectId, Pseudonym, TokenId};
 use crate::key::PublicKey;
 use crate::object::Vetting;
 use crate::op::Op;
@@ -54,6 +54,9 @@ pub struct ReservationRequest {
     /// Content ids of grants, as the owner handed them out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<crate::digest::Digest>,
+    /// Under which mandate it is drawn; a key of role `member` names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mandate: Option<MandateId>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,6 +65,41 @@ pub struct ReservationReply {
     /// Whether this call created it, or it was there.
     pub created: bool,
     pub available: Amount,
+}
+
+/// `POST /v1/mandates`, by the member key that redeems it: the one that the mandate names, or that of the first who knows its
+/// join code. The key becomes a member of the project. Again by the same key is nothing new.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MandateRequest {
+    /// A signed [`crate::object::Mandate`].
+    pub mandate: SignedBytes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_code: Option<String>,
+}
+
+/// `POST /v1/mandates`, `GET /v1/mandates/{id}` by who redeemed it or who may sign mandates, and
+/// `POST /v1/mandates/{id}/revoke` by the latter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MandateReply {
+    pub mandate: MandateId,
+    pub project: ProjectId,
+    pub signer: PublicKey,
+    pub member: PublicKey,
+    pub cap: Amount,
+    pub cap_per_day: Amount,
+    /// What tokens under it hold or have spent.
+    pub drawn: Amount,
+    /// Of it, under tokens of this day (UTC).
+    pub drawn_today: Amount,
+    /// Empty: all models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelId>,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    /// Why nothing can be drawn under it now, whoever asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<String>,
 }
 
 /// `POST /v1/claims`, by a transport key of the node.

@@ -66,6 +66,7 @@ impl Client {
             budget,
             valid_s: VALID_S,
             depth,
+            mandate: self.profile.mandate,
             at: now,
         };
         {

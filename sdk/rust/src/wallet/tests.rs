@@ -407,6 +407,7 @@ fn what_was_drawn_counts_until_it_can_no_longer_be_spent() {
         budget: Amount::from_ucr(700),
         valid_s: 60,
         depth: 0,
+        mandate: None,
         at: NOW,
     };
     let id = TokenId([2; 16]);

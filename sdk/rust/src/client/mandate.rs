@@ -1,0 +1,45 @@
+//! Mandates: signed by a PI, redeemed at the house by who will draw under them.
+
+use comity_wire::api::clearing as house;
+use comity_wire::object::Mandate;
+use comity_wire::{MandateId, Verified, cose};
+
+use super::{Client, Error};
+
+impl Client {
+    /// Signs a mandate with the profile's member key. Nobody is asked: the house looks at who signed when it is redeemed.
+    ///
+    /// # Errors
+    /// [`Error::Unverified`] where it breaks its own rules: a year is the most, the daily cap is not above the whole.
+    pub fn sign_mandate(&self, mandate: &Mandate) -> Result<Verified<Mandate>, Error> {
+        let key = self.member()?;
+        cose::try_sign(mandate, key).and_then(|signed| signed.verify(&key.public())).map_err(Error::Unverified)
+    }
+
+    /// Brings a mandate to the house: the profile's member key draws under it from now on.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn redeem_mandate(&self, bytes: &[u8], join_code: Option<String>) -> Result<house::MandateReply, Error> {
+        let mandate = house::SignedBytes::new(bytes).map_err(|_| Error::Missing("a mandate of at most 2 MiB"))?;
+        let ask = house::MandateRequest { mandate, join_code };
+        self.house().await?.post_signed("/v1/mandates", &ask, self.member()?, &self.world).await
+    }
+
+    /// How a mandate stands.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn mandate(&self, id: MandateId) -> Result<house::MandateReply, Error> {
+        self.house().await?.get_signed(&format!("/v1/mandates/{id}"), self.member()?, &self.world).await
+    }
+
+    /// Ends a mandate. Tokens that were drawn under it live on.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn revoke_mandate(&self, id: MandateId) -> Result<house::MandateReply, Error> {
+        let path = format!("/v1/mandates/{id}/revoke");
+        self.house().await?.post_signed(&path, &serde_json::json!({}), self.member()?, &self.world).await
+    }
+}
