@@ -14,6 +14,7 @@ use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::peers;
 use crate::place::Place;
+use crate::postgres::{self, Cluster, Promise};
 use crate::process;
 
 pub(crate) const HELP: &str = "\
@@ -26,6 +27,8 @@ What:
   token     µs to verify a token with three delegation blocks, and a manifest; yardsticks: bare verify_strict, biscuit-auth
   gateway   requests per second, added latency, memory, streams held, one caller to 256; yardstick: nginx as a plain proxy,
             same upstream. About 15 minutes; parts of it by their names
+  ledger    reservations and settled receipts per second on SQLite and PostgreSQL, an audit of a million transfers; yardsticks:
+            pgbench, bare verify_strict. About 6 minutes
   demo      seconds of `comity demo` after the build
 
   --peers   gateway: beside Portkey's gateway (npm), LiteLLM (PyPI) and liter-llm (crates.io: compiles 400 crates), which their
@@ -41,11 +44,6 @@ const DEMO_ROUNDS: usize = 3;
 
 /// Benches whose parts come later: their figures, and the work that brings them.
 const LATER: &[(&str, &str, &[&str])] = &[
-    (
-        "ledger",
-        "issue 4, the clearing house keeps the books",
-        &["reserve_pg", "reserve_pg_hot", "reserve_sqlite", "settle_sqlite", "settle_pg", "audit_1m_s"],
-    ),
     ("guard", "issue 5, who may and who watches", &["guard_us_per_kib", "may_i_us"]),
     ("sdk", "issue 6, a researcher's day", &["proxy_added_p50_ms", "batch_items_vs_asyncio", "wheel_mb", "import_ms"]),
     (
@@ -79,17 +77,20 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
         return gateway(place, &names[1..], said("--peers"), json);
     }
     let &[what] = names.as_slice() else {
-        return Err(Failure::input("say what to measure").hint("cargo xtask bench token|gateway|demo [--json]"));
+        return Err(Failure::input("say what to measure").hint("cargo xtask bench token|gateway|ledger|demo [--json]"));
     };
     match what.as_str() {
         "token" => beside_yardsticks(place, "token", json),
+        "ledger" => ledger(place, json),
         "demo" => {
             print_figures(&[demo_seconds(place)?], json);
             Ok(())
         }
         other => {
             let Some((_, brings, metrics)) = LATER.iter().find(|(name, ..)| *name == other) else {
-                return Err(Failure::input(format!("no bench is called `{other}`")).hint("token, gateway, demo"));
+                return Err(
+                    Failure::input(format!("no bench is called `{other}`")).hint("token, gateway, ledger, demo")
+                );
             };
             let figures: Vec<Value> =
                 metrics.iter().map(|metric| figure(metric, None, "", 0, &format!("comes with {brings}"))).collect();
@@ -148,6 +149,23 @@ pub(crate) fn gateway_build(place: &Place) -> Result<PathBuf> {
     build.args(["--bin", "comity", "--example", "bench_gateway"]);
     process::step("build", &mut build)?;
     Ok(place.target.join("release/examples/bench_gateway"))
+}
+
+/// A house in the bench's own process, beside a PostgreSQL that keeps what it was told.
+fn ledger(place: &Place, json: bool) -> Result {
+    let bin = postgres::binaries()?;
+    let mut build = process::cargo(place);
+    // Beside the binary, so that both share each compiled crate with the gateway's bench.
+    build.args(["build", "--locked", "--release", "-p", "comity-node", "-p", "comity-tests"]);
+    build.args(["--bin", "comity", "--example", "bench_ledger"]);
+    process::step("build", &mut build)?;
+    let cluster = Cluster::start(Promise::Durable)?;
+    let mut bench = process::program(place, place.target.join("release/examples/bench_ledger"));
+    bench.env(postgres::VARIABLE, cluster.url()).env("COMITY_BENCH_POSTGRES_BIN", bin);
+    if json {
+        bench.arg("--json");
+    }
+    process::step("bench", &mut bench)
 }
 
 /// Wall time of `comity demo --json`, three whole federations one after the other.

@@ -32,6 +32,15 @@ const CONNECTIONS_MAX: u32 = 300;
 const START_WAIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(30);
 
+/// What a server promises of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Nothing beyond its own end.
+    None,
+    /// It is on the disk.
+    Durable,
+}
+
 /// A running server. It ends when this is dropped, and also when this process dies: a shell waits for the end of its
 /// standard input and then stops the server and removes its folder.
 pub(crate) struct Cluster {
@@ -46,8 +55,9 @@ const KEEPER: &str =
     "dir=$1; shift; \"$@\" & server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf \"$dir\"";
 
 impl Cluster {
-    /// Finds PostgreSQL (as root on Debian: installs it), makes a cluster and starts it.
-    pub(crate) fn start() -> Result<Self> {
+    /// Finds PostgreSQL (as root on Debian: installs it), makes a cluster and starts it. A test's server forgets what a
+    /// power cut would take; one that is measured keeps everything, as PostgreSQL does by itself.
+    pub(crate) fn start(promise: Promise) -> Result<Self> {
         let bin = binaries()?;
         let user = User::find()?;
         let dir = folder(&user)?;
@@ -66,8 +76,11 @@ impl Cluster {
             .map_err(|error| Failure::machine(format!("cannot write {}: {error}", dir.display())))?;
         let mut keeper = user.command(Path::new("/bin/sh"));
         keeper.args(["-c", KEEPER, "sh"]).arg(&dir).arg(bin.join("postgres")).arg("-D").arg(&data);
-        keeper.arg("-k").arg(&socket).args(["-c", "listen_addresses=", "-c", "fsync=off"]);
-        keeper.args(["-c", "full_page_writes=off", "-c", &format!("max_connections={CONNECTIONS_MAX}")]);
+        keeper.arg("-k").arg(&socket).args(["-c", "listen_addresses="]);
+        keeper.args(["-c", &format!("max_connections={CONNECTIONS_MAX}")]);
+        if promise == Promise::None {
+            keeper.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
+        }
         // A group of its own: Ctrl-C reaches us, and we end it.
         keeper.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
         let mut keeper = keeper.spawn().map_err(|error| Failure::machine(format!("cannot run a shell: {error}")))?;
@@ -104,7 +117,7 @@ impl Drop for Cluster {
 }
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
-    let cluster = Cluster::start()?;
+    let cluster = Cluster::start(Promise::None)?;
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
     let Some((name, rest)) = args.split_first() else {
         println!("export {VARIABLE}='{}'", cluster.url());
@@ -118,7 +131,7 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
 }
 
 /// The folder with `initdb` and `postgres`. `pg_config` may be there without a server, so the programs are looked for.
-fn binaries() -> Result<PathBuf> {
+pub(crate) fn binaries() -> Result<PathBuf> {
     if let Some(found) = look() {
         return Ok(found);
     }

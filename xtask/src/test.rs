@@ -9,7 +9,7 @@ use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::node;
 use crate::place::Place;
-use crate::postgres::{self, Cluster};
+use crate::postgres::{self, Cluster, Promise};
 use crate::process::{self, cargo, probe, step};
 use crate::python::Making;
 
@@ -123,7 +123,7 @@ fn rust(place: &Place, _: &mut Background) -> Result {
 /// A cluster for all of them; each makes a database of its own in it.
 fn postgres(place: &Place, _: &mut Background) -> Result {
     let started = Instant::now();
-    let cluster = Cluster::start()?;
+    let cluster = Cluster::start(Promise::None)?;
     eprintln!("    PostgreSQL was there after {}", process::seconds(started.elapsed()));
     // `tests/it` runs the binary that lies in the target directory.
     step("build", cargo(place).args(["build", "--locked", "--workspace", "--all-targets"]))?;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::failure::{Failure, Result};
 use crate::place::Place;
-use crate::postgres::{Cluster, VARIABLE};
+use crate::postgres::{Cluster, Promise, VARIABLE};
 use crate::process;
 
 pub(crate) const HELP: &str = "\
@@ -48,7 +48,7 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     let mut torture = process::program(place, "sh");
     torture.args(["-c", "ulimit -S -n \"$(ulimit -H -n)\"; exec \"$0\" \"$@\""]).arg(program).args(args);
     let is_postgres = args.windows(2).any(|pair| pair == ["--store", "postgres"]);
-    let cluster = if is_postgres { Some(Cluster::start()?) } else { None };
+    let cluster = if is_postgres { Some(Cluster::start(Promise::None)?) } else { None };
     if let Some(cluster) = &cluster {
         torture.env(VARIABLE, cluster.url());
     }
