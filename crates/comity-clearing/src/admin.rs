@@ -19,8 +19,8 @@ use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
 use crate::http::{Body, project_id};
 use crate::log::LogAgreement;
-use crate::service::log::LogStatus;
 use crate::mandates::Role;
+use crate::service::log::LogStatus;
 use crate::service::{ActReply, Clearing, Contradiction, Swept};
 
 /// `POST /admin/projects`.

@@ -258,11 +258,11 @@ impl Clearing {
     ) -> Result<Done, Failure> {
         let content = match row.content {
             Some(content) => content,
-            // The house stopped between commit and signature: signing again tells, and the log hears of it before the claim.
+            // A house of before stopped between commit and signature: signing again tells, and the log hears of it before the claim.
             None => {
-                let token = self.sign(row)?;
-                store::tokens::token_sign_in_tx(conn, &token).await?;
-                token.id()
+                let content = self.sign(row)?.id();
+                store::tokens::token_name_in_tx(conn, row.id, content).await?;
+                content
             }
         };
         let before = store::settlement::escrow_in_tx(conn, row, content).await?;

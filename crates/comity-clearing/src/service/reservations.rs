@@ -340,15 +340,15 @@ impl Granted {
         }
         let subjects: Vec<_> = self.subjects.into_iter().collect();
         store::projects::pseudonyms_insert_in_tx(conn, &subjects).await?;
-        store::tokens::tokens_insert_in_tx(conn, &self.rows).await?;
-        store::awards::draws_insert_in_tx(conn, &self.draws).await?;
-        if self.groups.is_empty() {
-            return Ok(());
+        // Money first: in the log a token stands behind the transfers that fill its escrow.
+        if !self.groups.is_empty() {
+            let escrows: Vec<_> = self.draws.iter().map(|(token, _)| money::escrow(*token)).collect();
+            let mut ledger = LedgerTx::new(conn);
+            money::open_in_tx(&mut ledger, &escrows, now).await?;
+            money::post_all_in_tx(&mut ledger, &self.groups, now).await?;
         }
-        let escrows: Vec<_> = self.draws.iter().map(|(token, _)| money::escrow(*token)).collect();
-        let mut ledger = LedgerTx::new(conn);
-        money::open_in_tx(&mut ledger, &escrows, now).await?;
-        money::post_all_in_tx(&mut ledger, &self.groups, now).await
+        store::tokens::tokens_insert_in_tx(conn, &self.rows).await?;
+        store::awards::draws_insert_in_tx(conn, &self.draws).await
     }
 }
 

@@ -196,6 +196,16 @@ pub(crate) async fn tokens_insert_in_tx(conn: &mut Db<'_>, tokens: &[TokenRow]) 
     Ok(())
 }
 
+/// Writes down the name of a token that a house of before signed after it was committed, if it came to that.
+pub(crate) async fn token_name_in_tx(conn: &mut Db<'_>, id: TokenId, content: Digest) -> Result<(), Failure> {
+    query("UPDATE token SET content = ? WHERE id = ? AND content IS NULL")
+        .bind(content.0.to_vec())
+        .bind(id.0.to_vec())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn quote_insert_in_tx(conn: &mut Db<'_>, quote: &Verified<Quote>) -> Result<(), Failure> {
     query("INSERT INTO quote (id, project, node, bytes, expires_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
         .bind(quote.id.0.to_vec())
