@@ -3,6 +3,7 @@
 mod architecture;
 mod asks_again;
 mod attacks;
+mod books_under_faults;
 mod callers_cannot_overspend;
 mod catching_up;
 mod conformance;

@@ -5,10 +5,13 @@
 //! answered is looked up. At the end every token is ended and the books are held against the wallets. What is broken is
 //! counted in a [`Report`] and told on stderr; only a story that cannot go on panics.
 //!
+//! [`clearing`] is on the clearing house's books: faults of disk, database and clock, races and replays.
+//!
 //! An [`Attack`] is on a node that stays up, with the same count at the end.
 
 mod attack;
 mod books;
+mod clearing;
 mod cycle;
 mod load;
 mod point;
@@ -18,6 +21,7 @@ mod tally;
 mod wallet;
 
 pub use attack::{Attack, Facts, Size, attack};
+pub use clearing::{Fault, Synchronous, clearing};
 pub use point::Kind;
 pub use store::Store;
 pub use tally::{Report, Tally};

@@ -15,10 +15,13 @@ then at random times. After each death it is started again and everything has to
 held against the wallets. Attack a node that stays up: a storm of callers that hang up, a model's server that lies, 1,000 slow
 readers, a disk that is full, a database that is cut off from one of two processes.
 
-Usage: cargo xtask torture [gateway] [--cycles N] [--seed N] [--kind node|house|hub|wallet]…
+Usage: cargo xtask torture [gateway|clearing] [--cycles N] [--seed N] [--kind node|house|hub|wallet]…
                            [--attack storm|liars|readers|full|partition]… [--store sqlite|postgres] [--json]
 
   gateway      Only what concerns a node: its deaths and all attacks
+  clearing     Only the clearing house: N faults of what keeps its books (SQLite: the power is cut, the disk is full; PostgreSQL:
+               stopped without warning, the answer of COMMIT lost), of its clock, 200 who want the last credit, storms of
+               replays; then deaths of its process, a tenth as many
   --cycles N   Deaths of each kind at named points, and as many at random; faults of disk and database [default: 20]
   --seed N     Where and when; a run prints the one it took
   --kind K     Only this kind; may be given more than once
@@ -60,7 +63,7 @@ fn check(args: &[String]) -> Result {
     while let Some(arg) = args.next() {
         if VALUED.contains(&arg.as_str()) {
             args.next().ok_or_else(|| Failure::input(format!("`{arg}` wants a value")))?;
-        } else if arg != "--json" && arg != "gateway" {
+        } else if !matches!(arg.as_str(), "--json" | "gateway" | "clearing") {
             return Err(Failure::input(format!("`{arg}` is not understood")).hint("cargo xtask torture --help"));
         }
     }

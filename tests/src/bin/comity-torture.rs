@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use comity_tests::Chance;
-use comity_tests::torture::{self, Attack, Facts, Kind, Report, Size, Store, Tally};
+use comity_tests::torture::{self, Attack, Facts, Fault, Kind, Report, Size, Store, Synchronous, Tally};
 use futures::FutureExt as _;
 
 /// What it was called with; `cargo xtask torture --help` says what each means.
@@ -19,9 +19,13 @@ struct Arguments {
     kinds: Vec<Kind>,
     attacks: Vec<Attack>,
     store: Store,
+    /// The clearing house's books: faults, and deaths of the house.
+    clearing: bool,
 }
 
 const CYCLES: u32 = 20;
+/// One death at a point and one at random for as many faults.
+const DEATHS_IN: u32 = 10;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::read(std::env::args().skip(1)) {
@@ -37,11 +41,22 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> bool {
-    let Arguments { seed, cycles, ref kinds, ref attacks, json, store } = *arguments;
+    let Arguments { seed, mut cycles, ref kinds, ref attacks, json, store, clearing } = *arguments;
     let names: Vec<_> =
         kinds.iter().map(|kind| kind.name()).chain(attacks.iter().map(|attack| attack.name())).collect();
     eprintln!("seed: {seed}; {cycles} cycles of {}", names.join(", "));
     let tally = Tally::default();
+    if clearing {
+        let mut chance = Chance::seeded(seed);
+        let faults = Fault::of(store);
+        let story = torture::clearing(store, Synchronous::Full, faults, cycles, &mut chance, &tally);
+        match AssertUnwindSafe(story).catch_unwind().await {
+            Ok((struck, unsynced)) => eprintln!("struck: {struck:?}; writes that were not on the disk: {unsynced}"),
+            Err(_) => tally.broken("the story of the clearing house came to no end"),
+        }
+        // A death of the whole process takes seconds, a fault a tenth of one.
+        cycles = (cycles / DEATHS_IN).max(1);
+    }
     for attack in attacks {
         let mut chance = Chance::seeded(seed ^ u64::from(attack.name().as_bytes()[1]));
         let began = std::time::Instant::now();
@@ -68,7 +83,8 @@ async fn run(arguments: &Arguments) -> bool {
     print(&report, json);
     if !report.holds() {
         let store = if store == Store::Postgres { " --store postgres" } else { "" };
-        eprintln!("broken; again: cargo xtask torture --seed {seed} --cycles {cycles}{store}");
+        let what = if clearing { " clearing" } else { "" };
+        eprintln!("broken; again: cargo xtask torture{what} --seed {seed} --cycles {}{store}", arguments.cycles);
     }
     report.holds() && missed.is_empty()
 }
@@ -99,7 +115,8 @@ fn print(report: &Report, json: bool) {
 impl Arguments {
     fn read(mut given: impl Iterator<Item = String>) -> Result<Self, String> {
         let (kinds, attacks) = (Vec::new(), Vec::new());
-        let mut read = Self { json: false, seed: random(), cycles: CYCLES, kinds, attacks, store: Store::Sqlite };
+        let (store, clearing) = (Store::Sqlite, false);
+        let mut read = Self { json: false, seed: random(), cycles: CYCLES, kinds, attacks, store, clearing };
         let mut gateway = false;
         while let Some(argument) = given.next() {
             let mut value = || given.next().ok_or_else(|| format!("{argument} wants a value"));
@@ -111,10 +128,13 @@ impl Arguments {
                 "--kind" => read.kinds.push(value()?.parse()?),
                 "--attack" => read.attacks.push(value()?.parse()?),
                 "gateway" => gateway = true,
+                "clearing" => read.clearing = true,
                 other => return Err(format!("`{other}` is not understood")),
             }
         }
-        if read.kinds.is_empty() && read.attacks.is_empty() {
+        if read.clearing {
+            read.kinds = vec![Kind::House];
+        } else if read.kinds.is_empty() && read.attacks.is_empty() {
             read.kinds = if gateway { vec![Kind::Node] } else { Kind::ALL.to_vec() };
             read.attacks = Attack::ALL.into_iter().filter(|attack| attack.is_of(read.store)).collect();
         }

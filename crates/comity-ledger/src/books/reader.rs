@@ -115,10 +115,16 @@ impl Reader {
         Ok(report)
     }
 
+    /// Bids every connection goodbye. One that was given up half-way, and whose server is not heard any more, is waited for
+    /// no longer than for an answer: the pool would ask it for one, and wait for ever.
     pub async fn close(&self) {
         match &self.pool {
             Readers::Sqlite(pool) => pool.close().await,
-            Readers::Postgres(pool, _) => pool.close().await,
+            Readers::Postgres(pool, wait) => {
+                if tokio::time::timeout(*wait, pool.close()).await.is_err() {
+                    tracing::warn!("reading connections did not close in time");
+                }
+            }
         }
     }
 }
