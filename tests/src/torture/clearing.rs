@@ -243,6 +243,7 @@ impl Run<'_> {
                 lanes_max: None,
                 depth: 0,
                 grants: Vec::new(),
+                mandate: None,
             };
             racers.spawn(async move { house.reserve(&member, &request).await });
         }

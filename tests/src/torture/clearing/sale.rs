@@ -53,6 +53,7 @@ impl Sale {
             lanes_max: None,
             depth: 0,
             grants: Vec::new(),
+            mandate: None,
         };
         Self { request, charges, answers: Vec::new() }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use comity_clearing::lots::FundKind;
 use comity_clearing::{AwardAsk, Clearing, Config, Keys, OpenError, ProjectAdd, ProjectVet};
 use comity_ledger::Database;
 use comity_token::directory::File;
@@ -108,6 +109,13 @@ impl World {
             funder: "NSF".into(),
             award_number: format!("A-{project}"),
             ends_at: START.plus(365 * DAY_S),
+            starts_at: None,
+            listing: String::new(),
+            kind: FundKind::Institutional,
+            owners: Vec::new(),
+            ops: Vec::new(),
+            use_or_lose: false,
+            parts: Vec::new(),
         };
         house.award(award).await.expect("an award is given");
     }
