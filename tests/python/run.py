@@ -12,6 +12,7 @@ import openai
 
 import again
 import batches
+import books
 import calls
 import surface
 import transparency
@@ -58,8 +59,9 @@ def play(federation, home, project):
     odd = {name: (answered[name], charged[name]) for name in answered if answered[name] != charged[name]}
     if odd:
         print(f"answered and charged when the step was over: {odd}", file=sys.stderr)
-    books = federation.close_books(home, project, sum(answered.values()))
-    return {"openai": openai.__version__, **books, "of": answered, "log_entries_proved": transparency.verify(federation)}
+    closed = federation.close_books(home, project, sum(answered.values()))
+    return {"openai": openai.__version__, **closed, "of": answered, "log_entries_proved": transparency.verify(federation),
+            "transfers_refooted": books.refoot(federation)}
 
 
 def main():

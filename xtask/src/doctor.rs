@@ -99,6 +99,12 @@ const TOOLS: &[Tool] = &[
         probe: &[],
         get: "apt-get install postgresql (15 or newer; `cargo xtask test postgres` as root does that)",
     },
+    Tool {
+        name: "hledger",
+        needed_by: Need::Root,
+        probe: &["hledger", "--version"],
+        get: "apt-get install hledger (`cargo xtask test python` as root does that)",
+    },
     Tool { name: "nginx", needed_by: Need::Bench, probe: &["nginx", "-v"], get: "apt-get install nginx-light" },
     Tool {
         name: "nextest",

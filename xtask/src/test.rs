@@ -152,6 +152,10 @@ fn spec_reader(place: &Place, background: &mut Background) -> Result {
 fn openai(place: &Place, making: Making) -> Result {
     let venv = making.finish()?;
     eprintln!("    venv openai: {}", process::seconds(venv.took));
+    // Re-foots the house's books there.
+    if probe("hledger", &["--version"]).is_none() {
+        process::install(&["hledger"])?;
+    }
     if !place.binary().is_file() {
         demo::build(place)?;
     }

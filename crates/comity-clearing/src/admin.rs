@@ -2,7 +2,8 @@
 //!
 //! No signatures: whoever may open the socket (mode 0600, set by `node/`) is the operator.
 
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::middleware::from_fn;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -11,6 +12,7 @@ use comity_http::problem::{no_such_method, no_such_route, problem_form};
 use comity_wire::api::clearing::ProjectReply;
 use comity_wire::object::Vetting;
 use comity_wire::{AwardId, Digest, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId};
+use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,6 +22,7 @@ use crate::failure::Failure;
 use crate::http::{Body, project_id};
 use crate::log::LogAgreement;
 use crate::mandates::Role;
+use crate::reports::{FundStatement, HoldRow, JournalPage, PayableRow, Period, Report, RollRow, TrialRow};
 use crate::service::log::LogStatus;
 use crate::service::{ActReply, Clearing, Contradiction, Swept};
 
@@ -137,7 +140,8 @@ impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
     /// `GET /admin/{acts,officers,audit,totals,contradictions}`, `GET /admin/projects/{id}`, `GET /admin/log{,/audit}`,
-    /// `POST /admin/log/{seal,restart,witness}`; and the log itself.
+    /// `POST /admin/log/{seal,restart,witness}`; and the log itself;
+    /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,journal}`, `GET /admin/reports/statement/{project}`.
     pub fn admin_router(&self) -> Router {
         Router::new()
             .route("/admin/projects", post(project_add))
@@ -151,6 +155,12 @@ impl Clearing {
             .route("/admin/freeze", post(freeze))
             .route("/admin/revoke", post(revoke))
             .route("/admin/sweep", post(sweep))
+            .route("/admin/reports/trial-balance", get(trial_balance))
+            .route("/admin/reports/roll-forward", get(roll_forward))
+            .route("/admin/reports/holds", get(holds))
+            .route("/admin/reports/payables", get(payables))
+            .route("/admin/reports/journal", get(journal))
+            .route("/admin/reports/statement/{project}", get(fund_statement))
             .route("/admin/audit", get(audit))
             .route("/admin/totals", get(totals))
             .route("/admin/contradictions", get(contradictions))
@@ -228,6 +238,57 @@ async fn revoke(State(house): State<Clearing>, Body(ask): Body<Revoke>) -> Resul
 
 async fn sweep(State(house): State<Clearing>) -> Result<Json<Swept>, Refusal> {
     Ok(Json(house.sweep().await?))
+}
+
+async fn trial_balance(State(house): State<Clearing>, Over(period): Over) -> Result<Json<Report<TrialRow>>, Refusal> {
+    Ok(Json(house.trial_balance(period).await?))
+}
+
+async fn roll_forward(State(house): State<Clearing>, Over(period): Over) -> Result<Json<Report<RollRow>>, Refusal> {
+    Ok(Json(house.roll_forward(period).await?))
+}
+
+async fn holds(State(house): State<Clearing>) -> Result<Json<Report<HoldRow>>, Refusal> {
+    Ok(Json(house.holds().await?))
+}
+
+async fn payables(State(house): State<Clearing>, Over(period): Over) -> Result<Json<Report<PayableRow>>, Refusal> {
+    Ok(Json(house.payables(period).await?))
+}
+
+async fn fund_statement(
+    State(house): State<Clearing>,
+    Path(project): Path<String>,
+    Over(period): Over,
+) -> Result<Json<FundStatement>, Refusal> {
+    Ok(Json(house.fund_statement(project_id(&project)?, period).await?))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct After {
+    after: u64,
+}
+
+async fn journal(
+    State(house): State<Clearing>,
+    after: Result<Query<After>, QueryRejection>,
+) -> Result<Json<JournalPage>, Refusal> {
+    let Query(After { after }) = after.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+    Ok(Json(house.journal(after).await?))
+}
+
+/// The period of a report, refused in the one form.
+struct Over(Period);
+
+impl<S: Send + Sync> FromRequestParts<S> for Over {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let query = Query::<Period>::from_request_parts(parts, state).await;
+        let Query(period) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+        Ok(Self(period))
+    }
 }
 
 async fn audit(State(house): State<Clearing>) -> Result<Json<AuditReport>, Refusal> {

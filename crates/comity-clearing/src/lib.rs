@@ -22,6 +22,7 @@ pub mod lots;
 pub mod mandates;
 pub mod pseudonym;
 pub mod quote;
+pub mod reports;
 pub mod reservation;
 pub mod service;
 pub mod settlement;

@@ -9,6 +9,7 @@ mod nodes;
 mod projects;
 mod quotes;
 pub(crate) mod read;
+mod reports;
 mod reservations;
 pub(crate) mod standing;
 

@@ -10,6 +10,7 @@ pub(crate) mod log;
 pub(crate) mod mandates;
 pub(crate) mod money;
 pub(crate) mod projects;
+pub(crate) mod reports;
 pub(crate) mod settlement;
 pub(crate) mod tokens;
 pub(crate) mod totals;

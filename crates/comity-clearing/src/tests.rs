@@ -23,6 +23,7 @@ mod auditing;
 mod logging;
 mod lots;
 mod mandates;
+mod reports;
 mod settling;
 mod standing;
 mod story;

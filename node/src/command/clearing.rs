@@ -3,6 +3,7 @@
 mod act;
 mod award;
 mod log;
+mod report;
 
 use std::path::PathBuf;
 
@@ -32,6 +33,9 @@ pub enum ClearingCommand {
     /// The transparency log: what auditors verify
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Statements, balances, a journal: as JSON, or as CSV for a spreadsheet
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Awards: their parts, supplements, ends
     #[command(subcommand)]
     Award(award::AwardCommand),
@@ -164,6 +168,7 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
             comity_cli::say(&log::run(command).await?);
             Ok(())
         }
+        ClearingCommand::Report(command) => report::run(command).await,
         ClearingCommand::Award(command) => {
             comity_cli::say(&award::run(command).await?);
             Ok(())

@@ -141,7 +141,7 @@ impl Clearing {
 }
 
 /// The transfers of several accounts that never pay each other, in the order of the books, a page of each in memory.
-struct Transfers<'a> {
+pub(super) struct Transfers<'a> {
     reader: &'a Reader,
     pages: Vec<Page>,
 }
@@ -154,7 +154,7 @@ struct Page {
 }
 
 impl<'a> Transfers<'a> {
-    async fn of(reader: &'a Reader, accounts: Vec<AccountId>) -> Result<Self, Failure> {
+    pub(super) async fn of(reader: &'a Reader, accounts: Vec<AccountId>) -> Result<Self, Failure> {
         let page = |account| Page { account, after: Some(0), read: std::collections::VecDeque::new() };
         let mut transfers = Self { reader, pages: accounts.into_iter().map(page).collect() };
         for page in &mut transfers.pages {
@@ -164,7 +164,7 @@ impl<'a> Transfers<'a> {
     }
 
     /// The next one, and whether it is a debit.
-    async fn next(&mut self) -> Result<Option<(Posted, bool)>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<(Posted, bool)>, Failure> {
         let first = |page: &Page| page.read.front().map(|posted| posted.seq);
         let next = self.pages.iter_mut().filter(|page| first(page).is_some()).min_by_key(|page| first(page));
         let Some(page) = next else { return Ok(None) };
@@ -266,7 +266,7 @@ fn signed(line: &StatementLine) -> i128 {
 }
 
 /// The kind's one word, as the ledger writes it.
-fn word(kind: comity_ledger::TransferKind) -> String {
+pub(super) fn word(kind: comity_ledger::TransferKind) -> String {
     json_word(kind)
 }
 
