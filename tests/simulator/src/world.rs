@@ -403,8 +403,11 @@ impl<'b> World<'b> {
         for who in 0..3 {
             self.holders[who].crash();
         }
-        // A clock that was ahead: the house counts no time twice.
-        let ahead = self.truth.opened.last().map_or(0, |span| span.1).saturating_sub(self.now.0);
+        // A clock that was ahead: the house counts no time twice. It may have taken a claim then and not have beaten yet.
+        let lanes = self.house.books.escrows.values().flat_map(|escrow| escrow.lanes.values());
+        let posted = lanes.flat_map(|lane| &lane.tails).map(|tail| tail.posted_at.0).max().unwrap_or(0);
+        let opened = self.truth.opened.last().map_or(0, |span| span.1);
+        let ahead = opened.max(posted).saturating_sub(self.now.0);
         self.now = self.now.plus(ahead + 1);
         self.house.beat(&mut around!(self, HOUSE_CLOCK));
         if self.house.restored > 0 && self.bugs.operator_claims_anew() {
