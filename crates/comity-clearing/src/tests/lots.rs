@@ -273,6 +273,23 @@ async fn awards_need_two_persons_once_two_are_registered(on: On) {
     for sql in ["UPDATE act SET body = '{}' WHERE state = 1", "DELETE FROM act WHERE state = 1"] {
         assert!(query(sql).execute(&mut conn.db()).await.is_err(), "{sql}");
     }
+    drop(conn);
+    // And where the tables' own guards are gone, the audit says so.
+    let guards = match on {
+        On::Sqlite => "DROP TRIGGER act_is_never_changed; DROP TRIGGER act_is_kept",
+        On::Postgres => "DROP TRIGGER act_is_never_changed ON act; DROP TRIGGER act_is_kept ON act",
+    };
+    world.tamper(guards).await;
+    let award = "(SELECT id FROM act WHERE kind = 'award')";
+    for (sql, finding) in [
+        (format!("UPDATE act SET proposal = approval WHERE id = {award}"), "ActDiffers"),
+        (format!("UPDATE act SET body = body || ' ' WHERE id = {award}"), "ActDiffers"),
+        (format!("DELETE FROM act WHERE id = {award}"), "ActMissing"),
+    ] {
+        query(sql.clone()).execute(&mut world.books.connect().await.db()).await.unwrap();
+        let found = world.house.audit().await.unwrap().findings;
+        assert_eq!(found.iter().map(|found| format!("{:?}", found.what)).collect::<Vec<_>>(), [finding], "{sql}");
+    }
 }
 
 /// Books from before there were lots: awards went into one account of the project, and tokens were drawn from that.
