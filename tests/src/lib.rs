@@ -9,6 +9,7 @@ pub mod chance;
 pub mod doors;
 pub mod federation;
 pub mod holder;
+pub mod house;
 pub mod process;
 pub mod torture;
 pub mod upstream;

@@ -155,9 +155,8 @@ pub(crate) fn gateway_build(place: &Place) -> Result<PathBuf> {
 fn ledger(place: &Place, json: bool) -> Result {
     let bin = postgres::binaries()?;
     let mut build = process::cargo(place);
-    // Beside the binary, so that both share each compiled crate with the gateway's bench.
-    build.args(["build", "--locked", "--release", "-p", "comity-node", "-p", "comity-tests"]);
-    build.args(["--bin", "comity", "--example", "bench_ledger"]);
+    // With the node's package, as the gateway's bench: both then share each compiled crate.
+    build.args(["build", "--locked", "--release", "-p", "comity-node", "-p", "comity-tests", "--example", "bench_ledger"]);
     process::step("build", &mut build)?;
     let cluster = Cluster::start(Promise::Durable)?;
     let mut bench = process::program(place, place.target.join("release/examples/bench_ledger"));

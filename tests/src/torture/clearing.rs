@@ -8,7 +8,6 @@ mod cluster;
 mod fault;
 mod power;
 mod sale;
-mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,9 +20,9 @@ use comity_wire::{Amount, Code, ProjectId, TokenId};
 
 use self::fault::Books;
 use self::sale::{Sale, Unanswered};
-use self::world::{AWARD, PROJECT, START, World, secret};
 use super::{Store, Tally};
 use crate::Chance;
+use crate::house::{AWARD, PROJECT, START, World, secret};
 
 pub use fault::{Fault, Synchronous};
 

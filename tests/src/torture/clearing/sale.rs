@@ -9,8 +9,8 @@ use comity_wire::object::{
 };
 use comity_wire::{Amount, Code, Digest, Meter, Meters, Op, SecretKey, Signed, TokenId, Verified, cose};
 
-use super::world::{NODE, START, World, list, model, secret, tariff};
 use crate::Chance;
+use crate::house::{NODE, START, World, list, model, secret, tariff};
 use crate::torture::Tally;
 
 /// Receipts when the first claim is made, and when the second is.

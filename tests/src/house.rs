@@ -1,4 +1,5 @@
-//! A house in this process, over whatever keeps its books, and the one owner that it settles with.
+//! A house in this process, over whatever keeps its books, and the one owner that it settles with: for those who strike it
+//! and those who measure it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,20 +20,22 @@ use comity_wire::{
     Amount, Digest, Meter, ModelId, NodeId, Object, Op, OrgId, ProjectId, RosterId, SecretKey, Timestamp, cose,
 };
 
-pub(super) const START: Timestamp = Timestamp(1_795_420_800);
+pub const START: Timestamp = Timestamp(1_795_420_800);
 const HOUSE: OrgId = OrgId([1; 16]);
 const LAB: OrgId = OrgId([2; 16]);
-pub(super) const NODE: NodeId = NodeId([3; 16]);
-pub(super) const PROJECT: ProjectId = ProjectId([7; 16]);
+pub const NODE: NodeId = NodeId([3; 16]);
+pub const PROJECT: ProjectId = ProjectId([7; 16]);
+/// Lanes of a token.
+pub const LANES: u16 = 64;
 const DAY_S: u64 = 86_400;
 /// What the project is given: more than any run spends.
-pub(super) const AWARD: Amount = Amount::credits(1_000);
+pub const AWARD: Amount = Amount::credits(1_000);
 
-pub(super) fn secret(name: &str) -> SecretKey {
+pub fn secret(name: &str) -> SecretKey {
     SecretKey::from_seed(Digest::of(format!("comity/torture/{name}").as_bytes()).0)
 }
 
-pub(super) fn model() -> ModelId {
+pub fn model() -> ModelId {
     "lab/tiny".parse().expect("a model id")
 }
 
@@ -40,19 +43,27 @@ fn text<const N: usize>(words: &str) -> Text<N> {
     Text::new(words).expect("it fits")
 }
 
-pub(super) fn list<T, const N: usize>(items: Vec<T>) -> List<T, N> {
+pub fn list<T, const N: usize>(items: Vec<T>) -> List<T, N> {
     List::new(items).expect("it fits")
 }
 
 /// What outlives every house that is opened: published objects, the clock, the member.
-pub(super) struct World {
+pub struct World {
     directory: Arc<File>,
     clock: Arc<AtomicU64>,
-    pub(super) member: SecretKey,
+    pub member: SecretKey,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    /// # Panics
+    /// Never: what it publishes stands.
+    pub fn new() -> Self {
         let directory = File::new(&roster()).expect("the roster stands");
         let writer = secret("writer");
         let certified = WriterCertificate {
@@ -73,24 +84,24 @@ impl World {
 
     /// # Errors
     /// Where the books cannot be opened.
-    pub(super) async fn open(&self, database: Database) -> Result<Clearing, OpenError> {
+    pub async fn open(&self, database: Database) -> Result<Clearing, OpenError> {
         let clock = Arc::clone(&self.clock);
         let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
         let keys = Keys::new(secret("issuer"), [5; 32]);
         Clearing::open(Config::new(HOUSE), database, keys, self.directory.clone(), clock).await
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub fn now(&self) -> Timestamp {
         Timestamp(self.clock.load(Ordering::SeqCst))
     }
 
     /// The machine's clock is set.
-    pub(super) fn set_clock(&self, now: Timestamp) {
+    pub fn set_clock(&self, now: Timestamp) {
         self.clock.store(now.0, Ordering::SeqCst);
     }
 
     /// A project that the house vets, with an award.
-    pub(super) async fn begin(&self, house: &Clearing, project: ProjectId, amount: Amount) {
+    pub async fn begin(&self, house: &Clearing, project: ProjectId, amount: Amount) {
         let members = vec![self.member.public()];
         let add = ProjectAdd { id: Some(project), title: "Weather".into(), purposes: vec!["research".into()], members };
         house.project_add(add).await.expect("a project is added");
@@ -122,11 +133,7 @@ impl World {
 
     /// # Errors
     /// The house's.
-    pub(super) async fn quote(
-        &self,
-        house: &Clearing,
-        project: ProjectId,
-    ) -> Result<SignedBytes, comity_clearing::Failure> {
+    pub async fn quote(&self, house: &Clearing, project: ProjectId) -> Result<SignedBytes, comity_clearing::Failure> {
         let models = vec![QuoteModel { model: model(), ops: vec![Op::Chat] }];
         let quote = house.quote(&self.member.public(), &QuoteRequest { project, node: NODE, models }).await?;
         Ok(SignedBytes::new(quote.bytes()).expect("a quote is small"))
@@ -180,7 +187,7 @@ fn certificate() -> NodeCertificate {
     }
 }
 
-pub(super) fn tariff() -> Tariff {
+pub fn tariff() -> Tariff {
     let step = Step { from: 0, ucr_per_million: 10_000_000 };
     let rate = Rate { meter: Meter::Requests, steps: list(vec![step]) };
     let price = Price { op: Op::Chat, rates: list(vec![rate]), minimum: Amount::ZERO };
@@ -204,7 +211,7 @@ fn policy() -> Policy {
         identity: Identity::Pseudonym,
         delegates: Delegates::All,
         window_max: Amount::from_ucr(1_000),
-        lanes_max: 8,
+        lanes_max: LANES,
         charge_max: Amount::from_ucr(500),
         concurrency: 8,
         windows: List::default(),
