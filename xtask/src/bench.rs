@@ -156,7 +156,17 @@ fn ledger(place: &Place, json: bool) -> Result {
     let bin = postgres::binaries()?;
     let mut build = process::cargo(place);
     // With the node's package, as the gateway's bench: both then share each compiled crate.
-    build.args(["build", "--locked", "--release", "-p", "comity-node", "-p", "comity-tests", "--example", "bench_ledger"]);
+    build.args([
+        "build",
+        "--locked",
+        "--release",
+        "-p",
+        "comity-node",
+        "-p",
+        "comity-tests",
+        "--example",
+        "bench_ledger",
+    ]);
     process::step("build", &mut build)?;
     let cluster = Cluster::start(Promise::Durable)?;
     let mut bench = process::program(place, place.target.join("release/examples/bench_ledger"));

@@ -147,10 +147,15 @@ async fn half_now_and_half_after_a_report(on: On) {
     act(&world, Act::Supplement(supplement.clone())).await.unwrap();
     let more = Supplement { part: part(60, false), ..supplement };
     assert!(act(&world, Act::Supplement(more)).await.is_err(), "one number is one supplement");
+    // A part with an end of its own keeps it.
+    let short = PartAsk { ends_at: Some(START.plus(9 * DAY)), ..part(7, false) };
+    act(&world, Act::Supplement(Supplement { award, number: "S-2".into(), part: short })).await.unwrap();
     let extend = Extend { award, ends_at: START.plus(400 * DAY), reason: "no-cost extension".into() };
     assert_eq!(act(&world, Act::Extend(extend)).await.unwrap().lots.len(), 3);
-    assert!(lots(&world).await.iter().all(|lot| lot.ends_at == START.plus(400 * DAY)));
-    assert_eq!(world.sums().await, [1_050, 0, 0, 1_050]);
+    let ends: Vec<_> = lots(&world).await.iter().map(|lot| lot.ends_at).collect();
+    let long = START.plus(400 * DAY);
+    assert_eq!(ends, [START.plus(9 * DAY), long, long, long]);
+    assert_eq!(world.sums().await, [1_057, 0, 0, 1_057]);
 }
 
 async fn credits_move_under_their_award_and_go_back_where_they_came_from(on: On) {
