@@ -255,20 +255,32 @@ pub fn judge(
     if !by.stands(&act.id()) {
         return Err(conflict("the signature for it does not stand"));
     }
-    if let Act::OfficerRemove(OfficerRemove { key, .. }) = act {
-        let left: Vec<_> = officers.iter().filter(|officer| officer.key != *key).cloned().collect();
-        if persons(&left) < PERSONS_MIN {
-            return Err(conflict("two persons must remain: add another one first"));
-        }
+    if persons(&after(act, officers)) < PERSONS_MIN {
+        return Err(conflict("two persons must remain: add another one first"));
     }
     match known.map(|known| known.proposed_by.as_ref()) {
         None => Ok(Verdict::Propose),
-        Some(proposer) => {
-            // Who proposed it may have been removed since; then the name is gone, but not the key.
-            let first = proposer.map(|first| &first.officer);
-            let same = first == Some(&by.officer) || first.and_then(person) == Some(who);
-            if same { Err(conflict("a second person must approve it")) } else { Ok(Verdict::Do) }
+        Some(proposer) => match proposer.and_then(|first| person(&first.officer)) {
+            // Both must be officers when it is done.
+            None => Err(conflict("who proposed it is no officer any more: drop it, and propose it again")),
+            Some(first) if first == who => Err(conflict("a second person must approve it")),
+            Some(_) => Ok(Verdict::Do),
+        },
+    }
+}
+
+/// Who keeps the books once the act is done. A key that is added under another name is another person's.
+fn after(act: &Act, officers: &[Officer]) -> Vec<Officer> {
+    let without =
+        |key: &PublicKey| -> Vec<Officer> { officers.iter().filter(|officer| officer.key != *key).cloned().collect() };
+    match act {
+        Act::OfficerAdd(OfficerAdd { officer, .. }) => {
+            let mut after = without(&officer.key);
+            after.push(officer.clone());
+            after
         }
+        Act::OfficerRemove(OfficerRemove { key, .. }) => without(key),
+        _ => officers.to_vec(),
     }
 }
 

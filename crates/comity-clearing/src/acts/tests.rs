@@ -67,6 +67,20 @@ fn two_persons_remain() {
     };
     assert!(conflict(remove("ann")).contains("two persons must remain"));
     assert_eq!(remove("bob's other").unwrap(), Verdict::Propose);
+    // Nor may the second person become the first by another name.
+    let both = &officers[..2];
+    let rename = Act::OfficerAdd(OfficerAdd { officer: officer("bob", "Ann"), reason: "married".into() });
+    let renamed = judge(&rename, None, Some(&rename.sign(&key("ann"))), both);
+    assert!(conflict(renamed).contains("two persons must remain"));
+}
+
+/// Who left has no word any more, also not one from before.
+#[test]
+fn who_proposed_must_be_an_officer_when_it_is_done() {
+    let officers = [officer("bob", "Bob"), officer("cy", "Cy")];
+    let by_ann = proposed(Some(act().sign(&key("ann"))));
+    let judged = judge(&act(), Some(&by_ann), Some(&act().sign(&key("bob"))), &officers);
+    assert!(conflict(judged).contains("no officer any more"));
 }
 
 #[test]

@@ -83,7 +83,7 @@ async fn act_in_tx(conn: &mut Db<'_>, act: &Act, by: Option<Signature>, now: Tim
                     max: WAITING_MAX.to_string(),
                 });
             }
-            // What can never be done is refused now, and undone with this savepoint where it could be.
+            // What cannot be done is better refused now than when a second person has come.
             awards::check(conn, act, now).await?;
             store::acts::act_insert_in_tx(conn, &record(act, id, by, now, None), act.word()).await?;
             reply.done = false;
