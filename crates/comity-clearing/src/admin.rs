@@ -50,13 +50,9 @@ pub struct Members {
     /// What they drew stays valid; they draw nothing more.
     #[serde(default)]
     pub remove: Vec<PublicKey>,
-    /// Of those who are added, or were there.
-    #[serde(default = "manager")]
-    pub role: Role,
-}
-
-const fn manager() -> Role {
-    Role::Manager
+    /// Of those who are added, also of those who were there. Left out: new keys are managers', the others stay what they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
 }
 
 /// `POST /admin/vetting`: a statement on a project, kept as evidence.

@@ -98,9 +98,9 @@ pub enum ProjectCommand {
         #[arg(long, required_unless_present = "add")]
         remove: Vec<PublicKey>,
         /// What the added keys may do, also those that were there: pi and co-pi sign mandates, they and a manager draw tokens by
-        /// themselves, a member draws under a mandate
-        #[arg(long, value_enum, default_value_t = RoleName::Manager)]
-        role: RoleName,
+        /// themselves, a member draws under a mandate. Left out: new keys are managers', the others stay what they are
+        #[arg(long, value_enum)]
+        role: Option<RoleName>,
     },
     /// Stop a project from drawing new tokens
     Freeze {
@@ -196,7 +196,7 @@ async fn project(command: ProjectCommand) -> Result<String, Failure> {
             Ok(reply["project"].as_str().unwrap_or_default().to_owned())
         }
         ProjectCommand::Member { home, project, add, remove, role } => {
-            let ask = Members { project, add, remove, role: role.into() };
+            let ask = Members { project, add, remove, role: role.map(Into::into) };
             let reply: serde_json::Value = admin::post(&home, "/admin/members", &ask).await?;
             Ok(serde_json::to_string(&reply)?)
         }

@@ -70,6 +70,11 @@ impl Clearing {
                     store::projects::member_remove_in_tx(conn, project, key).await?;
                 }
                 for key in &add {
+                    // The same command again must not make a PI a manager.
+                    let role = match role {
+                        Some(role) => role,
+                        None => store::projects::role_of(conn, project, key).await?.unwrap_or(Role::Manager),
+                    };
                     store::projects::member_put_in_tx(conn, project, key, role, now).await?;
                 }
                 store::projects::members(conn, project).await

@@ -132,12 +132,15 @@ async fn a_mandate_stands_as_long_as_its_pi(on: On) {
     assert_eq!(draw(&world, &student, 1, Some(1)).await.0, 200);
     let members =
         |add: Vec<PublicKey>, remove: Vec<PublicKey>, role| Members { project: world.project, add, remove, role };
+    // Added once more without a role, the PI stays the PI.
+    world.house.members(members(vec![world.member.public()], vec![], None)).await.unwrap();
+    assert_eq!(draw(&world, &student, 1, Some(1)).await.0, 200);
     // A manager draws alone and signs no mandates; a co-PI does both.
-    world.house.members(members(vec![heir.public()], vec![], Role::Manager)).await.unwrap();
+    world.house.members(members(vec![heir.public()], vec![], Some(Role::Manager))).await.unwrap();
     assert_eq!(draw(&world, &heir, 1, None).await.0, 200);
     let by_heir = body(&mandate(4, Some(student.public()), None), &heir, None);
     says(&redeem(&world, by_heir.clone(), &student).await, "not_yours", "signed by a PI");
-    world.house.members(members(vec![heir.public()], vec![world.member.public()], Role::CoPi)).await.unwrap();
+    world.house.members(members(vec![heir.public()], vec![world.member.public()], Some(Role::CoPi))).await.unwrap();
     assert_eq!(redeem(&world, by_heir, &student).await.0, 200);
     says(&draw(&world, &student, 1, Some(1)).await, "mandate_required", "no PI of the project any more");
     assert_eq!(draw(&world, &student, 1, Some(4)).await.0, 200);
