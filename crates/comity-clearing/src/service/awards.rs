@@ -100,7 +100,10 @@ pub(super) async fn check(conn: &mut Db<'_>, act: &Act, now: Timestamp) -> Resul
             some(ask.amount)?;
             lot_of(conn, ask.lot).await.map(drop)
         }
-        Act::OfficerAdd(ask) => text("an officer's name", &ask.officer.name),
+        Act::OfficerAdd(ask) => {
+            text("an officer's name", &ask.officer.name)?;
+            text("the reason", &ask.reason)
+        }
         Act::OfficerRemove(ask) => text("the reason", &ask.reason),
     }
 }
@@ -136,17 +139,11 @@ type Done = Result<(Option<AwardId>, Vec<LotId>), Failure>;
 async fn award_in_tx(conn: &mut Db<'_>, ask: &AwardAsk, evidence: Digest, now: Timestamp) -> Done {
     let id = award_id(ask);
     if let Some(known) = store::awards::award_find(conn, id).await? {
-        // Given before, in other words: the act that gave it had another body.
-        let same = (known.amount, known.ends_at) == (ask.amount, ask.ends_at);
-        let lots = store::awards::lots_of_award(conn, id).await?.iter().map(|lot| lot.id).collect();
-        let number = &known.award_number;
-        return if same {
-            Ok((Some(id), lots))
-        } else {
-            Err(Failure::invalid(format!(
-                "award {number} was given with another amount or end: see 'supplement' and 'extend'"
-            )))
-        };
+        // The same words would have been the same act. Done without a word, these terms would be believed to hold.
+        return Err(Failure::invalid(format!(
+            "award {} was given already, in other words: see 'supplement', 'extend' and 'withdraw'",
+            known.award_number
+        )));
     }
     let award = Award {
         id,

@@ -468,6 +468,9 @@ async fn awards_are_given_once(on: On) {
     let world = World::new(on, 1_000).await;
     assert_eq!(world.house.award(world.award("A-1", 1_000)).await.unwrap(), ucr(1_000));
     assert!(world.house.award(world.award("A-1", 2_000)).await.is_err());
+    // Other terms are another act: the award would seem to be restricted, and is not.
+    let narrow = crate::AwardAsk { ops: vec![comity_wire::Op::Chat], ..world.award("A-1", 1_000) };
+    assert!(world.house.award(narrow).await.unwrap_err().to_string().contains("in other words"));
     assert_eq!(world.house.award(world.award("A-2", 500)).await.unwrap(), ucr(1_500));
     assert_eq!(world.sums().await, [1_500, 0, 0, 1_500]);
 }
