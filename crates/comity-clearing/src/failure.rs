@@ -1,5 +1,7 @@
 //! Why the house says no, or cannot say anything.
 
+use std::sync::Arc;
+
 use comity_ledger::{CommitError, StoreError};
 use comity_token::Denied;
 use comity_wire::{Amount, Code, LotId, MandateId, ModelId, NodeId, Op, ProjectId, Timestamp, TokenId, Unverified};
@@ -132,14 +134,6 @@ impl Failure {
         }
     }
 
-    /// As it was told to each of those whose requests were served by one job.
-    pub(crate) fn shared(failure: &Self) -> Self {
-        match failure {
-            Self::Busy => Self::Busy,
-            other => Self::NotWritten { cause: chain(other) },
-        }
-    }
-
     pub(crate) fn invalid(what: impl std::fmt::Display) -> Self {
         Self::Invalid { what: what.to_string() }
     }
@@ -164,6 +158,18 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Of one of those whose requests were served by one job.
+impl From<CommitError<Arc<Self>>> for Failure {
+    fn from(error: CommitError<Arc<Self>>) -> Self {
+        match error {
+            CommitError::Refused(failure) => Self::NotWritten { cause: chain(&*failure) },
+            CommitError::Busy => Self::Busy,
+            CommitError::Stopped => Self::NotWritten { cause: "the writer has stopped".into() },
+            CommitError::NotCommitted { cause } | CommitError::Unknown { cause } => Self::NotWritten { cause },
+        }
+    }
 }
 
 impl From<CommitError<Self>> for Failure {

@@ -199,11 +199,12 @@ pub fn give_back(draws: &mut [Draw], amount: Amount) -> (Vec<(LotId, Amount)>, A
     (home, left)
 }
 
-/// How much of `paid`, charged to a token, falls on each of its lots: in the order in which they were drawn.
+/// How much of `paid`, charged to a token, falls on each of its lots: in the order in which they were drawn. What came home
+/// pays for nothing; what is paid above the rest came from suspense, and falls on none.
 pub fn falls_on(draws: &[Draw], paid: Amount) -> Vec<(LotId, Amount)> {
     let mut left = paid;
     let part = |draw: &Draw| {
-        let part = draw.amount.min(left);
+        let part = draw.amount.saturating_sub(draw.returned).min(left);
         left = left.saturating_sub(part);
         (draw.lot, part)
     };

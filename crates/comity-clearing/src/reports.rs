@@ -62,8 +62,9 @@ pub struct HoldRow {
     pub owner: OrgId,
     pub node: NodeId,
     pub held_ucr: i64,
-    pub issued_at: Timestamp,
-    pub settle_by: Timestamp,
+    /// RFC 3339, as are all times in rows: a spreadsheet has no idea of seconds since 1970.
+    pub issued_at: String,
+    pub settle_by: String,
     pub age_days: u64,
     /// `open`, `final` or `closed`.
     pub phase: String,
@@ -105,7 +106,7 @@ pub struct FundStatement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementRow {
     pub seq: u64,
-    pub at: Timestamp,
+    pub at: String,
     pub kind: String,
     pub lot: LotId,
     pub award_number: String,

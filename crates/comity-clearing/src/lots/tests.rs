@@ -83,6 +83,8 @@ fn charges_fall_in_the_order_of_drawing_and_refunds_go_back_in_the_other() {
     assert_eq!(falls_on(&draws, ucr(12)), [(LotId([1; 16]), ucr(10)), (LotId([2; 16]), ucr(2))]);
     assert_eq!(give_back(&mut draws, ucr(8)).0, [(LotId([3; 16]), ucr(5)), (LotId([2; 16]), ucr(3))]);
     assert_eq!(give_back(&mut draws, ucr(5)), (vec![(LotId([2; 16]), ucr(5))], Amount::ZERO));
+    // Of 25 are 13 home; a claim beyond the rest is suspense's, not a lot's.
+    assert_eq!(falls_on(&draws, ucr(20)), [(LotId([1; 16]), ucr(10)), (LotId([2; 16]), ucr(2))]);
     assert_eq!(give_back(&mut draws, ucr(15)), (vec![(LotId([2; 16]), ucr(2)), (LotId([1; 16]), ucr(10))], ucr(3)));
 }
 

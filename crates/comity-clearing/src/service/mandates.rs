@@ -22,6 +22,12 @@ impl Clearing {
         let mandate = signed.verify(&signer)?;
         let (id, project, now, caller) = (mandate.id, mandate.project, self.now(), *caller);
         let member = redeemer(&mandate, &caller, request.join_code.as_deref())?;
+        // Looked at before it is written: anybody can sign a mandate, and that must not cost a turn of the writer.
+        let mut conn = self.read().await?;
+        if one(&mut conn.db(), id, now).await?.is_none() {
+            signed_by_pi(&mut conn.db(), project, &signer).await?;
+        }
+        drop(conn);
         self.write(move |conn| {
             Box::pin(async move {
                 exists(conn, project).await?;
@@ -34,10 +40,7 @@ impl Clearing {
                         Err(Failure::NotYours { what: "a mandate that somebody has redeemed" })
                     };
                 }
-                let role = store::projects::role_of(conn, project, &signer).await?;
-                if !role.is_some_and(Role::signs_mandates) {
-                    return Err(Failure::NotYours { what: "a mandate is signed by a PI or co-PI of the project" });
-                }
+                signed_by_pi(conn, project, &signer).await?;
                 if now >= mandate.not_after {
                     return Err(Failure::MandateOver { id, why: "has ended" });
                 }
@@ -110,6 +113,15 @@ impl Clearing {
 
 async fn one(conn: &mut Db<'_>, id: MandateId, now: comity_wire::Timestamp) -> Result<Option<Redeemed>, Failure> {
     Ok(store::mandates::mandates(conn, &[id], now).await?.remove(&id))
+}
+
+async fn signed_by_pi(conn: &mut Db<'_>, project: ProjectId, signer: &PublicKey) -> Result<(), Failure> {
+    let role = store::projects::role_of(conn, project, signer).await?;
+    if role.is_some_and(Role::signs_mandates) {
+        Ok(())
+    } else {
+        Err(Failure::NotYours { what: "a mandate is signed by a PI or co-PI of the project" })
+    }
 }
 
 async fn may_sign(conn: &mut Db<'_>, project: ProjectId, caller: &PublicKey) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comity_ledger::{AccountId, Db, LedgerTx, Posted, Reader, Store as _};
+use comity_ledger::{AccountId, Db, LedgerTx, Posted, Store as _};
 use comity_wire::api::clearing::{LotStatus, ProjectReply, PseudonymAt, Statement, StatementLine, TokenStatus};
 use comity_wire::{Amount, LotId, NodeId, ProjectId, PublicKey, Timestamp};
 
@@ -89,8 +89,11 @@ impl Clearing {
         let accounts = self.accounts_of(caller, account).await?;
         let mut opening = 0_i128;
         let mut lines = std::collections::VecDeque::new();
-        let mut transfers = Transfers::of(&self.inner.reader, accounts).await?;
-        while let Some((posted, debit)) = transfers.next().await? {
+        let mut conn = self.read().await?;
+        let mut snapshot = conn.snapshot().await?;
+        let mut seen = snapshot.db();
+        let mut transfers = Transfers::of(&mut seen, accounts).await?;
+        while let Some((posted, debit)) = transfers.next(&mut seen).await? {
             lines.push_back(StatementLine {
                 at: posted.posted_at,
                 kind: word(posted.transfer.kind),
@@ -103,6 +106,8 @@ impl Clearing {
                 opening += signed(&line);
             }
         }
+        snapshot.rollback().await?;
+        drop(conn);
         let side = |debit: bool| {
             let amounts = lines.iter().filter(|line| line.debit == debit).map(|line| line.amount);
             amounts.fold(Amount::ZERO, Amount::saturating_add)
@@ -141,8 +146,8 @@ impl Clearing {
 }
 
 /// The transfers of several accounts that never pay each other, in the order of the books, a page of each in memory.
-pub(super) struct Transfers<'a> {
-    reader: &'a Reader,
+/// Read on one connection: within a snapshot they are of one moment.
+pub(super) struct Transfers {
     pages: Vec<Page>,
 }
 
@@ -153,34 +158,35 @@ struct Page {
     read: std::collections::VecDeque<Posted>,
 }
 
-impl<'a> Transfers<'a> {
-    pub(super) async fn of(reader: &'a Reader, accounts: Vec<AccountId>) -> Result<Self, Failure> {
+impl Transfers {
+    pub(super) async fn of(conn: &mut Db<'_>, accounts: Vec<AccountId>) -> Result<Self, Failure> {
         let page = |account| Page { account, after: Some(0), read: std::collections::VecDeque::new() };
-        let mut transfers = Self { reader, pages: accounts.into_iter().map(page).collect() };
+        let mut transfers = Self { pages: accounts.into_iter().map(page).collect() };
         for page in &mut transfers.pages {
-            page.fill(reader).await?;
+            page.fill(conn).await?;
         }
         Ok(transfers)
     }
 
     /// The next one, and whether it is a debit.
-    pub(super) async fn next(&mut self) -> Result<Option<(Posted, bool)>, Failure> {
+    pub(super) async fn next(&mut self, conn: &mut Db<'_>) -> Result<Option<(Posted, bool)>, Failure> {
         let first = |page: &Page| page.read.front().map(|posted| posted.seq);
         let next = self.pages.iter_mut().filter(|page| first(page).is_some()).min_by_key(|page| first(page));
         let Some(page) = next else { return Ok(None) };
         let posted = page.read.pop_front().expect("a page with a first transfer");
         let debit = posted.transfer.debit == page.account;
         if page.read.is_empty() {
-            page.fill(self.reader).await?;
+            page.fill(conn).await?;
         }
         Ok(Some((posted, debit)))
     }
 }
 
 impl Page {
-    async fn fill(&mut self, reader: &Reader) -> Result<(), Failure> {
+    async fn fill(&mut self, conn: &mut Db<'_>) -> Result<(), Failure> {
         let Some(after) = self.after else { return Ok(()) };
-        self.read = reader.transfers_of_account(self.account, after, comity_ledger::store::PAGE_MAX).await?.into();
+        let page = comity_ledger::store::PAGE_MAX;
+        self.read = LedgerTx::new(conn).transfers_of_account_in_tx(self.account, after, page).await?.into();
         self.after = self.read.back().map(|posted| posted.seq);
         Ok(())
     }

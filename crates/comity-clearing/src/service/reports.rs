@@ -162,18 +162,19 @@ impl Clearing {
     pub async fn fund_statement(&self, project: ProjectId, period: Period) -> Result<FundStatement, Failure> {
         let span = span(period, self.now())?;
         let mut conn = self.read().await?;
-        let found = exists(&mut conn.db(), project).await?;
-        let lots = store::awards::lots_of_project(&mut conn.db(), project).await?;
-        let awards = store::awards::awards(&mut conn.db(), project).await?;
-        let sums = store::totals::of_project(&mut conn.db(), project).await?;
-        drop(conn);
+        let mut snapshot = conn.snapshot_to_audit().await?;
+        let mut seen = snapshot.db();
+        let found = exists(&mut seen, project).await?;
+        let lots = store::awards::lots_of_project(&mut seen, project).await?;
+        let awards = store::awards::awards(&mut seen, project).await?;
+        let sums = store::totals::of_project(&mut seen, project).await?;
         let lot_of = |account: AccountId| lots.iter().find(|lot| money::allocation(lot.id).id == account);
         let number_of = |award| awards.iter().find(|known| known.id == award).map(|award| award.award_number.clone());
         let accounts = lots.iter().map(|lot| money::allocation(lot.id).id).collect();
-        let mut transfers = Transfers::of(self.reader(), accounts).await?;
+        let mut transfers = Transfers::of(&mut seen, accounts).await?;
         let (mut opening, mut credits, mut debits) = (0_i64, 0_i64, 0_i64);
         let mut rows: Vec<StatementRow> = Vec::new();
-        while let Some((posted, debit)) = transfers.next().await? {
+        while let Some((posted, debit)) = transfers.next(&mut seen).await? {
             let amount = posted.transfer.amount.ucr();
             // A clock that went back does not put a transfer into another period than its own time.
             if posted.posted_at < span.from {
@@ -196,7 +197,7 @@ impl Clearing {
             let is_lot = reference == lot.id.0;
             rows.push(StatementRow {
                 seq: posted.seq,
-                at: posted.posted_at,
+                at: posted.posted_at.to_string(),
                 kind: word(posted.transfer.kind),
                 lot: lot.id,
                 award_number: number_of(lot.award).unwrap_or_default(),
@@ -206,6 +207,8 @@ impl Clearing {
                 reference: if is_lot { lot.id.to_string() } else { comity_wire::TokenId(reference).to_string() },
             });
         }
+        snapshot.rollback().await?;
+        drop(conn);
         let mut balance = opening;
         for row in &mut rows {
             balance += row.credit_ucr - row.debit_ucr;

@@ -104,7 +104,7 @@ impl Clearing {
             },
         };
         drop(conn);
-        let reserved = self.inner.reserving.ask(asked).await.map_err(merged)?;
+        let reserved = self.inner.reserving.ask(asked).await?;
         self.fail("reserve.after_commit");
         let reply = match reserved? {
             // Signed after the commit, and never before: a token that left is one whose escrow is durable.
@@ -203,17 +203,6 @@ impl Clearing {
 
 fn left(lots: &[Lot]) -> Amount {
     lots.iter().map(|lot| lot.balance).fold(Amount::ZERO, Amount::saturating_add)
-}
-
-fn merged(error: comity_ledger::CommitError<std::sync::Arc<Failure>>) -> Failure {
-    match error {
-        comity_ledger::CommitError::Refused(failure) => Failure::shared(&failure),
-        comity_ledger::CommitError::Busy => Failure::Busy,
-        comity_ledger::CommitError::Stopped => Failure::NotWritten { cause: "the writer has stopped".into() },
-        comity_ledger::CommitError::NotCommitted { cause } | comity_ledger::CommitError::Unknown { cause } => {
-            Failure::NotWritten { cause }
-        }
-    }
 }
 
 async fn reserve_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Result<Reserved, Failure>>, Failure> {

@@ -145,8 +145,8 @@ pub(crate) async fn holds(conn: &mut Db<'_>, now: Timestamp) -> Result<Vec<HoldR
             owner: OrgId(cells.bytes("owner")?),
             node: NodeId(cells.bytes("node")?),
             held_ucr: cells.int("held")?,
-            issued_at,
-            settle_by,
+            issued_at: issued_at.to_string(),
+            settle_by: settle_by.to_string(),
             age_days: now.since(issued_at) / comity_wire::time::DAY_S,
             phase: match cells.int("phase")? {
                 0 => "open",
