@@ -9,16 +9,20 @@ use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
-use crate::db::{Database, Migrations};
+use crate::db::{Database, MigrationState, Migrations};
 use crate::store::StoreError;
 
 mod audit;
+mod backup;
+mod copy;
 mod read;
 mod reader;
 mod rows;
 mod tx;
 
 pub use audit::audit_in_tx;
+pub use backup::{BackupError, PgSnapshot, integrity, sqlite_copy};
+pub use copy::{CopyError, copy, is_empty};
 pub use read::{Coded, transfers_after};
 pub use reader::{Reader, Reading};
 pub use tx::LedgerTx;
@@ -71,6 +75,14 @@ pub fn migrations() -> Migrations {
 pub async fn migrate(database: &Database, others: Migrations) -> Result<(), StoreError> {
     assert!(others.numbers().all(|number| number > MIGRATION_MAX), "numbers up to {MIGRATION_MAX} are the ledger's");
     database.migrate(&migrations().and(others)).await
+}
+
+/// How the ledger's migrations and `others` stand in a database. Changes nothing.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn migration_states(database: &Database, others: Migrations) -> Result<Vec<MigrationState>, StoreError> {
+    database.migration_states(&migrations().and(others)).await
 }
 
 #[cfg(test)]

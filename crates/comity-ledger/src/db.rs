@@ -18,7 +18,7 @@ use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{Connection as _, Transaction};
 
 pub(crate) use connect::Readers;
-pub use connect::{Database, Migrations};
+pub use connect::{Database, MigrationStanding, MigrationState, Migrations};
 pub use many::{ROWS_PER_STATEMENT_MAX, list, padded_runs, runs};
 pub use query::{Query, Value, query};
 pub use row::Row;

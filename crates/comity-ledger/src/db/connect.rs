@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, SqlSafeStr as _};
 
-use super::{Conn, within};
+use super::{Conn, Kind, query, within};
 use crate::books;
 use crate::store::StoreError;
 
@@ -67,10 +67,70 @@ impl Migrations {
     }
 }
 
+/// A migration as a database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationState {
+    pub number: i64,
+    pub name: String,
+    pub standing: MigrationStanding,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationStanding {
+    Applied,
+    Pending,
+    /// Another text was applied under its number, or it broke off.
+    Differs,
+    /// This program does not know it: a newer one was here.
+    Unknown,
+}
+
 impl Database {
     /// One file, made where it is not there. Never on a network file system.
     pub fn sqlite(path: impl AsRef<Path>) -> Self {
         Self::Sqlite(books::connect_options(path))
+    }
+
+    /// A file that nobody writes, as a backup is: it is opened to be read, and not a byte of it changes.
+    pub fn sqlite_at_rest(path: impl AsRef<Path>) -> Self {
+        Self::Sqlite(SqliteConnectOptions::new().filename(path).read_only(true).immutable(true))
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Sqlite(_) => Kind::Sqlite,
+            Self::Postgres(..) => Kind::Postgres,
+        }
+    }
+
+    /// How each of `migrations` stands, and what else was applied; in the order of their numbers. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn migration_states(&self, migrations: &Migrations) -> Result<Vec<MigrationState>, StoreError> {
+        let mut conn = self.connect().await?;
+        let applied = applied(&mut conn).await?;
+        conn.close().await?;
+        let known = match self.kind() {
+            Kind::Sqlite => migrations.of(|sqlite, _| sqlite),
+            Kind::Postgres => migrations.of(|_, postgres| postgres),
+        };
+        let state = |number, name: &str, standing| MigrationState { number, name: name.to_owned(), standing };
+        let of_known = known.iter().map(|migration| {
+            let found = applied.iter().find(|(number, ..)| *number == migration.version);
+            let standing = match found {
+                None => MigrationStanding::Pending,
+                Some((_, checksum, true)) if **checksum == *migration.checksum => MigrationStanding::Applied,
+                Some(_) => MigrationStanding::Differs,
+            };
+            state(migration.version, &migration.description, standing)
+        });
+        let is_known = |number: i64| known.iter().any(|migration| migration.version == number);
+        let others = applied.iter().filter(|(number, ..)| !is_known(*number));
+        let others = others.map(|(number, ..)| state(*number, "", MigrationStanding::Unknown));
+        let mut states: Vec<_> = of_known.chain(others).collect();
+        states.sort_by_key(|state| state.number);
+        Ok(states)
     }
 
     /// `postgres://USER:PASSWORD@HOST/DATABASE`.
@@ -162,6 +222,22 @@ impl std::fmt::Debug for Database {
 pub(crate) enum Readers {
     Sqlite(SqlitePool),
     Postgres(PgPool, Duration),
+}
+
+/// Number, digest and whether it came to its end, of all that was applied.
+async fn applied(conn: &mut Conn) -> Result<Vec<(i64, Vec<u8>, bool)>, sqlx::Error> {
+    let mut db = conn.db();
+    let exists = match db.kind() {
+        Kind::Sqlite => "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'",
+        Kind::Postgres => "SELECT COUNT(to_regclass('_sqlx_migrations'))",
+    };
+    if query(exists).fetch_one(&mut db).await?.first()? == 0 {
+        return Ok(Vec::new());
+    }
+    let sql =
+        "SELECT version, checksum, CAST(CASE WHEN success THEN 1 ELSE 0 END AS BIGINT) AS done FROM _sqlx_migrations";
+    let rows = query(sql).fetch_all(&mut db).await?;
+    rows.iter().map(|row| Ok((row.int("version")?, row.blob("checksum")?, row.int("done")? == 1))).collect()
 }
 
 async fn run<C>(migrations: Vec<Migration>, conn: &mut C) -> Result<(), MigrateError>

@@ -41,6 +41,12 @@ impl Row {
         self.get(column)
     }
 
+    /// # Errors
+    /// As [`Row::int`].
+    pub fn text_maybe(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        self.get(column)
+    }
+
     /// The first column, where a statement gives one number.
     ///
     /// # Errors
