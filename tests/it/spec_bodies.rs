@@ -17,6 +17,7 @@ type Body = (&'static str, fn(&Value) -> Value);
 
 /// All bodies that somebody outside has to write or read.
 const BODIES: &[Body] = &[
+    ("HouseReply", again::<clearing::HouseReply>),
     ("QuoteRequest", again::<clearing::QuoteRequest>),
     ("QuoteReply", again::<clearing::QuoteReply>),
     ("ReservationRequest", again::<clearing::ReservationRequest>),

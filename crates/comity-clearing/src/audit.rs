@@ -1,7 +1,7 @@
 //! The audit: the ledger's own, and what the house's tables promise on top of it, from both ends: each row has its
 //! transfers, and each transfer its row. Each promise is re-added in SQL, in time that grows with the books and no faster.
 
-use comity_ledger::{AccountCode, Unit};
+use comity_ledger::{AccountCode, Reader, Unit};
 use comity_wire::{Amount, ProjectId};
 use serde::{Deserialize, Serialize};
 
@@ -107,29 +107,33 @@ pub struct Totals {
     pub projects: Vec<ProjectTotals>,
 }
 
+/// The audit of whatever books `reader` reads.
+pub(crate) async fn of(reader: &Reader) -> Result<AuditReport, Failure> {
+    let ledger = reader.audit().await?;
+    let mut conn = reader.acquire().await?;
+    let mut snapshot = conn.snapshot_to_audit().await?;
+    let mut seen = snapshot.db();
+    let mut findings = Vec::new();
+    for (what, sql) in store::audit::CHECKS {
+        findings.push(Finding { what, rows: store::audit::count(&mut seen, sql).await? });
+    }
+    findings.push(Finding { what: Break::TokenDiffers, rows: store::audit::tokens_differing(&mut seen).await? });
+    findings.push(Finding { what: Break::ActDiffers, rows: store::audit::acts_differing(&mut seen).await? });
+    findings.retain(|finding| finding.rows != 0);
+    let totals = store::totals::overall(&mut seen).await?;
+    snapshot.rollback().await?;
+    let ledger_sum_ucr = ledger.sum_ucr(Unit::CREDITS);
+    let holds = ledger.holds && findings.is_empty() && ledger_sum_ucr == 0;
+    Ok(AuditReport { holds, ledger_sum_ucr, totals, findings, ledger })
+}
+
 impl Clearing {
     /// Re-adds everything from the transfers and checks the house's tables against them, each in one snapshot.
     ///
     /// # Errors
     /// [`Failure`] where the books cannot be read; what is wrong in them is in the report.
     pub async fn audit(&self) -> Result<AuditReport, Failure> {
-        let ledger = self.reader().audit().await?;
-        let mut conn = self.read().await?;
-        let mut snapshot = conn.snapshot_to_audit().await?;
-        let mut seen = snapshot.db();
-        let mut findings = Vec::new();
-        for (what, sql) in store::audit::CHECKS {
-            findings.push(Finding { what, rows: store::audit::count(&mut seen, sql).await? });
-        }
-        findings.push(Finding { what: Break::TokenDiffers, rows: store::audit::tokens_differing(&mut seen).await? });
-        findings.push(Finding { what: Break::ActDiffers, rows: store::audit::acts_differing(&mut seen).await? });
-        findings.retain(|finding| finding.rows != 0);
-        snapshot.rollback().await?;
-        drop(conn);
-        let totals = self.totals().await?.overall;
-        let ledger_sum_ucr = ledger.sum_ucr(Unit::CREDITS);
-        let holds = ledger.holds && findings.is_empty() && ledger_sum_ucr == 0;
-        Ok(AuditReport { holds, ledger_sum_ucr, totals, findings, ledger })
+        of(self.reader()).await
     }
 
     /// What was awarded, and where it is now, per project and overall.

@@ -86,6 +86,10 @@ pub trait LogMemory: Send + Sync {
     fn write(&self, note: &[u8]) -> std::io::Result<()>;
 }
 
+/// What stands in the memory of a log where books came back from a backup, and the checkpoint that was signed last did not.
+/// What was signed after the backup is not known then, and a second past must not be signed.
+pub const LOG_FORGOTTEN: &[u8] = b"restored from a backup: what was signed after it is not known here\n";
+
 impl Keys {
     pub fn new(issuer: SecretKey, pseudonyms: [u8; 32]) -> Self {
         Self { issuer, retired: Vec::new(), pseudonyms: zeroize::Zeroizing::new(pseudonyms), log: None }

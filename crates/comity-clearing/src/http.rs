@@ -17,8 +17,8 @@ use comity_http::signed::Guard;
 use comity_http::{Refusal, Signed};
 use comity_wire::Code;
 use comity_wire::api::clearing::{
-    ClaimReply, ClaimRequest, FinalReply, FinalRequest, MandateReply, MandateRequest, ProjectReply, QuoteReply,
-    QuoteRequest, RefundRequest, ReservationReply, ReservationRequest, SignedBytes, Statement,
+    ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, MandateReply, MandateRequest, ProjectReply,
+    QuoteReply, QuoteRequest, RefundRequest, ReservationReply, ReservationRequest, SignedBytes, Statement,
 };
 use comity_wire::{Amount, LotId, MandateId, NodeId, ProjectId};
 use http::header;
@@ -59,6 +59,7 @@ impl Clearing {
             .route("/v1/mandates/{id}/revoke", post(mandate_revoke))
             .route("/v1/projects/{id}", get(project))
             .route("/v1/statement", get(statement))
+            .route("/v1/house", get(about))
             .route("/comity/v1/standing", get(standing))
             .route("/health", get(health))
             .merge(log::routes())
@@ -169,6 +170,10 @@ async fn statement(
         Ok(house.statement(&call.caller.key, account).await?)
     })
     .await
+}
+
+async fn about(State(house): State<Clearing>) -> Json<HouseReply> {
+    Json(house.about())
 }
 
 async fn standing(State(house): State<Clearing>) -> Result<Response, Refusal> {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use comity_ledger::group_commit::JobFuture;
 use comity_ledger::{Committer, Database, Db, Reader, Reading, StoreError, books};
 use comity_token::Directory;
+use comity_wire::api::clearing::HouseReply;
 use comity_wire::object::RevocationList;
 use comity_wire::{Timestamp, Verified};
 use tokio_util::sync::CancellationToken;
@@ -27,12 +28,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Keys, Publisher};
 use crate::failure::Failure;
+use crate::ops::Restored;
 use crate::settlement::Calendar;
 use crate::store;
 
 pub use acts::ActReply;
 pub use claims::{Contradiction, Swept};
 pub use read::Account;
+pub(crate) use reports::trial_rows;
 use reservations::Reserving;
 
 /// What time it is. Only the shell has a clock.
@@ -61,6 +64,8 @@ struct Inner {
     reserving: Reserving,
     reader: Reader,
     calendar: Mutex<Calendar>,
+    /// Whether these books came back from a backup, and when they did last.
+    restored: Option<Restored>,
     /// The directory's version up to which its certificates were looked through.
     directory_seen: AtomicU64,
     standing: RwLock<Option<Verified<RevocationList>>>,
@@ -119,6 +124,7 @@ impl Clearing {
         let reader = Reader::open(&database).await?;
         let mut reading = reader.acquire().await?;
         let calendar = store::house::calendar(&mut reading.db()).await.map_err(OpenError::Begin)?;
+        let restored = store::ops::restored(&mut reading.db()).await.map_err(OpenError::Begin)?;
         drop(reading);
         let (committer, writer) = Committer::open(database).await?;
         let reserving = reservations::reserving(committer.clone(), Arc::clone(&failpoint));
@@ -132,6 +138,7 @@ impl Clearing {
             reserving,
             reader,
             calendar: Mutex::new(calendar),
+            restored,
             directory_seen: AtomicU64::new(0),
             standing: RwLock::new(None),
             publisher: RwLock::new(None),
@@ -176,6 +183,13 @@ impl Clearing {
 
     pub fn config(&self) -> &Config {
         &self.inner.config
+    }
+
+    /// What everybody may know of the house: since when it takes claims, and whether its books came back from a backup, so
+    /// that nodes say again what they said since.
+    pub fn about(&self) -> HouseReply {
+        let open_since = self.calendar().spans().last().map_or_else(|| self.now(), |span| span.0);
+        HouseReply { house: self.inner.config.org, open_since, restored: self.inner.restored }
     }
 
     /// Says that the house takes claims now. A gap of more than 120 s between two beats is closed time (rule 8).

@@ -9,6 +9,7 @@ pub(crate) mod house;
 pub(crate) mod log;
 pub(crate) mod mandates;
 pub(crate) mod money;
+pub(crate) mod ops;
 pub(crate) mod projects;
 pub(crate) mod reports;
 pub(crate) mod settlement;
@@ -52,12 +53,21 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/postgres/0506_mandates.sql"),
         )
         .with(
+            RESTORED,
+            "restored",
+            include_str!("../migrations/0516_restored.sql"),
+            include_str!("../migrations/postgres/0516_restored.sql"),
+        )
+        .with(
             520,
             "log",
             include_str!("../migrations/0520_log.sql"),
             include_str!("../migrations/postgres/0520_log.sql"),
         )
 }
+
+/// The migration since which books know that they came back from a backup.
+pub(crate) const RESTORED: i64 = 516;
 
 /// The tables as they were.
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod logging;
 mod lots;
 mod mandates;
 mod reports;
+mod restored;
 mod settling;
 mod standing;
 mod story;

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, SettledLane, SignedBytes};
+use comity_wire::api::clearing::{
+    ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, SignedBytes,
+};
 use comity_wire::cbor::{Bytes, List};
-use comity_wire::object::{Acknowledgement, Claim, ClaimLane, Receipt};
+use comity_wire::object::{Acknowledgement, Claim, ClaimLane, IssuerUse, Organisation, Receipt};
 use comity_wire::{Code, Digest, OrgId, Signed, TokenId, cose};
 use futures::future::BoxFuture;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::control::token_of;
 use crate::gateway::{Gateway, Inner};
@@ -25,6 +27,8 @@ pub trait House: Send + Sync {
     fn claim(&self, house: OrgId, ask: ClaimRequest) -> BoxFuture<'_, Result<ClaimReply, HouseError>>;
     /// `POST /v1/finals`.
     fn final_(&self, house: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>>;
+    /// `GET /v1/house`.
+    fn about(&self, house: OrgId) -> BoxFuture<'_, Result<HouseReply, HouseError>>;
 }
 
 /// Why the house gave no answer, or said no.
@@ -71,12 +75,36 @@ impl Gateway {
                 biased;
                 () = inner.stop.cancelled() => return,
                 () = inner.claim_now.notified() => {}
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => self.houses_look().await,
             }
             if let Err(error) = inner.ledger.store().paces_forget(inner.now()).await {
                 warn!(%error, "windows that have ended were not dropped");
             }
             self.claim_all().await;
+        }
+    }
+
+    /// Asks each house whether its books came back from a backup. What it may have forgotten since is claimed again: it falls
+    /// due, and the next claims find it. A house that does not answer is asked the next time.
+    pub async fn houses_look(&self) {
+        let inner = &*self.0;
+        let Some(house) = &inner.house else { return };
+        let roster = inner.directory.roster();
+        let sells = |org: &&Organisation| org.issuers.iter().any(|issuer| issuer.use_ == IssuerUse::Budget);
+        let houses: Vec<OrgId> = roster.organisations.iter().filter(sells).map(|org| org.id).collect();
+        for org in houses {
+            let restored = match bounded(house.about(org)).await {
+                Ok(about) => about.restored,
+                Err(error) => {
+                    debug!(%org, %error, "the house does not say how it is");
+                    continue;
+                }
+            };
+            if let Some(restored) = restored
+                && let Err(error) = claim_again(inner, org, restored).await
+            {
+                warn!(%org, %error, "what the house may have forgotten is not due again yet; it is tried again");
+            }
         }
     }
 
@@ -99,6 +127,37 @@ impl Gateway {
         }
         settled
     }
+}
+
+/// Makes everything due again that a house may have forgotten: all under its tokens whose time was not over when its backup
+/// was made. Once for each time that it came back.
+async fn claim_again(inner: &Inner, house: OrgId, restored: Restored) -> Result<(), ClaimError> {
+    let store = inner.ledger.store();
+    if store.house_restored(house).await? == Some(restored.restored_at) {
+        return Ok(());
+    }
+    let _one_at_a_time = inner.claiming.lock().await;
+    let mut again = 0_u64;
+    for token in store.tokens().await? {
+        let chains = store.chains(token).await?;
+        let Some(terms) = chains.iter().find_map(|(_, chain)| token_of(chain)) else { continue };
+        let is_over = terms.terms.settle_by < restored.backup_at;
+        if terms.issuer() != house || terms.terms.budget.is_zero() || is_over {
+            continue;
+        }
+        let root = store.account(token).await?.ok_or(ClaimError::Stored("no account"))?.root;
+        let account = inner.ledger.account(token, root).await?;
+        // From the beginning of each lane: a house that remembers more says where it stands.
+        let lanes = account.lanes.keys().map(|key| (*key, 0)).collect();
+        inner.ledger.change(token, root, Change::Settled { token, lanes }).await?;
+        if store.is_final_delivered(token).await? {
+            store.final_forgotten(token).await?;
+        }
+        again += 1;
+    }
+    store.house_restored_put(house, restored.restored_at).await?;
+    warn!(%house, number = restored.number, tokens = again, "the house came back from a backup: it is claimed again");
+    Ok(())
 }
 
 /// Claims what is due of a token at this moment and delivers its final, if it has one. Whether the house has all of that.

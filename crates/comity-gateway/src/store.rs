@@ -12,7 +12,7 @@ pub mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use comity_wire::{Digest, Timestamp, TokenId};
+use comity_wire::{Digest, OrgId, Timestamp, TokenId};
 use futures::future::BoxFuture;
 
 use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Pace, Rule, Slot, Write};
@@ -74,7 +74,14 @@ pub trait Store: Send + Sync {
     fn acknowledgement(&self, token: TokenId, id: Digest) -> Answer<'_, Option<Vec<u8>>>;
     /// Tokens with something to claim, or a final that was asked for and is not delivered.
     fn tokens_due(&self) -> Answer<'_, Vec<TokenId>>;
+    /// All tokens that anything was charged under, or that were ended here.
+    fn tokens(&self) -> Answer<'_, Vec<TokenId>>;
     fn final_delivered(&self, token: TokenId) -> Answer<'_, ()>;
+    /// The house may have forgotten it: it is delivered again.
+    fn final_forgotten(&self, token: TokenId) -> Answer<'_, ()>;
+    /// Of which time that a house came back from a backup this node has claimed again.
+    fn house_restored(&self, house: OrgId) -> Answer<'_, Option<Timestamp>>;
+    fn house_restored_put(&self, house: OrgId, at: Timestamp) -> Answer<'_, ()>;
     fn is_final_delivered(&self, token: TokenId) -> Answer<'_, bool>;
     /// What was charged in the windows of a project, also in those that have ended.
     fn paces<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<(Rule, u32, Pace)>>;

@@ -7,7 +7,7 @@ use comity_http::dial::{CallError, Client};
 use comity_http::{Endpoint, TrustedKeys};
 use comity_supply::BoxFuture;
 use comity_token::Directory;
-use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest};
+use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply};
 use comity_wire::object::{AnchorRole, DoorKind};
 use comity_wire::{OrgId, SecretKey};
 use http::Method;
@@ -71,6 +71,14 @@ fn unreached(reason: impl Into<String>) -> HouseError {
 impl House for HouseClient {
     fn claim(&self, house: OrgId, ask: ClaimRequest) -> BoxFuture<'_, Result<ClaimReply, HouseError>> {
         Box::pin(async move { self.post(house, "/v1/claims", &ask).await })
+    }
+
+    fn about(&self, house: OrgId) -> BoxFuture<'_, Result<HouseReply, HouseError>> {
+        Box::pin(async move {
+            let client = self.client(house)?;
+            let called = client.call(Method::GET, "/v1/house", None::<&()>).await;
+            called.map_err(|error| unreached(error.to_string()))
+        })
     }
 
     fn final_(&self, house: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>> {

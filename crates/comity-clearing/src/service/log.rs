@@ -16,7 +16,7 @@ use comity_wire::log::{Checkpoint, Growing, KeyUse, Line, Note, Resource, Steps,
 use comity_wire::{Digest, Timestamp};
 
 use super::Clearing;
-use crate::config::LogKey;
+use crate::config::{LOG_FORGOTTEN, LogKey};
 use crate::failure::Failure;
 use crate::store;
 use crate::store::log::{Signed, State, Waiting};
@@ -174,11 +174,7 @@ impl Clearing {
         // Ed25519 gives the same bytes again: a checkpoint that was remembered and never stored is signed as it was.
         let note = Note::sign(&checkpoint, &key.secret).map_err(Failure::invalid)?.to_string();
         self.fail("log.before_memory");
-        let (memory, remembered) = (key.memory.clone(), note.clone());
-        let written = tokio::task::spawn_blocking(move || memory.write(remembered.as_bytes())).await;
-        written.map_err(std::io::Error::other).flatten().map_err(|error| {
-            stopped(&format!("the newest checkpoint cannot be remembered outside of the database: {error}"))
-        })?;
+        self.log_remember(&key, note.clone()).await?;
         self.fail("log.after_memory");
         let signed = Signed { size: state.size, root, note, signed_at: self.now() };
         self.write(move |conn| {
@@ -187,6 +183,14 @@ impl Clearing {
         .await?;
         self.fail("log.after_sign");
         Ok(checkpoint)
+    }
+
+    async fn log_remember(&self, key: &LogKey, note: String) -> Result<(), Failure> {
+        let memory = key.memory.clone();
+        let written = tokio::task::spawn_blocking(move || memory.write(note.as_bytes())).await;
+        written.map_err(std::io::Error::other).flatten().map_err(|error| {
+            stopped(&format!("the newest checkpoint cannot be remembered outside of the database: {error}"))
+        })
     }
 
     /// Holds the stored tree against what was signed last.
@@ -236,6 +240,13 @@ impl Clearing {
         let Some(bytes) = read.map_err(|error| stopped(&format!("the memory of what was signed: {error}")))? else {
             return Ok(None);
         };
+        if bytes == LOG_FORGOTTEN {
+            return Err(stopped(
+                &"the books came back from a backup, and what this log signed after it is not known here. The operator puts back \
+                 log.checkpoint of the house's home as it was, if it can still be read, or ends this log with `comity clearing \
+                 log restart`; the books go on meanwhile",
+            ));
+        }
         let vkey = self.log_vkey(key, epoch)?;
         let note = Note::parse(&bytes).and_then(|note| note.verify(&vkey));
         match note {
@@ -291,6 +302,7 @@ impl Clearing {
         let read = tokio::task::spawn_blocking(move || memory.read()).await;
         let remembered = read.map_err(std::io::Error::other).flatten().ok().flatten();
         let vkey = self.log_vkey(&key, epoch)?;
+        let forgot = remembered.as_deref() == Some(LOG_FORGOTTEN);
         // Of the two the one that reached further: somebody may have seen it.
         let of_this = |bytes: Vec<u8>| {
             let note = Note::parse(&bytes).ok()?;
@@ -302,6 +314,13 @@ impl Clearing {
         tracing::error!(log = %self.log_origin(epoch), why = ended.why, "the log ends, another one begins");
         self.write(move |conn| Box::pin(async move { store::log::end_in_tx(conn, &ended).await })).await?;
         self.fail("log.after_restart");
+        if forgot {
+            // What was forgotten was the log's that has ended: in its place stands that log's beginning, which is true of it.
+            let beginning =
+                Checkpoint { origin: self.log_origin(epoch), size: 0, root: comity_wire::merkle::root(&[]) };
+            let note = Note::sign(&beginning, &key.secret).map_err(Failure::invalid)?.to_string();
+            self.log_remember(&key, note).await?;
+        }
         drop(turn);
         self.log_advance().await?;
         self.log_status().await

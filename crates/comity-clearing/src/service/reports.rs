@@ -27,6 +27,20 @@ fn span(period: Period, now: Timestamp) -> Result<Span, Failure> {
     if from < to { Ok(Span { from, to }) } else { Err(Failure::invalid("a period ends after it begins")) }
 }
 
+/// All accounts by their codes up to a moment, and their total.
+pub(crate) async fn trial_rows(db: &mut Db<'_>, to: Timestamp) -> Result<(Vec<TrialRow>, TrialRow), Failure> {
+    let sums = store::reports::code_sums(db, to).await?;
+    let row = |account: &str, debits_ucr: i64, credits_ucr: i64| TrialRow {
+        account: account.to_owned(),
+        debits_ucr,
+        credits_ucr,
+        balance_ucr: credits_ucr - debits_ucr,
+    };
+    let rows: Vec<_> = sums.iter().map(|(code, (debits, credits))| row(code_word(*code), *debits, *credits)).collect();
+    let total = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.debits_ucr, sum.1 + row.credits_ucr));
+    Ok((rows, row("total", total.0, total.1)))
+}
+
 impl Clearing {
     /// All accounts by their codes, at the end of a period.
     ///
@@ -34,17 +48,8 @@ impl Clearing {
     /// [`Failure`].
     pub async fn trial_balance(&self, period: Period) -> Result<Report<TrialRow>, Failure> {
         let span = span(period, self.now())?;
-        let sums = store::reports::code_sums(&mut self.read().await?.db(), span.to).await?;
-        let row = |account: &str, debits_ucr: i64, credits_ucr: i64| TrialRow {
-            account: account.to_owned(),
-            debits_ucr,
-            credits_ucr,
-            balance_ucr: credits_ucr - debits_ucr,
-        };
-        let rows: Vec<_> =
-            sums.iter().map(|(code, (debits, credits))| row(code_word(*code), *debits, *credits)).collect();
-        let total = rows.iter().fold((0, 0), |sum, row| (sum.0 + row.debits_ucr, sum.1 + row.credits_ucr));
-        Ok(self.report("trial-balance", period, rows, Some(row("total", total.0, total.1))))
+        let (rows, total) = trial_rows(&mut self.read().await?.db(), span.to).await?;
+        Ok(self.report("trial-balance", period, rows, Some(total)))
     }
 
     /// Each project's credits, from the beginning of a period to its end.

@@ -3,8 +3,8 @@
 use std::sync::PoisonError;
 
 use comity_wire::cbor::List;
-use comity_wire::object::{RevocationList, RevokedKind};
-use comity_wire::{NodeId, OrgId, Signed, TokenId, Verified, cose};
+use comity_wire::object::{Revocation, RevocationList, RevokedKind};
+use comity_wire::{NodeId, OrgId, Signed, Timestamp, TokenId, Verified, cose};
 
 use super::Clearing;
 use crate::config::Publisher;
@@ -79,7 +79,10 @@ impl Clearing {
                 Err(source) => tracing::warn!(%source, "the stored revocation list is an earlier key's"),
             }
         }
-        if is_whole {
+        // Others may have a list of a higher number, from before the books were set back: one that is above it is made at once.
+        let restored_at = self.inner.restored.map(|restored| restored.restored_at);
+        let is_set_back = self.standing().is_some_and(|list| restored_at.is_some_and(|at| list.issued_at < at));
+        if is_whole && !is_set_back {
             return self.standing_renew().await.map(drop);
         }
         // The house stopped between a revocation and the list that tells of it. A list that cannot be made is no reason
@@ -95,8 +98,10 @@ impl Clearing {
     /// # Errors
     /// [`Failure`].
     pub async fn standing_renew(&self) -> Result<bool, Failure> {
+        let heard = self.standing_heard().map_or(0, |list| list.number);
         let fresh = self.standing().is_some_and(|list| {
-            self.now().since(list.issued_at) < RENEW_S && *list.signer() == self.inner.keys.issuer.public()
+            let is_newest = list.number >= heard && self.standing_lost(&list.entries, self.now()).is_empty();
+            is_newest && self.now().since(list.issued_at) < RENEW_S && *list.signer() == self.inner.keys.issuer.public()
         });
         if !fresh {
             self.standing_issue().await?;
@@ -104,24 +109,58 @@ impl Clearing {
         Ok(!fresh)
     }
 
-    /// Numbers, signs, stores and publishes a list of everything that is revoked.
+    /// The house's own newest list as the federation has it. It is above the house's where books were set back to a backup.
+    fn standing_heard(&self) -> Option<Verified<RevocationList>> {
+        self.inner.directory.standing(self.inner.config.org)
+    }
+
+    /// What that list names and `known` does not, and has not ended by itself.
+    fn standing_lost(&self, known: &[Revocation], now: Timestamp) -> Vec<Revocation> {
+        let heard = self.standing_heard();
+        let is_known =
+            |entry: &Revocation| known.iter().any(|known| (known.kind, &known.subject) == (entry.kind, &entry.subject));
+        let has_ended = |entry: &Revocation| entry.kind == RevokedKind::Token && entry.at < store::house::ended(now);
+        let lost = heard.iter().flat_map(|list| list.entries.iter());
+        lost.filter(|entry| !is_known(entry) && !has_ended(entry)).cloned().collect()
+    }
+
+    /// Numbers, signs, stores and publishes a list of everything that is revoked. What the federation has of the house's lists and
+    /// the books have not is revoked all the same.
     async fn standing_issue(&self) -> Result<u64, Failure> {
         let turn = self.inner.standing_turn.lock().await;
         let mut conn = self.read().await?;
         let now = self.now();
-        let entries = store::house::revocations(&mut conn.db(), now).await?;
+        let mut entries = store::house::revocations(&mut conn.db(), now).await?;
+        let heard = self.standing_heard();
+        let lost = self.standing_lost(&entries, now);
+        if !lost.is_empty() {
+            tracing::warn!(
+                entries = lost.len(),
+                "the federation knows of revocations that are not in the books: they are taken over"
+            );
+            entries.extend(lost.iter().cloned());
+            entries.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
+        }
         // Numbers rise whoever signed the list before.
         let stored = store::house::standing(&mut conn.db()).await?;
         drop(conn);
         let stored = stored.map(|bytes| Signed::<RevocationList>::decode(&bytes)).transpose()?;
         let number = stored.map_or(1, |list| list.unverified().number + 1);
+        let number = number.max(heard.map_or(1, |list| list.number + 1));
+        // Of books that were set back nobody knows how far the numbers had come; the time is above all of them.
+        let number = self.inner.restored.map_or(number, |_| number.max(now.0));
         let entries = List::new(entries).map_err(Failure::invalid)?;
         let list = RevocationList { org: self.inner.config.org, number, issued_at: now, entries };
         let list = cose::sign(&list, &self.inner.keys.issuer);
         let (bytes, named) = (list.bytes().to_vec(), (number, list.id()));
         self.fail("list.before_commit");
         self.write(move |conn| {
-            Box::pin(async move { store::house::standing_put_in_tx(conn, named, &bytes, now).await })
+            Box::pin(async move {
+                for entry in &lost {
+                    store::house::revocation_insert_in_tx(conn, entry.kind, &entry.subject, entry.at).await?;
+                }
+                store::house::standing_put_in_tx(conn, named, &bytes, now).await
+            })
         })
         .await?;
         self.fail("list.after_commit");

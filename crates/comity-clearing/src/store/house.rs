@@ -155,13 +155,16 @@ pub(crate) async fn revocation_insert_in_tx(
     Ok(())
 }
 
+/// A token that was revoked before this has ended by itself: the list stays as long as what it stops.
+pub(crate) fn ended(now: Timestamp) -> Timestamp {
+    now.minus(Token::VALID_S_MAX + 2 * SKEW_S)
+}
+
 /// Everything that was revoked, in the list's order.
 pub(crate) async fn revocations(conn: &mut Db<'_>, now: Timestamp) -> Result<Vec<Revocation>, Failure> {
-    // A token that was revoked a life ago has ended by itself: the list stays as long as what it stops.
-    let ended = now.minus(Token::VALID_S_MAX + 2 * SKEW_S);
     let rows = query("SELECT kind, subject, at FROM revocation WHERE NOT (kind = ? AND at < ?)")
         .bind(int(RevokedKind::Token.number().into()))
-        .bind(seconds(ended))
+        .bind(seconds(ended(now)))
         .fetch_all(conn)
         .await?;
     let entry = |row| {
@@ -181,6 +184,12 @@ pub(crate) async fn revocations(conn: &mut Db<'_>, now: Timestamp) -> Result<Vec
 pub(crate) async fn standing(conn: &mut Db<'_>) -> Result<Option<Vec<u8>>, Failure> {
     let row = query("SELECT bytes FROM standing ORDER BY number DESC LIMIT 1").fetch_optional(conn).await?;
     row.map(|row| Cells { table: "standing", row: &row }.blob("bytes")).transpose()
+}
+
+/// When the newest revocation list was signed.
+pub(crate) async fn standing_issued_at(conn: &mut Db<'_>) -> Result<Option<Timestamp>, Failure> {
+    let row = query("SELECT issued_at FROM standing ORDER BY number DESC LIMIT 1").fetch_optional(conn).await?;
+    row.map(|row| Cells { table: "standing", row: &row }.time("issued_at")).transpose()
 }
 
 /// Keeps the newest list only: an older one is never served again.

@@ -432,3 +432,25 @@ async fn a_database_that_was_set_back_signs_nothing_until_its_operator_ends_the_
     world.restart().await;
     assert_eq!(checkpoint(&world).await.1, next);
 }
+
+/// The operator could not say what was signed after the backup: nothing is, until the log has ended.
+#[tokio::test]
+async fn a_house_that_forgot_what_it_signed_signs_nothing_until_its_operator_ends_the_log() {
+    let mut world = World::new(On::Sqlite, 10_000).await;
+    story(&world).await;
+    world.house.log_advance().await.unwrap();
+    let backup = world.backup().await;
+    std::fs::write(world.books.folder().join("log.checkpoint"), crate::LOG_FORGOTTEN).unwrap();
+    world.restore(&backup).await;
+    let signed = world.books.notes().len();
+    story(&world).await;
+    let refused = world.house.log_advance().await.unwrap_err().to_string();
+    assert!(refused.contains("not known here") && refused.contains("log.checkpoint"), "{refused}");
+    assert_eq!(world.books.notes().len(), signed, "nothing was signed");
+    let status = world.house.log_restart("disk lost").await.unwrap();
+    assert_eq!((status.stopped, status.ended.len()), (None, 1));
+    world.restart().await;
+    assert!(checkpoint(&world).await.1.origin.ends_with("/log/2"));
+    assert!(verified(&world).await.holds);
+    assert_eq!(agreed(&world).await, []);
+}

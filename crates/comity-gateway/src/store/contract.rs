@@ -5,7 +5,7 @@ use std::sync::Arc;
 use comity_scratch::{Database, Kept};
 use comity_wire::merkle::Frontier;
 use comity_wire::object::{Flags, Tier};
-use comity_wire::{Amount, Digest, Meter, Meters, Op, Timestamp, TokenId};
+use comity_wire::{Amount, Digest, Meter, Meters, Op, OrgId, Timestamp, TokenId};
 
 use super::{Memory, Postgres, Sqlite, Store, StoreError};
 use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Rule, Slot, Write};
@@ -128,6 +128,21 @@ async fn keeps_what_ends_a_token(store: &dyn Store) {
     store.final_delivered(TOKEN).await.unwrap();
     assert!(store.is_final_delivered(TOKEN).await.unwrap());
     assert!(store.tokens_due().await.unwrap().is_empty());
+    // The house forgot it.
+    assert_eq!(store.tokens().await.unwrap(), [TOKEN]);
+    store.final_forgotten(TOKEN).await.unwrap();
+    assert!(!store.is_final_delivered(TOKEN).await.unwrap());
+    assert_eq!(store.tokens_due().await.unwrap(), [TOKEN]);
+}
+
+async fn remembers_when_a_house_came_back_from_a_backup(store: &dyn Store) {
+    let (house, other) = (OrgId([1; 16]), OrgId([2; 16]));
+    assert_eq!(store.house_restored(house).await.unwrap(), None);
+    for at in [Timestamp(7), Timestamp(9)] {
+        store.house_restored_put(house, at).await.unwrap();
+        assert_eq!(store.house_restored(house).await.unwrap(), Some(at));
+    }
+    assert_eq!(store.house_restored(other).await.unwrap(), None);
 }
 
 async fn keeps_grants(store: &dyn Store) {
@@ -163,7 +178,8 @@ async fn postgres() -> Kept<Postgres, Database> {
 }
 
 comity_scratch::contract! {
-    { reads_back keeps_what_ends_a_token keeps_grants windows_read_back }
+    { reads_back keeps_what_ends_a_token keeps_grants windows_read_back
+      remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use comity_wire::{Digest, Timestamp, TokenId};
+use comity_wire::{Digest, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 
 use super::{Answer, Store, StoreError, StoredCharge};
@@ -20,6 +20,7 @@ struct Rows {
     chains: BTreeMap<Digest, (TokenId, Vec<u8>)>,
     acknowledgements: BTreeMap<(TokenId, Digest), Vec<u8>>,
     delivered: BTreeMap<TokenId, bool>,
+    houses: BTreeMap<OrgId, Timestamp>,
     grants: Vec<(Digest, Vec<u8>)>,
     paces: BTreeMap<PaceKey, Pace>,
     broken: bool,
@@ -195,6 +196,26 @@ impl Store for Memory {
     fn final_delivered(&self, token: TokenId) -> Answer<'_, ()> {
         self.change(move |rows| {
             rows.delivered.insert(token, true);
+        })
+    }
+
+    fn tokens(&self) -> Answer<'_, Vec<TokenId>> {
+        self.read(|rows| rows.accounts.keys().copied().collect())
+    }
+
+    fn final_forgotten(&self, token: TokenId) -> Answer<'_, ()> {
+        self.change(move |rows| {
+            rows.delivered.insert(token, false);
+        })
+    }
+
+    fn house_restored(&self, house: OrgId) -> Answer<'_, Option<Timestamp>> {
+        self.read(move |rows| rows.houses.get(&house).copied())
+    }
+
+    fn house_restored_put(&self, house: OrgId, at: Timestamp) -> Answer<'_, ()> {
+        self.change(move |rows| {
+            rows.houses.insert(house, at);
         })
     }
 

@@ -217,9 +217,11 @@ async fn set_up(connection: &mut PgConnection, waits: Waits) -> Result<(), sqlx:
 fn migrations() -> Vec<Migration> {
     let spend = include_str!("../../migrations/postgres/0001_spend.sql").into_sql_str();
     let pace = include_str!("../../migrations/postgres/0002_pace.sql").into_sql_str();
+    let house = include_str!("../../migrations/postgres/0003_house.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
+        Migration::new(3, "house".into(), MigrationType::Simple, house, false),
     ]
 }
 

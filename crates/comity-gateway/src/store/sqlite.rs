@@ -17,7 +17,7 @@ use std::time::Duration;
 use comity_wire::cbor::{Decode, Encode, Limits};
 use comity_wire::merkle::Frontier;
 use comity_wire::object::Tier;
-use comity_wire::{Amount, Digest, Op, Timestamp, TokenId};
+use comity_wire::{Amount, Digest, Op, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 use sqlx::error::ErrorKind;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -135,10 +135,12 @@ fn migrations() -> Vec<Migration> {
     let spend = include_str!("../../migrations/0001_spend.sql").into_sql_str();
     let pace = include_str!("../../migrations/0002_pace.sql").into_sql_str();
     let trial = include_str!("../../migrations/0003_trial.sql").into_sql_str();
+    let house = include_str!("../../migrations/0004_house.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
         Migration::new(3, "trial".into(), MigrationType::Simple, trial, false),
+        Migration::new(4, "house".into(), MigrationType::Simple, house, false),
     ]
 }
 
@@ -490,6 +492,47 @@ impl Store for Sqlite {
             let query =
                 sqlx::query("UPDATE token SET delivered = 1 WHERE token = ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(id(&token)).bind(self.fence).execute(&mut *writer).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn tokens(&self) -> Answer<'_, Vec<TokenId>> {
+        async move {
+            let rows = sqlx::query("SELECT token FROM token").fetch_all(&self.readers).await?;
+            rows.iter().map(|row| Ok(TokenId(read_array(row, "token")?))).collect()
+        }
+        .boxed()
+    }
+
+    fn final_forgotten(&self, token: TokenId) -> Answer<'_, ()> {
+        async move {
+            let mut writer = self.writer.lock().await;
+            let query =
+                sqlx::query("UPDATE token SET delivered = 0 WHERE token = ? AND (SELECT fence FROM spend_fence) = ?");
+            query.bind(id(&token)).bind(self.fence).execute(&mut *writer).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn house_restored(&self, house: OrgId) -> Answer<'_, Option<Timestamp>> {
+        async move {
+            let query =
+                sqlx::query_scalar::<_, i64>("SELECT restored_at FROM house WHERE org = ?").bind(house.0.to_vec());
+            Ok(query.fetch_optional(&self.readers).await?.map(|at| Timestamp(at.unsigned_abs())))
+        }
+        .boxed()
+    }
+
+    fn house_restored_put(&self, house: OrgId, at: Timestamp) -> Answer<'_, ()> {
+        async move {
+            let mut writer = self.writer.lock().await;
+            let query = sqlx::query(
+                "INSERT INTO house (org, restored_at) SELECT ?, ? FROM spend_fence WHERE fence = ? \
+                 ON CONFLICT (org) DO UPDATE SET restored_at = excluded.restored_at",
+            );
+            query.bind(house.0.to_vec()).bind(int(at.seconds())).bind(self.fence).execute(&mut *writer).await?;
             Ok(())
         }
         .boxed()

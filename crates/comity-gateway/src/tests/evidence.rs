@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use comity_token::verify_claim;
-use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, SettledLane, lane_continues};
+use comity_wire::api::clearing::{
+    ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, lane_continues,
+};
 use comity_wire::api::node::FinalAnswer;
 use comity_wire::object::{Acknowledgement, Final, Receipt};
 use comity_wire::{Amount, Code, OrgId, Signed, Timestamp};
@@ -22,6 +24,7 @@ struct Books {
     finals: Mutex<Vec<Vec<u8>>>,
     refuse: Mutex<Option<Option<Code>>>,
     settled: Mutex<Vec<SettledLane>>,
+    restored: Mutex<Option<Restored>>,
     /// What goes on while a claim is on its way: one for each.
     meanwhile: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
@@ -60,6 +63,12 @@ impl House for Arc<Books> {
             answer
         }
         .boxed()
+    }
+
+    fn about(&self, house: OrgId) -> BoxFuture<'_, Result<HouseReply, HouseError>> {
+        let restored = *self.restored.lock().unwrap();
+        let answer = self.answer(HouseReply { house, open_since: Timestamp(0), restored });
+        async move { answer }.boxed()
     }
 
     fn final_(&self, _: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>> {
@@ -229,6 +238,48 @@ async fn a_final_closes_first_and_names_every_head() {
     let again: FinalAnswer = serde_json::from_slice(&read(call("holder").await).await.2).unwrap();
     assert_eq!(again.final_, answer.final_, "signed once");
     assert_eq!(books.finals.lock().unwrap().len(), 1);
+}
+
+/// Rule 9: the house lost what this node said after the backup, and would send the credits home at `settle_by`.
+#[tokio::test]
+async fn what_a_restored_house_may_have_forgotten_is_claimed_again_and_once() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let first = ask(&world, &chain, 1).await;
+    let second = ask(&world, &chain, 2).await;
+    assert_eq!(post_ack(&world, acknowledge(&[&second], &secret("holder"))).await, "ok");
+    let body = json!({"token": TOKEN});
+    let answer = read(world.call("POST", "/comity/v1/finals", "", &body, &secret("holder")).await).await;
+    assert_eq!(answer.0, 200);
+    let said = |books: &Books| (books.claims.lock().unwrap().len(), books.finals.lock().unwrap().len());
+    let before = said(&books);
+    world.gateway.houses_look().await;
+    assert_eq!(world.gateway.claim_all().await, 0, "the house forgot nothing");
+
+    let restored = |backup_at: Timestamp, restored_at| Some(Restored { number: 1, backup_at, restored_at });
+    *books.restored.lock().unwrap() = restored(NOW, NOW.plus(60));
+    world.gateway.houses_look().await;
+    assert_eq!(world.gateway.claim_all().await, 1);
+    assert_eq!(said(&books), (before.0 + 1, before.1 + 1));
+    let claim = Signed::<comity_wire::object::Claim>::decode(books.claims.lock().unwrap().last().unwrap()).unwrap();
+    let lane = &claim.unverified().lanes[0];
+    let newest = Signed::<Receipt>::decode(&lane.receipt).unwrap();
+    assert_eq!((lane.settled_n, newest.id()), (None, second.id()), "from the beginning, with what was acknowledged");
+    assert_eq!(claim.unverified().acknowledgements.len(), 1);
+    assert_ne!(first.id(), second.id());
+    let finals = books.finals.lock().unwrap().clone();
+    assert_eq!(finals.first(), finals.last(), "signed once");
+
+    // The same time is acted on once, also by a node that was started again; another time is another.
+    world.gateway.houses_look().await;
+    assert_eq!(world.gateway.claim_all().await, 0);
+    *books.restored.lock().unwrap() = restored(NOW, NOW.plus(90));
+    world.gateway.houses_look().await;
+    assert_eq!(world.gateway.claim_all().await, 1);
+    // Whose time was over before the backup was made: nothing of it is forgotten.
+    *books.restored.lock().unwrap() = restored(NOW.plus(400 * 86_400), NOW.plus(401 * 86_400));
+    world.gateway.houses_look().await;
+    assert_eq!(world.gateway.claim_all().await, 0);
 }
 
 #[tokio::test]

@@ -14,6 +14,27 @@ use crate::time::Timestamp;
 /// A signed object's bytes; base64url in JSON.
 pub type SignedBytes = Bytes<{ 2 * 1024 * 1024 }>;
 
+/// `GET /v1/house`, by anybody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HouseReply {
+    pub house: OrgId,
+    /// Since when it takes claims without a gap.
+    pub open_since: Timestamp,
+    /// Whether its books came back from a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
+}
+
+/// Books came back from a backup: what was done between the two times may be missing in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// How many times so far, as far as these books know.
+    pub number: u64,
+    pub backup_at: Timestamp,
+    /// Tells one time from another, also where both came from the same backup.
+    pub restored_at: Timestamp,
+}
+
 /// `POST /v1/quotes`, by a member key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

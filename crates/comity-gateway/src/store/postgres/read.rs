@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use comity_wire::{Digest, Timestamp, TokenId};
+use comity_wire::{Digest, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
@@ -189,6 +189,52 @@ impl Store for Postgres {
             async move {
                 let query = sqlx::query("UPDATE token SET delivered = TRUE WHERE token = $1").bind(id(&token));
                 query.execute(connection).await?;
+                Ok(())
+            }
+            .boxed()
+        })
+    }
+
+    fn tokens(&self) -> Answer<'_, Vec<TokenId>> {
+        self.ask(move |connection| {
+            async move {
+                let rows = sqlx::query("SELECT token FROM token").fetch_all(connection).await?;
+                rows.iter().map(rows::token).collect()
+            }
+            .boxed()
+        })
+    }
+
+    fn final_forgotten(&self, token: TokenId) -> Answer<'_, ()> {
+        self.ask(move |connection| {
+            async move {
+                let query = sqlx::query("UPDATE token SET delivered = FALSE WHERE token = $1").bind(id(&token));
+                query.execute(connection).await?;
+                Ok(())
+            }
+            .boxed()
+        })
+    }
+
+    fn house_restored(&self, house: OrgId) -> Answer<'_, Option<Timestamp>> {
+        self.ask(move |connection| {
+            async move {
+                let query = sqlx::query_scalar::<_, i64>("SELECT restored_at FROM house WHERE org = $1");
+                let at = query.bind(house.0.to_vec()).fetch_optional(connection).await?;
+                Ok(at.map(|at| Timestamp(at.unsigned_abs())))
+            }
+            .boxed()
+        })
+    }
+
+    fn house_restored_put(&self, house: OrgId, at: Timestamp) -> Answer<'_, ()> {
+        self.ask(move |connection| {
+            async move {
+                let query = sqlx::query(
+                    "INSERT INTO house (org, restored_at) VALUES ($1, $2) \
+                     ON CONFLICT (org) DO UPDATE SET restored_at = excluded.restored_at",
+                );
+                query.bind(house.0.to_vec()).bind(int(at.seconds())).execute(connection).await?;
                 Ok(())
             }
             .boxed()
