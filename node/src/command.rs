@@ -36,6 +36,9 @@ pub struct RenewArguments {
     /// The home folder that `init` made
     #[arg(long)]
     pub home: PathBuf,
+    /// It came back from a backup: say so in the certificate, and begin the next epoch of the feed
+    #[arg(long)]
+    pub restored: bool,
 }
 
 /// What every `run` takes.
@@ -112,7 +115,8 @@ impl std::str::FromStr for HubAddress {
 /// # Errors
 /// [`Failure`].
 pub fn renew(arguments: &RenewArguments) -> Result<(), Failure> {
-    let until = crate::home::Home::open(&arguments.home)?.renew(crate::shell::now())?;
+    let (home, now) = (crate::home::Home::open(&arguments.home)?, crate::shell::now());
+    let until = if arguments.restored { home.renew_restored(now)? } else { home.renew(now)? };
     comity_cli::say(&format!("certificates renewed until {until}"));
     eprintln!("next: restart what runs from {}; then take keys/organisation.key off line", arguments.home.display());
     Ok(())

@@ -131,6 +131,19 @@ impl Home {
     /// # Errors
     /// [`Failure`] where a key or a certificate cannot be read.
     pub fn renew(&self, now: Timestamp) -> Result<Timestamp, Failure> {
+        self.renew_raised(now, 0)
+    }
+
+    /// [`Home::renew`] after a backup was put back: the certificate's `restore` and the feed's epoch are one higher, so that
+    /// nothing which the home has forgotten is said a second time with other content.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn renew_restored(&self, now: Timestamp) -> Result<Timestamp, Failure> {
+        self.renew_raised(now, 1)
+    }
+
+    fn renew_raised(&self, now: Timestamp, by: u32) -> Result<Timestamp, Failure> {
         let bytes = self.read("node-certificate.cbor")?;
         let organisation = self.keys.read(KeyName::Organisation).map_err(|error| {
             Failure::from(error)
@@ -143,6 +156,8 @@ impl Home {
         let not_after = not_before.plus(LIFE_S);
         let mut node = NodeCertificate::clone(&held);
         (node.not_before, node.not_after) = (not_before, not_after);
+        let higher = |number: u32| number.checked_add(by).ok_or_else(|| Failure::new("it was restored too often"));
+        node.restore = higher(node.restore)?;
         let last = |key: &ReceiptKey| ReceiptKey { until: not_after, ..key.clone() };
         // The newest receipt key is the one in use; an older one keeps its end.
         let mut keys: Vec<_> = node.receipt_keys.iter().cloned().collect();
@@ -152,6 +167,7 @@ impl Home {
         node.receipt_keys = List::new(keys)?;
         let mut writer = WriterCertificate::clone(&writer);
         (writer.not_before, writer.not_after) = (not_before, not_after);
+        writer.epoch = higher(writer.epoch)?;
         write(&self.path.join("node-certificate.cbor"), cose::try_sign(&node, &organisation)?.bytes())?;
         write(&self.path.join("writer-certificate.cbor"), cose::try_sign(&writer, &organisation)?.bytes())?;
         Ok(not_after)
@@ -234,6 +250,39 @@ impl Home {
         write(&self.path.join("writer-certificate.cbor"), cose::sign(&writer, &key).bytes())
     }
 
+    /// Notes that this home came back without its copy of the feed that it wrote: until the feed's epoch is a higher one, nothing
+    /// may be published from here.
+    ///
+    /// # Errors
+    /// [`Failure`] where the writer's certificate cannot be read.
+    pub fn feed_forgotten(&self) -> Result<(), Failure> {
+        write(&self.file(FEED_FORGOTTEN), self.feed_epoch()?.to_string().as_bytes())
+    }
+
+    /// Whether the home may write its feed: not where it has forgotten what it wrote in this epoch.
+    ///
+    /// # Errors
+    /// [`Failure`] with what to do about it.
+    pub fn feed_may_go_on(&self) -> Result<(), Failure> {
+        let path = self.file(FEED_FORGOTTEN);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error).while_(format!("cannot read {}", path.display())),
+        };
+        let forgotten: u32 = text.trim().parse().while_(format!("{} cannot be read", path.display()))?;
+        if self.feed_epoch()? > forgotten {
+            return Ok(());
+        }
+        Err(Failure::new("this home came back from a backup and does not know how far its organisation's feed had come")
+            .hint("put keys/organisation.key back, run the `renew` command for this home with --restored, take the key off line again"))
+    }
+
+    fn feed_epoch(&self) -> Result<u32, Failure> {
+        let bytes = self.read("writer-certificate.cbor")?;
+        Ok(Signed::<WriterCertificate>::decode(&bytes)?.unverified().epoch)
+    }
+
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -269,6 +318,8 @@ publish = false
 # store_file = \"keys/spend.url\"
 ";
 
+/// The epoch of the feed that this home has forgotten.
+const FEED_FORGOTTEN: &str = "feed.forgotten";
 /// How long a certificate stands.
 const LIFE_S: u64 = 90 * DAY_S;
 
@@ -328,9 +379,25 @@ mod tests {
         assert!(after.receipt_keys_at(early).eq(before.receipt_keys_at(early)));
         assert!(after.receipt_keys_at(early).next().is_some());
         assert!(after.receipt_keys_at(until.minus(1)).next().is_some());
+        assert_eq!(after.restore, 0);
         let writer = home.read("writer-certificate.cbor").unwrap();
         let writer = Signed::<WriterCertificate>::decode(&writer).unwrap().verify(&home.card.key).unwrap();
         assert_eq!(writer.not_after, until);
+    }
+
+    #[test]
+    fn a_home_that_forgot_its_feed_writes_none_before_its_next_epoch() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("house"), "house", "House", Role::House).unwrap();
+        home.feed_may_go_on().unwrap();
+        home.feed_forgotten().unwrap();
+        assert!(home.feed_may_go_on().unwrap_err().to_string().contains("--restored"));
+        home.renew(shell::now()).unwrap();
+        assert!(home.feed_may_go_on().is_err(), "an epoch is not begun by the way");
+        home.renew_restored(shell::now()).unwrap();
+        home.feed_may_go_on().unwrap();
+        let bytes = home.read("node-certificate.cbor").unwrap();
+        assert_eq!(Signed::<NodeCertificate>::decode(&bytes).unwrap().unverified().restore, 1);
     }
 
     #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! The composition root: it owns files, environment, keys, clocks and shutdown, and wires the rooms together. It knows no
 //! rule of the protocol.
 
+pub mod backup;
 pub mod command;
 pub mod demo;
 mod engine_upstream;

@@ -1,7 +1,7 @@
 //! `node.toml`: what an owner says about its node; `hub.toml`: what a hub lends; `clearing.toml`: where a house keeps its
 //! books. A key that is not known is refused.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use comity_gateway::store::{Postgres, Sqlite, Store};
@@ -19,7 +19,9 @@ pub const SPEND_STORE: &str = "COMITY_SPEND_STORE";
 pub const BOOKS_STORE: &str = "COMITY_CLEARING_STORE";
 const FILE: &str = "node.toml";
 const HUB_FILE: &str = "hub.toml";
-const HOUSE_FILE: &str = "clearing.toml";
+pub const HOUSE_FILE: &str = "clearing.toml";
+/// The books of a house that keeps them in SQLite.
+pub const BOOKS_FILE: &str = "clearing.sqlite";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -162,14 +164,21 @@ impl Books {
     /// # Errors
     /// [`Failure`] saying which, without its address.
     pub fn ledger(&self, home: &Home) -> Result<(Database, String), Failure> {
+        let kept = self.kept(home)?;
+        Ok((kept.database()?, kept.name()))
+    }
+
+    /// Where a clearing house keeps its ledger.
+    ///
+    /// # Errors
+    /// [`Failure`] saying which, without its address.
+    pub fn kept(&self, home: &Home) -> Result<Kept, Failure> {
         let address = self.address(said(BOOKS_STORE), home)?;
         if address.is_postgres() {
-            let database = Database::postgres(&address.0).while_("cannot use the address of the books")?;
-            return Ok((database, "the books in PostgreSQL".to_owned()));
+            return Ok(Kept::Postgres(address));
         }
         address.is_one_of_two()?;
-        let path = home.file("clearing.sqlite");
-        Ok((Database::sqlite(&path), path.display().to_string()))
+        Ok(Kept::Sqlite(home.file(BOOKS_FILE)))
     }
 
     /// The environment, then the file of its own, then `node.toml`, then SQLite.
@@ -191,7 +200,58 @@ impl Books {
     }
 }
 
+/// A house's books: a file of its home, or a database elsewhere.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    Sqlite(PathBuf),
+    Postgres(Address),
+}
+
+impl Kept {
+    /// # Errors
+    /// [`Failure`], which does not say the address.
+    pub fn database(&self) -> Result<Database, Failure> {
+        match self {
+            Self::Sqlite(path) => Ok(Database::sqlite(path)),
+            Self::Postgres(address) => Database::postgres(&address.0).while_("cannot use the address of the books"),
+        }
+    }
+
+    /// What to call them in messages.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Sqlite(path) => path.display().to_string(),
+            Self::Postgres(_) => "the books in PostgreSQL".to_owned(),
+        }
+    }
+}
+
 impl Address {
+    /// An address that a command was told, as it stands or in a file that nobody else can read.
+    ///
+    /// # Errors
+    /// [`Failure`] where it is not PostgreSQL's, without saying it.
+    pub fn told(address: Option<String>, file: Option<&Path>) -> Result<Option<Self>, Failure> {
+        let address = match (address, file) {
+            (Some(address), _) => Some(Self(address)),
+            (None, Some(path)) => {
+                closed_to_others(path)?;
+                let text = std::fs::read_to_string(path).while_(format!("cannot read {}", path.display()))?;
+                Some(Self(text.trim().to_owned()))
+            }
+            (None, None) => None,
+        };
+        match address {
+            Some(address) if !address.is_postgres() => Err(Failure::new("the address does not begin with postgres://")),
+            address => Ok(address),
+        }
+    }
+
+    /// With its password: for whoever connects, never for a message.
+    pub(crate) fn exposed(&self) -> &str {
+        &self.0
+    }
+
     fn is_postgres(&self) -> bool {
         self.0.starts_with("postgres://") || self.0.starts_with("postgresql://")
     }

@@ -15,6 +15,7 @@ mod limits;
 mod named_tests;
 mod postgres;
 mod replay_charges_nothing;
+mod restore_drill;
 mod small_money;
 mod spec_bodies;
 mod spec_list;

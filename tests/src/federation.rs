@@ -253,6 +253,20 @@ impl Federation {
         self.services.insert(replica, Service::start(replica, "node", &into, Some(&dial)).await);
     }
 
+    /// The house goes on from another home, whose books and keys are its own: others find its new door by themselves.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub async fn move_house(&mut self, home: &Path) {
+        let dial = self.dial.clone();
+        self.services.insert("house", Service::start("house", "clearing", home, Some(&dial)).await);
+    }
+
+    /// What follows `--hub`.
+    pub fn dial(&self) -> &str {
+        &self.dial
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

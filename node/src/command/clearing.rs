@@ -1,7 +1,8 @@
-//! `comity clearing init|renew|run|project|award|officer|act|revoke|log`: the house.
+//! `comity clearing init|renew|run|backup|restore|project|award|officer|act|revoke|log`: the house.
 
 mod act;
 mod award;
+mod backup;
 mod log;
 mod report;
 
@@ -27,6 +28,10 @@ pub enum ClearingCommand {
     Renew(RenewArguments),
     /// Run the house
     Run(RunArguments),
+    /// Copy the books while the house works, and what stands beside them, into a new folder
+    Backup(backup::Backup),
+    /// Put a backup back into a home that has no books, and say whose move is next
+    Restore(backup::Restore),
     /// Projects: who spends
     #[command(subcommand)]
     Project(ProjectCommand),
@@ -166,6 +171,14 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         }
         ClearingCommand::Log(command) => {
             comity_cli::say(&log::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Backup(arguments) => {
+            comity_cli::say(&arguments.run().await?);
+            Ok(())
+        }
+        ClearingCommand::Restore(arguments) => {
+            comity_cli::say(&arguments.run().await?);
             Ok(())
         }
         ClearingCommand::Report(command) => report::run(command).await,

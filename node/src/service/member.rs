@@ -30,6 +30,7 @@ impl Member {
     /// # Errors
     /// [`Failure`] naming the file or address.
     pub async fn join(home: Home, arguments: &RunArguments, failpoint: &Failpoint) -> Result<Self, Failure> {
+        home.feed_may_go_on()?;
         let writer =
             Writer { certificate: home.read("writer-certificate.cbor")?, key: home.keys.read(KeyName::Writer)? };
         Self::start(home, Some(writer), arguments, failpoint).await
