@@ -22,6 +22,8 @@ const HUB_FILE: &str = "hub.toml";
 pub const HOUSE_FILE: &str = "clearing.toml";
 /// The books of a house that keeps them in SQLite.
 pub const BOOKS_FILE: &str = "clearing.sqlite";
+/// The same, once they were copied into a PostgreSQL: no house opens them.
+pub const BOOKS_MOVED: &str = "clearing.sqlite.moved";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -165,6 +167,7 @@ impl Books {
     /// [`Failure`] saying which, without its address.
     pub fn ledger(&self, home: &Home) -> Result<(Database, String), Failure> {
         let kept = self.kept(home)?;
+        kept.have_not_moved()?;
         Ok((kept.database()?, kept.name()))
     }
 
@@ -214,6 +217,25 @@ impl Kept {
         match self {
             Self::Sqlite(path) => Ok(Database::sqlite(path)),
             Self::Postgres(address) => Database::postgres(&address.0).while_("cannot use the address of the books"),
+        }
+    }
+
+    /// Whether they are in the PostgreSQL of this address.
+    pub fn is_at(&self, address: &Address) -> bool {
+        matches!(self, Self::Postgres(own) if own == address)
+    }
+
+    /// Refuses to begin empty books where the house's own were copied elsewhere.
+    ///
+    /// # Errors
+    /// [`Failure`] with where to look.
+    pub fn have_not_moved(&self) -> Result<(), Failure> {
+        match self {
+            Self::Sqlite(path) if !path.exists() && path.with_file_name(BOOKS_MOVED).exists() => Err(Failure::new(
+                "the books of this house were copied into a PostgreSQL, and the settings do not say where",
+            )
+            .hint("[books] store_file = \"keys/books.url\" in clearing.toml")),
+            _ => Ok(()),
         }
     }
 

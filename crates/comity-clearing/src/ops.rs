@@ -124,6 +124,18 @@ pub async fn writable(database: &Database) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the engine finds wrong with its own pages: of SQLite, with `whole` of its indexes too.
+///
+/// # Errors
+/// [`Failure`] where it cannot look.
+pub async fn integrity(database: &Database, whole: bool) -> Result<Vec<String>, Failure> {
+    let mut conn = database.connect().await?;
+    let check = if whole { "integrity_check" } else { "quick_check" };
+    let complaints = books::integrity(&mut conn.db(), check).await?;
+    conn.close().await?;
+    Ok(complaints)
+}
+
 /// [`crate::Clearing::audit`] of books without their house.
 ///
 /// # Errors

@@ -23,6 +23,7 @@ mod auditing;
 mod logging;
 mod lots;
 mod mandates;
+mod moving;
 mod reports;
 mod restored;
 mod settling;

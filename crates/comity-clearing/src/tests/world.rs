@@ -474,6 +474,16 @@ impl World {
         self.house = open(&self.books, &self.directory, &self.clock).await;
     }
 
+    /// The house goes on with books that were copied into a PostgreSQL; what it keeps outside of them goes along.
+    pub(super) async fn moved_to(&mut self, scratch: comity_scratch::Database) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["log.checkpoint", "log.all"] {
+            std::fs::copy(self.books.folder().join(name), folder.path().join(name)).unwrap();
+        }
+        self.books = Books::Postgres(scratch, folder);
+        self.house = open(&self.books, &self.directory, &self.clock).await;
+    }
+
     /// What a query over the house's file counts.
     pub(super) async fn count(&self, sql: &'static str) -> i64 {
         query(sql).fetch_one(&mut self.books.connect().await.db()).await.unwrap().first().unwrap()
