@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod command;
 pub mod demo;
+pub mod doctor;
 mod engine_upstream;
 pub mod failure;
 pub mod home;

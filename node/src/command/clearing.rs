@@ -1,9 +1,11 @@
-//! `comity clearing init|renew|run|backup|restore|project|award|officer|act|revoke|log`: the house.
+//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|revoke|log`: the house.
 
 mod act;
 mod award;
 mod backup;
+mod doctor;
 mod log;
+mod migrate;
 mod report;
 
 use std::path::PathBuf;
@@ -32,6 +34,10 @@ pub enum ClearingCommand {
     Backup(backup::Backup),
     /// Put a backup back into a home that has no books, and say whose move is next
     Restore(backup::Restore),
+    /// Show and apply the migrations of the books, or copy books that outgrow SQLite into a PostgreSQL
+    Migrate(migrate::Migrate),
+    /// Look at everything that a house needs, and say whose move is next; a failure ends with an error
+    Doctor(doctor::Doctor),
     /// Projects: who spends
     #[command(subcommand)]
     Project(ProjectCommand),
@@ -181,6 +187,11 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
             comity_cli::say(&arguments.run().await?);
             Ok(())
         }
+        ClearingCommand::Migrate(arguments) => {
+            comity_cli::say(&arguments.run().await?);
+            Ok(())
+        }
+        ClearingCommand::Doctor(arguments) => arguments.run().await,
         ClearingCommand::Report(command) => report::run(command).await,
         ClearingCommand::Award(command) => {
             comity_cli::say(&award::run(command).await?);

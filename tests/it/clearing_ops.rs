@@ -1,0 +1,127 @@
+//! What an operator asks of a house's home: is it well, are its books up to date, move them into PostgreSQL.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use comity_tests::{Federation, process};
+use serde_json::Value;
+
+/// What fails, but for what the machine that this runs on is to blame for.
+async fn failing(home: &str, arguments: &[&str]) -> (bool, Vec<String>, Value) {
+    let ended = process::run(&[&["clearing", "doctor", "--home", home, "--json"], arguments].concat()).await;
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    let checks = report["checks"].as_array().expect("checks").iter();
+    let failing = checks.clone().filter(|check| check["state"] == "fail");
+    let failing: Vec<_> = failing.map(|check| check["check"].as_str().expect("a name").to_owned()).collect();
+    assert_eq!(ended.success, failing.is_empty(), "{ended:?}");
+    assert!(
+        checks.clone().all(|check| check["state"] == "ok" || check["next"].is_string()),
+        "whose move is next? {report}"
+    );
+    let ours = failing.into_iter().filter(|check| check != "file system" && check != "disk").collect();
+    (report["running"] == true, ours, report)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doctor_names_what_is_wrong_and_whose_move_is_next() {
+    let mut federation = Federation::start(&[]).await;
+    let home = federation.path().join("house");
+    let named = home.display().to_string();
+    let (running, ill, report) = failing(&named, &["--full"]).await;
+    assert!(running && ill.is_empty(), "{report}");
+    let warned: Vec<_> =
+        report["checks"].as_array().expect("checks").iter().filter(|check| check["state"] == "warn").collect();
+    assert!(warned.iter().any(|check| check["check"] == "backup"), "{report}");
+    let backup = federation.path().join("b").display().to_string();
+    process::expect(&["clearing", "backup", "--home", &named, "--out", &backup]).await;
+    let (.., report) = failing(&named, &[]).await;
+    let backup = report["checks"].as_array().expect("checks").iter().find(|check| check["check"] == "backup");
+    assert_eq!(backup.expect("it is looked at")["state"], "ok", "{report}");
+
+    federation.service("house").end().await;
+    let key = home.join("keys/issuer.key");
+    let closed = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    closed(0o644);
+    assert_eq!(failing(&named, &[]).await.1, ["keys"]);
+    closed(0o600);
+    std::fs::write(home.join("clearing.toml"), "[books]\nstoer = \"sqlite\"\n").expect("a file");
+    assert_eq!(failing(&named, &[]).await.1, ["settings"]);
+    std::fs::remove_file(home.join("clearing.toml")).expect("it is there");
+    let checkpoint = home.join("log.checkpoint");
+    let kept = std::fs::read(&checkpoint).expect("the log was signed");
+    std::fs::remove_file(&checkpoint).expect("it is there");
+    assert_eq!(failing(&named, &[]).await.1, ["log"]);
+    std::fs::write(&checkpoint, kept).expect("it is put back");
+    std::fs::rename(home.join("clearing.sqlite"), home.join("lost")).expect("it is there");
+    let (running, ill, report) = failing(&named, &[]).await;
+    assert!(!running && ill == ["books"], "{report}");
+    // Not a page of a database.
+    std::fs::write(home.join("clearing.sqlite"), vec![7_u8; 8192]).expect("a file");
+    assert_eq!(failing(&named, &[]).await.1, ["books"]);
+    federation.service("hub").end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_are_shown_and_a_running_house_is_left_alone() {
+    let mut federation = Federation::start(&[]).await;
+    let home = federation.path().join("house").display().to_string();
+    let shown = process::expect(&["clearing", "migrate", "--home", &home, "--check"]).await;
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(shown["pending"], 0, "{shown}");
+    let rows = shown["migrations"].as_array().expect("a list");
+    assert!(rows.iter().any(|row| row["number"] == 520 && row["state"] == "applied"), "{shown}");
+    let refused =
+        process::run(&["clearing", "migrate", "--home", &home, "--to", "postgres://nobody@127.0.0.1:1/none"]).await;
+    assert!(!refused.success && refused.stderr.contains("the house is running"), "{}", refused.stderr);
+    federation.service("house").end().await;
+    federation.service("hub").end().await;
+}
+
+mod postgres {
+    use comity_sdk::Query;
+    use comity_tests::federation::{PER_REQUEST, REQUEST_UCR, chain};
+    use comity_tests::{Owner, Scripted, eventually};
+    use comity_wire::Amount;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_house_moves_its_books_into_postgres_and_goes_on() {
+        let upstream = Scripted::start().await;
+        let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
+        let mut federation = Federation::start(std::slice::from_ref(&lab)).await;
+        let home = federation.path().join("house");
+        let named = home.display().to_string();
+        let client = federation.client("reader");
+        let ask = async || {
+            let query = Query::chat(lab.model(), &[("user", "Where?")], Some(8), false);
+            client.ask(&query).await.map(|_| ()).map_err(|error| chain(&error))
+        };
+        eventually("an answer", ask).await;
+        let before = federation.account().await;
+        federation.service("house").end().await;
+        let database = comity_scratch::Database::create().await;
+        let url = federation.path().join("new.url");
+        comity_node::home::write_secret(&url, database.url().as_bytes()).expect("a secret");
+        let said =
+            process::expect(&["clearing", "migrate", "--home", &named, "--to-file", &url.display().to_string()]).await;
+        assert!(!said.contains("postgres://"), "{said}");
+        assert!(!home.join("clearing.sqlite").exists() && home.join("clearing.sqlite.moved").exists());
+        // A house that is not told where its books are begins no others.
+        std::fs::rename(home.join("clearing.toml"), home.join("told")).expect("it was told");
+        let refused = process::run(&["clearing", "run", "--home", &named, "--listen", "127.0.0.1:0"]).await;
+        assert!(!refused.success && refused.stderr.contains("copied into a PostgreSQL"), "{}", refused.stderr);
+        std::fs::rename(home.join("told"), home.join("clearing.toml")).expect("it is told again");
+        federation.service("house").restart().await;
+        let after = federation.account().await;
+        assert_eq!((before.available, before.in_escrow), (after.available, after.in_escrow));
+        eventually("another answer", ask).await;
+        for purse in client.purses().await.into_iter().filter(|purse| purse.unfinished) {
+            client.finish(purse.token).await.expect("it is ended at the new books");
+        }
+        assert_eq!(federation.books_add_up().await.settled, Amount::from_ucr(2 * REQUEST_UCR));
+        // The tests' own cluster may keep nothing over a power cut, and is found out.
+        let (running, ill, report) = failing(&named, &["--full"]).await;
+        assert!(running && ill.iter().all(|check| check == "durability"), "{report}");
+        federation.end().await;
+    }
+}
