@@ -5,6 +5,8 @@
 //! them can hold a request up, and what does not fit is dropped.
 
 mod access_log;
+mod figures;
+mod house;
 mod metrics;
 mod recent;
 mod spans;
@@ -18,6 +20,8 @@ use comity_gateway::{Call, Gateway, Watch};
 use crate::failure::Failure;
 
 pub use access_log::AccessLog;
+pub use figures::{Figures, open_metrics};
+pub use house::{HouseWatchArguments, HouseWatching};
 pub use metrics::Metrics;
 pub use recent::{Instance, Last, Recent, Row, Serving, Top};
 pub use spans::Spans;

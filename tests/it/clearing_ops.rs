@@ -76,6 +76,110 @@ async fn migrations_are_shown_and_a_running_house_is_left_alone() {
     federation.service("hub").end().await;
 }
 
+/// Asks as Prometheus and a supervisor do.
+async fn fetch(url: &str) -> (u16, String) {
+    let answer = reqwest::Client::builder().no_proxy().build().expect("a client").get(url).send().await;
+    let answer = answer.expect("it is served");
+    (answer.status().as_u16(), answer.text().await.expect("text"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_house_is_watched_and_tells_no_secret_and_nobodys_name() {
+    let mut federation = Federation::start(&[]).await;
+    let home = federation.path().join("house");
+    let access_log = federation.path().join("access.jsonl");
+    let house = federation.service("house");
+    house.end().await;
+    house.also(&["--metrics", "127.0.0.1:0", "--access-log", &access_log.display().to_string()]);
+    house.restart().await;
+    let said = federation.service("house").log();
+    let metrics = said.lines().find_map(|line| line.strip_prefix("figures: ")).expect("it says where").to_owned();
+    let base = metrics.strip_suffix("/metrics").expect("an address");
+    assert_eq!(fetch(&format!("{base}/healthz")).await, (200, "{\"live\":true}".into()));
+    let (status, ready) = fetch(&format!("{base}/readyz")).await;
+    assert_eq!(status, 200, "{ready}");
+
+    let client = federation.client("reader");
+    let nothing = "lab/none".parse().expect("a model id");
+    client.refresh().await.expect("the hub is there");
+    client.quote(&nothing, &[comity_wire::Op::Chat]).await.expect_err("no such model");
+    let project = federation.project;
+    let member = federation.member().public();
+    let door = federation.address("house");
+    let asked = comity_http::Client::new(comity_http::Endpoint {
+        addresses: vec![door],
+        trusted: comity_http::TrustedKeys::Exactly(vec![*federation.card("house").transport_key.as_bytes()]),
+    });
+    let path = format!("/v1/projects/{project}");
+    let asked = asked.expect("an address");
+    let called = asked.call_signed::<Value>(
+        http::Method::GET,
+        &path,
+        None::<&()>,
+        federation.member(),
+        comity_node::shell::now(),
+    );
+    called.await.expect("a member sees its project");
+    let (_, figures) = fetch(&metrics).await;
+    for line in [
+        "comity_house_calls_total{route=\"/v1/projects/{id}\",status=\"200\",code=\"\"} 1",
+        "comity_house_ready{what=\"writing\"} 1",
+        "comity_house_microcredits{what=\"awarded\"} 10000000",
+        "comity_house_log_stopped 0",
+    ] {
+        assert!(figures.lines().any(|said| said == line), "{line}\nis not in\n{figures}");
+    }
+    federation.service("house").end().await;
+    let log = std::fs::read_to_string(&access_log).expect("the access log");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.iter().any(|line| line["route"] == "/v1/projects/{id}" && line["status"] == 200), "{log}");
+    assert_eq!(std::fs::metadata(&access_log).expect("a file").permissions().mode() & 0o777, 0o600);
+    let said = federation.service("house").log();
+    for text in [&log, &figures, &said] {
+        assert!(!text.contains(&project.to_string()) && !text.contains(&member.to_string()), "{text}");
+        for key in std::fs::read_dir(home.join("keys")).expect("keys") {
+            let key = std::fs::read_to_string(key.expect("an entry").path()).expect("a key");
+            assert!(!text.contains(key.trim()), "{text}");
+        }
+    }
+    federation.service("hub").end().await;
+}
+
+/// SIGTERM in the middle of sales: what was answered stands, what was not is asked again, and the process ends by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_house_that_is_told_to_stop_ends_what_it_began() {
+    let upstream = comity_tests::Scripted::start().await;
+    let lab = comity_tests::Owner::scripted("lab", &upstream, comity_tests::federation::PER_REQUEST);
+    let mut federation = Federation::start(std::slice::from_ref(&lab)).await;
+    let clients: Vec<_> = ["a", "b", "c", "d"].map(|name| federation.client(name)).into();
+    let buy = async |client: &comity_sdk::Client| {
+        for _ in 0..5 {
+            comity_tests::eventually("a token", async || {
+                let bought = client.buy(&lab.model(), comity_wire::Amount::from_ucr(2_000), 0).await;
+                bought.map_err(|error| comity_tests::federation::chain(&error))
+            })
+            .await;
+        }
+    };
+    let restarts = async {
+        for _ in 0..3 {
+            federation.service("house").end().await;
+            federation.service("house").restart().await;
+        }
+    };
+    tokio::join!(futures::future::join_all(clients.iter().map(buy)), restarts);
+    let account = federation.books_add_up().await;
+    let mut held = 0;
+    for client in &clients {
+        for purse in client.purses().await.into_iter().filter(|purse| !purse.pending) {
+            held += 1;
+            assert!(account.tokens.iter().any(|token| token.token == purse.token), "an answered sale is in the books");
+        }
+    }
+    assert!(held >= 20 && account.tokens.len() >= held, "{held} of {}", account.tokens.len());
+    federation.end().await;
+}
+
 mod postgres {
     use comity_sdk::Query;
     use comity_tests::federation::{PER_REQUEST, REQUEST_UCR, chain};

@@ -136,6 +136,14 @@ impl Clearing {
         of(self.reader()).await
     }
 
+    /// Where all credits are.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn overall(&self) -> Result<Sums, Failure> {
+        store::totals::overall(&mut self.read().await?.db()).await
+    }
+
     /// What was awarded, and where it is now, per project and overall.
     ///
     /// # Errors

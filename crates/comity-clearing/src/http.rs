@@ -62,12 +62,25 @@ impl Clearing {
             .route("/v1/house", get(about))
             .route("/comity/v1/standing", get(standing))
             .route("/health", get(health))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
             .merge(log::routes())
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
             .layer(from_fn(problem_form))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(Api { house: self.clone(), guard })
+    }
+}
+
+impl Clearing {
+    /// `/healthz` and `/readyz` alone, for a listener of the operator's.
+    pub fn health_router(&self) -> Router {
+        Router::new()
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .layer(from_fn(problem_form))
+            .with_state(self.clone())
     }
 }
 
@@ -179,6 +192,24 @@ async fn about(State(house): State<Clearing>) -> Json<HouseReply> {
 async fn standing(State(house): State<Clearing>) -> Result<Response, Refusal> {
     let list = house.standing().ok_or_else(|| Failure::NotFound { what: "revocation list".into() })?;
     Ok(([(header::CONTENT_TYPE, LIST_TYPE)], list.bytes().to_vec()).into_response())
+}
+
+/// 200 while the process serves: whoever supervises it starts it again where there is no answer.
+async fn healthz() -> Json<serde_json::Value> {
+    Json(json!({ "live": true }))
+}
+
+/// 200 where every part is as it must be, else 503: whoever balances loads sends nobody. Which part is not well is for anybody;
+/// why, for the house's log.
+async fn readyz(State(house): State<Clearing>) -> Answer<serde_json::Value> {
+    let vital = house.vital().await;
+    let parts: serde_json::Map<_, _> =
+        vital.parts.iter().map(|(part, is_well)| ((*part).to_owned(), (*is_well).into())).collect();
+    if vital.is_ready() {
+        return Ok(Json(json!({ "ready": true, "parts": parts })));
+    }
+    let refusal = Refusal::new(Code::StoreUnavailable, "the house is not ready");
+    Err(refusal.with("ready", false).with("parts", parts).hint("whoever runs it: comity clearing doctor"))
 }
 
 /// 200 while the books can be read and the house's tasks run.

@@ -12,8 +12,9 @@ pub(crate) mod read;
 mod reports;
 mod reservations;
 pub(crate) mod standing;
+mod vital;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub use claims::{Contradiction, Swept};
 pub use read::Account;
 pub(crate) use reports::trial_rows;
 use reservations::Reserving;
+pub use vital::Vital;
 
 /// What time it is. Only the shell has a clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -73,6 +75,10 @@ struct Inner {
     /// One list is numbered and stored at a time.
     standing_turn: tokio::sync::Mutex<()>,
     log: log::Sequencer,
+    /// When the sequencer looked last.
+    log_turned: Mutex<tokio::time::Instant>,
+    probe: vital::Probe,
+    retired: AtomicBool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -144,6 +150,9 @@ impl Clearing {
             publisher: RwLock::new(None),
             standing_turn: tokio::sync::Mutex::new(()),
             log: log::Sequencer::default(),
+            log_turned: Mutex::new(tokio::time::Instant::now()),
+            probe: vital::Probe::default(),
+            retired: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
@@ -161,7 +170,11 @@ impl Clearing {
         if let Err(failure) = house.log_turn().await {
             tracing::error!(error = %crate::failure::chain(&failure), "the log stands still");
         }
-        house.every(log::EVERY_S, "log", |house| async move { house.log_turn().await });
+        house.every(log::EVERY_S, "log", |house| async move {
+            let turn = house.log_turn().await;
+            house.log_turned();
+            turn
+        });
         house.inner.tasks.close();
         Ok(house)
     }

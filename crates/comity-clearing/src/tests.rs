@@ -29,4 +29,5 @@ mod restored;
 mod settling;
 mod standing;
 mod story;
+mod vital;
 mod world;

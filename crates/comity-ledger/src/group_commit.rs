@@ -120,6 +120,11 @@ impl Committer {
         })
     }
 
+    /// Jobs in line for the writer.
+    pub fn waiting(&self) -> u64 {
+        (self.queue.max_capacity() - self.queue.capacity()) as u64
+    }
+
     /// Transactions committed so far.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)

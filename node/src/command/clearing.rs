@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::home::Role as HomeRole;
 use crate::program::Failpoint;
 use crate::service::{admin, house};
+use crate::watch::HouseWatchArguments;
 
 #[derive(Debug, Subcommand)]
 pub enum ClearingCommand {
@@ -29,7 +30,7 @@ pub enum ClearingCommand {
     /// Sign the house's certificates again, for 90 days
     Renew(RenewArguments),
     /// Run the house
-    Run(RunArguments),
+    Run(HouseRun),
     /// Copy the books while the house works, and what stands beside them, into a new folder
     Backup(backup::Backup),
     /// Put a backup back into a home that has no books, and say whose move is next
@@ -58,6 +59,14 @@ pub enum ClearingCommand {
     Act(act::ActCommand),
     /// Stop new work under a token, at a node, or at all nodes of an organisation. Work that was admitted is paid
     Revoke(RevokeArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct HouseRun {
+    #[command(flatten)]
+    run: RunArguments,
+    #[command(flatten)]
+    watch: HouseWatchArguments,
 }
 
 #[derive(Debug, clap::Args)]
@@ -167,7 +176,7 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
     match command {
         ClearingCommand::Init(arguments) => crate::command::init(&arguments, HomeRole::House).map(|_| ()),
         ClearingCommand::Renew(arguments) => crate::command::renew(&arguments),
-        ClearingCommand::Run(arguments) => house::run(arguments, failpoint).await,
+        ClearingCommand::Run(HouseRun { run, watch }) => house::run(run, watch, failpoint).await,
         ClearingCommand::Revoke(RevokeArguments { home, subject }) => {
             let Subject { token, node, organisation } = subject;
             let ask = Revoke { token, node, organisation };

@@ -14,13 +14,15 @@ use crate::program::Failpoint;
 use crate::service::{Doors, Member};
 use crate::settings::HouseSettings;
 use crate::shell;
+use crate::watch::{Figures, HouseWatchArguments, HouseWatching};
 
 /// Until a revocation list that could not be published is tried again.
 const LIST_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// # Errors
 /// [`Failure`] naming what could not be opened.
-pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), Failure> {
+pub async fn run(arguments: RunArguments, watch: HouseWatchArguments, failpoint: &Failpoint) -> Result<(), Failure> {
+    let watching = HouseWatching::start(&watch)?;
     let home = Home::open(&arguments.home)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
     // A log that was signed once is signed by the same key for good: one that is gone is noticed, and no other made.
@@ -41,6 +43,8 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
         .await
         .while_(format!("cannot open {books}"))?;
     let router = clearing.router().merge(member.network.routes(Arc::clone(&member.clock)));
+    let router = watching.over(router);
+    let figures = Figures::open(watch.metrics, watching.router(&clearing)).await?;
     let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
 
     // A newer list says all that an older one says: only the newest waits.
@@ -65,9 +69,12 @@ pub async fn run(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), F
         never = put => never,
         result = doors.told_to_stop(&member) => result,
     };
-    // However it ends, what is being written is written.
+    // However it ends, what was begun is answered, and what is being written is written.
+    clearing.retire();
     doors.close().await;
+    figures.close().await;
     clearing.shutdown().await;
+    let _ = tokio::task::spawn_blocking(move || watching.close()).await;
     member.network.shutdown().await;
     why
 }

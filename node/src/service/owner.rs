@@ -9,8 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_gateway::{Gateway, Parts, Served};
-use comity_http::serve::{Drained, Limits};
-use comity_http::{Refusal, Server};
+use comity_http::Refusal;
 use comity_wire::cbor::{List, Text};
 use comity_wire::object::{Grant, Release, RevocationList};
 use comity_wire::time::DAY_S;
@@ -18,7 +17,6 @@ use comity_wire::{Code, Digest, GrantId, SecretKey, Timestamp, cose};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch::Receiver;
-use tokio_util::sync::CancellationToken;
 
 use crate::command::RunArguments;
 use crate::command::requests::GrantAsk;
@@ -33,7 +31,7 @@ use crate::service::{Doors, Member, follow, house_client, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
-use crate::watch::{Top, WatchArguments, Watching};
+use crate::watch::{Figures, Top, WatchArguments, Watching, open_metrics};
 
 /// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
 const STANDING_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
@@ -109,7 +107,9 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         watching: Arc::clone(&watching),
         publishes,
     };
-    let figures = Figures::open(&watch, &watching).await?;
+    let shown = Arc::clone(&watching);
+    let metrics = get(move || std::future::ready(open_metrics(shown.text())));
+    let figures = Figures::open(watch.metrics, Router::new().route("/metrics", metrics)).await?;
     let doors = Doors::open(&member, &arguments, router, Some(admin.router())).await?;
     if publishes {
         member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
@@ -419,38 +419,7 @@ async fn top(State(admin): State<Admin>) -> Json<Top> {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    figures(&admin.watching)
-}
-
-/// OpenMetrics' text, which Prometheus reads.
-fn figures(watching: &Watching) -> Response {
-    let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(http::header::CONTENT_TYPE, form)], watching.text()).into_response()
-}
-
-/// The listener for Prometheus: plain HTTP on loopback, and nothing but the figures.
-struct Figures(Option<(CancellationToken, tokio::task::JoinHandle<Drained>)>);
-
-impl Figures {
-    async fn open(arguments: &WatchArguments, watching: &Arc<Watching>) -> Result<Self, Failure> {
-        let Some(address) = arguments.metrics else { return Ok(Self(None)) };
-        let server = Server::bind_plain(address, Limits::default())
-            .await
-            .while_(format!("cannot serve figures on {address}"))
-            .map_err(|failure| failure.hint("--metrics takes a loopback address, as 127.0.0.1:9464"))?;
-        eprintln!("figures: {}/metrics", server.url().expect("a listener has an address"));
-        let watching = Arc::clone(watching);
-        let router = Router::new().route("/metrics", get(move || std::future::ready(figures(&watching))));
-        let stop = CancellationToken::new();
-        Ok(Self(Some((stop.clone(), tokio::spawn(server.run(router, stop))))))
-    }
-
-    async fn close(self) {
-        if let Some((stop, server)) = self.0 {
-            stop.cancel();
-            let _ = server.await;
-        }
-    }
+    open_metrics(admin.watching.text())
 }
 
 /// The operator may read the whole chain of causes.

@@ -52,7 +52,11 @@ impl AccessLog {
     }
 
     pub(super) fn call(&self, call: &Call) {
-        let line = line(&crate::shell::now().to_string(), call).to_string();
+        self.line(&line(&crate::shell::now().to_string(), call));
+    }
+
+    pub(super) fn line(&self, line: &Value) {
+        let line = line.to_string();
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = lines.as_ref().map(|lines| lines.try_send(line));
         if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = sent {

@@ -79,7 +79,7 @@ struct Operation {
 }
 
 #[derive(Default)]
-struct Process {
+pub(super) struct Process {
     resident: Gauge,
     open_files: Gauge,
     cpu_seconds: Gauge<f64, AtomicU64>,
@@ -143,9 +143,7 @@ impl Default for Metrics {
         registry.register("comity_upstream_ready", "1 where a server answers", m.upstream_ready.clone());
         registry.register("comity_upstream_in_flight", "Calls at a server", m.upstream_in_flight.clone());
         registry.register("comity_access_log_dropped", "Lines that the disk was too slow for", m.log_dropped.clone());
-        registry.register("process_resident_memory_bytes", "Memory", m.process.resident.clone());
-        registry.register("process_open_fds", "Open files and sockets", m.process.open_files.clone());
-        registry.register("process_cpu_seconds", "CPU, user and system", m.process.cpu_seconds.clone());
+        m.process.register(&mut registry);
         Self { registry, ..metrics }
     }
 }
@@ -224,8 +222,14 @@ impl Metrics {
 }
 
 impl Process {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("process_resident_memory_bytes", "Memory", self.resident.clone());
+        registry.register("process_open_fds", "Open files and sockets", self.open_files.clone());
+        registry.register("process_cpu_seconds", "CPU, user and system", self.cpu_seconds.clone());
+    }
+
     /// From `/proc`; elsewhere they stay 0.
-    fn read(&self) {
+    pub(super) fn read(&self) {
         let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
         // After the name, which may hold anything, in brackets: field 3 comes first.
         let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);

@@ -516,6 +516,11 @@ impl World {
         self.clock.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    /// The machine's clock is set back.
+    pub(super) fn set_back(&self, seconds: u64) {
+        self.clock.fetch_sub(seconds, Ordering::SeqCst);
+    }
+
     pub(super) fn request(&self, method: &str, uri: &str, body: &Value, key: &SecretKey) -> Request<Body> {
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
         let mut nonce = [0; 16];
