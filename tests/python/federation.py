@@ -157,8 +157,8 @@ class Federation:
     def home(self, name):
         return self.folder / name
 
-    def set_up(self, offers):
-        """`offers`: of each owner, its models' files by name."""
+    def set_up(self, offers, amie=None):
+        """`offers`: of each owner, its models' files by name. `amie`: where the house serves AMIE."""
         self.owners = owners = tuple(offers)
         for noun, name in [("clearing", "house"), ("hub", "hub"), *(("node", owner) for owner in owners)]:
             self.run(noun, "init", "--home", self.home(name), "--name", name, "--title", name)
@@ -176,7 +176,8 @@ class Federation:
         hub = json.loads(self.start("hub", "hub", "run", "--home", self.home("hub"), *listen))
         address = next(address for address in hub["libp2p"] if "/tcp/" in address)
         self.dial = ("--hub", f"{address}@{hub['node']}")
-        house = json.loads(self.start("house", "clearing", "run", "--home", self.home("house"), *listen, *self.dial))
+        served = ("--amie", amie) if amie else ()
+        house = json.loads(self.start("house", "clearing", "run", "--home", self.home("house"), *listen, *self.dial, *served))
         self.house_door = house["door"]
         self.hub = hub["door"]
 

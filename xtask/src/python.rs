@@ -84,6 +84,10 @@ fn make(place: &Place, name: &str, requirements: &Path) -> Result<Venv> {
     command
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "-r"])
         .arg(requirements);
+    // A file of requirements cannot say so by itself: its first line is this comment, with the reason behind it.
+    if text.starts_with("# ignore-requires-python: ") {
+        command.arg("--ignore-requires-python");
+    }
     // Once more before it is called a failure: a package index may hiccup.
     logged(&mut command, &log, "pip install").or_else(|_| logged(&mut command, &log, "pip install"))?;
     File::create(&ready).map_err(|error| machine("cannot mark as ready", error))?;

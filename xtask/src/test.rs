@@ -22,7 +22,8 @@ Groups:
   rust     One build of the workspace with all its tests but those below; nextest where installed, else `cargo test`;
            doctests
   postgres The tests that need a PostgreSQL (those in a module `postgres`), beside one that is started for them
-  python   The independent reader of spec/vectors, and the unmodified `openai` package against the proxy
+  python   The independent reader of spec/vectors, the unmodified `openai` package against the proxy, and the unmodified
+           `amieclient` package against the clearing house
   node     The unmodified `openai` package of Node against the proxy
   lint     rustfmt and clippy, warnings being errors
 
@@ -49,6 +50,8 @@ const GROUPS: &[Group] = &[
 const READER: &str = "spec/reader/run.py";
 const READER_REQUIREMENTS: &str = "spec/reader/requirements.txt";
 const OPENAI: &str = "tests/python/run.py";
+const AMIE: &str = "tests/python/amie.py";
+const AMIE_REQUIREMENTS: &str = "tests/python/amieclient.txt";
 const NODE: &str = "tests/node/run.mjs";
 const NODE_PACKAGE: &str = "tests/node/package.json";
 const FEDERATION: &str = "tests/python/federation.py";
@@ -59,6 +62,7 @@ const OPENAI_REQUIREMENTS: &str = "tests/python/requirements.txt";
 struct Background {
     reader: Option<Making>,
     openai: Option<Making>,
+    amie: Option<Making>,
 }
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
@@ -68,6 +72,7 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
         background.reader = Some(Making::start(place, "spec", READER_REQUIREMENTS));
         if place.root.join(OPENAI).is_file() {
             background.openai = Some(Making::start(place, "openai", OPENAI_REQUIREMENTS));
+            background.amie = Some(Making::start(place, "amie", AMIE_REQUIREMENTS));
         }
     }
     let mut rows = Vec::new();
@@ -139,7 +144,8 @@ fn postgres(place: &Place, _: &mut Background) -> Result {
 fn python(place: &Place, background: &mut Background) -> Result {
     let reader = spec_reader(place, background);
     let openai = background.openai.take().map_or(Ok(()), |making| openai(place, making));
-    both(reader, openai)
+    let amie = background.amie.take().map_or(Ok(()), |making| amie(place, making));
+    both(both(reader, openai), amie)
 }
 
 fn spec_reader(place: &Place, background: &mut Background) -> Result {
@@ -160,6 +166,15 @@ fn openai(place: &Place, making: Making) -> Result {
         demo::build(place)?;
     }
     step("openai package", venv.script(place, OPENAI).arg(place.binary()))
+}
+
+fn amie(place: &Place, making: Making) -> Result {
+    let venv = making.finish()?;
+    eprintln!("    venv amie: {}", process::seconds(venv.took));
+    if !place.binary().is_file() {
+        demo::build(place)?;
+    }
+    step("amieclient package", venv.script(place, AMIE).arg(place.binary()))
 }
 
 /// The same federation as the python group's, started by Python's own library; the client is Node's.

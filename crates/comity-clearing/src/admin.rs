@@ -2,6 +2,8 @@
 //!
 //! No signatures: whoever may open the socket (mode 0600, set by `node/`) is the operator.
 
+mod amie;
+
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::middleware::from_fn;
@@ -23,6 +25,9 @@ use crate::http::{Body, project_id};
 use crate::log::LogAgreement;
 use crate::mandates::Role;
 use crate::reports::{FundStatement, HoldRow, JournalPage, PayableRow, Period, Report, RollRow, TrialRow};
+pub use crate::service::amie::{
+    Announce, MeterRow, Person, PersonSay, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow,
+};
 use crate::service::log::LogStatus;
 use crate::service::{ActReply, Clearing, Contradiction, Swept};
 
@@ -136,7 +141,7 @@ impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
     /// `GET /admin/{acts,officers,audit,totals,contradictions}`, `GET /admin/projects/{id}`, `GET /admin/log{,/audit}`,
-    /// `POST /admin/log/{seal,restart,witness}`; and the log itself;
+    /// `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,journal}`, `GET /admin/reports/statement/{project}`.
     pub fn admin_router(&self) -> Router {
         Router::new()
@@ -165,6 +170,7 @@ impl Clearing {
             .route("/admin/log/seal", post(log_seal))
             .route("/admin/log/restart", post(log_restart))
             .route("/admin/log/witness", post(log_witness))
+            .merge(amie::routes())
             .merge(crate::http::log::routes())
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)

@@ -83,6 +83,10 @@ pub enum Failure {
     LogStopped { what: String },
     #[error("this house has no key for a log")]
     LogKeyless,
+    #[error("packet {id} was answered by packet {by}, in other words")]
+    AmieAnswered { id: u64, by: u64 },
+    #[error("transaction {id} is {state}")]
+    AmieOver { id: u64, state: &'static str },
 }
 
 impl Failure {
@@ -101,6 +105,7 @@ impl Failure {
             Self::MandateOver { .. } | Self::MandateModel { .. } | Self::MandateRequired => Code::MandateRequired,
             Self::MandateUnknown { .. } => Code::NotFound,
             Self::ReservationConflict { .. } => Code::ReservationConflict,
+            Self::AmieAnswered { .. } | Self::AmieOver { .. } => Code::AmieConflict,
             Self::QuoteExpired { .. } => Code::Expired,
             Self::ModelNotFound { .. } => Code::ModelNotFound,
             Self::Withdrawn { .. } => Code::Withdrawn,

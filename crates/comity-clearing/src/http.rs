@@ -3,6 +3,7 @@
 //! Each call is signed by its caller's key (tag `comity-api-v1`) and runs once per nonce. Signed anew it is harmless too:
 //! every write is named by what it carries. Refusals are problems (RFC 9457).
 
+mod amie;
 pub(crate) mod log;
 
 use axum::extract::rejection::QueryRejection;

@@ -13,6 +13,7 @@
 
 pub mod acts;
 pub mod admin;
+pub mod amie;
 pub mod audit;
 pub mod config;
 pub mod failure;

@@ -1,11 +1,19 @@
 //! Pseudonyms: what one organisation knows a project by. Stable there, unlinkable elsewhere without the house's secret.
 
-use comity_wire::{OrgId, ProjectId, Pseudonym};
+use comity_wire::{OrgId, ProjectId, Pseudonym, PublicKey};
 use sha2::{Digest as _, Sha256};
 
 /// The first 16 bytes of HMAC-SHA256(secret, project ‖ organisation).
 pub fn derive(secret: &[u8; 32], project: ProjectId, owner: OrgId) -> Pseudonym {
     let mac = hmac_sha256(secret, &[project.as_bytes(), owner.as_bytes()]);
+    let mut subject = [0; 16];
+    subject.copy_from_slice(&mac[..16]);
+    Pseudonym(subject)
+}
+
+/// What one organisation knows a member of a project by: as [`derive`], with the member's key behind it.
+pub fn member(secret: &[u8; 32], project: ProjectId, owner: OrgId, key: &PublicKey) -> Pseudonym {
+    let mac = hmac_sha256(secret, &[project.as_bytes(), owner.as_bytes(), key.as_bytes()]);
     let mut subject = [0; 16];
     subject.copy_from_slice(&mac[..16]);
     Pseudonym(subject)

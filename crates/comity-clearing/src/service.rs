@@ -1,6 +1,7 @@
 //! The house as a running thing: its database, its heartbeat, and what callers ask of it.
 
 mod acts;
+pub(crate) mod amie;
 mod awards;
 mod claims;
 pub(crate) mod log;

@@ -3,6 +3,7 @@
 //! Every function that writes joins a transaction which the group commit opened, and its name says so: `…_in_tx`.
 
 pub(crate) mod acts;
+pub(crate) mod amie;
 pub(crate) mod audit;
 pub(crate) mod awards;
 pub(crate) mod house;
@@ -51,6 +52,12 @@ pub(crate) fn migrations() -> Migrations {
             "mandates",
             include_str!("../migrations/0506_mandates.sql"),
             include_str!("../migrations/postgres/0506_mandates.sql"),
+        )
+        .with(
+            512,
+            "amie",
+            include_str!("../migrations/0512_amie.sql"),
+            include_str!("../migrations/postgres/0512_amie.sql"),
         )
         .with(
             RESTORED,

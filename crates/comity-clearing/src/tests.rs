@@ -19,6 +19,7 @@ macro_rules! on_each_store {
     };
 }
 
+mod amie;
 mod auditing;
 mod logging;
 mod lots;

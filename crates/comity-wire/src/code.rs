@@ -102,6 +102,7 @@ codes! {
     InFlight "in_flight" 409 true;
     SeqOutsideSpan "seq_outside_span" 409 false;
     ReservationConflict "reservation_conflict" 409 false;
+    AmieConflict "amie_conflict" 409 false;
     ClaimOlder "claim_older" 409 false;
     ClaimLower "claim_lower" 409 false;
     SettledDiffers "settled_differs" 409 false;

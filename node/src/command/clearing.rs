@@ -1,6 +1,7 @@
-//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|revoke|log`: the house.
+//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|revoke|log|report|amie`: the house.
 
 mod act;
+mod amie;
 mod award;
 mod backup;
 mod doctor;
@@ -57,6 +58,9 @@ pub enum ClearingCommand {
     /// Acts on credits: what waits for a second person, what was done
     #[command(subcommand)]
     Act(act::ActCommand),
+    /// Sites that speak ACCESS AMIE: their keys, what they were asked for, what they report
+    #[command(subcommand)]
+    Amie(amie::AmieCommand),
     /// Stop new work under a token, at a node, or at all nodes of an organisation. Work that was admitted is paid
     Revoke(RevokeArguments),
 }
@@ -64,9 +68,12 @@ pub enum ClearingCommand {
 #[derive(Debug, clap::Args)]
 pub struct HouseRun {
     #[command(flatten)]
-    run: RunArguments,
+    pub run: RunArguments,
     #[command(flatten)]
-    watch: HouseWatchArguments,
+    pub watch: HouseWatchArguments,
+    /// Serve ACCESS AMIE here, on loopback, for a proxy in front of it that has a certificate (docs/operating/amie.md)
+    #[arg(long)]
+    pub amie: Option<std::net::SocketAddr>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -176,7 +183,7 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
     match command {
         ClearingCommand::Init(arguments) => crate::command::init(&arguments, HomeRole::House).map(|_| ()),
         ClearingCommand::Renew(arguments) => crate::command::renew(&arguments),
-        ClearingCommand::Run(HouseRun { run, watch }) => house::run(run, watch, failpoint).await,
+        ClearingCommand::Run(arguments) => house::run(arguments, failpoint).await,
         ClearingCommand::Revoke(RevokeArguments { home, subject }) => {
             let Subject { token, node, organisation } = subject;
             let ask = Revoke { token, node, organisation };
@@ -208,6 +215,10 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         }
         ClearingCommand::Officer(command) => {
             comity_cli::say(&act::officer(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Amie(command) => {
+            comity_cli::say(&amie::run(command).await?);
             Ok(())
         }
         ClearingCommand::Act(command) => {

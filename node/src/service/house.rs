@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use comity_clearing::{Clearing, Config, Keys};
+use comity_http::serve::Limits;
+use comity_http::{Drained, Server};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::command::RunArguments;
+use crate::command::clearing::HouseRun;
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Home};
 use crate::keystore::KeyName;
@@ -14,14 +17,15 @@ use crate::program::Failpoint;
 use crate::service::{Doors, Member};
 use crate::settings::HouseSettings;
 use crate::shell;
-use crate::watch::{Figures, HouseWatchArguments, HouseWatching};
+use crate::watch::{Figures, HouseWatching};
 
 /// Until a revocation list that could not be published is tried again.
 const LIST_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// # Errors
 /// [`Failure`] naming what could not be opened.
-pub async fn run(arguments: RunArguments, watch: HouseWatchArguments, failpoint: &Failpoint) -> Result<(), Failure> {
+pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failure> {
+    let HouseRun { run: arguments, watch, amie } = arguments;
     let watching = HouseWatching::start(&watch)?;
     let home = Home::open(&arguments.home)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
@@ -45,6 +49,7 @@ pub async fn run(arguments: RunArguments, watch: HouseWatchArguments, failpoint:
     let router = clearing.router().merge(member.network.routes(Arc::clone(&member.clock)));
     let router = watching.over(router);
     let figures = Figures::open(watch.metrics, watching.router(&clearing)).await?;
+    let sites = Sites::open(amie, &clearing).await?;
     let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
 
     // A newer list says all that an older one says: only the newest waits.
@@ -71,12 +76,37 @@ pub async fn run(arguments: RunArguments, watch: HouseWatchArguments, failpoint:
     };
     // However it ends, what was begun is answered, and what is being written is written.
     clearing.retire();
+    sites.close().await;
     doors.close().await;
     figures.close().await;
     clearing.shutdown().await;
     let _ = tokio::task::spawn_blocking(move || watching.close()).await;
     member.network.shutdown().await;
     why
+}
+
+/// The listener for AMIE's sites: plain HTTP on loopback. Its clients trust certificates of the web, which this house's door
+/// does not have; a proxy beside it does.
+struct Sites(Option<(CancellationToken, tokio::task::JoinHandle<Drained>)>);
+
+impl Sites {
+    async fn open(address: Option<std::net::SocketAddr>, clearing: &Clearing) -> Result<Self, Failure> {
+        let Some(address) = address else { return Ok(Self(None)) };
+        let server = Server::bind_plain(address, Limits::default())
+            .await
+            .while_(format!("cannot serve AMIE on {address}"))
+            .map_err(|failure| failure.hint("--amie takes a loopback address, as 127.0.0.1:8088"))?;
+        eprintln!("amie: {}/amie/v0.10/", server.url().expect("a listener has an address"));
+        let stop = CancellationToken::new();
+        Ok(Self(Some((stop.clone(), tokio::spawn(server.run(clearing.amie_router(), stop))))))
+    }
+
+    async fn close(self) {
+        if let Some((stop, server)) = self.0 {
+            stop.cancel();
+            let _ = server.await;
+        }
+    }
 }
 
 /// Whoever has it can link pseudonyms; whoever loses it gives every project new names.

@@ -3,8 +3,7 @@
 use comity_ledger::Db;
 use comity_wire::{Amount, AwardId, Digest, LotId, Timestamp};
 
-use super::Clearing;
-use super::awards;
+use super::{Clearing, amie, awards};
 use crate::acts::{Act, ActRecord, Officer, Signature, Verdict, WAITING_MAX, judge};
 use crate::failure::Failure;
 use crate::store;
@@ -34,8 +33,8 @@ impl Clearing {
     /// [`Failure::DutyConflict`] where two persons are needed and this is not one of them or not the second; [`Failure`]
     /// where the act cannot be done.
     pub async fn act(&self, act: Act, by: Option<Signature>) -> Result<ActReply, Failure> {
-        let now = self.now();
-        self.write(move |conn| Box::pin(async move { act_in_tx(conn, &act, by, now).await })).await
+        let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
+        self.write(move |conn| Box::pin(async move { act_in_tx(conn, &secret, (&act, by), now).await })).await
     }
 
     /// Takes back an act that waits.
@@ -69,7 +68,12 @@ impl Clearing {
     }
 }
 
-async fn act_in_tx(conn: &mut Db<'_>, act: &Act, by: Option<Signature>, now: Timestamp) -> Result<ActReply, Failure> {
+async fn act_in_tx(
+    conn: &mut Db<'_>,
+    secret: &[u8; 32],
+    (act, by): (&Act, Option<Signature>),
+    now: Timestamp,
+) -> Result<ActReply, Failure> {
     let id = act.id();
     let known = store::acts::act_find(conn, id).await?;
     let officers = store::acts::officers(conn).await?;
@@ -97,6 +101,7 @@ async fn act_in_tx(conn: &mut Db<'_>, act: &Act, by: Option<Signature>, now: Tim
                     store::acts::act_insert_in_tx(conn, &record(act, id, None, now, Some(now)), act.word()).await?;
                 }
             }
+            amie::act_in_tx(conn, secret, (act, id), award, now).await?;
             tracing::info!(act = act.word(), %id, alone = by.is_none(), "an act was done");
             (reply.award, reply.lots) = (award, lots);
             Ok(reply)

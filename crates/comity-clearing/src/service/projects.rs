@@ -5,7 +5,7 @@ use comity_wire::cbor::Text;
 use comity_wire::object::Vetting;
 use comity_wire::{OrgId, ProjectId, Pseudonym, PublicKey};
 
-use super::Clearing;
+use super::{Clearing, amie};
 use crate::admin::{Members, ProjectAdd, ProjectVet};
 use crate::failure::Failure;
 use crate::mandates::Role;
@@ -35,7 +35,7 @@ impl Clearing {
         for purpose in &purposes {
             Text::<48>::new(purpose.clone()).map_err(Failure::invalid)?;
         }
-        let now = self.now();
+        let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
         self.write(move |conn| {
             Box::pin(async move {
                 if store::projects::project_find(conn, id).await?.is_none() {
@@ -50,6 +50,7 @@ impl Clearing {
                     }
                     next = Role::Manager;
                 }
+                amie::due_in_tx(conn, &secret, id, now).await?;
                 Ok(id)
             })
         })
@@ -61,7 +62,7 @@ impl Clearing {
     /// # Errors
     /// [`Failure`].
     pub async fn members(&self, ask: Members) -> Result<u64, Failure> {
-        let now = self.now();
+        let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
         let Members { project, add, remove, role } = ask;
         self.write(move |conn| {
             Box::pin(async move {
@@ -77,6 +78,7 @@ impl Clearing {
                     };
                     store::projects::member_put_in_tx(conn, project, key, role, now).await?;
                 }
+                amie::due_in_tx(conn, &secret, project, now).await?;
                 store::projects::members(conn, project).await
             })
         })
@@ -110,8 +112,12 @@ impl Clearing {
     /// # Errors
     /// [`Failure`].
     pub async fn freeze(&self, project: ProjectId, frozen: bool) -> Result<(), Failure> {
+        let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
         self.write(move |conn| {
-            Box::pin(async move { store::projects::project_freeze_in_tx(conn, project, frozen).await })
+            Box::pin(async move {
+                store::projects::project_freeze_in_tx(conn, project, frozen).await?;
+                amie::due_in_tx(conn, &secret, project, now).await.map(drop)
+            })
         })
         .await
     }

@@ -136,6 +136,19 @@ pub(crate) async fn members(conn: &mut Db<'_>, project: ProjectId) -> Result<u64
     Cells { table: "member", row: &row }.uint("members")
 }
 
+/// A project's members, PIs first, then by when they came.
+pub(crate) async fn members_of(conn: &mut Db<'_>, project: ProjectId) -> Result<Vec<(PublicKey, Role)>, Failure> {
+    let rows = query("SELECT key, role FROM member WHERE project = ? ORDER BY role, added_at, key")
+        .bind(project.0.to_vec())
+        .fetch_all(conn)
+        .await?;
+    let member = |row| {
+        let cells = Cells { table: "member", row };
+        Ok((cells.key("key")?, role(cells)?))
+    };
+    rows.iter().map(member).collect()
+}
+
 /// The projects that `key` belongs to, in order of their ids.
 pub(crate) async fn projects_of_member(conn: &mut Db<'_>, key: &PublicKey) -> Result<Vec<ProjectId>, Failure> {
     let rows = query("SELECT project FROM member WHERE key = ? ORDER BY project")

@@ -1,0 +1,97 @@
+//! What the operator does about AMIE's sites.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use comity_http::Refusal;
+use comity_wire::ProjectId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Announce, MeterRow, PersonSay, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow};
+use crate::amie;
+use crate::failure::Failure;
+use crate::http::Body;
+use crate::service::Clearing;
+
+pub(super) fn routes() -> Router<Clearing> {
+    Router::new()
+        .route("/admin/amie/sites", get(sites).post(site_add))
+        .route("/admin/amie/sites/{name}", post(site_change))
+        .route("/admin/amie/persons", post(person))
+        .route("/admin/amie/announce", post(announce))
+        .route("/admin/amie/retry", post(retry))
+        .route("/admin/amie/transactions", get(transactions))
+        .route("/admin/amie/meter", get(meter))
+}
+
+async fn sites(State(house): State<Clearing>) -> Result<Json<Vec<SiteRow>>, Refusal> {
+    Ok(Json(house.amie_sites().await?))
+}
+
+async fn site_add(State(house): State<Clearing>, Body(ask): Body<SiteAdd>) -> Result<Json<SiteKey>, Refusal> {
+    Ok(Json(house.amie_site_add(ask).await?))
+}
+
+async fn site_change(
+    State(house): State<Clearing>,
+    Path(name): Path<String>,
+    Body(change): Body<SiteChange>,
+) -> Result<Json<SiteKey>, Refusal> {
+    Ok(Json(house.amie_site_change(name, change).await?))
+}
+
+async fn person(State(house): State<Clearing>, Body(say): Body<PersonSay>) -> Result<Json<Value>, Refusal> {
+    let (project, member) = (say.project, say.member);
+    house.amie_person(say).await?;
+    Ok(Json(json!({ "project": project, "member": member })))
+}
+
+async fn announce(State(house): State<Clearing>, Body(ask): Body<Announce>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({ "transaction": house.amie_announce(ask).await? })))
+}
+
+/// `POST /admin/amie/retry`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retry {
+    site: String,
+    project: ProjectId,
+}
+
+async fn retry(State(house): State<Clearing>, Body(ask): Body<Retry>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({ "begun": house.amie_retry(ask.site, ask.project).await? })))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Which {
+    state: Option<String>,
+}
+
+async fn transactions(
+    State(house): State<Clearing>,
+    query: Result<Query<Which>, QueryRejection>,
+) -> Result<Json<Vec<TransactionRow>>, Refusal> {
+    let Query(Which { state }) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+    let read = |word: &str| {
+        amie::State::from_word(word).ok_or_else(|| Failure::invalid("a state is in-progress, completed or failed"))
+    };
+    Ok(Json(house.amie_transactions(state.as_deref().map(read).transpose()?).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Month {
+    site: String,
+    month: String,
+}
+
+async fn meter(
+    State(house): State<Clearing>,
+    query: Result<Query<Month>, QueryRejection>,
+) -> Result<Json<Vec<MeterRow>>, Refusal> {
+    let Query(Month { site, month }) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+    Ok(Json(house.amie_meter(&site, &month).await?))
+}

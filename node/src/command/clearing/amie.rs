@@ -1,0 +1,177 @@
+//! `comity clearing amie`: sites that speak ACCESS AMIE, and what stands between them and the house.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use comity_clearing::admin::{
+    Announce, MeterRow, Person, PersonSay, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow,
+};
+use comity_wire::{AwardId, OrgId, ProjectId, PublicKey};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::service::admin;
+
+#[derive(Debug, Subcommand)]
+pub enum AmieCommand {
+    /// Who may call, and by which key
+    #[command(subcommand)]
+    Site(SiteCommand),
+    /// Let sites know who a member is; without it they learn a pseudonym
+    Person(Box<PersonArguments>),
+    /// Tell a site of an award that does not name its owner, or that is older than the site
+    Announce {
+        #[arg(long)]
+        home: PathBuf,
+        /// The site's name
+        #[arg(long)]
+        site: String,
+        award: AwardId,
+    },
+    /// Ask a site again for what failed there about a project
+    Retry {
+        #[arg(long)]
+        home: PathBuf,
+        /// The site's name
+        #[arg(long)]
+        site: String,
+        project: ProjectId,
+    },
+    /// The newest transactions, those in progress first
+    Transactions {
+        #[arg(long)]
+        home: PathBuf,
+        /// in-progress, completed or failed
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// What a site's own meter says of a month, for each project
+    Meter {
+        #[arg(long)]
+        home: PathBuf,
+        /// The site's name
+        #[arg(long)]
+        site: String,
+        /// YYYY-MM
+        month: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SiteCommand {
+    /// Let a site call; prints its key, which is shown once
+    Add {
+        #[arg(long)]
+        home: PathBuf,
+        /// What it says in XA-SITE
+        #[arg(long)]
+        name: String,
+        /// Whose resource it is, org-…
+        #[arg(long)]
+        organisation: OrgId,
+        /// The resource's name in AMIE, such as tiny.lab.example
+        #[arg(long)]
+        resource: String,
+    },
+    /// Give a site another key, also after it was revoked
+    Rekey {
+        #[arg(long)]
+        home: PathBuf,
+        name: String,
+    },
+    /// Let a site call no more
+    Revoke {
+        #[arg(long)]
+        home: PathBuf,
+        name: String,
+    },
+    /// All sites
+    List {
+        #[arg(long)]
+        home: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct PersonArguments {
+    #[arg(long)]
+    home: PathBuf,
+    project: ProjectId,
+    /// The member's key, did:key:z6Mk…
+    member: PublicKey,
+    #[arg(long)]
+    first_name: String,
+    #[arg(long)]
+    last_name: String,
+    #[arg(long)]
+    organization: String,
+    /// The organisation's code in AMIE
+    #[arg(long, default_value = "0")]
+    org_code: String,
+    #[arg(long, default_value = "")]
+    email: String,
+    /// A PI's project: its field of science
+    #[arg(long, default_value = "0")]
+    pfos: String,
+}
+
+/// # Errors
+/// [`Failure`] where the house is not running, or refuses.
+pub(super) async fn run(command: AmieCommand) -> Result<String, Failure> {
+    match command {
+        AmieCommand::Site(command) => site(command).await,
+        AmieCommand::Person(arguments) => {
+            let PersonArguments { home, project, member, first_name, last_name, organization, org_code, email, pfos } =
+                *arguments;
+            let person = Person { first_name, last_name, organization, org_code, email, pfos };
+            let reply: Value =
+                admin::post(&home, "/admin/amie/persons", &PersonSay { project, member, person }).await?;
+            Ok(reply.to_string())
+        }
+        AmieCommand::Announce { home, site, award } => {
+            let reply: Value = admin::post(&home, "/admin/amie/announce", &Announce { site, award }).await?;
+            Ok(reply.to_string())
+        }
+        AmieCommand::Retry { home, site, project } => {
+            let ask = json!({ "site": site, "project": project });
+            let reply: Value = admin::post(&home, "/admin/amie/retry", &ask).await?;
+            Ok(reply.to_string())
+        }
+        AmieCommand::Transactions { home, state } => {
+            let query = state.map_or_else(String::new, |state| format!("?state={}", plain(&state)));
+            let rows: Vec<TransactionRow> = admin::get(&home, &format!("/admin/amie/transactions{query}")).await?;
+            Ok(serde_json::to_string_pretty(&rows)?)
+        }
+        AmieCommand::Meter { home, site, month } => {
+            let path = format!("/admin/amie/meter?site={}&month={}", plain(&site), plain(&month));
+            let rows: Vec<MeterRow> = admin::get(&home, &path).await?;
+            Ok(serde_json::to_string_pretty(&rows)?)
+        }
+    }
+}
+
+async fn site(command: SiteCommand) -> Result<String, Failure> {
+    let change = |home: PathBuf, name: String, change: SiteChange| async move {
+        let key: SiteKey = admin::post(&home, &format!("/admin/amie/sites/{}", plain(&name)), &change).await?;
+        Ok(serde_json::to_string(&key)?)
+    };
+    match command {
+        SiteCommand::Add { home, name, organisation, resource } => {
+            let key: SiteKey =
+                admin::post(&home, "/admin/amie/sites", &SiteAdd { name, organisation, resource }).await?;
+            Ok(serde_json::to_string(&key)?)
+        }
+        SiteCommand::Rekey { home, name } => change(home, name, SiteChange::Rekey).await,
+        SiteCommand::Revoke { home, name } => change(home, name, SiteChange::Revoke).await,
+        SiteCommand::List { home } => {
+            let rows: Vec<SiteRow> = admin::get(&home, "/admin/amie/sites").await?;
+            Ok(serde_json::to_string_pretty(&rows)?)
+        }
+    }
+}
+
+/// What names consist of; anything else could not be one, and must not become another path.
+fn plain(text: &str) -> String {
+    let keep = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    text.chars().map(keep).collect()
+}
