@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use libsqlite3_sys as ffi;
 
@@ -30,6 +31,16 @@ const SECTOR: usize = 512;
 static OFF: AtomicBool = AtomicBool::new(false);
 static FULL: AtomicBool = AtomicBool::new(false);
 static UNSYNCED: LazyLock<Mutex<HashMap<PathBuf, Vec<Undo>>>> = LazyLock::new(Mutex::default);
+
+/// How many connections have each file open. One that closes after the power is back would copy its own idea of the log into
+/// the books, and delete the log.
+static OPENED: LazyLock<Mutex<HashMap<PathBuf, usize>>> = LazyLock::new(Mutex::default);
+/// Connections are closed on threads of their own.
+const CLOSED_WAIT: Duration = Duration::from_secs(60);
+
+fn opened() -> MutexGuard<'static, HashMap<PathBuf, usize>> {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What stood where something was written since the last sync.
 struct Undo {
@@ -73,12 +84,17 @@ pub(super) fn fill(full: bool) {
     FULL.store(full, Ordering::SeqCst);
 }
 
-/// The power is back: files in `folder` hold what a disk would. Every connection must be closed. Gives how many writes
+/// The power is back: files in `folder` hold what a disk would. Waits until every connection is closed. Gives how many writes
 /// were not synced.
 ///
 /// # Panics
-/// Where a file cannot be written.
+/// Where a file cannot be written, or stays open.
 pub(super) fn restore(folder: &Path, chance: &mut Chance) -> usize {
+    let started = Instant::now();
+    while opened().iter().any(|(path, open)| *open > 0 && path.starts_with(folder)) {
+        assert!(started.elapsed() < CLOSED_WAIT, "a connection outlived its house: {:?}", opened());
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let mut count = 0;
     let mut all = unsynced();
     let paths: Vec<PathBuf> = all.keys().filter(|path| path.starts_with(folder)).cloned().collect();
@@ -174,7 +190,10 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
         let done = real_methods(file).xClose.expect("the system has it")(real(file));
         let path = (*file.cast::<File>()).path;
         if !path.is_null() {
-            drop(Box::from_raw(path));
+            let path = Box::from_raw(path);
+            if let Some(open) = opened().get_mut(&*path) {
+                *open -= 1;
+            }
         }
         done
     }
@@ -280,6 +299,7 @@ unsafe extern "C" fn open(
         }
         if !name.is_null() {
             let path = PathBuf::from(CStr::from_ptr(name).to_string_lossy().into_owned());
+            *opened().entry(path.clone()).or_default() += 1;
             (*ours).path = Box::into_raw(Box::new(path));
         }
         (*ours).base.pMethods = &raw const METHODS;
