@@ -80,7 +80,7 @@ impl Holder {
             expires_at,
             not_before: now.minus(5),
             issued_at: now.minus(5),
-            id: TokenId(shell::random()),
+            id: TokenId::v7(now, shell::random()),
             holder: Confirmation(key.public()),
             terms: Terms {
                 roster_version: directory.roster().version,

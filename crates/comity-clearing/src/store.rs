@@ -53,6 +53,7 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0506_mandates.sql"),
             include_str!("../migrations/postgres/0506_mandates.sql"),
         )
+        .with(507, "draws by token alone", include_str!("../migrations/0507_draws.sql"), "")
         .with(
             512,
             "amie",

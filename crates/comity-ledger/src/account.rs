@@ -143,6 +143,11 @@ impl NewAccount {
         Self { id, unit: Unit::CREDITS, code, reference }
     }
 
+    /// As [`credits`](Self::credits), with an id that stands beside `reference` in the order of ids.
+    pub fn credits_near(code: AccountCode, reference: Reference) -> Self {
+        Self { id: AccountId::near(code, reference), unit: Unit::CREDITS, code, reference }
+    }
+
     /// The account at its first moment.
     pub fn opened(self, now: Timestamp) -> Account {
         Account {

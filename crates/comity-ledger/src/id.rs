@@ -72,6 +72,11 @@ impl AccountId {
     pub fn derive(code: AccountCode, parts: &[&[u8]]) -> Self {
         Self(derive(b"comity/ledger/account/v1", code.number(), parts))
     }
+
+    /// As [`derive`](Self::derive), beside `reference`: see [`Reference::beside`].
+    pub fn near(code: AccountCode, reference: Reference) -> Self {
+        Self(reference.beside(Self::derive(code, &[reference.as_bytes()]).0))
+    }
 }
 
 impl TransferId {
@@ -80,10 +85,26 @@ impl TransferId {
     pub fn derive(kind: TransferKind, parts: &[&[u8]]) -> Self {
         Self(derive(b"comity/ledger/transfer/v1", kind.number(), parts))
     }
+
+    /// As [`derive`](Self::derive) of `reference` and `parts`, beside `reference`: see [`Reference::beside`].
+    pub fn near(kind: TransferKind, reference: Reference, parts: &[&[u8]]) -> Self {
+        let all: Vec<&[u8]> = std::iter::once(&reference.0[..]).chain(parts.iter().copied()).collect();
+        Self(reference.beside(Self::derive(kind, &all).0))
+    }
 }
 
 impl Reference {
     pub const NONE: Self = Self([0; 16]);
+    /// The bytes of a UUID of version 7 (RFC 9562 §5.7) that tell when it was made.
+    const TIME_BYTES: usize = 6;
+
+    /// An id that begins as this one does. Where ids begin with their time, as those of tokens do, what is written at one time
+    /// then stands together in every index, and a commit touches a few pages; ten bytes of a digest tell apart what one
+    /// millisecond made, and an id that is taken all the same is a conflict and no second account.
+    fn beside(self, mut id: [u8; 16]) -> [u8; 16] {
+        id[..Self::TIME_BYTES].copy_from_slice(&self.0[..Self::TIME_BYTES]);
+        id
+    }
 }
 
 /// The first 16 bytes of SHA-256 over domain, number, and each part behind its length, so that parts cannot run together.
@@ -130,6 +151,12 @@ mod tests {
         assert_ne!(reserve, id(TransferKind::Reserve, &[b"to", b"k1"]));
         assert_ne!(reserve, id(TransferKind::Reserve, &[b"tok1"]));
         assert_eq!(reserve.to_string().parse(), Ok(reserve));
+        let token = Reference([7; 16]);
+        let near = TransferId::near(TransferKind::Reserve, token, &[b"1"]);
+        assert_eq!(near, TransferId::near(TransferKind::Reserve, token, &[b"1"]));
+        assert_eq!((&near.0[..6], &near.0[6..]), (&[7; 6][..], &id(TransferKind::Reserve, &[&[7; 16], b"1"]).0[6..]));
+        assert_ne!(near, TransferId::near(TransferKind::Reserve, token, &[b"2"]));
+        assert_ne!(near.0, AccountId::near(AccountCode::Escrow, token).0);
         assert!("00".parse::<TransferId>().is_err());
         assert!(reserve.to_string().to_uppercase().parse::<TransferId>().is_err());
     }

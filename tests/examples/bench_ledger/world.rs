@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use comity_clearing::Clearing;
 use comity_ledger::Database;
+use comity_node::shell;
 pub(crate) use comity_tests::house::LANES;
 use comity_tests::house::{NODE, START, World as Federation, list, model, secret, tariff};
 use comity_wire::api::clearing::{ReservationRequest, SignedBytes};
@@ -45,11 +46,10 @@ impl World {
     /// A new reservation of one of the projects in turn.
     pub(crate) async fn reserve(&self, budget: u32) -> Result<SignedBytes, comity_clearing::Failure> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-        id[8..].copy_from_slice(&number.to_be_bytes());
+        // As a wallet chooses it.
+        let random = Digest::of(&number.to_be_bytes()).0[..16].try_into().expect("16 of 32 bytes");
         let request = ReservationRequest {
-            id: TokenId(id),
+            id: TokenId::v7(shell::now(), random),
             quote: self.quotes[number as usize % self.quotes.len()].clone(),
             budget: ucr(budget),
             holder: secret("holder").public(),

@@ -280,7 +280,7 @@ impl Buyer {
                 let quote = self.client.quote(&shared.lab, &[Op::Chat]).await?;
                 let key = SecretKey::from_seed(shell::random());
                 let request = ReservationRequest {
-                    id: TokenId(shell::random()),
+                    id: TokenId::v7(shell::now(), shell::random()),
                     quote: SignedBytes::new(quote.bytes()).expect("a quote is small"),
                     budget: TOKEN,
                     holder: key.public(),

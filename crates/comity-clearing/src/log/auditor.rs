@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use comity_ledger::{AccountCode, AuditReport, Auditor, NewAccount, Posted, Reference, TransferKind};
+use comity_ledger::{AccountCode, AccountId, AuditReport, Auditor, NewAccount, Posted, Reference, TransferKind};
 use comity_wire::log::{Checkpoint, Entry, Growing, LogTransfer, TileId};
 use comity_wire::{Digest, TokenId};
 use serde::Serialize;
@@ -81,6 +81,8 @@ pub struct LogAuditor {
 #[derive(Default)]
 struct Token {
     content: Option<Digest>,
+    /// The account that its first transfer named.
+    escrow: Option<AccountId>,
     budget: i128,
     reserved: i128,
     settled: i128,
@@ -172,24 +174,32 @@ impl LogAuditor {
         self.ledger.transfer_coded(&posted, debit, credit);
         let moved = posted.transfer;
         let (token, amount) = (TokenId(moved.reference.0), i128::from(moved.amount.ucr()));
-        let escrow = NewAccount::credits(AccountCode::Escrow, Reference(token.0)).id;
         let of_another = match moved.kind {
             TransferKind::Reserve => {
                 self.tokens.entry(token).or_default().reserved += amount;
-                moved.credit != escrow
+                !self.is_escrow_of(token, moved.credit)
             }
             TransferKind::Settle | TransferKind::SuspenseSettle => {
                 self.tokens.entry(token).or_default().settled += amount;
                 let transfer = moved.id.to_string();
                 self.settled.push(Settled { index, transfer, token, evidence: moved.evidence });
-                moved.kind == TransferKind::Settle && moved.debit != escrow
+                moved.kind == TransferKind::Settle && !self.is_escrow_of(token, moved.debit)
             }
-            TransferKind::Refund => moved.debit != escrow,
+            TransferKind::Refund => !self.is_escrow_of(token, moved.debit),
             _ => false,
         };
         if of_another {
             self.found(LogBreak::EscrowOfAnother { index, transfer: moved.id.to_string(), token });
         }
+    }
+
+    /// Whether `account` is the token's own, by its id, and the one that was used before.
+    fn is_escrow_of(&mut self, token: TokenId, account: AccountId) -> bool {
+        let about = Reference(token.0);
+        let forms =
+            [NewAccount::credits_near(AccountCode::Escrow, about), NewAccount::credits(AccountCode::Escrow, about)];
+        let known = &mut self.tokens.entry(token).or_default().escrow;
+        forms.iter().any(|form| form.id == account) && *known.get_or_insert(account) == account
     }
 
     /// A tile as it was served: compared with what the entries make, in the width that it has.

@@ -71,6 +71,12 @@ impl Writing {
             "settle" => {
                 self.moved(Kind::Settle, [account(Code::Escrow, words[1]), payable], number(2), words[1], words[3]);
             }
+            // Out of the account that an escrow of that token has by the other form of ids.
+            "divert" => {
+                let about = Reference(token(words[1]).0);
+                let near = (NewAccount::credits_near(Code::Escrow, about).id, Code::Escrow);
+                self.moved(Kind::Settle, [near, payable], number(2), words[1], words[3]);
+            }
             "suspense" => {
                 let ways = [account(Code::Suspense, ""), payable];
                 self.moved(Kind::SuspenseSettle, ways, number(2), words[1], words[3]);
@@ -172,6 +178,8 @@ fn nothing_is_paid_or_set_aside_above_a_budget() {
 #[test]
 fn an_escrow_is_its_tokens_own() {
     check("misplace b a 5", &["escrow_of_another"]);
+    check("token b 30 \n divert b 5 x \n claim b x", &["escrow_of_another", "limit_passed"]);
+    check("token c 5 \n divert c 5 x \n claim c x", &["limit_passed"]);
 }
 
 #[test]

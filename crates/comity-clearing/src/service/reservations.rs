@@ -343,7 +343,7 @@ impl Granted {
 
 fn transfer(token: TokenId, draw: &lots::Draw, evidence: Digest) -> Transfer {
     Transfer {
-        id: TransferId::derive(TransferKind::Reserve, &[token.as_bytes(), draw.lot.as_bytes()]),
+        id: TransferId::near(TransferKind::Reserve, money::reference(token.0), &[draw.lot.as_bytes()]),
         kind: TransferKind::Reserve,
         debit: money::allocation(draw.lot).id,
         credit: money::escrow(token).id,

@@ -1,8 +1,10 @@
 //! The house's accounts in the ledger, named by what they are about.
 
-use comity_ledger::{AccountCode, Group, LedgerTx, NewAccount, Opened, Reference, Refusal, Store as _};
+use comity_ledger::db::{Db, query};
+use comity_ledger::{AccountCode, AccountId, Group, LedgerTx, NewAccount, Opened, Reference, Refusal, Store as _};
 use comity_wire::{LotId, OrgId, Timestamp, TokenId};
 
+use super::Cells;
 use crate::failure::Failure;
 
 pub(crate) const fn reference(id: [u8; 16]) -> Reference {
@@ -28,8 +30,23 @@ pub(crate) fn expired(lot: LotId) -> NewAccount {
     NewAccount::credits(AccountCode::Expired, reference(lot.0))
 }
 
+/// The escrow of a token that begins.
 pub(crate) fn escrow(token: TokenId) -> NewAccount {
-    NewAccount::credits(AccountCode::Escrow, reference(token.0))
+    NewAccount::credits_near(AccountCode::Escrow, reference(token.0))
+}
+
+/// The escrow of a token in the books. Those that were opened before ids stood beside their tokens have another id.
+pub(crate) async fn escrow_of(conn: &mut Db<'_>, token: TokenId) -> Result<NewAccount, Failure> {
+    let row = query("SELECT id FROM account WHERE reference = ? AND code = ?")
+        .bind(token.0.to_vec())
+        .bind(i64::from(AccountCode::Escrow.number()))
+        .fetch_optional(conn)
+        .await?;
+    let new = escrow(token);
+    match row {
+        Some(row) => Ok(NewAccount { id: AccountId(Cells { table: "account", row: &row }.bytes("id")?), ..new }),
+        None => Ok(new),
+    }
 }
 
 pub(crate) fn payable(owner: OrgId) -> NewAccount {

@@ -17,7 +17,8 @@ use crate::settlement::{Escrow, Exception, Head, Lane, LaneKey, Movement, Moveme
 
 /// Loads the escrow of a token. `content` is the content id of the token's signed form.
 pub(crate) async fn escrow_in_tx(conn: &mut Db<'_>, row: &TokenRow, content: Digest) -> Result<Escrow, Failure> {
-    let held = LedgerTx::new(conn).account_in_tx(money::escrow(row.id).id).await?;
+    let account = money::escrow_of(conn, row.id).await?;
+    let held = LedgerTx::new(conn).account_in_tx(account.id).await?;
     let phase = match (row.phase, row.final_) {
         (0, _) => Phase::Open,
         (1, Some(id)) => Phase::Final(id),
@@ -61,13 +62,14 @@ pub(crate) async fn output_apply_in_tx(
     lanes_put_in_tx(conn, row.id, &lanes).await?;
     let heads: Vec<_> = after.heads.iter().filter(|(key, _)| !before.heads.contains_key(key)).collect();
     heads_put_in_tx(conn, row.id, &heads).await?;
-    movements_post_in_tx(conn, row, &output.movements, now).await?;
+    let escrow = money::escrow_of(conn, row.id).await?;
+    movements_post_in_tx(conn, row, escrow, &output.movements, now).await?;
     for exception in &output.exceptions {
         exception_insert_in_tx(conn, row.id, exception, evidence, now).await?;
     }
     token_put_in_tx(conn, after, output.unacknowledged).await?;
     // Read back: what the core thinks is held is what the ledger holds.
-    let held = LedgerTx::new(conn).account_in_tx(money::escrow(row.id).id).await?;
+    let held = LedgerTx::new(conn).account_in_tx(escrow.id).await?;
     let held = held.map_or(Amount::ZERO, |account| account.available());
     if held == after.held {
         Ok(())
@@ -87,6 +89,7 @@ const fn kind(kind: MovementKind) -> TransferKind {
 async fn movements_post_in_tx(
     conn: &mut Db<'_>,
     row: &TokenRow,
+    escrow: NewAccount,
     movements: &[Movement],
     now: Timestamp,
 ) -> Result<(), Failure> {
@@ -101,24 +104,24 @@ async fn movements_post_in_tx(
     let mut transfers = Vec::with_capacity(movements.len());
     let mut lines = Vec::new();
     for movement in movements {
-        let id = TransferId::derive(kind(movement.kind), &[row.id.as_bytes(), &movement.serial.to_be_bytes()]);
+        let (token, serial) = (money::reference(row.id.0), movement.serial.to_be_bytes());
+        let id = TransferId::near(kind(movement.kind), token, &[&serial]);
         let transfer = |id, debit: NewAccount, credit: NewAccount, amount| Transfer {
             id,
             kind: kind(movement.kind),
             debit: debit.id,
             credit: credit.id,
             amount,
-            reference: money::reference(row.id.0),
+            reference: token,
             evidence: movement.evidence,
         };
-        let (escrow, payable) = (money::escrow(row.id), money::payable(row.owner));
+        let payable = money::payable(row.owner);
         match movement.kind {
             MovementKind::Settle => transfers.push(transfer(id, escrow, payable, movement.amount)),
             MovementKind::Suspense => transfers.push(transfer(id, money::suspense(), payable, movement.amount)),
             MovementKind::Refund => {
                 for (lot, part) in home.send(movement.amount)? {
-                    let parts: [&[u8]; 3] = [row.id.as_bytes(), &movement.serial.to_be_bytes(), lot.as_bytes()];
-                    let id = TransferId::derive(TransferKind::Refund, &parts);
+                    let id = TransferId::near(TransferKind::Refund, token, &[&serial, lot.as_bytes()]);
                     transfers.push(transfer(id, escrow, money::allocation(lot), part));
                 }
             }

@@ -1,7 +1,7 @@
 //! The life of credit: lots, their dates and restrictions, and the two persons behind what is done to them.
 
 use comity_ledger::db::query;
-use comity_ledger::{Group, LedgerTx, NewAccount, Transfer, TransferId, TransferKind, books};
+use comity_ledger::{AccountCode, Group, LedgerTx, NewAccount, Transfer, TransferId, TransferKind, books};
 use comity_wire::api::clearing::LotStatus;
 use comity_wire::object::Token;
 use comity_wire::{Amount, Digest, LotId, Op, ProjectId, SecretKey, TokenId};
@@ -341,7 +341,10 @@ async fn books_from_before_lots_go_on(on: On) {
         transfers.push(transfer(TransferKind::Allocate, &[award], lot, money::allocation(pool), amount, *award));
     }
     let terms = old_token(token, holder);
-    let (escrow, signed) = (money::escrow(token), comity_wire::cose::sign(&terms, &secret("issuer")));
+    // Ids of escrows were digests.
+    let escrow = NewAccount::credits(AccountCode::Escrow, money::reference(token.0));
+    assert_ne!(escrow, money::escrow(token));
+    let signed = comity_wire::cose::sign(&terms, &secret("issuer"));
     transfers.push(transfer(TransferKind::Reserve, &[&token.0], money::allocation(pool), escrow, 200, token.0));
     let insert = "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, \
                   request, payload, issuer, content, bytes) VALUES (?, ?, ?, ?, 200, ?, 8, ?, ?, ?, ?, ?, ?, ?, ?)";

@@ -57,7 +57,8 @@ impl Client {
         let target = self.target(model).await?;
         let ops: Vec<_> = target.summary.ops.iter().map(|row| row.op).collect();
         let quote = self.quote(model, &ops).await?;
-        let (id, now) = (TokenId(self.world.nonce()), self.now());
+        let now = self.now();
+        let id = TokenId::v7(now, self.world.nonce());
         let pending = Pending {
             node: target.node,
             model: model.clone(),
