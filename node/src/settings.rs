@@ -47,6 +47,25 @@ pub struct HubSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct HouseSettings {
     pub books: Books,
+    pub settlement: Settlement,
+}
+
+/// How a house sells and settles; what is left out is as it ships.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settlement {
+    /// One in so many claims is asked to show receipts with the requests behind them; 0: none is.
+    sample_one_in: Option<u32>,
+    /// How many receipts of such a claim.
+    sample_receipts: Option<u8>,
+}
+
+impl Settlement {
+    pub fn on(self, mut config: comity_clearing::Config) -> comity_clearing::Config {
+        config.sample_one_in = self.sample_one_in.unwrap_or(config.sample_one_in);
+        config.sample_receipts = self.sample_receipts.unwrap_or(config.sample_receipts);
+        config
+    }
 }
 
 /// Where a node's charges rest, or a house's ledger.
@@ -115,8 +134,8 @@ impl HouseSettings {
     /// # Errors
     /// [`Failure`] naming the file; never with what stands in it, which may be a secret.
     pub fn read(home: &Home) -> Result<Self, Failure> {
-        const HINT: &str =
-            "[books] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address";
+        const HINT: &str = "[books] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address; \
+             [settlement] sample_one_in, sample_receipts";
         read(&home.file(HOUSE_FILE), HINT)
     }
 }
@@ -382,6 +401,21 @@ mod tests {
             let shown = format!("{failure} {failure:?}");
             assert!(!shown.contains("canary"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_house_says_how_often_it_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("house"), "house", "House", Role::House).unwrap();
+        let usual = comity_clearing::Config::new(home.card.organisation);
+        let said = |text: &str| {
+            std::fs::write(home.file(HOUSE_FILE), text).unwrap();
+            HouseSettings::read(&home).map(|settings| settings.settlement.on(usual.clone()))
+        };
+        let config = said("[settlement]\nsample_one_in = 4").unwrap();
+        assert_eq!((config.sample_one_in, config.sample_receipts), (4, usual.sample_receipts));
+        assert_eq!(said("").unwrap().sample_one_in, usual.sample_one_in);
+        assert!(said("[settlement]\nsample_one = 4").unwrap_err().to_string().contains("sample_one"));
     }
 
     #[test]

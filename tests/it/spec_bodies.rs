@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use comity_wire::api::{clearing, node};
+use comity_wire::api::{challenge, clearing, node};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,6 +24,10 @@ const BODIES: &[Body] = &[
     ("ReservationReply", again::<clearing::ReservationReply>),
     ("MandateRequest", again::<clearing::MandateRequest>),
     ("MandateReply", again::<clearing::MandateReply>),
+    ("ChallengeRequest", again::<challenge::ChallengeRequest>),
+    ("Challenge", again::<challenge::Challenge>),
+    ("ChallengesReply", again::<challenge::ChallengesReply>),
+    ("AnswerRequest", again::<challenge::AnswerRequest>),
     ("ClaimRequest", again::<clearing::ClaimRequest>),
     ("ClaimReply", again::<clearing::ClaimReply>),
     ("FinalRequest", again::<clearing::FinalRequest>),

@@ -31,6 +31,7 @@ pub enum Act {
     Withdraw(Withdraw),
     OfficerAdd(OfficerAdd),
     OfficerRemove(OfficerRemove),
+    DisputeEnd(DisputeEnd),
 }
 
 /// Credits for a project. Funder and award number name the award within the project.
@@ -150,6 +151,25 @@ pub struct OfficerRemove {
     pub reason: String,
 }
 
+/// What was decided of a dispute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The owner keeps what it earned.
+    Upheld,
+    /// The payer gets back what was held, and the token is over.
+    Reversed,
+}
+
+/// A dispute is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DisputeEnd {
+    pub dispute: Digest,
+    pub outcome: Outcome,
+    pub reason: String,
+}
+
 /// An officer's word for an act.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -205,6 +225,7 @@ impl Act {
             Self::Withdraw(_) => "withdraw",
             Self::OfficerAdd(_) => "officer_add",
             Self::OfficerRemove(_) => "officer_remove",
+            Self::DisputeEnd(_) => "dispute_end",
         }
     }
 

@@ -11,6 +11,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use comity_http::Refusal;
 use comity_http::problem::{no_such_method, no_such_route, problem_form};
+use comity_wire::api::challenge::Challenge;
 use comity_wire::api::clearing::ProjectReply;
 use comity_wire::object::Vetting;
 use comity_wire::{AwardId, Digest, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId};
@@ -29,7 +30,7 @@ pub use crate::service::amie::{
     Announce, MeterRow, Person, PersonSay, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow,
 };
 use crate::service::log::LogStatus;
-use crate::service::{ActReply, Clearing, Contradiction, Swept};
+use crate::service::{ActReply, Clearing, Contradiction, Dispute, Swept};
 
 /// `POST /admin/projects`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -140,7 +141,7 @@ pub struct LogWitness {
 impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
-    /// `GET /admin/{acts,officers,audit,totals,contradictions}`, `GET /admin/projects/{id}`, `GET /admin/log{,/audit}`,
+    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges}`, `GET /admin/projects/{id}`, `GET /admin/log{,/audit}`,
     /// `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,journal}`, `GET /admin/reports/statement/{project}`.
     pub fn admin_router(&self) -> Router {
@@ -165,6 +166,8 @@ impl Clearing {
             .route("/admin/audit", get(audit))
             .route("/admin/totals", get(totals))
             .route("/admin/contradictions", get(contradictions))
+            .route("/admin/disputes", get(disputes))
+            .route("/admin/challenges", get(challenges))
             .route("/admin/log", get(log))
             .route("/admin/log/audit", get(log_audit))
             .route("/admin/log/seal", post(log_seal))
@@ -322,6 +325,14 @@ async fn log_restart(State(house): State<Clearing>, Body(ask): Body<LogRestart>)
 async fn log_witness(State(house): State<Clearing>, Body(ask): Body<LogWitness>) -> Result<Json<LogStatus>, Refusal> {
     house.log_witness(&ask.vkey).await?;
     Ok(Json(house.log_status().await?))
+}
+
+async fn disputes(State(house): State<Clearing>) -> Result<Json<Vec<Dispute>>, Refusal> {
+    Ok(Json(house.disputes().await?))
+}
+
+async fn challenges(State(house): State<Clearing>) -> Result<Json<Vec<Challenge>>, Refusal> {
+    Ok(Json(house.challenges().await?))
 }
 
 async fn contradictions(State(house): State<Clearing>) -> Result<Json<Vec<Contradiction>>, Refusal> {

@@ -57,7 +57,7 @@ pub enum Break {
     LotDiffers,
     /// What a token drew on a lot, or what of it came home, is not what its transfers say.
     DrawDiffers,
-    /// Awarded ≠ unreleased + available + expired + in escrow + settled from escrow, for a project.
+    /// Awarded ≠ unreleased + available + expired + in escrow + settled from escrow − what disputes took back, for a project.
     ProjectDiffers,
     /// Credits were made, moved or taken back by no act.
     ActMissing,
@@ -68,6 +68,8 @@ pub enum Break {
     TransferWithoutRow,
     /// A token's columns are not what its signed bytes say, or the signature does not stand.
     TokenDiffers,
+    /// A dispute does not hold what it says, its token is paid all the same, or nobody stands for how it ended.
+    DisputeDiffers,
     /// A token is paid to another organisation than the one that owns its node.
     OwnerDiffers,
 }

@@ -22,6 +22,12 @@ pub struct Config {
     /// From expiry and the longest op to the earliest close of an escrow.
     #[serde(default = "defaults::settle_after_s")]
     pub settle_after_s: u64,
+    /// One in so many claims is asked to show receipts with the requests behind them; 0: none is.
+    #[serde(default = "defaults::sample_one_in")]
+    pub sample_one_in: u32,
+    /// How many receipts of such a claim.
+    #[serde(default = "defaults::sample_receipts")]
+    pub sample_receipts: u8,
 }
 
 mod defaults {
@@ -39,6 +45,12 @@ mod defaults {
     pub(super) const fn settle_after_s() -> u64 {
         30 * DAY_S
     }
+    pub(super) const fn sample_one_in() -> u32 {
+        16
+    }
+    pub(super) const fn sample_receipts() -> u8 {
+        4
+    }
 }
 
 impl Config {
@@ -49,6 +61,8 @@ impl Config {
             lanes_max: defaults::lanes_max(),
             longest_op_s: defaults::longest_op_s(),
             settle_after_s: defaults::settle_after_s(),
+            sample_one_in: defaults::sample_one_in(),
+            sample_receipts: defaults::sample_receipts(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! every write is named by what it carries. Refusals are problems (RFC 9457).
 
 mod amie;
+mod challenges;
 pub(crate) mod log;
 
 use axum::extract::rejection::QueryRejection;
@@ -58,6 +59,8 @@ impl Clearing {
             .route("/v1/mandates", post(mandates))
             .route("/v1/mandates/{id}", get(mandate))
             .route("/v1/mandates/{id}/revoke", post(mandate_revoke))
+            .route("/v1/challenges", get(challenges::list).post(challenges::challenge))
+            .route("/v1/challenges/{id}/answers", post(challenges::answer))
             .route("/v1/projects/{id}", get(project))
             .route("/v1/statement", get(statement))
             .route("/v1/house", get(about))

@@ -39,7 +39,7 @@ pub struct TrialRow {
 }
 
 /// A project's credits from the beginning of a period to its end:
-/// opening + awarded + moved in − moved out − withdrawn − expired − settled = closing.
+/// opening + awarded + moved in − moved out − withdrawn − expired − settled + reversed = closing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollRow {
     pub project: String,
@@ -51,6 +51,8 @@ pub struct RollRow {
     pub withdrawn_ucr: i64,
     pub expired_ucr: i64,
     pub settled_ucr: i64,
+    /// Settled, and taken back by a dispute.
+    pub reversed_ucr: i64,
     pub closing_ucr: i64,
 }
 

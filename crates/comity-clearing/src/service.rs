@@ -3,7 +3,9 @@
 mod acts;
 pub(crate) mod amie;
 mod awards;
+mod challenges;
 mod claims;
+mod disputes;
 pub(crate) mod log;
 mod mandates;
 mod nodes;
@@ -36,6 +38,7 @@ use crate::store;
 
 pub use acts::ActReply;
 pub use claims::{Contradiction, Swept};
+pub use disputes::Dispute;
 pub use read::Account;
 pub(crate) use reports::trial_rows;
 use reservations::Reserving;

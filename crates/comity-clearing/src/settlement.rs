@@ -7,13 +7,15 @@
 //! not at all.
 
 pub mod calendar;
+pub mod draw;
 pub mod escrow;
 pub mod evidence;
+pub mod shown;
 #[cfg(test)]
 mod simulation;
 
 pub use calendar::Calendar;
-pub use escrow::{Escrow, Head, Lane, LaneKey, Output, PathCap, Phase, Tail, handle};
+pub use escrow::{Escrow, Frozen, Head, Lane, LaneKey, Output, PathCap, Phase, Tail, handle};
 pub use evidence::{Claimed, Finalled, LaneClaim, Trust};
 
 use comity_token::Denied;
@@ -32,6 +34,17 @@ pub enum Input<'a> {
     Refund,
     /// Time has passed.
     Sweep,
+    /// In a dispute the node has shown what was signed for, up to this total of a lane. `evidence` names the dispute.
+    Proven {
+        lane: LaneKey,
+        upto: Amount,
+        evidence: Digest,
+    },
+    /// A dispute has ended against the node: of one lane, or of the whole token.
+    Stop {
+        lane: Option<LaneKey>,
+        evidence: Digest,
+    },
 }
 
 /// Credits that move.

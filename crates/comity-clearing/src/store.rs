@@ -6,6 +6,8 @@ pub(crate) mod acts;
 pub(crate) mod amie;
 pub(crate) mod audit;
 pub(crate) mod awards;
+pub(crate) mod challenges;
+pub(crate) mod disputes;
 pub(crate) mod house;
 pub(crate) mod log;
 pub(crate) mod mandates;
@@ -53,7 +55,18 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0506_mandates.sql"),
             include_str!("../migrations/postgres/0506_mandates.sql"),
         )
-        .with(507, "draws by token alone", include_str!("../migrations/0507_draws.sql"), "")
+        .with(
+            507,
+            "draws by token alone",
+            include_str!("../migrations/0507_draws.sql"),
+            include_str!("../migrations/0507_draws.sql"),
+        )
+        .with(
+            508,
+            "disputes",
+            include_str!("../migrations/0508_disputes.sql"),
+            include_str!("../migrations/postgres/0508_disputes.sql"),
+        )
         .with(
             512,
             "amie",
@@ -126,6 +139,11 @@ impl Cells<'_> {
 
     pub(crate) fn time(&self, name: &'static str) -> Result<Timestamp, Failure> {
         self.uint(name).map(Timestamp)
+    }
+
+    pub(crate) fn amount_maybe(&self, name: &'static str) -> Result<Option<Amount>, Failure> {
+        let ucr = self.row.int_maybe(name)?;
+        ucr.map(|ucr| Amount::new(ucr).map_err(|_| self.unreadable(name))).transpose()
     }
 
     pub(crate) fn time_maybe(&self, name: &'static str) -> Result<Option<Timestamp>, Failure> {

@@ -21,6 +21,8 @@ macro_rules! on_each_store {
 
 mod amie;
 mod auditing;
+mod disputes;
+mod lab;
 mod logging;
 mod lots;
 mod mandates;

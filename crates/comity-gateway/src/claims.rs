@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengesReply};
 use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, SignedBytes,
 };
 use comity_wire::cbor::{Bytes, List};
 use comity_wire::object::{Acknowledgement, Claim, ClaimLane, IssuerUse, Organisation, Receipt};
-use comity_wire::{Code, Digest, OrgId, Signed, TokenId, cose};
+use comity_wire::{Code, Digest, NodeId, OrgId, Signed, TokenId, cose};
 use futures::future::BoxFuture;
 use tracing::{debug, error, info, warn};
 
@@ -29,6 +30,15 @@ pub trait House: Send + Sync {
     fn final_(&self, house: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>>;
     /// `GET /v1/house`.
     fn about(&self, house: OrgId) -> BoxFuture<'_, Result<HouseReply, HouseError>>;
+    /// `GET /v1/challenges`.
+    fn challenges(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<ChallengesReply, HouseError>>;
+    /// `POST /v1/challenges/{id}/answers`.
+    fn answer(
+        &self,
+        house: OrgId,
+        challenge: Digest,
+        ask: AnswerRequest,
+    ) -> BoxFuture<'_, Result<Challenge, HouseError>>;
 }
 
 /// Why the house gave no answer, or said no.
@@ -52,7 +62,7 @@ const CLAIM_LOOKS: usize = 40;
 const HOUSE_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
-enum ClaimError {
+pub(crate) enum ClaimError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -64,23 +74,29 @@ enum ClaimError {
 }
 
 impl Gateway {
-    /// Sends claims at least hourly, and finals as soon as they are asked for, until [`Gateway::stop`].
+    /// Sends claims at least hourly, answers the house's challenges, and sends finals as soon as they are asked for, until [`Gateway::stop`].
     pub async fn claims(&self) {
         let inner = &*self.0;
         let every = Duration::from_secs(inner.config.claim_every_s.clamp(1, 3_600));
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let ticked = tokio::select! {
                 biased;
                 () = inner.stop.cancelled() => return,
-                () = inner.claim_now.notified() => {}
-                _ = ticks.tick() => self.houses_look().await,
+                () = inner.claim_now.notified() => false,
+                _ = ticks.tick() => true,
+            };
+            if ticked {
+                self.houses_look().await;
             }
             if let Err(error) = inner.ledger.store().paces_forget(inner.now()).await {
                 warn!(%error, "windows that have ended were not dropped");
             }
             self.claim_all().await;
+            if ticked {
+                self.answer_challenges().await;
+            }
         }
     }
 
@@ -89,10 +105,7 @@ impl Gateway {
     pub async fn houses_look(&self) {
         let inner = &*self.0;
         let Some(house) = &inner.house else { return };
-        let roster = inner.directory.roster();
-        let sells = |org: &&Organisation| org.issuers.iter().any(|issuer| issuer.use_ == IssuerUse::Budget);
-        let houses: Vec<OrgId> = roster.organisations.iter().filter(sells).map(|org| org.id).collect();
-        for org in houses {
+        for org in houses(inner) {
             let restored = match bounded(house.about(org)).await {
                 Ok(about) => about.restored,
                 Err(error) => {
@@ -127,6 +140,13 @@ impl Gateway {
         }
         settled
     }
+}
+
+/// The houses of the federation.
+pub(crate) fn houses(inner: &Inner) -> Vec<OrgId> {
+    let roster = inner.directory.roster();
+    let sells = |org: &&Organisation| org.issuers.iter().any(|issuer| issuer.use_ == IssuerUse::Budget);
+    roster.organisations.iter().filter(sells).map(|org| org.id).collect()
 }
 
 /// Makes everything due again that a house may have forgotten: all under its tokens whose time was not over when its backup
@@ -257,7 +277,7 @@ async fn settle_alone(inner: &Inner, token: TokenId) -> Result<bool, ClaimError>
     Ok(true)
 }
 
-async fn bounded<T>(call: BoxFuture<'_, Result<T, HouseError>>) -> Result<T, HouseError> {
+pub(crate) async fn bounded<T>(call: BoxFuture<'_, Result<T, HouseError>>) -> Result<T, HouseError> {
     let silent = |_| {
         let message = format!("no answer within {} s", HOUSE_WAIT.as_secs());
         HouseError { code: None, message, settled: Vec::new() }

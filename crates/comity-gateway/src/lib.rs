@@ -8,6 +8,7 @@
 
 mod acknowledge;
 mod chains;
+mod challenges;
 mod claims;
 mod config;
 mod control;

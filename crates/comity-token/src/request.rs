@@ -125,7 +125,30 @@ pub fn parse_request(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<UnverifiedRequest, Denied> {
-    let (presented, values) = REQUEST.present(Target { method, path, query }, headers)?;
+    let target = Target { method, path, query };
+    let (presented, values) = REQUEST.present(target, headers)?;
+    let authority = authority(target, &values, presented.parameters.nonce)?;
+    if authority.content_digest == Digest::of(body) {
+        Ok(UnverifiedRequest { authority, presented })
+    } else {
+        Err(Denied::BodyAltered)
+    }
+}
+
+/// What a holder signed, read back from what the node kept of it: [`VerifiedRequest::signature_base`] and its signature. The
+/// time of signing is not judged: the request was admitted once.
+///
+/// # Errors
+/// `not_covered`, `malformed`, `invalid_key`, `wrong_key`, `bad_signature`.
+pub fn signed_authority(base: &str, signature: [u8; 64], holder: &PublicKey) -> Result<Authority, Denied> {
+    let (presented, target, values) = REQUEST.read_base(base, signature)?;
+    let authority = authority(target, &values, presented.parameters.nonce)?;
+    presented.verify(holder, presented.parameters.created)?;
+    Ok(authority)
+}
+
+/// The covered values, each in its one form.
+fn authority(target: Target<'_>, values: &[&str], nonce: [u8; 16]) -> Result<Authority, Denied> {
     let [content_digest, leaf, lane, seq, tariff, max_charge] = values[..] else {
         unreachable!("the profile has six fields")
     };
@@ -141,20 +164,20 @@ pub fn parse_request(
     let max_charge = number(max_charge, header::MAX_CHARGE)?;
     let max_charge = i64::try_from(max_charge).ok().and_then(|ucr| Amount::new(ucr).ok());
     let max_charge = max_charge.ok_or(Denied::Header { header: header::MAX_CHARGE })?;
-    let content_digest = signature::check_body(content_digest, body)?;
-    let authority = Authority {
+    let content_digest = content_digest.strip_prefix("sha-256=").and_then(Digest::from_sf);
+    let content_digest = content_digest.ok_or(Denied::Header { header: signature::CONTENT_DIGEST })?;
+    Ok(Authority {
         leaf,
         lane,
         seq,
-        method: method.to_owned(),
-        path: path.to_owned(),
-        query: query.to_owned(),
+        method: target.method.to_owned(),
+        path: target.path.to_owned(),
+        query: target.query.to_owned(),
         content_digest,
         tariff,
         max_charge,
-        nonce: presented.parameters.nonce,
-    };
-    Ok(UnverifiedRequest { authority, presented })
+        nonce,
+    })
 }
 
 /// Decimal digits, no sign, no leading zero, at most 2⁶³−1.

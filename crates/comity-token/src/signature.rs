@@ -119,10 +119,48 @@ impl Profile {
     /// [`Denied`].
     pub fn present<'h>(&self, target: Target<'_>, headers: &'h HeaderMap) -> Result<(Presented, Vec<&'h str>), Denied> {
         let unsigned = || Denied::Unsigned { tag: self.tag };
-        let malformed = Denied::Header { header: SIGNATURE_INPUT };
         let input = single(headers, SIGNATURE_INPUT)?.ok_or_else(unsigned)?;
         let signature = single(headers, SIGNATURE)?.ok_or_else(unsigned)?;
         let params = input.strip_prefix("comity=").ok_or(Denied::NotCovered { component: "label" })?;
+        let parameters = self.parameters(params)?;
+        let signature = signature_bytes(signature).ok_or(Denied::Header { header: SIGNATURE })?;
+        let mut values = Vec::with_capacity(self.fields.len());
+        for field in self.fields {
+            values.push(single(headers, field)?.ok_or(Denied::NotCovered { component: field })?);
+        }
+        let base = self.base(target, &values, params);
+        Ok((Presented { parameters, base, signature }, values))
+    }
+
+    /// Reads a base that was kept as evidence: the one text that this profile would have signed.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub(crate) fn read_base<'b>(
+        &self,
+        base: &'b str,
+        signature: [u8; 64],
+    ) -> Result<(Presented, Target<'b>, Vec<&'b str>), Denied> {
+        let mut lines = base.split('\n');
+        let mut line = |component: &'static str| {
+            let named = |line: &'b str| line.strip_prefix('"')?.strip_prefix(component)?.strip_prefix("\": ");
+            lines.next().and_then(named).ok_or(Denied::NotCovered { component })
+        };
+        let (method, path) = (line("@method")?, line("@path")?);
+        let query = line("@query")?.strip_prefix('?').ok_or(Denied::NotCovered { component: "@query" })?;
+        let target = Target { method, path, query };
+        let values = self.fields.iter().map(|field| line(field)).collect::<Result<Vec<_>, _>>()?;
+        let params = line("@signature-params")?;
+        let parameters = self.parameters(params)?;
+        if self.base(target, &values, params) != base {
+            return Err(Denied::NotCovered { component: "one that is not in the list" });
+        }
+        Ok((Presented { parameters, base: base.to_owned(), signature }, target, values))
+    }
+
+    /// Reads `@signature-params`. Order: its tag, its algorithm, what it covers, its parameters' form, its key.
+    fn parameters(&self, params: &str) -> Result<Parameters, Denied> {
+        let malformed = Denied::Header { header: SIGNATURE_INPUT };
         let (covered, rest) =
             params.strip_prefix('(').and_then(|p| p.split_once(')')).ok_or_else(|| malformed.clone())?;
         let read = Params::parse(rest).ok_or(Denied::NotCovered { component: "parameters" })?;
@@ -142,16 +180,7 @@ impl Profile {
         let key = read.keyid.parse().map_err(|_| Denied::InvalidKey)?;
         let parameters = Parameters { created, nonce, key };
         // One form only: what was read must write the same text again.
-        if self.signature_params(&parameters) != params {
-            return Err(malformed);
-        }
-        let signature = signature_bytes(signature).ok_or(Denied::Header { header: SIGNATURE })?;
-        let mut values = Vec::with_capacity(self.fields.len());
-        for field in self.fields {
-            values.push(single(headers, field)?.ok_or(Denied::NotCovered { component: field })?);
-        }
-        let base = self.base(target, &values, params);
-        Ok((Presented { parameters, base, signature }, values))
+        if self.signature_params(&parameters) == params { Ok(parameters) } else { Err(malformed) }
     }
 
     fn check_covered(&self, covered: &str) -> Result<(), Denied> {

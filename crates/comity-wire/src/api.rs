@@ -1,4 +1,5 @@
 //! The JSON that two sides share: requests and replies of the clearing house and of a node.
 
+pub mod challenge;
 pub mod clearing;
 pub mod node;

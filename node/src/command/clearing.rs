@@ -1,9 +1,10 @@
-//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|revoke|log|report|amie`: the house.
+//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|dispute|revoke|log|report|amie`: the house.
 
 mod act;
 mod amie;
 mod award;
 mod backup;
+mod dispute;
 mod doctor;
 mod log;
 mod migrate;
@@ -61,6 +62,9 @@ pub enum ClearingCommand {
     /// Sites that speak ACCESS AMIE: their keys, what they were asked for, what they report
     #[command(subcommand)]
     Amie(amie::AmieCommand),
+    /// Disputes: what a node signed twice or did not show, and what is decided of it
+    #[command(subcommand)]
+    Dispute(dispute::DisputeCommand),
     /// Stop new work under a token, at a node, or at all nodes of an organisation. Work that was admitted is paid
     Revoke(RevokeArguments),
 }
@@ -223,6 +227,10 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         }
         ClearingCommand::Act(command) => {
             comity_cli::say(&act::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Dispute(command) => {
+            comity_cli::say(&dispute::run(command).await?);
             Ok(())
         }
         ClearingCommand::Project(command) => {

@@ -38,9 +38,10 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
         home.keys.read(KeyName::Log).map_err(|error| Failure::from(error).hint(hint))?
     };
     let keys = Keys::new(issuer, pseudonym_secret(&home)?).with_log(log, Arc::new(memory));
-    let (database, books) = HouseSettings::read(&home)?.books.ledger(&home)?;
+    let settings = HouseSettings::read(&home)?;
+    let (database, books) = settings.books.ledger(&home)?;
     let member = Member::join(home, &arguments, failpoint).await?;
-    let config = Config::new(member.home.card.organisation);
+    let config = settings.settlement.on(Config::new(member.home.card.organisation));
     let directory = Arc::clone(&member.directory);
     let (clock, failpoint) = (Arc::clone(&member.clock), Arc::clone(failpoint));
     let clearing = Clearing::open_with(config, database, keys, directory, clock, failpoint)

@@ -7,9 +7,10 @@ use comity_http::dial::{CallError, Client};
 use comity_http::{Endpoint, TrustedKeys};
 use comity_supply::BoxFuture;
 use comity_token::Directory;
+use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengesReply};
 use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply};
 use comity_wire::object::{AnchorRole, DoorKind};
-use comity_wire::{OrgId, SecretKey};
+use comity_wire::{Digest, NodeId, OrgId, SecretKey};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -51,8 +52,18 @@ impl HouseClient {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, HouseError> {
+        self.call(house, Method::POST, path, Some(body)).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        house: OrgId,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, HouseError> {
         let client = self.client(house)?;
-        let called = client.call_signed(Method::POST, path, Some(body), &self.transport, (self.clock)()).await;
+        let called = client.call_signed(method, path, body, &self.transport, (self.clock)()).await;
         called.map_err(|error| match error {
             CallError::Remote(remote) => {
                 let settled = remote.fields.get("settled").cloned().unwrap_or_default();
@@ -83,5 +94,19 @@ impl House for HouseClient {
 
     fn final_(&self, house: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>> {
         Box::pin(async move { self.post(house, "/v1/finals", &ask).await })
+    }
+
+    fn challenges(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<ChallengesReply, HouseError>> {
+        let path = format!("/v1/challenges?node={node}");
+        Box::pin(async move { self.call(house, Method::GET, &path, None::<&()>).await })
+    }
+
+    fn answer(
+        &self,
+        house: OrgId,
+        challenge: Digest,
+        ask: AnswerRequest,
+    ) -> BoxFuture<'_, Result<Challenge, HouseError>> {
+        Box::pin(async move { self.post(house, &format!("/v1/challenges/{challenge}/answers"), &ask).await })
     }
 }

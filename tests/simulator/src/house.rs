@@ -405,6 +405,7 @@ fn begun(token: &Verified<Token>, held: Amount) -> Escrow {
         issued_at: token.issued_at,
         settle_by: token.terms.settle_by,
         phase: Phase::Open,
+        frozen: comity_clearing::settlement::Frozen::Nothing,
         held,
         paid: Amount::ZERO,
         refunded: Amount::ZERO,

@@ -33,8 +33,8 @@ impl Clearing {
     /// [`Failure::DutyConflict`] where two persons are needed and this is not one of them or not the second; [`Failure`]
     /// where the act cannot be done.
     pub async fn act(&self, act: Act, by: Option<Signature>) -> Result<ActReply, Failure> {
-        let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
-        self.write(move |conn| Box::pin(async move { act_in_tx(conn, &secret, (&act, by), now).await })).await
+        let (now, house) = (self.now(), self.clone());
+        self.write(move |conn| Box::pin(async move { act_in_tx(&house, conn, (&act, by), now).await })).await
     }
 
     /// Takes back an act that waits.
@@ -69,8 +69,8 @@ impl Clearing {
 }
 
 async fn act_in_tx(
+    house: &Clearing,
     conn: &mut Db<'_>,
-    secret: &[u8; 32],
     (act, by): (&Act, Option<Signature>),
     now: Timestamp,
 ) -> Result<ActReply, Failure> {
@@ -94,14 +94,14 @@ async fn act_in_tx(
             Ok(reply)
         }
         Verdict::Do => {
-            let (award, lots) = awards::do_in_tx(conn, act, id, now).await?;
+            let (award, lots) = awards::do_in_tx(house, conn, act, id, now).await?;
             match known {
                 Some(_) => store::acts::act_approve_in_tx(conn, id, by.as_ref(), now).await?,
                 None => {
                     store::acts::act_insert_in_tx(conn, &record(act, id, None, now, Some(now)), act.word()).await?;
                 }
             }
-            amie::act_in_tx(conn, secret, (act, id), award, now).await?;
+            amie::act_in_tx(conn, &house.inner.keys.pseudonyms, (act, id), award, now).await?;
             tracing::info!(act = act.word(), %id, alone = by.is_none(), "an act was done");
             (reply.award, reply.lots) = (award, lots);
             Ok(reply)

@@ -105,11 +105,13 @@ pub(super) async fn check(conn: &mut Db<'_>, act: &Act, now: Timestamp) -> Resul
             text("the reason", &ask.reason)
         }
         Act::OfficerRemove(ask) => text("the reason", &ask.reason),
+        Act::DisputeEnd(ask) => Clearing::dispute_check(conn, ask).await.map(drop),
     }
 }
 
 /// Does an act. Its id is the evidence of what it moves.
 pub(super) async fn do_in_tx(
+    house: &Clearing,
     conn: &mut Db<'_>,
     act: &Act,
     id: Digest,
@@ -129,6 +131,10 @@ pub(super) async fn do_in_tx(
         }
         Act::OfficerRemove(ask) => {
             store::acts::officer_remove_in_tx(conn, &ask.key, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::DisputeEnd(ask) => {
+            house.dispute_end_in_tx(conn, ask, id, &house.calendar(), now).await?;
             Ok((None, Vec::new()))
         }
     }

@@ -8,7 +8,7 @@ use comity_wire::{Amount, Digest, OrgId, PublicKey, Signed, Timestamp, TokenId};
 use super::Clearing;
 use super::nodes::Known;
 use crate::failure::Failure;
-use crate::settlement::{self, Calendar, Claimed, Escrow, Finalled, Input, Output, Refused, evidence, handle};
+use crate::settlement::{self, Calendar, Claimed, Escrow, Finalled, Input, LaneKey, Output, Refused, evidence, handle};
 use crate::store;
 use crate::store::tokens::{Due, TokenRow};
 
@@ -26,6 +26,10 @@ pub struct Swept {
     pub refunded: Amount,
     /// What was left in lots whose time was over.
     pub expired: Amount,
+    /// Challenges that were posted.
+    pub challenged: u64,
+    /// Challenges that nobody answered in their time.
+    pub missed: u64,
 }
 
 /// Contradictions that the operator is shown at once.
@@ -174,6 +178,9 @@ impl Clearing {
 
     pub(crate) async fn sweep_by(&self, page: u32) -> Result<Swept, Failure> {
         let mut swept = Swept::default();
+        // First, so that what nobody answered for is not paid for having waited long enough.
+        let turned = self.challenges_turn().await?;
+        (swept.challenged, swept.missed) = (turned.posted, turned.missed);
         let (now, mut after) = (self.now(), None);
         loop {
             let mut conn = self.read().await?;
@@ -240,7 +247,20 @@ impl Clearing {
         now: Timestamp,
     ) -> Result<(), Failure> {
         tracing::error!(%token, evidence = %id, error = %refused, "a node contradicts itself: kept for a dispute");
-        store::settlement::contradiction_insert_in_tx(conn, id, token, refused, bytes, now).await
+        store::settlement::contradiction_insert_in_tx(conn, id, token, refused, bytes, now).await?;
+        self.dispute_in_tx(conn, token, refused.code().as_str(), id, now).await
+    }
+
+    /// What happens without a word of the node, inside an open transaction.
+    pub(super) async fn timed_in_tx(
+        &self,
+        conn: &mut Db<'_>,
+        row: &TokenRow,
+        timed: Timed,
+        calendar: &Calendar,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        self.apply_in_tx(conn, row, Step::Timed(timed), calendar, now).await.map(drop)
     }
 
     fn trust<'a>(&'a self, known: &'a Known) -> evidence::Trust<'a> {
@@ -285,10 +305,15 @@ fn contradiction(failure: Failure) -> Result<Result<Done, Refused>, Failure> {
     }
 }
 
+/// What happens to an escrow without a word of its node.
 #[derive(Clone, Copy)]
-enum Timed {
+pub(super) enum Timed {
     Refund,
     Sweep,
+    /// In a challenge, by its id, the node has shown what a lane's total rests on.
+    Proven(LaneKey, Amount, Digest),
+    /// A challenge or dispute has ended against the node, by its id or that of the act.
+    Stop(Option<LaneKey>, Digest),
 }
 
 #[derive(Clone, Copy)]
@@ -305,6 +330,8 @@ impl<'a> Step<'a> {
             Self::Final(final_) => (Input::Final(final_), final_.id),
             Self::Timed(Timed::Refund) => (Input::Refund, Digest::ZERO),
             Self::Timed(Timed::Sweep) => (Input::Sweep, Digest::ZERO),
+            Self::Timed(Timed::Proven(lane, upto, evidence)) => (Input::Proven { lane, upto, evidence }, evidence),
+            Self::Timed(Timed::Stop(lane, evidence)) => (Input::Stop { lane, evidence }, evidence),
         }
     }
 }

@@ -69,9 +69,11 @@ impl Clearing {
             let (awarded, pooled) = (of(&flows.awarded, id), of(&flows.pooled, id));
             let awarded = Moved { before: awarded.before + pooled.before, within: awarded.within + pooled.within };
             let less = [&flows.moved_out, &flows.withdrawn, &flows.expired, &flows.settled].map(|sums| of(sums, id));
-            let moved_in = of(&flows.moved_in, id);
-            let opening = awarded.before + moved_in.before - less.iter().map(|moved| moved.before).sum::<i64>();
-            let closing = awarded.whole() + moved_in.whole() - less.iter().map(|moved| moved.whole()).sum::<i64>();
+            let (moved_in, reversed) = (of(&flows.moved_in, id), of(&flows.reversed, id));
+            let opening =
+                awarded.before + moved_in.before + reversed.before - less.iter().map(|moved| moved.before).sum::<i64>();
+            let closing = awarded.whole() + moved_in.whole() + reversed.whole()
+                - less.iter().map(|moved| moved.whole()).sum::<i64>();
             RollRow {
                 project: id.to_string(),
                 title,
@@ -82,6 +84,7 @@ impl Clearing {
                 withdrawn_ucr: less[1].within,
                 expired_ucr: less[2].within,
                 settled_ucr: less[3].within,
+                reversed_ucr: reversed.within,
                 closing_ucr: closing,
             }
         };
@@ -95,6 +98,7 @@ impl Clearing {
             total.withdrawn_ucr += row.withdrawn_ucr;
             total.expired_ucr += row.expired_ucr;
             total.settled_ucr += row.settled_ucr;
+            total.reversed_ucr += row.reversed_ucr;
             total.closing_ucr += row.closing_ucr;
         }
         Ok(self.report("roll-forward", period, rows, Some(total)))

@@ -22,6 +22,8 @@ pub struct Escrow {
     pub issued_at: Timestamp,
     pub settle_by: Timestamp,
     pub phase: Phase,
+    /// What a dispute under way keeps from being paid.
+    pub frozen: Frozen,
     /// What lies in the escrow account.
     pub held: Amount,
     pub paid: Amount,
@@ -44,6 +46,15 @@ pub enum Phase {
     Final(Digest),
     /// Nothing comes in any more; what could be challenged at the close may still go out.
     Closed,
+}
+
+/// What is not paid while a dispute is under way. It stays in escrow, whatever time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Frozen {
+    Nothing,
+    /// What nobody acknowledged.
+    Tails,
+    All,
 }
 
 /// A lane: (token, leaf block, number), rule 2.
@@ -70,6 +81,12 @@ pub struct Lane {
     /// Root over receipts 1…n−1.
     pub history: Digest,
     pub acknowledged: Amount,
+    /// Up to which receipt.
+    pub acknowledged_n: u64,
+    /// The total up to which the node has shown, in a dispute, what was signed for.
+    pub proven: Amount,
+    /// Above this a dispute has ended that nothing is paid.
+    pub stopped: Option<Amount>,
     pub paid: Amount,
     /// What was claimed without an acknowledgement, ascending; at most [`Lane::TAILS_MAX`].
     pub tails: Vec<Tail>,
@@ -112,6 +129,8 @@ pub fn handle(now: Timestamp, calendar: &Calendar, escrow: &Escrow, input: Input
         Input::Final(final_) => step.final_(final_)?,
         Input::Refund => step.refund()?,
         Input::Sweep => step.sweep(),
+        Input::Proven { lane, upto, evidence } => step.proven(lane, upto, evidence),
+        Input::Stop { lane, evidence } => step.stop(lane, evidence),
     };
     let Step { after, movements, exceptions, .. } = step;
     after.assert_invariants();
@@ -258,6 +277,37 @@ impl Step<'_> {
         waiting
     }
 
+    fn proven(&mut self, key: LaneKey, upto: Amount, evidence: Digest) -> Amount {
+        if let Some(lane) = self.after.lanes.get_mut(&key) {
+            lane.proven = lane.proven.max(upto.min(lane.total));
+        }
+        let waiting = self.pay(evidence);
+        self.close_when_empty();
+        waiting
+    }
+
+    /// Of one lane: its tail is not paid. Of all: nothing more is paid at all, and what is left goes home.
+    fn stop(&mut self, key: Option<LaneKey>, evidence: Digest) -> Amount {
+        for (at, lane) in &mut self.after.lanes {
+            if key.is_none_or(|key| key == *at) {
+                let upto = if key.is_some() { lane.acknowledged.max(lane.paid) } else { lane.paid };
+                lane.stopped = Some(lane.stopped.map_or(upto, |stopped| stopped.min(upto).max(lane.paid)));
+            }
+        }
+        if key.is_none() {
+            self.after.phase = Phase::Closed;
+        }
+        let waiting = self.pay(evidence);
+        let stays = match self.after.phase {
+            Phase::Open => self.after.held,
+            Phase::Final(_) => self.after.spent().saturating_sub(self.after.paid),
+            Phase::Closed => waiting,
+        };
+        self.send_home(self.after.held.saturating_sub(stays), evidence);
+        self.close_when_empty();
+        waiting
+    }
+
     fn deadline_passed(&self) -> bool {
         self.calendar.has_passed(self.after.issued_at, self.after.settle_by, self.now)
     }
@@ -268,8 +318,12 @@ impl Step<'_> {
         let escrow = &self.after;
         let mut room = Room::of(escrow);
         let payable = |(key, lane): (&LaneKey, &Lane)| {
-            let upto = lane.payable(self.now, self.calendar, escrow.window).min(escrow.ceiling(key));
-            (*key, upto.saturating_sub(lane.paid))
+            let upto = match escrow.frozen {
+                Frozen::Nothing => lane.payable(self.now, self.calendar, escrow.window),
+                Frozen::Tails => lane.acknowledged.max(lane.proven.min(lane.limit(escrow.window))),
+                Frozen::All => Amount::ZERO,
+            };
+            (*key, upto.min(escrow.ceiling(key)).saturating_sub(lane.paid))
         };
         let mut lines: Vec<_> = escrow.lanes.iter().map(payable).collect();
         for (key, amount) in &mut lines {
@@ -282,7 +336,9 @@ impl Step<'_> {
             let limit = lane.limit(escrow.window).min(escrow.ceiling(key)).max(done);
             let rest = room.take(&lane.path, limit.saturating_sub(done));
             waiting = waiting.saturating_add(rest);
-            above = above.saturating_add(lane.total.saturating_sub(done.saturating_add(rest)));
+            // What a dispute has stopped is on record with the dispute.
+            let claimed = lane.total.min(escrow.stopped(key));
+            above = above.saturating_add(claimed.saturating_sub(done.saturating_add(rest)));
         }
         lines.retain(|(_, amount)| !amount.is_zero());
         self.record_clamped(above);
@@ -376,7 +432,7 @@ impl Room {
 }
 
 impl Escrow {
-    /// What the node's final says is the most of a lane.
+    /// The most of a lane, by the node's final and by disputes that have ended.
     fn ceiling(&self, key: &LaneKey) -> Amount {
         match (self.heads.get(key), self.phase) {
             (Some(head), _) => head.total,
@@ -384,11 +440,21 @@ impl Escrow {
             (None, _) if !self.heads.is_empty() => Amount::ZERO,
             (None, _) => Amount::MAX,
         }
+        .min(self.stopped(key))
+    }
+
+    /// Where disputes have ended a lane. What a holder acknowledges later is owed all the same, while claims are taken.
+    fn stopped(&self, key: &LaneKey) -> Amount {
+        match self.lanes.get(key) {
+            Some(Lane { stopped: Some(stopped), .. }) if self.phase == Phase::Closed => *stopped,
+            Some(Lane { stopped: Some(stopped), acknowledged, .. }) => *stopped.max(acknowledged),
+            _ => Amount::MAX,
+        }
     }
 
     /// What the final says was charged, as far as the budget reaches.
     fn spent(&self) -> Amount {
-        let heads = self.heads.values().map(|head| head.total);
+        let heads = self.heads.iter().map(|(key, head)| head.total.min(self.ceiling(key)));
         heads.fold(Amount::ZERO, Amount::saturating_add).min(self.budget)
     }
 
@@ -410,7 +476,19 @@ impl Lane {
     fn unclaimed(path: Vec<PathCap>) -> Self {
         let zero = Amount::ZERO;
         let (receipt, history) = (Digest::ZERO, comity_wire::merkle::empty_root());
-        Self { path, n: 0, total: zero, receipt, history, acknowledged: zero, paid: zero, tails: Vec::new() }
+        Self {
+            path,
+            n: 0,
+            total: zero,
+            receipt,
+            history,
+            acknowledged: zero,
+            acknowledged_n: 0,
+            proven: zero,
+            stopped: None,
+            paid: zero,
+            tails: Vec::new(),
+        }
     }
 
     fn advance(&mut self, claim: &LaneClaim, now: Timestamp) {
@@ -423,6 +501,7 @@ impl Lane {
         }
         (self.n, self.total, self.receipt, self.history) = (claim.n, claim.total, claim.receipt, claim.history);
         self.acknowledged = self.acknowledged.max(claim.acknowledged);
+        self.acknowledged_n = self.acknowledged_n.max(claim.acknowledged_n);
         self.tails.retain(|tail| tail.upto > self.acknowledged);
     }
 
@@ -430,7 +509,7 @@ impl Lane {
     fn payable(&self, now: Timestamp, calendar: &Calendar, window: Amount) -> Amount {
         let stood = |tail: &&Tail| calendar.open_s(tail.posted_at, now) >= CHALLENGE_S;
         let unchallenged = self.tails.iter().filter(stood).map(|tail| tail.upto).max().unwrap_or(Amount::ZERO);
-        self.acknowledged.max(unchallenged.min(self.limit(window)))
+        self.acknowledged.max(unchallenged.max(self.proven).min(self.limit(window)))
     }
 
     /// The most that this lane may ever be paid with the acknowledgements it has.

@@ -44,8 +44,9 @@ pub struct LaneClaim {
     pub history: Digest,
     pub settled_n: Option<u64>,
     pub inclusion: Vec<Digest>,
-    /// How much of the total a holder acknowledged.
+    /// How much of the total a holder acknowledged, and up to which receipt.
     pub acknowledged: Amount,
+    pub acknowledged_n: u64,
 }
 
 /// A final whose signature stands.
@@ -136,6 +137,7 @@ fn lane(
         settled_n,
         inclusion,
         acknowledged: Amount::ZERO,
+        acknowledged_n: 0,
     };
     Ok((LaneKey { leaf: receipt.leaf, lane: receipt.lane }, lane))
 }
@@ -177,6 +179,7 @@ fn acknowledge(
             }
             _ => return Err(misfit),
         }
+        lane.acknowledged_n = lane.acknowledged_n.max(entry.n.min(lane.n));
     }
     Ok(())
 }

@@ -357,6 +357,7 @@ fn honest(truth: &Truth, settled: Option<&Lane>) -> LaneClaim {
         settled_n,
         inclusion: settled_n.map_or_else(Vec::new, |settled| lane_proof(&truth.ids, n as u64, settled)),
         acknowledged: truth.acknowledged,
+        acknowledged_n: 0,
     }
 }
 
@@ -372,6 +373,7 @@ fn begun(token: &Verified<Token>, now: Timestamp) -> Escrow {
         issued_at: now,
         settle_by: token.terms.settle_by,
         phase: Phase::Open,
+        frozen: Frozen::Nothing,
         held: token.terms.budget,
         paid: Amount::ZERO,
         refunded: Amount::ZERO,

@@ -15,15 +15,17 @@ use crate::audit::Break;
 use crate::failure::Failure;
 
 /// Each counts the rows that break a promise. Kinds of transfers: 1 award, 2 allocate, 3 reserve, 4 settle, 5 refund,
-/// 6 from suspense, 7 expire, 11 withdraw, 13 reallocate; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
-/// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired. A lot named by its project, and awards that are `pooled`,
+/// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 11 withdraw, 13 reallocate; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
+/// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired, 8 held by a dispute. A lot named by its project, and awards that are `pooled`,
 /// are from before there were lots.
-pub(crate) const CHECKS: [(Break, &str); 16] = [
+pub(crate) const CHECKS: [(Break, &str); 17] = [
     (
         Break::AllocationOverspent,
         "SELECT COUNT(*) FROM project p WHERE \
          (SELECT COALESCE(SUM(amount), 0) FROM lot l WHERE l.project = p.id) < \
-         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 4 WHERE t.project = p.id) + \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 4 WHERE t.project = p.id) - \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 9 \
+         JOIN account c ON c.id = f.credit_id AND c.code = 3 WHERE t.project = p.id) + \
          (SELECT COALESCE(SUM(e.credits - e.debits), 0) FROM token t JOIN account e ON e.reference = t.id AND e.code = 4 WHERE t.project = p.id)",
     ),
     (
@@ -33,7 +35,9 @@ pub(crate) const CHECKS: [(Break, &str); 16] = [
          (SELECT COALESCE(SUM(f.amount), 0) FROM lot l JOIN transfer f ON f.reference = l.id AND f.kind IN (11, 13) WHERE l.project = p.id) <> \
          (SELECT COALESCE(SUM(c.credits - c.debits), 0) FROM lot l JOIN account c ON c.reference = l.id AND c.code IN (2, 3, 7) WHERE l.project = p.id) + \
          (SELECT COALESCE(SUM(e.credits - e.debits), 0) FROM token t JOIN account e ON e.reference = t.id AND e.code = 4 WHERE t.project = p.id) + \
-         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 4 WHERE t.project = p.id)",
+         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 4 WHERE t.project = p.id) - \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 9 \
+         JOIN account c ON c.id = f.credit_id AND c.code = 3 WHERE t.project = p.id)",
     ),
     (
         // Given = what lies in it, what tokens have of it, what left it; and it was given by transfers of its own.
@@ -56,7 +60,7 @@ pub(crate) const CHECKS: [(Break, &str); 16] = [
          (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f JOIN account d ON d.id = f.debit_id \
          WHERE f.reference = w.token AND f.kind = 3 AND d.reference = w.lot) OR w.returned <> \
          (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f JOIN account c ON c.id = f.credit_id \
-         WHERE f.reference = w.token AND f.kind = 5 AND c.reference = w.lot)",
+         WHERE f.reference = w.token AND f.kind IN (5, 9) AND c.reference = w.lot)",
     ),
     (Break::TokenOverspent, "SELECT COUNT(*) FROM token WHERE paid > budget"),
     (
@@ -119,6 +123,9 @@ pub(crate) const CHECKS: [(Break, &str); 16] = [
          EXISTS (SELECT 1 FROM draw w WHERE w.token = t.id AND w.lot = c.reference) \
          WHEN 6 THEN d.code = 6 AND c.code = 5 AND c.reference = t.owner \
          WHEN 7 THEN d.code IN (2, 3) AND d.reference = l.id AND c.code = 7 AND c.reference = l.id \
+         WHEN 8 THEN d.code = 5 AND d.reference = t.owner AND c.code = 8 AND c.reference = t.id \
+         WHEN 9 THEN d.code = 8 AND d.reference = t.id AND ((c.code = 5 AND c.reference = t.owner) OR c.code = 6 OR \
+         (c.code = 3 AND EXISTS (SELECT 1 FROM draw w WHERE w.token = t.id AND w.lot = c.reference))) \
          WHEN 11 THEN d.code IN (2, 3) AND d.reference = l.id AND c.code = 1 \
          WHEN 13 THEN d.code = 3 AND d.reference = l.id AND c.code = 3 AND \
          EXISTS (SELECT 1 FROM lot o WHERE o.id = c.reference AND o.origin = l.id AND o.award = l.award) \
@@ -126,9 +133,19 @@ pub(crate) const CHECKS: [(Break, &str); 16] = [
     ),
     (
         Break::ActMissing,
-        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (1, 11, 13) AND \
+        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (1, 9, 11, 13) AND \
          NOT EXISTS (SELECT 1 FROM act x WHERE x.id = f.evidence AND x.state = 1) AND \
          NOT EXISTS (SELECT 1 FROM award a WHERE a.id = f.reference AND a.pooled = 1)",
+    ),
+    (
+        // What was set aside for it, what of that still lies there, and whether the token knows.
+        Break::DisputeDiffers,
+        "SELECT COUNT(*) FROM dispute i JOIN token t ON t.id = i.token WHERE \
+         i.held <> (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f WHERE f.reference = i.token AND f.kind = 8 AND f.evidence = i.evidence) OR \
+         (SELECT COALESCE(SUM(o.held), 0) FROM dispute o WHERE o.token = i.token AND o.state = 0) <> \
+         (SELECT COALESCE(SUM(h.credits - h.debits), 0) FROM account h WHERE h.reference = i.token AND h.code = 8) OR \
+         (i.state = 0 AND t.frozen <> 2) OR \
+         (i.state <> 0 AND NOT EXISTS (SELECT 1 FROM act x WHERE x.id = i.act AND x.state = 1))",
     ),
     (
         Break::OwnerDiffers,

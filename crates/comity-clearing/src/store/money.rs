@@ -53,6 +53,11 @@ pub(crate) fn payable(owner: OrgId) -> NewAccount {
     NewAccount::credits(AccountCode::OwnerPayable, reference(owner.0))
 }
 
+/// What a dispute keeps from the owner of a token's node.
+pub(crate) fn dispute_hold(token: TokenId) -> NewAccount {
+    NewAccount::credits_near(AccountCode::DisputeHold, reference(token.0))
+}
+
 pub(crate) fn suspense() -> NewAccount {
     NewAccount::credits(AccountCode::Suspense, Reference::NONE)
 }

@@ -91,6 +91,8 @@ pub(crate) struct Flows {
     pub(crate) withdrawn: BTreeMap<ProjectId, Moved>,
     pub(crate) expired: BTreeMap<ProjectId, Moved>,
     pub(crate) settled: BTreeMap<ProjectId, Moved>,
+    /// Settled, and taken back by a dispute.
+    pub(crate) reversed: BTreeMap<ProjectId, Moved>,
 }
 
 pub(crate) async fn flows(conn: &mut Db<'_>, span: Span) -> Result<Flows, Failure> {
@@ -106,6 +108,7 @@ pub(crate) async fn flows(conn: &mut Db<'_>, span: Span) -> Result<Flows, Failur
         withdrawn: by_project(conn, LOT, 11, span).await?,
         expired: by_project(conn, LOT, 7, span).await?,
         settled: by_project(conn, TOKEN, 4, span).await?,
+        reversed: by_project(conn, TO, 9, span).await?,
     })
 }
 

@@ -36,6 +36,7 @@ pub(crate) async fn escrow_in_tx(conn: &mut Db<'_>, row: &TokenRow, content: Dig
         issued_at: row.issued_at,
         settle_by: row.settle_by,
         phase,
+        frozen: row.frozen()?,
         held: held.map_or(Amount::ZERO, |account| account.available()),
         paid: row.paid,
         refunded: row.refunded,
@@ -190,7 +191,7 @@ fn key(cells: Cells<'_>) -> Result<LaneKey, Failure> {
     Ok(LaneKey { leaf: cells.digest("leaf")?, lane })
 }
 
-async fn lanes(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<LaneKey, Lane>, Failure> {
+pub(crate) async fn lanes(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<LaneKey, Lane>, Failure> {
     let rows = query("SELECT * FROM lane WHERE token = ?").bind(token.0.to_vec()).fetch_all(conn).await?;
     let lane = |row: &Row| {
         let cells = Cells { table: "lane", row };
@@ -201,6 +202,9 @@ async fn lanes(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<LaneKey, La
             receipt: cells.digest("receipt")?,
             history: cells.digest("history")?,
             acknowledged: cells.amount("acknowledged")?,
+            acknowledged_n: cells.uint("acknowledged_n")?,
+            proven: cells.amount("proven")?,
+            stopped: cells.amount_maybe("stopped")?,
             paid: cells.amount("paid")?,
             tails: cells.json("tails")?,
         };
@@ -222,11 +226,13 @@ async fn heads(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<LaneKey, He
 async fn lanes_put_in_tx(conn: &mut Db<'_>, token: TokenId, lanes: &[(&LaneKey, &Lane)]) -> Result<(), Failure> {
     for run in runs(lanes) {
         let sql = format!(
-            "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, paid, tails) VALUES {} \
+            "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, acknowledged_n, proven, stopped, \
+             paid, tails) VALUES {} \
              ON CONFLICT (token, leaf, lane) DO UPDATE SET n = excluded.n, total = excluded.total, \
              receipt = excluded.receipt, history = excluded.history, acknowledged = excluded.acknowledged, \
+             acknowledged_n = excluded.acknowledged_n, proven = excluded.proven, stopped = excluded.stopped, \
              paid = excluded.paid, tails = excluded.tails",
-            list("(?,?,?,?,?,?,?,?,?,?,?)", run.len())
+            list("(?,?,?,?,?,?,?,?,?,?,?,?,?,?)", run.len())
         );
         let putting = run.iter().fold(query(sql), |putting, (key, lane)| {
             putting
@@ -239,6 +245,9 @@ async fn lanes_put_in_tx(conn: &mut Db<'_>, token: TokenId, lanes: &[(&LaneKey, 
                 .bind(lane.receipt.0.to_vec())
                 .bind(lane.history.0.to_vec())
                 .bind(lane.acknowledged.ucr())
+                .bind(int(lane.acknowledged_n))
+                .bind(lane.proven.ucr())
+                .bind(lane.stopped.map(Amount::ucr))
                 .bind(lane.paid.ucr())
                 .bind(json(&lane.tails))
         });
@@ -327,7 +336,7 @@ pub(crate) async fn claim_insert_in_tx<T: serde::Serialize>(
     reply: &T,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    query("INSERT INTO claim (id, token, number, bytes, reply, taken_at) VALUES (?, ?, ?, ?, ?, ?)")
+    query("INSERT INTO claim (id, token, number, bytes, reply, taken_at, drawn) VALUES (?, ?, ?, ?, ?, ?, 0)")
         .bind(id.0.to_vec())
         .bind(token.0.to_vec())
         .bind(int(number))

@@ -39,14 +39,24 @@ pub(crate) async fn of_project(conn: &mut Db<'_>, project: ProjectId) -> Result<
     .bind(id())
     .fetch_one(conn)
     .await?;
+    let reversed = |to: AccountCode| {
+        query(
+            "SELECT CAST(COALESCE(SUM(f.amount), 0) AS BIGINT) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 9 \
+             JOIN account c ON c.id = f.credit_id AND c.code = ? WHERE t.project = ?",
+        )
+        .bind(code(to))
+        .bind(id())
+    };
+    let home = amount(reversed(AccountCode::Allocation).fetch_one(conn).await?)?;
+    let to_suspense = amount(reversed(AccountCode::Suspense).fetch_one(conn).await?)?;
     Ok(Sums {
         awarded,
         unreleased,
         available,
         expired,
         in_escrow: amount(in_escrow)?,
-        settled: amount(paid)?,
-        from_suspense: amount(suspense)?,
+        settled: amount(paid)?.saturating_sub(home).saturating_sub(to_suspense),
+        from_suspense: amount(suspense)?.saturating_sub(to_suspense),
         refunded: amount(refunded)?,
         clamped: amount(clamped)?,
     })
@@ -62,14 +72,16 @@ pub(crate) async fn overall(conn: &mut Db<'_>) -> Result<Sums, Failure> {
     let refunded =
         amount(query("SELECT CAST(COALESCE(SUM(refunded), 0) AS BIGINT) FROM token").fetch_one(conn).await?)?;
     let clamped = amount(query("SELECT CAST(COALESCE(SUM(clamped), 0) AS BIGINT) FROM token").fetch_one(conn).await?)?;
+    let (home, to_suspense) =
+        (reversed(conn, AccountCode::Allocation).await?, reversed(conn, AccountCode::Suspense).await?);
     Ok(Sums {
         awarded,
         unreleased: balance(conn, AccountCode::AwardLot).await?,
         available: balance(conn, AccountCode::Allocation).await?,
         expired: balance(conn, AccountCode::Expired).await?,
         in_escrow: balance(conn, AccountCode::Escrow).await?,
-        settled: paid,
-        from_suspense: moved(conn, TransferKind::SuspenseSettle).await?,
+        settled: paid.saturating_sub(home).saturating_sub(to_suspense),
+        from_suspense: moved(conn, TransferKind::SuspenseSettle).await?.saturating_sub(to_suspense),
         refunded,
         clamped,
     })
@@ -88,6 +100,15 @@ async fn balance(conn: &mut Db<'_>, of: AccountCode) -> Result<Amount, Failure> 
     let row =
         query("SELECT CAST(COALESCE(SUM(credits - debits), 0) AS BIGINT) FROM account WHERE code = ?").bind(code(of));
     amount(row.fetch_one(conn).await?)
+}
+
+/// What disputes took back from owners, to accounts of one code.
+async fn reversed(conn: &mut Db<'_>, to: AccountCode) -> Result<Amount, Failure> {
+    let sum = query(
+        "SELECT CAST(COALESCE(SUM(f.amount), 0) AS BIGINT) FROM transfer f JOIN account c ON c.id = f.credit_id \
+         WHERE f.kind = 9 AND c.code = ?",
+    );
+    amount(sum.bind(code(to)).fetch_one(conn).await?)
 }
 
 async fn moved(conn: &mut Db<'_>, kind: TransferKind) -> Result<Amount, Failure> {

@@ -4,7 +4,9 @@ use comity_ledger::db::{Migrations, query};
 use comity_wire::Amount;
 use serde_json::json;
 
+use super::disputes::{disputes, end};
 use super::world::*;
+use crate::acts::Outcome;
 
 /// Spec §2.4: the house pays the owner that it first sold work of this node for.
 async fn a_node_stays_with_the_owner_whose_work_was_sold_first(on: On) {
@@ -112,7 +114,10 @@ async fn a_node_cannot_take_a_settled_receipt_out_of_its_history(on: On) {
     receipts.push(settled);
     lab.charge(key.0, key.1, PRICE);
     let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
-    assert_eq!((status, &reply["settled"]), (200, &json!(60)), "{reply}");
+    assert_eq!((status, &reply["settled"], &reply["unacknowledged"]), (200, &json!(0), &json!(60)), "{reply}");
+    // Paid when two persons have decided that the node may keep it.
+    end(&world, &disputes(&world).await[0], Outcome::Upheld).await;
+    assert_eq!(world.sums().await, [10_000, 60, 940, 9_000]);
 }
 
 /// Spec §2.4: claims and finals stand under any receipt key ever certified to the node.
@@ -313,7 +318,8 @@ async fn a_claim_that_ends_elsewhere_than_the_final_said_is_refused_and_kept(on:
     assert_eq!(world.house.contradictions().await.unwrap().len(), 1);
     *lab.lanes.get_mut(&key).unwrap().last_mut().unwrap() = last;
     let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
-    assert_eq!((status, &reply["settled"]), (200, &json!(20)), "{reply}");
+    assert_eq!((status, &reply["settled"]), (200, &json!(0)), "{reply}");
+    end(&world, &disputes(&world).await[0], Outcome::Upheld).await;
     assert_eq!(world.sums().await, [1_000, 20, 0, 980]);
 }
 

@@ -1,6 +1,5 @@
 //! A federation of one house and one lab, with real keys and signed objects, and a clock that moves when it is told to.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,20 +8,18 @@ use comity_ledger::Database;
 use comity_ledger::db::{Conn, query};
 use comity_token::directory::File;
 use comity_token::sign_api;
-use comity_wire::api::clearing::lane_proof;
-use comity_wire::cbor::{Bytes, List, Text};
+use comity_wire::cbor::{List, Text};
 use comity_wire::cose;
-use comity_wire::merkle;
 use comity_wire::object::*;
 use comity_wire::{
-    Amount, Digest, LotId, Meter, Meters, ModelId, NodeId, Op, OrgId, ProjectId, RosterId, SecretKey, Signed,
-    Timestamp, TokenId,
+    Amount, Digest, LotId, Meter, ModelId, NodeId, Op, OrgId, ProjectId, RosterId, SecretKey, Timestamp, TokenId,
 };
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+pub(super) use super::lab::Lab;
 use crate::lots::FundKind;
 use crate::{AwardAsk, Clearing, Config, Keys, ProjectAdd, ProjectVet};
 
@@ -52,7 +49,7 @@ fn text<const N: usize>(text: &str) -> Text<N> {
     Text::new(text).unwrap()
 }
 
-fn list<T, const N: usize>(items: Vec<T>) -> List<T, N> {
+pub(super) fn list<T, const N: usize>(items: Vec<T>) -> List<T, N> {
     List::new(items).unwrap()
 }
 
@@ -377,6 +374,15 @@ impl World {
         world
     }
 
+    /// As [`new`](Self::new), with a house that draws from every claim.
+    pub(super) async fn sampling(on: On, awarded: u32) -> Self {
+        let books = Books::new(on).await;
+        std::fs::write(books.folder().join("sample"), "").unwrap();
+        let world = Self::on(books).await;
+        world.register(awarded).await;
+        world
+    }
+
     async fn register(&self, awarded: u32) {
         let Self { house, project, member, .. } = self;
         let add = ProjectAdd {
@@ -487,6 +493,13 @@ impl World {
     /// What a query over the house's file counts.
     pub(super) async fn count(&self, sql: &'static str) -> i64 {
         query(sql).fetch_one(&mut self.books.connect().await.db()).await.unwrap().first().unwrap()
+    }
+
+    /// The content ids of all claims in the books.
+    pub(super) async fn claim_ids(&self) -> Vec<[u8; 32]> {
+        let sql = "SELECT id FROM claim ORDER BY taken_at, id";
+        let rows = query(sql).fetch_all(&mut self.books.connect().await.db()).await;
+        rows.unwrap().iter().map(|row| row.blob("id").unwrap().try_into().unwrap()).collect()
     }
 
     /// Changes the house's file behind its back.
@@ -623,7 +636,10 @@ async fn open_keyed(
     let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
     // The least that the protocol allows: fewer hours to live through.
     let keys = keys.with_log(secret("log"), Arc::new(Memory(books.folder().to_owned())));
-    let config = Config { settle_after_s: Token::SETTLE_S_MIN, ..Config::new(HOUSE) };
+    // Where a test asks for it, every claim is drawn from; else none, since nobody would answer.
+    let sample_one_in = u32::from(books.folder().join("sample").exists());
+    let config =
+        Config { settle_after_s: Token::SETTLE_S_MIN, sample_one_in, sample_receipts: 4, ..Config::new(HOUSE) };
     Clearing::open_with(config, books.database(), keys, directory.clone(), clock, failpoint).await.unwrap()
 }
 
@@ -634,157 +650,4 @@ pub(super) fn code(reply: &(u16, Value)) -> String {
 pub(super) fn signed_bytes(value: &Value) -> Vec<u8> {
     let bytes: comity_wire::api::clearing::SignedBytes = serde_json::from_value(value.clone()).unwrap();
     bytes.to_vec()
-}
-
-/// The node's side of one token: lanes with real receipts.
-pub(super) struct Lab {
-    pub(super) token: comity_wire::Verified<Token>,
-    pub(super) receipt_key: SecretKey,
-    /// Blocks by the leaf they end in.
-    pub(super) chains: BTreeMap<Digest, Chain>,
-    pub(super) lanes: BTreeMap<(Digest, u16), Vec<comity_wire::Verified<Receipt>>>,
-    pub(super) settled: BTreeMap<(Digest, u16), u64>,
-    pub(super) number: u64,
-}
-
-impl Lab {
-    pub(super) fn new(token: &Value) -> Self {
-        let bytes = signed_bytes(token);
-        let token = Signed::<Token>::decode(&bytes).unwrap().verify(&secret("issuer").public()).unwrap();
-        let root = Chain { token: bytes, blocks: vec![] };
-        Self {
-            chains: [(token.id(), root)].into(),
-            token,
-            receipt_key: secret("receipt"),
-            lanes: BTreeMap::new(),
-            settled: BTreeMap::new(),
-            number: 0,
-        }
-    }
-
-    pub(super) fn root(&self) -> Digest {
-        self.token.id()
-    }
-
-    /// A student's block under the token; its leaf.
-    pub(super) fn delegate(&mut self, name: &str, cap: u32) -> Digest {
-        let root = self.chains[&self.root()].to_bytes();
-        let narrow = comity_token::Narrow {
-            cap: ucr(cap),
-            expires_at: self.token.expires_at,
-            lanes: 1,
-            depth: 0,
-            models: vec![],
-            ops: vec![],
-            next: secret(name).public(),
-        };
-        let bytes = comity_token::delegate(&root, &secret("holder"), narrow).unwrap();
-        let chain = Chain::from_bytes(&bytes).unwrap();
-        let leaf = Signed::<Block>::decode(&chain.blocks[0]).unwrap().id();
-        self.chains.insert(leaf, chain);
-        leaf
-    }
-
-    pub(super) fn charge(&mut self, leaf: Digest, lane: u16, charge: u32) {
-        let receipts = self.lanes.entry((leaf, lane)).or_default();
-        let n = receipts.len() as u64 + 1;
-        let ids: Vec<_> = receipts.iter().map(comity_wire::Verified::id).collect();
-        let before = receipts.last().map_or(Amount::ZERO, |last| last.total);
-        let receipt = Receipt {
-            token: self.token.id,
-            leaf,
-            lane,
-            seq: n,
-            item: 0,
-            n,
-            charge: ucr(charge),
-            total: before.checked_add(ucr(charge)).unwrap(),
-            remainder: 0,
-            meters: Meters::default().with(Meter::Requests, 1),
-            meters_total: Meters::default().with(Meter::Requests, n),
-            flags: Flags::default(),
-            flags_total: Flags::default(),
-            bytes_out: None,
-            rank: None,
-            basis: Basis::Counted,
-            ended: Ended::Stop,
-            request: Digest::of(b"request"),
-            response: Digest::of(b"response"),
-            release: Digest::of(b"release"),
-            manifest: Digest::of(b"manifest"),
-            tariff: tariff(PRICE).id(),
-            history: merkle::root(&ids),
-            standing: 1,
-            node: NODE,
-            at: START,
-            restore: 0,
-            authority: Digest::of(&n.to_be_bytes()),
-            model: model(),
-            op: Op::Chat,
-        };
-        receipts.push(cose::sign(&receipt, &self.receipt_key));
-    }
-
-    fn ack_lane(&self, key: &(Digest, u16)) -> AckLane {
-        let last = self.lanes[key].last().unwrap();
-        AckLane { leaf: key.0, lane: key.1, n: last.n, total: last.total, receipt: last.id() }
-    }
-
-    /// Acknowledges every lane's newest receipt.
-    pub(super) fn acknowledge(&self, key: &SecretKey) -> Vec<u8> {
-        let lanes = self.lanes.keys().map(|key| self.ack_lane(key)).collect();
-        let acknowledgement = Acknowledgement { token: self.token.id, lanes: list(lanes), at: START };
-        cose::sign(&acknowledgement, key).bytes().to_vec()
-    }
-
-    /// The claim that an honest node makes now.
-    pub(super) fn draft(&mut self, acknowledgements: Vec<Vec<u8>>) -> Claim {
-        self.number += 1;
-        let lane = |(key, receipts): (&(Digest, u16), &Vec<comity_wire::Verified<Receipt>>)| {
-            let ids: Vec<_> = receipts.iter().map(comity_wire::Verified::id).collect();
-            let settled_n = self.settled.get(key).copied();
-            ClaimLane {
-                receipt: Bytes::new(receipts.last().unwrap().bytes()).unwrap(),
-                settled_n,
-                inclusion: list(settled_n.map_or_else(Vec::new, |settled| lane_proof(&ids, ids.len() as u64, settled))),
-            }
-        };
-        let used = |leaf: &Digest| self.lanes.keys().any(|key| key.0 == *leaf);
-        let chains = self.chains.iter().filter(|(leaf, _)| used(leaf));
-        Claim {
-            token: self.token.id,
-            node: NODE,
-            number: self.number,
-            chains: list(chains.map(|(_, chain)| Bytes::new(chain.to_bytes()).unwrap()).collect()),
-            lanes: list(self.lanes.iter().map(lane).collect()),
-            acknowledgements: list(acknowledgements.into_iter().map(|ack| Bytes::new(ack).unwrap()).collect()),
-            at: START,
-        }
-    }
-
-    pub(super) fn sign(&self, claim: &Claim) -> Value {
-        let bytes = Bytes::<{ 2 * 1024 * 1024 }>::new(cose::sign(claim, &self.receipt_key).bytes()).unwrap();
-        json!({ "claim": bytes })
-    }
-
-    pub(super) fn claim(&mut self, acknowledgements: Vec<Vec<u8>>) -> Value {
-        let draft = self.draft(acknowledgements);
-        self.sign(&draft)
-    }
-
-    /// The house took the claim.
-    pub(super) fn taken(&mut self) {
-        self.settled = self.lanes.iter().map(|(key, receipts)| (*key, receipts.len() as u64)).collect();
-    }
-
-    pub(super) fn final_(&self) -> Value {
-        self.final_at(START)
-    }
-
-    pub(super) fn final_at(&self, at: Timestamp) -> Value {
-        let lanes = self.lanes.keys().map(|key| self.ack_lane(key)).collect();
-        let final_ = Final { token: self.token.id, node: NODE, lanes: list(lanes), at };
-        let bytes = Bytes::<{ 2 * 1024 * 1024 }>::new(cose::sign(&final_, &self.receipt_key).bytes()).unwrap();
-        json!({ "final": bytes })
-    }
 }

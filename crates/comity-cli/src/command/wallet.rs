@@ -1,9 +1,9 @@
-//! `comity wallet status|finish|adopt`.
+//! `comity wallet status|finish|challenge|adopt`.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_wire::{Amount, TokenId};
+use comity_wire::{Amount, Digest, TokenId};
 
 use crate::printer::{Failure, note, say, table};
 use crate::session::{self, Session};
@@ -19,6 +19,18 @@ pub enum Wallet {
     Finish {
         /// All that are not ended yet, expired ones too, where none is named
         tokens: Vec<TokenId>,
+    },
+    /// Say that calls which nobody acknowledged are not owed: the node must show what was signed for them
+    Challenge {
+        token: TokenId,
+        #[arg(long, default_value_t = 0)]
+        lane: u16,
+        /// Of somebody whom you handed a part of the token on to: their leaf, from a receipt. Left out: your own
+        #[arg(long)]
+        leaf: Option<Digest>,
+        /// What is wrong with them
+        #[arg(long)]
+        reason: String,
     },
     /// Take in a right that somebody delegated to you
     Adopt {
@@ -69,6 +81,17 @@ impl Wallet {
                         "\"asked for\": the house's answer never came; comity wallet finish asks again, and sends it home",
                     );
                 }
+                Ok(())
+            }
+            Self::Challenge { token, lane, leaf, reason } => {
+                let client = session.client()?;
+                client.refresh().await?;
+                let challenge = client.challenge(token, leaf, lane, reason).await?;
+                say(&serde_json::to_string_pretty(&challenge)?);
+                note(&format!(
+                    "the node has until {} to show what was signed; the same command tells how it stands",
+                    challenge.due_at
+                ));
                 Ok(())
             }
             Self::Finish { tokens } => {

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use comity_token::verify_claim;
+use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengeCause, ChallengeState, ChallengesReply, Shown};
 use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, lane_continues,
 };
 use comity_wire::api::node::FinalAnswer;
 use comity_wire::object::{Acknowledgement, Final, Receipt};
-use comity_wire::{Amount, Code, OrgId, Signed, Timestamp};
+use comity_wire::{Amount, Code, Digest, NodeId, OrgId, Signed, Timestamp};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::json;
@@ -25,6 +26,8 @@ struct Books {
     refuse: Mutex<Option<Option<Code>>>,
     settled: Mutex<Vec<SettledLane>>,
     restored: Mutex<Option<Restored>>,
+    challenges: Mutex<Vec<Challenge>>,
+    shown: Mutex<Vec<Shown>>,
     /// What goes on while a claim is on its way: one for each.
     meanwhile: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
@@ -54,7 +57,7 @@ impl House for Arc<Books> {
             unacknowledged: zero,
             exceptions: Vec::new(),
         };
-        let answer = self.answer(reply);
+        let answer = Books::answer(self, reply);
         let meanwhile = self.meanwhile.lock().unwrap().pop();
         async move {
             if let Some(meanwhile) = meanwhile {
@@ -67,14 +70,32 @@ impl House for Arc<Books> {
 
     fn about(&self, house: OrgId) -> BoxFuture<'_, Result<HouseReply, HouseError>> {
         let restored = *self.restored.lock().unwrap();
-        let answer = self.answer(HouseReply { house, open_since: Timestamp(0), restored });
+        let answer = Books::answer(self, HouseReply { house, open_since: Timestamp(0), restored });
         async move { answer }.boxed()
     }
 
     fn final_(&self, _: OrgId, ask: FinalRequest) -> BoxFuture<'_, Result<FinalReply, HouseError>> {
         self.finals.lock().unwrap().push(ask.final_.to_vec());
-        let answer = self.answer(FinalReply { token: TOKEN, refunded: Amount::ZERO, in_escrow: Amount::ZERO });
+        let answer = Books::answer(self, FinalReply { token: TOKEN, refunded: Amount::ZERO, in_escrow: Amount::ZERO });
         async move { answer }.boxed()
+    }
+
+    fn challenges(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<ChallengesReply, HouseError>> {
+        assert_eq!((house, node), (HOUSE, NODE));
+        let challenges = self.challenges.lock().unwrap().clone();
+        async move { Ok(ChallengesReply { challenges }) }.boxed()
+    }
+
+    fn answer(&self, _: OrgId, id: Digest, ask: AnswerRequest) -> BoxFuture<'_, Result<Challenge, HouseError>> {
+        let mut challenges = self.challenges.lock().unwrap();
+        let challenge = challenges.iter_mut().find(|challenge| challenge.id == id).expect("one that was asked");
+        for shown in ask.shown {
+            let n = verify(&shown.receipt).n;
+            challenge.left.retain(|left| *left != n);
+            self.shown.lock().unwrap().push(shown);
+        }
+        let answer = challenge.clone();
+        async move { Ok(answer) }.boxed()
     }
 }
 
@@ -142,6 +163,45 @@ async fn a_claim_carries_receipts_acknowledgements_and_a_proof_from_what_was_set
     assert_eq!((old.n, new.n, claims[1].lanes[0].settled_n), (3, 8, Some(3)));
     let proof = &claims[1].lanes[0].inclusion;
     assert!(lane_continues((old.n, &old.id()), &old.history, (new.n, &new.history), proof));
+}
+
+/// Each receipt that the house asks for lies in the claimed history, and is for a request that its holder signed.
+#[tokio::test]
+async fn a_challenge_is_answered_with_receipts_and_signed_requests() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let mut receipts = Vec::new();
+    for seq in 1..=20 {
+        receipts.push(ask(&world, &chain, seq).await);
+    }
+    let newest = &receipts[17];
+    let challenge = Challenge {
+        id: Digest::of(b"challenge"),
+        token: TOKEN,
+        leaf: newest.leaf,
+        lane: newest.lane,
+        cause: ChallengeCause::Sample,
+        state: ChallengeState::Open,
+        newest: newest.n,
+        total: newest.total,
+        left: (1..=18).collect(),
+        due_at: Timestamp(9),
+    };
+    books.challenges.lock().unwrap().push(challenge);
+    assert_eq!(world.gateway.answer_challenges().await, 1);
+    let shown = books.shown.lock().unwrap();
+    assert_eq!(shown.len(), 18);
+    for (shown, receipt) in shown.iter().zip(&receipts) {
+        assert_eq!(shown.receipt[..], *receipt.bytes());
+        let holder = secret("holder").public();
+        let signature = shown.signature[..].try_into().unwrap();
+        let authority = comity_token::signed_authority(&shown.request, signature, &holder).unwrap();
+        assert_eq!((authority.id(), authority.seq), (receipt.authority, receipt.seq));
+        assert!(receipt.charge <= authority.max_charge);
+        let of = (newest.n, &newest.history);
+        let continues = lane_continues((receipt.n, &receipt.id()), &receipt.history, of, &shown.proof);
+        assert_eq!(continues, receipt.n < newest.n, "{}", receipt.n);
+    }
 }
 
 #[tokio::test]

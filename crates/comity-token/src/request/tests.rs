@@ -45,8 +45,19 @@ fn what_was_signed_is_what_is_read() {
     assert_eq!(read.authority(), &authority);
     let verified = read.verify(&secret("pi").public(), NOW).unwrap();
     assert_eq!((verified.created(), verified.holder()), (NOW, &secret("pi").public()));
-    // The evidence stands by itself.
-    secret("pi").public().verify(verified.signature_base().as_bytes(), verified.signature()).unwrap();
+    // The evidence stands by itself, under this key alone, and in its one form alone.
+    let (base, signature, pi) = (verified.signature_base(), *verified.signature(), secret("pi").public());
+    assert_eq!(signed_authority(base, signature, &pi), Ok(authority));
+    assert_eq!(signed_authority(base, signature, &secret("other").public()), Err(Denied::WrongKey));
+    assert_eq!(signed_authority(&base.replace("POST", "PUT"), signature, &pi), Err(Denied::BadSignature));
+    for bent in [format!("{base}\n"), base.replacen("\": ", "\":  ", 1), base.replacen('\n', "\n\n", 1), String::new()]
+    {
+        let refused = signed_authority(&bent, signature, &pi);
+        assert!(
+            matches!(refused, Err(Denied::NotCovered { .. } | Denied::Header { .. } | Denied::BadSignature)),
+            "{bent}"
+        );
+    }
 }
 
 /// Rule 3: a retry a minute later, through another door, is the same authority.

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use comity_token::request::header;
+use comity_wire::api::challenge::{Challenge, ChallengeRequest};
 use comity_wire::api::clearing as house;
 use comity_wire::api::node as api;
 use comity_wire::object::Final;
-use comity_wire::{Code, NodeId, SecretKey, TokenId, Verified};
+use comity_wire::{Code, Digest, NodeId, SecretKey, TokenId, Verified};
 use http::Method;
 
 use super::send::sf;
@@ -123,6 +124,23 @@ impl Client {
             let _: api::AcknowledgeReply = self.door(node).await?.post("/comity/v1/acknowledgements", &ask).await?;
             self.note_acknowledged(Some(&acknowledgement)).await?;
         }
+    }
+
+    /// Tells the house that what was claimed of a lane and not acknowledged is not owed: the node must show what was signed
+    /// for it. `leaf`: of somebody whom a part of the token was handed on to; left out, this wallet's own.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn challenge(
+        &self,
+        token: TokenId,
+        leaf: Option<Digest>,
+        lane: u16,
+        reason: String,
+    ) -> Result<Challenge, Error> {
+        let own = self.state.lock().await.wallet.purse(token)?.leaf();
+        let ask = ChallengeRequest { token, leaf: leaf.unwrap_or(own), lane, reason };
+        self.house().await?.post_signed("/v1/challenges", &ask, self.member()?, &self.world).await
     }
 
     /// Ends a token at its node: acknowledges, asks for the final, verifies it, and lodges it at the house. One that was asked

@@ -120,7 +120,11 @@ pub(in crate::service) async fn act_in_tx(
                 change("transfer", -ask.amount.ucr(), award.project, "/from"),
                 change("transfer", ask.amount.ucr(), ask.to, "/to"),
             ],
-            Act::Award(_) | Act::Release(_) | Act::OfficerAdd(_) | Act::OfficerRemove(_) => Vec::new(),
+            Act::Award(_)
+            | Act::Release(_)
+            | Act::OfficerAdd(_)
+            | Act::OfficerRemove(_)
+            | Act::DisputeEnd(_) => Vec::new(),
         };
         for grant in grants {
             grant_in_tx(conn, secret, &site, &grant, now).await?;

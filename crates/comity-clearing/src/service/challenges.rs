@@ -1,0 +1,354 @@
+//! Challenges: which receipts a node must show, what it shows, and what follows where it does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use comity_ledger::Db;
+use comity_token::{Capability, verify_for_settlement};
+use comity_wire::api::challenge::{
+    ASKED_MAX, AnswerRequest, Challenge, ChallengeCause, ChallengeRequest, ChallengeState, SHOWN_MAX,
+};
+use comity_wire::object::{Claim, Receipt};
+use comity_wire::{Digest, NodeId, PublicKey, Signed, Timestamp, TokenId};
+
+use super::Clearing;
+use super::acts::text;
+use super::claims::Timed;
+use crate::failure::{Failure, chain};
+use crate::settlement::shown::{self, Newest};
+use crate::settlement::{CHALLENGE_S, LaneKey, draw};
+use crate::store;
+use crate::store::challenges::{ChallengeRow, ToDraw};
+use crate::store::tokens::TokenRow;
+
+/// Challenges that a node, or the operator, is shown at once.
+const SHOWN_AT_ONCE_MAX: u32 = 100;
+/// Open challenges by holders under one token.
+const BY_HOLDER_MAX: u64 = 64;
+/// Claims that are drawn from in one turn, and claims of a token that are looked through for the newest receipt of a lane.
+const CLAIMS_MAX: u32 = 256;
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Turned {
+    pub(super) posted: u64,
+    pub(super) missed: u64,
+}
+
+impl Clearing {
+    /// What waits for a node, the oldest first.
+    ///
+    /// # Errors
+    /// [`Failure::NotYours`] where it is not the node that asks.
+    pub async fn challenges_of(&self, caller: &PublicKey, node: NodeId) -> Result<Vec<Challenge>, Failure> {
+        self.is_node(caller, node).await?;
+        let rows = store::challenges::open_of_node(&mut self.read().await?.db(), node, SHOWN_AT_ONCE_MAX).await?;
+        Ok(rows.iter().map(|row| self.told(row)).collect())
+    }
+
+    /// Those that are open, then the newest.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn challenges(&self) -> Result<Vec<Challenge>, Failure> {
+        let rows = store::challenges::all(&mut self.read().await?.db(), SHOWN_AT_ONCE_MAX).await?;
+        Ok(rows.iter().map(|row| self.told(row)).collect())
+    }
+
+    /// A member says that what nobody acknowledged of a lane is not owed. Until the node has shown what was signed for, or
+    /// its time has run out, no tail of the token is paid. The same again changes nothing.
+    ///
+    /// # Errors
+    /// [`Failure`] where there is nothing to challenge.
+    pub async fn challenge(&self, caller: &PublicKey, request: &ChallengeRequest) -> Result<Challenge, Failure> {
+        text("the reason", &request.reason)?;
+        let (token, key) = (request.token, LaneKey { leaf: request.leaf, lane: request.lane });
+        let not_found = || Failure::NotFound { what: format!("token {token}") };
+        let mut conn = self.read().await?;
+        let row = store::tokens::token_find(&mut conn.db(), token).await?.ok_or_else(not_found)?;
+        Self::member_of(&mut conn.db(), caller, row.project.ok_or_else(not_found)?).await?;
+        drop(conn);
+        let (now, reason) = (self.now(), request.reason.clone());
+        let posted = self
+            .write(move |conn| Box::pin(async move { challenge_in_tx(conn, &row, key, reason, now).await }))
+            .await?;
+        tracing::warn!(%token, challenge = %posted.id, "a holder challenges what was not acknowledged");
+        Ok(self.told(&posted))
+    }
+
+    /// Takes what a node shows. When all that was asked for is there the challenge is over; a holder's then pays at once.
+    ///
+    /// # Errors
+    /// [`Failure`] where something does not prove what it should; then nothing of this answer is kept.
+    pub async fn answer(&self, caller: &PublicKey, id: Digest, request: &AnswerRequest) -> Result<Challenge, Failure> {
+        if request.shown.len() > SHOWN_MAX {
+            return Err(Failure::Limit { what: "receipts in one answer", max: SHOWN_MAX.to_string() });
+        }
+        let not_found = move || Failure::NotFound { what: format!("challenge {id}") };
+        let mut conn = self.read().await?;
+        let row = store::challenges::find(&mut conn.db(), id).await?.ok_or_else(not_found)?;
+        let token = store::tokens::token_find(&mut conn.db(), row.token).await?.ok_or_else(not_found)?;
+        let claim = store::challenges::claim_bytes(&mut conn.db(), row.claim).await?.ok_or_else(not_found)?;
+        drop(conn);
+        let known = self.is_node(caller, token.node).await?;
+        let chain = self.chain_of(&claim, token.node, row.key)?;
+        let mut numbers = BTreeSet::new();
+        for item in &request.shown {
+            let shown = shown::shown(item, row.key, &row.newest, &chain, &known.receipt_keys);
+            numbers.insert(shown.map_err(|misfit| Failure::invalid(crate::failure::chain(&misfit)))?);
+        }
+        let (now, calendar, house) = (self.now(), self.calendar(), self.clone());
+        let row = self
+            .write(move |conn| {
+                Box::pin(async move {
+                    let Some(mut row) = store::challenges::find(conn, id).await? else { return Err(not_found()) };
+                    if row.state != ChallengeState::Open {
+                        return Ok(row);
+                    }
+                    row.shown.extend(numbers.intersection(&row.asked));
+                    store::challenges::shown_in_tx(conn, id, &row.shown).await?;
+                    if row.shown == row.asked {
+                        store::challenges::end_in_tx(conn, id, true, now).await?;
+                        row.state = ChallengeState::Answered;
+                        if row.cause == ChallengeCause::Holder {
+                            let (lane, upto) = (row.key, row.newest.total);
+                            house
+                                .unfreeze_in_tx(conn, row.token, Timed::Proven(lane, upto, id), &calendar, now)
+                                .await?;
+                        }
+                    }
+                    Ok(row)
+                })
+            })
+            .await?;
+        Ok(self.told(&row))
+    }
+
+    /// Draws from claims that were sealed, and ends what nobody answered in its time.
+    pub(super) async fn challenges_turn(&self) -> Result<Turned, Failure> {
+        Ok(Turned { posted: self.challenges_draw().await?, missed: self.challenges_miss().await? })
+    }
+
+    async fn challenges_draw(&self) -> Result<u64, Failure> {
+        let mut conn = self.read().await?;
+        let mut snapshot = conn.snapshot().await?;
+        let mut seen = snapshot.db();
+        let state = store::log::state(&mut seen).await?;
+        let signed = store::log::checkpoint(&mut seen, state.epoch).await?;
+        let waiting = store::challenges::to_draw(&mut seen, CLAIMS_MAX).await?;
+        snapshot.rollback().await?;
+        drop(conn);
+        // Drawn by a checkpoint in which these claims are seen: one that nobody knew when they were made.
+        let Some(signed) = signed.filter(|signed| signed.size == state.size) else { return Ok(0) };
+        let now = self.now();
+        let mut posted = 0;
+        for claim in waiting {
+            let rows = match self.drawn(&claim, &signed.root, signed.size, now) {
+                Ok(rows) => rows,
+                Err(failure) => {
+                    // One that cannot be read must not keep the others from being drawn.
+                    tracing::error!(claim = %claim.id, error = %chain(&failure), "a claim cannot be drawn from");
+                    Vec::new()
+                }
+            };
+            posted += rows.len() as u64;
+            self.write(move |conn| {
+                Box::pin(async move {
+                    for row in &rows {
+                        store::challenges::insert_in_tx(conn, row).await?;
+                    }
+                    store::challenges::drawn_in_tx(conn, claim.id).await
+                })
+            })
+            .await?;
+        }
+        Ok(posted)
+    }
+
+    fn drawn(&self, claim: &ToDraw, root: &Digest, size: u64, now: Timestamp) -> Result<Vec<ChallengeRow>, Failure> {
+        let seed = draw::seed(root, &claim.id);
+        if !draw::is_drawn(&seed, self.inner.config.sample_one_in) {
+            return Ok(Vec::new());
+        }
+        let (mut spans, mut newest) = (BTreeMap::new(), BTreeMap::new());
+        for (key, settled_n, of_lane) in lanes(&claim.bytes)? {
+            spans.insert(key, (settled_n, of_lane.n));
+            newest.insert(key, of_lane);
+        }
+        let drawn = draw::receipts(&seed, &spans, u64::from(self.inner.config.sample_receipts));
+        let row = |(key, asked): (LaneKey, BTreeSet<u64>)| ChallengeRow {
+            id: challenge_id(b"sample", &[claim.id.as_bytes(), key.leaf.as_bytes(), &key.lane.to_be_bytes()]),
+            token: claim.token,
+            key,
+            cause: ChallengeCause::Sample,
+            claim: claim.id,
+            newest: newest[&key],
+            asked,
+            shown: BTreeSet::new(),
+            seed,
+            log_size: size,
+            reason: String::new(),
+            posted_at: now,
+            state: ChallengeState::Open,
+        };
+        Ok(drawn.into_iter().map(row).collect())
+    }
+
+    async fn challenges_miss(&self) -> Result<u64, Failure> {
+        let (now, calendar) = (self.now(), self.calendar());
+        let (mut after, mut missed) = (None, 0);
+        loop {
+            let mut conn = self.read().await?;
+            let posted = now.minus(CHALLENGE_S);
+            let rows = store::challenges::open_since(&mut conn.db(), posted, after, SHOWN_AT_ONCE_MAX).await?;
+            drop(conn);
+            let Some(last) = rows.last() else { return Ok(missed) };
+            after = Some((last.posted_at, last.id));
+            for row in rows.into_iter().filter(|row| calendar.open_s(row.posted_at, now) >= CHALLENGE_S) {
+                let (house, calendar) = (self.clone(), calendar.clone());
+                self.write(move |conn| Box::pin(async move { house.miss_in_tx(conn, &row, &calendar, now).await }))
+                    .await?;
+                missed += 1;
+            }
+        }
+    }
+
+    async fn miss_in_tx(
+        &self,
+        conn: &mut Db<'_>,
+        row: &ChallengeRow,
+        calendar: &crate::settlement::Calendar,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        store::challenges::end_in_tx(conn, row.id, false, now).await?;
+        tracing::error!(token = %row.token, challenge = %row.id, "a node did not show what its receipts rest on");
+        match row.cause {
+            ChallengeCause::Holder => {
+                let stop = Timed::Stop(Some(row.key), row.id);
+                self.unfreeze_in_tx(conn, row.token, stop, calendar, now).await
+            }
+            ChallengeCause::Sample => self.dispute_in_tx(conn, row.token, "challenge_missed", row.id, now).await,
+        }
+    }
+
+    /// Whether `caller` is the node.
+    async fn is_node(&self, caller: &PublicKey, node: NodeId) -> Result<super::nodes::Known, Failure> {
+        let known = self.known(node).await?;
+        if known.owner.is_some() && known.transport_keys.contains(caller) {
+            Ok(known)
+        } else {
+            Err(Failure::NotYours {
+                what: "challenges are shown to the node, and answered by it, with its transport key",
+            })
+        }
+    }
+
+    /// The chain that a claim brought for a lane.
+    fn chain_of(&self, claim: &[u8], node: NodeId, key: LaneKey) -> Result<Capability, Failure> {
+        let signed = Signed::<Claim>::decode(claim)?;
+        let chains = signed.unverified().chains.iter();
+        let mut chains = chains.filter_map(|bytes| verify_for_settlement(bytes, &*self.inner.directory, node).ok());
+        chains
+            .find(|chain| chain.leaf() == key.leaf)
+            .ok_or(Failure::Unreadable { table: "claim", what: "the chain of a lane" })
+    }
+
+    fn told(&self, row: &ChallengeRow) -> Challenge {
+        let due = row.posted_at.plus(CHALLENGE_S);
+        Challenge {
+            id: row.id,
+            token: row.token,
+            leaf: row.key.leaf,
+            lane: row.key.lane,
+            cause: row.cause,
+            state: row.state,
+            newest: row.newest.n,
+            total: row.newest.total,
+            left: row.asked.difference(&row.shown).copied().collect(),
+            due_at: self.calendar().moved(row.posted_at, due, self.now()),
+        }
+    }
+}
+
+fn challenge_id(what: &[u8], parts: &[&[u8]]) -> Digest {
+    let mut all: Vec<&[u8]> = vec![b"comity/challenge/id/v1/", what];
+    all.extend(parts);
+    Digest::of_parts(&all)
+}
+
+/// The lanes of a claim in the books: from which receipt it goes on, and its newest one.
+fn lanes(claim: &[u8]) -> Result<Vec<(LaneKey, u64, Newest)>, Failure> {
+    let signed = Signed::<Claim>::decode(claim)?;
+    let mut found = Vec::new();
+    for lane in &signed.unverified().lanes {
+        let signed = Signed::<Receipt>::decode(&lane.receipt)?;
+        let receipt = signed.unverified();
+        let newest = Newest { n: receipt.n, receipt: signed.id(), history: receipt.history, total: receipt.total };
+        found.push((LaneKey { leaf: receipt.leaf, lane: receipt.lane }, lane.settled_n.unwrap_or(0), newest));
+    }
+    Ok(found)
+}
+
+async fn challenge_in_tx(
+    conn: &mut Db<'_>,
+    token: &TokenRow,
+    key: LaneKey,
+    reason: String,
+    now: Timestamp,
+) -> Result<ChallengeRow, Failure> {
+    let id = token.id;
+    let lanes_of = store::settlement::lanes(conn, id).await?;
+    let lane = lanes_of.get(&key).ok_or_else(|| Failure::NotFound { what: format!("lane {} of {id}", key.lane) })?;
+    let challenge =
+        challenge_id(b"holder", &[id.as_bytes(), key.leaf.as_bytes(), &key.lane.to_be_bytes(), &lane.n.to_be_bytes()]);
+    if let Some(known) = store::challenges::find(conn, challenge).await? {
+        return Ok(known);
+    }
+    let done = lane.acknowledged.max(lane.proven).max(lane.paid);
+    if lane.total.min(lane.acknowledged.saturating_add(token.window)) <= done || lane.stopped.is_some() {
+        return Err(Failure::invalid(
+            "nothing of this lane waits: it is acknowledged, paid, shown already, or stopped by an earlier challenge",
+        ));
+    }
+    if store::challenges::open_by_holder(conn, id).await? >= BY_HOLDER_MAX {
+        return Err(Failure::Limit { what: "open challenges of a token", max: BY_HOLDER_MAX.to_string() });
+    }
+    let (claim, newest) = newest_of(conn, id, key, lane.receipt).await?;
+    // Not known to the node when it claimed: the holder's own words are in it.
+    let seed = Digest::of_parts(&[b"comity/challenge/v1", challenge.as_bytes(), reason.as_bytes()]);
+    let span = [(key, (lane.acknowledged_n.min(newest.n - 1), newest.n))].into();
+    let asked = draw::receipts(&seed, &span, ASKED_MAX as u64).remove(&key).unwrap_or_default();
+    let row = ChallengeRow {
+        id: challenge,
+        token: id,
+        key,
+        cause: ChallengeCause::Holder,
+        claim,
+        newest,
+        asked,
+        shown: BTreeSet::new(),
+        seed,
+        log_size: 0,
+        reason,
+        posted_at: now,
+        state: ChallengeState::Open,
+    };
+    store::challenges::insert_in_tx(conn, &row).await?;
+    store::disputes::freeze_in_tx(conn, id).await?;
+    Ok(row)
+}
+
+/// The claim that brought this receipt of a lane.
+async fn newest_of(
+    conn: &mut Db<'_>,
+    token: TokenId,
+    key: LaneKey,
+    receipt: Digest,
+) -> Result<(Digest, Newest), Failure> {
+    for (claim, bytes) in store::challenges::claims_of(conn, token, CLAIMS_MAX).await? {
+        let found = lanes(&bytes)?.into_iter().find(|(at, _, newest)| *at == key && newest.receipt == receipt);
+        if let Some((.., newest)) = found {
+            return Ok((claim, newest));
+        }
+    }
+    Err(Failure::invalid("the claim that brought this lane's newest receipt is not among the token's last 256"))
+}

@@ -1,0 +1,225 @@
+//! Challenges in SQL, and the claims that are still to be drawn from.
+
+use std::collections::BTreeSet;
+
+use comity_ledger::db::{Db, Row, query};
+use comity_wire::api::challenge::{ChallengeCause, ChallengeState};
+use comity_wire::{Digest, NodeId, Timestamp, TokenId};
+
+use super::{Cells, int, json, seconds};
+use crate::failure::Failure;
+use crate::settlement::LaneKey;
+use crate::settlement::shown::Newest;
+
+/// A challenge as it stands in the books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChallengeRow {
+    pub(crate) id: Digest,
+    pub(crate) token: TokenId,
+    pub(crate) key: LaneKey,
+    pub(crate) cause: ChallengeCause,
+    /// The claim that brought the newest receipt.
+    pub(crate) claim: Digest,
+    pub(crate) newest: Newest,
+    pub(crate) asked: BTreeSet<u64>,
+    pub(crate) shown: BTreeSet<u64>,
+    pub(crate) seed: Digest,
+    pub(crate) log_size: u64,
+    pub(crate) reason: String,
+    pub(crate) posted_at: Timestamp,
+    pub(crate) state: ChallengeState,
+}
+
+/// A claim that nobody has drawn from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ToDraw {
+    pub(crate) id: Digest,
+    pub(crate) token: TokenId,
+    pub(crate) bytes: Vec<u8>,
+}
+
+const fn cause_number(cause: ChallengeCause) -> i64 {
+    match cause {
+        ChallengeCause::Sample => 1,
+        ChallengeCause::Holder => 2,
+    }
+}
+
+fn row(row: &Row) -> Result<ChallengeRow, Failure> {
+    let cells = Cells { table: "challenge", row };
+    let lane = u16::try_from(cells.uint("lane")?).map_err(|_| cells.unreadable("lane"))?;
+    Ok(ChallengeRow {
+        id: cells.digest("id")?,
+        token: TokenId(cells.bytes("token")?),
+        key: LaneKey { leaf: cells.digest("leaf")?, lane },
+        cause: match cells.int("cause")? {
+            1 => ChallengeCause::Sample,
+            2 => ChallengeCause::Holder,
+            _ => return Err(cells.unreadable("cause")),
+        },
+        claim: cells.digest("claim")?,
+        newest: Newest {
+            n: cells.uint("n")?,
+            receipt: cells.digest("receipt")?,
+            history: cells.digest("history")?,
+            total: cells.amount("total")?,
+        },
+        asked: cells.json("asked")?,
+        shown: cells.json("shown")?,
+        seed: cells.digest("seed")?,
+        log_size: cells.uint("log_size")?,
+        reason: cells.text("reason")?,
+        posted_at: cells.time("posted_at")?,
+        state: match cells.int("state")? {
+            0 => ChallengeState::Open,
+            1 => ChallengeState::Answered,
+            2 => ChallengeState::Missed,
+            _ => return Err(cells.unreadable("state")),
+        },
+    })
+}
+
+pub(crate) async fn find(conn: &mut Db<'_>, id: Digest) -> Result<Option<ChallengeRow>, Failure> {
+    let found = query("SELECT * FROM challenge WHERE id = ?").bind(id.0.to_vec()).fetch_optional(conn).await?;
+    found.as_ref().map(row).transpose()
+}
+
+/// Open ones of a node's tokens, the oldest first.
+pub(crate) async fn open_of_node(conn: &mut Db<'_>, node: NodeId, limit: u32) -> Result<Vec<ChallengeRow>, Failure> {
+    let rows = query(
+        "SELECT c.* FROM challenge c JOIN token t ON t.id = c.token WHERE c.state = 0 AND t.node = ? \
+         ORDER BY c.posted_at, c.id LIMIT ?",
+    )
+    .bind(node.0.to_vec())
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(row).collect()
+}
+
+/// Open ones that were posted until `posted`, the oldest first, after `after`.
+pub(crate) async fn open_since(
+    conn: &mut Db<'_>,
+    posted: Timestamp,
+    after: Option<(Timestamp, Digest)>,
+    limit: u32,
+) -> Result<Vec<ChallengeRow>, Failure> {
+    let (at, id) = after.map_or((-1, Vec::new()), |(at, id)| (seconds(at), id.0.to_vec()));
+    let rows = query(
+        "SELECT * FROM challenge WHERE state = 0 AND posted_at <= ? AND (posted_at, id) > (?, ?) ORDER BY posted_at, id LIMIT ?",
+    )
+    .bind(seconds(posted))
+    .bind(at)
+    .bind(id)
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(row).collect()
+}
+
+/// All that the operator is shown: open ones first, then the newest.
+pub(crate) async fn all(conn: &mut Db<'_>, limit: u32) -> Result<Vec<ChallengeRow>, Failure> {
+    let rows =
+        query("SELECT * FROM challenge ORDER BY CASE WHEN state = 0 THEN 0 ELSE 1 END, posted_at DESC, id LIMIT ?")
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?;
+    rows.iter().map(row).collect()
+}
+
+/// How many of a holder's are open under a token.
+pub(crate) async fn open_by_holder(conn: &mut Db<'_>, token: TokenId) -> Result<u64, Failure> {
+    let count: i64 = query("SELECT COUNT(*) FROM challenge WHERE token = ? AND cause = 2 AND state = 0")
+        .bind(token.0.to_vec())
+        .fetch_one(conn)
+        .await?
+        .first()?;
+    Ok(count.unsigned_abs())
+}
+
+pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, new: &ChallengeRow) -> Result<(), Failure> {
+    query(
+        "INSERT INTO challenge (id, token, leaf, lane, cause, claim, n, total, receipt, history, asked, shown, seed, log_size, \
+         reason, posted_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(new.id.0.to_vec())
+    .bind(new.token.0.to_vec())
+    .bind(new.key.leaf.0.to_vec())
+    .bind(i64::from(new.key.lane))
+    .bind(cause_number(new.cause))
+    .bind(new.claim.0.to_vec())
+    .bind(int(new.newest.n))
+    .bind(new.newest.total.ucr())
+    .bind(new.newest.receipt.0.to_vec())
+    .bind(new.newest.history.0.to_vec())
+    .bind(json(&new.asked))
+    .bind(json(&new.shown))
+    .bind(new.seed.0.to_vec())
+    .bind(int(new.log_size))
+    .bind(&new.reason)
+    .bind(seconds(new.posted_at))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn shown_in_tx(conn: &mut Db<'_>, id: Digest, shown: &BTreeSet<u64>) -> Result<(), Failure> {
+    let sql = "UPDATE challenge SET shown = ? WHERE id = ?";
+    query(sql).bind(json(shown)).bind(id.0.to_vec()).execute(conn).await?;
+    Ok(())
+}
+
+pub(crate) async fn end_in_tx(conn: &mut Db<'_>, id: Digest, answered: bool, now: Timestamp) -> Result<(), Failure> {
+    query("UPDATE challenge SET state = ?, ended_at = ? WHERE id = ?")
+        .bind(if answered { 1 } else { 2 })
+        .bind(seconds(now))
+        .bind(id.0.to_vec())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Claims that were sealed into the log and not drawn from, the oldest first.
+pub(crate) async fn to_draw(conn: &mut Db<'_>, limit: u32) -> Result<Vec<ToDraw>, Failure> {
+    let rows = query(
+        "SELECT id, token, bytes FROM claim WHERE drawn = 0 AND \
+         NOT EXISTS (SELECT 1 FROM unsealed u WHERE u.kind = 4 AND u.content = claim.id) ORDER BY taken_at, id LIMIT ?",
+    )
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    let one = |row: &Row| {
+        let cells = Cells { table: "claim", row };
+        Ok(ToDraw { id: cells.digest("id")?, token: TokenId(cells.bytes("token")?), bytes: cells.blob("bytes")? })
+    };
+    rows.iter().map(one).collect()
+}
+
+pub(crate) async fn drawn_in_tx(conn: &mut Db<'_>, claim: Digest) -> Result<(), Failure> {
+    query("UPDATE claim SET drawn = 1 WHERE id = ?").bind(claim.0.to_vec()).execute(conn).await?;
+    Ok(())
+}
+
+/// A claim's bytes.
+pub(crate) async fn claim_bytes(conn: &mut Db<'_>, claim: Digest) -> Result<Option<Vec<u8>>, Failure> {
+    let row = query("SELECT bytes FROM claim WHERE id = ?").bind(claim.0.to_vec()).fetch_optional(conn).await?;
+    row.map(|row| Cells { table: "claim", row: &row }.blob("bytes")).transpose()
+}
+
+/// The claims of a token, the newest first.
+pub(crate) async fn claims_of(
+    conn: &mut Db<'_>,
+    token: TokenId,
+    limit: u32,
+) -> Result<Vec<(Digest, Vec<u8>)>, Failure> {
+    let rows = query("SELECT id, bytes FROM claim WHERE token = ? ORDER BY number DESC, taken_at DESC, id LIMIT ?")
+        .bind(token.0.to_vec())
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?;
+    let one = |row: &Row| {
+        let cells = Cells { table: "claim", row };
+        Ok((cells.digest("id")?, cells.blob("bytes")?))
+    };
+    rows.iter().map(one).collect()
+}

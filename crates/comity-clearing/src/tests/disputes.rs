@@ -1,0 +1,304 @@
+//! Challenges and disputes: what a node must show, and what follows where it does not.
+
+use comity_wire::api::challenge::{Challenge, ChallengeCause, ChallengeState, Shown};
+use comity_wire::{Amount, Digest};
+use serde_json::{Value, json};
+
+use super::world::*;
+use crate::acts::{Act, DisputeEnd, Officer, OfficerAdd, Outcome};
+use crate::reports::Period;
+use crate::service::Dispute;
+use crate::settlement::CHALLENGE_S;
+
+/// A lane of a token, with `count` calls of 10 µcr claimed, of which the first `acknowledged` are acknowledged.
+async fn claimed(world: &World, count: u32, acknowledged: u32) -> Lab {
+    let mut lab = world.buy(5_000).await;
+    for _ in 0..acknowledged {
+        lab.charge(lab.root(), 0, PRICE);
+    }
+    let acknowledgements = if acknowledged > 0 { vec![lab.acknowledge(&secret("holder"))] } else { vec![] };
+    for _ in acknowledged..count {
+        lab.charge(lab.root(), 0, PRICE);
+    }
+    let (status, reply) = world.claim(&lab.claim(acknowledgements)).await;
+    assert_eq!((status, &reply["settled"]), (200, &json!(acknowledged * PRICE)), "{reply}");
+    lab.taken();
+    lab
+}
+
+/// What the log seals and signs, the house draws from.
+async fn draw(world: &World) -> u64 {
+    world.house.log_advance().await.unwrap();
+    world.house.sweep().await.unwrap().challenged
+}
+
+async fn waiting(world: &World) -> Vec<Challenge> {
+    let (status, reply) = world.get(&format!("/v1/challenges?node={NODE}"), &secret("transport")).await;
+    assert_eq!(status, 200, "{reply}");
+    serde_json::from_value(reply["challenges"].clone()).unwrap()
+}
+
+async fn show(world: &World, challenge: &Challenge, shown: Vec<Shown>) -> (u16, Value) {
+    let path = format!("/v1/challenges/{}/answers", challenge.id);
+    world.post(&path, json!({ "shown": shown }), &secret("transport")).await
+}
+
+async fn show_all(world: &World, lab: &Lab, challenge: &Challenge) -> Value {
+    let key = (challenge.leaf, challenge.lane);
+    let mut reply = Value::Null;
+    for numbers in challenge.left.chunks(16) {
+        let shown = numbers.iter().map(|n| lab.show(key, *n, challenge.newest)).collect();
+        let (status, body) = show(world, challenge, shown).await;
+        assert_eq!(status, 200, "{body}");
+        reply = body;
+    }
+    reply
+}
+
+pub(super) async fn disputes(world: &World) -> Vec<Dispute> {
+    world.house.disputes().await.unwrap()
+}
+
+pub(super) async fn end(world: &World, dispute: &Dispute, outcome: Outcome) {
+    let ask = DisputeEnd { dispute: dispute.id, outcome, reason: "meeting of 4 May".into() };
+    assert!(world.house.act(Act::DisputeEnd(ask), None).await.unwrap().done);
+}
+
+/// Paid out of these books or not: what the owner is to be paid.
+async fn payable(world: &World) -> i64 {
+    world.house.payables(Period::default()).await.unwrap().total.unwrap().closing_ucr
+}
+
+async fn what_is_drawn_from_a_claim_is_shown(on: On) {
+    let world = World::sampling(on, 10_000).await;
+    let lab = claimed(&world, 30, 30).await;
+    assert_eq!(draw(&world).await, 1);
+    assert_eq!(draw(&world).await, 0, "a claim is drawn from once");
+    let [challenge] = &waiting(&world).await[..] else { panic!("one lane, one challenge") };
+    assert_eq!((challenge.cause, challenge.newest, challenge.left.len()), (ChallengeCause::Sample, 30, 4));
+    // By the checkpoint that came after it: anybody can draw again.
+    let note = world.books.notes().last().unwrap().clone();
+    let text = note.split_once("\n\n").unwrap().0;
+    let root = comity_wire::log::Checkpoint::parse(&format!("{text}\n")).unwrap().root;
+    let claim = Digest(world.claim_ids().await[0]);
+    let key = crate::settlement::LaneKey { leaf: lab.root(), lane: 0 };
+    let again =
+        crate::settlement::draw::receipts(&crate::settlement::draw::seed(&root, &claim), &[(key, (0, 30))].into(), 4);
+    assert!(again[&key].iter().eq(&challenge.left), "{again:?} {:?}", challenge.left);
+
+    let first = challenge.left[0];
+    let (_, part) = show(&world, challenge, vec![lab.show((lab.root(), 0), first, 30)]).await;
+    assert_eq!((part["state"].clone(), part["left"].as_array().unwrap().len()), (json!("open"), 3));
+    let reply = show_all(&world, &lab, challenge).await;
+    assert_eq!((&reply["state"], &reply["left"]), (&json!("answered"), &json!([])));
+    assert!(waiting(&world).await.is_empty());
+    world.pass(CHALLENGE_S).await;
+    assert_eq!(world.house.sweep().await.unwrap().missed, 0);
+    assert!(disputes(&world).await.is_empty());
+    assert_eq!((world.sums().await, payable(&world).await), ([10_000, 300, 4_700, 5_000], 300));
+    assert!(world.house.log_audit().await.unwrap().holds);
+}
+
+async fn what_proves_nothing_is_not_taken(on: On) {
+    let world = World::sampling(on, 10_000).await;
+    let mut lab = world.buy(5_000).await;
+    let (root, student) = (lab.root(), lab.delegate("student", 500));
+    for _ in 0..6 {
+        lab.charge(root, 0, PRICE);
+        lab.charge(root, 1, PRICE);
+    }
+    lab.overcharge(root, 0, 500, 499);
+    lab.charge(student, 0, PRICE);
+    assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
+    lab.charge(root, 0, PRICE);
+    while draw(&world).await > 0 {}
+    let all = waiting(&world).await;
+    let challenge = all.iter().find(|challenge| (challenge.leaf, challenge.lane) == (root, 0));
+    let challenge = challenge.expect("four of 14 receipts; one of them lies in the lane that has half of them").clone();
+    let (key, newest) = ((root, 0), 7);
+    let (mine, others) = (lab.show(key, 3, newest), lab.show(key, 4, newest));
+    let refused = async |shown: Shown, why: &str| {
+        let reply = show(&world, &challenge, vec![lab.show(key, 5, newest), shown]).await;
+        let detail = reply.1["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(reply.0 == 400 && detail.contains(why), "{why}: {}", reply.1);
+    };
+    refused(lab.show((root, 1), 3, 6), "another lane").await;
+    refused(lab.show(key, 8, 8), "not in the history").await;
+    refused(Shown { proof: others.proof.clone(), ..mine.clone() }, "not in the history").await;
+    refused(Shown { request: others.request.clone(), ..mine.clone() }, "signature").await;
+    let swapped = Shown { request: others.request, signature: others.signature, ..mine.clone() };
+    refused(swapped, "another request").await;
+    refused(lab.show(key, 7, newest), "at most").await;
+    let forged = comity_wire::cose::sign(
+        &*comity_wire::Signed::<comity_wire::object::Receipt>::decode(&mine.receipt)
+            .unwrap()
+            .verify(&secret("receipt").public())
+            .unwrap(),
+        &secret("rival receipt"),
+    );
+    let forged = comity_wire::cbor::Bytes::new(forged.bytes()).unwrap();
+    refused(Shown { receipt: forged, ..mine.clone() }, "receipt does not verify").await;
+    let many = (0..17).map(|_| mine.clone()).collect();
+    assert_eq!(code(&show(&world, &challenge, many).await), "limit_exceeded");
+    // Nothing of an answer with a fault is kept, and nobody else answers.
+    assert_eq!(waiting(&world).await, all);
+    let path = format!("/v1/challenges/{}/answers", challenge.id);
+    for who in ["rival transport", "member", "receipt"] {
+        let reply = world.post(&path, json!({ "shown": [mine] }), &secret(who)).await;
+        assert_eq!(code(&reply), "not_yours", "{who}");
+        assert_eq!(code(&world.get(&format!("/v1/challenges?node={NODE}"), &secret(who)).await), "not_yours");
+    }
+}
+
+async fn what_is_not_shown_is_disputed_and_two_outcomes_are_possible(on: On) {
+    for outcome in [Outcome::Upheld, Outcome::Reversed] {
+        let world = World::sampling(on, 10_000).await;
+        let mut lab = claimed(&world, 30, 30).await;
+        assert_eq!(draw(&world).await, 1);
+        world.pass(CHALLENGE_S - 120).await;
+        assert_eq!(world.house.sweep().await.unwrap().missed, 0);
+        // Time in which the house was closed does not count.
+        world.sleep(7 * DAY);
+        world.pass(60).await;
+        assert_eq!(world.house.sweep().await.unwrap().missed, 0);
+        world.pass(120).await;
+        assert_eq!(world.house.sweep().await.unwrap().missed, 1);
+        let [dispute] = &disputes(&world).await[..] else { panic!("one dispute") };
+        assert_eq!((&dispute.cause[..], dispute.held, &dispute.state[..]), ("challenge_missed", ucr(300), "open"));
+        assert_eq!(payable(&world).await, 0, "what was earned is set aside");
+        assert_eq!(world.sums().await, [10_000, 300, 4_700, 5_000]);
+        // Work that was acknowledged meanwhile waits too.
+        lab.charge(lab.root(), 0, PRICE);
+        let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+        assert_eq!((status, &reply["settled"], &reply["unacknowledged"]), (200, &json!(0), &json!(10)), "{reply}");
+        lab.taken();
+        world.pass(CHALLENGE_S).await;
+        assert_eq!(world.house.sweep().await.unwrap().settled, Amount::ZERO);
+
+        end(&world, dispute, outcome).await;
+        let ask = DisputeEnd { dispute: dispute.id, outcome, reason: "another meeting".into() };
+        assert!(world.house.act(Act::DisputeEnd(ask), None).await.is_err(), "what was decided stands");
+        let roll = world.house.roll_forward(Period::default()).await.unwrap().total.unwrap();
+        match outcome {
+            Outcome::Upheld => {
+                // Meanwhile the token's deadline came: what nobody claims went home, what was frozen did not.
+                assert_eq!((world.sums().await, payable(&world).await), ([10_000, 310, 0, 9_690], 310));
+                assert_eq!((roll.settled_ucr, roll.reversed_ucr), (310, 0));
+            }
+            Outcome::Reversed => {
+                assert_eq!((world.sums().await, payable(&world).await), ([10_000, 0, 0, 10_000], 0));
+                assert_eq!((roll.settled_ucr, roll.reversed_ucr), (300, 300));
+                assert_eq!(world.house.totals().await.unwrap().projects[0].sums.settled, Amount::ZERO);
+                let (_, reply) = world.claim(&lab.claim(vec![])).await;
+                assert_eq!(reply["settled"], json!(0), "the token is over");
+            }
+        }
+        let statement = world.house.fund_statement(world.project, Period::default()).await.unwrap();
+        assert_eq!(statement.end_balance_ucr, statement.available_ucr);
+        assert!(world.house.log_audit().await.unwrap().holds);
+    }
+}
+
+async fn a_node_that_signs_two_receipts_for_one_number_disputes_itself(on: On) {
+    let world = World::new(on, 10_000).await;
+    let mut lab = claimed(&world, 5, 5).await;
+    let receipts = lab.lanes.get_mut(&(lab.token.id(), 0)).unwrap();
+    receipts.pop();
+    lab.charge(lab.root(), 0, 2 * PRICE);
+    assert_eq!(code(&world.claim(&lab.claim(vec![])).await), "broken_history");
+    let [dispute] = &disputes(&world).await[..] else { panic!("one dispute") };
+    assert_eq!((&dispute.cause[..], dispute.held), ("broken_history", ucr(50)));
+    assert_eq!(world.house.contradictions().await.unwrap()[0].id, dispute.evidence);
+    // Signed twice, disputed once.
+    lab.charge(lab.root(), 0, PRICE);
+    assert_eq!(code(&world.claim(&lab.claim(vec![])).await), "broken_history");
+    assert_eq!(disputes(&world).await.len(), 1);
+    assert_eq!(payable(&world).await, 0);
+    // Two officers: neither decides alone.
+    let add = |name: &str| {
+        let officer = Officer { key: secret(name).public(), name: name.into() };
+        Act::OfficerAdd(OfficerAdd { officer, reason: "founding".into() })
+    };
+    world.house.act(add("ann"), None).await.unwrap();
+    world.house.act(add("bob"), None).await.unwrap();
+    let ask = DisputeEnd { dispute: dispute.id, outcome: Outcome::Reversed, reason: "two receipts".into() };
+    let act = Act::DisputeEnd(ask);
+    assert!(world.house.act(act.clone(), None).await.is_err());
+    let by = |name: &str| Some(act.sign(&secret(name)));
+    assert!(!world.house.act(act.clone(), by("ann")).await.unwrap().done);
+    assert!(world.house.act(act.clone(), by("ann")).await.is_err(), "one person twice is one person");
+    assert_eq!(disputes(&world).await[0].state, "open");
+    assert!(world.house.act(act.clone(), by("bob")).await.unwrap().done);
+    assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
+}
+
+async fn challenge(world: &World, lab: &Lab, reason: &str) -> (u16, Value) {
+    let ask = json!({ "token": lab.token.id, "leaf": lab.root(), "lane": 0, "reason": reason });
+    world.post("/v1/challenges", ask, &world.member).await
+}
+
+async fn a_holder_challenges_a_tail_and_the_node_shows_it(on: On) {
+    let world = World::new(on, 10_000).await;
+    let lab = claimed(&world, 70, 10).await;
+    world.pass(CHALLENGE_S / 2).await;
+    let (status, reply) = challenge(&world, &lab, "these calls were never answered").await;
+    assert_eq!(status, 200, "{reply}");
+    let posted: Challenge = serde_json::from_value(reply).unwrap();
+    assert_eq!((posted.cause, posted.newest), (ChallengeCause::Holder, 70));
+    assert!(posted.left.iter().copied().eq(11..=70), "what was acknowledged is not asked for: {:?}", posted.left);
+    let (_, again) = challenge(&world, &lab, "said again").await;
+    assert_eq!(again["id"], json!(posted.id));
+    // Nothing of it is paid for having waited, and the token's deadline takes nothing either.
+    world.pass(CHALLENGE_S - 240).await;
+    assert_eq!(world.house.sweep().await.unwrap().settled, Amount::ZERO);
+    assert_eq!(show_all(&world, &lab, &posted).await["state"], json!("answered"));
+    // The token's deadline came meanwhile: what nobody claimed went home, the tail stayed. It is paid at once.
+    assert_eq!(world.sums().await, [10_000, 700, 0, 9_300]);
+    let refused = challenge(&world, &lab, "once more").await;
+    assert_eq!(refused.1["state"], json!("answered"), "what was shown is not asked for again: {}", refused.1);
+    assert!(world.house.log_audit().await.unwrap().holds);
+}
+
+async fn a_tail_that_is_not_shown_goes_home(on: On) {
+    let world = World::new(on, 10_000).await;
+    let mut lab = claimed(&world, 30, 10).await;
+    assert_eq!(challenge(&world, &lab, "not mine").await.0, 200);
+    world.pass(CHALLENGE_S).await;
+    let swept = world.house.sweep().await.unwrap();
+    assert_eq!((swept.missed, swept.settled), (1, Amount::ZERO));
+    assert!(disputes(&world).await.is_empty(), "nothing that was paid is in question");
+    assert_eq!(world.house.challenges().await.unwrap()[0].state, ChallengeState::Missed);
+    assert_eq!(world.sums().await, [10_000, 100, 4_900, 5_000]);
+    // A holder who thinks better of it still pays.
+    lab.charge(lab.root(), 0, PRICE);
+    let (_, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+    assert_eq!(reply["settled"], json!(210), "{reply}");
+    lab.taken();
+    lab.charge(lab.root(), 0, PRICE);
+    assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
+    lab.taken();
+    // Without that the rest goes home with the final.
+    assert_eq!(world.finish(lab.final_()).await.1["refunded"], json!(4_690));
+    assert_eq!(world.sums().await, [10_000, 310, 0, 9_690]);
+}
+
+async fn a_challenge_needs_a_tail_and_a_member(on: On) {
+    let world = World::new(on, 10_000).await;
+    let lab = claimed(&world, 10, 10).await;
+    let refused = challenge(&world, &lab, "why not").await;
+    assert!(refused.1["detail"].as_str().unwrap().contains("nothing of this lane waits"), "{}", refused.1);
+    assert_eq!(code(&challenge(&world, &lab, " ").await), "invalid_request");
+    let ask = json!({ "token": lab.token.id, "leaf": lab.root(), "lane": 1, "reason": "no such lane" });
+    assert_eq!(code(&world.post("/v1/challenges", ask.clone(), &world.member).await), "not_found");
+    assert_eq!(code(&world.post("/v1/challenges", ask, &secret("rival")).await), "not_registered");
+}
+
+on_each_store! {
+    what_is_drawn_from_a_claim_is_shown
+    what_proves_nothing_is_not_taken
+    what_is_not_shown_is_disputed_and_two_outcomes_are_possible
+    a_node_that_signs_two_receipts_for_one_number_disputes_itself
+    a_holder_challenges_a_tail_and_the_node_shows_it
+    a_tail_that_is_not_shown_goes_home
+    a_challenge_needs_a_tail_and_a_member
+}

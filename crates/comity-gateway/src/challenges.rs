@@ -1,0 +1,63 @@
+//! Challenges of the house (spec/07-settlement.md §5): receipts and the requests behind them, shown from the store.
+
+use comity_wire::OrgId;
+use comity_wire::api::challenge::{AnswerRequest, Challenge, SHOWN_MAX, Shown};
+use comity_wire::api::clearing::{SignedBytes, lane_proof};
+use comity_wire::cbor::Bytes;
+use tracing::{debug, error, warn};
+
+use crate::claims::{ClaimError, bounded, houses};
+use crate::gateway::{Gateway, Inner};
+use crate::spend::LaneKey;
+
+impl Gateway {
+    /// Shows what the houses of this federation ask for, once. Returns how many challenges have all that they asked for.
+    pub async fn answer_challenges(&self) -> usize {
+        let inner = &*self.0;
+        let Some(house) = &inner.house else { return 0 };
+        let mut answered = 0;
+        for org in houses(inner) {
+            let challenges = match bounded(house.challenges(org, inner.node)).await {
+                Ok(reply) => reply.challenges,
+                // Of a house that nobody has drawn a token for this node from, this node is not known.
+                Err(refused) => {
+                    debug!(house = %org, error = %refused, "no challenges were heard");
+                    continue;
+                }
+            };
+            for challenge in challenges {
+                warn!(token = %challenge.token, lane = challenge.lane, receipts = challenge.left.len(), "the house asks for receipts");
+                match answer(inner, org, &challenge).await {
+                    Ok(done) => answered += usize::from(done),
+                    Err(error) => {
+                        error!(token = %challenge.token, challenge = %challenge.id, %error, due_at = %challenge.due_at, "a challenge is not answered: it is tried again");
+                    }
+                }
+            }
+        }
+        answered
+    }
+}
+
+async fn answer(inner: &Inner, org: OrgId, challenge: &Challenge) -> Result<bool, ClaimError> {
+    let house = inner.house.as_ref().ok_or(ClaimError::Stored("no house"))?;
+    let store = inner.ledger.store();
+    let key = LaneKey { leaf: challenge.leaf, lane: challenge.lane };
+    let history = store.history(challenge.token, key, challenge.newest.saturating_sub(1)).await?;
+    let mut left = challenge.left.len();
+    for numbers in challenge.left.chunks(SHOWN_MAX) {
+        let mut shown = Vec::with_capacity(numbers.len());
+        for n in numbers {
+            let charge = store.charge_by_n(challenge.token, key, *n).await?.ok_or(ClaimError::Stored("receipt"))?;
+            shown.push(Shown {
+                receipt: SignedBytes::new(charge.receipt).map_err(|_| ClaimError::Stored("receipt"))?,
+                request: charge.evidence.base,
+                signature: Bytes::new(charge.evidence.signature.to_vec())
+                    .map_err(|_| ClaimError::Stored("signature"))?,
+                proof: if *n < challenge.newest { lane_proof(&history, challenge.newest, *n) } else { Vec::new() },
+            });
+        }
+        left = bounded(house.answer(org, challenge.id, AnswerRequest { shown })).await?.left.len();
+    }
+    Ok(left == 0)
+}

@@ -1,0 +1,90 @@
+//! Challenges: the house asks a node to show the receipts of a lane, each with the request that its holder signed for it
+//! (spec/07-settlement.md §5). Part of `/v1/`.
+
+use serde::{Deserialize, Serialize};
+
+use super::clearing::SignedBytes;
+use crate::amount::Amount;
+use crate::cbor::Bytes;
+use crate::digest::Digest;
+use crate::id::TokenId;
+use crate::time::Timestamp;
+
+/// The most receipts of one challenge.
+pub const ASKED_MAX: usize = 64;
+/// The most receipts in one answer.
+pub const SHOWN_MAX: usize = 16;
+
+/// Why the house asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChallengeCause {
+    /// Drawn from a claim, by the log's next checkpoint.
+    Sample,
+    /// A member of the project says that what was not acknowledged was not asked for, or not answered.
+    Holder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChallengeState {
+    Open,
+    /// Everything that was asked for was shown.
+    Answered,
+    /// Time ran out.
+    Missed,
+}
+
+/// One challenge, as node and member see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    pub id: Digest,
+    pub token: TokenId,
+    pub leaf: Digest,
+    pub lane: u16,
+    pub cause: ChallengeCause,
+    pub state: ChallengeState,
+    /// The receipt in whose history the others must lie, and its own total.
+    pub newest: u64,
+    pub total: Amount,
+    /// Numbers of the receipts that are still to be shown, ascending.
+    pub left: Vec<u64>,
+    /// Until when, if the house stays open.
+    pub due_at: Timestamp,
+}
+
+/// `GET /v1/challenges?node=…`, by a transport key of the node: those that wait for it, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChallengesReply {
+    pub challenges: Vec<Challenge>,
+}
+
+/// `POST /v1/challenges`, by a member of the project: what of a lane is claimed and not acknowledged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChallengeRequest {
+    pub token: TokenId,
+    pub leaf: Digest,
+    pub lane: u16,
+    pub reason: String,
+}
+
+/// `POST /v1/challenges/{id}/answers`, by a transport key of the node. Replies with the challenge.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerRequest {
+    /// At most [`SHOWN_MAX`].
+    pub shown: Vec<Shown>,
+}
+
+/// One receipt and what it rests on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shown {
+    pub receipt: SignedBytes,
+    /// The signature base of the request (RFC 9421 §2.5), as its holder signed it.
+    pub request: String,
+    pub signature: Bytes<64>,
+    /// As in a claim: the path of this receipt into the history of the newest one; empty for that one itself.
+    pub proof: Vec<Digest>,
+}
