@@ -32,6 +32,9 @@ pub enum Act {
     OfficerAdd(OfficerAdd),
     OfficerRemove(OfficerRemove),
     DisputeEnd(DisputeEnd),
+    Remit(Remit),
+    PeriodClose(PeriodClose),
+    PeriodReopen(PeriodReopen),
 }
 
 /// Credits for a project. Funder and award number name the award within the project.
@@ -170,6 +173,34 @@ pub struct DisputeEnd {
     pub reason: String,
 }
 
+/// An owner was paid outside of these books. Owner and payment name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remit {
+    pub owner: OrgId,
+    pub amount: Amount,
+    /// What names the payment where it was made.
+    pub payment: String,
+    pub paid_on: Timestamp,
+}
+
+/// Books are closed up to a moment: what was posted before it stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeriodClose {
+    pub name: String,
+    /// The first moment that does not belong to it.
+    pub until: Timestamp,
+}
+
+/// The newest closed period is open again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeriodReopen {
+    pub until: Timestamp,
+    pub reason: String,
+}
+
 /// An officer's word for an act.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -226,6 +257,9 @@ impl Act {
             Self::OfficerAdd(_) => "officer_add",
             Self::OfficerRemove(_) => "officer_remove",
             Self::DisputeEnd(_) => "dispute_end",
+            Self::Remit(_) => "remit",
+            Self::PeriodClose(_) => "period_close",
+            Self::PeriodReopen(_) => "period_reopen",
         }
     }
 

@@ -30,7 +30,7 @@ pub use crate::service::amie::{
     Announce, MeterRow, Person, PersonSay, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow,
 };
 use crate::service::log::LogStatus;
-use crate::service::{ActReply, Clearing, Contradiction, Dispute, Swept};
+use crate::service::{ActReply, Clearing, ClosedPeriod, Contradiction, Dispute, Swept};
 
 /// `POST /admin/projects`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,8 +141,8 @@ pub struct LogWitness {
 impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
-    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges}`, `GET /admin/projects/{id}`, `GET /admin/log{,/audit}`,
-    /// `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
+    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods}`, `GET /admin/projects/{id}`,
+    /// `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,journal}`, `GET /admin/reports/statement/{project}`.
     pub fn admin_router(&self) -> Router {
         Router::new()
@@ -168,6 +168,7 @@ impl Clearing {
             .route("/admin/contradictions", get(contradictions))
             .route("/admin/disputes", get(disputes))
             .route("/admin/challenges", get(challenges))
+            .route("/admin/periods", get(periods))
             .route("/admin/log", get(log))
             .route("/admin/log/audit", get(log_audit))
             .route("/admin/log/seal", post(log_seal))
@@ -329,6 +330,10 @@ async fn log_witness(State(house): State<Clearing>, Body(ask): Body<LogWitness>)
 
 async fn disputes(State(house): State<Clearing>) -> Result<Json<Vec<Dispute>>, Refusal> {
     Ok(Json(house.disputes().await?))
+}
+
+async fn periods(State(house): State<Clearing>) -> Result<Json<Vec<ClosedPeriod>>, Refusal> {
+    Ok(Json(house.periods().await?))
 }
 
 async fn challenges(State(house): State<Clearing>) -> Result<Json<Vec<Challenge>>, Refusal> {

@@ -6,7 +6,7 @@ use comity_wire::{Amount, ProjectId};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::service::Clearing;
+use crate::service::{Clearing, periods};
 use crate::store;
 
 /// What an audit found. The books hold if [`AuditReport::holds`].
@@ -70,6 +70,8 @@ pub enum Break {
     TokenDiffers,
     /// A dispute does not hold what it says, its token is paid all the same, or nobody stands for how it ended.
     DisputeDiffers,
+    /// The totals of a closed period are not what its transfers add up to.
+    PeriodDiffers,
     /// A token is paid to another organisation than the one that owns its node.
     OwnerDiffers,
 }
@@ -120,6 +122,7 @@ pub(crate) async fn of(reader: &Reader) -> Result<AuditReport, Failure> {
         findings.push(Finding { what, rows: store::audit::count(&mut seen, sql).await? });
     }
     findings.push(Finding { what: Break::TokenDiffers, rows: store::audit::tokens_differing(&mut seen).await? });
+    findings.push(Finding { what: Break::PeriodDiffers, rows: periods::differing(&mut seen).await? });
     findings.push(Finding { what: Break::ActDiffers, rows: store::audit::acts_differing(&mut seen).await? });
     findings.retain(|finding| finding.rows != 0);
     let totals = store::totals::overall(&mut seen).await?;

@@ -13,6 +13,7 @@ pub(crate) mod log;
 pub(crate) mod mandates;
 pub(crate) mod money;
 pub(crate) mod ops;
+pub(crate) mod periods;
 pub(crate) mod projects;
 pub(crate) mod reports;
 pub(crate) mod settlement;
@@ -78,6 +79,12 @@ pub(crate) fn migrations() -> Migrations {
             "restored",
             include_str!("../migrations/0516_restored.sql"),
             include_str!("../migrations/postgres/0516_restored.sql"),
+        )
+        .with(
+            509,
+            "periods",
+            include_str!("../migrations/0509_periods.sql"),
+            include_str!("../migrations/postgres/0509_periods.sql"),
         )
         .with(
             520,

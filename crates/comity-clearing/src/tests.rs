@@ -27,6 +27,7 @@ mod logging;
 mod lots;
 mod mandates;
 mod moving;
+mod periods;
 mod reports;
 mod restored;
 mod settling;

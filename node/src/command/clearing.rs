@@ -1,4 +1,5 @@
-//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|dispute|revoke|log|report|amie`: the house.
+//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|dispute|period|owner|revoke|log|report|amie`:
+//! the house.
 
 mod act;
 mod amie;
@@ -8,6 +9,7 @@ mod dispute;
 mod doctor;
 mod log;
 mod migrate;
+mod period;
 mod report;
 
 use std::path::PathBuf;
@@ -65,6 +67,12 @@ pub enum ClearingCommand {
     /// Disputes: what a node signed twice or did not show, and what is decided of it
     #[command(subcommand)]
     Dispute(dispute::DisputeCommand),
+    /// Periods: close the books of a month
+    #[command(subcommand)]
+    Period(period::PeriodCommand),
+    /// Owners: what they were paid
+    #[command(subcommand)]
+    Owner(period::OwnerCommand),
     /// Stop new work under a token, at a node, or at all nodes of an organisation. Work that was admitted is paid
     Revoke(RevokeArguments),
 }
@@ -231,6 +239,14 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         }
         ClearingCommand::Dispute(command) => {
             comity_cli::say(&dispute::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Period(command) => {
+            comity_cli::say(&period::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Owner(command) => {
+            comity_cli::say(&period::owner(command).await?);
             Ok(())
         }
         ClearingCommand::Project(command) => {

@@ -9,8 +9,9 @@ use comity_wire::{Amount, AwardId, Digest, LotId, ProjectId, Timestamp};
 
 use super::Clearing;
 use super::acts::{some, text};
+use super::periods;
 use super::projects::exists;
-use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Supplement, Withdraw};
+use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Remit, Supplement, Withdraw};
 use crate::failure::Failure;
 use crate::lots::LOTS_PER_PROJECT_MAX;
 use crate::store::awards::{Award, LotRow};
@@ -106,6 +107,12 @@ pub(super) async fn check(conn: &mut Db<'_>, act: &Act, now: Timestamp) -> Resul
         }
         Act::OfficerRemove(ask) => text("the reason", &ask.reason),
         Act::DisputeEnd(ask) => Clearing::dispute_check(conn, ask).await.map(drop),
+        Act::Remit(ask) => {
+            text("what names the payment", &ask.payment)?;
+            some(ask.amount)
+        }
+        Act::PeriodClose(ask) => periods::close_check(conn, ask, now).await,
+        Act::PeriodReopen(ask) => periods::reopen_check(conn, ask).await.map(drop),
     }
 }
 
@@ -135,6 +142,18 @@ pub(super) async fn do_in_tx(
         }
         Act::DisputeEnd(ask) => {
             house.dispute_end_in_tx(conn, ask, id, &house.calendar(), now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::Remit(ask) => {
+            remit_in_tx(conn, ask, id, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::PeriodClose(ask) => {
+            periods::close_in_tx(conn, ask, id, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::PeriodReopen(ask) => {
+            periods::reopen_in_tx(conn, ask, id, now).await?;
             Ok((None, Vec::new()))
         }
     }
@@ -301,6 +320,31 @@ async fn move_in_tx(conn: &mut Db<'_>, ask: &Move, evidence: Digest, now: Timest
     let transfer = taken(TransferKind::Reallocate, id, (from.id, parts), ask.amount, evidence);
     take_in_tx(conn, transfer, &[parts.1], now).await?;
     Ok((Some(from.award), vec![from.id, lot.id]))
+}
+
+async fn remit_in_tx(conn: &mut Db<'_>, ask: &Remit, evidence: Digest, now: Timestamp) -> Result<(), Failure> {
+    let (from, to) = (money::payable(ask.owner), money::remitted(ask.owner));
+    let mut ledger = LedgerTx::new(conn);
+    let owed = ledger.account_in_tx(from.id).await?.map_or(Amount::ZERO, |account| account.available());
+    if ask.amount > owed {
+        return Err(Failure::invalid(format!("{} is owed {owed}, and was paid {}", ask.owner, ask.amount)));
+    }
+    let transfer = Transfer {
+        id: TransferId::derive(TransferKind::Remit, &[ask.owner.as_bytes(), ask.payment.as_bytes()]),
+        kind: TransferKind::Remit,
+        debit: from.id,
+        credit: to.id,
+        amount: ask.amount,
+        reference: money::reference(ask.owner.0),
+        evidence,
+    };
+    money::open_in_tx(&mut ledger, &[from, to], now).await?;
+    match money::try_post_in_tx(&mut ledger, Group::single(transfer), now).await? {
+        Ok(()) => Ok(()),
+        Err(refusal) => {
+            Err(Failure::invalid(format!("payment {} was recorded in other words: {refusal}", ask.payment)))
+        }
+    }
 }
 
 async fn withdraw_in_tx(conn: &mut Db<'_>, ask: &Withdraw, evidence: Digest, now: Timestamp) -> Done {

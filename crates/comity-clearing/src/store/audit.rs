@@ -15,8 +15,8 @@ use crate::audit::Break;
 use crate::failure::Failure;
 
 /// Each counts the rows that break a promise. Kinds of transfers: 1 award, 2 allocate, 3 reserve, 4 settle, 5 refund,
-/// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 11 withdraw, 13 reallocate; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
-/// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired, 8 held by a dispute. A lot named by its project, and awards that are `pooled`,
+/// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 10 remit, 11 withdraw, 13 reallocate; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
+/// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired, 8 held by a dispute, 9 remitted. A lot named by its project, and awards that are `pooled`,
 /// are from before there were lots.
 pub(crate) const CHECKS: [(Break, &str); 17] = [
     (
@@ -126,6 +126,7 @@ pub(crate) const CHECKS: [(Break, &str); 17] = [
          WHEN 8 THEN d.code = 5 AND d.reference = t.owner AND c.code = 8 AND c.reference = t.id \
          WHEN 9 THEN d.code = 8 AND d.reference = t.id AND ((c.code = 5 AND c.reference = t.owner) OR c.code = 6 OR \
          (c.code = 3 AND EXISTS (SELECT 1 FROM draw w WHERE w.token = t.id AND w.lot = c.reference))) \
+         WHEN 10 THEN d.code = 5 AND c.code = 9 AND d.reference = f.reference AND c.reference = f.reference \
          WHEN 11 THEN d.code IN (2, 3) AND d.reference = l.id AND c.code = 1 \
          WHEN 13 THEN d.code = 3 AND d.reference = l.id AND c.code = 3 AND \
          EXISTS (SELECT 1 FROM lot o WHERE o.id = c.reference AND o.origin = l.id AND o.award = l.award) \
@@ -133,7 +134,7 @@ pub(crate) const CHECKS: [(Break, &str); 17] = [
     ),
     (
         Break::ActMissing,
-        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (1, 9, 11, 13) AND \
+        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (1, 9, 10, 11, 13) AND \
          NOT EXISTS (SELECT 1 FROM act x WHERE x.id = f.evidence AND x.state = 1) AND \
          NOT EXISTS (SELECT 1 FROM award a WHERE a.id = f.reference AND a.pooled = 1)",
     ),

@@ -53,6 +53,11 @@ pub(crate) fn payable(owner: OrgId) -> NewAccount {
     NewAccount::credits(AccountCode::OwnerPayable, reference(owner.0))
 }
 
+/// What an owner was paid outside of these books.
+pub(crate) fn remitted(owner: OrgId) -> NewAccount {
+    NewAccount::credits(AccountCode::Remitted, reference(owner.0))
+}
+
 /// What a dispute keeps from the owner of a token's node.
 pub(crate) fn dispute_hold(token: TokenId) -> NewAccount {
     NewAccount::credits_near(AccountCode::DisputeHold, reference(token.0))

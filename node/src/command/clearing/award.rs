@@ -189,7 +189,7 @@ pub(super) async fn give(give: Give) -> Result<String, Failure> {
 }
 
 /// `100` or `0.25`, in credits.
-fn credits(text: &str) -> Result<Amount, String> {
+pub(super) fn credits(text: &str) -> Result<Amount, String> {
     let wrong = || "credits are a number such as 100 or 0.25, with at most six decimals".to_owned();
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

@@ -105,11 +105,11 @@ fn say<R: Serialize>(form: &Form, whole: &impl Serialize, rows: &[R]) -> Result<
     Ok(())
 }
 
-fn day(text: &str) -> Result<Timestamp, String> {
+pub(super) fn day(text: &str) -> Result<Timestamp, String> {
     Timestamp::of_date(text).map_err(|error| error.to_string())
 }
 
 /// The end of a day.
-fn last_day(text: &str) -> Result<Timestamp, String> {
+pub(super) fn last_day(text: &str) -> Result<Timestamp, String> {
     day(text).map(|day| day.plus(DAY_S))
 }

@@ -124,7 +124,10 @@ pub(in crate::service) async fn act_in_tx(
             | Act::Release(_)
             | Act::OfficerAdd(_)
             | Act::OfficerRemove(_)
-            | Act::DisputeEnd(_) => Vec::new(),
+            | Act::DisputeEnd(_)
+            | Act::Remit(_)
+            | Act::PeriodClose(_)
+            | Act::PeriodReopen(_) => Vec::new(),
         };
         for grant in grants {
             grant_in_tx(conn, secret, &site, &grant, now).await?;
