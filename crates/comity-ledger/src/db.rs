@@ -10,6 +10,7 @@ mod connect;
 mod many;
 mod query;
 mod row;
+mod servers;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub use connect::{Database, MigrationStanding, MigrationState, Migrations};
 pub use many::{ROWS_PER_STATEMENT_MAX, list, padded_runs, runs};
 pub use query::{Query, Value, query};
 pub use row::Row;
+pub use servers::Servers;
 
 /// Which engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

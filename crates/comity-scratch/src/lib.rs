@@ -4,9 +4,11 @@
 //! No room links it but in its tests.
 #![forbid(unsafe_code)]
 
+mod cluster;
 mod database;
 mod wire;
 
+pub use cluster::{Server, url_of};
 pub use database::{Database, VARIABLE};
 pub use wire::Wire;
 

@@ -84,7 +84,7 @@ impl Reader {
     pub async fn acquire(&self) -> Result<Reading, sqlx::Error> {
         Ok(match &self.pool {
             Readers::Sqlite(pool) => Reading::Sqlite(pool.acquire().await?),
-            Readers::Postgres(pool, wait) => Reading::Postgres(pool.acquire().await?, *wait),
+            Readers::Postgres(readers, wait) => Reading::Postgres(readers.acquire().await?, *wait),
         })
     }
 
@@ -120,8 +120,8 @@ impl Reader {
     pub async fn close(&self) {
         match &self.pool {
             Readers::Sqlite(pool) => pool.close().await,
-            Readers::Postgres(pool, wait) => {
-                if tokio::time::timeout(*wait, pool.close()).await.is_err() {
+            Readers::Postgres(readers, wait) => {
+                if tokio::time::timeout(*wait, readers.close()).await.is_err() {
                     tracing::warn!("reading connections did not close in time");
                 }
             }

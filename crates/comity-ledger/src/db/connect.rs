@@ -1,28 +1,35 @@
 //! Opening either database, and bringing its tables up to date.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, SqlSafeStr as _};
 
+use super::servers::{self, Servers};
 use super::{Conn, Kind, query, within};
 use crate::books;
 use crate::store::StoreError;
 
 /// Where books are kept. Of PostgreSQL the address is a secret: it stands in no message and cannot be printed.
+#[expect(clippy::large_enum_variant, reason = "a process has a few of them")]
 #[derive(Clone)]
 pub enum Database {
     Sqlite(SqliteConnectOptions),
     /// With how long an answer is waited for.
-    Postgres(PgConnectOptions, Duration),
+    Postgres(Servers, Duration),
 }
 
 /// How long a statement may take on PostgreSQL, a lock be waited for, a transaction be idle, an answer be on its way: whoever
 /// has gone holds nothing.
 const WAIT: Duration = Duration::from_secs(10);
+/// How long a reading connection is waited for where there are several hosts.
+const READER_WAIT: Duration = Duration::from_secs(3);
 /// Readers at once; one more waits.
 const READERS_MAX: u32 = 4;
 /// How often bringing the tables up to date is tried: another house may do it at the same moment.
@@ -133,13 +140,12 @@ impl Database {
         Ok(states)
     }
 
-    /// `postgres://USER:PASSWORD@HOST/DATABASE`.
+    /// `postgres://USER:PASSWORD@HOST/DATABASE`, or several hosts with commas: then the one that is no standby.
     ///
     /// # Errors
     /// [`StoreError::Address`], which does not say it.
     pub fn postgres(url: &str) -> Result<Self, StoreError> {
-        let options: PgConnectOptions = url.parse().map_err(|_| StoreError::Address)?;
-        Ok(Self::Postgres(options.application_name("comity-clearing").disable_statement_logging(), WAIT))
+        Ok(Self::Postgres(Servers::parse(url)?, WAIT))
     }
 
     /// # Errors
@@ -147,9 +153,9 @@ impl Database {
     pub async fn connect(&self) -> Result<Conn, sqlx::Error> {
         Ok(match self {
             Self::Sqlite(options) => Conn::Sqlite(options.connect().await?),
-            Self::Postgres(options, wait) => {
+            Self::Postgres(servers, wait) => {
                 let connect = async {
-                    let mut conn = options.connect().await?;
+                    let mut conn = servers.connect().await?;
                     set_up(&mut conn, *wait, "").await?;
                     Ok(conn)
                 };
@@ -172,10 +178,10 @@ impl Database {
                 Ok(())
             }
             // Without the advisory lock that other engines lack: who comes second at the same moment fails and looks again.
-            Self::Postgres(options, _) => {
+            Self::Postgres(servers, _) => {
                 let mut tries = 0;
                 loop {
-                    let mut conn = options.connect().await?;
+                    let mut conn = servers.connect().await?;
                     match run(migrations.of(|_, postgres| postgres), &mut conn).await {
                         Ok(()) => return Ok(()),
                         Err(error) if tries == MIGRATE_TRIES => return Err(error.into()),
@@ -197,13 +203,29 @@ impl Database {
                 let options = options.clone().create_if_missing(false).pragma("query_only", "ON");
                 Readers::Sqlite(SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(options).await?)
             }
-            Self::Postgres(options, wait) => {
+            Self::Postgres(servers, wait) => {
                 let wait = *wait;
-                let pool = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(wait);
+                // Finds the host that can be written, where there are several.
+                within(wait, servers.connect()).await?.close().await?;
+                let several = servers.are_several();
+                // A host that is gone is not asked for long where there is another one.
+                let patience = if several { wait.min(READER_WAIT) } else { wait };
+                let pool = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(patience);
                 let pool = pool.after_connect(move |conn, _| {
-                    Box::pin(async move { set_up(conn, wait, "; SET default_transaction_read_only = on").await })
+                    Box::pin(async move {
+                        set_up(conn, wait, "; SET default_transaction_read_only = on").await?;
+                        if several && servers::is_standby(conn).await? {
+                            return Err(sqlx::Error::Io(std::io::Error::other("it is a standby")));
+                        }
+                        Ok(())
+                    })
                 });
-                Readers::Postgres(pool.connect_with(options.clone()).await?, wait)
+                let (at, options) = servers.current();
+                let pool = pool.connect_with(options).await?;
+                Readers::Postgres(
+                    PgReaders { pool, servers: servers.clone(), at: Arc::new(AtomicUsize::new(at)) },
+                    wait,
+                )
             }
         })
     }
@@ -221,7 +243,43 @@ impl std::fmt::Debug for Database {
 #[derive(Clone, Debug)]
 pub(crate) enum Readers {
     Sqlite(SqlitePool),
-    Postgres(PgPool, Duration),
+    Postgres(PgReaders, Duration),
+}
+
+/// Readers of the host that can be written: what a standby has may be older than what was answered.
+#[derive(Clone, Debug)]
+pub(crate) struct PgReaders {
+    pool: PgPool,
+    servers: Servers,
+    /// The host that the pool is of.
+    at: Arc<AtomicUsize>,
+}
+
+impl PgReaders {
+    pub(crate) async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        self.follow();
+        match self.pool.acquire().await {
+            // Somebody has to look which host it is now; the writer may have nothing to do.
+            Err(_) if self.servers.are_several() => {
+                self.servers.connect().await?.close().await?;
+                self.follow();
+                self.pool.acquire().await
+            }
+            done => done,
+        }
+    }
+
+    /// To the host that was found to be the writable one.
+    fn follow(&self) {
+        let (current, options) = self.servers.current();
+        if self.at.swap(current, Ordering::Relaxed) != current {
+            self.pool.set_connect_options(options);
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
 }
 
 /// Number, digest and whether it came to its end, of all that was applied.

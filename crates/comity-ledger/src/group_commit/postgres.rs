@@ -156,3 +156,126 @@ async fn an_audit_is_not_cut_off_where_other_statements_are() {
     let mut snapshot = reading.snapshot().await.unwrap();
     assert!(long().fetch_one(&mut snapshot.db()).await.is_err());
 }
+
+/// A server with a synchronous standby is lost in the middle of the work: whoever was answered finds its work on the standby,
+/// and the same committer and readers go on there by themselves.
+#[tokio::test]
+async fn a_lost_server_is_followed_by_its_standby_and_nothing_that_was_answered_is_lost() {
+    let mut first = comity_scratch::Server::start(&["synchronous_standby_names=second", "wal_level=replica"]);
+    let second = first.standby("second");
+    first
+        .until("the standby is synchronous", |first| first.say("SELECT sync_state FROM pg_stat_replication") == "sync");
+    let database = Database::postgres(&comity_scratch::url_of(&[&first, &second])).unwrap();
+    books::migrate(&database, Migrations::default()).await.unwrap();
+    let reader = Reader::open(&database).await.unwrap();
+    let (committer, writer) = Committer::open(database.clone()).await.unwrap();
+    let running = tokio::spawn(writer.run(std::future::pending()));
+    let _ = award(&committer, 10_000).await;
+
+    // Eight callers, each again until it is answered, as clients do; one thing is known of each: what it was answered.
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let caller = |caller: u32| {
+        let (committer, stop) = (committer.clone(), std::sync::Arc::clone(&stop));
+        tokio::spawn(async move {
+            let (mut answered, mut unanswered) = (Vec::new(), 0_u32);
+            for number in (caller..).step_by(8) {
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                loop {
+                    match reserve(&committer, number).await {
+                        Ok(Outcome::Created | Outcome::Exists) => break answered.push(number),
+                        Ok(other) => panic!("{other:?}"),
+                        Err(_) => {
+                            unanswered += 1;
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                }
+            }
+            (answered, unanswered)
+        })
+    };
+    let callers: Vec<_> = (0..8).map(caller).collect();
+    let commits = async |more: u64| {
+        let reach = committer.commits() + more;
+        while committer.commits() < reach {
+            tokio::task::yield_now().await;
+        }
+    };
+    commits(20).await;
+    let first = tokio::task::spawn_blocking(move || {
+        first.stop_immediate();
+        first
+    });
+    let first = first.await.unwrap();
+    let second = tokio::task::spawn_blocking(move || {
+        second.promote();
+        second
+    });
+    let second = second.await.unwrap();
+    commits(20).await;
+    stop.store(true, Ordering::SeqCst);
+    let mut answered = Vec::new();
+    let mut unanswered = 0;
+    for (own, failed) in join_all(callers).await.into_iter().map(Result::unwrap) {
+        answered.extend(own);
+        unanswered += failed;
+    }
+    assert!(answered.len() > 40 && unanswered > 0, "{} answered, {unanswered} asked again", answered.len());
+
+    // The readers follow too.
+    let mut reading = reader.acquire().await.unwrap();
+    let found = query("SELECT COUNT(*) FROM transfer WHERE kind = ?")
+        .bind(i64::from(TransferKind::Reserve.number()))
+        .fetch_one(&mut reading.db())
+        .await
+        .unwrap();
+    assert_eq!(usize::try_from(found.first().unwrap()).unwrap(), answered.len(), "what was answered, once each");
+    drop(reading);
+    assert!(reader.audit().await.unwrap().holds);
+    let on_second = second.say("SELECT pg_is_in_recovery()");
+    assert_eq!(on_second, "f");
+    drop(committer);
+    running.abort();
+    drop(first);
+}
+
+/// A COMMIT whose standby does not answer is seen by others on its server, and is lost with it: it is not answered.
+#[tokio::test]
+async fn a_commit_that_no_standby_has_is_not_taken_for_one() {
+    let first = comity_scratch::Server::start(&["synchronous_standby_names=second", "wal_level=replica"]);
+    let second = first.standby("second");
+    first
+        .until("the standby is synchronous", |first| first.say("SELECT sync_state FROM pg_stat_replication") == "sync");
+    let Database::Postgres(servers, _) = Database::postgres(&comity_scratch::url_of(&[&first, &second])).unwrap()
+    else {
+        panic!("it is PostgreSQL's")
+    };
+    let database = Database::Postgres(servers, Duration::from_secs(2));
+    books::migrate(&database, Migrations::default()).await.unwrap();
+    let (committer, writer) = Committer::open(database).await.unwrap();
+    let running = tokio::spawn(writer.run(std::future::pending()));
+    let _ = award(&committer, 100).await;
+    assert!(matches!(reserve(&committer, 1).await, Ok(Outcome::Created)));
+    // The standby is lost and its server lives on; there the COMMIT waits for the standby, until somebody ends its connection: from
+    // then on all who look on this server see it.
+    let first = tokio::task::spawn_blocking(move || {
+        let mut second = second;
+        second.stop_immediate();
+        first
+    });
+    let first = first.await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || {
+        let waits = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        first.until("a COMMIT waits", |first| first.say(waits) != "0");
+        first
+    });
+    let told = reserve(&committer, 2).await;
+    assert!(matches!(told, Err(CommitError::Unknown { .. })), "{told:?}");
+    let first = ended.await.unwrap();
+    let seen = first.say("SELECT COUNT(*) FROM transfer WHERE kind = 3");
+    assert_eq!(seen, "2", "whoever looks here sees it all the same");
+    drop(committer);
+    running.abort();
+}
