@@ -8,6 +8,7 @@ pub mod house_client;
 pub(crate) mod measured;
 mod member;
 pub mod owner;
+pub mod turn;
 pub(crate) mod upstreams;
 
 pub use doors::Doors;

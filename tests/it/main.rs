@@ -20,6 +20,7 @@ mod restore_drill;
 mod small_money;
 mod spec_bodies;
 mod spec_list;
+mod standby;
 mod start_pages;
 mod starts;
 mod unit_file;

@@ -13,6 +13,7 @@ use super::take::write_private;
 use super::{KEYS, Manifest, POSTGRES_COPY, PUBLIC, SETTINGS, SQLITE_COPY, Stored, postgres};
 use crate::failure::{Failure, While as _};
 use crate::home::Home;
+use crate::service::turn::Turn;
 use crate::settings::{Address, BOOKS_FILE, HouseSettings, Kept};
 use crate::shell;
 
@@ -72,6 +73,7 @@ pub async fn restore(ask: Restore<'_>) -> Result<Returned, Failure> {
         ))
         .hint("restore into the house's own home, or into a folder that is not there"));
     }
+    let _turn = Turn::now(&home)?;
     let kept = place(&manifest, &home, store)?;
     let restored = match &kept {
         Kept::Sqlite(path) => sqlite(&manifest, from, path).await?,

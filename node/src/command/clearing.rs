@@ -86,6 +86,9 @@ pub struct HouseRun {
     /// Serve ACCESS AMIE here, on loopback, for a proxy in front of it that has a certificate (docs/operating/amie.md)
     #[arg(long)]
     pub amie: Option<std::net::SocketAddr>,
+    /// Where a house works from this home already: wait until it has ended, then take over
+    #[arg(long)]
+    pub standby: bool,
 }
 
 #[derive(Debug, clap::Args)]

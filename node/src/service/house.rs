@@ -14,6 +14,7 @@ use crate::home::{self, Home};
 use crate::keystore::KeyName;
 use crate::log::FileMemory;
 use crate::program::Failpoint;
+use crate::service::turn::Turn;
 use crate::service::{Doors, Member};
 use crate::settings::HouseSettings;
 use crate::shell;
@@ -25,7 +26,14 @@ const LIST_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// # Errors
 /// [`Failure`] naming what could not be opened.
 pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failure> {
-    let HouseRun { run: arguments, watch, amie } = arguments;
+    let HouseRun { run: arguments, watch, amie, standby } = arguments;
+    // Before anything is touched: feed, log and books of a home have one process at a time.
+    let turn = if standby {
+        let Some(turn) = Turn::wait(&Home::open(&arguments.home)?).await? else { return Ok(()) };
+        turn
+    } else {
+        Turn::now(&Home::open(&arguments.home)?)?
+    };
     let watching = HouseWatching::start(&watch)?;
     let home = Home::open(&arguments.home)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
@@ -83,6 +91,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     clearing.shutdown().await;
     let _ = tokio::task::spawn_blocking(move || watching.close()).await;
     member.network.shutdown().await;
+    drop(turn);
     why
 }
 

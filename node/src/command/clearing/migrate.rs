@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Home};
-use crate::service::admin;
+use crate::service::turn::Turn;
 use crate::settings::{Address, BOOKS_FILE, BOOKS_MOVED, HOUSE_FILE, HouseSettings, Kept};
 
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,7 @@ impl Migrate {
         if self.check || !is_pending {
             return Ok(shown.to_string());
         }
-        not_running(&home).await?;
+        let _turn = Turn::now(&home)?;
         ops::migrate(&database).await.while_(format!("cannot bring {} up to date", kept.name()))?;
         Ok(show(&kept, &database).await?.to_string())
     }
@@ -76,15 +76,6 @@ async fn show(kept: &Kept, database: &Database) -> Result<Value, Failure> {
     Ok(json!({ "books": kept.name(), "pending": pending, "migrations": rows }))
 }
 
-async fn not_running(home: &Home) -> Result<(), Failure> {
-    if admin::get::<Value>(&home.path, "/admin/log").await.is_ok() {
-        return Err(
-            Failure::new("the house is running").hint("stop it first: its program knows the tables as they are")
-        );
-    }
-    Ok(())
-}
-
 /// Everything into an empty PostgreSQL; then both are audited, and compared to the micro-credit, before the house is told.
 async fn move_to(home: &Home, kept: &Kept, to: &Address) -> Result<String, Failure> {
     let Kept::Sqlite(path) = kept else {
@@ -92,7 +83,7 @@ async fn move_to(home: &Home, kept: &Kept, to: &Address) -> Result<String, Failu
             Failure::new("these books are in PostgreSQL already").hint("the database's own tools move them from there")
         );
     };
-    not_running(home).await?;
+    let _turn = Turn::now(home)?;
     let (old, new) = (kept.database()?, Kept::Postgres(to.clone()).database()?);
     let tables =
         ops::copy(&old, &new, |table, rows| eprintln!("{table}: {rows}")).await.while_("nothing was copied")?;
