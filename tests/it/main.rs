@@ -6,6 +6,7 @@ mod attacks;
 mod books_under_faults;
 mod callers_cannot_overspend;
 mod catching_up;
+mod challenged;
 mod clearing_ops;
 mod conformance;
 mod demo_adds_up;

@@ -24,8 +24,10 @@ use crate::store::tokens::TokenRow;
 const SHOWN_AT_ONCE_MAX: u32 = 100;
 /// Open challenges by holders under one token.
 const BY_HOLDER_MAX: u64 = 64;
-/// Claims that are drawn from in one turn, and claims of a token that are looked through for the newest receipt of a lane.
-const CLAIMS_MAX: u32 = 256;
+/// Claims that are drawn from at once: each may have 2 MiB.
+const CLAIMS_AT_ONCE: u32 = 16;
+/// Claims of a token that are looked through for the newest receipt of a lane.
+const CLAIMS_LOOKED_AT_MAX: u32 = 256;
 
 /// What a turn did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,16 +131,27 @@ impl Clearing {
     }
 
     async fn challenges_draw(&self) -> Result<u64, Failure> {
+        let mut posted = 0;
+        while let Some(more) = self.challenges_draw_some().await? {
+            posted += more;
+        }
+        Ok(posted)
+    }
+
+    /// How many challenges were posted; none where no claim waits for it.
+    async fn challenges_draw_some(&self) -> Result<Option<u64>, Failure> {
         let mut conn = self.read().await?;
         let mut snapshot = conn.snapshot().await?;
         let mut seen = snapshot.db();
         let state = store::log::state(&mut seen).await?;
         let signed = store::log::checkpoint(&mut seen, state.epoch).await?;
-        let waiting = store::challenges::to_draw(&mut seen, CLAIMS_MAX).await?;
+        let waiting = store::challenges::to_draw(&mut seen, CLAIMS_AT_ONCE).await?;
         snapshot.rollback().await?;
         drop(conn);
         // Drawn by a checkpoint in which these claims are seen: one that nobody knew when they were made.
-        let Some(signed) = signed.filter(|signed| signed.size == state.size) else { return Ok(0) };
+        let Some(signed) = signed.filter(|signed| signed.size == state.size && !waiting.is_empty()) else {
+            return Ok(None);
+        };
         let now = self.now();
         let mut posted = 0;
         for claim in waiting {
@@ -161,7 +174,7 @@ impl Clearing {
             })
             .await?;
         }
-        Ok(posted)
+        Ok(Some(posted))
     }
 
     fn drawn(&self, claim: &ToDraw, root: &Digest, size: u64, now: Timestamp) -> Result<Vec<ChallengeRow>, Failure> {
@@ -344,7 +357,8 @@ async fn newest_of(
     key: LaneKey,
     receipt: Digest,
 ) -> Result<(Digest, Newest), Failure> {
-    for (claim, bytes) in store::challenges::claims_of(conn, token, CLAIMS_MAX).await? {
+    for claim in store::challenges::claims_of(conn, token, CLAIMS_LOOKED_AT_MAX).await? {
+        let Some(bytes) = store::challenges::claim_bytes(conn, claim).await? else { continue };
         let found = lanes(&bytes)?.into_iter().find(|(at, _, newest)| *at == key && newest.receipt == receipt);
         if let Some((.., newest)) = found {
             return Ok((claim, newest));

@@ -206,20 +206,12 @@ pub(crate) async fn claim_bytes(conn: &mut Db<'_>, claim: Digest) -> Result<Opti
     row.map(|row| Cells { table: "claim", row: &row }.blob("bytes")).transpose()
 }
 
-/// The claims of a token, the newest first.
-pub(crate) async fn claims_of(
-    conn: &mut Db<'_>,
-    token: TokenId,
-    limit: u32,
-) -> Result<Vec<(Digest, Vec<u8>)>, Failure> {
-    let rows = query("SELECT id, bytes FROM claim WHERE token = ? ORDER BY number DESC, taken_at DESC, id LIMIT ?")
+/// The claims of a token by their content ids, the newest first.
+pub(crate) async fn claims_of(conn: &mut Db<'_>, token: TokenId, limit: u32) -> Result<Vec<Digest>, Failure> {
+    let rows = query("SELECT id FROM claim WHERE token = ? ORDER BY number DESC, taken_at DESC, id LIMIT ?")
         .bind(token.0.to_vec())
         .bind(i64::from(limit))
         .fetch_all(conn)
         .await?;
-    let one = |row: &Row| {
-        let cells = Cells { table: "claim", row };
-        Ok((cells.digest("id")?, cells.blob("bytes")?))
-    };
-    rows.iter().map(one).collect()
+    rows.iter().map(|row| Cells { table: "claim", row }.digest("id")).collect()
 }
