@@ -200,6 +200,7 @@ def play(federation):
         said_no = refused(accountant, url)
     with UsageClient(site_name=SITE, api_key=site["key"], usage_url=f"{base}/amie/usage/api/v1/") as client:
         records = usage(house, client)
+    need(house.amie("usage", "--resource", "comity.example") == "", "nothing was paid, and something is reported")
     return {"amieclient": version("amieclient"), "transactions": completed, "refused": said_no, "usage_records": records}
 
 

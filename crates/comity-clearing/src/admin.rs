@@ -27,7 +27,7 @@ use crate::log::LogAgreement;
 use crate::mandates::Role;
 use crate::reports::{FundStatement, HoldRow, JournalPage, PayableRow, Period, Report, RollRow, TrialRow};
 pub use crate::service::amie::{
-    Announce, MeterRow, Person, PersonSay, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow,
+    Announce, MeterRow, Person, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
 };
 use crate::service::log::LogStatus;
 use crate::service::{ActReply, Clearing, ClosedPeriod, Contradiction, Dispute, Swept};

@@ -9,10 +9,13 @@ use comity_wire::ProjectId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Announce, MeterRow, PersonSay, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow};
+use super::{
+    Announce, MeterRow, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
+};
 use crate::amie;
 use crate::failure::Failure;
 use crate::http::Body;
+use crate::reports::Period;
 use crate::service::Clearing;
 
 pub(super) fn routes() -> Router<Clearing> {
@@ -24,6 +27,7 @@ pub(super) fn routes() -> Router<Clearing> {
         .route("/admin/amie/retry", post(retry))
         .route("/admin/amie/transactions", get(transactions))
         .route("/admin/amie/meter", get(meter))
+        .route("/admin/amie/usage", post(usage))
 }
 
 async fn sites(State(house): State<Clearing>) -> Result<Json<Vec<SiteRow>>, Refusal> {
@@ -94,4 +98,19 @@ async fn meter(
 ) -> Result<Json<Vec<MeterRow>>, Refusal> {
     let Query(Month { site, month }) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
     Ok(Json(house.amie_meter(&site, &month).await?))
+}
+
+/// `POST /admin/amie/usage`: a page of what projects paid.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsageAsk {
+    #[serde(default)]
+    period: Period,
+    by: ReportAs,
+    #[serde(default)]
+    after: u64,
+}
+
+async fn usage(State(house): State<Clearing>, Body(ask): Body<UsageAsk>) -> Result<Json<UsagePage>, Refusal> {
+    Ok(Json(house.amie_usage_export(ask.period, &ask.by, ask.after).await?))
 }

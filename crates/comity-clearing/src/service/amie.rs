@@ -4,6 +4,7 @@
 //! waits for a site already is not asked for twice. No act on credits fails because a site is behind.
 
 mod announce;
+mod export;
 mod packets;
 mod usage;
 
@@ -17,6 +18,7 @@ use crate::store;
 use crate::store::amie::{Site, Transaction};
 
 pub(super) use announce::{act_in_tx, due_in_tx};
+pub use export::{ReportAs, UsagePage};
 pub(crate) use packets::{List, Note};
 pub use usage::MeterRow;
 pub(crate) use usage::UsageMessage;

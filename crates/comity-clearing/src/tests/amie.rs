@@ -10,8 +10,9 @@ use tower::ServiceExt as _;
 use super::world::*;
 use crate::AwardAsk;
 use crate::acts::{Act, Extend, PartAsk, Supplement, Withdraw};
-use crate::admin::{Announce, Members, Person, PersonSay, SiteAdd, SiteChange};
+use crate::admin::{Announce, Members, Person, PersonSay, ReportAs, SiteAdd, SiteChange};
 use crate::amie::State;
+use crate::reports::Period;
 
 /// The lab as a site.
 struct Site<'w> {
@@ -490,7 +491,41 @@ async fn usage_is_the_owners_meter_and_pays_nobody(on: On) {
     assert_eq!(world.count("SELECT count(*) FROM amie_usage").await, 3);
 }
 
+async fn what_projects_paid_is_reported_as_one_resource(on: On) {
+    let world = World::new(on, 1_000).await;
+    let mut lab = world.buy(300).await;
+    for _ in 0..12 {
+        lab.charge(lab.root(), 0, PRICE);
+    }
+    assert_eq!(world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
+    lab.taken();
+    world.pass(DAY).await;
+    lab.charge(lab.root(), 0, PRICE);
+    assert_eq!(world.finish(lab.final_()).await.0, 200);
+    assert_eq!(world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
+
+    let by = ReportAs { resource: "comity.access".into(), username: "comity".into() };
+    let export = async |from, to| world.house.amie_usage_export(Period { from, to }, &by, 0).await.unwrap();
+    let whole = export(None, None).await;
+    let (first, second) = (export(None, Some(START.plus(DAY))).await, export(Some(START.plus(DAY)), None).await);
+    assert_eq!((whole.compute.len(), whole.adjustment.len(), whole.next), (2, 0, None));
+    assert_eq!(
+        [first.compute.clone(), second.compute].concat(),
+        whole.compute,
+        "the end of one is the beginning of the next"
+    );
+    let charges: i64 = whole.compute.iter().map(|record| crate::amie::units(&record["Charge"]).unwrap()).sum();
+    assert_eq!((charges, world.sums().await[1]), (130, 130), "what is reported is what was settled");
+    let record = &first.compute[0];
+    assert_eq!((&record["Charge"], &record["Attributes"]["Queue"]), (&json!("0.00012"), &json!("lab/tiny")));
+    assert_eq!((&record["Resource"], &record["LocalProjectID"]), (&json!("comity.access"), &json!(world.project)));
+    // The house itself would take it, were it a site's.
+    crate::amie::record(crate::amie::UsageKind::Compute, record, world.now()).unwrap();
+    assert!(world.house.amie_usage_export(Period { from: Some(START), to: Some(START) }, &by, 0).await.is_err());
+}
+
 on_each_store! {
+    what_projects_paid_is_reported_as_one_resource
     an_award_is_told_to_the_site_that_it_names
     later_acts_are_told_where_the_award_is_known
     standing_follows_the_house

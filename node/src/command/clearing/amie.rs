@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use comity_clearing::admin::{
-    Announce, MeterRow, Person, PersonSay, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow,
+    Announce, MeterRow, Person, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
 };
-use comity_wire::{AwardId, OrgId, ProjectId, PublicKey};
+use comity_wire::{AwardId, OrgId, ProjectId, PublicKey, Timestamp};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -45,6 +45,8 @@ pub enum AmieCommand {
         #[arg(long)]
         state: Option<String>,
     },
+    /// What projects paid here, as usage messages by which this house reports itself to ACCESS as one resource: one a line
+    Usage(UsageArguments),
     /// What a site's own meter says of a month, for each project
     Meter {
         #[arg(long)]
@@ -56,6 +58,27 @@ pub enum AmieCommand {
         month: String,
     },
 }
+
+#[derive(Debug, Args)]
+pub struct UsageArguments {
+    #[arg(long)]
+    home: PathBuf,
+    /// What ACCESS calls this house as a resource
+    #[arg(long)]
+    resource: String,
+    /// The community account that projects are reported under
+    #[arg(long, default_value = "comity")]
+    username: String,
+    /// The first day (UTC), YYYY-MM-DD; left out: from the beginning
+    #[arg(long, value_parser = super::report::day)]
+    from: Option<Timestamp>,
+    /// The last day (UTC), YYYY-MM-DD; left out: up to now
+    #[arg(long, value_parser = super::report::last_day)]
+    to: Option<Timestamp>,
+}
+
+/// Messages are below what `amieclient` can send, 768 KiB.
+const MESSAGE_BYTES_MAX: usize = 700 << 10;
 
 #[derive(Debug, Subcommand)]
 pub enum SiteCommand {
@@ -142,6 +165,7 @@ pub(super) async fn run(command: AmieCommand) -> Result<String, Failure> {
             let rows: Vec<TransactionRow> = admin::get(&home, &format!("/admin/amie/transactions{query}")).await?;
             Ok(serde_json::to_string_pretty(&rows)?)
         }
+        AmieCommand::Usage(arguments) => usage(arguments).await,
         AmieCommand::Meter { home, site, month } => {
             let path = format!("/admin/amie/meter?site={}&month={}", plain(&site), plain(&month));
             let rows: Vec<MeterRow> = admin::get(&home, &path).await?;
@@ -170,8 +194,62 @@ async fn site(command: SiteCommand) -> Result<String, Failure> {
     }
 }
 
+async fn usage(arguments: UsageArguments) -> Result<String, Failure> {
+    let UsageArguments { home, resource, username, from, to } = arguments;
+    let by = ReportAs { resource, username };
+    let (mut compute, mut adjustment) = (Vec::new(), Vec::new());
+    let mut after = Some(0);
+    while let Some(place) = after {
+        let ask = json!({ "period": { "from": from, "to": to }, "by": by, "after": place });
+        let page: UsagePage = admin::post(&home, "/admin/amie/usage", &ask).await?;
+        compute.extend(page.compute.into_iter().map(|record| Value::Object(record).to_string()));
+        adjustment.extend(page.adjustment.into_iter().map(|record| Value::Object(record).to_string()));
+        after = page.next;
+    }
+    let lines: Vec<String> =
+        [messages("Compute", &compute), messages("Adjustment", &adjustment)].into_iter().flatten().collect();
+    Ok(lines.join("\n"))
+}
+
+/// Records in messages of one kind, each small enough to be sent at once.
+fn messages(kind: &str, records: &[String]) -> Vec<String> {
+    let mut groups: Vec<Vec<&str>> = Vec::new();
+    let mut bytes = MESSAGE_BYTES_MAX;
+    for record in records {
+        bytes += record.len() + 1;
+        if bytes > MESSAGE_BYTES_MAX {
+            groups.push(Vec::new());
+            bytes = record.len() + 1;
+        }
+        if let Some(group) = groups.last_mut() {
+            group.push(record);
+        }
+    }
+    groups.into_iter().map(|group| format!("{{\"UsageType\":\"{kind}\",\"Records\":[{}]}}", group.join(","))).collect()
+}
+
 /// What names consist of; anything else could not be one, and must not become another path.
 fn plain(text: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     text.chars().map(keep).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_small_enough_to_be_sent_and_lose_no_record() {
+        let records: Vec<String> = (0..5_000).map(|n| format!("{{\"LocalRecordID\":\"{n:0400}\"}}")).collect();
+        let messages = messages("Compute", &records);
+        assert_eq!(messages.len(), 3);
+        let mut found = 0;
+        for message in &messages {
+            assert!(message.len() < 768 << 10);
+            let read: Value = serde_json::from_str(message).expect("JSON");
+            found += read["Records"].as_array().expect("records").len();
+        }
+        assert_eq!(found, records.len());
+        assert!(super::messages("Adjustment", &[]).is_empty());
+    }
 }

@@ -1,7 +1,8 @@
-//! What sites report of their own meters. It is kept, added up and matched, and pays nobody.
+//! What sites report of their own meters, which is kept and pays nobody; and what projects paid here, for a site that asks.
 
+use comity_ledger::TransferKind;
 use comity_ledger::db::{Db, Row, query};
-use comity_wire::{Digest, ProjectId, Timestamp};
+use comity_wire::{Digest, NodeId, ProjectId, Timestamp};
 
 use super::super::{Cells, int, json, seconds};
 use crate::amie::{Body, Record};
@@ -163,4 +164,61 @@ pub(crate) async fn failures_clear_in_tx(conn: &mut Db<'_>, site: &str, numbers:
             .await?;
     }
     Ok(cleared)
+}
+
+/// A transfer that took credits from a project for a token, or gave them back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Charged {
+    pub(crate) seq: u64,
+    pub(crate) transfer: [u8; 16],
+    /// By a claim, rather than by a challenge or a correction.
+    pub(crate) settled: bool,
+    /// Whether the credits left the project.
+    pub(crate) leaves: bool,
+    pub(crate) amount: i64,
+    pub(crate) posted_at: Timestamp,
+    pub(crate) project: ProjectId,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) node: NodeId,
+    pub(crate) payload: Option<Vec<u8>>,
+}
+
+/// What projects paid for tokens in a time, behind a place. A project's side is what it may spend, may spend later, or has set
+/// aside (codes 2, 3, 4): what moves within it is no charge.
+pub(crate) async fn charged(
+    conn: &mut Db<'_>,
+    after: u64,
+    (from, to): (Timestamp, Timestamp),
+    limit: u32,
+) -> Result<Vec<Charged>, Failure> {
+    let rows = query(
+        "SELECT f.seq, f.id, f.kind, f.amount, f.posted_at, t.project, t.issued_at, t.node, t.payload, \
+         CAST(CASE WHEN d.code IN (2, 3, 4) THEN 1 ELSE 0 END AS BIGINT) AS leaves \
+         FROM transfer f JOIN token t ON t.id = f.reference JOIN account d ON d.id = f.debit_id \
+         JOIN account c ON c.id = f.credit_id WHERE f.seq > ? AND f.posted_at >= ? AND f.posted_at < ? AND t.project IS NOT NULL \
+         AND (CASE WHEN d.code IN (2, 3, 4) THEN 1 ELSE 0 END) <> (CASE WHEN c.code IN (2, 3, 4) THEN 1 ELSE 0 END) \
+         ORDER BY f.seq LIMIT ?",
+    )
+    .bind(int(after))
+    .bind(seconds(from))
+    .bind(seconds(to))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    let one = |row: &Row| {
+        let cells = Cells { table: "transfer", row };
+        Ok(Charged {
+            seq: cells.uint("seq")?,
+            transfer: cells.bytes("id")?,
+            settled: cells.int("kind")? == i64::from(TransferKind::Settle.number()),
+            leaves: cells.int("leaves")? == 1,
+            amount: cells.int("amount")?,
+            posted_at: cells.time("posted_at")?,
+            project: ProjectId(cells.bytes("project")?),
+            issued_at: cells.time("issued_at")?,
+            node: NodeId(cells.bytes("node")?),
+            payload: cells.blob_maybe("payload")?,
+        })
+    };
+    rows.iter().map(one).collect()
 }
