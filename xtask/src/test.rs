@@ -41,7 +41,7 @@ struct Group {
 
 const GROUPS: &[Group] = &[
     Group { name: "rust", budget: Duration::from_secs(20 * 60), run: rust },
-    Group { name: "postgres", budget: Duration::from_secs(4 * 60), run: postgres },
+    Group { name: "postgres", budget: Duration::from_secs(6 * 60), run: postgres },
     Group { name: "python", budget: Duration::from_secs(4 * 60), run: python },
     Group { name: "node", budget: Duration::from_secs(3 * 60), run: node },
     Group { name: "lint", budget: Duration::from_secs(6 * 60), run: lint },
