@@ -125,6 +125,11 @@ impl Refused {
         )
     }
 
+    /// Whether it was the node that broke its word. Two tokens under one id were both signed by the house.
+    pub const fn is_the_nodes(&self) -> bool {
+        self.is_contradiction() && !matches!(self, Self::TokenConflict { .. })
+    }
+
     pub fn code(&self) -> Code {
         match self {
             Self::Unverified(source) => source.code(),

@@ -109,7 +109,13 @@ pub(super) async fn check(conn: &mut Db<'_>, act: &Act, now: Timestamp) -> Resul
         Act::DisputeEnd(ask) => Clearing::dispute_check(conn, ask).await.map(drop),
         Act::Remit(ask) => {
             text("what names the payment", &ask.payment)?;
-            some(ask.amount)
+            some(ask.amount)?;
+            let owed = LedgerTx::new(conn).account_in_tx(money::payable(ask.owner).id).await?;
+            let owed = owed.map_or(Amount::ZERO, |account| account.available());
+            if ask.amount > owed {
+                return Err(Failure::invalid(format!("{} is owed {owed}, and was paid {}", ask.owner, ask.amount)));
+            }
+            Ok(())
         }
         Act::PeriodClose(ask) => periods::close_check(conn, ask, now).await,
         Act::PeriodReopen(ask) => periods::reopen_check(conn, ask).await.map(drop),
@@ -325,10 +331,6 @@ async fn move_in_tx(conn: &mut Db<'_>, ask: &Move, evidence: Digest, now: Timest
 async fn remit_in_tx(conn: &mut Db<'_>, ask: &Remit, evidence: Digest, now: Timestamp) -> Result<(), Failure> {
     let (from, to) = (money::payable(ask.owner), money::remitted(ask.owner));
     let mut ledger = LedgerTx::new(conn);
-    let owed = ledger.account_in_tx(from.id).await?.map_or(Amount::ZERO, |account| account.available());
-    if ask.amount > owed {
-        return Err(Failure::invalid(format!("{} is owed {owed}, and was paid {}", ask.owner, ask.amount)));
-    }
     let transfer = Transfer {
         id: TransferId::derive(TransferKind::Remit, &[ask.owner.as_bytes(), ask.payment.as_bytes()]),
         kind: TransferKind::Remit,

@@ -34,6 +34,7 @@ const CLAIMS_LOOKED_AT_MAX: u32 = 256;
 pub(super) struct Turned {
     pub(super) posted: u64,
     pub(super) missed: u64,
+    pub(super) failed: u64,
 }
 
 impl Clearing {
@@ -127,7 +128,10 @@ impl Clearing {
 
     /// Draws from claims that were sealed, and ends what nobody answered in its time.
     pub(super) async fn challenges_turn(&self) -> Result<Turned, Failure> {
-        Ok(Turned { posted: self.challenges_draw().await?, missed: self.challenges_miss().await? })
+        let mut turned = Turned::default();
+        self.challenges_miss(&mut turned).await?;
+        turned.posted = self.challenges_draw().await?;
+        Ok(turned)
     }
 
     async fn challenges_draw(&self) -> Result<u64, Failure> {
@@ -206,21 +210,29 @@ impl Clearing {
         Ok(drawn.into_iter().map(row).collect())
     }
 
-    async fn challenges_miss(&self) -> Result<u64, Failure> {
+    async fn challenges_miss(&self, turned: &mut Turned) -> Result<(), Failure> {
         let (now, calendar) = (self.now(), self.calendar());
-        let (mut after, mut missed) = (None, 0);
+        let mut after = None;
         loop {
             let mut conn = self.read().await?;
             let posted = now.minus(CHALLENGE_S);
             let rows = store::challenges::open_since(&mut conn.db(), posted, after, SHOWN_AT_ONCE_MAX).await?;
             drop(conn);
-            let Some(last) = rows.last() else { return Ok(missed) };
+            let Some(last) = rows.last() else { return Ok(()) };
             after = Some((last.posted_at, last.id));
             for row in rows.into_iter().filter(|row| calendar.open_s(row.posted_at, now) >= CHALLENGE_S) {
-                let (house, calendar) = (self.clone(), calendar.clone());
-                self.write(move |conn| Box::pin(async move { house.miss_in_tx(conn, &row, &calendar, now).await }))
-                    .await?;
-                missed += 1;
+                let (house, calendar, id) = (self.clone(), calendar.clone(), row.id);
+                let ended =
+                    self.write(move |conn| Box::pin(async move { house.miss_in_tx(conn, &row, &calendar, now).await }));
+                match ended.await {
+                    Ok(()) => turned.missed += 1,
+                    Err(source) => {
+                        // One that cannot be ended must not keep the others open.
+                        let error = &source as &dyn std::error::Error;
+                        tracing::error!(challenge = %id, error, "cannot end a challenge");
+                        turned.failed += 1;
+                    }
+                }
             }
         }
     }
@@ -274,6 +286,8 @@ impl Clearing {
             lane: row.key.lane,
             cause: row.cause,
             state: row.state,
+            claim: row.claim,
+            log_size: (row.cause == ChallengeCause::Sample).then_some(row.log_size),
             newest: row.newest.n,
             total: row.newest.total,
             left: row.asked.difference(&row.shown).copied().collect(),

@@ -20,7 +20,7 @@ const SWEEP_PAGE: u32 = 1_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Swept {
     pub tokens: u64,
-    /// Tokens that could not be swept; the log says why.
+    /// Tokens that could not be swept, and challenges that could not be ended; the log says why.
     pub failed: u64,
     pub settled: Amount,
     pub refunded: Amount,
@@ -179,8 +179,17 @@ impl Clearing {
     pub(crate) async fn sweep_by(&self, page: u32) -> Result<Swept, Failure> {
         let mut swept = Swept::default();
         // First, so that what nobody answered for is not paid for having waited long enough.
-        let turned = self.challenges_turn().await?;
-        (swept.challenged, swept.missed) = (turned.posted, turned.missed);
+        // Where that cannot be done, whoever is not challenged is paid all the same: what is, stays frozen.
+        match self.challenges_turn().await {
+            Ok(turned) => {
+                (swept.challenged, swept.missed) = (turned.posted, turned.missed);
+                swept.failed += turned.failed;
+            }
+            Err(source) => {
+                tracing::error!(error = &source as &dyn std::error::Error, "challenges stand still");
+                swept.failed += 1;
+            }
+        }
         let (now, mut after) = (self.now(), None);
         loop {
             let mut conn = self.read().await?;
@@ -248,7 +257,10 @@ impl Clearing {
     ) -> Result<(), Failure> {
         tracing::error!(%token, evidence = %id, error = %refused, "a node contradicts itself: kept for a dispute");
         store::settlement::contradiction_insert_in_tx(conn, id, token, refused, bytes, now).await?;
-        self.dispute_in_tx(conn, token, refused.code().as_str(), id, now).await
+        if refused.is_the_nodes() {
+            self.dispute_in_tx(conn, token, refused.code().as_str(), id, now).await?;
+        }
+        Ok(())
     }
 
     /// What happens without a word of the node, inside an open transaction.

@@ -76,14 +76,19 @@ async fn what_is_drawn_from_a_claim_is_shown(on: On) {
     assert_eq!(draw(&world).await, 0, "a claim is drawn from once");
     let [challenge] = &waiting(&world).await[..] else { panic!("one lane, one challenge") };
     assert_eq!((challenge.cause, challenge.newest, challenge.left.len()), (ChallengeCause::Sample, 30, 4));
+    assert_eq!(challenge.claim, Digest(world.claim_ids().await[0]));
     // By the checkpoint that came after it: anybody can draw again.
     let note = world.books.notes().last().unwrap().clone();
     let text = note.split_once("\n\n").unwrap().0;
-    let root = comity_wire::log::Checkpoint::parse(&format!("{text}\n")).unwrap().root;
-    let claim = Digest(world.claim_ids().await[0]);
+    let checkpoint = comity_wire::log::Checkpoint::parse(&format!("{text}\n")).unwrap();
+    assert_eq!(challenge.log_size, Some(checkpoint.size));
+    let root = checkpoint.root;
     let key = crate::settlement::LaneKey { leaf: lab.root(), lane: 0 };
-    let again =
-        crate::settlement::draw::receipts(&crate::settlement::draw::seed(&root, &claim), &[(key, (0, 30))].into(), 4);
+    let again = crate::settlement::draw::receipts(
+        &crate::settlement::draw::seed(&root, &challenge.claim),
+        &[(key, (0, 30))].into(),
+        4,
+    );
     assert!(again[&key].iter().eq(&challenge.left), "{again:?} {:?}", challenge.left);
 
     let first = challenge.left[0];
@@ -282,6 +287,43 @@ async fn a_tail_that_is_not_shown_goes_home(on: On) {
     assert_eq!(world.sums().await, [10_000, 310, 0, 9_690]);
 }
 
+/// Two tokens under one id were both signed by the house: nothing that the node did.
+async fn a_second_token_of_the_houses_own_is_no_dispute_with_the_node(on: On) {
+    let world = World::new(on, 10_000).await;
+    let lab = claimed(&world, 5, 5).await;
+    let second = comity_wire::cose::sign(&old_token(lab.token.id, secret("thief").public()), &secret("issuer"));
+    let bytes = comity_wire::api::clearing::SignedBytes::new(second.bytes()).unwrap();
+    let mut other = Lab::new(&json!(bytes));
+    other.charge(other.root(), 0, PRICE);
+    assert_eq!(code(&world.claim(&other.claim(vec![])).await), "token_conflict");
+    assert_eq!(world.house.contradictions().await.unwrap().len(), 1, "it is kept");
+    assert!(disputes(&world).await.is_empty());
+    assert_eq!(payable(&world).await, 50);
+}
+
+async fn a_challenge_that_cannot_be_ended_keeps_nobody_from_being_paid(on: On) {
+    let world = World::new(on, 20_000).await;
+    let mut labs = Vec::new();
+    for _ in 0..3 {
+        labs.push(claimed(&world, 10, 0).await);
+    }
+    for lab in &labs[..2] {
+        assert_eq!(challenge(&world, lab, "not mine").await.0, 200);
+    }
+    // Its phase cannot be read: a final, and none is there.
+    world
+        .tamper("UPDATE token SET phase = 1 WHERE id IN (SELECT token FROM challenge ORDER BY posted_at, id LIMIT 1)")
+        .await;
+    world.pass(CHALLENGE_S).await;
+    let swept = world.house.sweep().await.unwrap();
+    assert_eq!((swept.missed, swept.settled), (1, ucr(100)), "{swept:?}");
+    assert!(swept.failed >= 1, "{swept:?}");
+    world.tamper("UPDATE token SET phase = 0 WHERE phase = 1").await;
+    assert_eq!(world.house.sweep().await.unwrap().missed, 1);
+    assert_eq!(payable(&world).await, 100);
+    world.sums().await;
+}
+
 async fn a_challenge_needs_a_tail_and_a_member(on: On) {
     let world = World::new(on, 10_000).await;
     let lab = claimed(&world, 10, 10).await;
@@ -300,5 +342,7 @@ on_each_store! {
     a_node_that_signs_two_receipts_for_one_number_disputes_itself
     a_holder_challenges_a_tail_and_the_node_shows_it
     a_tail_that_is_not_shown_goes_home
+    a_second_token_of_the_houses_own_is_no_dispute_with_the_node
+    a_challenge_that_cannot_be_ended_keeps_nobody_from_being_paid
     a_challenge_needs_a_tail_and_a_member
 }

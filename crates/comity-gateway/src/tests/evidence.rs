@@ -182,6 +182,8 @@ async fn a_challenge_is_answered_with_receipts_and_signed_requests() {
         lane: newest.lane,
         cause: ChallengeCause::Sample,
         state: ChallengeState::Open,
+        claim: Digest::of(b"claim"),
+        log_size: Some(9),
         newest: newest.n,
         total: newest.total,
         left: (1..=18).collect(),

@@ -44,6 +44,11 @@ pub struct Challenge {
     pub lane: u16,
     pub cause: ChallengeCause,
     pub state: ChallengeState,
+    /// Content id of the claim that brought the newest receipt.
+    pub claim: Digest,
+    /// Of one that was drawn: the size of the log's checkpoint that drew it. With the claim, anybody can draw again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_size: Option<u64>,
     /// The receipt in whose history the others must lie, and its own total.
     pub newest: u64,
     pub total: Amount,
