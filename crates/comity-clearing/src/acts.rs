@@ -5,12 +5,15 @@
 //! that was done is never done again. While fewer than two officers are registered, whoever may open the operator's socket
 //! acts alone, and the record says that nobody signed.
 
+mod owners;
+
 use comity_wire::cbor::Bytes;
 use comity_wire::{Amount, AwardId, Digest, LotId, Op, OrgId, ProjectId, PublicKey, SecretKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::lots::FundKind;
+pub use owners::{OwnerTerms, PayRun, Remit};
 
 /// The most acts that wait for a second person.
 pub const WAITING_MAX: u64 = 1_000;
@@ -32,7 +35,9 @@ pub enum Act {
     OfficerAdd(OfficerAdd),
     OfficerRemove(OfficerRemove),
     DisputeEnd(DisputeEnd),
+    OwnerTerms(OwnerTerms),
     Remit(Remit),
+    PayRun(PayRun),
     PeriodClose(PeriodClose),
     PeriodReopen(PeriodReopen),
 }
@@ -173,17 +178,6 @@ pub struct DisputeEnd {
     pub reason: String,
 }
 
-/// An owner was paid outside of these books. Owner and payment name it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Remit {
-    pub owner: OrgId,
-    pub amount: Amount,
-    /// What names the payment where it was made.
-    pub payment: String,
-    pub paid_on: Timestamp,
-}
-
 /// Books are closed up to a moment: what was posted before it stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -257,7 +251,9 @@ impl Act {
             Self::OfficerAdd(_) => "officer_add",
             Self::OfficerRemove(_) => "officer_remove",
             Self::DisputeEnd(_) => "dispute_end",
+            Self::OwnerTerms(_) => "owner_terms",
             Self::Remit(_) => "remit",
+            Self::PayRun(_) => "pay_run",
             Self::PeriodClose(_) => "period_close",
             Self::PeriodReopen(_) => "period_reopen",
         }

@@ -3,6 +3,7 @@
 //! No signatures: whoever may open the socket (mode 0600, set by `node/`) is the operator.
 
 mod amie;
+mod owners;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
@@ -19,6 +20,7 @@ use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use self::owners::RemittanceAsk;
 use crate::acts::{Act, ActRecord, Officer, Signature};
 use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
@@ -143,7 +145,8 @@ impl Clearing {
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
     /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods}`, `GET /admin/projects/{id}`,
     /// `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
-    /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,journal}`, `GET /admin/reports/statement/{project}`.
+    /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,journal}`, `GET /admin/reports/statement/{project}`;
+    /// `GET /admin/owners/{terms,show/{owner}}`, `POST /admin/owners/remittances`.
     pub fn admin_router(&self) -> Router {
         Router::new()
             .route("/admin/projects", post(project_add))
@@ -175,6 +178,7 @@ impl Clearing {
             .route("/admin/log/restart", post(log_restart))
             .route("/admin/log/witness", post(log_witness))
             .merge(amie::routes())
+            .merge(owners::routes())
             .merge(crate::http::log::routes())
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)

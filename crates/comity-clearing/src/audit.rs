@@ -72,6 +72,12 @@ pub enum Break {
     DisputeDiffers,
     /// The totals of a closed period are not what its transfers add up to.
     PeriodDiffers,
+    /// An owner's terms are not what an act says.
+    TermsDiffer,
+    /// An owner was paid more than its terms allow, or under terms that pay nothing.
+    TermsExceeded,
+    /// A payment to an owner is not what its lines add up to, or has none.
+    PayoutDiffers,
     /// A token is paid to another organisation than the one that owns its node.
     OwnerDiffers,
 }
@@ -123,6 +129,7 @@ pub(crate) async fn of(reader: &Reader) -> Result<AuditReport, Failure> {
     }
     findings.push(Finding { what: Break::TokenDiffers, rows: store::audit::tokens_differing(&mut seen).await? });
     findings.push(Finding { what: Break::PeriodDiffers, rows: periods::differing(&mut seen).await? });
+    findings.push(Finding { what: Break::TermsDiffer, rows: store::owners::differing(&mut seen).await? });
     findings.push(Finding { what: Break::ActDiffers, rows: store::audit::acts_differing(&mut seen).await? });
     findings.retain(|finding| finding.rows != 0);
     let totals = store::totals::overall(&mut seen).await?;

@@ -44,6 +44,8 @@ pub enum Failure {
     MandateUnknown { id: MandateId },
     #[error("members draw under a mandate: ask the project's PI for one")]
     MandateRequired,
+    #[error("{what}")]
+    OwnerTerms { what: String, whose_move: &'static str },
     #[error("duty conflict: {what}")]
     DutyConflict { what: String },
     #[error("reservation {token} was made with another {field}: take a new id")]
@@ -102,6 +104,7 @@ impl Failure {
             Self::Frozen { .. } => Code::Frozen,
             Self::BalanceTooLow { .. } => Code::BalanceTooLow,
             Self::DutyConflict { .. } => Code::DutyConflict,
+            Self::OwnerTerms { .. } => Code::OwnerTerms,
             Self::MandateOver { .. } | Self::MandateModel { .. } | Self::MandateRequired => Code::MandateRequired,
             Self::MandateUnknown { .. } => Code::NotFound,
             Self::ReservationConflict { .. } => Code::ReservationConflict,

@@ -270,6 +270,7 @@ impl From<Failure> for Refusal {
                     .with("unusable", unusable.into_iter().map(lot).collect::<Vec<_>>())
                     .hint("ask for less, or wait until other tokens come home")
             }
+            Failure::OwnerTerms { whose_move, .. } => refusal.with("whose_move", whose_move),
             Failure::DutyConflict { .. } => refusal.hint("comity clearing act list, and another officer's key"),
             Failure::Settlement(settlement::Refused::SettledDiffers { lanes }) => refusal.with("settled", json!(lanes)),
             Failure::NotRegistered => refusal.hint("comity clearing project add --member <your key>, by the operator"),

@@ -74,16 +74,24 @@ pub struct HoldRow {
     pub overdue: bool,
 }
 
-/// What an owner earned and was paid.
+/// What an owner earned and was paid: opening + settled + from suspense − disputed − remitted = closing = payable + not
+/// payable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayableRow {
     pub owner: String,
+    /// By which terms it is paid for what is sold at the end of the period; empty: it has none.
+    pub terms: String,
     pub opening_ucr: i64,
     pub settled_ucr: i64,
     pub from_suspense_ucr: i64,
     pub disputed_ucr: i64,
     pub remitted_ucr: i64,
     pub closing_ucr: i64,
+    /// Of the closing: what the owner's terms pay. Below zero: a dispute took back more than was left.
+    pub payable_ucr: i64,
+    pub not_payable_ucr: i64,
+    /// Why it is not, each with its part.
+    pub reasons: String,
 }
 
 /// A project's statement, with the fields of a fund statement (Moab Accounting Manager's).

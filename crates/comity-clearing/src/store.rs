@@ -13,6 +13,8 @@ pub(crate) mod log;
 pub(crate) mod mandates;
 pub(crate) mod money;
 pub(crate) mod ops;
+pub(crate) mod owners;
+pub(crate) mod payouts;
 pub(crate) mod periods;
 pub(crate) mod projects;
 pub(crate) mod reports;
@@ -91,6 +93,12 @@ pub(crate) fn migrations() -> Migrations {
             "log",
             include_str!("../migrations/0520_log.sql"),
             include_str!("../migrations/postgres/0520_log.sql"),
+        )
+        .with(
+            530,
+            "owners",
+            include_str!("../migrations/0530_owners.sql"),
+            include_str!("../migrations/postgres/0530_owners.sql"),
         )
 }
 

@@ -27,6 +27,7 @@ mod logging;
 mod lots;
 mod mandates;
 mod moving;
+mod owners;
 mod periods;
 mod reports;
 mod restored;

@@ -91,6 +91,7 @@ codes! {
     TextRequired "text_required" 403 false;
     NotYours "not_yours" 403 false;
     DutyConflict "duty_conflict" 403 false;
+    OwnerTerms "owner_terms" 403 false;
     MandateRequired "mandate_required" 403 false;
     Frozen "frozen" 403 false;
     // What is not there.

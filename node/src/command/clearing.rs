@@ -9,6 +9,7 @@ mod dispute;
 mod doctor;
 mod log;
 mod migrate;
+mod owner;
 mod period;
 mod report;
 
@@ -70,9 +71,9 @@ pub enum ClearingCommand {
     /// Periods: close the books of a month
     #[command(subcommand)]
     Period(period::PeriodCommand),
-    /// Owners: what they were paid
+    /// Owners: how they are paid, what is payable, and what they were paid
     #[command(subcommand)]
-    Owner(period::OwnerCommand),
+    Owner(owner::OwnerCommand),
     /// Stop new work under a token, at a node, or at all nodes of an organisation. Work that was admitted is paid
     Revoke(RevokeArguments),
 }
@@ -249,7 +250,7 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
             Ok(())
         }
         ClearingCommand::Owner(command) => {
-            comity_cli::say(&period::owner(command).await?);
+            comity_cli::say(&owner::run(command).await?);
             Ok(())
         }
         ClearingCommand::Project(command) => {

@@ -88,7 +88,7 @@ async fn act_in_tx(
                 });
             }
             // What cannot be done is better refused now than when a second person has come.
-            awards::check(conn, act, now).await?;
+            awards::check(house, conn, act, now).await?;
             store::acts::act_insert_in_tx(conn, &record(act, id, by, now, None), act.word()).await?;
             reply.done = false;
             Ok(reply)

@@ -9,9 +9,9 @@ use comity_wire::{Amount, AwardId, Digest, LotId, ProjectId, Timestamp};
 
 use super::Clearing;
 use super::acts::{some, text};
-use super::periods;
 use super::projects::exists;
-use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Remit, Supplement, Withdraw};
+use super::{owners, payouts, periods};
+use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Supplement, Withdraw};
 use crate::failure::Failure;
 use crate::lots::LOTS_PER_PROJECT_MAX;
 use crate::store::awards::{Award, LotRow};
@@ -71,7 +71,7 @@ impl Clearing {
 }
 
 /// Whether an act could be done now.
-pub(super) async fn check(conn: &mut Db<'_>, act: &Act, now: Timestamp) -> Result<(), Failure> {
+pub(super) async fn check(house: &Clearing, conn: &mut Db<'_>, act: &Act, now: Timestamp) -> Result<(), Failure> {
     match act {
         Act::Award(ask) => {
             exists(conn, ask.project).await?;
@@ -107,16 +107,9 @@ pub(super) async fn check(conn: &mut Db<'_>, act: &Act, now: Timestamp) -> Resul
         }
         Act::OfficerRemove(ask) => text("the reason", &ask.reason),
         Act::DisputeEnd(ask) => Clearing::dispute_check(conn, ask).await.map(drop),
-        Act::Remit(ask) => {
-            text("what names the payment", &ask.payment)?;
-            some(ask.amount)?;
-            let owed = LedgerTx::new(conn).account_in_tx(money::payable(ask.owner).id).await?;
-            let owed = owed.map_or(Amount::ZERO, |account| account.available());
-            if ask.amount > owed {
-                return Err(Failure::invalid(format!("{} is owed {owed}, and was paid {}", ask.owner, ask.amount)));
-            }
-            Ok(())
-        }
+        Act::OwnerTerms(ask) => owners::terms_check(house, conn, ask).await,
+        Act::Remit(ask) => payouts::remit_check(conn, ask, now).await,
+        Act::PayRun(ask) => payouts::run_check(conn, ask).await,
         Act::PeriodClose(ask) => periods::close_check(conn, ask, now).await,
         Act::PeriodReopen(ask) => periods::reopen_check(conn, ask).await.map(drop),
     }
@@ -130,7 +123,7 @@ pub(super) async fn do_in_tx(
     id: Digest,
     now: Timestamp,
 ) -> Result<(Option<AwardId>, Vec<LotId>), Failure> {
-    check(conn, act, now).await?;
+    check(house, conn, act, now).await?;
     match act {
         Act::Award(ask) => award_in_tx(conn, ask, id, now).await,
         Act::Supplement(ask) => supplement_in_tx(conn, ask, id, now).await,
@@ -150,8 +143,16 @@ pub(super) async fn do_in_tx(
             house.dispute_end_in_tx(conn, ask, id, &house.calendar(), now).await?;
             Ok((None, Vec::new()))
         }
+        Act::OwnerTerms(ask) => {
+            owners::terms_in_tx(conn, ask, id, now).await?;
+            Ok((None, Vec::new()))
+        }
         Act::Remit(ask) => {
-            remit_in_tx(conn, ask, id, now).await?;
+            payouts::remit_in_tx(conn, ask, id, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::PayRun(ask) => {
+            payouts::run_in_tx(conn, ask, id, now).await?;
             Ok((None, Vec::new()))
         }
         Act::PeriodClose(ask) => {
@@ -326,27 +327,6 @@ async fn move_in_tx(conn: &mut Db<'_>, ask: &Move, evidence: Digest, now: Timest
     let transfer = taken(TransferKind::Reallocate, id, (from.id, parts), ask.amount, evidence);
     take_in_tx(conn, transfer, &[parts.1], now).await?;
     Ok((Some(from.award), vec![from.id, lot.id]))
-}
-
-async fn remit_in_tx(conn: &mut Db<'_>, ask: &Remit, evidence: Digest, now: Timestamp) -> Result<(), Failure> {
-    let (from, to) = (money::payable(ask.owner), money::remitted(ask.owner));
-    let mut ledger = LedgerTx::new(conn);
-    let transfer = Transfer {
-        id: TransferId::derive(TransferKind::Remit, &[ask.owner.as_bytes(), ask.payment.as_bytes()]),
-        kind: TransferKind::Remit,
-        debit: from.id,
-        credit: to.id,
-        amount: ask.amount,
-        reference: money::reference(ask.owner.0),
-        evidence,
-    };
-    money::open_in_tx(&mut ledger, &[from, to], now).await?;
-    match money::try_post_in_tx(&mut ledger, Group::single(transfer), now).await? {
-        Ok(()) => Ok(()),
-        Err(refusal) => {
-            Err(Failure::invalid(format!("payment {} was recorded in other words: {refusal}", ask.payment)))
-        }
-    }
 }
 
 async fn withdraw_in_tx(conn: &mut Db<'_>, ask: &Withdraw, evidence: Digest, now: Timestamp) -> Done {

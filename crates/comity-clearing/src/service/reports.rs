@@ -6,9 +6,11 @@ use comity_ledger::{Account, AccountId, Db, LedgerTx, Store as _};
 use comity_wire::{OrgId, ProjectId, Timestamp};
 
 use super::Clearing;
+use super::owners::standing;
 use super::projects::exists;
 use super::read::{Transfers, word};
 use crate::failure::Failure;
+use crate::owners::{Why, in_order};
 use crate::reports::{
     FundStatement, HoldRow, JOURNAL_HEAD, JournalPage, PayableRow, Period, Report, RollRow, StatementRow, TrialRow,
     code_word, journal_entry,
@@ -127,13 +129,19 @@ impl Clearing {
         let returned = store::reports::payables(&mut seen, "credit", "9, 12", span).await?;
         let disputed = store::reports::payables(&mut seen, "debit", "8, 12", span).await?;
         let remitted = store::reports::payables(&mut seen, "debit", "10", span).await?;
-        snapshot.rollback().await?;
         let mut owners: Vec<OrgId> = [&settled, &suspense, &returned, &disputed, &remitted]
             .into_iter()
             .flat_map(|sums| sums.keys().copied())
             .collect();
         owners.sort_unstable();
         owners.dedup();
+        let mut payable = BTreeMap::new();
+        for owner in &owners {
+            let terms = store::owners::of(&mut seen, *owner).await?;
+            let word = in_order(&terms, span.to).last().map_or("", |terms| terms.basis.word());
+            payable.insert(*owner, (word, standing(&mut seen, *owner, &terms, span.to).await?));
+        }
+        snapshot.rollback().await?;
         let row = |owner: &OrgId| {
             let of = |sums: &BTreeMap<OrgId, Moved>| sums.get(owner).copied().unwrap_or_default();
             let (settled, suspense, remitted) = (of(&settled), of(&suspense), of(&remitted));
@@ -141,14 +149,21 @@ impl Clearing {
             let at = |part: fn(Moved) -> i64| {
                 part(settled) + part(suspense) + part(returned) - part(disputed) - part(remitted)
             };
+            let (terms, standing) = &payable[owner];
+            let closing_ucr = at(Moved::whole);
+            let reason = |(why, ucr): (&Why, &i64)| format!("{} {ucr}", why.word());
             PayableRow {
                 owner: owner.to_string(),
+                terms: (*terms).to_owned(),
                 opening_ucr: at(|moved| moved.before),
                 settled_ucr: settled.within,
                 from_suspense_ucr: suspense.within,
                 disputed_ucr: disputed.within - returned.within,
                 remitted_ucr: remitted.within,
-                closing_ucr: at(Moved::whole),
+                closing_ucr,
+                payable_ucr: standing.payable(),
+                not_payable_ucr: closing_ucr - standing.payable(),
+                reasons: standing.reckoned.refused.iter().map(reason).collect::<Vec<_>>().join("; "),
             }
         };
         let rows: Vec<_> = owners.iter().map(row).collect();
@@ -160,6 +175,8 @@ impl Clearing {
             total.disputed_ucr += row.disputed_ucr;
             total.remitted_ucr += row.remitted_ucr;
             total.closing_ucr += row.closing_ucr;
+            total.payable_ucr += row.payable_ucr;
+            total.not_payable_ucr += row.not_payable_ucr;
         }
         Ok(self.report("payables", period, rows, Some(total)))
     }

@@ -119,3 +119,10 @@ pub(crate) fn act(row: &Row) -> Result<ActRecord, Failure> {
         done_at: cells.time_maybe("done_at")?,
     })
 }
+
+/// The bodies of all acts of a kind that were done, the newest first.
+pub(crate) async fn done_of(conn: &mut Db<'_>, kind: &str) -> Result<Vec<String>, Failure> {
+    let sql = "SELECT body FROM act WHERE kind = ? AND state = 1 ORDER BY proposed_at DESC, id LIMIT 10000";
+    let rows = query(sql).bind(kind).fetch_all(conn).await?;
+    rows.iter().map(|row| Cells { table: "act", row }.text("body")).collect()
+}

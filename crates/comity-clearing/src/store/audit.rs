@@ -18,7 +18,7 @@ use crate::failure::Failure;
 /// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 10 remit, 11 withdraw, 13 reallocate; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
 /// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired, 8 held by a dispute, 9 remitted. A lot named by its project, and awards that are `pooled`,
 /// are from before there were lots.
-pub(crate) const CHECKS: [(Break, &str); 17] = [
+pub(crate) const CHECKS: [(Break, &str); 19] = [
     (
         Break::AllocationOverspent,
         "SELECT COUNT(*) FROM project p WHERE \
@@ -147,6 +147,19 @@ pub(crate) const CHECKS: [(Break, &str); 17] = [
          (SELECT COALESCE(SUM(h.credits - h.debits), 0) FROM account h WHERE h.reference = i.token AND h.code = 8) OR \
          (i.state = 0 AND t.frozen <> 2) OR \
          (i.state <> 0 AND NOT EXISTS (SELECT 1 FROM act x WHERE x.id = i.act AND x.state = 1))",
+    ),
+    (
+        // Each payment has its lines, but those from before payments had any.
+        Break::PayoutDiffers,
+        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (10, 14) AND NOT EXISTS (\
+         SELECT 1 FROM payout p JOIN account d ON d.id = f.debit_id WHERE p.transfer = f.id AND p.owner = d.reference AND p.amount = f.amount AND \
+         (p.lined = 0 OR f.amount = (SELECT COALESCE(SUM(l.amount), 0) FROM payout_line l WHERE l.payout = p.transfer)))",
+    ),
+    (
+        Break::TermsExceeded,
+        "SELECT COUNT(*) FROM owner_terms o WHERE \
+         (o.pays = 0 AND EXISTS (SELECT 1 FROM payout_line l WHERE l.terms = o.act)) OR \
+         o.ceiling < (SELECT COALESCE(SUM(l.amount), 0) FROM payout_line l WHERE l.terms = o.act)",
     ),
     (
         Break::OwnerDiffers,

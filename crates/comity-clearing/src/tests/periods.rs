@@ -2,6 +2,7 @@
 
 use comity_wire::Timestamp;
 
+use super::owners::{contract, set, terms};
 use super::world::*;
 use crate::acts::{Act, PeriodClose, PeriodReopen, Remit};
 use crate::reports::Period;
@@ -103,6 +104,7 @@ async fn what_owners_were_paid_is_recorded_once(on: On) {
         let paid_on = START.plus(DAY);
         Act::Remit(Remit { owner: LAB, amount: ucr(amount), payment: payment.into(), paid_on })
     };
+    set(&world, terms(LAB, START, contract("C-7", None, None))).await.unwrap();
     assert!(act(&world, remit(101, "wire 1")).await.unwrap_err().contains("is owed 100"));
     assert!(act(&world, remit(0, "wire 1")).await.is_err());
     act(&world, remit(70, "wire 1")).await.unwrap();

@@ -1,14 +1,14 @@
-//! `comity clearing period|owner`: closing the books of a month, and what owners were paid.
+//! `comity clearing period`: closing the books of a month.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_clearing::acts::{Act, PeriodClose, PeriodReopen, Remit};
+use comity_clearing::acts::{Act, PeriodClose, PeriodReopen};
 use comity_clearing::service::ClosedPeriod;
-use comity_wire::{Amount, OrgId, Timestamp};
+use comity_wire::Timestamp;
 
 use super::act::{Acting, bring};
-use super::report::{day, last_day};
+use super::report::last_day;
 use crate::failure::Failure;
 use crate::service::admin;
 
@@ -42,26 +42,6 @@ pub enum PeriodCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-pub enum OwnerCommand {
-    /// Record that an owner was paid, outside of these books: what it is owed becomes less
-    Paid {
-        #[command(flatten)]
-        acting: Acting,
-        /// The owner's organisation
-        owner: OrgId,
-        /// In credits, such as 12.5
-        #[arg(long, value_parser = super::award::credits)]
-        credits: Amount,
-        /// What names the payment at your bank or in your ledger; one payment is recorded once
-        #[arg(long)]
-        payment: String,
-        /// When it was paid (UTC), YYYY-MM-DD
-        #[arg(long, value_parser = day)]
-        on: Timestamp,
-    },
-}
-
 /// # Errors
 /// [`Failure`] where the house is not running, or refuses.
 pub(super) async fn run(command: PeriodCommand) -> Result<String, Failure> {
@@ -77,11 +57,4 @@ pub(super) async fn run(command: PeriodCommand) -> Result<String, Failure> {
             Ok(serde_json::to_string_pretty(&periods)?)
         }
     }
-}
-
-/// # Errors
-/// [`Failure`] where the house is not running, or refuses.
-pub(super) async fn owner(command: OwnerCommand) -> Result<String, Failure> {
-    let OwnerCommand::Paid { acting, owner, credits, payment, on } = command;
-    bring(&acting, Act::Remit(Remit { owner, amount: credits, payment, paid_on: on })).await
 }

@@ -125,7 +125,9 @@ pub(in crate::service) async fn act_in_tx(
             | Act::OfficerAdd(_)
             | Act::OfficerRemove(_)
             | Act::DisputeEnd(_)
+            | Act::OwnerTerms(_)
             | Act::Remit(_)
+            | Act::PayRun(_)
             | Act::PeriodClose(_)
             | Act::PeriodReopen(_) => Vec::new(),
         };

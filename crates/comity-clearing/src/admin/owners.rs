@@ -1,0 +1,51 @@
+//! What the operator asks about owners.
+
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use comity_http::Refusal;
+use comity_wire::OrgId;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::http::Body;
+use crate::service::{Clearing, For, OwnerShow, RemittanceSet, TermsRow};
+
+/// `POST /admin/owners/remittances`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemittanceAsk {
+    /// The name of a run, or of a payment that was recorded by itself.
+    pub run: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OrgId>,
+    /// With projects, funders and award numbers.
+    #[serde(default)]
+    pub awards: bool,
+}
+
+pub(super) fn routes() -> Router<Clearing> {
+    Router::new()
+        .route("/admin/owners/terms", get(terms))
+        .route("/admin/owners/show/{owner}", get(show))
+        .route("/admin/owners/remittances", post(remittances))
+}
+
+async fn terms(State(house): State<Clearing>) -> Result<Json<Vec<TermsRow>>, Refusal> {
+    Ok(Json(house.owner_terms().await?))
+}
+
+async fn show(State(house): State<Clearing>, Path(owner): Path<String>) -> Result<Json<OwnerShow>, Refusal> {
+    let owner: OrgId = owner.parse().map_err(|_| Failure::invalid("an owner is an organisation's id, org-…"))?;
+    Ok(Json(house.owner_show(owner).await?))
+}
+
+/// Read like a report; a run's name may hold what a path may not.
+async fn remittances(
+    State(house): State<Clearing>,
+    Body(ask): Body<RemittanceAsk>,
+) -> Result<Json<RemittanceSet>, Refusal> {
+    let RemittanceAsk { run, owner, awards } = ask;
+    let reader = if awards { For::Funds } else { For::Owner };
+    Ok(Json(house.remittances(&run, owner, reader).await?))
+}
