@@ -16,6 +16,7 @@ pub(crate) mod ops;
 pub(crate) mod owners;
 pub(crate) mod payouts;
 pub(crate) mod periods;
+pub(crate) mod prices;
 pub(crate) mod projects;
 pub(crate) mod reports;
 pub(crate) mod settlement;
@@ -99,6 +100,12 @@ pub(crate) fn migrations() -> Migrations {
             "owners",
             include_str!("../migrations/0530_owners.sql"),
             include_str!("../migrations/postgres/0530_owners.sql"),
+        )
+        .with(
+            531,
+            "prices",
+            include_str!("../migrations/0531_prices.sql"),
+            include_str!("../migrations/postgres/0531_prices.sql"),
         )
 }
 

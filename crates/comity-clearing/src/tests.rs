@@ -29,6 +29,7 @@ mod mandates;
 mod moving;
 mod owners;
 mod periods;
+mod prices;
 mod reports;
 mod restored;
 mod settling;

@@ -1,15 +1,17 @@
 //! What the operator asks about owners.
 
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_http::Refusal;
-use comity_wire::OrgId;
+use comity_wire::{OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::http::Body;
-use crate::service::{Clearing, For, OwnerShow, RemittanceSet, TermsRow};
+use crate::reports::{Period, Report};
+use crate::service::{Clearing, For, OwnerShow, PriceRow, RemittanceSet, TermsRow};
 
 /// `POST /admin/owners/remittances`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +40,22 @@ async fn terms(State(house): State<Clearing>) -> Result<Json<Vec<TermsRow>>, Ref
 async fn show(State(house): State<Clearing>, Path(owner): Path<String>) -> Result<Json<OwnerShow>, Refusal> {
     let owner: OrgId = owner.parse().map_err(|_| Failure::invalid("an owner is an organisation's id, org-…"))?;
     Ok(Json(house.owner_show(owner).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PricesAsk {
+    owner: Option<OrgId>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+}
+
+pub(super) async fn prices(
+    State(house): State<Clearing>,
+    asked: Result<Query<PricesAsk>, QueryRejection>,
+) -> Result<Json<Report<PriceRow>>, Refusal> {
+    let Query(PricesAsk { owner, from, to }) = asked.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+    Ok(Json(house.prices(owner, Period { from, to }).await?))
 }
 
 /// Read like a report; a run's name may hold what a path may not.

@@ -7,6 +7,7 @@ use comity_wire::{Amount, Digest, OrgId, PublicKey, Signed, Timestamp, TokenId};
 
 use super::Clearing;
 use super::nodes::Known;
+use super::prices;
 use crate::failure::Failure;
 use crate::settlement::{self, Calendar, Claimed, Escrow, Finalled, Input, LaneKey, Output, Refused, evidence, handle};
 use crate::store;
@@ -83,7 +84,7 @@ impl Clearing {
                 if let Some(reply) = store::settlement::claim_reply(conn, claimed.id).await? {
                     return Ok(Ok(reply));
                 }
-                let row = token_row_in_tx(conn, &claimed, owner).await?;
+                let row = token_row_in_tx(&house, conn, &claimed, owner).await?;
                 let done = house.apply_in_tx(conn, &row, Step::Claim(&claimed), &calendar, now).await;
                 let done = match done.map_or_else(contradiction, |done| Ok(Ok(done)))? {
                     Ok(done) => done,
@@ -349,7 +350,12 @@ impl<'a> Step<'a> {
 }
 
 /// The row of a claimed token. A house that does not know it has signed it all the same, and is bound (rule 9).
-async fn token_row_in_tx(conn: &mut Db<'_>, claimed: &Claimed, owner: OrgId) -> Result<TokenRow, Failure> {
+async fn token_row_in_tx(
+    house: &Clearing,
+    conn: &mut Db<'_>,
+    claimed: &Claimed,
+    owner: OrgId,
+) -> Result<TokenRow, Failure> {
     let token = &claimed.token;
     if let Some(row) = store::tokens::token_find(conn, token.id).await? {
         return Ok(row);
@@ -363,6 +369,7 @@ async fn token_row_in_tx(conn: &mut Db<'_>, claimed: &Claimed, owner: OrgId) -> 
     let mut row = TokenRow::of(token, None, owner, Digest::ZERO);
     (row.content, row.bytes, row.issuer) = (Some(token.id()), Some(token.bytes().to_vec()), Some(*token.signer()));
     store::tokens::tokens_insert_in_tx(conn, std::slice::from_ref(&row)).await?;
+    prices::learnt_in_tx(house, conn, owner, token).await?;
     Ok(row)
 }
 

@@ -23,12 +23,13 @@ impl Clearing {
         let draft = quote::draft(request, vetting, &*self.inner.directory, &self.inner.config, now)?;
         self.is_owner(&draft.certificate).await?;
         let quote = cose::try_sign(&draft.quote, &self.inner.keys.issuer)?.verify(&self.inner.keys.issuer.public())?;
-        let (stored, tariffs) = (quote.clone(), draft.tariffs);
+        let (stored, tariffs, owner) = (quote.clone(), draft.tariffs, draft.certificate.org);
         self.write(move |conn| {
             Box::pin(async move {
                 for tariff in &tariffs {
                     store::tokens::tariff_insert_in_tx(conn, tariff).await?;
                 }
+                store::prices::quoted_in_tx(conn, owner, &stored.scope, stored.issued_at).await?;
                 store::tokens::quote_insert_in_tx(conn, &stored).await
             })
         })

@@ -279,7 +279,7 @@ impl Clearing {
         Ok(JournalPage { journal, next: page.last().filter(|_| is_full).map(|coded| coded.posted.seq) })
     }
 
-    fn report<R>(&self, name: &str, period: Period, rows: Vec<R>, total: Option<R>) -> Report<R> {
+    pub(super) fn report<R>(&self, name: &str, period: Period, rows: Vec<R>, total: Option<R>) -> Report<R> {
         Report { report: name.to_owned(), period, generated_at: self.now(), rows, total }
     }
 }

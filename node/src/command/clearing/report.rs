@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use comity_clearing::reports::{FundStatement, HoldRow, JournalPage, PayableRow, Report, RollRow, TrialRow, csv};
+use comity_clearing::service::PriceRow;
 use comity_wire::time::DAY_S;
-use comity_wire::{ProjectId, Timestamp};
+use comity_wire::{OrgId, ProjectId, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +23,14 @@ pub enum ReportCommand {
     Holds(Form),
     /// What each owner earned and was paid
     Payables(Over),
+    /// What models cost, and from when to when: every tariff that was ever quoted
+    Prices {
+        /// Only this owner's
+        #[arg(long)]
+        owner: Option<OrgId>,
+        #[command(flatten)]
+        over: Over,
+    },
     /// A project's statement, line by line
     Statement {
         project: ProjectId,
@@ -72,6 +81,10 @@ pub(super) async fn run(command: ReportCommand) -> Result<(), Failure> {
         ReportCommand::RollForward(over) => rows::<RollRow>(&over.form, &over.path("roll-forward")).await,
         ReportCommand::Holds(form) => rows::<HoldRow>(&form, "/admin/reports/holds").await,
         ReportCommand::Payables(over) => rows::<PayableRow>(&over.form, &over.path("payables")).await,
+        ReportCommand::Prices { owner, over } => {
+            let owner = owner.map(|owner| format!("&owner={owner}")).unwrap_or_default();
+            rows::<PriceRow>(&over.form, &format!("{}{owner}", over.path("prices"))).await
+        }
         ReportCommand::Statement { project, over } => {
             let path = over.path(&format!("statement/{project}"));
             let statement: FundStatement = admin::get(&over.form.home, &path).await?;

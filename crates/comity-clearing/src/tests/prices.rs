@@ -1,0 +1,59 @@
+//! What models cost, and when.
+
+use comity_wire::Timestamp;
+use comity_wire::object::ModelState;
+
+use super::world::*;
+use crate::reports::Period;
+
+/// The owner publishes another tariff.
+pub(super) fn reprice(world: &World, version: u64, price: u32) {
+    world.directory.insert(tariff(price).bytes()).unwrap();
+    world.publish(version, tariff(price).id(), ModelState::Active);
+}
+
+async fn every_price_that_was_quoted_is_kept(on: On) {
+    let mut world = World::new(on, 10_000).await;
+    world.quote().await;
+    world.pass(7_200).await;
+    world.quote().await;
+    world.pass(60).await;
+    reprice(&world, 2, 12);
+    let changed = world.now();
+    world.quote().await;
+    let rows = world.house.prices(Some(LAB), Period::default()).await.unwrap().rows;
+    let told = |row: &crate::service::PriceRow| {
+        (row.ucr_per_million, row.quoted_from.clone(), row.quoted_until.clone(), row.quoted_last.clone())
+    };
+    let at = |at: Timestamp| at.to_string();
+    assert_eq!(
+        rows.iter().map(told).collect::<Vec<_>>(),
+        [
+            (10_000_000, at(START), at(changed), at(START.plus(7_200))),
+            (12_000_000, at(changed), String::new(), at(changed)),
+        ]
+    );
+    assert_eq!((&rows[0].model[..], &rows[0].op[..], &rows[0].meter[..]), ("lab/tiny", "chat", "requests"));
+    assert_eq!(rows[0].tariff, tariff(10).id().to_string());
+    assert!(crate::reports::csv(&rows).starts_with("owner,model,op,meter,from_units,ucr_per_million,"));
+    let before = Period { from: None, to: Some(changed) };
+    assert_eq!(world.house.prices(None, before).await.unwrap().rows.len(), 1);
+    assert!(world.house.prices(Some(RIVAL), Period::default()).await.unwrap().rows.is_empty());
+    // Books from before: the quotes that they kept are looked through at the next start.
+    let triggers = match on {
+        On::Sqlite => "DROP TRIGGER price_is_kept",
+        On::Postgres => "ALTER TABLE price DISABLE TRIGGER USER",
+    };
+    world.tamper(triggers).await;
+    world.tamper("DELETE FROM price; UPDATE price_begun SET done = 0").await;
+    world.restart().await;
+    let again = world.house.prices(None, Period::default()).await.unwrap().rows;
+    let firsts = |rows: &[crate::service::PriceRow]| {
+        rows.iter().map(|row| (row.ucr_per_million, row.quoted_from.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(firsts(&again), firsts(&rows));
+}
+
+on_each_store! {
+    every_price_that_was_quoted_is_kept
+}
