@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::lots::FundKind;
-pub use owners::{OwnerTerms, PayRun, Remit};
+pub use owners::{OwnerCosts, OwnerSchedule, OwnerTerms, PayRun, Remit};
 
 /// The most acts that wait for a second person.
 pub const WAITING_MAX: u64 = 1_000;
@@ -36,6 +36,8 @@ pub enum Act {
     OfficerRemove(OfficerRemove),
     DisputeEnd(DisputeEnd),
     OwnerTerms(OwnerTerms),
+    OwnerSchedule(OwnerSchedule),
+    OwnerCosts(OwnerCosts),
     Remit(Remit),
     PayRun(PayRun),
     PeriodClose(PeriodClose),
@@ -252,6 +254,8 @@ impl Act {
             Self::OfficerRemove(_) => "officer_remove",
             Self::DisputeEnd(_) => "dispute_end",
             Self::OwnerTerms(_) => "owner_terms",
+            Self::OwnerSchedule(_) => "owner_schedule",
+            Self::OwnerCosts(_) => "owner_costs",
             Self::Remit(_) => "remit",
             Self::PayRun(_) => "pay_run",
             Self::PeriodClose(_) => "period_close",

@@ -146,7 +146,7 @@ impl Clearing {
     /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods}`, `GET /admin/projects/{id}`,
     /// `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,prices,recovery,journal}`, `GET /admin/reports/statement/{project}`;
-    /// `GET /admin/owners/{terms,show/{owner}}`, `POST /admin/owners/remittances`.
+    /// `GET /admin/owners/{terms,schedules,show/{owner}}`, `POST /admin/owners/remittances`.
     pub fn admin_router(&self) -> Router {
         Router::new()
             .route("/admin/projects", post(project_add))
@@ -166,6 +166,7 @@ impl Clearing {
             .route("/admin/reports/payables", get(payables))
             .route("/admin/reports/journal", get(journal))
             .route("/admin/reports/prices", get(owners::prices))
+            .route("/admin/reports/recovery", get(owners::recovery))
             .route("/admin/reports/statement/{project}", get(fund_statement))
             .route("/admin/audit", get(audit))
             .route("/admin/totals", get(totals))

@@ -6,7 +6,7 @@
 //!
 //! [`log`] verifies a house from its transparency log alone; the sequencer that writes one is among the house's own tasks.
 //!
-//! [`settlement`], [`lots`], [`mandates`], [`acts`], [`owners`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
+//! [`settlement`], [`lots`], [`mandates`], [`acts`], [`owners`], [`recharge`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
 //! directory and the clock it was given, and writes its tables in one SQL transaction with the ledger's. [`http`] serves
 //! it to members and nodes, [`admin`] to whoever may open the operator's socket.
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod ops;
 pub mod owners;
 pub mod pseudonym;
 pub mod quote;
+pub mod recharge;
 pub mod reports;
 pub mod reservation;
 pub mod service;

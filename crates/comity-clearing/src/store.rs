@@ -19,6 +19,7 @@ pub(crate) mod periods;
 pub(crate) mod prices;
 pub(crate) mod projects;
 pub(crate) mod reports;
+pub(crate) mod schedules;
 pub(crate) mod settlement;
 pub(crate) mod tokens;
 pub(crate) mod totals;
@@ -106,6 +107,12 @@ pub(crate) fn migrations() -> Migrations {
             "prices",
             include_str!("../migrations/0531_prices.sql"),
             include_str!("../migrations/postgres/0531_prices.sql"),
+        )
+        .with(
+            532,
+            "schedules",
+            include_str!("../migrations/0532_schedules.sql"),
+            include_str!("../migrations/postgres/0532_schedules.sql"),
         )
 }
 

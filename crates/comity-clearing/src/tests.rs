@@ -30,6 +30,7 @@ mod moving;
 mod owners;
 mod periods;
 mod prices;
+mod recharge;
 mod reports;
 mod restored;
 mod settling;

@@ -4,6 +4,7 @@ use comity_wire::{Amount, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::owners::Basis;
+use crate::recharge::ScheduleRate;
 
 /// How an owner is paid for what is sold from a moment on, until other terms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,35 @@ pub struct OwnerTerms {
     /// They also pay what was sold before them and no terms paid.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub arrears: bool,
+}
+
+/// A recharge owner's published rates, a version of a schedule (2 CFR 200.468).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnerSchedule {
+    pub owner: OrgId,
+    /// What terms call it.
+    pub schedule: String,
+    pub from: Timestamp,
+    /// Who approved it, and where that is written.
+    pub approved_by: String,
+    pub fiscal_year: String,
+    /// What the year is expected to cost.
+    pub costs: Amount,
+    pub rates: Vec<ScheduleRate>,
+}
+
+/// What a fiscal year did cost a recharge owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnerCosts {
+    pub owner: OrgId,
+    pub fiscal_year: String,
+    pub from: Timestamp,
+    /// The first moment that does not belong to it.
+    pub until: Timestamp,
+    pub costs: Amount,
+    pub evidence: String,
 }
 
 /// An owner was paid outside of these books. Owner and payment name it.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::http::Body;
 use crate::reports::{Period, Report};
-use crate::service::{Clearing, For, OwnerShow, PriceRow, RemittanceSet, TermsRow};
+use crate::service::{Clearing, For, OwnerShow, PriceRow, RecoveryRow, RemittanceSet, ScheduleShow, TermsRow};
 
 /// `POST /admin/owners/remittances`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ pub struct RemittanceAsk {
 pub(super) fn routes() -> Router<Clearing> {
     Router::new()
         .route("/admin/owners/terms", get(terms))
+        .route("/admin/owners/schedules", get(schedules))
         .route("/admin/owners/show/{owner}", get(show))
         .route("/admin/owners/remittances", post(remittances))
 }
@@ -56,6 +57,24 @@ pub(super) async fn prices(
 ) -> Result<Json<Report<PriceRow>>, Refusal> {
     let Query(PricesAsk { owner, from, to }) = asked.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
     Ok(Json(house.prices(owner, Period { from, to }).await?))
+}
+
+async fn schedules(State(house): State<Clearing>) -> Result<Json<Vec<ScheduleShow>>, Refusal> {
+    Ok(Json(house.owner_schedules().await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RecoveryAsk {
+    year: String,
+}
+
+pub(super) async fn recovery(
+    State(house): State<Clearing>,
+    asked: Result<Query<RecoveryAsk>, QueryRejection>,
+) -> Result<Json<Report<RecoveryRow>>, Refusal> {
+    let Query(RecoveryAsk { year }) = asked.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+    Ok(Json(house.recovery(&year).await?))
 }
 
 /// Read like a report; a run's name may hold what a path may not.

@@ -10,7 +10,7 @@ use comity_wire::{Amount, AwardId, Digest, LotId, ProjectId, Timestamp};
 use super::Clearing;
 use super::acts::{some, text};
 use super::projects::exists;
-use super::{owners, payouts, periods};
+use super::{owners, payouts, periods, recharge};
 use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Supplement, Withdraw};
 use crate::failure::Failure;
 use crate::lots::LOTS_PER_PROJECT_MAX;
@@ -108,6 +108,8 @@ pub(super) async fn check(house: &Clearing, conn: &mut Db<'_>, act: &Act, now: T
         Act::OfficerRemove(ask) => text("the reason", &ask.reason),
         Act::DisputeEnd(ask) => Clearing::dispute_check(conn, ask).await.map(drop),
         Act::OwnerTerms(ask) => owners::terms_check(house, conn, ask).await,
+        Act::OwnerSchedule(ask) => recharge::schedule_check(conn, ask, now).await,
+        Act::OwnerCosts(ask) => recharge::costs_check(conn, ask, now).await,
         Act::Remit(ask) => payouts::remit_check(conn, ask, now).await,
         Act::PayRun(ask) => payouts::run_check(conn, ask).await,
         Act::PeriodClose(ask) => periods::close_check(conn, ask, now).await,
@@ -145,6 +147,14 @@ pub(super) async fn do_in_tx(
         }
         Act::OwnerTerms(ask) => {
             owners::terms_in_tx(conn, ask, id, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::OwnerSchedule(ask) => {
+            recharge::schedule_in_tx(conn, ask, id, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::OwnerCosts(ask) => {
+            recharge::costs_in_tx(conn, ask, id, now).await?;
             Ok((None, Vec::new()))
         }
         Act::Remit(ask) => {

@@ -151,7 +151,16 @@ pub(super) async fn terms_check(house: &Clearing, conn: &mut Db<'_>, ask: &Owner
         return Err(Failure::NotFound { what: format!("organisation {} on the roster", ask.owner) });
     }
     match &ask.basis {
-        Basis::Recharge { schedule, .. } => text("the schedule's name", schedule)?,
+        Basis::Recharge { schedule, .. } => {
+            text("the schedule's name", schedule)?;
+            let recorded = store::schedules::of(conn, ask.owner).await?;
+            if !recorded.iter().any(|version| version.name == *schedule) {
+                return Err(Failure::OwnerTerms {
+                    what: format!("no schedule '{schedule}' of {} is recorded", ask.owner),
+                    whose_move: "two officers of the house: comity clearing owner schedule record",
+                });
+            }
+        }
         Basis::Commercial { contract, .. } => text("the contract's number", contract)?,
         Basis::Agency { agreement, .. } if !agreement.is_empty() => text("the agreement's number", agreement)?,
         Basis::Agency { ceiling: None, ends_at: None, .. } | Basis::None {} => {}

@@ -22,6 +22,7 @@ impl Clearing {
         let vetting = vetting::of(&statements, now);
         let draft = quote::draft(request, vetting, &*self.inner.directory, &self.inner.config, now)?;
         self.is_owner(&draft.certificate).await?;
+        self.within_schedule(draft.certificate.org, &draft.quote.scope, &draft.tariffs).await?;
         let quote = cose::try_sign(&draft.quote, &self.inner.keys.issuer)?.verify(&self.inner.keys.issuer.public())?;
         let (stored, tariffs, owner) = (quote.clone(), draft.tariffs, draft.certificate.org);
         self.write(move |conn| {

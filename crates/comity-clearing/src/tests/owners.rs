@@ -87,7 +87,8 @@ async fn an_owner_is_paid_what_its_terms_allow(on: On) {
     assert_eq!(world.claim(&before.claim(vec![before.acknowledge(&secret("holder"))])).await.0, 200);
     assert_eq!(payable(&world).await, (0, 60, "ended 30; above_ceiling 30".into()));
     // Recharge pays all that is sold under it; a gift is none of its business.
-    let recharge = Basis::Recharge { schedule: "Core 2027".into(), dated: START };
+    let recharge = Basis::Recharge { schedule: "Core rates".into(), dated: START };
+    super::recharge::record(&world, super::recharge::schedule(10, 1_000, world.now())).await.unwrap();
     set(&world, terms(LAB, world.now(), recharge)).await.unwrap();
     world.pass(60).await;
     earn(&world, 4).await;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use comity_clearing::acts::{Act, OwnerTerms, PayRun, Remit};
+use comity_clearing::acts::{Act, OwnerCosts, OwnerSchedule, OwnerTerms, PayRun, Remit};
 use comity_clearing::admin::RemittanceAsk;
 use comity_clearing::owners::Basis;
+use comity_clearing::recharge::ScheduleRate;
 use comity_clearing::reports::csv;
-use comity_clearing::service::{OwnerShow, RemittanceRow, RemittanceSet, TermsRow};
+use comity_clearing::service::{OwnerShow, RemittanceRow, RemittanceSet, ScheduleShow, TermsRow};
 use comity_wire::{Amount, OrgId, Timestamp};
 
 use super::act::{Acting, bring};
@@ -21,6 +22,31 @@ pub enum OwnerCommand {
     /// How owners are paid: set and list. Without terms, use is counted and nothing is payable
     #[command(subcommand)]
     Terms(TermsCommand),
+    /// A recharge owner's published rates (2 CFR 200.468): record and list
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Record what a fiscal year did cost a recharge owner; said again, the later one holds
+    Costs {
+        #[command(flatten)]
+        acting: Acting,
+        /// The owner's organisation
+        owner: OrgId,
+        /// What the fiscal year is called
+        #[arg(long)]
+        year: String,
+        /// Its first day (UTC), YYYY-MM-DD
+        #[arg(long, value_parser = day)]
+        from: Timestamp,
+        /// Its last day (UTC), YYYY-MM-DD
+        #[arg(long, value_parser = last_day)]
+        to: Timestamp,
+        /// In credits
+        #[arg(long, value_parser = credits)]
+        credits: Amount,
+        /// Where it is written
+        #[arg(long)]
+        evidence: String,
+    },
     /// What an owner earned, what of it is payable, and why the rest is not
     Show {
         #[arg(long)]
@@ -89,6 +115,61 @@ pub enum TermsCommand {
         #[arg(long)]
         home: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ScheduleCommand {
+    /// Record a version of a schedule. An act: two persons, once there are two
+    Record {
+        #[command(flatten)]
+        acting: Acting,
+        /// The owner's organisation
+        owner: OrgId,
+        /// A TOML file: schedule, from, approved_by, fiscal_year, credits, and [[rates]] with model, op, meter,
+        /// ucr_per_million, expected_units
+        #[arg(long)]
+        file: PathBuf,
+    },
+    /// Every schedule that was recorded
+    List {
+        #[arg(long)]
+        home: PathBuf,
+    },
+}
+
+/// A schedule as its owner writes it.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScheduleFile {
+    schedule: String,
+    /// YYYY-MM-DD.
+    from: String,
+    approved_by: String,
+    fiscal_year: String,
+    /// What the year is expected to cost.
+    credits: String,
+    rates: Vec<ScheduleRate>,
+}
+
+impl ScheduleFile {
+    fn read(file: &std::path::Path, owner: OrgId) -> Result<OwnerSchedule, Failure> {
+        let shown = file.display();
+        let hint = "docs/start/accountant.md shows one";
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::new(format!("cannot read {shown}: {error}")).hint("name the schedule's file"))?;
+        let read: Self = toml::from_str(&text)
+            .map_err(|error| Failure::new(format!("{shown} is no schedule: {error}")).hint(hint))?;
+        let wrong = |error| Failure::new(format!("{shown}: {error}")).hint(hint);
+        Ok(OwnerSchedule {
+            owner,
+            schedule: read.schedule,
+            from: day(&read.from).map_err(wrong)?,
+            approved_by: read.approved_by,
+            fiscal_year: read.fiscal_year,
+            costs: credits(&read.credits).map_err(wrong)?,
+            rates: read.rates,
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +269,17 @@ pub(super) async fn run(command: OwnerCommand) -> Result<String, Failure> {
         OwnerCommand::Terms(TermsCommand::List { home }) => {
             let terms: Vec<TermsRow> = admin::get(&home, "/admin/owners/terms").await?;
             Ok(serde_json::to_string_pretty(&terms)?)
+        }
+        OwnerCommand::Schedule(ScheduleCommand::Record { acting, owner, file }) => {
+            bring(&acting, Act::OwnerSchedule(ScheduleFile::read(&file, owner)?)).await
+        }
+        OwnerCommand::Schedule(ScheduleCommand::List { home }) => {
+            let schedules: Vec<ScheduleShow> = admin::get(&home, "/admin/owners/schedules").await?;
+            Ok(serde_json::to_string_pretty(&schedules)?)
+        }
+        OwnerCommand::Costs { acting, owner, year, from, to, credits, evidence } => {
+            let costs = OwnerCosts { owner, fiscal_year: year, from, until: to, costs: credits, evidence };
+            bring(&acting, Act::OwnerCosts(costs)).await
         }
         OwnerCommand::Show { home, owner } => {
             let show: OwnerShow = admin::get(&home, &format!("/admin/owners/show/{owner}")).await?;

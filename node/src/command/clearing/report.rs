@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use comity_clearing::reports::{FundStatement, HoldRow, JournalPage, PayableRow, Report, RollRow, TrialRow, csv};
-use comity_clearing::service::PriceRow;
+use comity_clearing::service::{PriceRow, RecoveryRow};
 use comity_wire::time::DAY_S;
 use comity_wire::{OrgId, ProjectId, Timestamp};
 use serde::Serialize;
@@ -30,6 +30,14 @@ pub enum ReportCommand {
         owner: Option<OrgId>,
         #[command(flatten)]
         over: Over,
+    },
+    /// What each recharge owner recovered in a fiscal year, and what it carries on (2 CFR 200.468)
+    Recovery {
+        /// As it was reported: `comity clearing owner costs`
+        #[arg(long)]
+        year: String,
+        #[command(flatten)]
+        form: Form,
     },
     /// A project's statement, line by line
     Statement {
@@ -84,6 +92,10 @@ pub(super) async fn run(command: ReportCommand) -> Result<(), Failure> {
         ReportCommand::Prices { owner, over } => {
             let owner = owner.map(|owner| format!("&owner={owner}")).unwrap_or_default();
             rows::<PriceRow>(&over.form, &format!("{}{owner}", over.path("prices"))).await
+        }
+        ReportCommand::Recovery { year, form } => {
+            let year = comity_sdk::discover::percent(&year);
+            rows::<RecoveryRow>(&form, &format!("/admin/reports/recovery?year={year}")).await
         }
         ReportCommand::Statement { project, over } => {
             let path = over.path(&format!("statement/{project}"));

@@ -126,6 +126,8 @@ pub(in crate::service) async fn act_in_tx(
             | Act::OfficerRemove(_)
             | Act::DisputeEnd(_)
             | Act::OwnerTerms(_)
+            | Act::OwnerSchedule(_)
+            | Act::OwnerCosts(_)
             | Act::Remit(_)
             | Act::PayRun(_)
             | Act::PeriodClose(_)
