@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::lots::FundKind;
-pub use owners::{OwnerCosts, OwnerSchedule, OwnerTerms, PayRun, Remit};
+pub use owners::{Exchange, OwnerCosts, OwnerSchedule, OwnerTerms, PayRun, ProjectOf, Remit};
 
 /// The most acts that wait for a second person.
 pub const WAITING_MAX: u64 = 1_000;
@@ -40,6 +40,8 @@ pub enum Act {
     OwnerCosts(OwnerCosts),
     Remit(Remit),
     PayRun(PayRun),
+    Exchange(Exchange),
+    ProjectOf(ProjectOf),
     PeriodClose(PeriodClose),
     PeriodReopen(PeriodReopen),
 }
@@ -258,6 +260,8 @@ impl Act {
             Self::OwnerCosts(_) => "owner_costs",
             Self::Remit(_) => "remit",
             Self::PayRun(_) => "pay_run",
+            Self::Exchange(_) => "exchange",
+            Self::ProjectOf(_) => "project_of",
             Self::PeriodClose(_) => "period_close",
             Self::PeriodReopen(_) => "period_reopen",
         }

@@ -39,7 +39,7 @@ pub struct TrialRow {
 }
 
 /// A project's credits from the beginning of a period to its end:
-/// opening + awarded + moved in − moved out − withdrawn − expired − settled + reversed = closing.
+/// opening + awarded + moved in + exchanged − moved out − withdrawn − expired − settled + reversed = closing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollRow {
     pub project: String,
@@ -47,6 +47,8 @@ pub struct RollRow {
     pub opening_ucr: i64,
     pub awarded_ucr: i64,
     pub moved_in_ucr: i64,
+    /// What the project's own organisation had earned.
+    pub exchanged_ucr: i64,
     pub moved_out_ucr: i64,
     pub withdrawn_ucr: i64,
     pub expired_ucr: i64,
@@ -74,7 +76,7 @@ pub struct HoldRow {
     pub overdue: bool,
 }
 
-/// What an owner earned and was paid: opening + settled + from suspense − disputed − remitted = closing = payable + not
+/// What an owner earned and was paid: opening + settled + from suspense − disputed − remitted − exchanged = closing = payable + not
 /// payable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayableRow {
@@ -86,6 +88,8 @@ pub struct PayableRow {
     pub from_suspense_ucr: i64,
     pub disputed_ucr: i64,
     pub remitted_ucr: i64,
+    /// Turned into credit for the owner's own projects.
+    pub exchanged_ucr: i64,
     pub closing_ucr: i64,
     /// Of the closing: what the owner's terms pay. Below zero: a dispute took back more than was left.
     pub payable_ucr: i64,

@@ -6,6 +6,7 @@ mod awards;
 mod challenges;
 mod claims;
 mod disputes;
+mod exchange;
 pub(crate) mod log;
 mod mandates;
 mod nodes;

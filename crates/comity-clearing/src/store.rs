@@ -114,6 +114,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0532_schedules.sql"),
             include_str!("../migrations/postgres/0532_schedules.sql"),
         )
+        .with(
+            533,
+            "exchanges",
+            include_str!("../migrations/0533_exchanges.sql"),
+            include_str!("../migrations/postgres/0533_exchanges.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

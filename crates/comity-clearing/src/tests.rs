@@ -22,6 +22,7 @@ macro_rules! on_each_store {
 mod amie;
 mod auditing;
 mod disputes;
+mod exchange;
 mod lab;
 mod logging;
 mod lots;

@@ -37,6 +37,8 @@ pub enum TransferKind {
     Correction = 12,
     /// Credits of one lot become those of another: to another project, under the same award.
     Reallocate = 13,
+    /// An owner's earnings become credits of a project of its own.
+    Exchange = 14,
 }
 
 /// A transfer to be posted. Everything in it but the id is content: under one id there is one content.
@@ -65,7 +67,7 @@ pub struct Posted {
 }
 
 impl TransferKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Award,
         Self::Allocate,
         Self::Reserve,
@@ -79,6 +81,7 @@ impl TransferKind {
         Self::Withdraw,
         Self::Correction,
         Self::Reallocate,
+        Self::Exchange,
     ];
 
     /// The number that is stored, and hashed into ids.
@@ -110,6 +113,7 @@ impl TransferKind {
             Self::Withdraw => matches!((from, to), (A::Allocation | A::AwardLot | A::Expired, A::Issuance)),
             Self::Correction => true,
             Self::Reallocate => matches!((from, to), (A::Allocation, A::Allocation)),
+            Self::Exchange => matches!((from, to), (A::OwnerPayable, A::Allocation)),
         }
     }
 }

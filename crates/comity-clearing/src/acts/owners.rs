@@ -1,6 +1,6 @@
 //! Acts about owners: how they are paid, and that they were.
 
-use comity_wire::{Amount, OrgId, Timestamp};
+use comity_wire::{Amount, OrgId, ProjectId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::owners::Basis;
@@ -69,4 +69,25 @@ pub struct PayRun {
     /// Empty: all to whom something is due.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<OrgId>,
+}
+
+/// Earnings become credit for a project of the owner's own. Owner and number name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    pub owner: OrgId,
+    pub project: ProjectId,
+    pub amount: Amount,
+    pub number: String,
+    /// Of what others' projects paid. What the owner's own paid keeps the ends of its lots.
+    pub ends_at: Timestamp,
+}
+
+/// Whose project it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectOf {
+    pub project: ProjectId,
+    pub organisation: OrgId,
+    pub reason: String,
 }

@@ -10,7 +10,7 @@ use comity_wire::{Amount, AwardId, Digest, LotId, ProjectId, Timestamp};
 use super::Clearing;
 use super::acts::{some, text};
 use super::projects::exists;
-use super::{owners, payouts, periods, recharge};
+use super::{exchange, owners, payouts, periods, recharge};
 use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Supplement, Withdraw};
 use crate::failure::Failure;
 use crate::lots::LOTS_PER_PROJECT_MAX;
@@ -112,6 +112,8 @@ pub(super) async fn check(house: &Clearing, conn: &mut Db<'_>, act: &Act, now: T
         Act::OwnerCosts(ask) => recharge::costs_check(conn, ask, now).await,
         Act::Remit(ask) => payouts::remit_check(conn, ask, now).await,
         Act::PayRun(ask) => payouts::run_check(conn, ask).await,
+        Act::Exchange(ask) => exchange::check(conn, ask, now).await,
+        Act::ProjectOf(ask) => exchange::project_of_check(conn, ask).await,
         Act::PeriodClose(ask) => periods::close_check(conn, ask, now).await,
         Act::PeriodReopen(ask) => periods::reopen_check(conn, ask).await.map(drop),
     }
@@ -163,6 +165,11 @@ pub(super) async fn do_in_tx(
         }
         Act::PayRun(ask) => {
             payouts::run_in_tx(conn, ask, id, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::Exchange(ask) => exchange::exchange_in_tx(conn, ask, id, now).await,
+        Act::ProjectOf(ask) => {
+            store::projects::organisation_put_in_tx(conn, ask.project, ask.organisation, id, now).await?;
             Ok((None, Vec::new()))
         }
         Act::PeriodClose(ask) => {
@@ -417,12 +424,12 @@ async fn award_of(conn: &mut Db<'_>, id: AwardId) -> Result<Award, Failure> {
     award.ok_or_else(|| Failure::NotFound { what: format!("award {id}") })
 }
 
-async fn lot_of(conn: &mut Db<'_>, id: LotId) -> Result<LotRow, Failure> {
+pub(super) async fn lot_of(conn: &mut Db<'_>, id: LotId) -> Result<LotRow, Failure> {
     let lot = store::awards::lot_find(conn, id).await?;
     lot.ok_or_else(|| Failure::NotFound { what: format!("lot {id}") })
 }
 
-async fn room_for(conn: &mut Db<'_>, project: ProjectId, more: usize) -> Result<(), Failure> {
+pub(super) async fn room_for(conn: &mut Db<'_>, project: ProjectId, more: usize) -> Result<(), Failure> {
     let lots = store::awards::lots_of_project(conn, project).await?.len();
     if lots + more > LOTS_PER_PROJECT_MAX {
         return Err(Failure::Limit { what: "lots of a project", max: LOTS_PER_PROJECT_MAX.to_string() });
@@ -493,11 +500,15 @@ fn part(ask: &PartAsk, award: &Award, now: Timestamp) -> Result<LotRow, Failure>
 }
 
 fn award_id(ask: &AwardAsk) -> AwardId {
-    AwardId(named(b"comity/clearing/award/v1", &[ask.project.as_bytes()], &[&ask.funder, &ask.award_number]))
+    award_named(ask.project, &ask.funder, &ask.award_number)
+}
+
+pub(super) fn award_named(project: ProjectId, funder: &str, number: &str) -> AwardId {
+    AwardId(named(b"comity/clearing/award/v1", &[project.as_bytes()], &[funder, number]))
 }
 
 /// Named by its award, and by what it is called there.
-fn lot_id(award: AwardId, part: &str) -> LotId {
+pub(super) fn lot_id(award: AwardId, part: &str) -> LotId {
     LotId(named(b"comity/clearing/lot/v1", &[award.as_bytes()], &[part]))
 }
 

@@ -200,7 +200,7 @@ fn fund(kind: FundKind) -> &'static str {
 }
 
 /// What is due to an owner of what it earned before a moment, and how it stands now.
-async fn due_of(
+pub(super) async fn due_of(
     conn: &mut Db<'_>,
     owner: OrgId,
     until: Timestamp,
@@ -214,7 +214,7 @@ async fn due_of(
 }
 
 /// Says why no more than `payable` can be paid of what the owner earned.
-fn too_much(owner: OrgId, asked: Amount, payable: i64, stands: &Standing) -> Failure {
+pub(super) fn too_much(owner: OrgId, asked: Amount, payable: i64, stands: &Standing) -> Failure {
     let refused = &stands.reckoned.refused;
     let Some((why, _)) = refused.iter().max_by_key(|(_, amount)| **amount) else {
         return Failure::invalid(format!("{owner} is owed {} µcr, and {asked} were asked", stands.earned()));
@@ -332,11 +332,8 @@ async fn pay_in_tx(
 }
 
 /// The lines of a payment, each with what was paid of its token before.
-pub(super) fn laid(due: &[Due], amount: Amount, stands: &Standing) -> Option<Vec<Line>> {
-    let mut begins: BTreeMap<TokenId, i64> = stands.reckoned.before_lines.clone();
-    for ((token, _), paid) in &stands.paid {
-        *begins.entry(*token).or_default() += paid;
-    }
+fn laid(due: &[Due], amount: Amount, stands: &Standing) -> Option<Vec<Line>> {
+    let mut begins = begun(stands);
     let line = |due: Due| {
         let begins = begins.entry(due.token).or_default();
         let line = Line { token: due.token, terms: due.terms, begins: *begins, amount: due.amount };
@@ -344,4 +341,13 @@ pub(super) fn laid(due: &[Due], amount: Amount, stands: &Standing) -> Option<Vec
         line
     };
     Some(lines(due, amount.ucr())?.into_iter().map(line).collect())
+}
+
+/// What was paid of each token.
+pub(super) fn begun(stands: &Standing) -> BTreeMap<TokenId, i64> {
+    let mut begins = stands.reckoned.before_lines.clone();
+    for ((token, _), paid) in &stands.paid {
+        *begins.entry(*token).or_default() += paid;
+    }
+    begins
 }

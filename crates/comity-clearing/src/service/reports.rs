@@ -72,16 +72,17 @@ impl Clearing {
             let awarded = Moved { before: awarded.before + pooled.before, within: awarded.within + pooled.within };
             let less = [&flows.moved_out, &flows.withdrawn, &flows.expired, &flows.settled].map(|sums| of(sums, id));
             let (moved_in, reversed) = (of(&flows.moved_in, id), of(&flows.reversed, id));
-            let opening =
-                awarded.before + moved_in.before + reversed.before - less.iter().map(|moved| moved.before).sum::<i64>();
-            let closing = awarded.whole() + moved_in.whole() + reversed.whole()
-                - less.iter().map(|moved| moved.whole()).sum::<i64>();
+            let exchanged = of(&flows.exchanged, id);
+            let given = |part: fn(Moved) -> i64| [awarded, moved_in, exchanged, reversed].map(part).iter().sum::<i64>();
+            let opening = given(|moved| moved.before) - less.iter().map(|moved| moved.before).sum::<i64>();
+            let closing = given(Moved::whole) - less.iter().map(|moved| moved.whole()).sum::<i64>();
             RollRow {
                 project: id.to_string(),
                 title,
                 opening_ucr: opening,
                 awarded_ucr: awarded.within,
                 moved_in_ucr: moved_in.within,
+                exchanged_ucr: exchanged.within,
                 moved_out_ucr: less[0].within,
                 withdrawn_ucr: less[1].within,
                 expired_ucr: less[2].within,
@@ -96,6 +97,7 @@ impl Clearing {
             total.opening_ucr += row.opening_ucr;
             total.awarded_ucr += row.awarded_ucr;
             total.moved_in_ucr += row.moved_in_ucr;
+            total.exchanged_ucr += row.exchanged_ucr;
             total.moved_out_ucr += row.moved_out_ucr;
             total.withdrawn_ucr += row.withdrawn_ucr;
             total.expired_ucr += row.expired_ucr;
@@ -129,7 +131,8 @@ impl Clearing {
         let returned = store::reports::payables(&mut seen, "credit", "9, 12", span).await?;
         let disputed = store::reports::payables(&mut seen, "debit", "8, 12", span).await?;
         let remitted = store::reports::payables(&mut seen, "debit", "10", span).await?;
-        let mut owners: Vec<OrgId> = [&settled, &suspense, &returned, &disputed, &remitted]
+        let exchanged = store::reports::payables(&mut seen, "debit", "14", span).await?;
+        let mut owners: Vec<OrgId> = [&settled, &suspense, &returned, &disputed, &remitted, &exchanged]
             .into_iter()
             .flat_map(|sums| sums.keys().copied())
             .collect();
@@ -145,9 +148,9 @@ impl Clearing {
         let row = |owner: &OrgId| {
             let of = |sums: &BTreeMap<OrgId, Moved>| sums.get(owner).copied().unwrap_or_default();
             let (settled, suspense, remitted) = (of(&settled), of(&suspense), of(&remitted));
-            let (returned, disputed) = (of(&returned), of(&disputed));
+            let (returned, disputed, exchanged) = (of(&returned), of(&disputed), of(&exchanged));
             let at = |part: fn(Moved) -> i64| {
-                part(settled) + part(suspense) + part(returned) - part(disputed) - part(remitted)
+                part(settled) + part(suspense) + part(returned) - part(disputed) - part(remitted) - part(exchanged)
             };
             let (terms, standing) = &payable[owner];
             let closing_ucr = at(Moved::whole);
@@ -160,6 +163,7 @@ impl Clearing {
                 from_suspense_ucr: suspense.within,
                 disputed_ucr: disputed.within - returned.within,
                 remitted_ucr: remitted.within,
+                exchanged_ucr: exchanged.within,
                 closing_ucr,
                 payable_ucr: standing.payable(),
                 not_payable_ucr: closing_ucr - standing.payable(),
@@ -174,6 +178,7 @@ impl Clearing {
             total.from_suspense_ucr += row.from_suspense_ucr;
             total.disputed_ucr += row.disputed_ucr;
             total.remitted_ucr += row.remitted_ucr;
+            total.exchanged_ucr += row.exchanged_ucr;
             total.closing_ucr += row.closing_ucr;
             total.payable_ucr += row.payable_ucr;
             total.not_payable_ucr += row.not_payable_ucr;

@@ -15,7 +15,7 @@ use crate::audit::Break;
 use crate::failure::Failure;
 
 /// Each counts the rows that break a promise. Kinds of transfers: 1 award, 2 allocate, 3 reserve, 4 settle, 5 refund,
-/// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 10 remit, 11 withdraw, 13 reallocate; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
+/// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 10 remit, 11 withdraw, 13 reallocate, 14 exchange; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
 /// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired, 8 held by a dispute, 9 remitted. A lot named by its project, and awards that are `pooled`,
 /// are from before there were lots.
 pub(crate) const CHECKS: [(Break, &str); 19] = [
@@ -49,10 +49,10 @@ pub(crate) const CHECKS: [(Break, &str); 19] = [
          (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f WHERE f.reference = l.id AND f.kind IN (11, 13)) \
          OR l.amount <> CASE \
          WHEN l.origin IS NOT NULL THEN (SELECT COALESCE(SUM(f.amount), 0) FROM account c JOIN transfer f ON f.credit_id = c.id \
-         WHERE c.reference = l.id AND c.code = 3 AND f.kind = 13) \
+         WHERE c.reference = l.id AND c.code = 3 AND f.kind IN (13, 14)) \
          WHEN l.id = l.project THEN (SELECT COALESCE(SUM(f.amount), 0) FROM award a JOIN transfer f ON f.reference = a.id AND f.kind = 1 \
          WHERE a.project = l.project) \
-         ELSE (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f WHERE f.reference = l.id AND f.kind = 1) END",
+         ELSE (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f WHERE f.reference = l.id AND f.kind IN (1, 14)) END",
     ),
     (
         Break::DrawDiffers,
@@ -130,11 +130,13 @@ pub(crate) const CHECKS: [(Break, &str); 19] = [
          WHEN 11 THEN d.code IN (2, 3) AND d.reference = l.id AND c.code = 1 \
          WHEN 13 THEN d.code = 3 AND d.reference = l.id AND c.code = 3 AND \
          EXISTS (SELECT 1 FROM lot o WHERE o.id = c.reference AND o.origin = l.id AND o.award = l.award) \
+         WHEN 14 THEN d.code = 5 AND c.code = 3 AND c.reference = l.id AND \
+         EXISTS (SELECT 1 FROM payout p WHERE p.transfer = f.id AND p.owner = d.reference) \
          END, FALSE)",
     ),
     (
         Break::ActMissing,
-        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (1, 9, 10, 11, 13) AND \
+        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (1, 9, 10, 11, 13, 14) AND \
          NOT EXISTS (SELECT 1 FROM act x WHERE x.id = f.evidence AND x.state = 1) AND \
          NOT EXISTS (SELECT 1 FROM award a WHERE a.id = f.reference AND a.pooled = 1)",
     ),

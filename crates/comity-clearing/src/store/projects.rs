@@ -2,7 +2,7 @@
 
 use comity_ledger::db::{Db, list, padded_runs, query};
 use comity_wire::object::Vetting;
-use comity_wire::{OrgId, ProjectId, Pseudonym, PublicKey, Timestamp};
+use comity_wire::{Digest, OrgId, ProjectId, Pseudonym, PublicKey, Timestamp};
 
 use super::{Cells, json, seconds};
 use crate::failure::Failure;
@@ -224,4 +224,31 @@ pub(crate) async fn pseudonyms(conn: &mut Db<'_>, project: ProjectId) -> Result<
         Ok((OrgId(cells.bytes("owner")?), Pseudonym(cells.bytes("subject")?)))
     };
     rows.iter().map(pair).collect()
+}
+
+/// Whose project it is, as it was stated last.
+pub(crate) async fn organisation_of(conn: &mut Db<'_>, project: ProjectId) -> Result<Option<OrgId>, Failure> {
+    let sql = "SELECT organisation FROM project_of WHERE project = ? ORDER BY place DESC LIMIT 1";
+    let row = query(sql).bind(project.0.to_vec()).fetch_optional(conn).await?;
+    row.map(|row| Ok(OrgId(Cells { table: "project_of", row: &row }.bytes("organisation")?))).transpose()
+}
+
+pub(crate) async fn organisation_put_in_tx(
+    conn: &mut Db<'_>,
+    project: ProjectId,
+    organisation: OrgId,
+    act: Digest,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    query(
+        "INSERT INTO project_of (project, place, organisation, act, recorded_at) \
+         VALUES (?1, (SELECT COALESCE(MAX(place), 0) + 1 FROM project_of WHERE project = ?1), ?2, ?3, ?4)",
+    )
+    .bind(project.0.to_vec())
+    .bind(organisation.0.to_vec())
+    .bind(act.0.to_vec())
+    .bind(seconds(now))
+    .execute(conn)
+    .await?;
+    Ok(())
 }

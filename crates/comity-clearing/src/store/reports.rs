@@ -87,6 +87,8 @@ pub(crate) struct Flows {
     /// Awards from before there were lots.
     pub(crate) pooled: BTreeMap<ProjectId, Moved>,
     pub(crate) moved_in: BTreeMap<ProjectId, Moved>,
+    /// From what their organisations had earned.
+    pub(crate) exchanged: BTreeMap<ProjectId, Moved>,
     pub(crate) moved_out: BTreeMap<ProjectId, Moved>,
     pub(crate) withdrawn: BTreeMap<ProjectId, Moved>,
     pub(crate) expired: BTreeMap<ProjectId, Moved>,
@@ -104,6 +106,7 @@ pub(crate) async fn flows(conn: &mut Db<'_>, span: Span) -> Result<Flows, Failur
         awarded: by_project(conn, LOT, 1, span).await?,
         pooled: by_project(conn, AWARD, 1, span).await?,
         moved_in: by_project(conn, TO, 13, span).await?,
+        exchanged: by_project(conn, LOT, 14, span).await?,
         moved_out: by_project(conn, LOT, 13, span).await?,
         withdrawn: by_project(conn, LOT, 11, span).await?,
         expired: by_project(conn, LOT, 7, span).await?,

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use comity_clearing::acts::{Act, OwnerCosts, OwnerSchedule, OwnerTerms, PayRun, Remit};
+use comity_clearing::acts::{Act, Exchange, OwnerCosts, OwnerSchedule, OwnerTerms, PayRun, ProjectOf, Remit};
 use comity_clearing::admin::RemittanceAsk;
 use comity_clearing::owners::Basis;
 use comity_clearing::recharge::ScheduleRate;
 use comity_clearing::reports::csv;
 use comity_clearing::service::{OwnerShow, RemittanceRow, RemittanceSet, ScheduleShow, TermsRow};
-use comity_wire::{Amount, OrgId, Timestamp};
+use comity_wire::{Amount, OrgId, ProjectId, Timestamp};
 
 use super::act::{Acting, bring};
 use super::award::credits;
@@ -85,6 +85,36 @@ pub enum OwnerCommand {
         /// Only this owner; may be given more than once
         #[arg(long = "owner")]
         owners: Vec<OrgId>,
+    },
+    /// Turn what an owner earned into credit for a project of its own. What its own projects paid it keeps their lots' ends and
+    /// restrictions
+    Exchange {
+        #[command(flatten)]
+        acting: Acting,
+        /// The owner's organisation
+        owner: OrgId,
+        /// A project that was stated to be the owner's
+        project: ProjectId,
+        /// In credits, such as 12.5
+        #[arg(long, value_parser = credits)]
+        credits: Amount,
+        /// Names the exchange
+        #[arg(long)]
+        number: String,
+        /// The last day on which what others paid can be used (UTC), YYYY-MM-DD
+        #[arg(long, value_parser = last_day)]
+        ends: Timestamp,
+    },
+    /// State that a project is an owner's own. An act: it decides where credits may go
+    Project {
+        #[command(flatten)]
+        acting: Acting,
+        /// The owner's organisation
+        owner: OrgId,
+        project: ProjectId,
+        /// What it rests on
+        #[arg(long)]
+        reason: String,
     },
     /// The remittance file of a run or a payment: for what each owner was paid
     Remittance {
@@ -290,6 +320,12 @@ pub(super) async fn run(command: OwnerCommand) -> Result<String, Failure> {
         }
         OwnerCommand::Pay { acting, run, to, on, owners } => {
             bring(&acting, Act::PayRun(PayRun { run, until: to, paid_on: on, owners })).await
+        }
+        OwnerCommand::Exchange { acting, owner, project, credits, number, ends } => {
+            bring(&acting, Act::Exchange(Exchange { owner, project, amount: credits, number, ends_at: ends })).await
+        }
+        OwnerCommand::Project { acting, owner, project, reason } => {
+            bring(&acting, Act::ProjectOf(ProjectOf { project, organisation: owner, reason })).await
         }
         OwnerCommand::Remittance { home, run, owner, awards, csv: as_csv } => {
             let ask = RemittanceAsk { run, owner, awards };

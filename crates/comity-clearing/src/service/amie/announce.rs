@@ -130,6 +130,8 @@ pub(in crate::service) async fn act_in_tx(
             | Act::OwnerCosts(_)
             | Act::Remit(_)
             | Act::PayRun(_)
+            | Act::Exchange(_)
+            | Act::ProjectOf(_)
             | Act::PeriodClose(_)
             | Act::PeriodReopen(_) => Vec::new(),
         };
