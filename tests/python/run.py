@@ -60,7 +60,8 @@ def play(federation, home, project):
     if odd:
         print(f"answered and charged when the step was over: {odd}", file=sys.stderr)
     closed = federation.close_books(home, project, sum(answered.values()))
-    return {"openai": openai.__version__, **closed, "of": answered, "log_entries_proved": transparency.verify(federation),
+    paid = books.pay_owners(federation, project)
+    return {"openai": openai.__version__, **closed, "owners_paid": paid, "of": answered, "log_entries_proved": transparency.verify(federation),
             "transfers_refooted": books.refoot(federation)}
 
 
