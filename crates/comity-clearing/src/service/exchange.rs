@@ -119,7 +119,7 @@ fn free(ask: &Exchange, amount: Amount, now: Timestamp) -> (Award, LotRow) {
 
 /// A lot beside the one that paid: same award, same days.
 fn beside(from: &LotRow, ask: &Exchange, amount: Amount) -> LotRow {
-    let name = format!("exchanged from {}: {}", from.id, ask.number);
+    let name = format!("exchanged by {} from {}: {}", ask.owner, from.id, ask.number);
     LotRow {
         id: lot_id(from.award, &name),
         project: ask.project,
@@ -255,4 +255,28 @@ async fn of_token(
         at += amount;
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use comity_wire::ProjectId;
+
+    use super::*;
+
+    /// One number is each owner's own.
+    #[test]
+    fn two_owners_exchanges_of_one_number_are_two_lots() {
+        let ask = |owner| Exchange {
+            owner: OrgId([owner; 16]),
+            project: ProjectId([1; 16]),
+            amount: Amount::from_ucr(5),
+            number: "7".into(),
+            ends_at: Timestamp(100),
+        };
+        let (_, lot) = free(&ask(2), Amount::from_ucr(5), Timestamp(0));
+        assert_ne!(free(&ask(3), Amount::from_ucr(5), Timestamp(0)).1.id, lot.id);
+        let beside = |owner| beside(&lot, &ask(owner), Amount::from_ucr(5)).id;
+        assert_ne!(beside(2), beside(3));
+        assert_eq!(beside(2), beside(2));
+    }
 }
