@@ -72,7 +72,7 @@ pub enum Break {
     DisputeDiffers,
     /// The totals of a closed period are not what its transfers add up to.
     PeriodDiffers,
-    /// An owner's terms, schedule or costs are not what an act says.
+    /// An owner's terms, schedule, costs or project are not what an act says, or an act's are missing.
     TermsDiffer,
     /// An owner was paid more than its terms allow, or under terms that pay nothing.
     TermsExceeded,

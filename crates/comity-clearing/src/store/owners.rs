@@ -3,9 +3,12 @@
 use comity_ledger::db::{Db, Row, query};
 use comity_wire::{OrgId, Timestamp, TokenId};
 
+use super::schedules::{self, Costs};
 use super::{Cells, int, money, seconds};
+use crate::acts::{Act, OwnerCosts};
 use crate::failure::Failure;
 use crate::owners::{Basis, Earned, Terms};
+use crate::recharge::Schedule;
 
 fn terms(row: &Row) -> Result<Terms, Failure> {
     let cells = Cells { table: "owner_terms", row };
@@ -112,20 +115,59 @@ pub(crate) async fn owners(conn: &mut Db<'_>) -> Result<Vec<OrgId>, Failure> {
     rows.iter().map(|row| Ok(OrgId(Cells { table: "account", row }.bytes("reference")?))).collect()
 }
 
-/// Terms that are not what their acts say.
+/// What was recorded of owners: kinds of acts, each with a table of its name.
+const RECORDED: [&str; 4] = ["owner_terms", "owner_schedule", "owner_costs", "project_of"];
+
+/// Terms, schedules, costs and owners' projects that are not what their acts say, and acts whose row is missing.
 pub(crate) async fn differing(conn: &mut Db<'_>) -> Result<u64, Failure> {
-    let sql = "SELECT o.*, a.body FROM owner_terms o LEFT JOIN act a ON a.id = o.act AND a.state = 1";
-    let rows = query(sql).fetch_all(conn).await?;
-    let stands = |row: &Row| {
-        let cells = Cells { table: "owner_terms", row };
-        let body = cells.row.text_maybe("body").ok().flatten()?;
-        let Ok(crate::acts::Act::OwnerTerms(ask)) = serde_json::from_str(&body) else { return None };
-        let (found, owner) = (terms(row).ok()?, OrgId(cells.bytes("owner").ok()?));
-        let pays = cells.int("pays").ok()? == i64::from(ask.basis.pays());
-        let same = (ask.owner, ask.from, ask.arrears, &ask.basis) == (owner, found.from, found.arrears, &found.basis);
-        (same && pays).then_some(())
+    let mut differing = 0;
+    for kind in RECORDED {
+        let rows = query(format!("SELECT o.*, a.body FROM {kind} o LEFT JOIN act a ON a.id = o.act AND a.state = 1"));
+        let rows = rows.fetch_all(conn).await?;
+        differing += rows.iter().filter(|row| stands(kind, row).is_none()).count() as u64;
+        let missing = query(format!(
+            "SELECT COUNT(*) FROM act a WHERE a.kind = ? AND a.state = 1 AND NOT EXISTS (SELECT 1 FROM {kind} o WHERE o.act = a.id)"
+        ));
+        differing += missing.bind(kind).fetch_one(conn).await?.first()?.unsigned_abs();
+    }
+    Ok(differing)
+}
+
+/// Whether a row says what its act says.
+fn stands(kind: &'static str, row: &Row) -> Option<()> {
+    let cells = Cells { table: kind, row };
+    let act: Act = serde_json::from_str(&row.text_maybe("body").ok()??).ok()?;
+    let id = |name| cells.bytes::<16>(name).ok();
+    let same = match act {
+        Act::OwnerTerms(ask) => {
+            let pays = cells.int("pays").ok()? == i64::from(ask.basis.pays());
+            let found = terms(row).ok()?;
+            let said = (Some(ask.owner.0), ask.from, ask.arrears, ask.basis);
+            kind == "owner_terms" && pays && said == (id("owner"), found.from, found.arrears, found.basis)
+        }
+        Act::OwnerSchedule(ask) => {
+            let said = Schedule {
+                name: ask.schedule,
+                from: ask.from,
+                approved_by: ask.approved_by,
+                fiscal_year: ask.fiscal_year,
+                costs: ask.costs,
+                rates: ask.rates,
+            };
+            kind == "owner_schedule" && id("owner") == Some(ask.owner.0) && schedules::schedule(row).ok()? == said
+        }
+        Act::OwnerCosts(ask) => {
+            let OwnerCosts { owner, fiscal_year, from, until, costs, evidence } = ask;
+            let said = Costs { fiscal_year, from, until, costs, evidence };
+            kind == "owner_costs" && id("owner") == Some(owner.0) && schedules::costs(row).ok()? == said
+        }
+        Act::ProjectOf(ask) => {
+            let said = (Some(ask.project.0), Some(ask.organisation.0));
+            kind == "project_of" && said == (id("project"), id("organisation"))
+        }
+        _ => false,
     };
-    Ok(rows.iter().filter(|row| stands(row).is_none()).count() as u64)
+    same.then_some(())
 }
 
 /// The newest moment up to which the books are closed.

@@ -17,7 +17,7 @@ pub(crate) struct Costs {
     pub(crate) evidence: String,
 }
 
-fn schedule(row: &Row) -> Result<Schedule, Failure> {
+pub(super) fn schedule(row: &Row) -> Result<Schedule, Failure> {
     let cells = Cells { table: "owner_schedule", row };
     Ok(Schedule {
         name: cells.text("name")?,
@@ -98,18 +98,18 @@ pub(crate) async fn costs_insert_in_tx(
 pub(crate) async fn years(conn: &mut Db<'_>, owner: OrgId) -> Result<Vec<Costs>, Failure> {
     let sql = "SELECT * FROM owner_costs o WHERE o.owner = ?1 AND o.place = (SELECT MAX(l.place) FROM owner_costs l \
                WHERE l.owner = ?1 AND l.fiscal_year = o.fiscal_year) ORDER BY o.from_at";
-    let rows = query(sql).bind(owner.0.to_vec()).fetch_all(conn).await?;
-    let one = |row: &Row| {
-        let cells = Cells { table: "owner_costs", row };
-        Ok(Costs {
-            fiscal_year: cells.text("fiscal_year")?,
-            from: cells.time("from_at")?,
-            until: cells.time("until_at")?,
-            costs: cells.amount("costs")?,
-            evidence: cells.text("evidence")?,
-        })
-    };
-    rows.iter().map(one).collect()
+    query(sql).bind(owner.0.to_vec()).fetch_all(conn).await?.iter().map(costs).collect()
+}
+
+pub(super) fn costs(row: &Row) -> Result<Costs, Failure> {
+    let cells = Cells { table: "owner_costs", row };
+    Ok(Costs {
+        fiscal_year: cells.text("fiscal_year")?,
+        from: cells.time("from_at")?,
+        until: cells.time("until_at")?,
+        costs: cells.amount("costs")?,
+        evidence: cells.text("evidence")?,
+    })
 }
 
 /// Owners of whom there are costs, a schedule, or terms of recharge.

@@ -106,9 +106,30 @@ async fn over_and_under_recovery_is_carried_forward(on: On) {
     let payables = world.house.payables(Period::default()).await.unwrap().rows.remove(0);
     assert_eq!(first.recovered_ucr + second.recovered_ucr, payables.settled_ucr);
     assert_eq!(row("2029").await.findings, "no costs reported for this year");
+    // What was recorded is what the acts say, or the audit tells.
+    let off = match on {
+        On::Sqlite => "DROP TRIGGER owner_schedule_is_never_changed; DROP TRIGGER owner_costs_are_never_changed",
+        On::Postgres => "ALTER TABLE owner_schedule DISABLE TRIGGER USER; ALTER TABLE owner_costs DISABLE TRIGGER USER",
+    };
+    world.tamper(off).await;
+    for (sql, undo) in [
+        ("UPDATE owner_schedule SET costs = costs + 1", "UPDATE owner_schedule SET costs = costs - 1"),
+        ("UPDATE owner_costs SET costs = costs - 1", "UPDATE owner_costs SET costs = costs + 1"),
+        ("UPDATE owner_costs SET act = zeroblob(32) WHERE place = 1", ""),
+    ] {
+        world.tamper(sql).await;
+        let report = world.house.audit().await.unwrap();
+        assert_eq!(
+            report.findings.iter().map(|finding| format!("{:?}", finding.what)).collect::<Vec<_>>(),
+            ["TermsDiffer"]
+        );
+        if !undo.is_empty() {
+            world.tamper(undo).await;
+            world.sums().await;
+        }
+    }
     world.sleep(731 * DAY);
     assert!(row("2028").await.findings.contains("schedule older than two years"));
-    world.sums().await;
 }
 
 on_each_store! {
