@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use comity_ledger::Db;
+use comity_wire::api::clearing::{Payable, PayableReason};
 use comity_wire::{Amount, Digest, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +143,26 @@ pub(crate) async fn standing(
     let (paid, unlined) = store::payouts::paid(conn, owner, until).await?;
     let reckoned = reckon(terms, &order, unlined, until);
     Ok(Standing { order, reckoned, paid, unlined })
+}
+
+/// What an owner reads of itself.
+pub(super) async fn told(conn: &mut Db<'_>, owner: OrgId, now: Timestamp) -> Result<Payable, Failure> {
+    let terms = store::owners::of(conn, owner).await?;
+    let standing = standing(conn, owner, &terms, now.plus(1)).await?;
+    let amount = |ucr: i64| Amount::new(ucr.max(0)).unwrap_or(Amount::MAX);
+    // What a dispute took back beyond what was left makes nothing else less than nothing.
+    let payable = amount(standing.payable());
+    let reason = |(why, ucr): (&Why, &i64)| PayableReason {
+        reason: why.word().to_owned(),
+        amount: amount(*ucr),
+        whose_move: why.whose_move().to_owned(),
+    };
+    Ok(Payable {
+        terms: in_order(&terms, now.plus(1)).last().map_or("", |terms| terms.basis.word()).to_owned(),
+        payable,
+        not_payable: amount(standing.earned()).saturating_sub(payable),
+        reasons: standing.reckoned.refused.iter().map(reason).collect(),
+    })
 }
 
 pub(super) async fn terms_check(house: &Clearing, conn: &mut Db<'_>, ask: &OwnerTerms) -> Result<(), Failure> {

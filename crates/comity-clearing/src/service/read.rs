@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use comity_ledger::{AccountId, Db, LedgerTx, Posted, Store as _};
 use comity_wire::api::clearing::{LotStatus, ProjectReply, PseudonymAt, Statement, StatementLine, TokenStatus};
-use comity_wire::{Amount, LotId, NodeId, ProjectId, PublicKey, Timestamp};
+use comity_wire::{Amount, LotId, NodeId, OrgId, ProjectId, PublicKey, Timestamp};
 
 use super::Clearing;
+use super::owners;
 use super::projects::exists;
 use crate::failure::Failure;
 use crate::lots::falls_on;
@@ -86,7 +87,7 @@ impl Clearing {
     /// # Errors
     /// [`Failure`] where the account is not the caller's.
     pub async fn statement(&self, caller: &PublicKey, account: Account) -> Result<Statement, Failure> {
-        let accounts = self.accounts_of(caller, account).await?;
+        let (accounts, owner) = self.accounts_of(caller, account).await?;
         let mut opening = 0_i128;
         let mut lines = std::collections::VecDeque::new();
         let mut conn = self.read().await?;
@@ -106,6 +107,10 @@ impl Clearing {
                 opening += signed(&line);
             }
         }
+        let payable = match owner {
+            Some(owner) => Some(owners::told(&mut seen, owner, self.now()).await?),
+            None => None,
+        };
         snapshot.rollback().await?;
         drop(conn);
         let side = |debit: bool| {
@@ -116,16 +121,22 @@ impl Clearing {
         let unreadable = || Failure::Unreadable { table: "transfer", what: "a balance below zero" };
         let amount = |sum: i128| i64::try_from(sum).ok().and_then(|ucr| Amount::new(ucr).ok()).ok_or_else(unreadable);
         let (credits, debits) = (side(false), side(true));
-        Ok(Statement { opening: amount(opening)?, credits, debits, closing: amount(closing)?, lines: lines.into() })
+        let (opening, closing) = (amount(opening)?, amount(closing)?);
+        Ok(Statement { opening, credits, debits, closing, lines: lines.into(), payable })
     }
 
-    async fn accounts_of(&self, caller: &PublicKey, account: Account) -> Result<Vec<AccountId>, Failure> {
+    /// The caller's accounts; whose they are, where they hold what an owner earned.
+    async fn accounts_of(
+        &self,
+        caller: &PublicKey,
+        account: Account,
+    ) -> Result<(Vec<AccountId>, Option<OrgId>), Failure> {
         let project = match account {
             Account::Node(node) => {
                 let certificate = self.inner.directory.certificate(node);
                 let own = certificate.filter(|certificate| certificate.transport_keys.contains(caller));
                 let own = own.ok_or(Failure::NotYours { what: "another node's statement" })?;
-                return Ok(vec![money::payable(own.org).id]);
+                return Ok((vec![money::payable(own.org).id], Some(own.org)));
             }
             Account::Project(project) => {
                 Self::member_of(&mut self.read().await?.db(), caller, project).await?;
@@ -141,7 +152,7 @@ impl Clearing {
             }
         };
         let lots = store::awards::lots_of_project(&mut self.read().await?.db(), project).await?;
-        Ok(lots.iter().map(|lot| money::allocation(lot.id).id).collect())
+        Ok((lots.iter().map(|lot| money::allocation(lot.id).id).collect(), None))
     }
 }
 

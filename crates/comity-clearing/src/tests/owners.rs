@@ -1,6 +1,7 @@
 //! How owners are paid: what their terms allow, and what each payment was for.
 
 use comity_wire::{OrgId, Timestamp};
+use serde_json::json;
 
 use super::disputes::{disputes, end};
 use super::world::*;
@@ -62,6 +63,12 @@ async fn an_owner_is_paid_what_its_terms_allow(on: On) {
     assert_eq!(refused.code(), comity_wire::Code::OwnerTerms);
     let Failure::OwnerTerms { what, whose_move } = refused else { panic!("{refused}") };
     assert!(what.contains("earned 100 µcr, of which 0 are payable") && whose_move.contains("--arrears"), "{what}");
+    // The owner reads the same in its statement.
+    let uri = format!("/v1/statement?node={NODE}");
+    let (_, statement) = world.get(&uri, &secret("transport")).await;
+    assert_eq!((&statement["closing"], &statement["payable"]["payable"]), (&json!(100), &json!(0)), "{statement}");
+    assert_eq!(statement["payable"]["reasons"][0]["reason"], "no_terms");
+    assert!(world.get("/v1/statement", &world.member).await.1["payable"].is_null(), "no business of a project's");
     // An agency: counted until there is a number.
     set(&world, OwnerTerms { arrears: true, ..terms(LAB, world.now(), agency("")) }).await.unwrap();
     world.pass(60).await;

@@ -295,6 +295,27 @@ pub struct Statement {
     pub debits: Amount,
     pub closing: Amount,
     pub lines: Vec<StatementLine>,
+    /// Of a node's: what of the closing its organisation's terms make payable (spec/07-settlement.md §7.7).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payable: Option<Payable>,
+}
+
+/// What an owner's terms make of what it earned: payable + not payable = the closing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payable {
+    /// `recharge`, `commercial`, `agency`, `none`; empty: the house has no terms with it.
+    pub terms: String,
+    pub payable: Amount,
+    pub not_payable: Amount,
+    pub reasons: Vec<PayableReason>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PayableReason {
+    /// `no_terms`, `ended`, `above_ceiling`, `no_agreement`, `given`.
+    pub reason: String,
+    pub amount: Amount,
+    pub whose_move: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
