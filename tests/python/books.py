@@ -71,5 +71,38 @@ def pay_owners(federation, project):
     prices = json.loads(clearing("report", "prices"))["rows"]
     need(prices and all(price["quoted_from"] for price in prices), f"prices: {prices}")
     need(paid > 0, f"nobody earned anything through {door}")
+    recharge(federation, next(price for price in prices if price["meter"]), today)
     need(json.loads(federation.run("ledger", "audit", "--home", house))["holds"], "the audit does not hold")
     return paid
+
+
+def recharge(federation, price, today):
+    """A schedule as its owner writes it, what a year did cost, and what the report makes of both."""
+    house, door, owner = federation.home("house"), federation.door, price["owner"]
+    clearing = lambda *words: federation.run("clearing", *words, "--home", house)
+    file = federation.folder / f"rates-{door}.toml"
+    file.write_text(f"""
+schedule = "Core rates {door}"
+from = "{today}"
+approved_by = "Provost, letter of 1 June"
+fiscal_year = "FY{door}"
+credits = "2"
+
+[[rates]]
+model = "{price["model"]}"
+op = "{price["op"]}"
+meter = "{price["meter"]}"
+ucr_per_million = {max(price["ucr_per_million"], 1)}
+expected_units = 1000
+""")
+    clearing("owner", "schedule", "record", owner, "--file", file)
+    listed = [row for row in json.loads(clearing("owner", "schedule", "list")) if row["name"] == f"Core rates {door}"]
+    need(len(listed) == 1 and listed[0]["owner"] == owner, f"schedules: {listed}")
+    day = datetime.date.fromisoformat(today) - datetime.timedelta(days=100 + len(door))
+    year = ("--year", f"FY & {door}", "--from", day.isoformat(), "--to", day.isoformat())
+    clearing("owner", "costs", owner, *year, "--credits", "0.5", "--evidence", "general ledger")
+    (row,) = [row for row in json.loads(clearing("report", "recovery", "--year", f"FY & {door}"))["rows"] if row["owner"] == owner]
+    # Nothing came in on that day: what it did cost is carried on, and rates must rise by it.
+    need((row["costs_ucr"], row["recovered_ucr"], row["difference_ucr"]) == (500_000, 0, -500_000), f"recovery: {row}")
+    need(row["carried_out_ucr"] == row["carried_in_ucr"] - 500_000 and row["adjust_ppm"] > 0, f"recovery: {row}")
+    need(clearing("report", "recovery", "--year", "none", "--csv").startswith("owner,fiscal_year,"), "no table")
