@@ -22,13 +22,14 @@ Measure, beside yardsticks in the same run, median of at least five rounds (the 
 
 Usage: cargo xtask bench <what> [--json]
        cargo xtask bench gateway [--peers] [beside|doors|curve|streams|peers]… [--json]
+       cargo xtask bench ledger [sqlite|postgres|hot|audit]… [--json]
 
 What:
   token     µs to verify a token with three delegation blocks, and a manifest; yardsticks: bare verify_strict, biscuit-auth
   gateway   requests per second, added latency, memory, streams held, one caller to 256; yardstick: nginx as a plain proxy,
             same upstream. About 15 minutes; parts of it by their names
   ledger    reservations and settled receipts per second on SQLite and PostgreSQL, an audit of a million transfers; yardsticks:
-            pgbench, bare verify_strict. About 6 minutes
+            pgbench, bare verify_strict. About 6 minutes; parts of it by their names
   demo      seconds of `comity demo` after the build
 
   --peers   gateway: beside Portkey's gateway (npm), LiteLLM (PyPI) and liter-llm (crates.io: compiles 400 crates), which their
@@ -76,12 +77,14 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     if is_gateway {
         return gateway(place, &names[1..], said("--peers"), json);
     }
+    if names.first().is_some_and(|name| name.as_str() == "ledger") {
+        return ledger(place, &names[1..], json);
+    }
     let &[what] = names.as_slice() else {
         return Err(Failure::input("say what to measure").hint("cargo xtask bench token|gateway|ledger|demo [--json]"));
     };
     match what.as_str() {
         "token" => beside_yardsticks(place, "token", json),
-        "ledger" => ledger(place, json),
         "demo" => {
             print_figures(&[demo_seconds(place)?], json);
             Ok(())
@@ -119,11 +122,19 @@ fn beside_yardsticks(place: &Place, what: &str, json: bool) -> Result {
 /// Parts of the gateway's bench; without one it is all of them, other gateways only where they are asked for.
 const GATEWAY_PARTS: &[&str] = &["beside", "doors", "curve", "streams", "peers"];
 
-fn gateway(place: &Place, parts: &[&String], peers: bool, json: bool) -> Result {
-    if let Some(part) = parts.iter().find(|part| !GATEWAY_PARTS.contains(&part.as_str())) {
-        let hint = format!("parts: {}", GATEWAY_PARTS.join(", "));
-        return Err(Failure::input(format!("the gateway's bench has no part `{part}`")).hint(hint));
+/// Parts of the ledger's bench; without one it is all of them.
+const LEDGER_PARTS: &[&str] = &["sqlite", "postgres", "hot", "audit"];
+
+fn check_parts(bench: &str, parts: &[&String], known: &[&str]) -> Result {
+    match parts.iter().find(|part| !known.contains(&part.as_str())) {
+        Some(part) => Err(Failure::input(format!("the bench `{bench}` has no part `{part}`"))
+            .hint(format!("parts: {}", known.join(", ")))),
+        None => Ok(()),
     }
+}
+
+fn gateway(place: &Place, parts: &[&String], peers: bool, json: bool) -> Result {
+    check_parts("gateway", parts, GATEWAY_PARTS)?;
     let peers = peers || parts.iter().any(|part| part.as_str() == "peers");
     let program = gateway_build(place)?;
     let mut bench = process::program(place, program);
@@ -152,7 +163,8 @@ pub(crate) fn gateway_build(place: &Place) -> Result<PathBuf> {
 }
 
 /// A house in the bench's own process, beside a PostgreSQL that keeps what it was told.
-fn ledger(place: &Place, json: bool) -> Result {
+fn ledger(place: &Place, parts: &[&String], json: bool) -> Result {
+    check_parts("ledger", parts, LEDGER_PARTS)?;
     let bin = postgres::binaries()?;
     let mut build = process::cargo(place);
     // With the node's package, as the gateway's bench: both then share each compiled crate.
@@ -170,6 +182,7 @@ fn ledger(place: &Place, json: bool) -> Result {
     process::step("build", &mut build)?;
     let cluster = Cluster::start(Promise::Durable)?;
     let mut bench = process::program(place, place.target.join("release/examples/bench_ledger"));
+    bench.args(parts);
     bench.env(postgres::VARIABLE, cluster.url()).env("COMITY_BENCH_POSTGRES_BIN", bin);
     if json {
         bench.arg("--json");

@@ -20,7 +20,7 @@ use sqlx::{Connection as _, Transaction};
 
 pub(crate) use connect::Readers;
 pub use connect::{Database, MigrationStanding, MigrationState, Migrations};
-pub use many::{ROWS_PER_STATEMENT_MAX, list, padded_runs, runs};
+pub use many::{Many, ROWS_PER_STATEMENT_MAX, list, runs};
 pub use query::{Query, Value, query};
 pub use row::Row;
 pub use servers::Servers;

@@ -14,18 +14,25 @@ const TOGETHER: u64 = 1_000;
 /// Transfers of a token: reserved, settled twice, refunded.
 const EACH: u64 = 4;
 
+/// As tokens are named: those that follow one another stand side by side.
+fn reference(number: u64) -> Reference {
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&number.to_be_bytes()[2..]);
+    Reference(bytes)
+}
+
 fn account(code: AccountCode, number: u64) -> NewAccount {
-    NewAccount::credits(code, Reference((u128::from(number)).to_be_bytes()))
+    NewAccount::credits_near(code, reference(number))
 }
 
 fn transfer(kind: TransferKind, number: u64, serial: u8, from: NewAccount, to: NewAccount, ucr: u32) -> Transfer {
     Transfer {
-        id: TransferId::derive(kind, &[&number.to_be_bytes(), &[serial]]),
+        id: TransferId::near(kind, reference(number), &[&[serial]]),
         kind,
         debit: from.id,
         credit: to.id,
         amount: Amount::from_ucr(ucr),
-        reference: Reference(u128::from(number).to_be_bytes()),
+        reference: reference(number),
         evidence: Digest::ZERO,
     }
 }

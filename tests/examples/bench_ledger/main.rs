@@ -11,7 +11,7 @@ mod load;
 mod pgbench;
 mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,14 +35,18 @@ const CLAIMS: usize = 150;
 /// Claims under way at once.
 const CLAIMERS: usize = 16;
 const AUDITED: u64 = 1_000_000;
+/// What can be measured alone, by its name.
+const PARTS: [&str; 4] = ["sqlite", "postgres", "hot", "audit"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let json = words.iter().any(|word| word == "--json");
     let small = words.iter().any(|word| word == "--small");
+    let named: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
+    let parts = if named.is_empty() { PARTS.to_vec() } else { named };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("the operating system gives threads");
-    match runtime.block_on(measure(if small { Size::SMALL } else { Size::WHOLE })) {
+    match runtime.block_on(measure(&parts, if small { Size::SMALL } else { Size::WHOLE })) {
         Ok(figures) => {
             figure::print(&figures, json);
             ExitCode::SUCCESS
@@ -69,34 +73,42 @@ impl Size {
     const SMALL: Self = Self { rounds: 1, time: Duration::from_secs(1), projects: 20, claims: 10, audited: 10_000 };
 }
 
-async fn measure(size: Size) -> Result<Vec<Figure>, String> {
-    let folder = tempfile::tempdir().map_err(|error| format!("error: no folder for the books: {error}"))?;
+async fn measure(parts: &[&str], size: Size) -> Result<Vec<Figure>, String> {
     let mut figures = Vec::new();
+    for part in parts {
+        let folder = tempfile::tempdir().map_err(|error| format!("error: no folder for the books: {error}"))?;
+        figures.extend(match *part {
+            "sqlite" => sqlite(folder.path(), size).await?,
+            "postgres" => reserve_postgres("reserve_pg", size.projects, 10, size).await?,
+            "hot" => reserve_postgres("reserve_pg_hot", 1, 1, size).await?,
+            "audit" => vec![audit(folder.path(), size).await?],
+            other => return Err(format!("error: nothing is called `{other}`\nhint: one of {}", PARTS.join(", "))),
+        });
+    }
+    Ok(figures)
+}
+
+async fn sqlite(folder: &Path, size: Size) -> Result<Vec<Figure>, String> {
     eprintln!("books in SQLite");
-    let file = folder.path().join("house.db");
+    let file = folder.join("house.db");
     let world = Arc::new(World::open(Database::sqlite(&file), size.projects).await?);
-    figures.extend(reserve_sqlite(&world, &file, size).await?);
+    let mut figures = reserve_sqlite(&world, &file, size).await?;
     figures.push(settle(&world, "settle_sqlite", size).await?);
     world.house.shutdown().await;
-    drop(world);
+    Ok(figures)
+}
 
-    eprintln!("books in PostgreSQL");
-    let bin = std::env::var_os("COMITY_BENCH_POSTGRES_BIN").map(PathBuf::from);
-    let bin = bin.ok_or("error: no PostgreSQL is named\nhint: cargo xtask bench ledger starts one")?;
-    figures.extend(reserve_postgres(&bin, "reserve_pg", size.projects, 10, size).await?);
-    figures.extend(reserve_postgres(&bin, "reserve_pg_hot", 1, 1, size).await?);
-
+async fn audit(folder: &Path, size: Size) -> Result<Figure, String> {
     eprintln!("an audit of {} transfers", size.audited);
-    let (took, transfers) = books::audit_s(Database::sqlite(folder.path().join("audited.db")), size.audited).await?;
-    figures.push(Figure {
+    let (took, transfers) = books::audit_s(Database::sqlite(folder.join("audited.db")), size.audited).await?;
+    Ok(Figure {
         metric: "audit_1m_s",
         value: Some(took),
         unit: "s",
         yardstick: None,
         n: usize::try_from(transfers).unwrap_or(usize::MAX),
         note: "every balance, every limit after each transfer, and the root; SQLite".to_owned(),
-    });
-    Ok(figures)
+    })
 }
 
 async fn reserve_round(world: &Arc<World>, callers: usize, time: Duration) -> Result<load::Round, String> {
@@ -108,7 +120,7 @@ async fn reserve_round(world: &Arc<World>, callers: usize, time: Duration) -> Re
     .await
 }
 
-async fn reserve_sqlite(world: &Arc<World>, file: &std::path::Path, size: Size) -> Result<Vec<Figure>, String> {
+async fn reserve_sqlite(world: &Arc<World>, file: &Path, size: Size) -> Result<Vec<Figure>, String> {
     reserve_round(world, CALLERS, size.time / 2).await?;
     let (mut rates, mut p99s, mut calls) = (Vec::new(), Vec::new(), 0);
     for round in 1..=size.rounds {
@@ -142,15 +154,17 @@ async fn reserve_sqlite(world: &Arc<World>, file: &std::path::Path, size: Size) 
 }
 
 async fn reserve_postgres(
-    bin: &std::path::Path,
     metric: &'static str,
     projects: usize,
     scale: u32,
     size: Size,
 ) -> Result<Vec<Figure>, String> {
+    let bin = std::env::var_os("COMITY_BENCH_POSTGRES_BIN").map(PathBuf::from);
+    let bin = bin.ok_or("error: no PostgreSQL is named\nhint: cargo xtask bench ledger starts one")?;
+    eprintln!("books in PostgreSQL, {projects} projects");
     let own = comity_scratch::Database::create().await;
     let other = comity_scratch::Database::create().await;
-    let pgbench = Pgbench::find(bin, other.url())?;
+    let pgbench = Pgbench::find(&bin, other.url())?;
     pgbench.fill(scale)?;
     let database = Database::postgres(&own.url()).map_err(|error| format!("error: {error}"))?;
     let world = Arc::new(World::open(database, projects).await?);

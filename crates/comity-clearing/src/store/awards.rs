@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use comity_ledger::AccountCode;
-use comity_ledger::db::{Db, Row, list, padded_runs, query, runs};
+use comity_ledger::db::{Db, Row, query};
+use comity_ledger::{AccountCode, values};
 use comity_wire::{Amount, AwardId, LotId, Op, OrgId, ProjectId, Timestamp, TokenId};
 
 use super::{Cells, int, json, seconds};
@@ -191,34 +191,31 @@ pub(crate) async fn lots_to_draw(
     projects: &[ProjectId],
 ) -> Result<BTreeMap<ProjectId, Vec<Lot>>, Failure> {
     let mut lots: BTreeMap<ProjectId, BTreeMap<LotId, Lot>> = BTreeMap::new();
-    for run in padded_runs(projects) {
-        let sql = format!(
-            "SELECT l.id, l.project, l.award, l.opens_at, l.ends_at, l.released_at, a.award_number, a.owners, a.ops, \
-             CAST(CASE WHEN a.frozen = 1 OR p.frozen = 1 THEN 1 ELSE 0 END AS BIGINT) AS frozen, \
-             COALESCE(c.credits - c.debits, 0) AS balance FROM lot l JOIN award a ON a.id = l.award \
-             JOIN project p ON p.id = l.project LEFT JOIN account c ON c.reference = l.id AND c.code = {} \
-             WHERE l.project IN ({})",
-            code(AccountCode::Allocation),
-            list("?", run.len())
-        );
-        let asking = run.iter().fold(query(sql), |asking, project| asking.bind(project.0.to_vec()));
-        for row in asking.fetch_all(conn).await? {
-            let cells = Cells { table: "lot", row: &row };
-            let lot = Lot {
-                id: LotId(cells.bytes("id")?),
-                project: ProjectId(cells.bytes("project")?),
-                award: AwardId(cells.bytes("award")?),
-                award_number: cells.text("award_number")?,
-                opens_at: cells.time("opens_at")?,
-                ends_at: cells.time("ends_at")?,
-                released: cells.time_maybe("released_at")?.is_some(),
-                frozen: cells.int("frozen")? == 1,
-                owners: cells.json("owners")?,
-                ops: cells.json("ops")?,
-                balance: cells.amount("balance")?,
-            };
-            lots.entry(lot.project).or_default().insert(lot.id, lot);
-        }
+    let sql = format!(
+        "SELECT l.id, l.project, l.award, l.opens_at, l.ends_at, l.released_at, a.award_number, a.owners, a.ops, \
+         CAST(CASE WHEN a.frozen = 1 OR p.frozen = 1 THEN 1 ELSE 0 END AS BIGINT) AS frozen, \
+         COALESCE(c.credits - c.debits, 0) AS balance FROM lot l JOIN award a ON a.id = l.award \
+         JOIN project p ON p.id = l.project LEFT JOIN account c ON c.reference = l.id AND c.code = {} \
+         WHERE l.project {{any}}",
+        code(AccountCode::Allocation),
+    );
+    let asking = query(sql).each(projects.iter().map(|project| values![project.0]));
+    for row in asking.repeatable().fetch_all(conn).await? {
+        let cells = Cells { table: "lot", row: &row };
+        let lot = Lot {
+            id: LotId(cells.bytes("id")?),
+            project: ProjectId(cells.bytes("project")?),
+            award: AwardId(cells.bytes("award")?),
+            award_number: cells.text("award_number")?,
+            opens_at: cells.time("opens_at")?,
+            ends_at: cells.time("ends_at")?,
+            released: cells.time_maybe("released_at")?.is_some(),
+            frozen: cells.int("frozen")? == 1,
+            owners: cells.json("owners")?,
+            ops: cells.json("ops")?,
+            balance: cells.amount("balance")?,
+        };
+        lots.entry(lot.project).or_default().insert(lot.id, lot);
     }
     Ok(lots.into_iter().map(|(project, lots)| (project, lots.into_values().collect())).collect())
 }
@@ -239,17 +236,10 @@ pub(crate) async fn lots_to_expire(conn: &mut Db<'_>, now: Timestamp, limit: u32
 
 /// Writes down what new tokens drew.
 pub(crate) async fn draws_insert_in_tx(conn: &mut Db<'_>, drawn: &[(TokenId, Vec<Draw>)]) -> Result<(), Failure> {
-    let rows: Vec<(TokenId, i64, Draw)> = drawn
-        .iter()
-        .flat_map(|(token, draws)| (0_i64..).zip(draws).map(|(place, draw)| (*token, place, *draw)))
-        .collect();
-    for run in runs(&rows) {
-        let sql = format!("INSERT INTO draw (token, lot, place, amount) VALUES {}", list("(?,?,?,?)", run.len()));
-        let inserting = run.iter().fold(query(sql), |inserting, (token, place, draw)| {
-            inserting.bind(token.0.to_vec()).bind(draw.lot.0.to_vec()).bind(*place).bind(draw.amount.ucr())
-        });
-        inserting.execute(conn).await?;
-    }
+    let rows = drawn.iter().flat_map(|(token, draws)| {
+        (0_i64..).zip(draws).map(|(place, draw)| values![token.0, draw.lot.0, place, draw.amount.ucr()])
+    });
+    query("INSERT INTO draw (token, lot, place, amount) {rows}").each(rows).execute(conn).await?;
     Ok(())
 }
 

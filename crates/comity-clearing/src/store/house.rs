@@ -89,9 +89,12 @@ pub(crate) async fn node_keys_put_in_tx(
     certificate: &NodeCertificate,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    let owner = node_keys(conn, certificate.node).await?.owner;
-    if owner.is_some_and(|owner| owner != certificate.org) {
+    let known = node_keys(conn, certificate.node).await?;
+    if known.owner.is_some_and(|owner| owner != certificate.org) {
         return Ok(false);
+    }
+    if !known.lacks(certificate) {
+        return Ok(true);
     }
     for entry in keys_of(certificate) {
         query(

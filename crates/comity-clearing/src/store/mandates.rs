@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use comity_ledger::db::{Db, Row, list, padded_runs, query};
+use comity_ledger::db::{Db, Row, query};
+use comity_ledger::values;
 use comity_wire::object::Mandate;
 use comity_wire::{MandateId, ProjectId, PublicKey, Signed, Timestamp, Verified};
 
@@ -49,21 +50,17 @@ pub(crate) async fn mandates(
     now: Timestamp,
 ) -> Result<BTreeMap<MandateId, Redeemed>, Failure> {
     let mut found = BTreeMap::new();
-    for run in padded_runs(ids) {
-        let sql = format!(
-            "SELECT m.*, s.role, \
-             (SELECT CAST(COALESCE(SUM(t.budget - t.refunded), 0) AS BIGINT) FROM token t WHERE t.mandate = m.id) AS drawn, \
-             (SELECT CAST(COALESCE(SUM(t.budget - t.refunded), 0) AS BIGINT) FROM token t \
-             WHERE t.mandate = m.id AND t.issued_at >= ?) AS drawn_today \
-             FROM mandate m LEFT JOIN member s ON s.project = m.project AND s.key = m.signer WHERE m.id IN ({})",
-            list("?", run.len())
-        );
-        let asking = query(sql).bind(seconds(day_of(now)));
-        let asking = run.iter().fold(asking, |asking, id| asking.bind(id.0.to_vec()));
-        for row in asking.fetch_all(conn).await? {
-            let redeemed = redeemed(&row)?;
-            found.insert(redeemed.mandate.id, redeemed);
-        }
+    let asking = query(
+        "SELECT m.*, s.role, \
+         (SELECT CAST(COALESCE(SUM(t.budget - t.refunded), 0) AS BIGINT) FROM token t WHERE t.mandate = m.id) AS drawn, \
+         (SELECT CAST(COALESCE(SUM(t.budget - t.refunded), 0) AS BIGINT) FROM token t \
+         WHERE t.mandate = m.id AND t.issued_at >= ?) AS drawn_today \
+         FROM mandate m LEFT JOIN member s ON s.project = m.project AND s.key = m.signer WHERE m.id {any}",
+    );
+    let asking = asking.bind(seconds(day_of(now))).each(ids.iter().map(|id| values![id.0]));
+    for row in asking.repeatable().fetch_all(conn).await? {
+        let redeemed = redeemed(&row)?;
+        found.insert(redeemed.mandate.id, redeemed);
     }
     Ok(found)
 }

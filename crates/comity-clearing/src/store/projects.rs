@@ -1,6 +1,7 @@
 //! Projects, members, vetting evidence, pseudonyms.
 
-use comity_ledger::db::{Db, list, padded_runs, query};
+use comity_ledger::db::{Db, query};
+use comity_ledger::values;
 use comity_wire::object::Vetting;
 use comity_wire::{Digest, OrgId, ProjectId, Pseudonym, PublicKey, Timestamp};
 
@@ -201,16 +202,10 @@ pub(crate) async fn pseudonyms_insert_in_tx(
     conn: &mut Db<'_>,
     subjects: &[(ProjectId, OrgId, Pseudonym)],
 ) -> Result<(), Failure> {
-    for run in padded_runs(subjects) {
-        let sql = format!(
-            "INSERT INTO pseudonym (subject, project, owner) VALUES {} ON CONFLICT (project, owner) DO NOTHING",
-            list("(?,?,?)", run.len())
-        );
-        let inserting = run.iter().fold(query(sql), |inserting, (project, owner, subject)| {
-            inserting.bind(subject.0.to_vec()).bind(project.0.to_vec()).bind(owner.0.to_vec())
-        });
-        inserting.execute(conn).await?;
-    }
+    let inserting =
+        query("INSERT INTO pseudonym (subject, project, owner) {rows} ON CONFLICT (project, owner) DO NOTHING");
+    let rows = subjects.iter().map(|(project, owner, subject)| values![subject.0, project.0, owner.0]);
+    inserting.each(rows).repeatable().execute(conn).await?;
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use comity_ledger::db::{Db, Row, list, query, runs};
-use comity_ledger::{Group, LedgerTx, NewAccount, Store as _, Transfer, TransferId, TransferKind};
+use comity_ledger::db::{Db, Row, query};
+use comity_ledger::{Group, LedgerTx, NewAccount, Store as _, Transfer, TransferId, TransferKind, values};
 use comity_wire::{Amount, Digest, LotId, Timestamp, TokenId};
 
 use super::awards;
@@ -170,19 +170,10 @@ async fn lines_insert_in_tx(
     token: TokenId,
     lines: &[(TransferId, LaneKey, Amount)],
 ) -> Result<(), Failure> {
-    for run in runs(lines) {
-        let sql =
-            format!("INSERT INTO line (transfer, token, leaf, lane, amount) VALUES {}", list("(?,?,?,?,?)", run.len()));
-        let inserting = run.iter().fold(query(sql), |inserting, (transfer, key, amount)| {
-            inserting
-                .bind(transfer.0.to_vec())
-                .bind(token.0.to_vec())
-                .bind(key.leaf.0.to_vec())
-                .bind(i64::from(key.lane))
-                .bind(amount.ucr())
-        });
-        inserting.execute(conn).await?;
-    }
+    let rows = lines
+        .iter()
+        .map(|(transfer, key, amount)| values![transfer.0, token.0, key.leaf.0, i64::from(key.lane), amount.ucr()]);
+    query("INSERT INTO line (transfer, token, leaf, lane, amount) {rows}").each(rows).execute(conn).await?;
     Ok(())
 }
 
@@ -224,55 +215,41 @@ async fn heads(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<LaneKey, He
 }
 
 async fn lanes_put_in_tx(conn: &mut Db<'_>, token: TokenId, lanes: &[(&LaneKey, &Lane)]) -> Result<(), Failure> {
-    for run in runs(lanes) {
-        let sql = format!(
-            "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, acknowledged_n, proven, stopped, \
-             paid, tails) VALUES {} \
-             ON CONFLICT (token, leaf, lane) DO UPDATE SET n = excluded.n, total = excluded.total, \
-             receipt = excluded.receipt, history = excluded.history, acknowledged = excluded.acknowledged, \
-             acknowledged_n = excluded.acknowledged_n, proven = excluded.proven, stopped = excluded.stopped, \
-             paid = excluded.paid, tails = excluded.tails",
-            list("(?,?,?,?,?,?,?,?,?,?,?,?,?,?)", run.len())
-        );
-        let putting = run.iter().fold(query(sql), |putting, (key, lane)| {
-            putting
-                .bind(token.0.to_vec())
-                .bind(key.leaf.0.to_vec())
-                .bind(i64::from(key.lane))
-                .bind(json(&lane.path))
-                .bind(int(lane.n))
-                .bind(lane.total.ucr())
-                .bind(lane.receipt.0.to_vec())
-                .bind(lane.history.0.to_vec())
-                .bind(lane.acknowledged.ucr())
-                .bind(int(lane.acknowledged_n))
-                .bind(lane.proven.ucr())
-                .bind(lane.stopped.map(Amount::ucr))
-                .bind(lane.paid.ucr())
-                .bind(json(&lane.tails))
-        });
-        putting.execute(conn).await?;
-    }
+    let putting = query(
+        "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, acknowledged_n, proven, stopped, \
+         paid, tails) {rows} \
+         ON CONFLICT (token, leaf, lane) DO UPDATE SET n = excluded.n, total = excluded.total, \
+         receipt = excluded.receipt, history = excluded.history, acknowledged = excluded.acknowledged, \
+         acknowledged_n = excluded.acknowledged_n, proven = excluded.proven, stopped = excluded.stopped, \
+         paid = excluded.paid, tails = excluded.tails",
+    );
+    let rows = lanes.iter().map(|(key, lane)| {
+        values![
+            token.0,
+            key.leaf.0,
+            i64::from(key.lane),
+            json(&lane.path),
+            int(lane.n),
+            lane.total.ucr(),
+            lane.receipt.0,
+            lane.history.0,
+            lane.acknowledged.ucr(),
+            int(lane.acknowledged_n),
+            lane.proven.ucr(),
+            lane.stopped.map(Amount::ucr),
+            lane.paid.ucr(),
+            json(&lane.tails),
+        ]
+    });
+    putting.each(rows).execute(conn).await?;
     Ok(())
 }
 
 async fn heads_put_in_tx(conn: &mut Db<'_>, token: TokenId, heads: &[(&LaneKey, &Head)]) -> Result<(), Failure> {
-    for run in runs(heads) {
-        let sql = format!(
-            "INSERT INTO head (token, leaf, lane, n, total, receipt) VALUES {}",
-            list("(?,?,?,?,?,?)", run.len())
-        );
-        let putting = run.iter().fold(query(sql), |putting, (key, head)| {
-            putting
-                .bind(token.0.to_vec())
-                .bind(key.leaf.0.to_vec())
-                .bind(i64::from(key.lane))
-                .bind(int(head.n))
-                .bind(head.total.ucr())
-                .bind(head.receipt.0.to_vec())
-        });
-        putting.execute(conn).await?;
-    }
+    let rows = heads.iter().map(|(key, head)| {
+        values![token.0, key.leaf.0, i64::from(key.lane), int(head.n), head.total.ucr(), head.receipt.0]
+    });
+    query("INSERT INTO head (token, leaf, lane, n, total, receipt) {rows}").each(rows).execute(conn).await?;
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use comity_ledger::db::{Db, Query, list, padded_runs, query, runs};
+use comity_ledger::db::{Db, Value, query};
+use comity_ledger::values;
 use comity_wire::object::{Quote, Tariff, Token};
 use comity_wire::{
     Amount, Digest, Encode as _, MandateId, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId, Verified,
@@ -87,24 +88,25 @@ impl TokenRow {
         }
     }
 
-    fn bind(&self, inserting: Query) -> Query {
-        inserting
-            .bind(self.id.0.to_vec())
-            .bind(self.project.map(|project| project.0.to_vec()))
-            .bind(self.node.0.to_vec())
-            .bind(self.owner.0.to_vec())
-            .bind(self.budget.ucr())
-            .bind(self.window.ucr())
-            .bind(i64::from(self.lanes_max))
-            .bind(seconds(self.issued_at))
-            .bind(seconds(self.expires_at))
-            .bind(seconds(self.settle_by))
-            .bind(self.request.0.to_vec())
-            .bind(self.payload.clone())
-            .bind(self.issuer.map(|key| key.as_bytes().to_vec()))
-            .bind(self.content.map(|content| content.0.to_vec()))
-            .bind(self.bytes.clone())
-            .bind(self.mandate.map(|mandate| mandate.0.to_vec()))
+    fn values(&self) -> [Value; 16] {
+        values![
+            self.id.0,
+            self.project.map(|project| project.0.to_vec()),
+            self.node.0,
+            self.owner.0,
+            self.budget.ucr(),
+            self.window.ucr(),
+            i64::from(self.lanes_max),
+            seconds(self.issued_at),
+            seconds(self.expires_at),
+            seconds(self.settle_by),
+            self.request.0,
+            self.payload.clone(),
+            self.issuer.map(|key| key.as_bytes().to_vec()),
+            self.content.map(|content| content.0.to_vec()),
+            self.bytes.clone(),
+            self.mandate.map(|mandate| mandate.0.to_vec()),
+        ]
     }
 
     pub(crate) fn read(cells: Cells<'_>) -> Result<Self, Failure> {
@@ -188,25 +190,19 @@ pub(crate) async fn tokens_due(
 /// Those of `ids` that are in the books.
 pub(crate) async fn tokens_known(conn: &mut Db<'_>, ids: &[TokenId]) -> Result<BTreeSet<TokenId>, Failure> {
     let mut known = BTreeSet::new();
-    for run in padded_runs(ids) {
-        let sql = format!("SELECT id FROM token WHERE id IN ({})", list("?", run.len()));
-        let asking = run.iter().fold(query(sql), |asking, id| asking.bind(id.0.to_vec()));
-        for row in asking.fetch_all(conn).await? {
-            known.insert(TokenId(Cells { table: "token", row: &row }.bytes("id")?));
-        }
+    let asking = query("SELECT id FROM token WHERE id {any}").each(ids.iter().map(|id| values![id.0]));
+    for row in asking.repeatable().fetch_all(conn).await? {
+        known.insert(TokenId(Cells { table: "token", row: &row }.bytes("id")?));
     }
     Ok(known)
 }
 
 pub(crate) async fn tokens_insert_in_tx(conn: &mut Db<'_>, tokens: &[TokenRow]) -> Result<(), Failure> {
-    for run in runs(tokens) {
-        let sql = format!(
-            "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request, \
-             payload, issuer, content, bytes, mandate) VALUES {}",
-            list("(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", run.len())
-        );
-        run.iter().fold(query(sql), |inserting, token| token.bind(inserting)).execute(conn).await?;
-    }
+    let inserting = query(
+        "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request, \
+         payload, issuer, content, bytes, mandate) {rows}",
+    );
+    inserting.each(tokens.iter().map(TokenRow::values)).execute(conn).await?;
     Ok(())
 }
 

@@ -4,36 +4,27 @@ use std::collections::BTreeMap;
 
 use super::rows;
 use crate::account::{Account, AccountCode};
-use crate::db::{Db, list, padded_runs, query};
+use crate::db::{Db, query};
 use crate::id::{AccountId, TransferId};
 use crate::store::{PAGE_MAX, StoreError};
 use crate::transfer::Posted;
+use crate::values;
 
 /// Those of `ids` that exist, in id order.
 pub(super) async fn accounts(db: &mut Db<'_>, ids: &[AccountId]) -> Result<Vec<Account>, StoreError> {
     let mut found = BTreeMap::new();
-    for run in padded_runs(ids) {
-        let sql = format!("SELECT * FROM account WHERE id IN ({})", list("?", run.len()));
-        let asking = run.iter().fold(query(sql), |asking, id| asking.bind(id.0.to_vec()));
-        for row in asking.fetch_all(db).await? {
-            let account = rows::account(&row)?;
-            found.insert(account.id, account);
-        }
+    let asking = query("SELECT * FROM account WHERE id {any}").each(ids.iter().map(|id| values![id.0]));
+    for row in asking.repeatable().fetch_all(db).await? {
+        let account = rows::account(&row)?;
+        found.insert(account.id, account);
     }
     Ok(found.into_values().collect())
 }
 
 /// Those of `ids` that are posted, in no order.
 pub(super) async fn transfers(db: &mut Db<'_>, ids: &[TransferId]) -> Result<Vec<Posted>, StoreError> {
-    let mut found = Vec::new();
-    for run in padded_runs(ids) {
-        let sql = format!("SELECT * FROM transfer WHERE id IN ({})", list("?", run.len()));
-        let asking = run.iter().fold(query(sql), |asking, id| asking.bind(id.0.to_vec()));
-        for row in asking.fetch_all(db).await? {
-            found.push(rows::posted(&row)?);
-        }
-    }
-    Ok(found)
+    let asking = query("SELECT * FROM transfer WHERE id {any}").each(ids.iter().map(|id| values![id.0]));
+    asking.repeatable().fetch_all(db).await?.iter().map(rows::posted).collect()
 }
 
 pub(super) async fn transfers_of_account(

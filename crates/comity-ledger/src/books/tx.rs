@@ -11,11 +11,12 @@ use super::read;
 use super::rows::{self, Cells, seconds};
 use crate::account::{Account, NewAccount};
 use crate::audit::AuditReport;
-use crate::db::{Db, list, padded_runs, query, runs};
+use crate::db::{Db, query};
 use crate::decide::{Change, Decision, Group, GroupOutcome, View, decide};
 use crate::id::{AccountId, TransferId};
 use crate::store::{ACCOUNTS_PER_CALL_MAX, Opened, Store, StoreError, at_most, check_bounds};
 use crate::transfer::Posted;
+use crate::values;
 
 /// The books inside an open transaction.
 pub struct LedgerTx<'a> {
@@ -45,32 +46,29 @@ impl<'a> LedgerTx<'a> {
         }
         // Nobody else writes: the next place is free.
         let mut last = query("SELECT COALESCE(MAX(seq), 0) FROM transfer").fetch_one(&mut self.db).await?.first()?;
-        for run in runs(&decision.posted) {
-            let sql = format!(
-                "INSERT INTO transfer (seq, id, kind, debit_id, credit_id, unit, amount, reference, evidence, posted_at) \
-                 VALUES {} RETURNING seq, id",
-                list("(?,?,?,?,?,?,?,?,?,?)", run.len())
-            );
-            let mut inserting = query(sql);
-            for accepted in run {
-                let transfer = &accepted.transfer;
-                last += 1;
-                inserting = inserting
-                    .bind(last)
-                    .bind(transfer.id.0.to_vec())
-                    .bind(i64::from(transfer.kind.number()))
-                    .bind(transfer.debit.0.to_vec())
-                    .bind(transfer.credit.0.to_vec())
-                    .bind(i64::from(accepted.unit.0))
-                    .bind(transfer.amount.ucr())
-                    .bind(transfer.reference.0.to_vec())
-                    .bind(transfer.evidence.0.to_vec())
-                    .bind(seconds(decision.posted_at));
-            }
-            for row in inserting.fetch_all(&mut self.db).await? {
-                let cells = Cells { table: rows::TRANSFER, row: &row };
-                places.insert(cells.int("seq")?, TransferId(cells.bytes("id")?));
-            }
+        let rows = decision.posted.iter().map(|accepted| {
+            let transfer = &accepted.transfer;
+            last += 1;
+            values![
+                last,
+                transfer.id.0,
+                i64::from(transfer.kind.number()),
+                transfer.debit.0,
+                transfer.credit.0,
+                i64::from(accepted.unit.0),
+                transfer.amount.ucr(),
+                transfer.reference.0,
+                transfer.evidence.0,
+                seconds(decision.posted_at),
+            ]
+        });
+        let inserting = query(
+            "INSERT INTO transfer (seq, id, kind, debit_id, credit_id, unit, amount, reference, evidence, posted_at) \
+             {rows} RETURNING seq, id",
+        );
+        for row in inserting.each(rows).fetch_all(&mut self.db).await? {
+            let cells = Cells { table: rows::TRANSFER, row: &row };
+            places.insert(cells.int("seq")?, TransferId(cells.bytes("id")?));
         }
         // Read back: every transfer got a place of its own, in the order in which it was decided.
         let dense = places.keys().zip(places.keys().skip(1)).all(|(a, b)| a + 1 == *b);
@@ -81,22 +79,18 @@ impl<'a> LedgerTx<'a> {
     async fn accounts_update(&mut self, decision: &Decision) -> Result<(), StoreError> {
         let changes: Vec<Change> = decision.changed.values().copied().collect();
         let mut after = BTreeMap::new();
-        for run in padded_runs(&changes) {
-            // Sums are added to, not set: if the rows had moved since they were read, the sums read back would tell.
-            let sql = format!(
-                "WITH moved (id, debited, credited) AS (VALUES {}) \
-                 UPDATE account SET debits = debits + moved.debited, credits = credits + moved.credited \
-                 FROM moved WHERE account.id = moved.id \
-                 RETURNING account.id AS id, unit, code, limited, reference, debits, credits, opened_at",
-                list("(?,?,?)", run.len())
-            );
-            let updating = run.iter().fold(query(sql), |updating, change| {
-                updating.bind(change.after.id.0.to_vec()).bind(change.debited_ucr()).bind(change.credited_ucr())
-            });
-            for row in updating.fetch_all(&mut self.db).await? {
-                let account = rows::account(&row)?;
-                after.insert(account.id, account);
-            }
+        // Sums are added to, not set: if the rows had moved since they were read, the sums read back would tell.
+        let updating = query(
+            "WITH moved (id, debited, credited) AS ({rows}) \
+             UPDATE account SET debits = debits + moved.debited, credits = credits + moved.credited \
+             FROM moved WHERE account.id = moved.id \
+             RETURNING account.id AS id, unit, code, limited, reference, debits, credits, opened_at",
+        );
+        let moved =
+            changes.iter().map(|change| values![change.after.id.0, change.debited_ucr(), change.credited_ucr()]);
+        for row in updating.each(moved).repeatable().fetch_all(&mut self.db).await? {
+            let account = rows::account(&row)?;
+            after.insert(account.id, account);
         }
         for change in &changes {
             match after.get(&change.after.id) {
@@ -125,24 +119,24 @@ impl Store for LedgerTx<'_> {
         }
         let firsts: Vec<NewAccount> = firsts.into_values().collect();
         let mut created = BTreeSet::new();
-        for run in runs(&firsts) {
-            let sql = format!(
-                "INSERT INTO account (id, unit, code, limited, reference, debits, credits, opened_at) VALUES {} \
-                 ON CONFLICT (id) DO NOTHING RETURNING id",
-                list("(?,?,?,?,?,0,0,?)", run.len())
-            );
-            let opening = run.iter().fold(query(sql), |opening, account| {
-                opening
-                    .bind(account.id.0.to_vec())
-                    .bind(i64::from(account.unit.0))
-                    .bind(i64::from(account.code.number()))
-                    .bind(i64::from(account.code.limit().number()))
-                    .bind(account.reference.0.to_vec())
-                    .bind(seconds(now))
-            });
-            for row in opening.fetch_all(&mut self.db).await? {
-                created.insert(AccountId(Cells { table: rows::ACCOUNT, row: &row }.bytes("id")?));
-            }
+        let opening = query(
+            "INSERT INTO account (id, unit, code, limited, reference, debits, credits, opened_at) {rows} \
+             ON CONFLICT (id) DO NOTHING RETURNING id",
+        );
+        let rows = firsts.iter().map(|account| {
+            values![
+                account.id.0,
+                i64::from(account.unit.0),
+                i64::from(account.code.number()),
+                i64::from(account.code.limit().number()),
+                account.reference.0,
+                0_i64,
+                0_i64,
+                seconds(now),
+            ]
+        });
+        for row in opening.each(rows).fetch_all(&mut self.db).await? {
+            created.insert(AccountId(Cells { table: rows::ACCOUNT, row: &row }.bytes("id")?));
         }
         if created.len() == accounts.len() {
             return Ok(vec![Opened::Created; accounts.len()]);

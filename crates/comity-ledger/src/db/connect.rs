@@ -30,6 +30,8 @@ pub enum Database {
 const WAIT: Duration = Duration::from_secs(10);
 /// How long a reading connection is waited for where there are several hosts.
 const READER_WAIT: Duration = Duration::from_secs(3);
+/// How lately a reading connection was used that is taken to be there.
+const HEARD_OF: Duration = Duration::from_secs(1);
 /// Readers at once; one more waits.
 const READERS_MAX: u32 = 4;
 /// How often bringing the tables up to date is tried: another house may do it at the same moment.
@@ -157,6 +159,7 @@ impl Database {
                 let connect = async {
                     let mut conn = servers.connect().await?;
                     set_up(&mut conn, *wait, "").await?;
+                    prefer_indexes(&mut conn).await?;
                     Ok(conn)
                 };
                 Conn::Postgres(within(*wait, connect).await?, *wait)
@@ -201,7 +204,8 @@ impl Database {
         Ok(match self {
             Self::Sqlite(options) => {
                 let options = options.clone().create_if_missing(false).pragma("query_only", "ON");
-                Readers::Sqlite(SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(options).await?)
+                let pool = SqlitePoolOptions::new().max_connections(READERS_MAX).test_before_acquire(false);
+                Readers::Sqlite(pool.connect_with(options).await?)
             }
             Self::Postgres(servers, wait) => {
                 let wait = *wait;
@@ -211,6 +215,15 @@ impl Database {
                 // A host that is gone is not asked for long where there is another one.
                 let patience = if several { wait.min(READER_WAIT) } else { wait };
                 let pool = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(patience);
+                // Asked whether it is still there where it was not heard of just now: that question costs as much as reading a row.
+                let pool = pool.test_before_acquire(false).before_acquire(|conn, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > HEARD_OF {
+                            conn.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                });
                 let pool = pool.after_connect(move |conn, _| {
                     Box::pin(async move {
                         set_up(conn, wait, "; SET default_transaction_read_only = on").await?;
@@ -305,6 +318,16 @@ where
     let mut migrator = Migrator::with_migrations(migrations);
     migrator.set_locking(false);
     migrator.run_direct(None, conn, false).await
+}
+
+/// Has the writer look rows up by their keys alone. Its statements are planned once and kept; those that were planned while a table
+/// was small would go on reading it whole until the server's next `ANALYZE`, which by then takes longer than all the rest.
+/// An engine that does not know the setting does without.
+async fn prefer_indexes(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    match conn.execute("SET enable_seqscan = off").await {
+        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Ours to set, whatever the server's defaults are; `COMMIT` is durable when it is answered.

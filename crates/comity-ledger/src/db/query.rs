@@ -40,12 +40,18 @@ from! {
     Option<String> => Text, value: value;
 }
 
+impl<const N: usize> From<[u8; N]> for Value {
+    fn from(value: [u8; N]) -> Self {
+        Self::Blob(Some(value.to_vec()))
+    }
+}
+
 /// A statement on its way. Its text is ours alone; what others said is among its values.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Query {
-    sql: Cow<'static, str>,
-    values: Vec<Value>,
+    pub(super) sql: Cow<'static, str>,
+    pub(super) values: Vec<Value>,
 }
 
 /// Begins a statement. `?` stands for the next value, `?N` for the Nth.
@@ -106,7 +112,7 @@ impl Query {
         }
     }
 
-    fn sqlite(self) -> sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments> {
+    pub(super) fn sqlite(self) -> sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments> {
         let query = sqlx::query(AssertSqlSafe(self.sql.into_owned()));
         self.values.into_iter().fold(query, |query, value| match value {
             Value::Int(value) => query.bind(value),
@@ -115,18 +121,24 @@ impl Query {
         })
     }
 
-    fn postgres(self) -> sqlx::query::Query<'static, sqlx::Postgres, PgArguments> {
+    fn postgres(self) -> PgQuery {
         let query = sqlx::query(AssertSqlSafe(numbered(&self.sql)));
-        self.values.into_iter().fold(query, |query, value| match value {
-            Value::Int(value) => query.bind(value),
-            Value::Blob(value) => query.bind(value),
-            Value::Text(value) => query.bind(value),
-        })
+        self.values.into_iter().fold(query, bind_postgres)
+    }
+}
+
+type PgQuery = sqlx::query::Query<'static, sqlx::Postgres, PgArguments>;
+
+pub(super) fn bind_postgres(query: PgQuery, value: Value) -> PgQuery {
+    match value {
+        Value::Int(value) => query.bind(value),
+        Value::Blob(value) => query.bind(value),
+        Value::Text(value) => query.bind(value),
     }
 }
 
 /// The same text with PostgreSQL's `$N`. No text of ours has a question mark in it for another reason.
-fn numbered(sql: &str) -> String {
+pub(super) fn numbered(sql: &str) -> String {
     let mut text = String::with_capacity(sql.len() + 32);
     let mut next = 0_usize;
     let mut parts = sql.split('?');
