@@ -28,6 +28,8 @@ RECORDS = {
     "Final": "1 token id.tok, 2 node id.node, 3 lanes [AckLane]1024, 4 at time",
     "Claim": "1 token id.tok, 2 node id.node, 3 number u64, 4 chains [b12288]64, 5 lanes [ClaimLane]64, 6 acknowledgements [b16384]64, 7 at time",
     "ClaimLane": "1 receipt b2048, 2 settled_n u64?, 3 inclusion [digest]64",
+    "Count": "1 node id.node, 2 issuer id.org, 3 from time, 4 to time, 5 page u16, 6 pages u16, 7 lines [CountLine]1024, 8 at time",
+    "CountLine": "1 token id.tok, 2 lanes u32, 3 charges u64, 4 charged amount",
     "RevocationList": "1 org id.org, 2 number u64, 3 issued_at time, 4 entries [Revocation]4096",
     "Revocation": "1 kind RevokedKind, 2 subject t80, 3 at time",
     "Notice": "1 token id.tok, 2 block digest, 3 number u64, 4 cap amount, 5 at time",
@@ -95,6 +97,7 @@ KINDS = {
     "token": ("Token", 4 * KIB, 512), "delegation": ("Block", 2 * KIB, 64), "mandate": ("Mandate", 8 * KIB, 128),
     "receipt": ("Receipt", 2 * KIB, 256), "acknowledgement": ("Acknowledgement", 16 * KIB, 1024),
     "final": ("Final", 192 * KIB, 16384), "claim": ("Claim", 2 * KIB * KIB, 16384),
+    "count": ("Count", 64 * KIB, 16384),
     "revocation-list": ("RevocationList", 512 * KIB, 32768), "notice": ("Notice", 512, 16),
 }
 UNSIGNED = {"release": ("Release", KIB, 32)}

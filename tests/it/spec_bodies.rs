@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use comity_wire::api::{challenge, clearing, node};
+use comity_wire::api::{challenge, clearing, count, node};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -27,6 +27,9 @@ const BODIES: &[Body] = &[
     ("ChallengeRequest", again::<challenge::ChallengeRequest>),
     ("Challenge", again::<challenge::Challenge>),
     ("ChallengesReply", again::<challenge::ChallengesReply>),
+    ("CountsReply", again::<count::CountsReply>),
+    ("CountRequest", again::<count::CountRequest>),
+    ("CountReply", again::<count::CountReply>),
     ("AnswerRequest", again::<challenge::AnswerRequest>),
     ("ClaimRequest", again::<clearing::ClaimRequest>),
     ("ClaimReply", again::<clearing::ClaimReply>),

@@ -14,6 +14,7 @@ use comity_http::Refusal;
 use comity_http::problem::{no_such_method, no_such_route, problem_form};
 use comity_wire::api::challenge::Challenge;
 use comity_wire::api::clearing::ProjectReply;
+use comity_wire::api::count::MatchOfNode;
 use comity_wire::object::Vetting;
 use comity_wire::{AwardId, Digest, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId};
 use http::request::Parts;
@@ -124,6 +125,18 @@ pub struct Revoke {
     pub organisation: Option<OrgId>,
 }
 
+/// `POST /admin/counts`: what nodes are asked to read from their own meters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountAsk {
+    /// Tokens issued from this moment on, up to and without the other.
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// Left out: every node that sold work then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+}
+
 /// `POST /admin/log/restart`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,7 +156,7 @@ pub struct LogWitness {
 impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
-    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods}`, `GET /admin/projects/{id}`,
+    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods,matches}`, `POST /admin/counts`, `GET /admin/projects/{id}`,
     /// `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,prices,recovery,journal}`, `GET /admin/reports/statement/{project}`;
     /// `GET /admin/owners/{terms,schedules,show/{owner}}`, `POST /admin/owners/remittances`.
@@ -174,6 +187,8 @@ impl Clearing {
             .route("/admin/disputes", get(disputes))
             .route("/admin/challenges", get(challenges))
             .route("/admin/periods", get(periods))
+            .route("/admin/counts", post(count_ask))
+            .route("/admin/matches", get(matches))
             .route("/admin/log", get(log))
             .route("/admin/log/audit", get(log_audit))
             .route("/admin/log/seal", post(log_seal))
@@ -340,6 +355,26 @@ async fn disputes(State(house): State<Clearing>) -> Result<Json<Vec<Dispute>>, R
 
 async fn periods(State(house): State<Clearing>) -> Result<Json<Vec<ClosedPeriod>>, Refusal> {
     Ok(Json(house.periods().await?))
+}
+
+async fn count_ask(State(house): State<Clearing>, Body(ask): Body<CountAsk>) -> Result<Json<Value>, Refusal> {
+    let asked = house.count_ask(ask.from, ask.to, ask.node).await?;
+    Ok(Json(json!({ "asked": asked })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counted {
+    from: Timestamp,
+    to: Timestamp,
+}
+
+async fn matches(
+    State(house): State<Clearing>,
+    query: Result<Query<Counted>, QueryRejection>,
+) -> Result<Json<Vec<MatchOfNode>>, Refusal> {
+    let Query(Counted { from, to }) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+    Ok(Json(house.matches(from, to).await?))
 }
 
 async fn challenges(State(house): State<Clearing>) -> Result<Json<Vec<Challenge>>, Refusal> {

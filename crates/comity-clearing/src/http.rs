@@ -5,6 +5,7 @@
 
 mod amie;
 mod challenges;
+mod counts;
 pub(crate) mod log;
 
 use axum::extract::rejection::QueryRejection;
@@ -61,6 +62,7 @@ impl Clearing {
             .route("/v1/mandates/{id}/revoke", post(mandate_revoke))
             .route("/v1/challenges", get(challenges::list).post(challenges::challenge))
             .route("/v1/challenges/{id}/answers", post(challenges::answer))
+            .route("/v1/counts", get(counts::list).post(counts::count))
             .route("/v1/projects/{id}", get(project))
             .route("/v1/statement", get(statement))
             .route("/v1/house", get(about))

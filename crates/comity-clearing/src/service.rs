@@ -5,6 +5,7 @@ pub(crate) mod amie;
 mod awards;
 mod challenges;
 mod claims;
+mod counts;
 mod disputes;
 mod exchange;
 pub(crate) mod log;
@@ -110,6 +111,8 @@ pub enum OpenError {
     Begin(#[source] Failure),
 }
 
+/// How often the house looks whether a month is to be counted.
+const COUNTS_EVERY_S: u64 = 3_600;
 /// How often the house looks for escrows that time has done something to.
 const SWEEP_EVERY_S: u64 = 300;
 
@@ -181,6 +184,7 @@ impl Clearing {
         house.every(Calendar::BEAT_S, "heartbeat", |house| async move { house.beat().await });
         house.every(Calendar::BEAT_S, "certificates", |house| async move { house.certificates_look().await });
         house.every(SWEEP_EVERY_S, "sweep", |house| async move { house.sweep().await.map(drop) });
+        house.every(COUNTS_EVERY_S, "counts", |house| async move { house.counts_turn().await.map(drop) });
         house.every(Calendar::BEAT_S, "standing", |house| async move { house.standing_renew().await.map(drop) });
         // A log that does not go on keeps no house from its work: it says so, and waits for its operator.
         if let Err(failure) = house.log_turn().await {

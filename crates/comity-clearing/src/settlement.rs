@@ -10,6 +10,7 @@ pub mod calendar;
 pub mod draw;
 pub mod escrow;
 pub mod evidence;
+pub mod matching;
 pub mod shown;
 #[cfg(test)]
 mod simulation;

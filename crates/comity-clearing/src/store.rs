@@ -7,6 +7,7 @@ pub(crate) mod amie;
 pub(crate) mod audit;
 pub(crate) mod awards;
 pub(crate) mod challenges;
+pub(crate) mod counts;
 pub(crate) mod disputes;
 pub(crate) mod house;
 pub(crate) mod log;
@@ -119,6 +120,12 @@ pub(crate) fn migrations() -> Migrations {
             "exchanges",
             include_str!("../migrations/0533_exchanges.sql"),
             include_str!("../migrations/postgres/0533_exchanges.sql"),
+        )
+        .with(
+            540,
+            "counts",
+            include_str!("../migrations/0540_counts.sql"),
+            include_str!("../migrations/postgres/0540_counts.sql"),
         )
 }
 

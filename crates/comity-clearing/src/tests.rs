@@ -21,6 +21,7 @@ macro_rules! on_each_store {
 
 mod amie;
 mod auditing;
+mod counts;
 mod disputes;
 mod exchange;
 mod lab;

@@ -10,6 +10,7 @@ use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengesReply};
 use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, SignedBytes,
 };
+use comity_wire::api::count::{CountReply, CountRequest, CountsReply};
 use comity_wire::cbor::{Bytes, List};
 use comity_wire::object::{Acknowledgement, Claim, ClaimLane, IssuerUse, Organisation, Receipt};
 use comity_wire::{Code, Digest, NodeId, OrgId, Signed, TokenId, cose};
@@ -39,6 +40,10 @@ pub trait House: Send + Sync {
         challenge: Digest,
         ask: AnswerRequest,
     ) -> BoxFuture<'_, Result<Challenge, HouseError>>;
+    /// `GET /v1/counts`.
+    fn counts(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<CountsReply, HouseError>>;
+    /// `POST /v1/counts`.
+    fn count(&self, house: OrgId, ask: CountRequest) -> BoxFuture<'_, Result<CountReply, HouseError>>;
 }
 
 /// Why the house gave no answer, or said no.
@@ -74,7 +79,7 @@ pub(crate) enum ClaimError {
 }
 
 impl Gateway {
-    /// Sends claims at least hourly, answers the house's challenges, and sends finals as soon as they are asked for, until [`Gateway::stop`].
+    /// Sends claims at least hourly, answers the house's challenges, counts for it, and sends finals as soon as they are asked for, until [`Gateway::stop`].
     pub async fn claims(&self) {
         let inner = &*self.0;
         let every = Duration::from_secs(inner.config.claim_every_s.clamp(1, 3_600));
@@ -96,6 +101,7 @@ impl Gateway {
             self.claim_all().await;
             if ticked {
                 self.answer_challenges().await;
+                self.send_counts().await;
             }
         }
     }

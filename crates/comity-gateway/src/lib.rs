@@ -12,6 +12,7 @@ mod challenges;
 mod claims;
 mod config;
 mod control;
+mod counts;
 mod fields;
 mod gateway;
 mod grants;

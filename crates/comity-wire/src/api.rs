@@ -2,4 +2,5 @@
 
 pub mod challenge;
 pub mod clearing;
+pub mod count;
 pub mod node;

@@ -2,6 +2,7 @@
 
 mod access;
 mod certificate;
+mod count;
 mod feed;
 mod manifest;
 mod money;
@@ -14,6 +15,7 @@ mod token;
 
 pub use access::*;
 pub use certificate::*;
+pub use count::*;
 pub use feed::*;
 pub use manifest::*;
 pub use money::*;

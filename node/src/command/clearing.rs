@@ -1,4 +1,4 @@
-//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|dispute|period|owner|revoke|log|report|amie`:
+//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|dispute|match|period|owner|revoke|log|report|amie`:
 //! the house.
 
 mod act;
@@ -8,6 +8,7 @@ mod backup;
 mod dispute;
 mod doctor;
 mod log;
+mod matching;
 mod migrate;
 mod owner;
 mod period;
@@ -68,6 +69,9 @@ pub enum ClearingCommand {
     /// Disputes: what a node signed twice or did not show, and what is decided of it
     #[command(subcommand)]
     Dispute(dispute::DisputeCommand),
+    /// Counts: what owners' meters say, beside receipts and ledger
+    #[command(subcommand)]
+    Match(matching::MatchCommand),
     /// Periods: close the books of a month
     #[command(subcommand)]
     Period(period::PeriodCommand),
@@ -225,6 +229,10 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         }
         ClearingCommand::Doctor(arguments) => arguments.run().await,
         ClearingCommand::Report(command) => report::run(command).await,
+        ClearingCommand::Match(command) => {
+            comity_cli::say(&matching::run(command).await?);
+            Ok(())
+        }
         ClearingCommand::Award(command) => {
             comity_cli::say(&award::run(command).await?);
             Ok(())

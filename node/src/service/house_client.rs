@@ -9,6 +9,7 @@ use comity_supply::BoxFuture;
 use comity_token::Directory;
 use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengesReply};
 use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply};
+use comity_wire::api::count::{CountReply, CountRequest, CountsReply};
 use comity_wire::object::{AnchorRole, DoorKind};
 use comity_wire::{Digest, NodeId, OrgId, SecretKey};
 use http::Method;
@@ -108,5 +109,14 @@ impl House for HouseClient {
         ask: AnswerRequest,
     ) -> BoxFuture<'_, Result<Challenge, HouseError>> {
         Box::pin(async move { self.post(house, &format!("/v1/challenges/{challenge}/answers"), &ask).await })
+    }
+
+    fn counts(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<CountsReply, HouseError>> {
+        let path = format!("/v1/counts?node={node}");
+        Box::pin(async move { self.call(house, Method::GET, &path, None::<&()>).await })
+    }
+
+    fn count(&self, house: OrgId, ask: CountRequest) -> BoxFuture<'_, Result<CountReply, HouseError>> {
+        Box::pin(async move { self.post(house, "/v1/counts", &ask).await })
     }
 }

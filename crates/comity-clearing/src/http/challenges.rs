@@ -14,7 +14,7 @@ use crate::service::Clearing;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OfNode {
-    node: NodeId,
+    pub(super) node: NodeId,
 }
 
 pub(super) async fn list(

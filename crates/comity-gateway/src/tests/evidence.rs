@@ -7,8 +7,9 @@ use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengeCause, Chal
 use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, lane_continues,
 };
+use comity_wire::api::count::{CountAsked, CountReply, CountRequest, CountsReply};
 use comity_wire::api::node::FinalAnswer;
-use comity_wire::object::{Acknowledgement, Final, Receipt};
+use comity_wire::object::{Acknowledgement, Count, CountLine, Final, Receipt};
 use comity_wire::{Amount, Code, Digest, NodeId, OrgId, Signed, Timestamp};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -16,6 +17,7 @@ use serde_json::json;
 use tower::ServiceExt as _;
 
 use super::world::*;
+use crate::control::token_of;
 use crate::{House, HouseError};
 
 /// Keeps what it was sent; answers as it is told.
@@ -28,6 +30,8 @@ struct Books {
     restored: Mutex<Option<Restored>>,
     challenges: Mutex<Vec<Challenge>>,
     shown: Mutex<Vec<Shown>>,
+    asked: Mutex<Vec<CountAsked>>,
+    counts: Mutex<Vec<Vec<u8>>>,
     /// What goes on while a claim is on its way: one for each.
     meanwhile: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
@@ -96,6 +100,18 @@ impl House for Arc<Books> {
         }
         let answer = challenge.clone();
         async move { Ok(answer) }.boxed()
+    }
+
+    fn counts(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<CountsReply, HouseError>> {
+        assert_eq!((house, node), (HOUSE, NODE));
+        let counts = self.asked.lock().unwrap().clone();
+        async move { Ok(CountsReply { counts }) }.boxed()
+    }
+
+    fn count(&self, _: OrgId, ask: CountRequest) -> BoxFuture<'_, Result<CountReply, HouseError>> {
+        self.counts.lock().unwrap().push(ask.count.to_vec());
+        let answer = Books::answer(self, CountReply { pages: 1, matched: None });
+        async move { answer }.boxed()
     }
 }
 
@@ -204,6 +220,41 @@ async fn a_challenge_is_answered_with_receipts_and_signed_requests() {
         let continues = lane_continues((receipt.n, &receipt.id()), &receipt.history, of, &shown.proof);
         assert_eq!(continues, receipt.n < newest.n, "{}", receipt.n);
     }
+}
+
+/// The owner's meter, as the house is told: all lanes of the tokens that were issued in the period, and no others.
+#[tokio::test]
+async fn a_count_is_read_from_the_store_and_signed() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let mut charged = Amount::ZERO;
+    for seq in 1..=5 {
+        charged = ask(&world, &chain, seq).await.total;
+    }
+    let token = token_of(&chain).unwrap();
+    let issued = token.issued_at;
+    let now = issued.plus(60);
+    let period = |from, to| CountAsked { from, to, asked_at: now };
+    // Its last second is the next period's, its first its own.
+    let outside = [period(issued.minus(100), issued), period(issued.plus(1), issued.plus(2))];
+    books.asked.lock().unwrap().extend([period(issued, issued.plus(1)), outside[0], outside[1]]);
+    world.clock.store(now.0, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(world.gateway.send_counts().await, 3);
+    let certificate = comity_token::Directory::certificate(&*world.directory, NODE).unwrap();
+    let counts: Vec<_> = books.counts.lock().unwrap().clone();
+    let keys: Vec<_> = certificate.receipt_keys.iter().map(|entry| entry.key).collect();
+    let counts: Vec<_> =
+        counts.iter().map(|bytes| Signed::<Count>::decode(bytes).unwrap().verify_any(&keys).unwrap()).collect();
+    let [counted, before, after] = &counts[..] else { panic!("three were asked for") };
+    assert_eq!((counted.node, counted.issuer, counted.page, counted.pages), (NODE, HOUSE, 1, 1));
+    let line = CountLine { token: TOKEN, lanes: 1, charges: 5, charged };
+    assert_eq!(counted.lines[..], [line]);
+    assert!(before.lines.is_empty() && after.lines.is_empty(), "another period's");
+    // What was not taken is counted again.
+    *books.refuse.lock().unwrap() = Some(None);
+    assert_eq!(world.gateway.send_counts().await, 0);
+    *books.refuse.lock().unwrap() = None;
+    assert_eq!(world.gateway.send_counts().await, 3);
 }
 
 #[tokio::test]

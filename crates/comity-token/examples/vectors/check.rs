@@ -156,6 +156,7 @@ fn object(vector: &Value) -> Outcome {
             Acknowledgement,
             Final,
             Claim,
+            Count,
             RevocationList,
             Notice
         ),

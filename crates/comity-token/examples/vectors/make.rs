@@ -500,6 +500,18 @@ fn objects() -> String {
     let last = Final { token: TOKEN, node: LAB_NODE, lanes: list(ack().lanes.into_vec()), at: NOW };
     make(f, &last, "lab receipt", "S-1", "with one lane head");
     make(f, &claim(), "lab receipt", "S-1", "the first of a token");
+    let line = CountLine { token: TOKEN, lanes: 2, charges: 41, charged: Amount::from_ucr(70_000) };
+    let count = Count {
+        node: LAB_NODE,
+        issuer: HOUSE,
+        from: NOW.minus(86_400),
+        to: NOW,
+        page: 1,
+        pages: 1,
+        lines: list(vec![line]),
+        at: NOW,
+    };
+    make(f, &count, "lab receipt", "S-16", "of one token");
     let revoked = vec![(RevokedKind::Token, TOKEN.to_string()), (RevokedKind::Block, chains::root().id().to_string())];
     add(f, &revocations(HOUSE, revoked, NOW, "house issuer"), "house issuer", "V-2", "a token and a block");
     let notice =
