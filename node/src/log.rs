@@ -2,6 +2,7 @@
 
 mod check;
 mod memory;
+pub mod sample;
 mod source;
 
 pub use check::{Checked, check};

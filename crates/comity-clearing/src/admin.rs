@@ -27,6 +27,8 @@ use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
 use crate::http::{Body, project_id};
 use crate::log::LogAgreement;
+use crate::log::sample::Sample;
+use crate::log::trail::Trail;
 use crate::mandates::Role;
 use crate::reports::{FundStatement, HoldRow, JournalPage, PayableRow, Period, Report, RollRow, TrialRow};
 pub use crate::service::amie::{
@@ -137,6 +139,20 @@ pub struct CountAsk {
     pub node: Option<NodeId>,
 }
 
+/// `POST /admin/sample`: payments that an auditor wants to see.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleAsk {
+    pub n: usize,
+    /// A text that the auditor chose.
+    pub seed: String,
+    /// Posted from this moment on, up to and without the other; left out: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Timestamp>,
+}
+
 /// `POST /admin/log/restart`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,7 +173,7 @@ impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
     /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods,matches}`, `POST /admin/counts`, `GET /admin/projects/{id}`,
-    /// `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
+    /// `POST /admin/sample`, `GET /admin/sample/{index}`, `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,prices,recovery,journal}`, `GET /admin/reports/statement/{project}`;
     /// `GET /admin/owners/{terms,schedules,show/{owner}}`, `POST /admin/owners/remittances`.
     pub fn admin_router(&self) -> Router {
@@ -189,6 +205,8 @@ impl Clearing {
             .route("/admin/periods", get(periods))
             .route("/admin/counts", post(count_ask))
             .route("/admin/matches", get(matches))
+            .route("/admin/sample", post(sample))
+            .route("/admin/sample/{index}", get(trail))
             .route("/admin/log", get(log))
             .route("/admin/log/audit", get(log_audit))
             .route("/admin/log/seal", post(log_seal))
@@ -355,6 +373,26 @@ async fn disputes(State(house): State<Clearing>) -> Result<Json<Vec<Dispute>>, R
 
 async fn periods(State(house): State<Clearing>) -> Result<Json<Vec<ClosedPeriod>>, Refusal> {
     Ok(Json(house.periods().await?))
+}
+
+async fn sample(State(house): State<Clearing>, Body(ask): Body<SampleAsk>) -> Result<Json<Sample>, Refusal> {
+    Ok(Json(house.sample(ask.n, &ask.seed, ask.from, ask.to).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InTree {
+    size: u64,
+}
+
+async fn trail(
+    State(house): State<Clearing>,
+    Path(index): Path<String>,
+    query: Result<Query<InTree>, QueryRejection>,
+) -> Result<Json<Trail>, Refusal> {
+    let Query(InTree { size }) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
+    let index = index.parse().map_err(|_| Failure::NotFound { what: format!("entry {index}") })?;
+    Ok(Json(house.trail(index, size).await?))
 }
 
 async fn count_ask(State(house): State<Clearing>, Body(ask): Body<CountAsk>) -> Result<Json<Value>, Refusal> {

@@ -6,8 +6,10 @@
 
 mod agreement;
 mod auditor;
+pub mod sample;
 #[cfg(test)]
 mod tests;
+pub mod trail;
 
 pub use agreement::{Disagreement, LogAgreement};
 pub use auditor::{LogAuditor, LogBreak, LogReport};

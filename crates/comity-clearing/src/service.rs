@@ -21,6 +21,7 @@ pub(crate) mod read;
 mod recharge;
 mod reports;
 mod reservations;
+mod sample;
 pub(crate) mod standing;
 mod vital;
 

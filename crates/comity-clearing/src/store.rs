@@ -20,6 +20,7 @@ pub(crate) mod periods;
 pub(crate) mod prices;
 pub(crate) mod projects;
 pub(crate) mod reports;
+pub(crate) mod sample;
 pub(crate) mod schedules;
 pub(crate) mod settlement;
 pub(crate) mod tokens;

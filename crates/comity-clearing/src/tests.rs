@@ -35,6 +35,7 @@ mod prices;
 mod recharge;
 mod reports;
 mod restored;
+mod sampled;
 mod settling;
 mod standing;
 mod story;

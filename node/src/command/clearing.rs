@@ -12,7 +12,7 @@ mod matching;
 mod migrate;
 mod owner;
 mod period;
-mod report;
+pub(super) mod report;
 
 use std::path::PathBuf;
 

@@ -277,7 +277,7 @@ impl Clearing {
             .ok_or(Failure::Unreadable { table: "claim", what: "the chain of a lane" })
     }
 
-    fn told(&self, row: &ChallengeRow) -> Challenge {
+    pub(super) fn told(&self, row: &ChallengeRow) -> Challenge {
         let due = row.posted_at.plus(CHALLENGE_S);
         Challenge {
             id: row.id,

@@ -127,6 +127,16 @@ pub(crate) async fn all(conn: &mut Db<'_>, limit: u32) -> Result<Vec<ChallengeRo
     rows.iter().map(row).collect()
 }
 
+/// All of a token, oldest first.
+pub(crate) async fn of_token(conn: &mut Db<'_>, token: TokenId, limit: u32) -> Result<Vec<ChallengeRow>, Failure> {
+    let rows = query("SELECT * FROM challenge WHERE token = ? ORDER BY posted_at, id LIMIT ?")
+        .bind(token.0.to_vec())
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(row).collect()
+}
+
 /// How many of a holder's are open under a token.
 pub(crate) async fn open_by_holder(conn: &mut Db<'_>, token: TokenId) -> Result<u64, Failure> {
     let count: i64 = query("SELECT COUNT(*) FROM challenge WHERE token = ? AND cause = 2 AND state = 0")

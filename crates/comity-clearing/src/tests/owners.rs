@@ -29,7 +29,7 @@ pub(super) async fn set(world: &World, terms: OwnerTerms) -> Result<(), String> 
     world.house.act(Act::OwnerTerms(terms), None).await.map(drop).map_err(|failure| failure.to_string())
 }
 
-async fn pay(world: &World, amount: u32, payment: &str) -> Result<(), Failure> {
+pub(super) async fn pay(world: &World, amount: u32, payment: &str) -> Result<(), Failure> {
     let remit = Remit { owner: LAB, amount: ucr(amount), payment: payment.into(), paid_on: world.now() };
     world.house.act(Act::Remit(remit), None).await.map(drop)
 }

@@ -130,11 +130,11 @@ fn say<R: Serialize>(form: &Form, whole: &impl Serialize, rows: &[R]) -> Result<
     Ok(())
 }
 
-pub(super) fn day(text: &str) -> Result<Timestamp, String> {
+pub(in crate::command) fn day(text: &str) -> Result<Timestamp, String> {
     Timestamp::of_date(text).map_err(|error| error.to_string())
 }
 
 /// The end of a day.
-pub(super) fn last_day(text: &str) -> Result<Timestamp, String> {
+pub(in crate::command) fn last_day(text: &str) -> Result<Timestamp, String> {
     day(text).map(|day| day.plus(DAY_S))
 }
