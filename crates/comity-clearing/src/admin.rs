@@ -6,7 +6,7 @@ mod amie;
 mod owners;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::extract::{FromRequestParts, Query, State};
 use axum::middleware::from_fn;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -25,7 +25,7 @@ pub use self::owners::RemittanceAsk;
 use crate::acts::{Act, ActRecord, Officer, Signature};
 use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
-use crate::http::{Body, project_id};
+use crate::http::{Body, Part, project_id};
 use crate::log::LogAgreement;
 use crate::log::sample::Sample;
 use crate::log::trail::Trail;
@@ -214,7 +214,7 @@ impl Clearing {
             .route("/admin/log/witness", post(log_witness))
             .merge(amie::routes())
             .merge(owners::routes())
-            .merge(crate::http::log::routes())
+            .merge(crate::http::log::router())
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
             .layer(from_fn(problem_form))
@@ -227,7 +227,7 @@ async fn project_add(State(house): State<Clearing>, Body(ask): Body<ProjectAdd>)
     Ok(Json(json!({ "project": project })))
 }
 
-async fn project_show(State(house): State<Clearing>, Path(id): Path<String>) -> Result<Json<ProjectReply>, Refusal> {
+async fn project_show(State(house): State<Clearing>, Part(id): Part<String>) -> Result<Json<ProjectReply>, Refusal> {
     Ok(Json(house.project_status(project_id(&id)?).await?))
 }
 
@@ -251,7 +251,7 @@ async fn acts(State(house): State<Clearing>) -> Result<Json<Vec<ActRecord>>, Ref
     Ok(Json(house.acts().await?))
 }
 
-async fn act_drop(State(house): State<Clearing>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+async fn act_drop(State(house): State<Clearing>, Part(id): Part<String>) -> Result<Json<Value>, Refusal> {
     let id: Digest = id.parse().map_err(|_| Failure::invalid("an act's id is 64 hex digits"))?;
     house.act_drop(id).await?;
     Ok(Json(json!({ "id": id, "dropped": true })))
@@ -303,7 +303,7 @@ async fn payables(State(house): State<Clearing>, Over(period): Over) -> Result<J
 
 async fn fund_statement(
     State(house): State<Clearing>,
-    Path(project): Path<String>,
+    Part(project): Part<String>,
     Over(period): Over,
 ) -> Result<Json<FundStatement>, Refusal> {
     Ok(Json(house.fund_statement(project_id(&project)?, period).await?))
@@ -387,7 +387,7 @@ struct InTree {
 
 async fn trail(
     State(house): State<Clearing>,
-    Path(index): Path<String>,
+    Part(index): Part<String>,
     query: Result<Query<InTree>, QueryRejection>,
 ) -> Result<Json<Trail>, Refusal> {
     let Query(InTree { size }) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;

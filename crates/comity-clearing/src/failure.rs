@@ -74,6 +74,10 @@ pub enum Failure {
     NotWritten { cause: String },
     #[error("too many writes are waiting; try again")]
     Busy,
+    #[error("the call of this Idempotency-Key is being answered")]
+    InFlight,
+    #[error("this Idempotency-Key was used for another call")]
+    IdempotencyConflict,
     #[error("table {table} holds what it cannot hold: {what}")]
     Unreadable { table: &'static str, what: &'static str },
     #[error("the books refused what the house's own rules allow: {what}")]
@@ -121,6 +125,8 @@ impl Failure {
                 Code::StoreUnavailable
             }
             Self::LogKeyless => Code::NotFound,
+            Self::InFlight => Code::InFlight,
+            Self::IdempotencyConflict => Code::IdempotencyConflict,
             Self::Unreadable { .. } | Self::Books { .. } | Self::Entropy => Code::Internal,
         }
     }

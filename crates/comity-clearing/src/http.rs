@@ -4,35 +4,44 @@
 //! every write is named by what it carries. Refusals are problems (RFC 9457).
 
 mod amie;
+mod calls;
 mod challenges;
 mod counts;
+mod lists;
 pub(crate) mod log;
+mod openapi;
+pub(crate) mod pages;
+mod table;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, State};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
-use comity_http::body::{self, Limit};
+use comity_http::body::Limit;
 use comity_http::problem::{no_such_method, no_such_route, problem_form};
 use comity_http::signed::Guard;
 use comity_http::{Refusal, Signed};
 use comity_wire::Code;
 use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, MandateReply, MandateRequest, ProjectReply,
-    QuoteReply, QuoteRequest, RefundRequest, ReservationReply, ReservationRequest, SignedBytes, Statement,
+    QuoteReply, QuoteRequest, RefundRequest, ReservationReply, ReservationRequest, SignedBytes,
 };
-use comity_wire::{Amount, LotId, MandateId, NodeId, ProjectId};
+use comity_wire::{Amount, LotId, MandateId, ProjectId};
 use http::header;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::json;
 
+use crate::answers::RETRY_AFTER_S;
 use crate::failure::{self, Failure};
 use crate::lots::Unusable;
-use crate::service::{Account, Clearing};
+use crate::service::Clearing;
 use crate::settlement;
+pub(crate) use calls::{Body, Part};
+use calls::{Call, answer, answer_once};
+pub use openapi::openapi;
+use table::Route;
 
 /// A claim of 2 MiB in base64, and a little.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -51,32 +60,137 @@ impl Clearing {
     pub fn router(&self) -> Router {
         let house = self.clone();
         let guard = Guard::new(Limit::bytes(BODY_BYTES_MAX), move || house.now());
-        Router::new()
-            .route("/v1/quotes", post(quotes))
-            .route("/v1/reservations", post(reservations))
-            .route("/v1/claims", post(claims))
-            .route("/v1/finals", post(finals))
-            .route("/v1/refunds", post(refunds))
-            .route("/v1/mandates", post(mandates))
-            .route("/v1/mandates/{id}", get(mandate))
-            .route("/v1/mandates/{id}/revoke", post(mandate_revoke))
-            .route("/v1/challenges", get(challenges::list).post(challenges::challenge))
-            .route("/v1/challenges/{id}/answers", post(challenges::answer))
-            .route("/v1/counts", get(counts::list).post(counts::count))
-            .route("/v1/projects/{id}", get(project))
-            .route("/v1/statement", get(statement))
-            .route("/v1/house", get(about))
-            .route("/comity/v1/standing", get(standing))
-            .route("/health", get(health))
-            .route("/healthz", get(healthz))
-            .route("/readyz", get(readyz))
-            .merge(log::routes())
+        table::router(routes())
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)
             .layer(from_fn(problem_form))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(Api { house: self.clone(), guard })
     }
+}
+
+const MEMBER: &str = "a key of the project";
+const TRANSPORT: &str = "a transport key of the node";
+
+/// Everything that the house serves at its door.
+fn routes() -> Vec<Route<Api>> {
+    let own = vec![
+        Route::post("quote", "/v1/quotes", quotes, "Pin a price for work at a node")
+            .signed_by(MEMBER)
+            .body::<QuoteRequest>()
+            .reply::<QuoteReply>()
+            .codes(codes::QUOTE),
+        Route::post("reserve", "/v1/reservations", reservations, "Set credits aside and draw a token for them")
+            .signed_by(MEMBER)
+            .body::<ReservationRequest>()
+            .reply::<ReservationReply>()
+            .codes(codes::RESERVE),
+        Route::post("claim", "/v1/claims", claims, "Claim what calls were charged")
+            .signed_by(TRANSPORT)
+            .body::<ClaimRequest>()
+            .reply::<ClaimReply>()
+            .codes(codes::EVIDENCE),
+        Route::post("final", "/v1/finals", finals, "Bring a node's word that a token is done with")
+            .body::<FinalRequest>()
+            .reply::<FinalReply>()
+            .codes(codes::EVIDENCE),
+        Route::post("refund", "/v1/refunds", refunds, "Ask for what a token did not use")
+            .signed_by(MEMBER)
+            .body::<RefundRequest>()
+            .reply::<FinalReply>()
+            .codes(codes::REFUND),
+        Route::post("redeemMandate", "/v1/mandates", mandates, "Redeem a mandate")
+            .signed_by("the key that redeems it")
+            .body::<MandateRequest>()
+            .reply::<MandateReply>()
+            .codes(codes::MANDATE),
+        Route::get("mandate", "/v1/mandates/{id}", mandate, "How a mandate stands")
+            .signed_by("who redeemed it, a PI or a co-PI")
+            .path::<MandateId>("id")
+            .reply::<MandateReply>()
+            .codes(&[Code::NotFound]),
+        Route::post("revokeMandate", "/v1/mandates/{id}/revoke", mandate_revoke, "End a mandate")
+            .signed_by("a PI or a co-PI")
+            .path::<MandateId>("id")
+            .reply::<MandateReply>()
+            .codes(&[Code::NotFound, Code::UnsupportedMediaType]),
+        Route::get("project", "/v1/projects/{id}", project, "A project's credits, lots and newest tokens")
+            .signed_by(MEMBER)
+            .path::<ProjectId>("id")
+            .reply::<ProjectReply>()
+            .codes(&[Code::NotFound]),
+        Route::get("house", "/v1/house", about, "Since when the house takes claims").reply::<HouseReply>(),
+        Route::get("openapi", "/v1/openapi.json", described, "This document").bytes("application/json"),
+        Route::get("standing", "/comity/v1/standing", standing, "The newest revocation list, signed")
+            .bytes(LIST_TYPE)
+            .codes(&[Code::NotFound]),
+        Route::get("health", "/health", health, "Whether the books can be read and the house's tasks run")
+            .reply::<Health>(),
+        Route::get("healthz", "/healthz", healthz, "Whether the process serves").reply::<Live>(),
+        Route::get("readyz", "/readyz", readyz, "Whether every part of the house is as it must be").reply::<Ready>(),
+    ];
+    [own, lists::routes(), challenges::routes(), counts::routes(), log::routes()].into_iter().flatten().collect()
+}
+
+/// What each kind of call may be refused for. Tests of the house fail where one is missing (`table::held`).
+mod codes {
+    use comity_wire::Code::{self, *};
+
+    /// Faults of a signed object that was handed in.
+    macro_rules! with_object {
+        ($($code:ident),*) => { &[NonDeterministic, TooDeep, TooLarge, Malformed, UnknownField, InvalidKey, WrongKind, WrongAlgorithm, WrongKey, BadSignature, $($code),*] };
+    }
+    pub(super) const QUOTE: &[Code] = &[
+        NotFound,
+        ModelNotFound,
+        Withdrawn,
+        OpNotOffered,
+        LimitExceeded,
+        Revoked,
+        RosterExpired,
+        VettingTooLow,
+        WrongIssuer,
+        OwnerTerms,
+    ];
+    pub(super) const RESERVE: &[Code] = with_object!(
+        NotFound,
+        Frozen,
+        BalanceTooLow,
+        MandateRequired,
+        ReservationConflict,
+        Expired,
+        LimitExceeded,
+        Revoked,
+        RosterExpired,
+        WrongIssuer
+    );
+    pub(super) const EVIDENCE: &[Code] = with_object!(
+        NotFound,
+        NotYours,
+        NotRegistered,
+        WrongIssuer,
+        WrongFederation,
+        WrongAudience,
+        TokenConflict,
+        BlockSpliced,
+        BlockOrder,
+        BlockWidens,
+        LaneBeyondMax,
+        ClaimOlder,
+        ClaimLower,
+        SettledDiffers,
+        BrokenHistory,
+        Closed,
+        TooEarly,
+        Expired,
+        NotYetValid,
+        Revoked,
+        RosterExpired,
+        RosterBehind,
+        StandingStale
+    );
+    pub(super) const REFUND: &[Code] = &[NotFound, TooEarly];
+    pub(super) const MANDATE: &[Code] = with_object!(NotFound, MandateRequired, LimitExceeded);
 }
 
 impl Clearing {
@@ -92,39 +206,27 @@ impl Clearing {
 
 type Answer<T> = Result<Json<T>, Refusal>;
 
-/// Answers a signed call. One that was refused for who made it or what it says is forgotten: it would be refused again, and
-/// nobody shall fill the memory of nonces with keys that are registered nowhere.
-async fn answer<T>(call: &Signed, work: impl Future<Output = Result<T, Refusal>>) -> Answer<T> {
-    let done = work.await;
-    if let Err(refusal) = &done
-        && (matches!(refusal.status.as_u16(), 400 | 401 | 404) || refusal.code == Code::NotYours.as_str())
-    {
-        call.forget();
-    }
-    done.map(Json)
-}
-
-async fn quotes(State(house): State<Clearing>, call: Signed) -> Answer<QuoteReply> {
-    answer(&call, async {
+async fn quotes(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
         let request: QuoteRequest = call.json()?;
-        let quote = house.quote(&call.caller.key, &request).await?;
+        let quote = house.quote(&call.signed.caller.key, &request).await?;
         Ok(QuoteReply { quote: SignedBytes::new(quote.bytes()).map_err(Failure::invalid)? })
     })
     .await
 }
 
-async fn reservations(State(house): State<Clearing>, call: Signed) -> Answer<ReservationReply> {
-    answer(&call, async {
+async fn reservations(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
         let request: ReservationRequest = call.json()?;
-        Ok(house.reserve(&call.caller.key, &request).await?)
+        Ok(house.reserve(&call.signed.caller.key, &request).await?)
     })
     .await
 }
 
-async fn claims(State(house): State<Clearing>, call: Signed) -> Answer<ClaimReply> {
-    answer(&call, async {
+async fn claims(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
         let request: ClaimRequest = call.json()?;
-        Ok(house.claim(&call.caller.key, &request.claim).await?)
+        Ok(house.claim(&call.signed.caller.key, &request.claim).await?)
     })
     .await
 }
@@ -134,65 +236,51 @@ async fn finals(State(house): State<Clearing>, Body(request): Body<FinalRequest>
     Ok(Json(house.final_(&request.final_).await?))
 }
 
-async fn refunds(State(house): State<Clearing>, call: Signed) -> Answer<FinalReply> {
-    answer(&call, async {
+async fn refunds(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
         let request: RefundRequest = call.json()?;
-        Ok(house.refund(&call.caller.key, request.token).await?)
+        Ok(house.refund(&call.signed.caller.key, request.token).await?)
     })
     .await
 }
 
-async fn mandates(State(house): State<Clearing>, call: Signed) -> Answer<MandateReply> {
-    answer(&call, async {
+async fn mandates(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
         let request: MandateRequest = call.json()?;
-        Ok(house.mandate_redeem(&call.caller.key, &request).await?)
+        Ok(house.mandate_redeem(&call.signed.caller.key, &request).await?)
     })
     .await
 }
 
-async fn mandate(State(house): State<Clearing>, Path(id): Path<String>, call: Signed) -> Answer<MandateReply> {
-    answer(&call, async { Ok(house.mandate(&call.caller.key, mandate_id(&id)?).await?) }).await
+async fn mandate(State(house): State<Clearing>, Part(id): Part<String>, call: Signed) -> Answer<MandateReply> {
+    answer(&call, async { Ok(house.mandate(&call.caller.key, mandate_id(&id)?).await?) }).await.map(Json)
 }
 
-async fn mandate_revoke(State(house): State<Clearing>, Path(id): Path<String>, call: Signed) -> Answer<MandateReply> {
-    answer(&call, async { Ok(house.mandate_revoke(&call.caller.key, mandate_id(&id)?).await?) }).await
+async fn mandate_revoke(
+    State(house): State<Clearing>,
+    Part(id): Part<String>,
+    call: Call,
+) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
+        Ok(house.mandate_revoke(&call.signed.caller.key, mandate_id(&id)?).await?)
+    })
+    .await
 }
 
 fn mandate_id(text: &str) -> Result<MandateId, Failure> {
     text.parse().map_err(|_| Failure::NotFound { what: format!("mandate {text}") })
 }
 
-async fn project(State(house): State<Clearing>, Path(id): Path<String>, call: Signed) -> Answer<ProjectReply> {
-    answer(&call, async { Ok(house.project(&call.caller.key, project_id(&id)?).await?) }).await
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct StatementQuery {
-    project: Option<ProjectId>,
-    node: Option<NodeId>,
-}
-
-async fn statement(
-    State(house): State<Clearing>,
-    query: Result<Query<StatementQuery>, QueryRejection>,
-    call: Signed,
-) -> Answer<Statement> {
-    answer(&call, async {
-        let Query(query) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
-        let account = match (query.project, query.node) {
-            (Some(project), None) => Account::Project(project),
-            (None, Some(node)) => Account::Node(node),
-            (None, None) => Account::Own,
-            (Some(_), Some(_)) => return Err(Failure::invalid("name a project or a node, not both").into()),
-        };
-        Ok(house.statement(&call.caller.key, account).await?)
-    })
-    .await
+async fn project(State(house): State<Clearing>, Part(id): Part<String>, call: Signed) -> Answer<ProjectReply> {
+    answer(&call, async { Ok(house.project(&call.caller.key, project_id(&id)?).await?) }).await.map(Json)
 }
 
 async fn about(State(house): State<Clearing>) -> Json<HouseReply> {
     Json(house.about())
+}
+
+async fn described() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], openapi()).into_response()
 }
 
 async fn standing(State(house): State<Clearing>) -> Result<Response, Refusal> {
@@ -200,57 +288,54 @@ async fn standing(State(house): State<Clearing>) -> Result<Response, Refusal> {
     Ok(([(header::CONTENT_TYPE, LIST_TYPE)], list.bytes().to_vec()).into_response())
 }
 
+#[derive(Serialize, JsonSchema)]
+struct Live {
+    live: bool,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Health {
+    /// `ok`.
+    status: &'static str,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Ready {
+    ready: bool,
+    /// Each part, and whether it is well.
+    parts: std::collections::BTreeMap<String, bool>,
+}
+
 /// 200 while the process serves: whoever supervises it starts it again where there is no answer.
-async fn healthz() -> Json<serde_json::Value> {
-    Json(json!({ "live": true }))
+async fn healthz() -> Json<Live> {
+    Json(Live { live: true })
 }
 
 /// 200 where every part is as it must be, else 503: whoever balances loads sends nobody. Which part is not well is for anybody;
 /// why, for the house's log.
-async fn readyz(State(house): State<Clearing>) -> Answer<serde_json::Value> {
+async fn readyz(State(house): State<Clearing>) -> Answer<Ready> {
     let vital = house.vital().await;
-    let parts: serde_json::Map<_, _> =
-        vital.parts.iter().map(|(part, is_well)| ((*part).to_owned(), (*is_well).into())).collect();
+    let parts = vital.parts.iter().map(|(part, is_well)| ((*part).to_owned(), *is_well)).collect();
     if vital.is_ready() {
-        return Ok(Json(json!({ "ready": true, "parts": parts })));
+        return Ok(Json(Ready { ready: true, parts }));
     }
     let refusal = Refusal::new(Code::StoreUnavailable, "the house is not ready");
-    Err(refusal.with("ready", false).with("parts", parts).hint("whoever runs it: comity clearing doctor"))
+    Err(refusal.with("ready", false).with("parts", json!(parts)).hint("whoever runs it: comity clearing doctor"))
 }
 
 /// 200 while the books can be read and the house's tasks run.
-async fn health(State(house): State<Clearing>) -> Answer<serde_json::Value> {
+async fn health(State(house): State<Clearing>) -> Answer<Health> {
     house.health().await?;
-    Ok(Json(json!({ "status": "ok" })))
+    Ok(Json(Health { status: "ok" }))
 }
 
 pub(crate) fn project_id(text: &str) -> Result<ProjectId, Failure> {
     text.parse().map_err(|_| Failure::NotFound { what: format!("project {text}") })
 }
 
-/// A JSON body that nobody signed, refused in the one form.
-pub(crate) struct Body<T>(pub(crate) T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
-    type Rejection = Refusal;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let (parts, whole) = request.into_parts();
-        let bytes = body::read(&parts.headers, whole, Limit::bytes(BODY_BYTES_MAX)).await?;
-        let read = serde_json::from_slice(&bytes);
-        read.map(Self).map_err(|error| Failure::invalid(format!("the body is not right: {error}")).into())
-    }
-}
-
 impl FromRef<Api> for Clearing {
     fn from_ref(api: &Api) -> Self {
         api.house.clone()
-    }
-}
-
-impl FromRef<Api> for Guard {
-    fn from_ref(api: &Api) -> Self {
-        api.guard.clone()
     }
 }
 
@@ -278,6 +363,13 @@ impl From<Failure> for Refusal {
             Failure::NotRegistered => refusal.hint("comity clearing project add --member <your key>, by the operator"),
             Failure::ReservationConflict { .. } => refusal.hint("use a new id for a new reservation"),
             Failure::QuoteExpired { .. } => refusal.hint("ask for a new quote"),
+            Failure::InFlight => refusal
+                .retry_after_s(RETRY_AFTER_S)
+                .with("whose_move", "the house's: it is at work")
+                .hint("sign the same call again after a moment, with the same key"),
+            Failure::IdempotencyConflict => {
+                refusal.with("whose_move", "the caller's").hint("use a new Idempotency-Key for a new call")
+            }
             _ => refusal,
         }
     }

@@ -14,6 +14,7 @@
 pub mod acts;
 pub mod admin;
 pub mod amie;
+mod answers;
 pub mod audit;
 pub mod config;
 pub mod failure;

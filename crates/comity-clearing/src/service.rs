@@ -2,12 +2,14 @@
 
 mod acts;
 pub(crate) mod amie;
+mod answers;
 mod awards;
 mod challenges;
 mod claims;
 mod counts;
 mod disputes;
 mod exchange;
+mod lists;
 pub(crate) mod log;
 mod mandates;
 mod nodes;
@@ -38,6 +40,7 @@ use comity_wire::{Timestamp, Verified};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::answers::Turns;
 use crate::config::{Config, Keys, Publisher};
 use crate::failure::Failure;
 use crate::ops::Restored;
@@ -95,6 +98,7 @@ struct Inner {
     /// When the sequencer looked last.
     log_turned: Mutex<tokio::time::Instant>,
     probe: vital::Probe,
+    turns: Turns,
     retired: AtomicBool,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -171,6 +175,7 @@ impl Clearing {
             log: log::Sequencer::default(),
             log_turned: Mutex::new(tokio::time::Instant::now()),
             probe: vital::Probe::default(),
+            turns: Turns::default(),
             retired: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -4,12 +4,14 @@
 
 pub(crate) mod acts;
 pub(crate) mod amie;
+pub(crate) mod answers;
 pub(crate) mod audit;
 pub(crate) mod awards;
 pub(crate) mod challenges;
 pub(crate) mod counts;
 pub(crate) mod disputes;
 pub(crate) mod house;
+pub(crate) mod lists;
 pub(crate) mod log;
 pub(crate) mod mandates;
 pub(crate) mod money;
@@ -97,6 +99,12 @@ pub(crate) fn migrations() -> Migrations {
             "log",
             include_str!("../migrations/0520_log.sql"),
             include_str!("../migrations/postgres/0520_log.sql"),
+        )
+        .with(
+            521,
+            "answers",
+            include_str!("../migrations/0521_answers.sql"),
+            include_str!("../migrations/postgres/0521_answers.sql"),
         )
         .with(
             530,

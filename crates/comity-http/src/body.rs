@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use comity_wire::Code;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
 
@@ -103,7 +103,7 @@ fn too_slow(limit: Limit, patience: Duration) -> Refusal {
     } else {
         format!("the body comes slower than {} bytes a second", limit.bytes_per_s_min)
     };
-    Refusal::with_status(StatusCode::REQUEST_TIMEOUT, "body_too_slow", message).with("whose_move", "caller")
+    Refusal::new(Code::BodyTooSlow, message).with("whose_move", "caller")
 }
 
 fn too_large(limit: Limit) -> Refusal {

@@ -183,7 +183,7 @@ pub async fn no_such_route(method: http::Method, uri: http::Uri) -> Refusal {
 
 /// Likewise for a method that a route does not have.
 pub async fn no_such_method(method: http::Method, uri: http::Uri) -> Refusal {
-    Refusal::with_status(StatusCode::METHOD_NOT_ALLOWED, "not_found", format!("{} takes no {method}", uri.path()))
+    Refusal::new(Code::MethodNotAllowed, format!("{} takes no {method}", uri.path()))
 }
 
 /// OpenAI's `type`: the SDKs class by status, people read this.

@@ -20,6 +20,19 @@ pub struct Exact(pub u128);
 #[error("amount out of range: micro-credits are whole numbers from 0 to 9223372036854775807")]
 pub struct OutOfRange;
 
+impl schemars::JsonSchema for Amount {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX,
+            "description": "Micro-credits: 1,000,000 are one credit.",
+        })
+    }
+}
+
 impl Amount {
     pub const ZERO: Self = Self(0);
     pub const MAX: Self = Self(i64::MAX);

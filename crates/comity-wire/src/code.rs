@@ -47,7 +47,10 @@ codes! {
     InvalidRequest "invalid_request" 400 false;
     ContentNotText "content_not_text" 400 false;
     ContextLengthExceeded "context_length_exceeded" 400 false;
+    MethodNotAllowed "method_not_allowed" 405 false;
+    BodyTooSlow "body_too_slow" 408 false;
     BodyTooLarge "body_too_large" 413 false;
+    UnsupportedMediaType "unsupported_media_type" 415 false;
     // Who and when.
     WrongKind "wrong_kind" 401 false;
     WrongAlgorithm "wrong_algorithm" 401 false;
@@ -101,6 +104,7 @@ codes! {
     SequenceConflict "sequence_conflict" 409 false;
     Replayed "replayed" 409 false;
     InFlight "in_flight" 409 true;
+    IdempotencyConflict "idempotency_conflict" 422 false;
     SeqOutsideSpan "seq_outside_span" 409 false;
     ReservationConflict "reservation_conflict" 409 false;
     AmieConflict "amie_conflict" 409 false;
@@ -141,6 +145,17 @@ impl fmt::Display for Code {
 impl serde::Serialize for Code {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(self.as_str())
+    }
+}
+
+impl schemars::JsonSchema for Code {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Code".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let codes: Vec<&str> = Self::ALL.iter().map(|code| code.as_str()).collect();
+        schemars::json_schema!({ "type": "string", "enum": codes })
     }
 }
 

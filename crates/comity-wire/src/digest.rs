@@ -70,6 +70,7 @@ impl FromStr for Digest {
 }
 
 crate::id::text_serde!(Digest);
+crate::id::text_schema!(Digest, "^[0-9a-f]{64}$");
 
 impl Encode for Digest {
     fn encode(&self, w: &mut Writer) {

@@ -36,6 +36,22 @@ macro_rules! text_serde {
 }
 pub(crate) use text_serde;
 
+/// Its form in JSON Schema: a text that matches.
+macro_rules! text_schema {
+    ($name:ident, $pattern:expr) => {
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    };
+}
+pub(crate) use text_schema;
+
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident $prefix:literal;)*) => {$(
         $(#[$doc])*
@@ -74,6 +90,8 @@ macro_rules! ids {
         }
 
         text_serde!($name);
+        // The last of 26 characters has two spare bits, which are zero.
+        text_schema!($name, concat!("^", $prefix, "-[a-z2-7]{25}[aeimquy4]$"));
 
         impl Encode for $name {
             fn encode(&self, w: &mut Writer) {
@@ -191,6 +209,7 @@ impl fmt::Debug for ModelId {
 }
 
 text_serde!(ModelId);
+text_schema!(ModelId, "^(?=.{3,96}$)[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$");
 
 impl Encode for ModelId {
     fn encode(&self, w: &mut Writer) {

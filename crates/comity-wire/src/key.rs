@@ -152,6 +152,7 @@ impl FromStr for PublicKey {
 }
 
 crate::id::text_serde!(PublicKey);
+crate::id::text_schema!(PublicKey, "^did:key:z6Mk[1-9A-HJ-NP-Za-km-z]{44}$");
 
 impl Encode for PublicKey {
     fn encode(&self, w: &mut Writer) {

@@ -16,6 +16,19 @@ pub const SKEW_S: u64 = 60;
 pub const DAY_S: u64 = 86_400;
 const MAX: u64 = 1 << 53;
 
+impl schemars::JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "integer", "format": "int64", "minimum": 0, "maximum": MAX - 1,
+            "description": "Whole seconds since 1970-01-01T00:00:00Z.",
+        })
+    }
+}
+
 impl Timestamp {
     pub const fn plus(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))

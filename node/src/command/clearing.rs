@@ -48,6 +48,8 @@ pub enum ClearingCommand {
     /// Projects: who spends
     #[command(subcommand)]
     Project(ProjectCommand),
+    /// Print the description of the house's HTTP API (OpenAPI 3.1), as it also serves it at /v1/openapi.json
+    Openapi,
     /// The transparency log: what auditors verify
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -204,6 +206,10 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         ClearingCommand::Init(arguments) => crate::command::init(&arguments, HomeRole::House).map(|_| ()),
         ClearingCommand::Renew(arguments) => crate::command::renew(&arguments),
         ClearingCommand::Run(arguments) => house::run(arguments, failpoint).await,
+        ClearingCommand::Openapi => {
+            comity_cli::say(comity_clearing::http::openapi().trim_end());
+            Ok(())
+        }
         ClearingCommand::Revoke(RevokeArguments { home, subject }) => {
             let Subject { token, node, organisation } = subject;
             let ask = Revoke { token, node, organisation };

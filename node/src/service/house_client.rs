@@ -76,6 +76,9 @@ impl HouseClient {
     }
 }
 
+/// Pages of challenges that are read in one round of claims; what lies behind them waits for the next.
+const PAGES_MAX: usize = 10;
+
 fn unreached(reason: impl Into<String>) -> HouseError {
     HouseError { code: None, message: reason.into(), settled: Vec::new() }
 }
@@ -98,8 +101,17 @@ impl House for HouseClient {
     }
 
     fn challenges(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<ChallengesReply, HouseError>> {
-        let path = format!("/v1/challenges?node={node}");
-        Box::pin(async move { self.call(house, Method::GET, &path, None::<&()>).await })
+        Box::pin(async move {
+            let (mut challenges, mut cursor) = (Vec::new(), String::new());
+            for _ in 0..PAGES_MAX {
+                let path = format!("/v1/challenges?node={node}{cursor}");
+                let page: ChallengesReply = self.call(house, Method::GET, &path, None::<&()>).await?;
+                challenges.extend(page.challenges);
+                let Some(next) = page.next else { break };
+                cursor = format!("&cursor={next}");
+            }
+            Ok(ChallengesReply { challenges, next: None })
+        })
     }
 
     fn answer(

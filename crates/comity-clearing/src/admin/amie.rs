@@ -1,7 +1,7 @@
 //! What the operator does about AMIE's sites.
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_http::Refusal;
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::amie;
 use crate::failure::Failure;
-use crate::http::Body;
+use crate::http::{Body, Part};
 use crate::reports::Period;
 use crate::service::Clearing;
 
@@ -40,7 +40,7 @@ async fn site_add(State(house): State<Clearing>, Body(ask): Body<SiteAdd>) -> Re
 
 async fn site_change(
     State(house): State<Clearing>,
-    Path(name): Path<String>,
+    Part(name): Part<String>,
     Body(change): Body<SiteChange>,
 ) -> Result<Json<SiteKey>, Refusal> {
     Ok(Json(house.amie_site_change(name, change).await?))

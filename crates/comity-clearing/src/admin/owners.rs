@@ -1,7 +1,7 @@
 //! What the operator asks about owners.
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_http::Refusal;
@@ -9,7 +9,7 @@ use comity_wire::{OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::http::Body;
+use crate::http::{Body, Part};
 use crate::reports::{Period, Report};
 use crate::service::{Clearing, For, OwnerShow, PriceRow, RecoveryRow, RemittanceSet, ScheduleShow, TermsRow};
 
@@ -38,7 +38,7 @@ async fn terms(State(house): State<Clearing>) -> Result<Json<Vec<TermsRow>>, Ref
     Ok(Json(house.owner_terms().await?))
 }
 
-async fn show(State(house): State<Clearing>, Path(owner): Path<String>) -> Result<Json<OwnerShow>, Refusal> {
+async fn show(State(house): State<Clearing>, Part(owner): Part<String>) -> Result<Json<OwnerShow>, Refusal> {
     let owner: OrgId = owner.parse().map_err(|_| Failure::invalid("an owner is an organisation's id, org-…"))?;
     Ok(Json(house.owner_show(owner).await?))
 }

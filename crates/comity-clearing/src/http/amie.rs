@@ -5,7 +5,7 @@
 
 use axum::body::Body as HttpBody;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
@@ -18,6 +18,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Part;
 use crate::amie::iso;
 use crate::failure::Failure;
 use crate::service::Clearing;
@@ -139,7 +140,7 @@ async fn take(
 async fn packet(
     State(house): State<Clearing>,
     Extension(site): Extension<Site>,
-    Path((_, id)): Path<(String, String)>,
+    Part((_, id)): Part<(String, String)>,
 ) -> Answer {
     ok(house.amie_packet(&site, number("packet", &id)?).await?)
 }
@@ -153,7 +154,7 @@ async fn note(house: &Clearing, site: &Site, id: &str, note: Note) -> Answer {
 async fn state_set(
     State(house): State<Clearing>,
     Extension(site): Extension<Site>,
-    Path((_, id, state)): Path<(String, String, String)>,
+    Part((_, id, state)): Part<(String, String, String)>,
 ) -> Answer {
     note(&house, &site, &id, Note::State(state)).await
 }
@@ -161,7 +162,7 @@ async fn state_set(
 async fn state_clear(
     State(house): State<Clearing>,
     Extension(site): Extension<Site>,
-    Path((_, id)): Path<(String, String)>,
+    Part((_, id)): Part<(String, String)>,
 ) -> Answer {
     note(&house, &site, &id, Note::NoState).await
 }
@@ -169,7 +170,7 @@ async fn state_clear(
 async fn json_set(
     State(house): State<Clearing>,
     Extension(site): Extension<Site>,
-    Path((_, id)): Path<(String, String)>,
+    Part((_, id)): Part<(String, String)>,
     headers: HeaderMap,
     whole: HttpBody,
 ) -> Answer {
@@ -180,7 +181,7 @@ async fn json_set(
 async fn json_clear(
     State(house): State<Clearing>,
     Extension(site): Extension<Site>,
-    Path((_, id)): Path<(String, String)>,
+    Part((_, id)): Part<(String, String)>,
 ) -> Answer {
     note(&house, &site, &id, Note::NoJson).await
 }
@@ -188,7 +189,7 @@ async fn json_clear(
 async fn transaction(
     State(house): State<Clearing>,
     Extension(site): Extension<Site>,
-    Path((_, id)): Path<(String, String)>,
+    Part((_, id)): Part<(String, String)>,
 ) -> Answer {
     ok(house.amie_transaction(&site, number("transaction", &id)?).await?)
 }
@@ -196,7 +197,7 @@ async fn transaction(
 async fn fail(
     State(house): State<Clearing>,
     Extension(site): Extension<Site>,
-    Path((_, id)): Path<(String, String)>,
+    Part((_, id)): Part<(String, String)>,
 ) -> Answer {
     let id = number("transaction", &id)?;
     house.amie_fail(&site, id).await?;
@@ -220,7 +221,7 @@ async fn failed(State(house): State<Clearing>, Extension(site): Extension<Site>)
     Ok(Json(json!({ "Message": format!("{} failed records", failed.len()), "ValidationFailedRecords": failed })))
 }
 
-async fn clear(State(house): State<Clearing>, Extension(site): Extension<Site>, Path(ids): Path<String>) -> Answer {
+async fn clear(State(house): State<Clearing>, Extension(site): Extension<Site>, Part(ids): Part<String>) -> Answer {
     let numbers: Result<Vec<u64>, Failure> = ids.split(',').map(|id| number("failed record", id.trim())).collect();
     let numbers = numbers?;
     if numbers.len() > CLEARED_MAX {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use comity_ledger::Db;
 use comity_token::{Capability, verify_for_settlement};
 use comity_wire::api::challenge::{
-    ASKED_MAX, AnswerRequest, Challenge, ChallengeCause, ChallengeRequest, ChallengeState, SHOWN_MAX,
+    ASKED_MAX, AnswerRequest, Challenge, ChallengeCause, ChallengeRequest, ChallengeState, ChallengesReply, SHOWN_MAX,
 };
 use comity_wire::object::{Claim, Receipt};
 use comity_wire::{Digest, NodeId, PublicKey, Signed, Timestamp, TokenId};
@@ -14,13 +14,14 @@ use super::Clearing;
 use super::acts::text;
 use super::claims::Timed;
 use crate::failure::{Failure, chain};
+use crate::http::pages::{Page, cut};
 use crate::settlement::shown::{self, Newest};
 use crate::settlement::{CHALLENGE_S, LaneKey, draw};
 use crate::store;
 use crate::store::challenges::{ChallengeRow, ToDraw};
 use crate::store::tokens::TokenRow;
 
-/// Challenges that a node, or the operator, is shown at once.
+/// Challenges that the operator is shown at once.
 const SHOWN_AT_ONCE_MAX: u32 = 100;
 /// Open challenges by holders under one token.
 const BY_HOLDER_MAX: u64 = 64;
@@ -28,6 +29,18 @@ const BY_HOLDER_MAX: u64 = 64;
 const CLAIMS_AT_ONCE: u32 = 16;
 /// Claims of a token that are looked through for the newest receipt of a lane.
 const CLAIMS_LOOKED_AT_MAX: u32 = 256;
+
+/// A challenge's place among those that wait: when it was posted, and its id.
+fn place(row: &ChallengeRow) -> Vec<u8> {
+    [&row.posted_at.0.to_be_bytes()[..], row.id.as_bytes()].concat()
+}
+
+fn place_read(place: [u8; 40]) -> (Timestamp, Digest) {
+    let (at, id) = place.split_at(8);
+    let at = u64::from_be_bytes(at.try_into().expect("8 of 40 bytes"));
+    // A cursor that somebody made up lies somewhere, and not beyond all numbers.
+    (Timestamp(at.min(i64::MAX.unsigned_abs())), Digest(id.try_into().expect("32 of 40 bytes")))
+}
 
 /// What a turn did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,10 +55,17 @@ impl Clearing {
     ///
     /// # Errors
     /// [`Failure::NotYours`] where it is not the node that asks.
-    pub async fn challenges_of(&self, caller: &PublicKey, node: NodeId) -> Result<Vec<Challenge>, Failure> {
+    pub(crate) async fn challenges_of(
+        &self,
+        caller: &PublicKey,
+        node: NodeId,
+        page: &Page,
+    ) -> Result<ChallengesReply, Failure> {
         self.is_node(caller, node).await?;
-        let rows = store::challenges::open_of_node(&mut self.read().await?.db(), node, SHOWN_AT_ONCE_MAX).await?;
-        Ok(rows.iter().map(|row| self.told(row)).collect())
+        let after = page.place::<40>()?.map(place_read);
+        let rows = store::challenges::open_of_node(&mut self.read().await?.db(), node, after, page.limit + 1).await?;
+        let (rows, next) = cut(page, rows, place);
+        Ok(ChallengesReply { challenges: rows.iter().map(|row| self.told(row)).collect(), next })
     }
 
     /// Those that are open, then the newest.

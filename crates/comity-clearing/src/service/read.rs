@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 
 use comity_ledger::{AccountId, Db, LedgerTx, Posted, Store as _};
-use comity_wire::api::clearing::{LotStatus, ProjectReply, PseudonymAt, Statement, StatementLine, TokenStatus};
+use comity_wire::api::clearing::{LotStatus, ProjectReply, PseudonymAt, Statement, StatementLine};
 use comity_wire::{Amount, LotId, NodeId, OrgId, ProjectId, PublicKey, Timestamp};
 
 use super::Clearing;
 use super::owners;
 use super::projects::exists;
 use crate::failure::Failure;
+use crate::http::pages::{Page, cut};
 use crate::lots::falls_on;
 use crate::store::tokens::TokenRow;
 use crate::store::{self, money};
 use crate::vetting;
 
-/// Lines of a statement; what lies before them is in its opening balance.
-pub(crate) const LINES_MAX: usize = 1_000;
+/// Tokens that a project's status shows: the newest. `GET /v1/projects/{id}/tokens` has them all.
+const TOKENS_SHOWN_MAX: usize = 1_000;
 
 /// Whose statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,16 +56,7 @@ impl Clearing {
         let lots = lots(&mut seen, id, &rows, self.now()).await?;
         snapshot.rollback().await?;
         drop(conn);
-        let token = |row: &store::tokens::TokenRow| TokenStatus {
-            token: row.id,
-            node: row.node,
-            budget: row.budget,
-            settled: row.paid,
-            refunded: row.refunded,
-            expires_at: row.expires_at,
-            settle_by: self.calendar().moved(row.issued_at, row.settle_by, self.now()),
-            closed: row.phase == 2,
-        };
+        let newest = &rows[rows.len().saturating_sub(TOKENS_SHOWN_MAX)..];
         Ok(ProjectReply {
             project: id,
             title: project.title,
@@ -77,35 +69,44 @@ impl Clearing {
             settled: sums.settled,
             expired: sums.expired,
             lots,
-            tokens: rows.iter().map(token).collect(),
+            tokens: newest.iter().map(|row| self.token_status(row)).collect(),
             pseudonyms: pseudonyms.into_iter().map(|(org, subject)| PseudonymAt { org, subject }).collect(),
         })
     }
 
-    /// One line for each transfer of the account, newest last, at most 1,000.
+    /// One line for each transfer of the account in the order of the books, a page of them. What lies before is in its opening
+    /// balance.
     ///
     /// # Errors
     /// [`Failure`] where the account is not the caller's.
-    pub async fn statement(&self, caller: &PublicKey, account: Account) -> Result<Statement, Failure> {
+    pub(crate) async fn statement(
+        &self,
+        caller: &PublicKey,
+        account: Account,
+        page: &Page,
+    ) -> Result<Statement, Failure> {
         let (accounts, owner) = self.accounts_of(caller, account).await?;
-        let mut opening = 0_i128;
-        let mut lines = std::collections::VecDeque::new();
+        let after = page.number()?;
         let mut conn = self.read().await?;
         let mut snapshot = conn.snapshot().await?;
         let mut seen = snapshot.db();
-        let mut transfers = Transfers::of(&mut seen, accounts).await?;
-        while let Some((posted, debit)) = transfers.next(&mut seen).await? {
-            lines.push_back(StatementLine {
+        let mut opening = 0_i128;
+        for account in &accounts {
+            opening += i128::from(store::lists::balance_at(&mut seen, *account, after).await?);
+        }
+        let mut transfers = Transfers::after(&mut seen, accounts, after).await?;
+        let mut lines = Vec::new();
+        while lines.len() <= page.limit as usize
+            && let Some((posted, debit)) = transfers.next(&mut seen).await?
+        {
+            let line = StatementLine {
                 at: posted.posted_at,
                 kind: word(posted.transfer.kind),
                 amount: posted.transfer.amount,
                 debit,
                 reference: posted.transfer.reference.to_string(),
-            });
-            if lines.len() > LINES_MAX {
-                let line: StatementLine = lines.pop_front().expect("more than none");
-                opening += signed(&line);
-            }
+            };
+            lines.push((posted.seq, line));
         }
         let payable = match owner {
             Some(owner) => Some(owners::told(&mut seen, owner, self.now()).await?),
@@ -113,6 +114,8 @@ impl Clearing {
         };
         snapshot.rollback().await?;
         drop(conn);
+        let (lines, next) = cut(page, lines, |(place, _)| place.to_be_bytes().to_vec());
+        let lines: Vec<StatementLine> = lines.into_iter().map(|(_, line)| line).collect();
         let side = |debit: bool| {
             let amounts = lines.iter().filter(|line| line.debit == debit).map(|line| line.amount);
             amounts.fold(Amount::ZERO, Amount::saturating_add)
@@ -121,8 +124,9 @@ impl Clearing {
         let unreadable = || Failure::Unreadable { table: "transfer", what: "a balance below zero" };
         let amount = |sum: i128| i64::try_from(sum).ok().and_then(|ucr| Amount::new(ucr).ok()).ok_or_else(unreadable);
         let (credits, debits) = (side(false), side(true));
-        let (opening, closing) = (amount(opening)?, amount(closing)?);
-        Ok(Statement { opening, credits, debits, closing, lines: lines.into(), payable })
+        // Of the account as it stands, so it belongs to the page that ends there.
+        let payable = payable.filter(|_| next.is_none());
+        Ok(Statement { opening: amount(opening)?, credits, debits, closing: amount(closing)?, lines, next, payable })
     }
 
     /// The caller's accounts; whose they are, where they hold what an owner earned.
@@ -131,26 +135,11 @@ impl Clearing {
         caller: &PublicKey,
         account: Account,
     ) -> Result<(Vec<AccountId>, Option<OrgId>), Failure> {
-        let project = match account {
-            Account::Node(node) => {
-                let certificate = self.inner.directory.certificate(node);
-                let own = certificate.filter(|certificate| certificate.transport_keys.contains(caller));
-                let own = own.ok_or(Failure::NotYours { what: "another node's statement" })?;
-                return Ok((vec![money::payable(own.org).id], Some(own.org)));
-            }
-            Account::Project(project) => {
-                Self::member_of(&mut self.read().await?.db(), caller, project).await?;
-                project
-            }
-            Account::Own => {
-                let projects = store::projects::projects_of_member(&mut self.read().await?.db(), caller).await?;
-                match projects[..] {
-                    [] => return Err(Failure::NotRegistered),
-                    [project] => project,
-                    _ => return Err(Failure::invalid("you belong to several projects: name one with ?project=")),
-                }
-            }
-        };
+        if let Account::Node(node) = account {
+            let owner = self.owner_asking(caller, node)?;
+            return Ok((vec![money::payable(owner).id], Some(owner)));
+        }
+        let project = self.project_asking(caller, account).await?;
         let lots = store::awards::lots_of_project(&mut self.read().await?.db(), project).await?;
         Ok((lots.iter().map(|lot| money::allocation(lot.id).id).collect(), None))
     }
@@ -159,10 +148,10 @@ impl Clearing {
 /// The transfers of several accounts that never pay each other, in the order of the books, a page of each in memory.
 /// Read on one connection: within a snapshot they are of one moment.
 pub(super) struct Transfers {
-    pages: Vec<Page>,
+    pages: Vec<Run>,
 }
 
-struct Page {
+struct Run {
     account: AccountId,
     /// The last place that was read, until there is nothing after it.
     after: Option<u64>,
@@ -171,7 +160,12 @@ struct Page {
 
 impl Transfers {
     pub(super) async fn of(conn: &mut Db<'_>, accounts: Vec<AccountId>) -> Result<Self, Failure> {
-        let page = |account| Page { account, after: Some(0), read: std::collections::VecDeque::new() };
+        Self::after(conn, accounts, 0).await
+    }
+
+    /// Those behind a place in the books.
+    async fn after(conn: &mut Db<'_>, accounts: Vec<AccountId>, place: u64) -> Result<Self, Failure> {
+        let page = |account| Run { account, after: Some(place), read: std::collections::VecDeque::new() };
         let mut transfers = Self { pages: accounts.into_iter().map(page).collect() };
         for page in &mut transfers.pages {
             page.fill(conn).await?;
@@ -181,7 +175,7 @@ impl Transfers {
 
     /// The next one, and whether it is a debit.
     pub(super) async fn next(&mut self, conn: &mut Db<'_>) -> Result<Option<(Posted, bool)>, Failure> {
-        let first = |page: &Page| page.read.front().map(|posted| posted.seq);
+        let first = |page: &Run| page.read.front().map(|posted| posted.seq);
         let next = self.pages.iter_mut().filter(|page| first(page).is_some()).min_by_key(|page| first(page));
         let Some(page) = next else { return Ok(None) };
         let posted = page.read.pop_front().expect("a page with a first transfer");
@@ -193,7 +187,7 @@ impl Transfers {
     }
 }
 
-impl Page {
+impl Run {
     async fn fill(&mut self, conn: &mut Db<'_>) -> Result<(), Failure> {
         let Some(after) = self.after else { return Ok(()) };
         let page = comity_ledger::store::PAGE_MAX;

@@ -84,13 +84,21 @@ pub(crate) async fn find(conn: &mut Db<'_>, id: Digest) -> Result<Option<Challen
     found.as_ref().map(row).transpose()
 }
 
-/// Open ones of a node's tokens, the oldest first.
-pub(crate) async fn open_of_node(conn: &mut Db<'_>, node: NodeId, limit: u32) -> Result<Vec<ChallengeRow>, Failure> {
+/// Open ones of a node's tokens, the oldest first, after `after`.
+pub(crate) async fn open_of_node(
+    conn: &mut Db<'_>,
+    node: NodeId,
+    after: Option<(Timestamp, Digest)>,
+    limit: u32,
+) -> Result<Vec<ChallengeRow>, Failure> {
+    let (at, id) = after.map_or((-1, Vec::new()), |(at, id)| (seconds(at), id.0.to_vec()));
     let rows = query(
         "SELECT c.* FROM challenge c JOIN token t ON t.id = c.token WHERE c.state = 0 AND t.node = ? \
-         ORDER BY c.posted_at, c.id LIMIT ?",
+         AND (c.posted_at, c.id) > (?, ?) ORDER BY c.posted_at, c.id LIMIT ?",
     )
     .bind(node.0.to_vec())
+    .bind(at)
+    .bind(id)
     .bind(i64::from(limit))
     .fetch_all(conn)
     .await?;

@@ -271,7 +271,7 @@ pub(super) struct World {
 }
 
 /// Which engine keeps a test's books.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum On {
     Sqlite,
     Postgres,

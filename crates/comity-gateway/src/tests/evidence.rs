@@ -87,7 +87,7 @@ impl House for Arc<Books> {
     fn challenges(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<ChallengesReply, HouseError>> {
         assert_eq!((house, node), (HOUSE, NODE));
         let challenges = self.challenges.lock().unwrap().clone();
-        async move { Ok(ChallengesReply { challenges }) }.boxed()
+        async move { Ok(ChallengesReply { challenges, next: None }) }.boxed()
     }
 
     fn answer(&self, _: OrgId, id: Digest, ask: AnswerRequest) -> BoxFuture<'_, Result<Challenge, HouseError>> {

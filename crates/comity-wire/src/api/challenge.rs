@@ -1,6 +1,7 @@
 //! Challenges: the house asks a node to show the receipts of a lane, each with the request that its holder signed for it
 //! (spec/07-settlement.md §5). Part of `/v1/`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::clearing::SignedBytes;
@@ -16,7 +17,7 @@ pub const ASKED_MAX: usize = 64;
 pub const SHOWN_MAX: usize = 16;
 
 /// Why the house asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChallengeCause {
     /// Drawn from a claim, by the log's next checkpoint.
@@ -25,7 +26,7 @@ pub enum ChallengeCause {
     Holder,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChallengeState {
     Open,
@@ -36,7 +37,7 @@ pub enum ChallengeState {
 }
 
 /// One challenge, as node and member see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Challenge {
     pub id: Digest,
     pub token: TokenId,
@@ -59,31 +60,36 @@ pub struct Challenge {
 }
 
 /// `GET /v1/challenges?node=…`, by a transport key of the node: those that wait for it, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChallengesReply {
     pub challenges: Vec<Challenge>,
+    /// Leads to the next page, where there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<super::clearing::Cursor>,
 }
 
 /// `POST /v1/challenges`, by a member of the project: what of a lane is claimed and not acknowledged.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChallengeRequest {
     pub token: TokenId,
     pub leaf: Digest,
     pub lane: u16,
+    #[schemars(length(min = 1, max = 400))]
     pub reason: String,
 }
 
 /// `POST /v1/challenges/{id}/answers`, by a transport key of the node. Replies with the challenge.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnswerRequest {
     /// At most [`SHOWN_MAX`].
+    #[schemars(length(max = 16))]
     pub shown: Vec<Shown>,
 }
 
 /// One receipt and what it rests on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shown {
     pub receipt: SignedBytes,

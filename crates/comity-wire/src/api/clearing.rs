@@ -1,5 +1,6 @@
 //! The clearing house's HTTP API under `/v1/` (spec/09-http.md §2). Each request is signed by its caller's key, tag `comity-api-v1`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Amount;
@@ -15,7 +16,7 @@ use crate::time::Timestamp;
 pub type SignedBytes = Bytes<{ 2 * 1024 * 1024 }>;
 
 /// `GET /v1/house`, by anybody.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HouseReply {
     pub house: OrgId,
     /// Since when it takes claims without a gap.
@@ -26,7 +27,7 @@ pub struct HouseReply {
 }
 
 /// Books came back from a backup: what was done between the two times may be missing in them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restored {
     /// How many times so far, as far as these books know.
     pub number: u64,
@@ -36,22 +37,24 @@ pub struct Restored {
 }
 
 /// `POST /v1/quotes`, by a member key.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuoteRequest {
     pub project: ProjectId,
     pub node: NodeId,
+    #[schemars(length(min = 1, max = 8))]
     pub models: Vec<QuoteModel>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuoteModel {
     pub model: ModelId,
+    #[schemars(length(min = 1))]
     pub ops: Vec<Op>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct QuoteReply {
     /// A signed [`crate::object::Quote`].
     pub quote: SignedBytes,
@@ -59,7 +62,7 @@ pub struct QuoteReply {
 
 /// `POST /v1/reservations`, by a member key. The id is the client's and becomes the token's `cti`: a repeat returns the
 /// stored token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReservationRequest {
     pub id: TokenId,
@@ -67,10 +70,13 @@ pub struct ReservationRequest {
     pub budget: Amount,
     pub holder: PublicKey,
     /// Seconds from now; at most 24 h.
+    #[schemars(range(max = 86_400))]
     pub valid_s: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_024))]
     pub lanes_max: Option<u16>,
     /// Blocks that may follow, 0 to 4.
+    #[schemars(range(max = 4))]
     pub depth: u8,
     /// Content ids of grants, as the owner handed them out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -80,7 +86,7 @@ pub struct ReservationRequest {
     pub mandate: Option<MandateId>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReservationReply {
     pub token: SignedBytes,
     /// Whether this call created it, or it was there.
@@ -90,18 +96,19 @@ pub struct ReservationReply {
 
 /// `POST /v1/mandates`, by the member key that redeems it: the one that the mandate names, or that of the first who knows its
 /// join code. The key becomes a member of the project. Again by the same key is nothing new.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MandateRequest {
     /// A signed [`crate::object::Mandate`].
     pub mandate: SignedBytes,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
     pub join_code: Option<String>,
 }
 
 /// `POST /v1/mandates`, `GET /v1/mandates/{id}` by who redeemed it or who may sign mandates, and
 /// `POST /v1/mandates/{id}/revoke` by the latter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MandateReply {
     pub mandate: MandateId,
     pub project: ProjectId,
@@ -124,13 +131,13 @@ pub struct MandateReply {
 }
 
 /// `POST /v1/claims`, by a transport key of the node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
     pub claim: SignedBytes,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClaimReply {
     pub token: TokenId,
     pub number: u64,
@@ -144,7 +151,7 @@ pub struct ClaimReply {
     pub exceptions: Vec<ClaimException>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClaimException {
     pub code: Code,
     pub amount: Amount,
@@ -153,7 +160,7 @@ pub struct ClaimException {
 
 /// A lane whose claim proves from another receipt than the one that the house settled last. A `settled_differs` names
 /// them all in its field `settled`, so that the node can prove from there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SettledLane {
     pub leaf: crate::digest::Digest,
     pub lane: u16,
@@ -183,14 +190,14 @@ pub fn lane_continues(
 }
 
 /// `POST /v1/finals`, by anyone who holds one: it is signed by the node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FinalRequest {
     #[serde(rename = "final")]
     pub final_: SignedBytes,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FinalReply {
     pub token: TokenId,
     pub refunded: Amount,
@@ -200,14 +207,14 @@ pub struct FinalReply {
 
 /// `POST /v1/refunds`, by a member key: asks for what a token did not use. `too_early` before the node's final or the
 /// token's `settle_by` (rule 8).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundRequest {
     pub token: TokenId,
 }
 
 /// `GET /v1/projects/{id}`, by a member key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProjectReply {
     pub project: ProjectId,
     pub title: String,
@@ -228,13 +235,14 @@ pub struct ProjectReply {
     /// Where the credits come from and until when they can be used, in the order of their ends.
     #[serde(default)]
     pub lots: Vec<LotStatus>,
+    /// The newest, at most 1,000: `GET /v1/projects/{id}/tokens` has them all.
     pub tokens: Vec<TokenStatus>,
     /// What each organisation knows the project by.
     pub pseudonyms: Vec<PseudonymAt>,
 }
 
 /// A dated part of an award.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LotStatus {
     pub lot: LotId,
     pub award: AwardId,
@@ -269,13 +277,13 @@ pub struct LotStatus {
     pub closed: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PseudonymAt {
     pub org: OrgId,
     pub subject: Pseudonym,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokenStatus {
     pub token: TokenId,
     pub node: NodeId,
@@ -287,21 +295,82 @@ pub struct TokenStatus {
     pub closed: bool,
 }
 
+/// `GET /v1/projects/{id}/tokens`, by a member key: every token of the project, in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TokensReply {
+    pub tokens: Vec<TokenStatus>,
+    /// Leads to the next page, where there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Cursor>,
+}
+
+/// Where a page begins: opaque, and of no use with another query than the one it came from.
+pub type Cursor = String;
+
+/// `GET /v1/payables`, by a transport key of the node: what each token has brought its owner, in the order of their ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PayablesReply {
+    pub payables: Vec<TokenPayable>,
+    /// Leads to the next page, where there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Cursor>,
+}
+
+/// What the house owes, or owed, for work under one token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenPayable {
+    pub token: TokenId,
+    pub budget: Amount,
+    /// Posted to the owner's account.
+    pub settled: Amount,
+    /// Receipted and not acknowledged: waits for its challenge window.
+    pub waiting: Amount,
+    /// Claimed above the budget, and never paid.
+    pub clamped: Amount,
+    pub issued_at: Timestamp,
+    pub settle_by: Timestamp,
+    pub closed: bool,
+}
+
+/// `GET /v1/exceptions`, by a member key or a transport key of the node: what was clamped in claims, in the order of the books.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExceptionsReply {
+    pub exceptions: Vec<Exception>,
+    /// Leads to the next page, where there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Cursor>,
+}
+
+/// A demand, or a part of one, that the house did not pay and keeps on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exception {
+    pub at: Timestamp,
+    pub token: TokenId,
+    pub code: Code,
+    pub amount: Amount,
+    pub message: String,
+    /// Content id of the claim or final it was in.
+    pub evidence: crate::digest::Digest,
+}
+
 /// `GET /v1/statement`: one line for each transfer of the caller's account, newest last.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Statement {
     pub opening: Amount,
     pub credits: Amount,
     pub debits: Amount,
     pub closing: Amount,
     pub lines: Vec<StatementLine>,
-    /// Of a node's: what of the closing its organisation's terms make payable (spec/07-settlement.md §7.7).
+    /// Leads to the next page, where there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Cursor>,
+    /// Of a node's, on its last page: what of the closing its organisation's terms make payable (spec/07-settlement.md §7.7).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payable: Option<Payable>,
 }
 
 /// What an owner's terms make of what it earned: payable + not payable = the closing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Payable {
     /// `recharge`, `commercial`, `agency`, `none`; empty: the house has no terms with it.
     pub terms: String,
@@ -310,7 +379,7 @@ pub struct Payable {
     pub reasons: Vec<PayableReason>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PayableReason {
     /// `no_terms`, `ended`, `above_ceiling`, `no_agreement`, `given`.
     pub reason: String,
@@ -318,7 +387,7 @@ pub struct PayableReason {
     pub whose_move: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatementLine {
     pub at: Timestamp,
     pub kind: String,
@@ -328,7 +397,7 @@ pub struct StatementLine {
 }
 
 /// `GET /v1/log`: which log this house writes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogReply {
     pub origin: String,
     /// The key its checkpoints are verified under, as a C2SP vkey.
@@ -344,7 +413,7 @@ pub struct LogReply {
     pub stopped: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogEnded {
     pub origin: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -354,7 +423,7 @@ pub struct LogEnded {
 }
 
 /// `GET /v1/log/inclusion?index=…&size=…`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogInclusion {
     pub index: u64,
     pub size: u64,
@@ -370,7 +439,7 @@ pub struct LogInclusion {
 }
 
 /// `GET /v1/log/consistency?from=…&to=…`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogConsistency {
     pub from: u64,
     pub to: u64,
@@ -382,11 +451,13 @@ pub struct LogConsistency {
 }
 
 /// `POST /v1/log/cosignatures`, by a witness that the house's operator let in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CosignatureRequest {
     /// Of the checkpoint.
+    #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub size: u64,
     /// The signature line, without its line feed.
+    #[schemars(length(max = 4_096))]
     pub line: String,
 }

@@ -1,6 +1,7 @@
 //! Counts: the house asks a node what its own meter says of a period, and tells where that differs from receipts and ledger
 //! (spec/07-settlement.md §9). Part of `/v1/`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::clearing::SignedBytes;
@@ -12,13 +13,13 @@ use crate::time::Timestamp;
 pub const BREAKS_TOLD_MAX: usize = 100;
 
 /// `GET /v1/counts?node=…`, by a transport key of the node: the counts that wait for it, oldest first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CountsReply {
     pub counts: Vec<CountAsked>,
 }
 
 /// Tokens that were issued in this period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CountAsked {
     pub from: Timestamp,
     pub to: Timestamp,
@@ -26,7 +27,7 @@ pub struct CountAsked {
 }
 
 /// `POST /v1/counts`, by a transport key of the node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CountRequest {
     /// A signed `count`.
@@ -34,7 +35,7 @@ pub struct CountRequest {
 }
 
 /// `matched` once every page is there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CountReply {
     /// Pages of this count that the house has.
     pub pages: u16,
@@ -43,7 +44,7 @@ pub struct CountReply {
 }
 
 /// Owner's meter, receipts and ledger beside each other, over all tokens that a house issued for a node in a period.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Matched {
     pub tokens: u64,
     pub charges: u64,
@@ -61,7 +62,7 @@ pub struct Matched {
 }
 
 /// A token of which two of the three differ.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Break {
     pub token: TokenId,
     pub kind: BreakKind,
@@ -71,7 +72,7 @@ pub struct Break {
     pub message: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakKind {
     /// The meter has a token that the house does not know.
@@ -99,7 +100,7 @@ pub enum BreakKind {
 }
 
 /// Who can do something about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Party {
     Owner,
@@ -108,7 +109,7 @@ pub enum Party {
 }
 
 /// A node, and what was matched for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MatchOfNode {
     pub node: NodeId,
     pub from: Timestamp,

@@ -228,6 +228,24 @@ impl<const MAX: usize> Serialize for Bytes<MAX> {
     }
 }
 
+/// Base64url without padding.
+impl<const MAX: usize> schemars::JsonSchema for Bytes<MAX> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Bytes{MAX}").into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string", "pattern": "^[A-Za-z0-9_-]*$", "maxLength": (MAX * 4).div_ceil(3),
+            "contentEncoding": "base64url",
+        })
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+}
+
 impl<'de, const MAX: usize> Deserialize<'de> for Bytes<MAX> {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
