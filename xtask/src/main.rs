@@ -13,6 +13,7 @@ mod doctor;
 mod failure;
 mod interop;
 mod node;
+mod openapi;
 mod peers;
 mod place;
 mod postgres;
@@ -75,6 +76,12 @@ const TASKS: &[Task] = &[
         about: "Play a story with a program of others, built from its package",
         help: interop::HELP,
         run: interop::run,
+    },
+    Task {
+        name: "openapi",
+        about: "Write the description of the house's HTTP API, or hold the house to it",
+        help: openapi::HELP,
+        run: openapi::run,
     },
     Task {
         name: "postgres",

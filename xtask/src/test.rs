@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::node;
+use crate::openapi;
 use crate::place::Place;
 use crate::postgres::{self, Cluster, Promise};
 use crate::process::{self, cargo, probe, step};
@@ -22,8 +23,8 @@ Groups:
   rust     One build of the workspace with all its tests but those below; nextest where installed, else `cargo test`;
            doctests
   postgres The tests that need a PostgreSQL (those in a module `postgres`), beside one that is started for them
-  python   The independent reader of spec/vectors, the unmodified `openai` package against the proxy, and the unmodified
-           `amieclient` package against the clearing house
+  python   The independent reader of spec/vectors, the unmodified `openai` package against the proxy, the unmodified
+           `amieclient` package against the clearing house, and schemathesis against its HTTP API
   node     The unmodified `openai` package of Node against the proxy
   lint     rustfmt and clippy, warnings being errors
 
@@ -63,6 +64,7 @@ struct Background {
     reader: Option<Making>,
     openai: Option<Making>,
     amie: Option<Making>,
+    schemathesis: Option<Making>,
 }
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
@@ -73,6 +75,7 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
         if place.root.join(OPENAI).is_file() {
             background.openai = Some(Making::start(place, "openai", OPENAI_REQUIREMENTS));
             background.amie = Some(Making::start(place, "amie", AMIE_REQUIREMENTS));
+            background.schemathesis = Some(Making::start(place, "schemathesis", openapi::REQUIREMENTS));
         }
     }
     let mut rows = Vec::new();
@@ -145,7 +148,8 @@ fn python(place: &Place, background: &mut Background) -> Result {
     let reader = spec_reader(place, background);
     let openai = background.openai.take().map_or(Ok(()), |making| openai(place, making));
     let amie = background.amie.take().map_or(Ok(()), |making| amie(place, making));
-    both(both(reader, openai), amie)
+    let schemathesis = background.schemathesis.take().map_or(Ok(()), |making| schemathesis(place, making));
+    both(both(reader, openai), both(amie, schemathesis))
 }
 
 fn spec_reader(place: &Place, background: &mut Background) -> Result {
@@ -175,6 +179,15 @@ fn amie(place: &Place, making: Making) -> Result {
         demo::build(place)?;
     }
     step("amieclient package", venv.script(place, AMIE).arg(place.binary()))
+}
+
+fn schemathesis(place: &Place, making: Making) -> Result {
+    let venv = making.finish()?;
+    eprintln!("    venv schemathesis: {}", process::seconds(venv.took));
+    if !place.binary().is_file() {
+        demo::build(place)?;
+    }
+    step("schemathesis", venv.script(place, openapi::SCRIPT).arg(place.binary()))
 }
 
 /// The same federation as the python group's, started by Python's own library; the client is Node's.
