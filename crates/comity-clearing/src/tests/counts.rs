@@ -7,7 +7,9 @@ use comity_wire::object::{Count, CountLine};
 use comity_wire::{Timestamp, TokenId, cose};
 use serde_json::{Value, json};
 
+use super::disputes::{claimed, disputes, draw, end};
 use super::world::*;
+use crate::acts::Outcome;
 use crate::settlement::CHALLENGE_S;
 
 const FROM: Timestamp = Timestamp(1_793_491_200);
@@ -162,6 +164,26 @@ async fn what_is_on_its_way_is_no_break(on: On) {
     assert_eq!((matched.in_transit, matched.differing), (ucr(35), 0), "{matched:?}");
 }
 
+/// While a dispute is open what was paid counts as paid; what it takes back is a break, and the ledger says so.
+async fn what_a_dispute_took_back_is_a_break(on: On) {
+    let world = World::sampling(on, 10_000).await;
+    let lab = claimed(&world, 30, 30).await;
+    assert_eq!(draw(&world).await, 1);
+    world.pass(CHALLENGE_S).await;
+    assert_eq!(world.house.sweep().await.unwrap().missed, 1);
+    let to = world.house.now();
+    assert_eq!(world.house.count_ask(START, to, None).await.unwrap(), 1);
+    let of_dispute = |world: &World| Count { from: START, to, ..count(world, vec![line(lab.token.id, 30)]) };
+    let open = send(&world, &of_dispute(&world)).await.matched.unwrap();
+    assert_eq!((open.settled, open.differing), (ucr(300), 0), "{open:?}");
+    let [dispute] = &disputes(&world).await[..] else { panic!("one dispute") };
+    end(&world, dispute, Outcome::Reversed).await;
+    let [told] = &world.house.matches(START, to).await.unwrap()[..] else { panic!("one node") };
+    assert_eq!((told.matched.receipted, told.matched.settled), (ucr(300), ucr(0)));
+    let breaks: Vec<_> = told.matched.breaks.iter().map(|found| (found.kind, found.amount)).collect();
+    assert_eq!(breaks, [(BreakKind::Disputed, ucr(300))]);
+}
+
 async fn a_count_is_the_nodes_own_word_and_asked_for(on: On) {
     let world = World::new(on, 10_000).await;
     let lab = worked(&world, 5).await;
@@ -202,5 +224,6 @@ on_each_store! {
     a_month_is_counted_once_it_is_over
     meter_receipts_and_ledger_are_laid_beside_each_other
     what_is_on_its_way_is_no_break
+    what_a_dispute_took_back_is_a_break
     a_count_is_the_nodes_own_word_and_asked_for
 }

@@ -11,7 +11,7 @@ use crate::service::Dispute;
 use crate::settlement::CHALLENGE_S;
 
 /// A lane of a token, with `count` calls of 10 µcr claimed, of which the first `acknowledged` are acknowledged.
-async fn claimed(world: &World, count: u32, acknowledged: u32) -> Lab {
+pub(super) async fn claimed(world: &World, count: u32, acknowledged: u32) -> Lab {
     let mut lab = world.buy(5_000).await;
     for _ in 0..acknowledged {
         lab.charge(lab.root(), 0, PRICE);
@@ -27,7 +27,7 @@ async fn claimed(world: &World, count: u32, acknowledged: u32) -> Lab {
 }
 
 /// What the log seals and signs, the house draws from.
-async fn draw(world: &World) -> u64 {
+pub(super) async fn draw(world: &World) -> u64 {
     world.house.log_advance().await.unwrap();
     world.house.sweep().await.unwrap().challenged
 }

@@ -93,6 +93,10 @@ async fn every_payment_has_a_trail_that_can_be_computed_again(on: On) {
     assert_eq!(later.population, 1, "the tail was paid after its time");
 }
 
+fn withdrawal(trail: &Trail) -> crate::acts::Withdraw {
+    crate::acts::Withdraw { lot: trail.reservation.draws[0].lot, amount: ucr(1), reason: "another act".into() }
+}
+
 async fn a_trail_that_was_bent_is_found_out(on: On) {
     let world = World::new(on, 10_000).await;
     let lab = paid(&world, 5, 0).await;
@@ -120,6 +124,18 @@ async fn a_trail_that_was_bent_is_found_out(on: On) {
     assert_eq!(bent(&|trail| trail.reservation.transfers.clear()), ["reserved"]);
     assert_eq!(bent(&|trail| trail.approvals.clear()), ["approved"]);
     assert_eq!(bent(&|trail| trail.approvals[0].body.push(' ')), ["approved"]);
+    // Signatures: of another act, and one person for two.
+    let act: crate::acts::Act = serde_json::from_str(&trail.approvals[0].body).unwrap();
+    let (ann, of_another_act) =
+        (act.sign(&secret("ann")), crate::acts::Act::Withdraw(withdrawal(&trail)).sign(&secret("ann")));
+    assert!(bent(&|trail| trail.approvals[0].proposed_by = Some(ann.clone())).is_empty());
+    assert_eq!(bent(&|trail| trail.approvals[0].proposed_by = Some(of_another_act.clone())), ["approved"]);
+    let twice = bent(&|trail| {
+        trail.approvals[0].proposed_by = Some(ann.clone());
+        trail.approvals[0].approved_by = Some(ann.clone());
+    });
+    assert_eq!(twice, ["approved"]);
+    assert_eq!(bent(&|trail| trail.approvals[0].done_at = None), ["approved"]);
     assert_eq!(bent(&|trail| trail.claims = another.claims.clone()), ["receipted"]);
     assert_eq!(bent(&|trail| trail.node_keys.clear())[0], "claimed");
     assert_eq!(bent(&|trail| trail.settlement.lines[0].before = ucr(1)), ["receipted"]);
