@@ -292,7 +292,7 @@ async fn models_are_listed_and_found_by_their_whole_id() {
     assert_eq!(get("/v1/models/lab/tiny").await.1["object"], "model");
     assert_eq!(get("/v1/models/lab/other").await.0, 404);
     assert_eq!(get("/health").await.0, 200);
-    assert_eq!(get("/v1/embeddings").await.1["error"]["code"], "not_found");
+    assert_eq!(get("/v1/embeddings").await.1["error"]["code"], "method_not_allowed");
 }
 
 #[tokio::test]
