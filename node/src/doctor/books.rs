@@ -44,8 +44,10 @@ pub(super) async fn checks(home: &Home, now: Timestamp, depth: Depth, running: b
     if reached.iter().any(|state| state.standing == MigrationStanding::Pending && state.number == FIRST_OF_LOG) {
         return checks;
     }
+    // What was signed first, then what the books have: a running house goes on in between.
+    let signed = std::fs::read(home.file("log.checkpoint"));
     match ops::glance(&database).await {
-        Ok(glance) => checks.extend(of_glance(home, &glance, now, running)),
+        Ok(glance) => checks.extend(of_glance(home, &glance, signed, now, running)),
         Err(failure) => checks.push(Check::fail("books", chain(&failure), "look at them with a backup at hand")),
     }
     checks.push(pages(&database, depth).await);
@@ -99,10 +101,16 @@ async fn writable(database: &Database) -> Check {
     }
 }
 
-fn of_glance(home: &Home, glance: &Glance, now: Timestamp, running: bool) -> Vec<Check> {
+fn of_glance(
+    home: &Home,
+    glance: &Glance,
+    signed: std::io::Result<Vec<u8>>,
+    now: Timestamp,
+    running: bool,
+) -> Vec<Check> {
     let mut checks = vec![durability(glance), sum(glance)];
     checks.extend(clock(glance, now, running));
-    checks.push(log(home, glance, now, running));
+    checks.push(log(home, glance, signed, now, running));
     checks.push(list(glance, now));
     if let Some(restored) = glance.facts.restored {
         let found = format!("they came back from a backup at {}, time {}", restored.restored_at, restored.number);
@@ -165,10 +173,10 @@ fn clock(glance: &Glance, now: Timestamp, running: bool) -> Vec<Check> {
     checks
 }
 
-fn log(home: &Home, glance: &Glance, now: Timestamp, running: bool) -> Check {
+fn log(home: &Home, glance: &Glance, signed: std::io::Result<Vec<u8>>, now: Timestamp, running: bool) -> Check {
     let facts = &glance.facts;
     let show = format!("comity clearing log show --home {}", home.path.display());
-    match std::fs::read(home.file("log.checkpoint")) {
+    match signed {
         Ok(bytes) if bytes == comity_clearing::LOG_FORGOTTEN => {
             let next = "bring the newest log.checkpoint of the old home, or end the log: comity clearing log restart";
             return Check::fail("log", "the house came back from a backup and does not know what it signed last", next);

@@ -30,8 +30,6 @@ pub enum Database {
 const WAIT: Duration = Duration::from_secs(10);
 /// How long a reading connection is waited for where there are several hosts.
 const READER_WAIT: Duration = Duration::from_secs(3);
-/// How lately a reading connection was used that is taken to be there.
-const HEARD_OF: Duration = Duration::from_secs(1);
 /// Readers at once; one more waits.
 const READERS_MAX: u32 = 4;
 /// How often bringing the tables up to date is tried: another house may do it at the same moment.
@@ -215,15 +213,6 @@ impl Database {
                 // A host that is gone is not asked for long where there is another one.
                 let patience = if several { wait.min(READER_WAIT) } else { wait };
                 let pool = PgPoolOptions::new().max_connections(READERS_MAX).acquire_timeout(patience);
-                // Asked whether it is still there where it was not heard of just now: that question costs as much as reading a row.
-                let pool = pool.test_before_acquire(false).before_acquire(|conn, meta| {
-                    Box::pin(async move {
-                        if meta.idle_for > HEARD_OF {
-                            conn.ping().await?;
-                        }
-                        Ok(true)
-                    })
-                });
                 let pool = pool.after_connect(move |conn, _| {
                     Box::pin(async move {
                         set_up(conn, wait, "; SET default_transaction_read_only = on").await?;
