@@ -39,7 +39,7 @@ const BODIES: &[Body] = &[
     ("ProjectReply", again::<clearing::ProjectReply>),
     ("Statement", again::<clearing::Statement>),
     ("TokensReply", again::<clearing::TokensReply>),
-    ("PayablesReply", again::<clearing::PayablesReply>),
+    ("EarningsReply", again::<clearing::EarningsReply>),
     ("ExceptionsReply", again::<clearing::ExceptionsReply>),
     ("LogReply", again::<clearing::LogReply>),
     ("LogInclusion", again::<clearing::LogInclusion>),

@@ -94,7 +94,7 @@ def schemathesis(house, told, examples, seed):
 def accountant(house, member, transport, project, node):
     """Reads each list whole, and one item at a time, and adds the statements up."""
     lists = {f"/v1/statement?project={project}": ("lines", member), f"/v1/statement?node={node}": ("lines", transport),
-             f"/v1/projects/{project}/tokens": ("tokens", member), f"/v1/payables?node={node}": ("payables", transport),
+             f"/v1/projects/{project}/tokens": ("tokens", member), f"/v1/earnings?node={node}": ("earnings", transport),
              f"/v1/exceptions?project={project}": ("exceptions", member)}
     read = {}
     for path, (items, key) in lists.items():

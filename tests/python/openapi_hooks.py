@@ -12,7 +12,7 @@ from signing import Key
 TOLD = json.loads(os.environ["COMITY_OPENAPI"])
 MEMBER, NODE = (Key(pathlib.Path(TOLD[who])) for who in ("member_key", "transport_key"))
 #: Calls of a node. All others that are signed are a member's.
-NODES = {("POST", "/v1/claims"), ("GET", "/v1/payables"), ("GET", "/v1/challenges")}
+NODES = {("POST", "/v1/claims"), ("GET", "/v1/earnings"), ("GET", "/v1/challenges")}
 
 
 class Signature(requests.auth.AuthBase):

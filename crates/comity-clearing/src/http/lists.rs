@@ -1,9 +1,9 @@
-//! Lists over HTTP: statement, tokens, payables, exceptions, a page at a time.
+//! Lists over HTTP: statement, tokens, earnings, exceptions, a page at a time.
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use comity_http::{Refusal, Signed};
-use comity_wire::api::clearing::{ExceptionsReply, PayablesReply, Statement, TokensReply};
+use comity_wire::api::clearing::{EarningsReply, ExceptionsReply, Statement, TokensReply};
 use comity_wire::{NodeId, ProjectId};
 use http::Uri;
 use schemars::JsonSchema;
@@ -27,9 +27,9 @@ pub(super) fn routes() -> Vec<Route<Api>> {
             .signed_by(EITHER)
             .pages::<OfAccount, Statement>()
             .codes(CODES),
-        Route::get("payables", "/v1/payables", payables, "What each token brought a node's owner, by their ids")
+        Route::get("earnings", "/v1/earnings", earnings, "What each token brought a node's owner, by their ids")
             .signed_by(TRANSPORT)
-            .pages::<OfNode, PayablesReply>()
+            .pages::<OfNode, EarningsReply>()
             .codes(CODES),
         Route::get("exceptions", "/v1/exceptions", exceptions, "What was clamped in claims, in the order of the books")
             .signed_by(EITHER)
@@ -135,15 +135,15 @@ async fn statement(
     .await
 }
 
-async fn payables(
+async fn earnings(
     State(house): State<Clearing>,
     query: Asked<OfNode>,
     uri: Uri,
     call: Signed,
-) -> Result<Paged<PayablesReply>, Refusal> {
+) -> Result<Paged<EarningsReply>, Refusal> {
     answer(&call, async {
         let query = asked(query)?;
-        let reply = house.payables_of(&call.caller.key, query.node, &query.page("payables")?).await?;
+        let reply = house.earnings_of(&call.caller.key, query.node, &query.page("earnings")?).await?;
         Ok(Paged { next: reply.next.clone(), reply, uri })
     })
     .await

@@ -1,6 +1,6 @@
 //! Lists that members and owners read in pages. Each page asks anew whether the caller may.
 
-use comity_wire::api::clearing::{ExceptionsReply, PayablesReply, TokenStatus, TokensReply};
+use comity_wire::api::clearing::{EarningsReply, ExceptionsReply, TokenStatus, TokensReply};
 use comity_wire::{NodeId, OrgId, ProjectId, PublicKey, TokenId};
 
 use super::{Account, Clearing};
@@ -33,17 +33,17 @@ impl Clearing {
     ///
     /// # Errors
     /// [`Failure`] where it is not the node that asks.
-    pub(crate) async fn payables_of(
+    pub(crate) async fn earnings_of(
         &self,
         caller: &PublicKey,
         node: NodeId,
         page: &Page,
-    ) -> Result<PayablesReply, Failure> {
+    ) -> Result<EarningsReply, Failure> {
         let owner = self.owner_asking(caller, node)?;
         let after = page.place()?.map(TokenId);
-        let rows = store::lists::payables(&mut self.read().await?.db(), (node, owner), after, page.limit + 1).await?;
-        let (payables, next) = cut(page, rows, |row| row.token.0.to_vec());
-        Ok(PayablesReply { payables, next })
+        let rows = store::lists::earnings(&mut self.read().await?.db(), (node, owner), after, page.limit + 1).await?;
+        let (earnings, next) = cut(page, rows, |row| row.token.0.to_vec());
+        Ok(EarningsReply { earnings, next })
     }
 
     /// What was clamped in claims on a project's tokens, or in a node's.

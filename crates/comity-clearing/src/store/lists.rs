@@ -2,7 +2,7 @@
 
 use comity_ledger::AccountId;
 use comity_ledger::db::{Db, query};
-use comity_wire::api::clearing::{Exception, TokenPayable};
+use comity_wire::api::clearing::{Earning, Exception};
 use comity_wire::{NodeId, OrgId, ProjectId, TokenId};
 
 use super::tokens::TokenRow;
@@ -34,12 +34,12 @@ pub(crate) async fn tokens_of_project(
 }
 
 /// What each token of a node brought its owner, by their ids.
-pub(crate) async fn payables(
+pub(crate) async fn earnings(
     conn: &mut Db<'_>,
     (node, owner): (NodeId, OrgId),
     after: Option<TokenId>,
     limit: u32,
-) -> Result<Vec<TokenPayable>, Failure> {
+) -> Result<Vec<Earning>, Failure> {
     let rows = query(
         "SELECT id, budget, paid, waiting, clamped, issued_at, settle_by, phase FROM token \
          WHERE node = ? AND owner = ? AND id > ? ORDER BY id LIMIT ?",
@@ -50,9 +50,9 @@ pub(crate) async fn payables(
     .bind(i64::from(limit))
     .fetch_all(conn)
     .await?;
-    let payable = |row| {
+    let earning = |row| {
         let cells = Cells { table: "token", row };
-        Ok(TokenPayable {
+        Ok(Earning {
             token: TokenId(cells.bytes("id")?),
             budget: cells.amount("budget")?,
             settled: cells.amount("paid")?,
@@ -63,7 +63,7 @@ pub(crate) async fn payables(
             closed: cells.int("phase")? == 2,
         })
     };
-    rows.iter().map(payable).collect()
+    rows.iter().map(earning).collect()
 }
 
 /// Exceptions, each with its place in the books.

@@ -124,7 +124,7 @@ async fn every_refusal_is_a_problem(on: On) {
         (signed("GET", "/v1/statement?unknown=1", Value::Null), (400, "invalid_request")),
         (signed("GET", "/v1/statement?cursor=AAAA", Value::Null), (400, "invalid_request")),
         (signed("GET", &format!("/v1/statement?{node}"), Value::Null), (403, "not_yours")),
-        (signed("GET", &format!("/v1/payables?{node}"), Value::Null), (403, "not_yours")),
+        (signed("GET", &format!("/v1/earnings?{node}"), Value::Null), (403, "not_yours")),
         (signed("GET", &format!("/v1/exceptions?{node}"), Value::Null), (403, "not_yours")),
         (signed("POST", "/v1/quotes", json!(7)), (400, "invalid_request")),
     ] {
@@ -330,9 +330,9 @@ async fn a_list_is_the_same_in_pages(on: On) {
     let statement = ("/v1/statement", "lines");
     let earned = (&*format!("/v1/statement?node={NODE}"), "lines");
     let tokens = (&*format!("/v1/projects/{}/tokens", world.project), "tokens");
-    let payables = (&*format!("/v1/payables?node={NODE}"), "payables");
+    let earnings = (&*format!("/v1/earnings?node={NODE}"), "earnings");
     for (list, key, count) in
-        [(statement, &world.member, 6), (earned, &transport, 5), (tokens, &world.member, 5), (payables, &transport, 5)]
+        [(statement, &world.member, 6), (earned, &transport, 5), (tokens, &world.member, 5), (earnings, &transport, 5)]
     {
         let whole = pages(&world, list, key, 1_000).await;
         assert_eq!(whole.len(), count, "{list:?} {whole:?}");

@@ -307,10 +307,10 @@ pub struct TokensReply {
 /// Where a page begins: opaque, and of no use with another query than the one it came from.
 pub type Cursor = String;
 
-/// `GET /v1/payables`, by a transport key of the node: what each token has brought its owner, in the order of their ids.
+/// `GET /v1/earnings`, by a transport key of the node: what each token has brought its owner, in the order of their ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PayablesReply {
-    pub payables: Vec<TokenPayable>,
+pub struct EarningsReply {
+    pub earnings: Vec<Earning>,
     /// Leads to the next page, where there is more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Cursor>,
@@ -318,7 +318,7 @@ pub struct PayablesReply {
 
 /// What the house owes, or owed, for work under one token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct TokenPayable {
+pub struct Earning {
     pub token: TokenId,
     pub budget: Amount,
     /// Posted to the owner's account.
