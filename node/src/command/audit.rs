@@ -1,4 +1,4 @@
-//! `comity audit`: a whole clearing house verified from its log, by anybody; and samples of its payments with their trails.
+//! `comity audit`: a whole clearing house verified from its log, by anybody; and samples of its settlements with their trails.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ pub struct Audit {
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Draw payments from the log of a running house, and write a folder for each with its whole trail
+    /// Draw settlements from the log of a running house, and write a folder for each with its whole trail
     Sample(SampleArguments),
     /// Draw a sample again from a copy of the log, and compute every trail of it again, without the house
     Redraw(RedrawArguments),
@@ -51,7 +51,7 @@ pub struct SampleArguments {
     /// The house's home
     #[arg(long)]
     home: PathBuf,
-    /// How many payments
+    /// How many settlements
     #[arg(long, default_value_t = 60)]
     n: usize,
     /// A text that the auditor chose, and told nobody before

@@ -1,12 +1,12 @@
 //! An auditor's sample as files: written from a running house, drawn and computed again from a copy of its log.
 //!
-//! `sample.json` says what was drawn from which checkpoint. Each payment has a folder, `001` and so on in the order of the draw,
+//! `sample.json` says what was drawn from which checkpoint. Each settlement has a folder, `001` and so on in the order of the draw,
 //! with a file for each part of its trail, what is signed also as it was signed, and `recomputation.json`.
 
 use std::collections::HashSet;
 use std::path::Path;
 
-use comity_clearing::log::sample::{Sample, drawn, payment};
+use comity_clearing::log::sample::{Sample, drawn, settlement};
 use comity_clearing::log::trail::{Check, Trail, recompute};
 use comity_wire::log::{Entry, Growing, Resource, VerifierKey, unbundle};
 use comity_wire::object::Token;
@@ -18,7 +18,7 @@ use super::Source;
 use super::source::resources;
 use crate::failure::Failure;
 
-/// What the folder of a payment has beside the parts of its trail.
+/// What the folder of a settlement has beside the parts of its trail.
 const RECOMPUTATION: &str = "recomputation.json";
 const SAMPLE: &str = "sample.json";
 
@@ -53,7 +53,7 @@ pub fn begin(folder: &Path, sample: &Sample) -> Result<(), Failure> {
     write(&folder.join(SAMPLE), sample)
 }
 
-/// Writes the folder of the payment that was drawn as the `turn`th, and says what was computed again.
+/// Writes the folder of the settlement that was drawn as the `turn`th, and says what was computed again.
 ///
 /// # Errors
 /// [`Failure`] where it cannot be written.
@@ -90,14 +90,14 @@ pub async fn redraw(folder: &Path, source: &Source, key: &VerifierKey) -> Result
     if log.root != sample.root {
         say("", "root", format!("the first {} entries of this log have the root {}", sample.size, log.root));
     }
-    if log.payments.len() as u64 != sample.population {
-        say("", "population", format!("this log has {} payments of that time", log.payments.len()));
+    if log.settlements.len() as u64 != sample.population {
+        say("", "population", format!("this log has {} settlements of that time", log.settlements.len()));
     }
-    let places = drawn(&sample.root, &sample.seed, log.payments.len() as u64, sample.n);
+    let places = drawn(&sample.root, &sample.seed, log.settlements.len() as u64, sample.n);
     let again: Vec<u64> =
-        places.iter().filter_map(|place| log.payments.get(usize::try_from(*place).ok()?)).copied().collect();
+        places.iter().filter_map(|place| log.settlements.get(usize::try_from(*place).ok()?)).copied().collect();
     if again != sample.items {
-        say("", "draw", "this seed draws other payments".to_owned());
+        say("", "draw", "this seed draws other settlements".to_owned());
     }
     for (turn, index) in sample.items.iter().enumerate() {
         let name = name(turn + 1);
@@ -124,7 +124,7 @@ pub async fn redraw(folder: &Path, source: &Source, key: &VerifierKey) -> Result
 /// What a copy of the log says, up to the checkpoint of a sample.
 struct Copy {
     root: Digest,
-    payments: Vec<u64>,
+    settlements: Vec<u64>,
     tokens: HashSet<(TokenId, Digest)>,
     claims: HashSet<Digest>,
 }
@@ -138,7 +138,7 @@ impl Copy {
             return Err(Failure::new(what).hint("export the log again, into the same folder"));
         }
         let mut tree = Growing::default();
-        let (mut payments, mut tokens, mut claims) = (Vec::new(), HashSet::new(), HashSet::new());
+        let (mut settlements, mut tokens, mut claims) = (Vec::new(), HashSet::new(), HashSet::new());
         for resource in resources(checkpoint.size) {
             let Resource::Entries(index, width) = resource else { continue };
             let bytes = source.resource(resource).await?;
@@ -146,8 +146,8 @@ impl Copy {
                 if tree.size() == sample.size {
                     break;
                 }
-                if payment(entry, sample.from, sample.to).is_some() {
-                    payments.push(tree.size());
+                if settlement(entry, sample.from, sample.to).is_some() {
+                    settlements.push(tree.size());
                 }
                 match Entry::from_bytes(entry) {
                     Ok(Entry::Token(said)) => {
@@ -161,7 +161,7 @@ impl Copy {
                 tree.push(entry);
             }
         }
-        Ok(Self { root: tree.root(), payments, tokens, claims })
+        Ok(Self { root: tree.root(), settlements, tokens, claims })
     }
 
     /// What a trail shows that was never logged.

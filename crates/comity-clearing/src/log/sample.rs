@@ -1,4 +1,4 @@
-//! Which payments an auditor looks at (spec/10-log.md §8): drawn from the log by a seed that the auditor chose, so that whoever has
+//! Which settlements an auditor looks at (spec/10-log.md §8): drawn from the log by a seed that the auditor chose, so that whoever has
 //! a copy of the log draws the same ones again. Pure.
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ pub struct Sample {
     pub seed: String,
     /// How many were asked for.
     pub n: usize,
-    /// Payments posted from this moment on, up to and without the next one; left out: all.
+    /// Settlements posted from this moment on, up to and without the next one; left out: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,19 +29,19 @@ pub struct Sample {
     pub checkpoint: String,
     pub size: u64,
     pub root: Digest,
-    /// How many payments there are.
+    /// How many settlements there are.
     pub population: u64,
     /// Their places in the log, in the order in which they were drawn; all of them, where there are no more than `n`.
     pub items: Vec<u64>,
 }
 
-/// The payment that an entry of the log is, if it is one of that time.
-pub fn payment(entry: &[u8], from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Posted> {
+/// The settlement that an entry of the log is, if it is one of that time.
+pub fn settlement(entry: &[u8], from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Posted> {
     let Ok(Entry::Transfer(said)) = Entry::from_bytes(entry) else { return None };
     let posted = Posted::from_bytes(&said.bytes.0)?;
-    let is_payment = matches!(posted.transfer.kind, TransferKind::Settle | TransferKind::SuspenseSettle);
+    let is_settlement = matches!(posted.transfer.kind, TransferKind::Settle | TransferKind::SuspenseSettle);
     let in_time = from.is_none_or(|from| posted.posted_at >= from) && to.is_none_or(|to| posted.posted_at < to);
-    (is_payment && in_time).then_some(posted)
+    (is_settlement && in_time).then_some(posted)
 }
 
 /// Up to `n` places among `population`, none twice, in the order in which they are drawn.

@@ -1,9 +1,9 @@
-//! The trail of one payment: from the award that it was paid from to the receipt that it was paid for, and everything in it
+//! The trail of one settlement: from the award that it was paid from to the receipt that it was paid for, and everything in it
 //! computed again. Pure: an auditor does it from files.
 
 use std::collections::BTreeMap;
 
-use comity_ledger::{Posted, TransferKind};
+use comity_ledger::{Posted, Reference, TransferKind};
 use comity_wire::api::challenge::Challenge;
 use comity_wire::api::clearing::SignedBytes;
 use comity_wire::log::{Checkpoint, Entry, Note, VerifierKey, includes};
@@ -15,11 +15,11 @@ use serde_json::Value;
 use super::sample::Sample;
 use crate::acts::ActRecord;
 
-/// Everything about one payment. Each part becomes a file of its folder.
+/// Everything about one settlement. Each part becomes a file of its folder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trail {
-    pub payment: TransferView,
+    pub transfer: TransferView,
     pub proof: Proof,
     /// The awards whose lots the token was drawn on, with their lots.
     pub awards: Vec<Value>,
@@ -77,7 +77,7 @@ impl From<&Posted> for TransferView {
     }
 }
 
-/// That the payment is in the log.
+/// That the transfer is in the log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Proof {
@@ -114,11 +114,11 @@ pub struct TokenTrail {
 #[serde(deny_unknown_fields)]
 pub struct Settlement {
     pub lines: Vec<LineView>,
-    /// Paid under the token before this payment.
+    /// Settled under the token before.
     pub settled_before: Amount,
 }
 
-/// What of the payment is for a lane.
+/// What of the settlement is for a lane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LineView {
@@ -168,7 +168,7 @@ pub fn recompute(trail: &Trail, sample: &Sample, key: Option<&VerifierKey>) -> V
     );
     let budget = token.as_ref().map(|token| token.terms.budget).unwrap_or_default();
     checks.say("within_budget", within_budget(trail, budget));
-    if trail.payment.kind == TransferKind::Settle.number() {
+    if trail.transfer.kind == TransferKind::Settle.number() {
         checks.say("reserved", reserved(trail, budget));
         checks.say("approved", approved(trail));
     }
@@ -200,7 +200,7 @@ fn in_the_log(trail: &Trail, sample: &Sample) -> Found {
         return Err("the entry is no transfer".into());
     };
     let posted = Posted::from_bytes(&said.bytes.0).ok_or("the entry's transfer cannot be read")?;
-    if TransferView::from(&posted) != trail.payment {
+    if TransferView::from(&posted) != trail.transfer {
         return Err("the log says another transfer".into());
     }
     let leaf = merkle::leaf_of(&trail.proof.entry);
@@ -224,12 +224,15 @@ fn signed(sample: &Sample, key: &VerifierKey) -> Found {
 fn token(trail: &Trail) -> Result<Verified<Token>, String> {
     let signed = Signed::<Token>::decode(&trail.token.signed).map_err(|error| error.to_string())?;
     let token = signed.verify(&trail.token.issuer).map_err(|error| error.to_string())?;
-    let reference: String = token.id.0.iter().map(|byte| format!("{byte:02x}")).collect();
-    if reference == trail.payment.reference { Ok(token) } else { Err(format!("the payment is not about {}", token.id)) }
+    if Reference(token.id.0).to_string() == trail.transfer.reference {
+        Ok(token)
+    } else {
+        Err(format!("the transfer is not about {}", token.id))
+    }
 }
 
 fn within_budget(trail: &Trail, budget: Amount) -> Found {
-    let settled = trail.settlement.settled_before.saturating_add(trail.payment.amount);
+    let settled = trail.settlement.settled_before.saturating_add(trail.transfer.amount);
     if settled <= budget { Ok(format!("{settled} of {budget}")) } else { Err(format!("{settled} is above {budget}")) }
 }
 
@@ -241,8 +244,8 @@ fn reserved(trail: &Trail, budget: Amount) -> Found {
     let moved = sum(trail.reservation.transfers.iter().map(|transfer| &transfer.amount));
     let drawn = sum(trail.reservation.draws.iter().map(|draw| &draw.amount));
     let other = TransferKind::Reserve.number();
-    if trail.reservation.transfers.iter().any(|transfer| transfer.kind != other || transfer.seq >= trail.payment.seq) {
-        return Err("a transfer is no reservation from before the payment".into());
+    if trail.reservation.transfers.iter().any(|transfer| transfer.kind != other || transfer.seq >= trail.transfer.seq) {
+        return Err("a transfer is no reservation from before the settlement".into());
     }
     if moved == budget && drawn == budget {
         Ok(format!("{moved} from {} lots", trail.reservation.draws.len()))
@@ -305,14 +308,14 @@ fn receipts(trail: &Trail) -> Result<BTreeMap<(Digest, u16), Verified<Receipt>>,
 /// On which word it was paid: a claim's or a final's at once, or when the window of what nobody acknowledged had passed.
 fn claimed(trail: &Trail, receipts: usize) -> String {
     let named =
-        |bytes: &SignedBytes| Signed::<Claim>::decode(bytes).is_ok_and(|claim| claim.id() == trail.payment.evidence);
+        |bytes: &SignedBytes| Signed::<Claim>::decode(bytes).is_ok_and(|claim| claim.id() == trail.transfer.evidence);
     let on = if trail.claims.iter().any(named) { "on this claim" } else { "later, on what was claimed" };
     format!("{on}: {receipts} lanes with receipts")
 }
 
 fn lines(trail: &Trail) -> Found {
     let of_lines = sum(trail.settlement.lines.iter().map(|line| &line.amount));
-    let amount = trail.payment.amount;
+    let amount = trail.transfer.amount;
     if of_lines == amount && !trail.settlement.lines.is_empty() {
         Ok(format!("{} lanes add up to {amount}", trail.settlement.lines.len()))
     } else {
@@ -325,8 +328,7 @@ fn receipted(trail: &Trail, receipts: &BTreeMap<(Digest, u16), Verified<Receipt>
         let receipt =
             receipts.get(&(line.leaf, line.lane)).ok_or_else(|| format!("no receipt of lane {}", line.lane))?;
         let paid = line.before.saturating_add(line.amount);
-        let reference: String = receipt.token.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        if reference != trail.payment.reference {
+        if Reference(receipt.token.0).to_string() != trail.transfer.reference {
             return Err(format!("the receipt of lane {} is of another token", line.lane));
         }
         if paid > receipt.total {

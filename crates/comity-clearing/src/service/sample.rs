@@ -1,4 +1,4 @@
-//! Samples for auditors at work: payments drawn from the log, and the trail of each.
+//! Samples for auditors at work: settlements drawn from the log, and the trail of each.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use comity_wire::api::challenge::Challenge;
 use comity_wire::api::clearing::SignedBytes;
 use comity_wire::log::{Checkpoint, TILE_WIDTH};
 use comity_wire::object::Claim;
-use comity_wire::{Digest, LotId, Signed, Timestamp, TokenId};
+use comity_wire::{Digest, LotId, PublicKey, Signed, Timestamp, TokenId};
 use serde_json::{Value, json};
 
 use super::Clearing;
 use crate::failure::Failure;
-use crate::log::sample::{ITEMS_MAX, SEED_MAX, Sample, drawn, payment};
+use crate::log::sample::{ITEMS_MAX, SEED_MAX, Sample, drawn, settlement};
 use crate::log::trail::{DrawView, LineView, Proof, Reservation, Settlement, TokenTrail, Trail, TransferView};
 use crate::store;
 use crate::store::tokens::TokenRow;
@@ -23,7 +23,7 @@ const CLAIMS_LOOKED_AT_MAX: u32 = 64;
 const REQUESTS_MAX: u32 = 256;
 
 impl Clearing {
-    /// Draws `n` payments from the log's newest checkpoint.
+    /// Draws `n` settlements from the log's newest checkpoint.
     ///
     /// # Errors
     /// [`Failure`] where nothing of the log was signed yet, or more is asked for than is drawn at once.
@@ -44,7 +44,7 @@ impl Clearing {
         let (text, _) = note.split_once("\n\n").ok_or(Failure::Unreadable { table: "log_checkpoint", what: "note" })?;
         let Checkpoint { size, root, .. } = Checkpoint::parse(&format!("{text}\n"))
             .map_err(|_| Failure::Unreadable { table: "log_checkpoint", what: "note" })?;
-        let mut payments = Vec::new();
+        let mut settlements = Vec::new();
         let mut conn = self.read().await?;
         let mut index = 0;
         while index < size {
@@ -53,26 +53,26 @@ impl Clearing {
                 return Err(Failure::Unreadable { table: "log_entry", what: "an entry of the signed tree" });
             }
             for entry in entries {
-                if payment(&entry, from, to).is_some() {
-                    payments.push(index);
+                if settlement(&entry, from, to).is_some() {
+                    settlements.push(index);
                 }
                 index += 1;
             }
         }
-        let population = payments.len() as u64;
+        let population = settlements.len() as u64;
         let places = drawn(&root, seed, population, n);
-        let items = places.into_iter().map(|place| payments[usize::try_from(place).unwrap_or(usize::MAX)]).collect();
+        let items = places.into_iter().map(|place| settlements[usize::try_from(place).unwrap_or(usize::MAX)]).collect();
         Ok(Sample { seed: seed.to_owned(), n, from, to, checkpoint: note, size, root, population, items })
     }
 
-    /// Everything that the house has about the payment at `index` of the log, proved within the tree of `size`.
+    /// Everything that the house has about the settlement at `index` of the log, proved within the tree of `size`.
     ///
     /// # Errors
-    /// [`Failure`] where there is no payment.
+    /// [`Failure`] where there is none.
     pub async fn trail(&self, index: u64, size: u64) -> Result<Trail, Failure> {
         let proof = self.log_inclusion(index, Some(size)).await?;
-        let not_found = || Failure::NotFound { what: format!("a payment at entry {index}") };
-        let posted = payment(&proof.entry, None, None).ok_or_else(not_found)?;
+        let not_found = || Failure::NotFound { what: format!("a settlement at entry {index}") };
+        let posted = settlement(&proof.entry, None, None).ok_or_else(not_found)?;
         let token = TokenId(posted.transfer.reference.0);
         let mut conn = self.read().await?;
         let mut snapshot = conn.snapshot_to_audit().await?;
@@ -94,7 +94,7 @@ impl Clearing {
         acts.extend(paid_out.iter().flat_map(|line| [line.terms, line.act]));
         let (signed, issuer) = self.token_bytes(&row, &claims)?;
         let trail = Trail {
-            payment: TransferView::from(&posted),
+            transfer: TransferView::from(&posted),
             proof: Proof { index, entry: bytes(proof.entry)?, path: proof.proof },
             awards: awards(&mut seen, &lots).await?,
             approvals: store::sample::acts(&mut seen, acts).await?,
@@ -122,19 +122,22 @@ impl Clearing {
         Ok(Trail { node_keys: self.known(row.node).await?.receipt_keys, ..trail })
     }
 
-    /// A token as it was signed, and by whom.
-    fn token_bytes(
-        &self,
-        row: &TokenRow,
-        claims: &[SignedBytes],
-    ) -> Result<(SignedBytes, comity_wire::PublicKey), Failure> {
+    /// A token as it was signed, and by whom; the house may no longer have that key.
+    fn token_bytes(&self, row: &TokenRow, claims: &[SignedBytes]) -> Result<(SignedBytes, PublicKey), Failure> {
+        let unreadable = |what| Failure::Unreadable { table: "token", what };
         let signed = match (&row.bytes, claims.first()) {
             (Some(kept), _) => kept.clone(),
-            (None, _) if row.payload.is_some() => self.sign(row)?.bytes().to_vec(),
             (None, Some(claim)) => token_of_claim(claim)?,
-            (None, None) => return Err(Failure::Unreadable { table: "token", what: "its signed form" }),
+            (None, None) => self.sign(row)?.bytes().to_vec(),
         };
-        let token = Signed::<comity_wire::object::Token>::decode(&signed)?.verify_any(&self.inner.keys.issuers())?;
+        let issuers = match row.issuer {
+            Some(issuer) => vec![issuer],
+            None => self.inner.keys.issuers(),
+        };
+        let token = Signed::<comity_wire::object::Token>::decode(&signed)?.verify_any(&issuers)?;
+        if token.id != row.id || row.content.is_some_and(|content| content != token.id()) {
+            return Err(unreadable("the token that its row names"));
+        }
         Ok((bytes(signed)?, *token.signer()))
     }
 }
@@ -150,7 +153,7 @@ fn token_of_claim(claim: &[u8]) -> Result<Vec<u8>, Failure> {
     Ok(comity_wire::object::Chain::from_bytes(chain).map_err(|_| unreadable)?.token)
 }
 
-/// The claim that the payment names; of one that time brought, those that have its lanes, the newest first.
+/// The claim that the settlement names; of one that time brought, those that have its lanes, the newest first.
 async fn claims(conn: &mut Db<'_>, posted: &Posted, lines: &[LineView]) -> Result<Vec<SignedBytes>, Failure> {
     if let Some(claim) = store::challenges::claim_bytes(conn, posted.transfer.evidence).await? {
         return Ok(vec![bytes(claim)?]);

@@ -1,4 +1,4 @@
-//! What the tables have about one payment.
+//! What the tables have about one settlement.
 
 use comity_ledger::db::{Db, query};
 use comity_ledger::{LedgerTx, Posted, Store as _, TransferId};
@@ -46,15 +46,15 @@ pub(crate) async fn settled_before(conn: &mut Db<'_>, token: TokenId, seq: u64) 
     Cells { table: "transfer", row: &row }.amount("settled")
 }
 
-/// What a payment was for, lane by lane, and what was paid for each lane before it.
-pub(crate) async fn lines(conn: &mut Db<'_>, payment: TransferId, seq: u64) -> Result<Vec<LineView>, Failure> {
+/// What a settlement was for, lane by lane, and what was paid for each lane before it.
+pub(crate) async fn lines(conn: &mut Db<'_>, settlement: TransferId, seq: u64) -> Result<Vec<LineView>, Failure> {
     let rows = query(
         "SELECT n.leaf, n.lane, n.amount, (SELECT CAST(COALESCE(SUM(o.amount), 0) AS BIGINT) FROM line o \
          JOIN transfer f ON f.id = o.transfer WHERE o.token = n.token AND o.leaf = n.leaf AND o.lane = n.lane AND f.seq < ?) \
          AS paid_before FROM line n WHERE n.transfer = ? ORDER BY n.leaf, n.lane",
     )
     .bind(int(seq))
-    .bind(payment.0.to_vec())
+    .bind(settlement.0.to_vec())
     .fetch_all(conn)
     .await?;
     let line = |row| {

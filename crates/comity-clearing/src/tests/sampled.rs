@@ -6,7 +6,7 @@ use comity_wire::{Digest, Signed};
 use super::owners::{contract, pay, set, terms};
 use super::world::*;
 use crate::acts::OwnerTerms;
-use crate::log::sample::{Sample, drawn, payment};
+use crate::log::sample::{Sample, drawn, settlement};
 use crate::log::trail::{Trail, recompute};
 
 /// A token with so many charges at the tariff's price, of which all but `tail` are acknowledged, claimed.
@@ -44,7 +44,7 @@ fn differing(trail: &Trail, sample: &Sample) -> Vec<String> {
     checks.into_iter().filter(|check| !check.holds).map(|check| check.check).collect()
 }
 
-async fn every_payment_has_a_trail_that_can_be_computed_again(on: On) {
+async fn every_settlement_has_a_trail_that_can_be_computed_again(on: On) {
     let world = World::new(on, 10_000).await;
     let mut first = paid(&world, 5, 0).await;
     paid(&world, 3, 0).await;
@@ -52,7 +52,7 @@ async fn every_payment_has_a_trail_that_can_be_computed_again(on: On) {
     first.charge(first.root(), 0, PRICE);
     first.charge(first.root(), 1, PRICE);
     let acknowledged = vec![first.acknowledge(&secret("holder"))];
-    assert_eq!(world.claim(&first.claim(acknowledged)).await.0, 200, "a second payment under one token");
+    assert_eq!(world.claim(&first.claim(acknowledged)).await.0, 200, "a second settlement under one token");
     world.pass(4 * DAY).await;
     world.house.sweep().await.unwrap();
     set(&world, OwnerTerms { arrears: true, ..terms(LAB, world.now(), contract("C-1", None, None)) }).await.unwrap();
@@ -71,8 +71,8 @@ async fn every_payment_has_a_trail_that_can_be_computed_again(on: On) {
         let again: Trail = serde_json::from_str(&serde_json::to_string(trail).unwrap()).unwrap();
         assert!(differing(&again, &sample).is_empty());
     }
-    let second = trails.iter().find(|trail| trail.settlement.settled_before > ucr(0)).expect("the second payment");
-    assert_eq!((second.settlement.settled_before, second.payment.amount), (ucr(50), ucr(20)));
+    let second = trails.iter().find(|trail| trail.settlement.settled_before > ucr(0)).expect("the second settlement");
+    assert_eq!((second.settlement.settled_before, second.transfer.amount), (ucr(50), ucr(20)));
     let paid_out: Vec<_> = second.paid_out.iter().map(|line| (line.run.as_str(), line.amount_ucr)).collect();
     assert_eq!(paid_out, [("wire 1", 60)], "the oldest sale first");
     let mut unapproved = second.clone();
@@ -81,7 +81,7 @@ async fn every_payment_has_a_trail_that_can_be_computed_again(on: On) {
     let befores: Vec<_> = second.settlement.lines.iter().map(|line| (line.lane, line.before, line.amount)).collect();
     assert_eq!(befores, [(0, ucr(50), ucr(10)), (1, ucr(0), ucr(10))]);
 
-    // Two are drawn as anybody draws them again, and of a time that has no payments there are none.
+    // Two are drawn as anybody draws them again, and of a time that has no settlements there are none.
     let two = world.house.sample(2, "2027", None, None).await.unwrap();
     let places = drawn(&two.root, "2027", 4, 2);
     let all = world.house.sample(4, "x", None, None).await.unwrap().items;
@@ -104,8 +104,8 @@ async fn a_trail_that_was_bent_is_found_out(on: On) {
     world.house.log_advance().await.unwrap();
     let sample = world.house.sample(60, "2027", None, None).await.unwrap();
     let of = |trails: &[Trail], lab: &Lab| {
-        let id: String = lab.token.id.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        trails.iter().find(|trail| trail.payment.reference == id).unwrap().clone()
+        let id = comity_ledger::Reference(lab.token.id.0).to_string();
+        trails.iter().find(|trail| trail.transfer.reference == id).unwrap().clone()
     };
     let all = trails(&world, &sample).await;
     let (trail, another) = (of(&all, &lab), of(&all, &other));
@@ -115,7 +115,7 @@ async fn a_trail_that_was_bent_is_found_out(on: On) {
         differing(&bent, &sample)
     };
     assert!(bent(&|_| {}).is_empty());
-    assert_eq!(bent(&|trail| trail.payment.amount = ucr(51)), ["in_the_log", "lines"]);
+    assert_eq!(bent(&|trail| trail.transfer.amount = ucr(51)), ["in_the_log", "lines"]);
     assert_eq!(bent(&|trail| trail.proof.index += 1), ["in_the_log"]);
     assert_eq!(bent(&|trail| trail.proof = another.proof.clone()), ["in_the_log"]);
     assert_eq!(bent(&|trail| trail.token = another.token.clone())[..1], ["token"]);
@@ -159,11 +159,23 @@ async fn a_charge_beside_the_tariff_is_found_by_recomputation(on: On) {
     assert_eq!(world.claim(&lab.claim(acknowledged)).await.0, 200, "whoever acknowledges it pays it");
     world.house.log_advance().await.unwrap();
     let sample = world.house.sample(1, "2027", None, None).await.unwrap();
-    let [trail] = &trails(&world, &sample).await[..] else { panic!("one payment") };
+    let [trail] = &trails(&world, &sample).await[..] else { panic!("one settlement") };
     assert_eq!(differing(trail, &sample), ["charged_by_tariff"]);
 }
 
-async fn samples_have_bounds_and_are_of_payments(on: On) {
+/// The token comes from the claim's chain: the house that sold it had another key.
+async fn a_trail_outlives_the_key_that_sold_the_token(on: On) {
+    let mut world = World::new(on, 10_000).await;
+    paid(&world, 2, 0).await;
+    world.house.log_advance().await.unwrap();
+    world.restart_keyed("issuer 2").await;
+    let sample = world.house.sample(1, "2027", None, None).await.unwrap();
+    let [trail] = &trails(&world, &sample).await[..] else { panic!("one settlement") };
+    assert!(differing(trail, &sample).is_empty(), "{:?}", recompute(trail, &sample, None));
+    assert_eq!(trail.token.issuer, secret("issuer").public());
+}
+
+async fn samples_have_bounds_and_are_of_settlements(on: On) {
     let world = World::new(on, 10_000).await;
     paid(&world, 1, 0).await;
     world.house.log_advance().await.unwrap();
@@ -174,15 +186,16 @@ async fn samples_have_bounds_and_are_of_payments(on: On) {
     let sample = world.house.sample(1, "x", None, None).await.unwrap();
     let of_another_kind = (0..sample.size).find(|index| !sample.items.contains(index)).unwrap();
     let refused = world.house.trail(of_another_kind, sample.size).await.unwrap_err();
-    assert!(refused.to_string().contains("payment"), "{refused}");
+    assert!(refused.to_string().contains("settlement"), "{refused}");
     let proof = world.house.log_inclusion(of_another_kind, None).await.unwrap();
-    assert!(payment(&proof.entry, None, None).is_none());
+    assert!(settlement(&proof.entry, None, None).is_none());
     assert!(world.house.trail(sample.size, sample.size).await.is_err());
 }
 
 on_each_store! {
-    every_payment_has_a_trail_that_can_be_computed_again
+    every_settlement_has_a_trail_that_can_be_computed_again
     a_trail_that_was_bent_is_found_out
     a_charge_beside_the_tariff_is_found_by_recomputation
-    samples_have_bounds_and_are_of_payments
+    a_trail_outlives_the_key_that_sold_the_token
+    samples_have_bounds_and_are_of_settlements
 }
