@@ -25,6 +25,7 @@ mod auditing;
 mod counts;
 mod disputes;
 mod exchange;
+mod federation;
 mod lab;
 mod logging;
 mod lots;
