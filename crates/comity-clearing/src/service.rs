@@ -90,6 +90,8 @@ struct Inner {
     restored: Option<Restored>,
     /// The directory's version up to which its certificates were looked through.
     directory_seen: AtomicU64,
+    /// The end of the month for which every node has been asked for a count.
+    counted: AtomicU64,
     standing: RwLock<Option<Verified<RevocationList>>>,
     publisher: RwLock<Option<Publisher>>,
     /// One list is numbered and stored at a time.
@@ -169,6 +171,7 @@ impl Clearing {
             calendar: Mutex::new(calendar),
             restored,
             directory_seen: AtomicU64::new(0),
+            counted: AtomicU64::new(0),
             standing: RwLock::new(None),
             publisher: RwLock::new(None),
             standing_turn: tokio::sync::Mutex::new(()),

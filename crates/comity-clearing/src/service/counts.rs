@@ -2,6 +2,7 @@
 //! receipts and ledger.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use comity_ledger::Db;
 use comity_wire::api::count::{BREAKS_TOLD_MAX, CountAsked, CountReply, MatchOfNode, Matched};
@@ -22,8 +23,9 @@ const COUNT_AFTER_S: u64 = 8 * DAY_S;
 const ASKED_AT_ONCE_MAX: u32 = 24;
 /// Pages that are kept of all counts of one node and period.
 const PAGES_KEPT_MAX: u64 = 4 * Count::PAGES_MAX as u64;
-/// Nodes of one report.
+/// Nodes that are asked at once, and of one report.
 const NODES_MAX: u32 = 10_000;
+const COUNTED: &str = "counts are asked of a node, and sent by it, with its transport key";
 /// Breaks of one node that the operator is shown.
 const BREAKS_SHOWN_MAX: usize = 10_000;
 
@@ -42,34 +44,51 @@ impl Clearing {
     pub(crate) async fn counts_turn(&self) -> Result<u64, Failure> {
         let now = self.now();
         let (from, to) = month_before(now);
-        if now < to.plus(COUNT_AFTER_S) {
+        if now < to.plus(COUNT_AFTER_S) || self.inner.counted.load(Ordering::Relaxed) == to.0 {
             return Ok(0);
         }
-        self.write(move |conn| Box::pin(async move { store::counts::ask_all_in_tx(conn, from, to, now).await })).await
+        let nodes = store::counts::nodes_to_ask(&mut self.read().await?.db(), from, to, NODES_MAX).await?;
+        let asked = nodes.len() as u64;
+        if asked > 0 {
+            self.counts_ask(nodes, from, to).await?;
+        }
+        // Where more are left than are asked at once, the next turn goes on.
+        if asked < u64::from(NODES_MAX) {
+            self.inner.counted.store(to.0, Ordering::Relaxed);
+        }
+        Ok(asked)
     }
 
     /// Asks one node, or all that sold work then, for a count of the tokens issued in a period; also of one that was counted before.
     ///
     /// # Errors
-    /// [`Failure`] where the period is not over.
+    /// [`Failure`] where the period is not over, or nothing of the node was ever sold.
     pub async fn count_ask(&self, from: Timestamp, to: Timestamp, node: Option<NodeId>) -> Result<u64, Failure> {
         let now = self.now();
         if from >= to || to > now {
             return Err(Failure::invalid("a period that is counted has begun, and has ended by now"));
         }
+        let mut conn = self.read().await?;
         let nodes = match node {
+            Some(node) if store::house::node_keys(&mut conn.db(), node).await?.owner.is_none() => {
+                return Err(Failure::NotFound { what: format!("node {node}, whose work was sold") });
+            }
             Some(node) => vec![node],
             None => {
-                let asked = self.write(move |conn| {
-                    Box::pin(async move {
-                        store::counts::ask_all_in_tx(conn, from, to, now).await?;
-                        store::counts::of_period(conn, from, to, NODES_MAX).await
-                    })
-                });
-                asked.await?.iter().map(|row| row.scope.node).collect()
+                let mut nodes = store::counts::nodes_to_ask(&mut conn.db(), from, to, NODES_MAX).await?;
+                let asked = store::counts::of_period(&mut conn.db(), from, to, NODES_MAX).await?;
+                nodes.extend(asked.iter().map(|row| row.scope.node));
+                nodes
             }
         };
+        drop(conn);
         let asked = nodes.len() as u64;
+        self.counts_ask(nodes, from, to).await?;
+        Ok(asked)
+    }
+
+    async fn counts_ask(&self, nodes: Vec<NodeId>, from: Timestamp, to: Timestamp) -> Result<(), Failure> {
+        let now = self.now();
         self.write(move |conn| {
             Box::pin(async move {
                 for node in nodes {
@@ -78,8 +97,7 @@ impl Clearing {
                 Ok(())
             })
         })
-        .await?;
-        Ok(asked)
+        .await
     }
 
     /// What waits for a node, the oldest first.
@@ -87,7 +105,7 @@ impl Clearing {
     /// # Errors
     /// [`Failure::NotYours`] where it is not the node that asks.
     pub async fn counts_of(&self, caller: &PublicKey, node: NodeId) -> Result<Vec<CountAsked>, Failure> {
-        self.is_counted(caller, node).await?;
+        self.node_asking(caller, node, COUNTED).await?;
         store::counts::awaited(&mut self.read().await?.db(), node, ASKED_AT_ONCE_MAX).await
     }
 
@@ -98,7 +116,7 @@ impl Clearing {
     pub async fn count(&self, caller: &PublicKey, bytes: &[u8]) -> Result<CountReply, Failure> {
         let signed = Signed::<Count>::decode(bytes)?;
         let node = signed.unverified().node;
-        let known = self.is_counted(caller, node).await?;
+        let known = self.node_asking(caller, node, COUNTED).await?;
         let count = signed.verify_any(&known.receipt_keys)?;
         let now = self.now();
         if count.issuer != self.inner.config.org {
@@ -172,15 +190,6 @@ impl Clearing {
         }
         matched.breaks.truncate(breaks_max);
         Ok(matched)
-    }
-
-    async fn is_counted(&self, caller: &PublicKey, node: NodeId) -> Result<super::nodes::Known, Failure> {
-        let known = self.known(node).await?;
-        if known.owner.is_some() && known.transport_keys.contains(caller) {
-            Ok(known)
-        } else {
-            Err(Failure::NotYours { what: "counts are asked of a node, and sent by it, with its transport key" })
-        }
     }
 }
 

@@ -47,6 +47,21 @@ impl Clearing {
         Ok(Known { receipt_keys, transport_keys, owner, certificate })
     }
 
+    /// What the house believes of the node that calls; `what` says whose it is, where it is another's.
+    pub(super) async fn node_asking(
+        &self,
+        caller: &PublicKey,
+        node: NodeId,
+        what: &'static str,
+    ) -> Result<Known, Failure> {
+        let known = self.known(node).await?;
+        if known.owner.is_some() && known.transport_keys.contains(caller) {
+            Ok(known)
+        } else {
+            Err(Failure::NotYours { what })
+        }
+    }
+
     /// Whether work of `certificate`'s node may be sold under it.
     pub(super) async fn is_owner(&self, certificate: &NodeCertificate) -> Result<(), Failure> {
         let mut conn = self.read().await?;

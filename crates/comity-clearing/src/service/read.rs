@@ -108,7 +108,9 @@ impl Clearing {
             };
             lines.push((posted.seq, line));
         }
-        let payable = match owner {
+        // Of the account as it stands, so it belongs to the page that ends there; it reads all that the owner ever earned.
+        let is_last = lines.len() <= page.limit as usize;
+        let payable = match owner.filter(|_| is_last) {
             Some(owner) => Some(owners::told(&mut seen, owner, self.now()).await?),
             None => None,
         };
@@ -124,8 +126,6 @@ impl Clearing {
         let unreadable = || Failure::Unreadable { table: "transfer", what: "a balance below zero" };
         let amount = |sum: i128| i64::try_from(sum).ok().and_then(|ucr| Amount::new(ucr).ok()).ok_or_else(unreadable);
         let (credits, debits) = (side(false), side(true));
-        // Of the account as it stands, so it belongs to the page that ends there.
-        let payable = payable.filter(|_| next.is_none());
         Ok(Statement { opening: amount(opening)?, credits, debits, closing: amount(closing)?, lines, next, payable })
     }
 

@@ -48,19 +48,19 @@ pub(crate) async fn ask_in_tx(conn: &mut Db<'_>, scope: Scope, now: Timestamp) -
     Ok(())
 }
 
-/// Asks each node whose tokens were issued in the period and that was never asked about it. How many there were.
-pub(crate) async fn ask_all_in_tx(
+/// Nodes whose tokens were issued in the period and that were never asked about it.
+pub(crate) async fn nodes_to_ask(
     conn: &mut Db<'_>,
     from: Timestamp,
     to: Timestamp,
-    now: Timestamp,
-) -> Result<u64, Failure> {
-    let asked = query(
-        "INSERT INTO count_asked (node, from_at, to_at, asked_at) \
-         SELECT DISTINCT t.node, CAST(?1 AS BIGINT), CAST(?2 AS BIGINT), CAST(?3 AS BIGINT) FROM token t \
-         WHERE t.issued_at >= ?1 AND t.issued_at < ?2 ON CONFLICT (node, from_at, to_at) DO NOTHING",
+    limit: u32,
+) -> Result<Vec<NodeId>, Failure> {
+    let asking = query(
+        "SELECT DISTINCT t.node FROM token t WHERE t.issued_at >= ?1 AND t.issued_at < ?2 AND NOT EXISTS \
+         (SELECT 1 FROM count_asked a WHERE a.node = t.node AND a.from_at = ?1 AND a.to_at = ?2) ORDER BY t.node LIMIT ?3",
     );
-    Ok(asked.bind(seconds(from)).bind(seconds(to)).bind(seconds(now)).execute(conn).await?)
+    let rows = asking.bind(seconds(from)).bind(seconds(to)).bind(i64::from(limit)).fetch_all(conn).await?;
+    rows.iter().map(|row| Ok(NodeId(Cells { table: "token", row }.bytes("node")?))).collect()
 }
 
 /// What is asked of a node and has not come, the oldest first.

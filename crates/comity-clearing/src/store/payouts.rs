@@ -1,7 +1,8 @@
 //! Payments to owners in SQL: each with the tokens whose earnings it was for.
 
 use comity_ledger::TransferId;
-use comity_ledger::db::{Db, Row, list, query, runs};
+use comity_ledger::db::{Db, Row, query};
+use comity_ledger::values;
 use comity_wire::{Amount, Digest, OrgId, ProjectId, Timestamp, TokenId};
 
 use super::{Cells, seconds};
@@ -48,24 +49,13 @@ pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, payout: &Payout, lines: &[Li
     .bind(seconds(payout.made_at))
     .execute(conn)
     .await?;
-    let placed: Vec<(i64, Line)> = (0_i64..).zip(lines.iter().copied()).collect();
-    for run in runs(&placed) {
-        let sql = format!(
-            "INSERT INTO payout_line (payout, place, owner, token, terms, begins, amount) VALUES {}",
-            list("(?,?,?,?,?,?,?)", run.len())
-        );
-        let inserting = run.iter().fold(query(sql), |inserting, (place, line)| {
-            inserting
-                .bind(payout.transfer.0.to_vec())
-                .bind(*place)
-                .bind(payout.owner.0.to_vec())
-                .bind(line.token.0.to_vec())
-                .bind(line.terms.0.to_vec())
-                .bind(line.begins)
-                .bind(line.amount)
-        });
-        inserting.execute(conn).await?;
-    }
+    let rows = (0_i64..).zip(lines).map(|(place, line)| {
+        values![payout.transfer.0, place, payout.owner.0, line.token.0, line.terms.0, line.begins, line.amount]
+    });
+    query("INSERT INTO payout_line (payout, place, owner, token, terms, begins, amount) {rows}")
+        .each(rows)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

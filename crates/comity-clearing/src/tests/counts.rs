@@ -90,6 +90,9 @@ async fn a_month_is_counted_once_it_is_over(on: On) {
     assert!(matched.breaks.is_empty() && matched.in_transit.is_zero());
     assert_eq!(send(&world, &whole).await, reply, "the same page is answered again");
     assert!(asked(&world).await.is_empty());
+    let stranger = comity_wire::NodeId([9; 16]);
+    let refused = world.house.count_ask(FROM, TO, Some(stranger)).await.unwrap_err();
+    assert!(refused.to_string().contains("whose work was sold"), "{refused}");
     // Another count is one that nobody waits for, until the operator asks.
     world.pass(1).await;
     let another = count(&world, vec![line(first.token.id, 5)]);
