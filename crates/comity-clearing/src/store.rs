@@ -136,6 +136,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0540_counts.sql"),
             include_str!("../migrations/postgres/0540_counts.sql"),
         )
+        .with(
+            541,
+            "slots",
+            include_str!("../migrations/0541_slots.sql"),
+            include_str!("../migrations/postgres/0541_slots.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

@@ -1,7 +1,7 @@
 //! Challenges of the house (spec/07-settlement.md §5): receipts and the requests behind them, shown from the store.
 
 use comity_wire::OrgId;
-use comity_wire::api::challenge::{AnswerRequest, Challenge, SHOWN_MAX, Shown};
+use comity_wire::api::challenge::{AnswerRequest, Before, Challenge, SHOWN_MAX, Shown};
 use comity_wire::api::clearing::{SignedBytes, lane_proof};
 use comity_wire::cbor::Bytes;
 use tracing::{debug, error, warn};
@@ -48,13 +48,23 @@ async fn answer(inner: &Inner, org: OrgId, challenge: &Challenge) -> Result<bool
     for numbers in challenge.left.chunks(SHOWN_MAX) {
         let mut shown = Vec::with_capacity(numbers.len());
         for n in numbers {
-            let charge = store.charge_by_n(challenge.token, key, *n).await?.ok_or(ClaimError::Stored("receipt"))?;
+            let stored = |n| async move {
+                store.charge_by_n(challenge.token, key, n).await?.ok_or(ClaimError::Stored("receipt"))
+            };
+            let proof = |n| if n < challenge.newest { lane_proof(&history, challenge.newest, n) } else { Vec::new() };
+            let receipt = |bytes| SignedBytes::new(bytes).map_err(|_| ClaimError::Stored("receipt"));
+            let charge = stored(*n).await?;
+            let before = match n.checked_sub(1).filter(|before| *before > 0) {
+                Some(before) => Some(Before { receipt: receipt(stored(before).await?.receipt)?, proof: proof(before) }),
+                None => None,
+            };
             shown.push(Shown {
-                receipt: SignedBytes::new(charge.receipt).map_err(|_| ClaimError::Stored("receipt"))?,
+                receipt: receipt(charge.receipt)?,
                 request: charge.evidence.base,
                 signature: Bytes::new(charge.evidence.signature.to_vec())
                     .map_err(|_| ClaimError::Stored("signature"))?,
-                proof: if *n < challenge.newest { lane_proof(&history, challenge.newest, *n) } else { Vec::new() },
+                proof: proof(*n),
+                before,
             });
         }
         left = bounded(house.answer(org, challenge.id, AnswerRequest { shown })).await?.left.len();

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use comity_clearing::settlement::{Calendar, Claimed, Escrow, Input};
+use comity_clearing::settlement::shown::Misfit;
+use comity_clearing::settlement::{Calendar, Claimed, Escrow, Frozen, Input};
 use comity_gateway::spend::{Account, Ask, Slot};
 use comity_simulator::Bugs;
 use comity_wire::{Amount, Timestamp};
@@ -148,6 +149,46 @@ impl Bugs for TailUnpaid {
     }
 }
 
+/// A house that pays while a challenge or a dispute is open.
+pub struct DisputeIgnored;
+
+impl Bugs for DisputeIgnored {
+    fn house_before(&self, escrow: &mut Escrow) {
+        escrow.frozen = Frozen::Nothing;
+    }
+
+    fn house_after(&self, before: &Escrow, after: &mut Escrow) {
+        after.frozen = before.frozen;
+    }
+}
+
+/// A house that forgets which tails were challenged and not shown.
+pub struct StopForgotten;
+
+impl Bugs for StopForgotten {
+    fn house_before(&self, escrow: &mut Escrow) {
+        escrow.lanes.values_mut().for_each(|lane| lane.stopped = None);
+    }
+}
+
+/// A house that looks at each request that is shown, and not at what the receipts come to together.
+pub struct TotalsBelieved;
+
+impl Bugs for TotalsBelieved {
+    fn house_believes(&self, misfit: &Misfit) -> bool {
+        matches!(misfit, Misfit::OtherTotal { .. } | Misfit::AboveAcknowledged { .. })
+    }
+}
+
+/// A house that takes a receipt above what was signed.
+pub struct MaximumBelieved;
+
+impl Bugs for MaximumBelieved {
+    fn house_believes(&self, misfit: &Misfit) -> bool {
+        matches!(misfit, Misfit::AboveMaximum { .. } | Misfit::NotInHistory { .. })
+    }
+}
+
 /// An owner who never hears that the house was set back: what the house forgot is not claimed again (rule 9).
 pub struct NobodyClaimsAnew;
 
@@ -246,6 +287,26 @@ mod tests {
     fn a_house_that_pays_twice_is_caught() {
         let bounds = ["settled and in escrow within the award", "a node is paid no more than it charged"];
         check(&PaidTwice, &[&bounds[..], &["an honest node is paid what it charged", "an assertion"]].concat());
+    }
+
+    #[test]
+    fn a_house_that_pays_what_is_disputed_is_caught() {
+        check(&DisputeIgnored, &["nothing disputed is paid"]);
+    }
+
+    #[test]
+    fn a_stop_that_is_forgotten_is_caught() {
+        check(&StopForgotten, &["what was stopped is not paid"]);
+    }
+
+    #[test]
+    fn totals_that_are_believed_are_caught() {
+        check(&TotalsBelieved, &["what is shown in all was signed for in all"]);
+    }
+
+    #[test]
+    fn a_charge_above_the_maximum_that_is_believed_is_caught() {
+        check(&MaximumBelieved, &["what is shown was signed for"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Every method's default is what ships: nothing. `comity-planted` has the bugs, each of which the simulator has to catch.
 
+use comity_clearing::settlement::shown::Misfit;
 use comity_clearing::settlement::{Calendar, Claimed, Escrow, Input};
 use comity_gateway::spend::{Account, Ask};
 use comity_wire::Timestamp;
@@ -34,6 +35,11 @@ pub trait Bugs: Sync {
 
     /// The same on its way back.
     fn house_after(&self, _before: &Escrow, _after: &mut Escrow) {}
+
+    /// Whether the house takes something for shown that proves nothing.
+    fn house_believes(&self, _: &Misfit) -> bool {
+        false
+    }
 
     /// Whether the owner's operator claims everything once more after the house was set back to a backup.
     fn operator_claims_anew(&self) -> bool {

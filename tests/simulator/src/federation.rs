@@ -145,7 +145,7 @@ fn tariff() -> Tariff {
     }
 }
 
-/// A token's body, as the house would draft it.
+/// A token's body, as the house would draft it: of credits that may be used until then.
 pub(crate) fn token(
     id: TokenId,
     holder: PublicKey,
@@ -153,9 +153,10 @@ pub(crate) fn token(
     window: Amount,
     lanes_max: u16,
     now: Timestamp,
+    until: Timestamp,
 ) -> Token {
     let scope = Scope { model: MODEL.clone(), release: *RELEASE, ops: list(vec![Op::Chat]), tariff: BASE.tariff.id() };
-    let expires_at = now.plus(20 * HOUR_S);
+    let expires_at = now.plus(20 * HOUR_S).min(until);
     Token {
         issuer: IdText(HOUSE),
         subject: text("sub-aaaaaaaaaaaaaaaaaaaaaaaaaa"),

@@ -4,27 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use comity_clearing::settlement::{
-    Calendar, Claimed, Escrow, Input, Movement, MovementKind, Phase, Refused, Trust, evidence, handle,
-};
-use comity_ledger::{AccountCode, Group, Memory, NewAccount, Reference, Transfer, TransferId, TransferKind, Unit};
+use comity_clearing::settlement::{Claimed, Escrow, Input, MovementKind, Phase, Refused, Trust, evidence, handle};
+use comity_ledger::{AccountCode, Unit};
 use comity_token::mint;
-use comity_wire::object::Token;
-use comity_wire::{Amount, Digest, Signed, Timestamp, TokenId, Verified};
+use comity_wire::{Amount, Digest, Signed, Timestamp, TokenId};
 
 use crate::around::Around;
-use crate::federation::{HOUSE, KEYS, LAB, NODE, RECEIPT_KEYS, Seen, token};
+use crate::books::{Books, begun, escrow};
+use crate::disputes::kept_from_moving;
+use crate::federation::{HOUSE, KEYS, NODE, RECEIPT_KEYS, Seen, token};
 use crate::net::{Call, Message, Reply};
 use crate::truth::{Checked, Leaf, Sold, Violation};
-
-#[derive(Clone)]
-pub(crate) struct Books {
-    ledger: Memory,
-    pub(crate) escrows: BTreeMap<TokenId, Escrow>,
-    tokens: BTreeMap<TokenId, Verified<Token>>,
-    pub(crate) calendar: Calendar,
-    answered: BTreeMap<Digest, TokenId>,
-}
 
 pub(crate) struct House {
     pub(crate) books: Books,
@@ -44,21 +34,8 @@ enum Death {
 }
 
 impl House {
-    pub(crate) fn new(awarded: i64, honest: [bool; 3], now: Timestamp) -> Self {
-        let mut ledger = Memory::new();
-        let accounts = [issuance(), allocation(), payable(), suspense()];
-        let _ = ledger.open(&accounts, now);
-        let amount = Amount::new(awarded).expect("an award");
-        let mut books = Books {
-            ledger,
-            escrows: BTreeMap::new(),
-            tokens: BTreeMap::new(),
-            calendar: Calendar::default(),
-            answered: BTreeMap::new(),
-        };
-        let posted = books.post(TransferKind::Award, issuance(), allocation(), amount, b"award", now);
-        assert!(posted, "the award is taken");
-        Self { books, backup: None, up: true, restored: 0, honest }
+    pub(crate) fn new(honest: [bool; 3], now: Timestamp) -> Self {
+        Self { books: Books::new(now), backup: None, up: true, restored: 0, honest }
     }
 
     pub(crate) fn beat(&mut self, around: &mut Around<'_>) {
@@ -71,10 +48,12 @@ impl House {
     }
 
     /// The database is lost; what was backed up is put in its place.
-    pub(crate) fn restore(&mut self) {
+    pub(crate) fn restore(&mut self, around: &mut Around<'_>) {
         if let Some(books) = self.backup.take() {
             self.books = *books;
             self.restored += 1;
+            // What it had been told of a lane it may know no more.
+            around.truth.stopped.clear();
         }
     }
 
@@ -92,6 +71,12 @@ impl House {
             Message::Claim { bytes } => self.claim(&bytes, around),
             Message::Final { bytes } => self.final_(&bytes, around),
             Message::Refund { token } => self.timed(token, &Input::Refund, around),
+            Message::Challenge { token, leaf, lane } => self.challenge(token, leaf, lane, around),
+            Message::AskWhatIsAsked => {
+                self.ask(around);
+                Ok(())
+            }
+            Message::Shown { id, items } => self.shown(id, &items, around),
             _ => Ok(()),
         }
     }
@@ -115,15 +100,29 @@ impl House {
         }
         let window = Amount::from_ucr(40 + u32::try_from(around.chance.below(160)).expect("small"));
         let lanes_max = 2 + u16::try_from(around.chance.below(5)).expect("small");
-        let drafted = token(id, key, budget, window, lanes_max, around.now);
         let death = Self::death(around);
         let mut books = self.books.clone();
-        let _ = books.ledger.open(&[escrow(id)], around.now);
-        if !books.post(TransferKind::Reserve, allocation(), escrow(id), budget, &id.0, around.now) {
-            around.truth.meet("a reservation beyond the allocation");
-            around.net.send(Message::Reply { call, reply: Reply::NoToken });
-            return Ok(());
+        let drawn = match books.reserve(id, budget, around.now) {
+            Ok(drawn) => drawn,
+            Err(short) => {
+                around.truth.meet("a reservation beyond the allocation");
+                if !short.unusable.is_empty() {
+                    around.truth.meet("credits that cannot be used now");
+                }
+                around.net.send(Message::Reply { call, reply: Reply::NoToken });
+                return Ok(());
+            }
+        };
+        if drawn.draws.len() > 1 {
+            around.truth.meet("a token on several lots");
         }
+        let drafted = token(id, key, budget, window, lanes_max, around.now, drawn.ends_at);
+        let lots = books.lots();
+        let in_time = drawn.draws.iter().all(|draw| {
+            let lot = lots.iter().find(|lot| lot.id == draw.lot).expect("it was drawn on");
+            lot.opens_at <= around.now && drafted.expires_at <= lot.ends_at
+        });
+        around.truth.holds("credits are used in their time", in_time, || format!("token {id}"))?;
         // Signed after COMMIT: a token without an escrow would bind the house all the same.
         let early = around.bugs.house_mints_before_commit();
         if death == Death::BeforeCommit && !early {
@@ -169,7 +168,7 @@ impl House {
             return Ok(());
         }
         around.bugs.house_reads(&mut claimed);
-        let outcome = self.apply(token, &Input::Claim(&claimed), Some(&claimed), around)?;
+        let outcome = self.claim_in_books(bytes, &claimed, around)?;
         let said = match outcome {
             None => return Ok(()),
             Some(Ok(())) => Ok(()),
@@ -177,11 +176,13 @@ impl House {
                 around.truth.meet("another settled receipt");
                 Err((comity_wire::Code::SettledDiffers, lanes))
             }
-            Some(Err(refused)) => Err((refused.code(), Vec::new())),
+            Some(Err(refused)) => {
+                if refused.is_the_nodes() {
+                    self.contradicted(token, id, around)?;
+                }
+                Err((refused.code(), Vec::new()))
+            }
         };
-        if said.is_ok() {
-            self.books.answered.insert(id, token);
-        }
         around.net.send(Message::Claimed { token, claim: id, outcome: said });
         Ok(())
     }
@@ -199,47 +200,92 @@ impl House {
             around.truth.meet("a final that does not verify");
             return Ok(());
         };
-        match self.apply(token, &Input::Final(&finalled), None, around)? {
-            None => Ok(()),
-            Some(outcome) => {
-                around.truth.meet(if outcome.is_ok() { "a final" } else { "a final that contradicts" });
-                around.net.send(Message::FinalTaken { token });
-                Ok(())
-            }
+        let input = Input::Final(&finalled);
+        let Some(outcome) = self.transact(around, |books, around| Self::step(books, token, &input, around))? else {
+            return Ok(());
+        };
+        around.truth.meet(if outcome.is_ok() { "a final" } else { "a final that contradicts" });
+        if outcome.is_err_and(|refused| refused.is_the_nodes()) {
+            self.contradicted(token, finalled.id, around)?;
         }
+        around.net.send(Message::FinalTaken { token });
+        Ok(())
     }
 
     pub(crate) fn sweep(&mut self, around: &mut Around<'_>) -> Checked {
         let tokens: Vec<_> = self.books.escrows.keys().copied().collect();
-        tokens.into_iter().try_for_each(|token| self.timed(token, &Input::Sweep, around))
+        tokens.into_iter().try_for_each(|token| self.timed(token, &Input::Sweep, around))?;
+        self.challenges_turn(around)
     }
 
     fn timed(&mut self, token: TokenId, input: &Input<'_>, around: &mut Around<'_>) -> Checked {
         if self.books.escrows.contains_key(&token) {
-            self.apply(token, input, None, around)?;
+            self.transact(around, |books, around| Self::step(books, token, input, around))?;
         }
         Ok(())
     }
 
-    /// One transaction. `None` where the house died in it, or before its reply.
-    fn apply(
+    /// The owner is paid, now and then: what was paid out no dispute can hold.
+    pub(crate) fn pay_out(&mut self, around: &mut Around<'_>) -> Checked {
+        self.transact(around, |books, around| {
+            if !books.pay_out(around.now).is_zero() {
+                around.truth.meet("an owner is paid");
+            }
+            Ok(Ok(()))
+        })
+        .map(drop)
+    }
+
+    fn claim_in_books(
         &mut self,
-        token: TokenId,
-        input: &Input<'_>,
-        claimed: Option<&Claimed>,
+        bytes: &[u8],
+        claimed: &Claimed,
         around: &mut Around<'_>,
+    ) -> Checked<Option<Result<(), Refused>>> {
+        let token = claimed.token.id;
+        self.transact(around, |books, around| {
+            if !books.escrows.contains_key(&token) {
+                // It has signed it all the same, and is bound (rule 9).
+                around.truth.meet("a token that the books do not know");
+                let _ = books.ledger.open(&[escrow(token)], around.now);
+                books.tokens.insert(token, claimed.token.clone());
+                books.escrows.insert(token, begun(&claimed.token, Amount::ZERO));
+            }
+            let outcome = Self::step(books, token, &Input::Claim(claimed), around)?;
+            if outcome.is_ok() {
+                books.answered.insert(claimed.id, token);
+                books.keep(bytes, claimed);
+            }
+            Ok(outcome)
+        })
+    }
+
+    /// One transaction. `None` where the house died in it, or before its reply.
+    pub(crate) fn transact(
+        &mut self,
+        around: &mut Around<'_>,
+        change: impl FnOnce(&mut Books, &mut Around<'_>) -> Checked<Result<(), Refused>>,
     ) -> Checked<Option<Result<(), Refused>>> {
         let death = Self::death(around);
         let mut books = self.books.clone();
-        if let Some(claimed) = claimed
-            && !books.escrows.contains_key(&token)
-        {
-            // It has signed it all the same, and is bound (rule 9).
-            around.truth.meet("a token that the books do not know");
-            let _ = books.ledger.open(&[escrow(token)], around.now);
-            books.tokens.insert(token, claimed.token.clone());
-            books.escrows.insert(token, begun(&claimed.token, Amount::ZERO));
+        let outcome = change(&mut books, around)?;
+        if outcome.is_ok() {
+            if death == Death::BeforeCommit {
+                return Ok(None);
+            }
+            self.books = books;
+            self.check(around)?;
         }
+        Ok((death == Death::Never).then_some(outcome))
+    }
+
+    /// What an input does to a token's escrow and to the ledger.
+    pub(crate) fn step(
+        books: &mut Books,
+        token: TokenId,
+        input: &Input<'_>,
+        around: &mut Around<'_>,
+    ) -> Checked<Result<(), Refused>> {
         let mut before = books.escrows[&token].clone();
         let known = before.clone();
         around.bugs.house_before(&mut before);
@@ -249,10 +295,11 @@ impl House {
             Ok(output) => output,
             Err(refused) => {
                 around.net.note(|| format!("house refuses: {refused}"));
-                return Ok((death == Death::Never).then_some(Err(refused)));
+                return Ok(Err(refused));
             }
         };
         around.bugs.house_after(&known, &mut output.after);
+        kept_from_moving(&known, &output.after, around)?;
         for movement in &output.movements {
             around.net.note(|| format!("house moves {movement:?}"));
             if movement.kind == MovementKind::Refund {
@@ -270,12 +317,7 @@ impl House {
             around.truth.meet(if exception.code == comity_wire::Code::ClaimClamped { "clamped" } else { "late" });
         }
         books.escrows.insert(token, output.after);
-        if death == Death::BeforeCommit {
-            return Ok(None);
-        }
-        self.books = books;
-        self.check(around)?;
-        Ok((death == Death::Never).then_some(Ok(())))
+        Ok(Ok(()))
     }
 
     /// Everything that must hold of the books, after each transaction.
@@ -287,7 +329,9 @@ impl House {
         let all: i128 = ledger.accounts().map(|account| i128::from(account.balance_ucr())).sum();
         truth.holds("all balances sum to zero", all == 0, || format!("they sum to {all}"))?;
         let narrow = |sum: i128| i64::try_from(sum).expect("a sum of amounts");
-        let settled = narrow(sum(AccountCode::OwnerPayable) + sum(AccountCode::Suspense));
+        let earned =
+            [AccountCode::OwnerPayable, AccountCode::Remitted, AccountCode::DisputeHold, AccountCode::Suspense];
+        let settled = narrow(earned.into_iter().map(sum).sum());
         let reserved = narrow(sum(AccountCode::Escrow));
         let awarded = truth.awarded;
         truth
@@ -295,7 +339,7 @@ impl House {
         for (id, escrow) in &self.books.escrows {
             self.check_token(*id, escrow, around)?;
         }
-        Ok(())
+        self.check_disputes(around)
     }
 
     fn check_token(&self, id: TokenId, state: &Escrow, around: &mut Around<'_>) -> Checked {
@@ -354,8 +398,11 @@ impl House {
 /// In seconds, as its name says.
 const EARLY: &str = "nothing goes home before final or settle_by (s)";
 
-/// Nothing goes home before a final or `settle_by`, counted in open time (rule 8).
+/// Nothing goes home before a final or `settle_by`, counted in open time (rule 8), or a dispute that two persons reversed.
 fn early(before: &Escrow, input: &Input<'_>, around: &mut Around<'_>) -> Checked {
+    if matches!(input, Input::Stop { lane: None, .. }) {
+        return Ok(());
+    }
     let final_ = matches!(before.phase, Phase::Final(_)) || matches!(input, Input::Final(_));
     if final_ {
         let signed = around.truth.finals.contains(&before.token);
@@ -364,75 +411,4 @@ fn early(before: &Escrow, input: &Input<'_>, around: &mut Around<'_>) -> Checked
     let due = i64::try_from(before.settle_by.since(before.issued_at)).expect("days");
     let open = i64::try_from(around.truth.open_s(before.issued_at, around.now)).expect("days");
     around.truth.bound(EARLY, due, open, || format!("token {}", before.token))
-}
-
-impl Books {
-    fn post(
-        &mut self,
-        kind: TransferKind,
-        from: NewAccount,
-        to: NewAccount,
-        amount: Amount,
-        id: &[u8],
-        now: Timestamp,
-    ) -> bool {
-        let id = TransferId::derive(kind, &[id]);
-        let (reference, evidence) = (Reference::NONE, Digest::ZERO);
-        let transfer = Transfer { id, kind, debit: from.id, credit: to.id, amount, reference, evidence };
-        self.ledger.post(&[Group::single(transfer)], now)[0].is_created()
-    }
-
-    fn movement(&mut self, token: TokenId, movement: &Movement, now: Timestamp) -> bool {
-        let (kind, from, to) = match movement.kind {
-            MovementKind::Settle => (TransferKind::Settle, escrow(token), payable()),
-            MovementKind::Suspense => (TransferKind::SuspenseSettle, suspense(), payable()),
-            MovementKind::Refund => (TransferKind::Refund, escrow(token), allocation()),
-        };
-        let serial = [&token.0[..], &movement.serial.to_be_bytes()].concat();
-        self.post(kind, from, to, movement.amount, &serial, now)
-    }
-}
-
-fn begun(token: &Verified<Token>, held: Amount) -> Escrow {
-    Escrow {
-        token: token.id,
-        content: token.id(),
-        node: NODE,
-        owner: LAB,
-        budget: token.terms.budget,
-        window: token.terms.window,
-        lanes_max: token.terms.lanes_max,
-        issued_at: token.issued_at,
-        settle_by: token.terms.settle_by,
-        phase: Phase::Open,
-        frozen: comity_clearing::settlement::Frozen::Nothing,
-        held,
-        paid: Amount::ZERO,
-        refunded: Amount::ZERO,
-        clamped: Amount::ZERO,
-        late: Amount::ZERO,
-        movements: 0,
-        lanes: BTreeMap::new(),
-        heads: BTreeMap::new(),
-    }
-}
-
-fn issuance() -> NewAccount {
-    NewAccount::credits(AccountCode::Issuance, Reference::NONE)
-}
-
-fn allocation() -> NewAccount {
-    NewAccount::credits(AccountCode::Allocation, Reference([1; 16]))
-}
-
-fn payable() -> NewAccount {
-    NewAccount::credits(AccountCode::OwnerPayable, Reference(LAB.0))
-}
-
-fn suspense() -> NewAccount {
-    NewAccount::credits(AccountCode::Suspense, Reference::NONE)
-}
-
-fn escrow(token: TokenId) -> NewAccount {
-    NewAccount::credits(AccountCode::Escrow, Reference(token.0))
 }

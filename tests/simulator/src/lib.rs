@@ -10,7 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod around;
+mod books;
 pub mod bugs;
+mod claims;
+mod disputes;
 mod federation;
 mod forge;
 mod holder;
@@ -192,20 +195,29 @@ mod tests {
 
     /// A campaign is worth nothing if it never met what it is about.
     const MET: &[&str] = &[
+        "a break in the match",
+        "a challenge that is answered",
+        "a challenge that is missed",
         "a claim after the close",
         "a claim that does not verify",
+        "a claim that is drawn from",
+        "a dispute",
+        "a dispute that is reversed",
+        "a dispute that is upheld",
         "a false final",
         "a fault in a receipt",
         "a final that contradicts",
         "a final that does not verify",
         "a forgery",
         "a holder acknowledges what is not",
+        "a holder challenges",
         "a holder equivocates",
         "a holder that is set back",
         "a house that is closed",
         "a house that is set back",
         "a message that is altered",
         "a message that is lost",
+        "a node claims more than it charged",
         "a node claims what nobody asked for",
         "a node that dies after COMMIT",
         "a node that dies before COMMIT",
@@ -213,17 +225,21 @@ mod tests {
         "a node that meets its own newer receipt",
         "a reservation beyond the allocation",
         "a store that takes nothing",
+        "a token on several lots",
         "a token that the books do not know",
         "an acknowledgement that does not verify",
         "an answer without its receipt",
+        "an owner is paid",
         "another settled receipt",
         "answered from the store",
         "asked again",
         "clamped",
+        "credits that cannot be used now",
         "late",
         "paid from escrow",
         "paid from suspense",
         "paid in full",
+        "something is shown that proves nothing",
     ];
 
     fn check(report: &Report) {

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use comity_wire::api::clearing::lane_proof;
+use comity_gateway::spend::LaneKey;
+use comity_gateway::store::Store as _;
+use comity_token::Capability;
+use comity_wire::api::challenge::Shown;
+use comity_wire::api::clearing::{SignedBytes, lane_proof};
 use comity_wire::cbor::{Bytes, List};
 use comity_wire::merkle;
 use comity_wire::object::{AckLane, Basis, Claim, ClaimLane, Ended, Final, Flags, Receipt};
-use comity_wire::{Amount, Digest, Meters, Op, SecretKey, TokenId, Verified, cose};
+use comity_wire::{Amount, Digest, Meters, Op, SecretKey, Signed, TokenId, Verified, cose};
 
 use crate::around::{Around, Chance};
 use crate::federation::{BASE, KEYS, MODEL, NODE, RELEASE};
 use crate::holder::signed_ack;
 use crate::net::{Message, Reply};
-use crate::node::{Node, signed_final};
+use crate::node::{Node, ready, signed_final};
 
 /// What a lying node keeps for itself.
 #[derive(Default)]
@@ -21,6 +25,8 @@ pub(crate) struct Lies {
     colludes: bool,
     honest: [bool; 3],
     lanes: BTreeMap<(Digest, u16), Made>,
+    /// Receipts of real work, signed again with a higher total.
+    inflated: BTreeMap<(Digest, u16, u64), Vec<u8>>,
     number: u64,
 }
 
@@ -35,6 +41,10 @@ struct Made {
 impl Lies {
     pub(crate) fn new(colludes: bool, honest: [bool; 3]) -> Self {
         Self { colludes, honest, ..Self::default() }
+    }
+
+    pub(crate) fn inflated(&self, key: LaneKey, n: u64) -> Option<Vec<u8>> {
+        self.inflated.get(&(key.leaf, key.lane, n)).cloned()
     }
 
     /// An answer to a holder, with a receipt that breaks a rule, or none.
@@ -74,6 +84,9 @@ impl Node {
         let token = chain.token().id;
         if around.chance.one_in(8) {
             return self.false_final(token, around);
+        }
+        if around.chance.one_in(4) {
+            return self.inflate(&chain, around);
         }
         let leaf = chain.leaf();
         let lane = u16::try_from(around.chance.below(u64::from(chain.lanes()) + 1)).expect("a lane");
@@ -124,6 +137,51 @@ impl Node {
         lies.lanes.insert(at, made);
         around.truth.meet("a node claims what nobody asked for");
         around.net.note(|| format!("node lies: claim of {at:?} n {n} total {}", receipt.total));
+        let bytes = cose::sign(&claim, &KEYS.receipt).bytes().to_vec();
+        around.send(Message::Claim { bytes });
+    }
+
+    /// Claims real work at a higher total than its charges come to.
+    fn inflate(&mut self, chain: &Capability, around: &mut Around<'_>) {
+        let token = chain.token().id;
+        let Ok(Some(account)) = ready(self.store.account(token)) else { return };
+        let Some((key, n)) = account
+            .lanes
+            .iter()
+            .filter(|(key, lane)| key.leaf == chain.leaf() && lane.n > 0)
+            .map(|(key, lane)| (*key, lane.n))
+            .nth(around.chance.index(account.lanes.len().max(1)))
+        else {
+            return;
+        };
+        let Ok(Some(newest)) = ready(self.store.charge_by_n(token, key, n)) else { return };
+        let Ok(history) = ready(self.store.history(token, key, n - 1)) else { return };
+        let Some(lies) = &mut self.lies else { return };
+        let mut receipt = Signed::<Receipt>::decode(&newest.receipt).expect("its own receipt").unverified().clone();
+        let more = u32::try_from(1 + around.chance.below(90)).expect("small");
+        receipt.total = receipt.total.saturating_add(Amount::from_ucr(more));
+        let Ok(signed) = cose::try_sign(&receipt, &KEYS.receipt) else { return };
+        lies.inflated.insert((key.leaf, key.lane, n), signed.bytes().to_vec());
+        lies.number += 1;
+        let settled_n = Some(account.lanes[&key].claimed_n).filter(|settled| *settled > 0);
+        let inclusion =
+            settled_n.filter(|settled| *settled < n).map_or_else(Vec::new, |at| lane_proof(&history, n, at));
+        let lane = ClaimLane {
+            receipt: Bytes::new(signed.bytes().to_vec()).expect("small"),
+            settled_n,
+            inclusion: List::new(inclusion).expect("few"),
+        };
+        let claim = Claim {
+            token,
+            node: NODE,
+            number: 1_000 + lies.number,
+            chains: List::new(vec![Bytes::new(chain.chain_bytes().to_vec()).expect("small")]).expect("one"),
+            lanes: List::new(vec![lane]).expect("one"),
+            acknowledgements: List::default(),
+            at: around.now,
+        };
+        around.truth.meet("a node claims more than it charged");
+        around.net.note(|| format!("node lies: n {n} of lane {} comes to {}", key.lane, receipt.total));
         let bytes = cose::sign(&claim, &KEYS.receipt).bytes().to_vec();
         around.send(Message::Claim { bytes });
     }
@@ -211,4 +269,26 @@ fn receipt_of(
         op: Op::Chat,
     };
     cose::sign(&receipt, &KEYS.receipt)
+}
+
+/// What is shown is not always what it should be.
+pub(crate) fn bend(items: &mut Vec<Shown>, chance: &mut Chance) {
+    if items.is_empty() || !chance.one_in(3) {
+        return;
+    }
+    let at = chance.index(items.len());
+    match chance.below(4) {
+        0 => drop(items.remove(at)),
+        1 => items[at].request = items[at].request.replace("comity-max-charge", "comity-max-charges"),
+        2 => items[at].proof.push(Digest::of(b"another past")),
+        _ => {
+            let mut receipt =
+                Signed::<Receipt>::decode(&items[at].receipt).expect("its own receipt").unverified().clone();
+            receipt.charge = receipt.charge.saturating_add(Amount::from_ucr(50));
+            receipt.total = receipt.total.saturating_add(Amount::from_ucr(50));
+            if let Ok(signed) = cose::try_sign(&receipt, &KEYS.receipt) {
+                items[at].receipt = SignedBytes::new(signed.bytes()).expect("small");
+            }
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use comity_wire::api::challenge::Shown;
 use comity_wire::api::clearing::SettledLane;
 use comity_wire::{Amount, Code, Digest, PublicKey, TokenId};
 
@@ -74,6 +75,26 @@ pub(crate) enum Message {
     Refund {
         token: TokenId,
     },
+    /// A holder says that what nobody acknowledged of a lane is not owed.
+    Challenge {
+        token: TokenId,
+        leaf: Digest,
+        lane: u16,
+    },
+    /// The node asks what it is to show.
+    AskWhatIsAsked,
+    Asked {
+        id: Digest,
+        token: TokenId,
+        leaf: Digest,
+        lane: u16,
+        newest: u64,
+        left: Vec<u64>,
+    },
+    Shown {
+        id: Digest,
+        items: Vec<Shown>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -112,8 +133,15 @@ impl Message {
             | Self::AskFinal { .. }
             | Self::Show { .. }
             | Self::Claimed { .. }
-            | Self::FinalTaken { .. } => To::Node,
-            Self::Claim { .. } | Self::Final { .. } | Self::Reserve { .. } | Self::Refund { .. } => To::House,
+            | Self::FinalTaken { .. }
+            | Self::Asked { .. } => To::Node,
+            Self::Claim { .. }
+            | Self::Final { .. }
+            | Self::Reserve { .. }
+            | Self::Refund { .. }
+            | Self::Challenge { .. }
+            | Self::AskWhatIsAsked
+            | Self::Shown { .. } => To::House,
         }
     }
 

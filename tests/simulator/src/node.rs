@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use comity_gateway::spend::{
-    Account, Admission, Ask, Book, Caps, Change, Charge, ClaimPart, Evidence, HoldId, Known, LaneKey, Limit, Outcome,
-    Proof, Refused, Signer, Slot, due, price, proof,
+    Account, Admission, Ask, Book, Caps, Change, Charge, Evidence, HoldId, Known, LaneKey, Limit, Outcome, Proof,
+    Refused, Signer, Slot, price,
 };
 use comity_gateway::store::{Memory, Store as _, StoreError};
 use comity_token::request::request_digest;
@@ -15,10 +15,8 @@ use comity_token::{
     Capability, Trust, VerifiedRequest, parse_request, verify, verify_acknowledgement_among, verify_api,
     verify_for_settlement, verify_receipt,
 };
-use comity_wire::api::clearing::SettledLane;
-use comity_wire::cbor::{Bytes, List};
-use comity_wire::object::{Acknowledgement, Basis, Claim, ClaimLane, Ended, Final, Flags, Receipt};
-use comity_wire::{Amount, Code, Digest, Meter, Meters, Op, PublicKey, Signed, TokenId, Verified, cose};
+use comity_wire::object::{Basis, Ended, Final, Flags};
+use comity_wire::{Amount, Code, Digest, Meter, Meters, Op, PublicKey, TokenId, Verified, cose};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
@@ -32,12 +30,12 @@ use crate::truth::Checked;
 
 pub(crate) struct Node {
     pub(crate) store: Memory,
-    book: Book,
-    signer: Signer,
+    pub(crate) book: Book,
+    pub(crate) signer: Signer,
     pub(crate) chains: BTreeMap<Digest, Arc<Capability>>,
     running: Vec<Running>,
     /// Tokens whose claim was corrected once already.
-    corrected: BTreeSet<TokenId>,
+    pub(crate) corrected: BTreeSet<TokenId>,
     backup: Option<Memory>,
     /// What it does beside its work where it does not keep to the rules.
     pub(crate) lies: Option<Lies>,
@@ -60,7 +58,7 @@ struct Running {
 const TOKENS_MAX: usize = 64;
 
 /// Why a batch is not answered.
-enum Unwritten {
+pub(crate) enum Unwritten {
     /// The store refused it.
     Failed,
     /// The process died.
@@ -141,6 +139,9 @@ impl Node {
             Message::FinalTaken { token } => {
                 let _ = ready(self.store.final_delivered(token));
                 Ok(())
+            }
+            Message::Asked { id, token, leaf, lane, newest, left } => {
+                self.show_what_is_asked(id, (token, LaneKey { leaf, lane }, newest), &left, around)
             }
             _ => Ok(()),
         }
@@ -298,7 +299,7 @@ impl Node {
         Ok(capability)
     }
 
-    fn load(&mut self, token: TokenId, root: Digest) -> Result<(), Turned> {
+    pub(crate) fn load(&mut self, token: TokenId, root: Digest) -> Result<(), Turned> {
         if !self.book.is_loaded(token) {
             let account = ready(self.store.account(token)).map_err(|_| Turned::Away(Code::StoreUnavailable))?;
             self.book.load(account.unwrap_or_else(|| Account::new(token, root)));
@@ -420,7 +421,7 @@ impl Node {
     }
 
     /// Makes changes durable in one transaction, as the writer does.
-    fn change(
+    pub(crate) fn change(
         &mut self,
         changes: Vec<Change>,
         around: &mut Around<'_>,
@@ -576,135 +577,6 @@ impl Node {
         }
         Ok(())
     }
-
-    /// Sends what is due to the house, as the claims task does: a claim that has no answer yet again, unchanged.
-    pub(crate) fn claim(&mut self, around: &mut Around<'_>) -> Checked {
-        let Ok(tokens) = ready(self.store.tokens_due()) else { return Ok(()) };
-        for token in tokens {
-            self.settle(token, around)?;
-        }
-        Ok(())
-    }
-
-    fn settle(&mut self, token: TokenId, around: &mut Around<'_>) -> Checked {
-        let Ok(Some(account)) = ready(self.store.account(token)) else { return Ok(()) };
-        let root = account.root;
-        if self.load(token, root).is_err() {
-            return Ok(());
-        }
-        let account = self.book.account(token).expect("it was loaded").clone();
-        if let Some(bytes) = &account.pending {
-            around.send(Message::Claim { bytes: bytes.clone() });
-            return Ok(());
-        }
-        if let Some((number, bytes)) = self.build(&account, around) {
-            let change = Change::ClaimPending { token, number, bytes: Some(bytes.clone()) };
-            if let Ok([Ok(_)]) = self.change(vec![change], around)?.as_deref() {
-                around.send(Message::Claim { bytes });
-            }
-            return Ok(());
-        }
-        let undelivered = !ready(self.store.is_final_delivered(token)).unwrap_or(true);
-        if account.closed && account.final_.is_none() {
-            // A final that was asked for while requests ran.
-            if let Ok([Ok(Outcome::Final(_))]) =
-                self.change(vec![Change::Final { token, at: around.now }], around)?.as_deref()
-            {
-                around.truth.finals.insert(token);
-            }
-        } else if let Some(bytes) = account.final_.filter(|_| undelivered) {
-            around.truth.finals.insert(token);
-            around.send(Message::Final { bytes });
-        }
-        Ok(())
-    }
-
-    fn build(&self, account: &Account, around: &Around<'_>) -> Option<(u64, Vec<u8>)> {
-        let parts: Vec<ClaimPart> = due(account).into_iter().take(64).collect();
-        if parts.is_empty() || account.superseded.contains(&account.root) {
-            return None;
-        }
-        let (mut lanes, mut leaves, mut acknowledgements) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        for part in &parts {
-            let newest = ready(self.store.charge_by_n(account.token, part.key, part.n)).ok()??;
-            let history = ready(self.store.history(account.token, part.key, part.n - 1)).ok()?;
-            let inclusion = List::new(proof(&history, part.settled_n)).ok()?;
-            let receipt = Bytes::new(newest.receipt).ok()?;
-            lanes.push(ClaimLane { receipt, settled_n: part.settled_n, inclusion });
-            let chain = ready(self.store.chain(part.key.leaf)).ok()??;
-            leaves.insert(part.key.leaf, Bytes::new(chain).ok()?);
-            if let Some(id) = part.acknowledgement
-                && let Some(bytes) = ready(self.store.acknowledgement(account.token, id)).ok()?
-            {
-                acknowledgements.insert(id, Bytes::new(bytes).ok()?);
-            }
-        }
-        let number = account.claims + 1;
-        let claim = Claim {
-            token: account.token,
-            node: NODE,
-            number,
-            chains: List::new(leaves.into_values().collect()).ok()?,
-            lanes: List::new(lanes).ok()?,
-            acknowledgements: List::new(acknowledgements.into_values().collect()).ok()?,
-            at: around.now,
-        };
-        Some((number, cose::sign(&claim, &self.signer.key).bytes().to_vec()))
-    }
-
-    fn claimed(
-        &mut self,
-        token: TokenId,
-        claim: Digest,
-        outcome: Result<(), (Code, Vec<SettledLane>)>,
-        around: &mut Around<'_>,
-    ) -> Checked {
-        let Ok(Some(account)) = ready(self.store.account(token)) else { return Ok(()) };
-        if self.load(token, account.root).is_err() {
-            return Ok(());
-        }
-        // The answer to a call that was given up is heard by nobody.
-        let Some(pending) = account.pending.filter(|bytes| id_of(bytes) == Some(claim)) else { return Ok(()) };
-        around.net.note(|| format!("node hears of its claim: {outcome:?}"));
-        let change = match outcome {
-            Ok(()) => {
-                around.truth.meet("a claim");
-                self.corrected.remove(&token);
-                Change::Claimed { token, lanes: claimed_by(&pending) }
-            }
-            Err((Code::SettledDiffers, settled)) if self.corrected.insert(token) => {
-                let lane = |lane: &SettledLane| (LaneKey { leaf: lane.leaf, lane: lane.lane }, lane.n);
-                Change::Settled { token, lanes: settled.iter().map(lane).collect() }
-            }
-            Err((code, _)) => {
-                let set_back = around.truth.node_set_back || !around.truth.node_honest;
-                // While its own words are all that it has, the house has nothing to refuse of them.
-                let known = matches!(code, Code::SettledDiffers);
-                let what = || format!("token {token}: {code}");
-                around.truth.holds("an honest node's claim is taken", set_back || known, what)?;
-                if code == Code::ClaimOlder {
-                    let _ = self.change(vec![Change::Supersede { token, at: account.root }], around)?;
-                }
-                self.corrected.remove(&token);
-                Change::ClaimPending { token, number: 0, bytes: None }
-            }
-        };
-        self.change(vec![change], around).map(drop)
-    }
-
-    /// What an operator does after a house was set back: everything is claimed once more.
-    pub(crate) fn claim_anew(&mut self, around: &mut Around<'_>) -> Checked {
-        let tokens: Vec<_> = around.truth.tokens.keys().copied().collect();
-        for token in tokens {
-            let Ok(Some(account)) = ready(self.store.account(token)) else { continue };
-            if self.load(token, account.root).is_err() {
-                continue;
-            }
-            let lanes = account.lanes.keys().map(|key| (*key, 0)).collect();
-            let _ = self.change(vec![Change::Settled { token, lanes }], around)?;
-        }
-        Ok(())
-    }
 }
 
 struct Asked {
@@ -716,7 +588,7 @@ struct Asked {
 }
 
 /// Why a request is not admitted.
-enum Turned {
+pub(crate) enum Turned {
     Away(Code),
     Stored(Code, Vec<u8>),
 }
@@ -727,10 +599,6 @@ fn header_map(headers: &Headers) -> HeaderMap {
         map.append(*name, HeaderValue::from_str(value).expect("what is signed is plain"));
     }
     map
-}
-
-fn id_of(claim: &[u8]) -> Option<Digest> {
-    Signed::<Claim>::decode(claim).ok().map(|claim| claim.id())
 }
 
 /// Twice as much may come out of one as of another; some answers rest on nothing.
@@ -769,28 +637,6 @@ fn charge_of(running: &Running, answer: &[u8], around: &Around<'_>) -> Change {
         chain: running.capability.chain_bytes().into(),
         acknowledgement: running.acknowledgement.clone(),
     }))
-}
-
-/// What a claim of its own said, read back from its bytes: (lane, n, acknowledged n).
-fn claimed_by(bytes: &[u8]) -> Vec<(LaneKey, u64, u64)> {
-    let signed = Signed::<Claim>::decode(bytes).expect("its own claim");
-    let claim = signed.unverified();
-    let acks: Vec<Acknowledgement> = claim
-        .acknowledgements
-        .iter()
-        .filter_map(|bytes| Signed::<Acknowledgement>::decode(bytes).ok())
-        .map(|ack| ack.unverified().clone())
-        .collect();
-    let mut lanes = Vec::new();
-    for lane in &claim.lanes {
-        let receipt = Signed::<Receipt>::decode(&lane.receipt).expect("its own receipt");
-        let receipt = receipt.unverified();
-        let of_lane = acks.iter().flat_map(|ack| ack.lanes.iter());
-        let of_lane = of_lane.filter(|ack| (ack.leaf, ack.lane) == (receipt.leaf, receipt.lane));
-        let acknowledged_n = of_lane.map(|ack| ack.n).max().unwrap_or(0);
-        lanes.push((LaneKey { leaf: receipt.leaf, lane: receipt.lane }, receipt.n, acknowledged_n));
-    }
-    lanes
 }
 
 /// A signed final, whatever it says.

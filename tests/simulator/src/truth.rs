@@ -65,6 +65,8 @@ pub(crate) struct Truth {
     pub(crate) taken: BTreeMap<Lane, BTreeMap<u64, (Digest, i64)>>,
     /// Tokens that a final was signed for, truly or not.
     pub(crate) finals: BTreeSet<TokenId>,
+    /// Up to where a lane is paid whose node did not show what its holder challenged, unless somebody acknowledges more.
+    pub(crate) stopped: BTreeMap<(TokenId, Lane), i64>,
     /// When the house took claims, by its own clock.
     pub(crate) opened: Vec<(u64, u64)>,
     slack: BTreeMap<&'static str, i64>,
@@ -110,6 +112,16 @@ impl Truth {
 
     pub(crate) fn signed_sum(&self, lane: Lane) -> i64 {
         self.signed.get(&lane).map_or(0, |seqs| seqs.values().sum())
+    }
+
+    /// A challenge by a holder has ended: the node has shown what its total rests on.
+    pub(crate) fn proven(&mut self, token: TokenId, lane: Lane, total: i64) -> Checked {
+        if self.leaves.get(&lane.0).is_some_and(|leaf| leaf.honest) {
+            let signed = self.signed_sum(lane);
+            let what = || format!("lane {lane:?} of {token}");
+            self.bound("what is shown in all was signed for in all", total, signed, what)?;
+        }
+        Ok(())
     }
 
     /// An acknowledgement was signed, by a key that has the right to.

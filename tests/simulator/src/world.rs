@@ -1,11 +1,15 @@
 //! One schedule: who is honest, what the adversary does, and that everybody comes right in the end.
 
 use comity_clearing::settlement::Phase;
+use comity_clearing::settlement::matching::{Booked, matched};
 use comity_token::{Narrow, delegate};
+use comity_wire::api::challenge::{ASKED_MAX, SHOWN_MAX};
+use comity_wire::api::count::BreakKind;
 use comity_wire::object::Chain;
 use comity_wire::{Amount, Signed, Timestamp};
 
 use crate::around::{Around, Chance};
+use crate::books::awarded;
 use crate::bugs::Bugs;
 use crate::federation::{DAY_S, HOUR_S, KEYS, START};
 use crate::holder::Holder;
@@ -15,7 +19,6 @@ use crate::net::{Message, Net, To};
 use crate::node::Node;
 use crate::truth::{Checked, Leaf, Truth, Violation};
 
-const AWARDED: i64 = 2_000;
 /// Holders: the PI, a student who works under blocks of the PI's tokens, and somebody else of the project.
 const PI: usize = 0;
 const STUDENT: usize = 1;
@@ -72,10 +75,10 @@ impl<'b> World<'b> {
         let holders = (0..3).map(|at| Holder::new(at, honest[at], keys[at].clone())).collect();
         let lies = node_lies.then(|| Lies::new(colludes, honest));
         let mut truth = Truth::default();
-        (truth.awarded, truth.node_honest) = (AWARDED, !node_lies);
+        (truth.awarded, truth.node_honest) = (awarded(), !node_lies);
         let sets_back = [chance.one_in(4), chance.one_in(3), chance.one_in(3)];
         Self {
-            house: House::new(AWARDED, honest, START),
+            house: House::new(honest, START),
             node: Node::new(lies),
             chance,
             now: START,
@@ -128,7 +131,7 @@ impl<'b> World<'b> {
     fn act(&mut self) -> Checked {
         self.now = self.now.plus(self.chance.below(12));
         let who = self.chance.index(3);
-        match self.chance.below(100) {
+        match self.chance.below(107) {
             0..=23 => self.holders[who].ask(&mut around!(self, who)),
             24..=38 => self.node.finish(&mut around!(self, NODE_CLOCK)),
             39..=66 => self.deliver(),
@@ -156,7 +159,7 @@ impl<'b> World<'b> {
                 Ok(())
             }
             82 => self.ask_refund(),
-            83..=84 if self.house.up => self.house.sweep(&mut around!(self, HOUSE_CLOCK)),
+            83..=84 if self.house.up => self.sweep(),
             85..=86 => self.crash(who),
             87..=88 => self.set_back(who),
             89..=90 => self.pass(),
@@ -176,11 +179,53 @@ impl<'b> World<'b> {
                 self.skew();
                 Ok(())
             }
+            99..=101 => {
+                self.challenge();
+                Ok(())
+            }
+            102 if self.house.up => self.house.decide(&mut around!(self, HOUSE_CLOCK)).map(drop),
+            103 if self.house.up => self.house.pay_out(&mut around!(self, HOUSE_CLOCK)),
             _ => {
                 self.holders[who].show(&mut around!(self, who));
                 Ok(())
             }
         }
+    }
+
+    /// A member looks at what was claimed of some lane, and says that its tail is not owed, rightly or not.
+    fn challenge(&mut self) {
+        let claimed = self.house.books.escrows.iter();
+        let lanes: Vec<_> = claimed.flat_map(|(id, escrow)| escrow.lanes.keys().map(|key| (*id, *key))).collect();
+        if let Some((token, key)) = lanes.get(self.chance.index(lanes.len().max(1))) {
+            self.net.send(Message::Challenge { token: *token, leaf: key.leaf, lane: key.lane });
+        }
+    }
+
+    /// What time does at the house. A node answers within the hour what it is asked, as its claims task does; one that lies
+    /// does when it likes.
+    fn sweep(&mut self) -> Checked {
+        if self.truth.node_honest || self.chance.one_in(2) {
+            self.answer()?;
+        }
+        self.house.sweep(&mut around!(self, HOUSE_CLOCK))
+    }
+
+    /// Every challenge reaches the node, and its answers the house.
+    fn answer(&mut self) -> Checked {
+        let calm = std::mem::replace(&mut self.calm, true);
+        let under_way = std::mem::take(&mut self.net.queue);
+        for _ in 0..ASKED_MAX.div_ceil(SHOWN_MAX) {
+            self.house.ask(&mut around!(self, HOUSE_CLOCK));
+            for asked in std::mem::take(&mut self.net.queue) {
+                self.hand_over(asked)?;
+            }
+            for shown in std::mem::take(&mut self.net.queue) {
+                self.hand_over(shown)?;
+            }
+        }
+        self.net.queue = under_way;
+        self.calm = calm;
+        Ok(())
     }
 
     /// One message arrives, out of turn, twice, altered or never.
@@ -285,7 +330,7 @@ impl<'b> World<'b> {
                 if restores {
                     self.net.note(|| "house is set back".into());
                     self.truth.meet("a house that is set back");
-                    self.house.restore();
+                    self.house.restore(&mut around!(self, HOUSE_CLOCK));
                 } else {
                     self.house.back_up();
                 }
@@ -325,7 +370,7 @@ impl<'b> World<'b> {
             self.quiet()?;
         }
         self.node.claim(&mut around!(self, NODE_CLOCK))?;
-        self.house.sweep(&mut around!(self, HOUSE_CLOCK))
+        self.sweep()
     }
 
     /// An hour in which nothing goes wrong: all that is open is answered, acknowledged and claimed.
@@ -432,17 +477,40 @@ impl<'b> World<'b> {
             self.node.claim(&mut around!(self, NODE_CLOCK))?;
             self.drain()?;
         }
-        self.house.sweep(&mut around!(self, HOUSE_CLOCK))?;
+        self.sweep()?;
         self.check_paid()?;
-        self.let_pass(9 * DAY_S);
-        self.house.sweep(&mut around!(self, HOUSE_CLOCK))?;
-        self.let_pass(73 * HOUR_S);
-        self.house.sweep(&mut around!(self, HOUSE_CLOCK))?;
+        for days in [0, 9, 4, 4] {
+            self.let_pass(days * DAY_S);
+            self.sweep()?;
+            while self.house.decide(&mut around!(self, HOUSE_CLOCK))? {}
+        }
         for (id, escrow) in &self.house.books.escrows {
             let nothing = escrow.held.is_zero() && escrow.phase == Phase::Closed;
             self.truth.holds("nothing stays in escrow for ever", nothing, || format!("{id} holds {}", escrow.held))?;
         }
+        self.house.pay_out(&mut around!(self, HOUSE_CLOCK))?;
+        self.check_match()?;
         self.house.audit(&mut around!(self, HOUSE_CLOCK))
+    }
+
+    /// The node's meter, what was claimed, and what the ledger moved (spec/07-settlement.md §9).
+    fn check_match(&mut self) -> Checked {
+        let booked = self.house.books.booked();
+        let matched = matched(&self.node.counted(self.truth.tokens.keys()), &booked);
+        let above = matched.breaks.iter().find(|found| found.kind == BreakKind::PaidAbove);
+        self.truth.holds("nothing is paid above the receipts", above.is_none(), || format!("{above:?}"))?;
+        if !matched.breaks.is_empty() {
+            self.truth.meet("a break in the match");
+        }
+        if !self.truth.node_honest || self.truth.node_set_back {
+            return Ok(());
+        }
+        let late = |token| booked.get(token).is_some_and(|book: &Booked| !book.late.is_zero());
+        let broken = matched.breaks.iter().find(|found| !late(&found.token));
+        self.truth
+            .holds("meter, receipts and ledger of an honest node match", broken.is_none(), || format!("{broken:?}"))?;
+        self.truth
+            .holds("nothing is in transit for ever", matched.in_transit.is_zero(), || format!("{}", matched.in_transit))
     }
 
     fn drain(&mut self) -> Checked {

@@ -21,6 +21,7 @@ use crate::store;
 use crate::store::challenges::{ChallengeRow, ToDraw};
 use crate::store::tokens::TokenRow;
 
+const CHALLENGED: &str = "challenges are shown to the node, and answered by it, with its transport key";
 /// Challenges that the operator is shown at once.
 const SHOWN_AT_ONCE_MAX: u32 = 100;
 /// Open challenges by holders under one token.
@@ -61,7 +62,7 @@ impl Clearing {
         node: NodeId,
         page: &Page,
     ) -> Result<ChallengesReply, Failure> {
-        self.is_node(caller, node).await?;
+        self.node_asking(caller, node, CHALLENGED).await?;
         let after = page.place::<40>()?.map(place_read);
         let rows = store::challenges::open_of_node(&mut self.read().await?.db(), node, after, page.limit + 1).await?;
         let (rows, next) = cut(page, rows, place);
@@ -111,13 +112,18 @@ impl Clearing {
         let row = store::challenges::find(&mut conn.db(), id).await?.ok_or_else(not_found)?;
         let token = store::tokens::token_find(&mut conn.db(), row.token).await?.ok_or_else(not_found)?;
         let claim = store::challenges::claim_bytes(&mut conn.db(), row.claim).await?.ok_or_else(not_found)?;
+        let lanes = store::settlement::lanes(&mut conn.db(), row.token).await?;
         drop(conn);
-        let known = self.is_node(caller, token.node).await?;
+        let acknowledged = shown::Acknowledged::of(lanes.get(&row.key));
+        let known = self.node_asking(caller, token.node, CHALLENGED).await?;
         let chain = self.chain_of(&claim, token.node, row.key)?;
-        let mut numbers = BTreeSet::new();
+        let invalid = |misfit: shown::Misfit| Failure::invalid(crate::failure::chain(&misfit));
+        let (mut numbers, mut slots) = (BTreeSet::new(), BTreeMap::new());
         for item in &request.shown {
-            let shown = shown::shown(item, row.key, &row.newest, &chain, &known.receipt_keys);
-            numbers.insert(shown.map_err(|misfit| Failure::invalid(crate::failure::chain(&misfit)))?);
+            let proved = shown::shown(item, row.key, &row.newest, acknowledged, &chain, &known.receipt_keys);
+            let proved = proved.map_err(invalid)?;
+            shown::distinct(&mut slots, &proved.slots).map_err(invalid)?;
+            numbers.insert(proved.n);
         }
         let (now, calendar, house) = (self.now(), self.calendar(), self.clone());
         let row = self
@@ -127,8 +133,9 @@ impl Clearing {
                     if row.state != ChallengeState::Open {
                         return Ok(row);
                     }
+                    shown::distinct(&mut row.slots, &slots).map_err(invalid)?;
                     row.shown.extend(numbers.intersection(&row.asked));
-                    store::challenges::shown_in_tx(conn, id, &row.shown).await?;
+                    store::challenges::shown_in_tx(conn, &row).await?;
                     if row.shown == row.asked {
                         store::challenges::end_in_tx(conn, id, true, now).await?;
                         row.state = ChallengeState::Answered;
@@ -221,6 +228,7 @@ impl Clearing {
             newest: newest[&key],
             asked,
             shown: BTreeSet::new(),
+            slots: BTreeMap::new(),
             seed,
             log_size: size,
             reason: String::new(),
@@ -272,18 +280,6 @@ impl Clearing {
                 self.unfreeze_in_tx(conn, row.token, stop, calendar, now).await
             }
             ChallengeCause::Sample => self.dispute_in_tx(conn, row.token, "challenge_missed", row.id, now).await,
-        }
-    }
-
-    /// Whether `caller` is the node.
-    async fn is_node(&self, caller: &PublicKey, node: NodeId) -> Result<super::nodes::Known, Failure> {
-        let known = self.known(node).await?;
-        if known.owner.is_some() && known.transport_keys.contains(caller) {
-            Ok(known)
-        } else {
-            Err(Failure::NotYours {
-                what: "challenges are shown to the node, and answered by it, with its transport key",
-            })
         }
     }
 
@@ -373,6 +369,7 @@ async fn challenge_in_tx(
         newest,
         asked,
         shown: BTreeSet::new(),
+        slots: BTreeMap::new(),
         seed,
         log_size: 0,
         reason,

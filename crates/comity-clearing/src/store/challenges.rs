@@ -1,6 +1,6 @@
 //! Challenges in SQL, and the claims that are still to be drawn from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comity_ledger::db::{Db, Row, query};
 use comity_wire::api::challenge::{ChallengeCause, ChallengeState};
@@ -9,7 +9,7 @@ use comity_wire::{Digest, NodeId, Timestamp, TokenId};
 use super::{Cells, int, json, seconds};
 use crate::failure::Failure;
 use crate::settlement::LaneKey;
-use crate::settlement::shown::Newest;
+use crate::settlement::shown::{Newest, Slot};
 
 /// A challenge as it stands in the books.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct ChallengeRow {
     pub(crate) newest: Newest,
     pub(crate) asked: BTreeSet<u64>,
     pub(crate) shown: BTreeSet<u64>,
+    /// What was seen in what was shown, by receipt.
+    pub(crate) slots: BTreeMap<u64, Slot>,
     pub(crate) seed: Digest,
     pub(crate) log_size: u64,
     pub(crate) reason: String,
@@ -66,6 +68,7 @@ fn row(row: &Row) -> Result<ChallengeRow, Failure> {
         },
         asked: cells.json("asked")?,
         shown: cells.json("shown")?,
+        slots: cells.json("slots")?,
         seed: cells.digest("seed")?,
         log_size: cells.uint("log_size")?,
         reason: cells.text("reason")?,
@@ -181,9 +184,14 @@ pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, new: &ChallengeRow) -> Resul
     Ok(())
 }
 
-pub(crate) async fn shown_in_tx(conn: &mut Db<'_>, id: Digest, shown: &BTreeSet<u64>) -> Result<(), Failure> {
-    let sql = "UPDATE challenge SET shown = ? WHERE id = ?";
-    query(sql).bind(json(shown)).bind(id.0.to_vec()).execute(conn).await?;
+/// Writes down what was shown of a challenge so far; answers come in parts.
+pub(crate) async fn shown_in_tx(conn: &mut Db<'_>, row: &ChallengeRow) -> Result<(), Failure> {
+    query("UPDATE challenge SET shown = ?, slots = ? WHERE id = ?")
+        .bind(json(&row.shown))
+        .bind(json(&row.slots))
+        .bind(row.id.0.to_vec())
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Challenges and disputes: what a node must show, and what follows where it does not.
 
-use comity_wire::api::challenge::{Challenge, ChallengeCause, ChallengeState, Shown};
+use comity_wire::api::challenge::{Before, Challenge, ChallengeCause, ChallengeState, SHOWN_MAX, Shown};
 use comity_wire::{Amount, Digest};
 use serde_json::{Value, json};
 
@@ -134,6 +134,12 @@ async fn what_proves_nothing_is_not_taken(on: On) {
     let swapped = Shown { request: others.request, signature: others.signature, ..mine.clone() };
     refused(swapped, "another request").await;
     refused(lab.show(key, 7, newest), "at most").await;
+    refused(Shown { before: None, ..mine.clone() }, "without the one before it").await;
+    refused(Shown { before: others.before.clone(), ..mine.clone() }, "without the one before it").await;
+    let elsewhere = lab.show((root, 1), 3, 6).before;
+    refused(Shown { before: elsewhere, ..mine.clone() }, "another lane").await;
+    let unproved = Before { proof: Vec::new(), ..mine.before.clone().unwrap() };
+    refused(Shown { before: Some(unproved), ..mine.clone() }, "not in the history").await;
     let forged = comity_wire::cose::sign(
         &*comity_wire::Signed::<comity_wire::object::Receipt>::decode(&mine.receipt)
             .unwrap()
@@ -153,6 +159,77 @@ async fn what_proves_nothing_is_not_taken(on: On) {
         assert_eq!(code(&reply), "not_yours", "{who}");
         assert_eq!(code(&world.get(&format!("/v1/challenges?node={NODE}"), &secret(who)).await), "not_yours");
     }
+}
+
+/// Every request was signed for, and still the tail comes to more than was signed: the node cannot show it.
+async fn a_tail_above_its_charges_is_not_shown(on: On) {
+    let bend: [(fn(&mut Lab), &str); 3] = [
+        (|lab| lab.inflate(lab.root(), 0, 490), "which is not its charge"),
+        (|lab| lab.charge_again(lab.root(), 0, 20), "charge for one request"),
+        // Not beside the first one: found among what was shown in parts.
+        (|lab| lab.charge_again(lab.root(), 0, 3), "charge for one request"),
+    ];
+    for (bend, why) in bend {
+        let world = World::new(on, 10_000).await;
+        let mut lab = world.buy(5_000).await;
+        for _ in 0..20 {
+            lab.charge(lab.root(), 0, PRICE);
+        }
+        bend(&mut lab);
+        assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
+        let (status, posted) = challenge(&world, &lab, "less was signed for").await;
+        assert_eq!(status, 200, "{posted}");
+        let challenged: Challenge = serde_json::from_value(posted).unwrap();
+        let key = (lab.root(), 0);
+        let mut answers = Vec::new();
+        for numbers in challenged.left.chunks(SHOWN_MAX) {
+            answers.push(show(&world, &challenged, numbers.iter().map(|n| lab.show(key, *n, 21)).collect()).await);
+        }
+        let said: Vec<_> = answers.iter().map(|(_, reply)| reply["detail"].as_str().unwrap_or_default()).collect();
+        assert!(answers.len() == 2 && said[1].contains(why), "{why}: {answers:?}");
+        world.pass(CHALLENGE_S).await;
+        assert_eq!(world.house.sweep().await.unwrap().missed, 1);
+        assert_eq!(world.sums().await, [10_000, 0, 5_000, 5_000], "{why}: nothing of the tail is paid");
+    }
+}
+
+/// What is claimed after the close is not paid, and is drawn from all the same: the node shows it.
+async fn a_claim_after_the_close_is_shown(on: On) {
+    let world = World::sampling(on, 10_000).await;
+    let mut lab = world.buy(5_000).await;
+    lab.charge(lab.root(), 0, PRICE);
+    world.pass(lab.token.terms.settle_by.since(START)).await;
+    world.house.sweep().await.unwrap();
+    assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
+    let (status, reply) = world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await;
+    assert_eq!((status, &reply["settled"]), (200, &json!(0)), "{reply}");
+    assert_eq!(draw(&world).await, 1);
+    let [challenge] = &waiting(&world).await[..] else { panic!("one lane, one challenge") };
+    assert_eq!(show_all(&world, &lab, challenge).await["state"], json!("answered"));
+    world.pass(CHALLENGE_S).await;
+    assert_eq!(world.house.sweep().await.unwrap().missed, 0);
+}
+
+/// The holder acknowledged a receipt of the node; the node's history has another one with that number, and a higher total.
+async fn a_tail_on_another_receipt_than_the_acknowledged_one_is_not_shown(on: On) {
+    let world = World::new(on, 10_000).await;
+    let mut lab = world.buy(5_000).await;
+    lab.charge(lab.root(), 0, PRICE);
+    lab.charge(lab.root(), 0, PRICE);
+    let acknowledged = lab.acknowledge(&secret("holder"));
+    lab.forget(lab.root(), 0);
+    lab.inflate(lab.root(), 0, 300);
+    lab.charge(lab.root(), 0, PRICE);
+    let (status, reply) = world.claim(&lab.claim(vec![acknowledged])).await;
+    assert_eq!((status, &reply["settled"], &reply["unacknowledged"]), (200, &json!(20), &json!(310)), "{reply}");
+    let (_, posted) = challenge(&world, &lab, "I acknowledged another receipt").await;
+    let posted: Challenge = serde_json::from_value(posted).unwrap();
+    assert_eq!(posted.left, [3]);
+    let reply = show(&world, &posted, vec![lab.show((lab.root(), 0), 3, 3)]).await;
+    assert!(reply.1["detail"].as_str().unwrap().contains("acknowledged"), "{}", reply.1);
+    world.pass(CHALLENGE_S).await;
+    assert_eq!(world.house.sweep().await.unwrap().missed, 1);
+    assert_eq!(world.sums().await, [10_000, 20, 4_980, 5_000]);
 }
 
 async fn what_is_not_shown_is_disputed_and_two_outcomes_are_possible(on: On) {
@@ -338,6 +415,9 @@ async fn a_challenge_needs_a_tail_and_a_member(on: On) {
 on_each_store! {
     what_is_drawn_from_a_claim_is_shown
     what_proves_nothing_is_not_taken
+    a_claim_after_the_close_is_shown
+    a_tail_above_its_charges_is_not_shown
+    a_tail_on_another_receipt_than_the_acknowledged_one_is_not_shown
     what_is_not_shown_is_disputed_and_two_outcomes_are_possible
     a_node_that_signs_two_receipts_for_one_number_disputes_itself
     a_holder_challenges_a_tail_and_the_node_shows_it

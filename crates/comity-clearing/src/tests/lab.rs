@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use comity_token::{Authority, parse_request, sign_request};
-use comity_wire::api::challenge::Shown;
+use comity_wire::api::challenge::{Before, Shown};
 use comity_wire::api::clearing::lane_proof;
 use comity_wire::cbor::Bytes;
 use comity_wire::object::*;
@@ -75,6 +75,27 @@ impl Lab {
 
     /// A call that its holder signed for at most `max`.
     pub(super) fn overcharge(&mut self, leaf: Digest, lane: u16, charge: u32, max: u32) {
+        let seq = self.lanes.get(&(leaf, lane)).map_or(0, Vec::len) as u64 + 1;
+        self.call((leaf, lane), seq, (charge, max), 0);
+    }
+
+    /// A call after which the lane's total is `more` above what was charged.
+    pub(super) fn inflate(&mut self, leaf: Digest, lane: u16, more: u32) {
+        let seq = self.lanes.get(&(leaf, lane)).map_or(0, Vec::len) as u64 + 1;
+        self.call((leaf, lane), seq, (PRICE, PRICE), more);
+    }
+
+    /// The newest call of a lane was never made.
+    pub(super) fn forget(&mut self, leaf: Digest, lane: u16) {
+        self.lanes.get_mut(&(leaf, lane)).expect("it was used").pop();
+    }
+
+    /// The request of number `seq` is charged once more.
+    pub(super) fn charge_again(&mut self, leaf: Digest, lane: u16, seq: u64) {
+        self.call((leaf, lane), seq, (PRICE, PRICE), 0);
+    }
+
+    fn call(&mut self, (leaf, lane): (Digest, u16), seq: u64, (charge, max): (u32, u32), more: u32) {
         let receipts = self.lanes.entry((leaf, lane)).or_default();
         let n = receipts.len() as u64 + 1;
         let ids: Vec<_> = receipts.iter().map(comity_wire::Verified::id).collect();
@@ -82,7 +103,7 @@ impl Lab {
         let authority = Authority {
             leaf,
             lane,
-            seq: n,
+            seq,
             method: "POST".into(),
             path: "/v1/chat/completions".into(),
             query: String::new(),
@@ -100,11 +121,11 @@ impl Lab {
             token: self.token.id,
             leaf,
             lane,
-            seq: n,
+            seq,
             item: 0,
             n,
             charge: ucr(charge),
-            total: before.checked_add(ucr(charge)).unwrap(),
+            total: before.checked_add(ucr(charge + more)).unwrap(),
             remainder: 0,
             meters: Meters::default().with(Meter::Requests, 1),
             meters_total: Meters::default().with(Meter::Requests, n),
@@ -139,11 +160,15 @@ impl Lab {
         let receipt = &receipts[n as usize - 1];
         let ids: Vec<_> = receipts.iter().map(comity_wire::Verified::id).collect();
         let (request, signature) = self.requests[&receipt.id()].clone();
+        let proof = |n| if n < newest { lane_proof(&ids, newest, n) } else { Vec::new() };
+        let before = (n > 1)
+            .then(|| Before { receipt: Bytes::new(receipts[n as usize - 2].bytes()).unwrap(), proof: proof(n - 1) });
         Shown {
             receipt: Bytes::new(receipt.bytes()).unwrap(),
             request,
             signature: Bytes::new(signature.to_vec()).unwrap(),
-            proof: if n < newest { lane_proof(&ids, newest, n) } else { Vec::new() },
+            proof: proof(n),
+            before,
         }
     }
 

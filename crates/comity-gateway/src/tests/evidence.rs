@@ -219,6 +219,13 @@ async fn a_challenge_is_answered_with_receipts_and_signed_requests() {
         let of = (newest.n, &newest.history);
         let continues = lane_continues((receipt.n, &receipt.id()), &receipt.history, of, &shown.proof);
         assert_eq!(continues, receipt.n < newest.n, "{}", receipt.n);
+        let Some(before) = &shown.before else {
+            assert_eq!(receipt.n, 1, "only the first has nothing before it");
+            continue;
+        };
+        let known = &receipts[receipt.n as usize - 2];
+        assert_eq!(before.receipt[..], *known.bytes());
+        assert!(lane_continues((known.n, &known.id()), &known.history, of, &before.proof), "{}", receipt.n);
     }
 }
 

@@ -98,4 +98,16 @@ pub struct Shown {
     pub signature: Bytes<64>,
     /// As in a claim: the path of this receipt into the history of the newest one; empty for that one itself.
     pub proof: Vec<Digest>,
+    /// The receipt before this one, on whose total its charge goes; none before a lane's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// The receipt before one that is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Before {
+    pub receipt: SignedBytes,
+    /// Its path into the history of the newest receipt.
+    pub proof: Vec<Digest>,
 }

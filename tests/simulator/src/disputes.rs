@@ -1,0 +1,447 @@
+//! Challenges and disputes at the house: what it asks of a node, what is shown, and what follows where nothing is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use comity_clearing::settlement::matching::Booked;
+use comity_clearing::settlement::shown::{Acknowledged, Newest, Slot, distinct, shown};
+use comity_clearing::settlement::{CHALLENGE_S, Claimed, Escrow, Frozen, Input, Lane, LaneKey, Phase, draw};
+use comity_ledger::TransferKind;
+use comity_token::verify_for_settlement;
+use comity_wire::api::challenge::{ASKED_MAX, Shown};
+use comity_wire::object::{Claim, Receipt};
+use comity_wire::{Amount, Digest, Signed, Timestamp, TokenId};
+
+use crate::around::Around;
+use crate::books::{Books, allocation, hold, payable, suspense};
+use crate::federation::{NODE, RECEIPT_KEYS, START, Seen};
+use crate::house::House;
+use crate::net::Message;
+use crate::truth::Checked;
+
+/// One claim in so many is drawn from, and so many of its receipts.
+const DRAWN_ONE_IN: u32 = 3;
+const DRAWN: u64 = 4;
+
+/// A challenge.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    token: TokenId,
+    key: LaneKey,
+    cause: Cause,
+    brought: Brought,
+    numbers: BTreeSet<u64>,
+    shown: BTreeSet<u64>,
+    slots: BTreeMap<u64, Slot>,
+    posted_at: Timestamp,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Sample,
+    Holder,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Answered,
+    Missed,
+}
+
+#[derive(Clone)]
+pub(crate) struct Dispute {
+    token: TokenId,
+    held: Amount,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Upheld,
+    Reversed,
+}
+
+/// What claims brought, as far as a challenge needs it.
+#[derive(Clone, Default)]
+pub(crate) struct Evidence {
+    newest: BTreeMap<(TokenId, LaneKey), Brought>,
+    /// Claims that were not drawn from yet.
+    waiting: Vec<(TokenId, BTreeMap<LaneKey, (u64, Brought)>)>,
+}
+
+/// A lane's newest receipt, and the right under which its requests were signed.
+#[derive(Clone)]
+struct Brought {
+    newest: Newest,
+    chain: Vec<u8>,
+}
+
+impl Books {
+    /// Keeps what a claim brought that was taken.
+    pub(crate) fn keep(&mut self, bytes: &[u8], claimed: &Claimed) {
+        let signed = Signed::<Claim>::decode(bytes).expect("it was verified");
+        let claim = signed.unverified();
+        let chains: BTreeMap<Digest, &[u8]> = claim
+            .chains
+            .iter()
+            .filter_map(|bytes| {
+                let chain = verify_for_settlement(bytes, &Seen { now: START }, NODE).ok()?;
+                Some((chain.leaf(), &bytes[..]))
+            })
+            .collect();
+        let mut lanes = BTreeMap::new();
+        for lane in &claim.lanes {
+            let receipt = Signed::<Receipt>::decode(&lane.receipt).expect("it was verified");
+            let (id, receipt) = (receipt.id(), receipt.unverified());
+            let key = LaneKey { leaf: receipt.leaf, lane: receipt.lane };
+            let newest = Newest { n: receipt.n, receipt: id, history: receipt.history, total: receipt.total };
+            let brought = Brought { newest, chain: chains[&key.leaf].to_vec() };
+            lanes.insert(key, (lane.settled_n.unwrap_or(0), brought.clone()));
+            self.evidence.newest.insert((claimed.token.id, key), brought);
+        }
+        self.evidence.waiting.push((claimed.token.id, lanes));
+    }
+
+    /// What the books have of each token, for the three-way match.
+    pub(crate) fn booked(&self) -> BTreeMap<TokenId, Booked> {
+        let of = |(id, escrow): (&TokenId, &Escrow)| {
+            let stopped = |lane: &Lane| match lane.stopped {
+                Some(at) if at <= lane.total => lane.total.saturating_sub(at.max(lane.paid)),
+                _ => Amount::ZERO,
+            };
+            let sum =
+                |of: &dyn Fn(&Lane) -> Amount| escrow.lanes.values().map(of).fold(Amount::ZERO, Amount::saturating_add);
+            let reversed = self.reversed(*id);
+            let booked = Booked {
+                lanes: escrow.lanes.len() as u64,
+                charges: escrow.lanes.values().map(|lane| lane.n).sum(),
+                receipted: sum(&|lane| lane.total),
+                settled: escrow.paid.saturating_sub(reversed),
+                reversed,
+                clamped: escrow.clamped,
+                late: escrow.late,
+                stopped: sum(&stopped),
+                waiting: Amount::ZERO,
+                disputed: escrow.frozen == Frozen::All,
+                open: escrow.phase != Phase::Closed,
+            };
+            (*id, booked)
+        };
+        self.escrows.iter().map(of).collect()
+    }
+
+    /// Says anew what is kept from being paid under a token.
+    fn freeze(&mut self, token: TokenId) {
+        let disputed = self.disputes.values().any(|dispute| dispute.token == token && dispute.outcome.is_none());
+        let challenged = self
+            .asked
+            .values()
+            .any(|asked| (asked.token, asked.state, asked.cause) == (token, State::Open, Cause::Holder));
+        let frozen = match (disputed, challenged) {
+            (true, _) => Frozen::All,
+            (false, true) => Frozen::Tails,
+            (false, false) => Frozen::Nothing,
+        };
+        self.escrows.get_mut(&token).expect("it is in the books").frozen = frozen;
+    }
+
+    /// A member says that a lane's tail is not owed.
+    fn challenge(&mut self, token: TokenId, key: LaneKey, seed: Digest, now: Timestamp) -> bool {
+        let Some(brought) = self.evidence.newest.get(&(token, key)).cloned() else { return false };
+        let Some(escrow) = self.escrows.get(&token) else { return false };
+        let Some(lane) = escrow.lanes.get(&key).filter(|lane| lane.receipt == brought.newest.receipt) else {
+            return false;
+        };
+        let done = lane.acknowledged.max(lane.proven).max(lane.paid);
+        let limit = lane.total.min(lane.acknowledged.saturating_add(escrow.window));
+        let id = Digest::of_parts(&[
+            b"holder",
+            &token.0,
+            key.leaf.as_bytes(),
+            &lane.n.to_be_bytes(),
+            &key.lane.to_be_bytes(),
+        ]);
+        if limit <= done || lane.stopped.is_some() || self.asked.contains_key(&id) {
+            return false;
+        }
+        let span = [(key, (lane.acknowledged_n.min(lane.n - 1), lane.n))].into();
+        let numbers = draw::receipts(&seed, &span, ASKED_MAX as u64).remove(&key).unwrap_or_default();
+        let (cause, shown, state) = (Cause::Holder, BTreeSet::new(), State::Open);
+        self.asked.insert(
+            id,
+            Asked { token, key, cause, brought, numbers, shown, slots: BTreeMap::new(), posted_at: now, state },
+        );
+        self.freeze(token);
+        true
+    }
+
+    /// Opens a dispute: what the owner was paid under the token, and has not been paid out, is set aside.
+    fn dispute(&mut self, token: TokenId, evidence: Digest, now: Timestamp) -> bool {
+        let id = Digest::of_parts(&[b"dispute", &token.0, evidence.as_bytes()]);
+        let is_open = self.disputes.values().any(|dispute| dispute.token == token && dispute.outcome.is_none());
+        if is_open || self.disputes.contains_key(&id) || !self.escrows.contains_key(&token) {
+            return false;
+        }
+        let reversed = self.reversed(token);
+        let paid = self.escrows[&token].paid;
+        let held = paid.saturating_sub(reversed).min(self.available(payable()));
+        if !held.is_zero() {
+            let _ = self.ledger.open(&[hold(token)], now);
+            let posted = self.post(TransferKind::Dispute, payable(), hold(token), held, id.as_bytes(), now);
+            assert!(posted, "what an owner has can be set aside");
+        }
+        self.disputes.insert(id, Dispute { token, held, outcome: None });
+        self.freeze(token);
+        true
+    }
+
+    fn reversed(&self, token: TokenId) -> Amount {
+        let of = self.disputes.values().filter(|one| one.token == token && one.outcome == Some(Outcome::Reversed));
+        of.fold(Amount::ZERO, |sum, one| sum.saturating_add(one.held))
+    }
+
+    /// Ends a dispute's hold on credits.
+    fn release(&mut self, id: Digest, outcome: Outcome, now: Timestamp) -> bool {
+        let Dispute { token, held, .. } = self.disputes[&id];
+        self.disputes.get_mut(&id).expect("it is there").outcome = Some(outcome);
+        self.freeze(token);
+        let (kind, id) = (TransferKind::DisputeEnd, id.as_bytes());
+        match (held.is_zero(), outcome) {
+            (true, _) => true,
+            (false, Outcome::Upheld) => self.post(kind, hold(token), payable(), held, id, now),
+            (false, Outcome::Reversed) => match self.go_home(kind, hold(token), (token, held), id, now) {
+                Some(left) if left.is_zero() => true,
+                Some(left) => self.post(kind, hold(token), suspense(), left, id, now),
+                None => false,
+            },
+        }
+    }
+}
+
+impl House {
+    pub(crate) fn challenge(&mut self, token: TokenId, leaf: Digest, lane: u16, around: &mut Around<'_>) -> Checked {
+        let (key, seed) = (LaneKey { leaf, lane }, Digest::of(&around.chance.bytes()));
+        self.transact(around, |books, around| {
+            if books.challenge(token, key, seed, around.now) {
+                around.truth.meet("a holder challenges");
+                around.net.note(|| format!("house asks for lane {lane} of {leaf}"));
+            }
+            Ok(Ok(()))
+        })
+        .map(drop)
+    }
+
+    /// Tells the node what it is asked for.
+    pub(crate) fn ask(&self, around: &mut Around<'_>) {
+        for (id, asked) in self.books.asked.iter().filter(|(_, asked)| asked.state == State::Open) {
+            let left = asked.numbers.difference(&asked.shown).copied().collect();
+            let Asked { token, key: LaneKey { leaf, lane }, .. } = *asked;
+            let newest = asked.brought.newest.n;
+            around.send(Message::Asked { id: *id, token, leaf, lane, newest, left });
+        }
+    }
+
+    /// Takes what a node shows: all of an answer, or nothing of it.
+    pub(crate) fn shown(&mut self, id: Digest, items: &[Shown], around: &mut Around<'_>) -> Checked {
+        let Some(asked) = self.books.asked.get(&id).filter(|asked| asked.state == State::Open).cloned() else {
+            return Ok(());
+        };
+        let directory = Seen { now: around.now };
+        let chain = verify_for_settlement(&asked.brought.chain, &directory, NODE).expect("it was verified");
+        let acknowledged = Acknowledged::of(self.books.escrows[&asked.token].lanes.get(&asked.key));
+        let (mut numbers, mut slots) = (BTreeSet::new(), asked.slots.clone());
+        for item in items {
+            let proved = shown(item, asked.key, &asked.brought.newest, acknowledged, &chain, &*RECEIPT_KEYS);
+            match proved.and_then(|proved| distinct(&mut slots, &proved.slots).map(|()| proved.n)) {
+                Ok(n) => {
+                    self.is_signed_for(item, around)?;
+                    numbers.insert(n);
+                }
+                Err(misfit) if around.bugs.house_believes(&misfit) => {
+                    self.is_signed_for(item, around)?;
+                    numbers.insert(Signed::<Receipt>::decode(&item.receipt).expect("a receipt").unverified().n);
+                }
+                Err(misfit) => {
+                    around.truth.meet("something is shown that proves nothing");
+                    around.net.note(|| format!("house takes nothing of what was shown: {misfit}"));
+                    return Ok(());
+                }
+            }
+        }
+        let done = self.transact(around, |books, around| {
+            let row = books.asked.get_mut(&id).expect("it was there");
+            row.shown.extend(numbers.intersection(&row.numbers));
+            row.slots = slots;
+            if row.shown != row.numbers {
+                return Ok(Ok(()));
+            }
+            row.state = State::Answered;
+            around.truth.meet("a challenge that is answered");
+            if asked.cause == Cause::Sample {
+                return Ok(Ok(()));
+            }
+            let row_is_whole = asked.numbers.len() < ASKED_MAX;
+            books.freeze(asked.token);
+            let upto = asked.brought.newest.total;
+            // Where more than 64 are open, those that are asked for stand for the others.
+            if row_is_whole {
+                around.truth.proven(asked.token, (asked.key.leaf, asked.key.lane), upto.ucr())?;
+            }
+            Self::step(books, asked.token, &Input::Proven { lane: asked.key, upto, evidence: id }, around)
+        });
+        done.map(drop)
+    }
+
+    /// What the house takes for shown, an honest holder has signed for.
+    fn is_signed_for(&self, item: &Shown, around: &mut Around<'_>) -> Checked {
+        let receipt = Signed::<Receipt>::decode(&item.receipt).expect("it was verified");
+        let receipt = receipt.unverified();
+        let lane = (receipt.leaf, receipt.lane);
+        if around.truth.leaves.get(&receipt.leaf).is_some_and(|leaf| leaf.honest) {
+            let signed = around.truth.signed.get(&lane).and_then(|seqs| seqs.get(&receipt.seq)).copied().unwrap_or(-1);
+            let what = || format!("n {} of lane {lane:?}", receipt.n);
+            around.truth.bound("what is shown was signed for", receipt.charge.ucr(), signed, what)?;
+        }
+        Ok(())
+    }
+
+    /// What time does to challenges, and what the log's next checkpoint draws.
+    pub(crate) fn challenges_turn(&mut self, around: &mut Around<'_>) -> Checked {
+        let now = around.now;
+        let books = &self.books;
+        let due =
+            |asked: &Asked| asked.state == State::Open && books.calendar.open_s(asked.posted_at, now) >= CHALLENGE_S;
+        let missed: Vec<Digest> = books.asked.iter().filter(|(_, asked)| due(asked)).map(|(id, _)| *id).collect();
+        for id in missed {
+            self.miss(id, around)?;
+        }
+        let waiting = std::mem::take(&mut self.books.evidence.waiting);
+        for (token, lanes) in waiting {
+            let seed = draw::seed(&Digest::of(&around.chance.bytes()), &Digest::of(&token.0));
+            if !draw::is_drawn(&seed, DRAWN_ONE_IN) {
+                continue;
+            }
+            let spans = lanes.iter().map(|(key, (settled, brought))| (*key, (*settled, brought.newest.n))).collect();
+            for (key, numbers) in draw::receipts(&seed, &spans, DRAWN) {
+                let id = Digest::of_parts(&[b"sample", seed.as_bytes(), key.leaf.as_bytes(), &key.lane.to_be_bytes()]);
+                let (brought, shown) = (lanes[&key].1.clone(), BTreeSet::new());
+                let (cause, state) = (Cause::Sample, State::Open);
+                let asked =
+                    Asked { token, key, cause, brought, numbers, shown, slots: BTreeMap::new(), posted_at: now, state };
+                self.books.asked.insert(id, asked);
+                around.truth.meet("a claim that is drawn from");
+            }
+        }
+        Ok(())
+    }
+
+    fn miss(&mut self, id: Digest, around: &mut Around<'_>) -> Checked {
+        let asked = self.books.asked[&id].clone();
+        let excused = !around.truth.node_honest || around.truth.node_set_back;
+        let what = || format!("challenge {id} of {}", asked.token);
+        around.truth.holds("an honest node shows what it is asked for", excused, what)?;
+        around.truth.meet("a challenge that is missed");
+        let done = self.transact(around, |books, around| {
+            books.asked.get_mut(&id).expect("it is there").state = State::Missed;
+            match asked.cause {
+                Cause::Holder => {
+                    books.freeze(asked.token);
+                    let lane = &books.escrows[&asked.token].lanes[&asked.key];
+                    let stopped = lane.acknowledged.max(lane.paid).ucr();
+                    around.truth.stopped.insert((asked.token, (asked.key.leaf, asked.key.lane)), stopped);
+                    Self::step(books, asked.token, &Input::Stop { lane: Some(asked.key), evidence: id }, around)
+                }
+                Cause::Sample => {
+                    books.dispute(asked.token, id, around.now);
+                    Ok(Ok(()))
+                }
+            }
+        });
+        done.map(drop)
+    }
+
+    /// The node contradicted itself: a dispute opens by itself.
+    pub(crate) fn contradicted(&mut self, token: TokenId, evidence: Digest, around: &mut Around<'_>) -> Checked {
+        let excused = !around.truth.node_honest || around.truth.node_set_back;
+        around.truth.holds("an honest node never contradicts itself", excused, || format!("token {token}"))?;
+        let done = self.transact(around, |books, around| {
+            if books.dispute(token, evidence, around.now) {
+                around.truth.meet("a dispute");
+            }
+            Ok(Ok(()))
+        });
+        done.map(drop)
+    }
+
+    /// Two persons decide one dispute that is open.
+    pub(crate) fn decide(&mut self, around: &mut Around<'_>) -> Checked<bool> {
+        let open = self.books.disputes.iter().find(|(_, dispute)| dispute.outcome.is_none());
+        let Some((id, token)) = open.map(|(id, dispute)| (*id, dispute.token)) else { return Ok(false) };
+        let outcome = if around.chance.one_in(2) { Outcome::Upheld } else { Outcome::Reversed };
+        self.transact(around, |books, around| {
+            let posted = books.release(id, outcome, around.now);
+            around.truth.holds("the books take how a dispute ends", posted, || format!("dispute {id}"))?;
+            let (input, met) = match outcome {
+                Outcome::Upheld => (Input::Sweep, "a dispute that is upheld"),
+                Outcome::Reversed => (Input::Stop { lane: None, evidence: id }, "a dispute that is reversed"),
+            };
+            around.truth.meet(met);
+            Self::step(books, token, &input, around)
+        })?;
+        Ok(true)
+    }
+
+    /// Bounds of disputes and lots, after each transaction.
+    pub(crate) fn check_disputes(&self, around: &mut Around<'_>) -> Checked {
+        let books = &self.books;
+        for (lot, given) in books.given() {
+            let drawn = books.draws.values().flatten().filter(|draw| draw.lot == lot);
+            let out: i64 = drawn.map(|draw| draw.amount.ucr() - draw.returned.ucr()).sum();
+            let left = books.available(allocation(lot)).ucr();
+            let what = || format!("{lot}: {left} left and {out} out of {given}");
+            around.truth.holds("a lot holds what was not drawn or came home", left + out == given.ucr(), what)?;
+        }
+        for (id, escrow) in &books.escrows {
+            let held: i64 = books
+                .disputes
+                .values()
+                .filter(|dispute| dispute.token == *id && dispute.outcome.is_none())
+                .map(|dispute| dispute.held.ucr())
+                .sum();
+            let holds = books.available(hold(*id)).ucr();
+            around.truth.holds("a dispute holds what it set aside", held == holds, || format!("token {id}"))?;
+            around.truth.bound(
+                "set aside and taken back within what was paid",
+                held + books.reversed(*id).ucr(),
+                escrow.paid.ucr(),
+                || format!("token {id}"),
+            )?;
+            for (key, lane) in &escrow.lanes {
+                let at = (*id, (key.leaf, key.lane));
+                if let Some(stopped) = around.truth.stopped.get(&at).copied() {
+                    let most = stopped.max(lane.acknowledged.ucr());
+                    around.truth.bound("what was stopped is not paid", lane.paid.ucr(), most, || format!("{at:?}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What may not move while a challenge or dispute is open.
+pub(crate) fn kept_from_moving(before: &Escrow, after: &Escrow, around: &mut Around<'_>) -> Checked {
+    if before.frozen == Frozen::Nothing {
+        return Ok(());
+    }
+    for (key, lane) in &after.lanes {
+        let was = before.lanes.get(key).map_or(Amount::ZERO, |lane| lane.paid);
+        let most = match before.frozen {
+            Frozen::All => was,
+            _ => was.max(lane.acknowledged).max(lane.proven),
+        };
+        let what = || format!("lane {} of {}", key.lane, after.token);
+        around.truth.bound("nothing disputed is paid", lane.paid.ucr(), most.ucr(), what)?;
+    }
+    Ok(())
+}
