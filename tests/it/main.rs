@@ -1,5 +1,6 @@
 //! One integration binary: it links once. A file here that is not declared is found by `architecture::tidy`.
 
+mod accounted;
 mod architecture;
 mod asks_again;
 mod attacks;
