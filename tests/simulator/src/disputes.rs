@@ -67,7 +67,14 @@ enum Outcome {
 pub(crate) struct Evidence {
     newest: BTreeMap<(TokenId, LaneKey), Brought>,
     /// Claims that were not drawn from yet.
-    waiting: Vec<(TokenId, BTreeMap<LaneKey, (u64, Brought)>)>,
+    waiting: Vec<ToDraw>,
+}
+
+/// A claim that can be drawn from: of each lane, from which receipt it goes on, and the newest.
+#[derive(Clone)]
+struct ToDraw {
+    token: TokenId,
+    lanes: BTreeMap<LaneKey, (u64, Brought)>,
 }
 
 /// A lane's newest receipt, and the right under which its requests were signed.
@@ -100,7 +107,7 @@ impl Books {
             lanes.insert(key, (lane.settled_n.unwrap_or(0), brought.clone()));
             self.evidence.newest.insert((claimed.token.id, key), brought);
         }
-        self.evidence.waiting.push((claimed.token.id, lanes));
+        self.evidence.waiting.push(ToDraw { token: claimed.token.id, lanes });
     }
 
     /// What the books have of each token, for the three-way match.
@@ -317,7 +324,7 @@ impl House {
             self.miss(id, around)?;
         }
         let waiting = std::mem::take(&mut self.books.evidence.waiting);
-        for (token, lanes) in waiting {
+        for ToDraw { token, lanes } in waiting {
             let seed = draw::seed(&Digest::of(&around.chance.bytes()), &Digest::of(&token.0));
             if !draw::is_drawn(&seed, DRAWN_ONE_IN) {
                 continue;

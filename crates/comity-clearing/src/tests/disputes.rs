@@ -163,13 +163,14 @@ async fn what_proves_nothing_is_not_taken(on: On) {
 
 /// Every request was signed for, and still the tail comes to more than was signed: the node cannot show it.
 async fn a_tail_above_its_charges_is_not_shown(on: On) {
-    let bend: [(fn(&mut Lab), &str); 3] = [
+    type Bend = fn(&mut Lab);
+    let bends: [(Bend, &str); 3] = [
         (|lab| lab.inflate(lab.root(), 0, 490), "which is not its charge"),
         (|lab| lab.charge_again(lab.root(), 0, 20), "charge for one request"),
         // Not beside the first one: found among what was shown in parts.
         (|lab| lab.charge_again(lab.root(), 0, 3), "charge for one request"),
     ];
-    for (bend, why) in bend {
+    for (bend, why) in bends {
         let world = World::new(on, 10_000).await;
         let mut lab = world.buy(5_000).await;
         for _ in 0..20 {
