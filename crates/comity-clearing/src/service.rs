@@ -84,6 +84,8 @@ struct Inner {
     failpoint: Failpoint,
     committer: Committer,
     reserving: Reserving,
+    /// Quotes whose signature was verified: one serves many reservations.
+    quotes_known: quotes::Known,
     reader: Reader,
     calendar: Mutex<Calendar>,
     /// Whether these books came back from a backup, and when they did last.
@@ -167,6 +169,7 @@ impl Clearing {
             failpoint,
             committer,
             reserving,
+            quotes_known: quotes::Known::default(),
             reader,
             calendar: Mutex::new(calendar),
             restored,

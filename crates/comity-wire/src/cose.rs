@@ -218,15 +218,28 @@ pub fn try_sign<T: Object>(object: &T, key: &SecretKey) -> Result<Signed<T>, Unv
     let protected = protected_header(&T::KIND, &key.public());
     let payload = object.to_cbor();
     let signature = key.sign(&to_be_signed(&T::KIND, &protected, &payload));
+    // Reading it back checks limits, order of keys and the object's rules by the path a stranger will take.
+    Signed::decode(&envelope(&protected, &payload, &signature))
+}
+
+/// Whether [`try_sign`] with the secret half of `key` would sign `object`, at less than the price of a signature.
+///
+/// # Errors
+/// [`Unverified::Malformed`] where the object breaks its own rules or limits.
+pub fn check<T: Object>(object: &T, key: &PublicKey) -> Result<(), Unverified> {
+    let protected = protected_header(&T::KIND, key);
+    Signed::<T>::decode(&envelope(&protected, &object.to_cbor(), &[0; 64])).map(drop)
+}
+
+fn envelope(protected: &[u8], payload: &[u8], signature: &[u8; 64]) -> Vec<u8> {
     let mut w = Writer::default();
     w.tag(18);
     w.array(4);
-    w.bytes(&protected);
+    w.bytes(protected);
     w.map(0);
-    w.bytes(&payload);
-    w.bytes(&signature);
-    // Reading it back checks limits, order of keys and the object's rules by the path a stranger will take.
-    Signed::decode(&w.into_bytes())
+    w.bytes(payload);
+    w.bytes(signature);
+    w.into_bytes()
 }
 
 /// The content id that `object` will have once `key` has signed it: the id does not depend on the signature.

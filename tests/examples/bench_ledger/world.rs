@@ -10,7 +10,7 @@ use comity_tests::house::{NODE, START, World as Federation, list, model, secret,
 use comity_wire::api::clearing::{ReservationRequest, SignedBytes};
 use comity_wire::cbor::{Bytes, List};
 use comity_wire::object::{AckLane, Acknowledgement, Basis, Chain, Claim, ClaimLane, Ended, Flags, Receipt, Token};
-use comity_wire::{Amount, Digest, Meter, Meters, Op, ProjectId, Signed, TokenId, Verified, cose, merkle};
+use comity_wire::{Amount, Digest, Meter, Meters, Op, ProjectId, PublicKey, Signed, TokenId, Verified, cose, merkle};
 
 /// What a lane's newest receipt is claimed for.
 const LANE_TOTAL: u32 = 1_000;
@@ -23,6 +23,9 @@ fn ucr(amount: u32) -> Amount {
 pub(crate) struct World {
     pub(crate) house: Clearing,
     quotes: Vec<SignedBytes>,
+    /// Made once: what is measured is the house.
+    member: PublicKey,
+    holder: PublicKey,
     next: AtomicU64,
 }
 
@@ -40,7 +43,8 @@ impl World {
             let quote = federation.quote(&house, ProjectId(id)).await;
             quotes.push(quote.map_err(|failure| format!("error: no quote: {failure}"))?);
         }
-        Ok(Self { house, quotes, next: AtomicU64::new(1) })
+        let (member, holder) = (secret("member").public(), secret("holder").public());
+        Ok(Self { house, quotes, member, holder, next: AtomicU64::new(1) })
     }
 
     /// A new reservation of one of the projects in turn.
@@ -52,14 +56,14 @@ impl World {
             id: TokenId::v7(shell::now(), random),
             quote: self.quotes[number as usize % self.quotes.len()].clone(),
             budget: ucr(budget),
-            holder: secret("holder").public(),
+            holder: self.holder,
             valid_s: 3600,
             lanes_max: None,
             depth: 0,
             grants: Vec::new(),
             mandate: None,
         };
-        Ok(self.house.reserve(&secret("member").public(), &request).await?.token)
+        Ok(self.house.reserve(&self.member, &request).await?.token)
     }
 
     /// A claim over [`LANES`] lanes of a token of its own, with one acknowledgement for all of them.

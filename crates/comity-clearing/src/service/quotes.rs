@@ -1,12 +1,42 @@
 //! Quotes.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use comity_wire::api::clearing::QuoteRequest;
 use comity_wire::object::Quote;
-use comity_wire::{PublicKey, Verified, cose};
+use comity_wire::{Digest, PublicKey, Signed, Unverified, Verified, cose};
 
 use super::Clearing;
 use crate::failure::Failure;
 use crate::{quote, store, vetting};
+
+/// Quotes that are remembered; when there are more, all are forgotten.
+const KNOWN_MAX: usize = 4_096;
+
+/// Quotes that were verified, by a digest of all their bytes. One serves many reservations, and verifying it costs more than
+/// anything else that a reservation asks of the processor.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<HashMap<Digest, Arc<Verified<Quote>>>>);
+
+impl Known {
+    /// # Errors
+    /// [`Unverified`] where no key of `issuers` signed it.
+    pub(super) fn verified(&self, bytes: &[u8], issuers: &[PublicKey]) -> Result<Arc<Verified<Quote>>, Unverified> {
+        let digest = Digest::of(bytes);
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
+        if let Some(quote) = known {
+            return Ok(quote);
+        }
+        let quote = Arc::new(Signed::<Quote>::decode(bytes)?.verify_any(issuers)?);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(digest, Arc::clone(&quote));
+        Ok(quote)
+    }
+}
 
 impl Clearing {
     /// Pins a price for a member's project. Repeating it in the same second gives the same quote.

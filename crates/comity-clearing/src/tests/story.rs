@@ -1,7 +1,7 @@
 //! What the house promises, over its HTTP API, with real keys.
 
 use comity_ledger::db::query;
-use comity_wire::object::{ModelState, Token, Vetting};
+use comity_wire::object::{ModelState, Quote, Token, Vetting};
 use comity_wire::{Amount, Signed};
 use serde_json::json;
 
@@ -385,6 +385,19 @@ async fn what_the_house_will_not_mint(on: On) {
     assert_eq!(refused(&|ask| ask["surprise"] = json!(1)).await, "invalid_request");
     assert_eq!(refused(&|ask| ask["budget"] = json!(-1)).await, "invalid_request");
     assert_eq!(refused(&|ask| ask["quote"] = json!("AAAA")).await, "malformed");
+    // Signed by somebody else, or by the house with a bit turned: refused each time, also beside one that is known.
+    assert_eq!(refused(&|ask| ask["budget"] = json!(10_001)).await, "balance_too_low", "now it is known");
+    let own = signed_bytes(&quote);
+    let own = Signed::<Quote>::decode(&own).unwrap().verify(&secret("issuer").public()).unwrap();
+    let forged = comity_wire::cose::sign(&*own, &secret("thief"));
+    let mut bent = own.bytes().to_vec();
+    *bent.last_mut().unwrap() ^= 1;
+    for (bytes, why) in [(forged.bytes(), "wrong_key"), (&bent[..], "bad_signature")] {
+        let bytes = comity_wire::api::clearing::SignedBytes::new(bytes).unwrap();
+        for _ in 0..2 {
+            assert_eq!(refused(&|ask| ask["quote"] = json!(bytes)).await, why);
+        }
+    }
     world.house.freeze(world.project, true).await.unwrap();
     assert_eq!(refused(&|_| ()).await, "frozen");
     world.house.freeze(world.project, false).await.unwrap();
