@@ -44,7 +44,8 @@ pub(crate) struct Answer {
 
 type Taken = BTreeSet<([u8; 32], Digest)>;
 
-/// Who is being answered now. In memory: one process keeps the books (decision 0035), and what it was doing ends with it.
+/// Who is being answered now, by this process: what it was doing ends with it. Two replicas may do one call under one key at the same
+/// moment; it has one effect, and the answer that is kept first is given by both (decision 0051).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turns(Arc<Mutex<Taken>>);
 

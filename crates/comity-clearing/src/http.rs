@@ -284,6 +284,8 @@ async fn described() -> Response {
 }
 
 async fn standing(State(house): State<Clearing>) -> Result<Response, Refusal> {
+    // Another replica may have made a newer one.
+    house.standing_look().await?;
     let list = house.standing().ok_or_else(|| Failure::NotFound { what: "revocation list".into() })?;
     Ok(([(header::CONTENT_TYPE, LIST_TYPE)], list.bytes().to_vec()).into_response())
 }

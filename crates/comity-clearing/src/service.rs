@@ -34,14 +34,13 @@ use std::time::Duration;
 use comity_ledger::group_commit::JobFuture;
 use comity_ledger::{Committer, Database, Db, Reader, Reading, StoreError, books};
 use comity_token::Directory;
+use comity_wire::Timestamp;
 use comity_wire::api::clearing::HouseReply;
-use comity_wire::object::RevocationList;
-use comity_wire::{Timestamp, Verified};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answers::Turns;
-use crate::config::{Config, Keys, Publisher};
+use crate::config::{Config, Keys};
 use crate::failure::Failure;
 use crate::ops::Restored;
 use crate::settlement::Calendar;
@@ -87,6 +86,7 @@ struct Inner {
     /// Quotes whose signature was verified: one serves many reservations.
     quotes_known: quotes::Known,
     reader: Reader,
+    /// As the books had it at this process's last beat or sweep.
     calendar: Mutex<Calendar>,
     /// Whether these books came back from a backup, and when they did last.
     restored: Option<Restored>,
@@ -94,10 +94,7 @@ struct Inner {
     directory_seen: AtomicU64,
     /// The end of the month for which every node has been asked for a count.
     counted: AtomicU64,
-    standing: RwLock<Option<Verified<RevocationList>>>,
-    publisher: RwLock<Option<Publisher>>,
-    /// One list is numbered and stored at a time.
-    standing_turn: tokio::sync::Mutex<()>,
+    standing: RwLock<standing::Newest>,
     log: log::Sequencer,
     /// When the sequencer looked last.
     log_turned: Mutex<tokio::time::Instant>,
@@ -175,9 +172,7 @@ impl Clearing {
             restored,
             directory_seen: AtomicU64::new(0),
             counted: AtomicU64::new(0),
-            standing: RwLock::new(None),
-            publisher: RwLock::new(None),
-            standing_turn: tokio::sync::Mutex::new(()),
+            standing: RwLock::default(),
             log: log::Sequencer::default(),
             log_turned: Mutex::new(tokio::time::Instant::now()),
             probe: vital::Probe::default(),
@@ -243,10 +238,16 @@ impl Clearing {
     /// [`Failure`] where it cannot be written; the calendar in memory then stays behind too.
     pub async fn beat(&self) -> Result<(), Failure> {
         let now = self.now();
-        let mut next = self.calendar();
-        let beat = next.beat(now);
-        self.write(move |conn| Box::pin(async move { store::house::beat_in_tx(conn, beat, now).await })).await?;
-        *self.inner.calendar.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        let beat = self.write(move |conn| Box::pin(async move { store::house::beat_in_tx(conn, now).await }));
+        *self.inner.calendar.lock().unwrap_or_else(PoisonError::into_inner) = beat.await?;
+        Ok(())
+    }
+
+    /// Takes the calendar over as the books have it: other replicas beat too. What is in memory may lack their newest beats, at most
+    /// those since this one's own last; so it never counts time as open in which nobody was.
+    pub(super) async fn calendar_look(&self) -> Result<(), Failure> {
+        let calendar = store::house::calendar(&mut self.read().await?.db()).await?;
+        *self.inner.calendar.lock().unwrap_or_else(PoisonError::into_inner) = calendar;
         Ok(())
     }
 

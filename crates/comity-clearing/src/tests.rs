@@ -35,6 +35,7 @@ mod owners;
 mod periods;
 mod prices;
 mod recharge;
+mod replicas;
 mod reports;
 mod restored;
 mod sampled;

@@ -114,8 +114,7 @@ where
         let _turn = turn;
         let done = answer(&signed, work(doing.clone(), call)).await?;
         let body = serde_json::to_vec(&done).map_err(Failure::invalid)?;
-        doing.answer_keep(&once, Kept { status: 200, body: body.clone() }).await;
-        Ok::<_, Refusal>(body)
+        Ok::<_, Refusal>(doing.answer_keep(&once, Kept { status: 200, body }).await.body)
     };
     let body = house.finish(working).await??;
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static(JSON))], body).into_response())

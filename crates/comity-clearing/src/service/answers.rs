@@ -27,20 +27,30 @@ impl Clearing {
         }
     }
 
-    /// Keeps an answer. Where that fails the call was done all the same: it is told, and a repeat is done again.
-    pub(crate) async fn answer_keep(&self, once: &Once, answer: Answer) {
+    /// Keeps an answer, and says which one is to be given: where another replica did the same call under the same key at the same
+    /// moment, what it answered first. Where it cannot be kept the call was done all the same: it is told, and a repeat is done again.
+    pub(crate) async fn answer_keep(&self, once: &Once, answer: Answer) -> Answer {
         self.fail("answer.before_keep");
         if answer.body.len() > ANSWER_BYTES_MAX {
-            return;
+            return answer;
         }
-        let (now, once) = (self.now(), once.clone());
+        let (now, asked, own) = (self.now(), once.clone(), answer.clone());
         let kept = self
-            .write(move |conn| {
-                Box::pin(async move { store::answers::answer_put_in_tx(conn, &once, &answer, now).await })
-            })
+            .write(move |conn| Box::pin(async move { store::answers::answer_put_in_tx(conn, &asked, &own, now).await }))
             .await;
-        if let Err(failure) = kept {
-            tracing::warn!(error = %chain(&failure), "an answer was not kept for its idempotency key");
+        match kept {
+            Ok(Some((call, kept))) if call == once.call => kept,
+            Ok(Some(_)) => {
+                tracing::warn!(
+                    "two calls came under one idempotency key at two replicas: the second's answer is not kept"
+                );
+                answer
+            }
+            Ok(None) => answer,
+            Err(failure) => {
+                tracing::warn!(error = %chain(&failure), "an answer was not kept for its idempotency key");
+                answer
+            }
         }
     }
 

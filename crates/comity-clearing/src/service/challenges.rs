@@ -194,16 +194,19 @@ impl Clearing {
                     Vec::new()
                 }
             };
-            posted += rows.len() as u64;
-            self.write(move |conn| {
+            let work = self.write(move |conn| {
                 Box::pin(async move {
+                    // Where another replica was quicker, what it drew stands: another checkpoint would draw others.
+                    if !store::challenges::drawn_in_tx(conn, claim.id).await? {
+                        return Ok(0);
+                    }
                     for row in &rows {
                         store::challenges::insert_in_tx(conn, row).await?;
                     }
-                    store::challenges::drawn_in_tx(conn, claim.id).await
+                    Ok(rows.len() as u64)
                 })
-            })
-            .await?;
+            });
+            posted += work.await?;
         }
         Ok(Some(posted))
     }
@@ -253,7 +256,7 @@ impl Clearing {
                 let ended =
                     self.write(move |conn| Box::pin(async move { house.miss_in_tx(conn, &row, &calendar, now).await }));
                 match ended.await {
-                    Ok(()) => turned.missed += 1,
+                    Ok(is_missed) => turned.missed += u64::from(is_missed),
                     Err(source) => {
                         // One that cannot be ended must not keep the others open.
                         let error = &source as &dyn std::error::Error;
@@ -265,22 +268,26 @@ impl Clearing {
         }
     }
 
+    /// Ends a challenge against its node. Not where it was answered since it was read, or another replica has ended it.
     async fn miss_in_tx(
         &self,
         conn: &mut Db<'_>,
         row: &ChallengeRow,
         calendar: &crate::settlement::Calendar,
         now: Timestamp,
-    ) -> Result<(), Failure> {
-        store::challenges::end_in_tx(conn, row.id, false, now).await?;
+    ) -> Result<bool, Failure> {
+        if !store::challenges::end_in_tx(conn, row.id, false, now).await? {
+            return Ok(false);
+        }
         tracing::error!(token = %row.token, challenge = %row.id, "a node did not show what its receipts rest on");
         match row.cause {
             ChallengeCause::Holder => {
                 let stop = Timed::Stop(Some(row.key), row.id);
-                self.unfreeze_in_tx(conn, row.token, stop, calendar, now).await
+                self.unfreeze_in_tx(conn, row.token, stop, calendar, now).await?;
             }
-            ChallengeCause::Sample => self.dispute_in_tx(conn, row.token, "challenge_missed", row.id, now).await,
+            ChallengeCause::Sample => self.dispute_in_tx(conn, row.token, "challenge_missed", row.id, now).await?,
         }
+        Ok(true)
     }
 
     /// The chain that a claim brought for a lane.

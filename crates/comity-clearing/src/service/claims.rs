@@ -179,6 +179,7 @@ impl Clearing {
 
     pub(crate) async fn sweep_by(&self, page: u32) -> Result<Swept, Failure> {
         let mut swept = Swept::default();
+        self.calendar_look().await?;
         // First, so that what nobody answered for is not paid for having waited long enough.
         // Where that cannot be done, whoever is not challenged is paid all the same: what is, stays frozen.
         match self.challenges_turn().await {

@@ -6,8 +6,9 @@
 //! A house that dies between two of them goes on with the next. Before each signature the stored tree is held against what
 //! was signed last, as the database and the memory outside have it: a database that was set back signs nothing.
 //!
-//! Several processes on one database may all try: what was sealed meanwhile is seen in the transaction, under the one
-//! write lock (decision 0035), and tried again.
+//! Several replicas on one database may all try: what was sealed meanwhile is seen in the transaction, under the one
+//! write lock (decision 0035), and tried again. Each remembers what any of them has signed: whichever is left when the database
+//! comes back older than it was notices it (decision 0051).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -195,18 +196,48 @@ impl Clearing {
 
     /// Holds the stored tree against what was signed last.
     async fn log_checked(&self) -> Result<(LogKey, State, Option<Signed>), Failure> {
+        // Read before the database, which is never behind it: others seal and sign meanwhile.
+        let remembered = self.log_memory().await;
         let mut conn = self.read().await?;
-        let state = store::log::state(&mut conn.db()).await?;
-        let newest = store::log::checkpoint(&mut conn.db(), state.epoch).await?;
+        let mut snapshot = conn.snapshot().await?;
+        let state = store::log::state(&mut snapshot.db()).await?;
+        let newest = store::log::checkpoint(&mut snapshot.db(), state.epoch).await?;
+        snapshot.rollback().await?;
         drop(conn);
         if let Some(newest) = &newest {
             self.log_holds(&state, newest.size, newest.root, "the newest checkpoint in the database").await?;
         }
         let key = self.inner.keys.log.clone().ok_or(Failure::LogKeyless)?;
-        if let Some(remembered) = self.log_remembered(&key, state.epoch).await? {
+        let remembered = self.log_remembered(&key, state.epoch, remembered)?;
+        if let Some(remembered) = &remembered {
             self.log_holds(&state, remembered.size, remembered.root, "the checkpoint that was signed last").await?;
         }
+        if let Some(newest) = &newest
+            && remembered.is_none_or(|remembered| remembered.size < newest.size)
+        {
+            self.log_follow(&key, state.epoch, newest).await?;
+        }
         Ok((key, state, newest))
+    }
+
+    /// Remembers what another replica has signed, as if this one had.
+    async fn log_follow(&self, key: &LogKey, epoch: u64, newest: &Signed) -> Result<(), Failure> {
+        let vkey = self.log_vkey(key, epoch)?;
+        let is_own = Note::parse(newest.note.as_bytes()).and_then(|note| note.verify(&vkey)).is_ok();
+        if !is_own {
+            return Err(stopped(&format!(
+                "the newest checkpoint in the database (size {}) is not signed by this log's key. The operator gives every replica                  of the house the same keys/log.key; the books go on meanwhile",
+                newest.size
+            )));
+        }
+        self.log_remember(key, newest.note.clone()).await
+    }
+
+    /// What stands in the memory outside of the database, where it can be read.
+    async fn log_memory(&self) -> Result<Option<Vec<u8>>, std::io::Error> {
+        let Some(key) = self.inner.keys.log.clone() else { return Ok(None) };
+        let read = tokio::task::spawn_blocking(move || key.memory.read()).await;
+        read.map_err(std::io::Error::other).flatten()
     }
 
     async fn log_holds(&self, state: &State, size: u64, root: Digest, what: &str) -> Result<(), Failure> {
@@ -233,10 +264,12 @@ impl Clearing {
         tiles.root(0..size).map_err(|error| stopped(&error))
     }
 
-    async fn log_remembered(&self, key: &LogKey, epoch: u64) -> Result<Option<Checkpoint>, Failure> {
-        let memory = key.memory.clone();
-        let read = tokio::task::spawn_blocking(move || memory.read()).await;
-        let read = read.map_err(std::io::Error::other).flatten();
+    fn log_remembered(
+        &self,
+        key: &LogKey,
+        epoch: u64,
+        read: Result<Option<Vec<u8>>, std::io::Error>,
+    ) -> Result<Option<Checkpoint>, Failure> {
         let Some(bytes) = read.map_err(|error| stopped(&format!("the memory of what was signed: {error}")))? else {
             return Ok(None);
         };
@@ -298,9 +331,7 @@ impl Clearing {
         let epoch = store::log::state(&mut conn.db()).await?.epoch;
         let stored = store::log::checkpoint(&mut conn.db(), epoch).await?;
         drop(conn);
-        let memory = key.memory.clone();
-        let read = tokio::task::spawn_blocking(move || memory.read()).await;
-        let remembered = read.map_err(std::io::Error::other).flatten().ok().flatten();
+        let remembered = self.log_memory().await.ok().flatten();
         let vkey = self.log_vkey(&key, epoch)?;
         let forgot = remembered.as_deref() == Some(LOG_FORGOTTEN);
         // Of the two the one that reached further: somebody may have seen it.

@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 
+use comity_ledger::Db;
 use comity_wire::cbor::List;
 use comity_wire::object::{Revocation, RevocationList, RevokedKind};
 use comity_wire::{NodeId, OrgId, Signed, Timestamp, TokenId, Verified, cose};
@@ -14,18 +15,68 @@ use crate::store;
 /// When a list is made anew; nodes take one for 24 h.
 pub(crate) const RENEW_S: u64 = 12 * 3600;
 
-impl Clearing {
-    /// The newest list.
-    pub fn standing(&self) -> Option<Verified<RevocationList>> {
-        self.inner.standing.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// The newest list that this process knows of, and where it hands it on. The newest of all stands in the books.
+#[derive(Default)]
+pub(super) struct Newest {
+    list: Option<Verified<RevocationList>>,
+    publisher: Option<Publisher>,
+}
 
-    /// Hands the newest list, and each that follows, to the feed.
-    pub fn on_standing(&self, publisher: Publisher) {
-        if let Some(list) = self.standing() {
+impl Newest {
+    /// Takes a list over that is newer, and hands it on. Under one lock, so that lists are handed on in the order of their numbers.
+    fn take(&mut self, list: Verified<RevocationList>) {
+        if self.list.as_ref().is_some_and(|held| held.number >= list.number) {
+            return;
+        }
+        if let Some(publisher) = &self.publisher {
             publisher(&list);
         }
-        *self.inner.publisher.write().unwrap_or_else(PoisonError::into_inner) = Some(publisher);
+        self.list = Some(list);
+    }
+}
+
+impl Clearing {
+    /// The newest list, as this process knows it.
+    pub fn standing(&self) -> Option<Verified<RevocationList>> {
+        self.inner.standing.read().unwrap_or_else(PoisonError::into_inner).list.clone()
+    }
+
+    /// Hands the newest list, and each that follows, to the feed, whichever replica made it. The publisher asks nothing of this house.
+    pub fn on_standing(&self, publisher: Publisher) {
+        let mut newest = self.inner.standing.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = &newest.list {
+            publisher(list);
+        }
+        newest.publisher = Some(publisher);
+    }
+
+    fn standing_take(&self, list: Verified<RevocationList>) {
+        self.inner.standing.write().unwrap_or_else(PoisonError::into_inner).take(list);
+    }
+
+    /// Takes the newest list over from the books: another replica may have made it.
+    ///
+    /// # Errors
+    /// [`Failure`] where the books cannot be read.
+    pub async fn standing_look(&self) -> Result<(), Failure> {
+        let stored = store::house::standing(&mut self.read().await?.db()).await?;
+        if let Some(list) = self.standing_read(stored)? {
+            self.standing_take(list);
+        }
+        Ok(())
+    }
+
+    /// A list as the books have it; `None` where it is signed by a key that this house has not.
+    fn standing_read(&self, stored: Option<Vec<u8>>) -> Result<Option<Verified<RevocationList>>, Failure> {
+        let Some(bytes) = stored else { return Ok(None) };
+        match Signed::<RevocationList>::decode(&bytes)?.verify_any(&self.inner.keys.issuers()) {
+            Ok(list) => Ok(Some(list)),
+            // The house has another issuer key and not the one before: it signs the next list at once.
+            Err(source) => {
+                tracing::warn!(%source, "the stored revocation list is an earlier key's");
+                Ok(None)
+            }
+        }
     }
 
     /// Stops new work under a token, everywhere. What was done is paid all the same (rule 8).
@@ -68,16 +119,10 @@ impl Clearing {
         let revoked = store::house::revocations(&mut conn.db(), self.now()).await?;
         drop(conn);
         let mut is_whole = true;
-        if let Some(bytes) = stored {
-            match Signed::<RevocationList>::decode(&bytes)?.verify_any(&self.inner.keys.issuers()) {
-                Ok(list) => {
-                    // One that still names what has ended meanwhile is whole.
-                    is_whole = revoked.iter().all(|entry| list.entries.contains(entry));
-                    *self.inner.standing.write().unwrap_or_else(PoisonError::into_inner) = Some(list);
-                }
-                // The house has another issuer key and not the one before: it signs the next list at once.
-                Err(source) => tracing::warn!(%source, "the stored revocation list is an earlier key's"),
-            }
+        if let Some(list) = self.standing_read(stored)? {
+            // One that still names what has ended meanwhile is whole.
+            is_whole = revoked.iter().all(|entry| list.entries.contains(entry));
+            self.standing_take(list);
         }
         // Others may have a list of a higher number, from before the books were set back: one that is above it is made at once.
         let restored_at = self.inner.restored.map(|restored| restored.restored_at);
@@ -98,15 +143,18 @@ impl Clearing {
     /// # Errors
     /// [`Failure`].
     pub async fn standing_renew(&self) -> Result<bool, Failure> {
-        let heard = self.standing_heard().map_or(0, |list| list.number);
-        let fresh = self.standing().is_some_and(|list| {
-            let is_newest = list.number >= heard && self.standing_lost(&list.entries, self.now()).is_empty();
-            is_newest && self.now().since(list.issued_at) < RENEW_S && *list.signer() == self.inner.keys.issuer.public()
-        });
-        if !fresh {
-            self.standing_issue().await?;
+        self.standing_look().await?;
+        if self.standing().is_some_and(|list| self.is_fresh(&list)) {
+            return Ok(false);
         }
-        Ok(!fresh)
+        // Asked again under the lock: of several replicas one makes it.
+        Ok(self.standing_make(Unless::Fresh).await?.is_some())
+    }
+
+    fn is_fresh(&self, list: &Verified<RevocationList>) -> bool {
+        let heard = self.standing_heard().map_or(0, |list| list.number);
+        let is_newest = list.number >= heard && self.standing_lost(&list.entries, self.now()).is_empty();
+        is_newest && self.now().since(list.issued_at) < RENEW_S && *list.signer() == self.inner.keys.issuer.public()
     }
 
     /// The house's own newest list as the federation has it. It is above the house's where books were set back to a backup.
@@ -124,14 +172,43 @@ impl Clearing {
         lost.filter(|entry| !is_known(entry) && !has_ended(entry)).cloned().collect()
     }
 
-    /// Numbers, signs, stores and publishes a list of everything that is revoked. What the federation has of the house's lists and
-    /// the books have not is revoked all the same.
+    /// Makes a list of everything that is revoked.
     async fn standing_issue(&self) -> Result<u64, Failure> {
-        let turn = self.inner.standing_turn.lock().await;
-        let mut conn = self.read().await?;
+        let made = self.standing_make(Unless::Never).await?;
+        Ok(made.expect("it is made unless that is never to be"))
+    }
+
+    /// Numbers, signs and stores a list of everything that is revoked, and hands it on; its number.
+    async fn standing_make(&self, unless: Unless) -> Result<Option<u64>, Failure> {
+        let house = self.clone();
+        self.fail("list.before_commit");
+        let made =
+            self.write(move |conn| Box::pin(async move { house.standing_make_in_tx(conn, unless).await })).await?;
+        let Some(list) = made else {
+            self.standing_look().await?;
+            return Ok(None);
+        };
+        self.fail("list.after_commit");
+        let number = list.number;
+        self.standing_take(list);
+        Ok(Some(number))
+    }
+
+    /// All of it under the lock of the books: of several replicas none signs a number that another one has signed. What the
+    /// federation has of the house's lists and the books have not is revoked all the same.
+    async fn standing_make_in_tx(
+        &self,
+        conn: &mut Db<'_>,
+        unless: Unless,
+    ) -> Result<Option<Verified<RevocationList>>, Failure> {
         let now = self.now();
-        let mut entries = store::house::revocations(&mut conn.db(), now).await?;
-        let heard = self.standing_heard();
+        let stored = store::house::standing(conn).await?;
+        if matches!(unless, Unless::Fresh)
+            && self.standing_read(stored.clone())?.is_some_and(|list| self.is_fresh(&list))
+        {
+            return Ok(None);
+        }
+        let mut entries = store::house::revocations(conn, now).await?;
         let lost = self.standing_lost(&entries, now);
         if !lost.is_empty() {
             tracing::warn!(
@@ -142,34 +219,26 @@ impl Clearing {
             entries.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
         }
         // Numbers rise whoever signed the list before.
-        let stored = store::house::standing(&mut conn.db()).await?;
-        drop(conn);
         let stored = stored.map(|bytes| Signed::<RevocationList>::decode(&bytes)).transpose()?;
         let number = stored.map_or(1, |list| list.unverified().number + 1);
-        let number = number.max(heard.map_or(1, |list| list.number + 1));
+        let number = number.max(self.standing_heard().map_or(1, |list| list.number + 1));
         // Of books that were set back nobody knows how far the numbers had come; the time is above all of them.
         let number = self.inner.restored.map_or(number, |_| number.max(now.0));
         let entries = List::new(entries).map_err(Failure::invalid)?;
         let list = RevocationList { org: self.inner.config.org, number, issued_at: now, entries };
         let list = cose::sign(&list, &self.inner.keys.issuer);
-        let (bytes, named) = (list.bytes().to_vec(), (number, list.id()));
-        self.fail("list.before_commit");
-        self.write(move |conn| {
-            Box::pin(async move {
-                for entry in &lost {
-                    store::house::revocation_insert_in_tx(conn, entry.kind, &entry.subject, entry.at).await?;
-                }
-                store::house::standing_put_in_tx(conn, named, &bytes, now).await
-            })
-        })
-        .await?;
-        self.fail("list.after_commit");
-        *self.inner.standing.write().unwrap_or_else(PoisonError::into_inner) = Some(list.clone());
-        let publisher = self.inner.publisher.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(publisher) = publisher {
-            publisher(&list);
+        for entry in &lost {
+            store::house::revocation_insert_in_tx(conn, entry.kind, &entry.subject, entry.at).await?;
         }
-        drop(turn);
-        Ok(number)
+        store::house::standing_put_in_tx(conn, (number, list.id()), list.bytes(), now).await?;
+        Ok(Some(list))
     }
+}
+
+/// When no list is to be made.
+#[derive(Clone, Copy)]
+enum Unless {
+    Never,
+    /// The newest one in the books is fresh: another replica was quicker.
+    Fresh,
 }

@@ -28,15 +28,20 @@ pub(crate) async fn answer_find(
     Ok(Some((cells.digest("call")?, Answer { status, body: cells.blob("body")? })))
 }
 
-/// Keeps an answer behind all others, and drops those that are too old or too many.
+/// Keeps an answer behind all others, and drops those that are too old or too many. Where one is kept already, because another
+/// replica was asked under the same key at the same moment, that one stays, and is given back with its call.
 pub(crate) async fn answer_put_in_tx(
     conn: &mut Db<'_>,
     once: &Once,
     answer: &Answer,
     now: Timestamp,
-) -> Result<(), Failure> {
+) -> Result<Option<(Digest, Answer)>, Failure> {
+    let kept = answer_find(conn, once, now.minus(KEPT_S)).await?;
+    if kept.is_some() {
+        return Ok(kept);
+    }
     let signer = once.signer.as_bytes().to_vec();
-    // One of this key that is still here is too old to be found, or a twin's from a process that ended: this is the newer.
+    // One of this key that is still here is too old to be found.
     query("DELETE FROM answer WHERE signer = ? AND key = ?")
         .bind(signer.clone())
         .bind(once.key.0.to_vec())
@@ -71,5 +76,5 @@ pub(crate) async fn answer_put_in_tx(
     .bind(int(DROPPED_MAX))
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(None)
 }

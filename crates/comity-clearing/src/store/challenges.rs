@@ -195,14 +195,15 @@ pub(crate) async fn shown_in_tx(conn: &mut Db<'_>, row: &ChallengeRow) -> Result
     Ok(())
 }
 
-pub(crate) async fn end_in_tx(conn: &mut Db<'_>, id: Digest, answered: bool, now: Timestamp) -> Result<(), Failure> {
-    query("UPDATE challenge SET state = ?, ended_at = ? WHERE id = ?")
+/// Ends a challenge; whether it was open.
+pub(crate) async fn end_in_tx(conn: &mut Db<'_>, id: Digest, answered: bool, now: Timestamp) -> Result<bool, Failure> {
+    let ended = query("UPDATE challenge SET state = ?, ended_at = ? WHERE id = ? AND state = 0")
         .bind(if answered { 1 } else { 2 })
         .bind(seconds(now))
         .bind(id.0.to_vec())
         .execute(conn)
         .await?;
-    Ok(())
+    Ok(ended == 1)
 }
 
 /// Claims that were sealed into the log and not drawn from, the oldest first.
@@ -221,9 +222,10 @@ pub(crate) async fn to_draw(conn: &mut Db<'_>, limit: u32) -> Result<Vec<ToDraw>
     rows.iter().map(one).collect()
 }
 
-pub(crate) async fn drawn_in_tx(conn: &mut Db<'_>, claim: Digest) -> Result<(), Failure> {
-    query("UPDATE claim SET drawn = 1 WHERE id = ?").bind(claim.0.to_vec()).execute(conn).await?;
-    Ok(())
+/// Notes that a claim was drawn from; whether it was not before.
+pub(crate) async fn drawn_in_tx(conn: &mut Db<'_>, claim: Digest) -> Result<bool, Failure> {
+    let sql = "UPDATE claim SET drawn = 1 WHERE id = ? AND drawn = 0";
+    Ok(query(sql).bind(claim.0.to_vec()).execute(conn).await? == 1)
 }
 
 /// A claim's bytes.

@@ -22,8 +22,11 @@ pub(crate) async fn calendar(conn: &mut Db<'_>) -> Result<Calendar, Failure> {
     Ok(Calendar::new(rows.iter().map(span).collect::<Result<_, Failure>>()?))
 }
 
-pub(crate) async fn beat_in_tx(conn: &mut Db<'_>, beat: Beat, now: Timestamp) -> Result<(), Failure> {
-    let sql = match beat {
+/// Says that the house is open, and gives back the calendar with that. Of several replicas each beats: what the newest span says is
+/// read under the lock, so that none of them begins another beside it.
+pub(crate) async fn beat_in_tx(conn: &mut Db<'_>, now: Timestamp) -> Result<Calendar, Failure> {
+    let mut calendar = calendar(conn).await?;
+    let sql = match calendar.beat(now) {
         Beat::Opened => "INSERT INTO open_span (begins_at, ends_at) VALUES (?1, ?1)",
         Beat::Extended => {
             "UPDATE open_span SET ends_at = CASE WHEN ends_at < ?1 THEN ?1 ELSE ends_at END \
@@ -31,7 +34,7 @@ pub(crate) async fn beat_in_tx(conn: &mut Db<'_>, beat: Beat, now: Timestamp) ->
         }
     };
     query(sql).bind(seconds(now)).execute(conn).await?;
-    Ok(())
+    Ok(calendar)
 }
 
 /// The keys of a node that the house has seen certified to it by its owner.

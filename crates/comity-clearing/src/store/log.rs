@@ -245,8 +245,11 @@ pub(crate) async fn tile_ids(conn: &mut Db<'_>) -> Result<Vec<TileId>, Failure> 
     rows.iter().map(id).collect()
 }
 
-/// Keeps a signed checkpoint. Of one size there is one root: another one is refused.
+/// Keeps a signed checkpoint. Of one size there is one root: another one is refused, as is one of a log that has ended meanwhile.
 pub(crate) async fn checkpoint_insert_in_tx(conn: &mut Db<'_>, epoch: u64, signed: &Signed) -> Result<(), Failure> {
+    if state(conn).await?.epoch != epoch {
+        return Err(Failure::Books { what: format!("log {epoch} has ended") });
+    }
     query(
         "INSERT INTO log_checkpoint (epoch, size, root, note, signed_at) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT (epoch, size) DO NOTHING",

@@ -284,8 +284,8 @@ async fn one_tree_is_sealed_by_several_processes(on: On) {
     for round in 0..4 {
         story(&world).await;
         let (one, two) = tokio::join!(first.log_advance(), other.log_advance());
-        // Who comes second may have to look again; nobody forks.
-        assert!(one.is_ok() || two.is_ok(), "round {round}: {one:?} {two:?}");
+        // Who comes second finds it done: it takes nothing that the other one does for a database that was set back.
+        assert!(one.is_ok() && two.is_ok(), "round {round}: {one:?} {two:?}");
     }
     first.log_advance().await.unwrap();
     assert!(verified(&world).await.holds);

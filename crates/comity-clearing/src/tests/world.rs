@@ -201,6 +201,12 @@ impl World {
         open(&self.books, &self.directory, &self.clock).await
     }
 
+    /// As [`twin`](Self::twin), with a home of its own for what a house keeps outside of its database.
+    pub(super) async fn replica(&self, home: &std::path::Path) -> Clearing {
+        let keys = Keys::new(secret("issuer"), [5; 32]).with_log(secret("log"), Arc::new(Memory(home.to_owned())));
+        open_remembering(&self.books, &self.directory, &self.clock, keys, crate::no_failpoint()).await
+    }
+
     /// Closes the house and opens it again on the same file.
     pub(super) async fn restart(&mut self) {
         self.restart_failing(crate::no_failpoint()).await;
@@ -395,10 +401,20 @@ async fn open_keyed(
     keys: Keys,
     failpoint: crate::Failpoint,
 ) -> Clearing {
+    let keys = keys.with_log(secret("log"), Arc::new(Memory(books.folder().to_owned())));
+    open_remembering(books, directory, clock, keys, failpoint).await
+}
+
+async fn open_remembering(
+    books: &Books,
+    directory: &Arc<File>,
+    clock: &Arc<AtomicU64>,
+    keys: Keys,
+    failpoint: crate::Failpoint,
+) -> Clearing {
     let clock = Arc::clone(clock);
     let clock = Arc::new(move || Timestamp(clock.load(Ordering::SeqCst)));
     // The least that the protocol allows: fewer hours to live through.
-    let keys = keys.with_log(secret("log"), Arc::new(Memory(books.folder().to_owned())));
     // Where a test asks for it, every claim is drawn from; else none, since nobody would answer.
     let sample_one_in = u32::from(books.folder().join("sample").exists());
     let config =
