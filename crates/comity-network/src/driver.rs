@@ -3,17 +3,16 @@
 
 mod admit;
 mod dial;
+mod own;
 mod perform;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use comity_registry::publish::CannotPublish;
 use comity_registry::roster::NotTheNext;
-use comity_registry::{Input, Peer, Publication, Put, Registry, Ticket};
-use comity_wire::cose;
-use comity_wire::object::{AnchorRole, Announcement, Door, Head, Manifest, NodeCertificate};
+use comity_registry::{Input, Peer, Put, Registry, Ticket};
+use comity_wire::object::{AnchorRole, Door, Manifest, NodeCertificate};
 use comity_wire::{Digest, NodeId, OrgId, Timestamp, Verified};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use libp2p::gossipsub::{IdentTopic, MessageId};
@@ -25,11 +24,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::behaviour::{self, Behaviour};
 use crate::config::Config;
+use crate::line::Shared;
 use crate::replica::Replica;
 use crate::store::Store;
-use crate::{Clock, Entropy, Failpoint, Identity, Parts, PublishError, Published, StartError, gossip};
+use crate::{Clock, Entropy, Failpoint, Identity, Parts, PublishError, Published, StartError, Writer, gossip};
 
 use dial::Dialler;
+use own::Step;
 
 /// What others ask of the task.
 pub(crate) enum Command {
@@ -39,6 +40,15 @@ pub(crate) enum Command {
     },
     Announce {
         doors: Vec<Door>,
+        reply: oneshot::Sender<Result<Published, PublishError>>,
+    },
+    /// From now on this process may write our feed, with others that do.
+    Share {
+        writer: Writer,
+        shared: Shared,
+    },
+    /// Takes over what others have written of our feed.
+    Look {
         reply: oneshot::Sender<Result<Published, PublishError>>,
     },
     Fetch {
@@ -64,8 +74,8 @@ pub(crate) enum Command {
     },
 }
 
-/// A publication on its way to disk.
-type Committing = futures::future::BoxFuture<'static, (Result<(), String>, Publication)>;
+/// A publication on its way.
+type Committing = futures::future::BoxFuture<'static, Step>;
 type Reply = oneshot::Sender<Result<Published, PublishError>>;
 
 pub(crate) struct Driver {
@@ -90,10 +100,12 @@ pub(crate) struct Driver {
     judging: VecDeque<(Ticket, Instant, MessageId, PeerId)>,
     replying: HashMap<Ticket, ResponseChannel<Vec<u8>>>,
     fetching: HashMap<Digest, Vec<oneshot::Sender<Option<Verified<Manifest>>>>>,
-    /// At most one publication is being written; the others wait.
+    /// At most one publication is being written; the others wait. Of those that put nothing only others' are looked for.
     committing: FuturesUnordered<Committing>,
     committed: Option<Reply>,
-    waiting: VecDeque<(Put, Option<Reply>)>,
+    waiting: VecDeque<(Option<Put>, Option<Reply>)>,
+    /// Where our feed is numbered, when other processes write it too.
+    shared: Option<Shared>,
     doors: Option<Vec<Door>>,
     /// Our newest head, while nobody has been there to hear it.
     unsaid: Option<Vec<u8>>,
@@ -183,6 +195,7 @@ impl Driver {
             committing: FuturesUnordered::new(),
             committed: None,
             waiting: VecDeque::new(),
+            shared: None,
             doors: None,
             unsaid: None,
             next_compare: Instant::now() + config.sync_interval(),
@@ -229,7 +242,7 @@ impl Driver {
         let done = loop {
             tokio::select! {
                 biased;
-                Some((outcome, publication)) = self.committing.next() => self.committed(outcome, publication).await,
+                Some(step) = self.committing.next() => self.step(step).await,
                 command = commands.recv() => match command {
                     Some(Command::Shutdown { reply }) => break Some(reply),
                     Some(command) => self.command(command).await,
@@ -240,8 +253,8 @@ impl Driver {
             }
             self.perform().await;
         };
-        while let Some((outcome, publication)) = self.committing.next().await {
-            self.committed(outcome, publication).await;
+        while let Some(step) = self.committing.next().await {
+            self.step(step).await;
         }
         let Self { swarm, store, .. } = self;
         drop(swarm);
@@ -253,11 +266,16 @@ impl Driver {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Publish { set, reply } => self.publish(set, Some(reply)).await,
+            Command::Publish { set, reply } => self.publish(Some(set), Some(reply)).await,
+            Command::Look { reply } => self.publish(None, Some(reply)).await,
+            Command::Share { writer, shared } => {
+                self.identity.writer = Some(writer);
+                self.shared = Some(shared);
+            }
             Command::Announce { doors, reply } => match self.announcement(&doors) {
                 Some(set) => {
                     self.doors = Some(doors);
-                    self.publish(set, Some(reply)).await;
+                    self.publish(Some(set), Some(reply)).await;
                 }
                 None => {
                     let _ = reply.send(Err(PublishError::NoWriter));
@@ -315,83 +333,6 @@ impl Driver {
         Ticket(self.next_ticket)
     }
 
-    /// This node's certificate and doors, signed by the feed's writer.
-    fn announcement(&self, doors: &[Door]) -> Option<Put> {
-        let writer = self.identity.writer.as_ref()?;
-        let own = self.registry.certificate(self.org, self.node)?;
-        let now = self.now();
-        let announcement = Announcement {
-            org: own.org,
-            node: self.node,
-            doors: doors.iter().take(16).cloned().collect::<Vec<_>>().try_into().expect("16 doors are the most"),
-            issued_at: now,
-            expires_at: now.plus(Head::EXPIRES_S),
-        };
-        let announcement = cose::sign(&announcement, &writer.key);
-        Some(Put { objects: vec![own.bytes().to_vec(), announcement.bytes().to_vec()], remove: Vec::new() })
-    }
-
-    /// Makes the next head and hands it to the disk. One at a time: the number of the next rests on this one's.
-    async fn publish(&mut self, set: Put, reply: Option<Reply>) {
-        if !self.committing.is_empty() {
-            match reply {
-                Some(reply) if self.waiting.len() >= WAITING_MAX => {
-                    let reason = format!("{WAITING_MAX} publications are waiting already");
-                    let _ = reply.send(Err(PublishError::Store { reason }));
-                }
-                reply => self.waiting.push_back((set, reply)),
-            }
-            return;
-        }
-        match self.prepare(&set) {
-            Ok(publication) => {
-                let write = self.registry.write_of(&publication);
-                let done = self.store.commit(write).await;
-                self.committed = reply;
-                self.committing.push(Box::pin(async move {
-                    let outcome = done.await.unwrap_or_else(|_| Err("the store has closed".to_owned()));
-                    (outcome, publication)
-                }));
-            }
-            Err(error) => match reply {
-                Some(reply) => {
-                    let _ = reply.send(Err(error));
-                }
-                None => tracing::warn!(%error, "our head could not be renewed"),
-            },
-        }
-    }
-
-    fn prepare(&self, set: &Put) -> Result<Publication, PublishError> {
-        let writer = self.identity.writer.as_ref().ok_or(PublishError::NoWriter)?;
-        let publication = self.registry.prepare(self.now(), &writer.certificate, &writer.key, set)?;
-        // A writer certificate of another organisation would let this node speak for strangers.
-        if publication.complete.head.org != self.org {
-            return Err(PublishError::Refused(CannotPublish::WriterMismatch));
-        }
-        Ok(publication)
-    }
-
-    /// The disk has it, or not: only now is it said.
-    async fn committed(&mut self, outcome: Result<(), String>, publication: Publication) {
-        let head = &publication.complete.head;
-        let published = Published { epoch: head.epoch, seq: head.seq, head: head.id() };
-        let outcome = match outcome {
-            Ok(()) => {
-                self.input(Input::Published(publication));
-                self.perform().await;
-                Ok(published)
-            }
-            Err(reason) => Err(PublishError::Store { reason }),
-        };
-        if let Some(reply) = self.committed.take() {
-            let _ = reply.send(outcome);
-        }
-        if let Some((set, reply)) = self.waiting.pop_front() {
-            self.publish(set, reply).await;
-        }
-    }
-
     async fn tick(&mut self) {
         let now = Instant::now();
         self.close_strangers(now);
@@ -416,18 +357,6 @@ impl Driver {
             peers.into_iter().for_each(|peer| self.input(Input::Compare { peer }));
         }
         self.renew().await;
-    }
-
-    async fn renew(&mut self) {
-        if self.identity.writer.is_none() || !self.committing.is_empty() {
-            return;
-        }
-        let Some(current) = self.registry.feed(self.org) else { return };
-        if self.now().since(current.head.issued_at) < RENEW_S {
-            return;
-        }
-        let set = self.doors.as_deref().and_then(|doors| self.announcement(doors)).unwrap_or_default();
-        self.publish(set, None).await;
     }
 
     /// Half to one and a half of a duration.

@@ -13,6 +13,7 @@ mod door;
 mod driver;
 mod gossip;
 mod hello;
+mod line;
 mod replica;
 mod routes;
 mod store;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comity_registry::message::FRAME_BYTES_MAX;
-use comity_registry::publish::CannotPublish;
+use comity_registry::publish::{CannotAdopt, CannotPublish};
 use comity_registry::{Registry, roster::NotTheNext};
 use comity_token::Directory;
 use comity_wire::object::{Door, Manifest};
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use comity_registry::Put as PublishSet;
 pub use config::{Config, Hub, Role};
 pub use door::{DoorStream, Doors, NoDoor};
+pub use line::{Line, Newest, Numbered, Shared};
 pub use replica::Replica;
 
 use driver::{Command, Driver};
@@ -118,6 +120,12 @@ pub enum PublishError {
     Refused(#[from] CannotPublish),
     #[error("head could not be written to disk, and was not said: {reason}")]
     Store { reason: String },
+    #[error("head was not numbered where all processes of this feed number theirs, and was not said: {reason}")]
+    Line { reason: String },
+    #[error(transparent)]
+    Adopt(#[from] CannotAdopt),
+    #[error("nothing is published, since the next number is not certain: {why}")]
+    Unsure { why: String },
     #[error("network has shut down")]
     Closed,
 }
@@ -217,6 +225,22 @@ impl Network {
     pub async fn announce(&self, doors: Vec<Door>) -> Result<Published, PublishError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Announce { doors, reply }).await.map_err(|()| PublishError::Closed)?;
+        answer.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// From now on writes our organisation's feed together with other processes. Without it, and without [`Identity::writer`], nothing
+    /// is published from here.
+    pub async fn share(&self, writer: Writer, shared: Shared) {
+        let _ = self.send(Command::Share { writer, shared }).await;
+    }
+
+    /// Takes over what other processes have published of our feed, and says it again; the newest head.
+    ///
+    /// # Errors
+    /// [`PublishError`], also where nothing was published yet.
+    pub async fn look(&self) -> Result<Published, PublishError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Look { reply }).await.map_err(|()| PublishError::Closed)?;
         answer.await.unwrap_or(Err(PublishError::Closed))
     }
 

@@ -5,6 +5,9 @@
 #[path = "../../comity-registry/tests/support/mod.rs"]
 mod support;
 
+#[path = "shared/line.rs"]
+mod line;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

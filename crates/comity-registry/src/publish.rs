@@ -53,6 +53,18 @@ pub enum CannotPublish {
     EpochBehind { newer: u32, ours: u32 },
 }
 
+/// Why a head that another process of ours has numbered was not taken over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CannotAdopt {
+    #[error("what is kept of our feed cannot be believed")]
+    Refused(#[from] crate::verify::Refused),
+    #[error("what is kept of our feed's epoch {epoch}, number {seq}, is not whole")]
+    Incomplete { epoch: u32, seq: u64 },
+    #[error("feed is frozen at epoch {epoch}, number {seq}: two heads contradict each other; open a new epoch")]
+    Forked { epoch: u32, seq: u64 },
+}
+
 /// Everything that goes into the next head.
 pub(crate) struct Next<'a> {
     pub(crate) now: Timestamp,

@@ -2,13 +2,14 @@
 
 mod admission;
 mod answer;
+mod own;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use comity_wire::object::{EntryKind, Head, Manifest, NodeCertificate, Roster, WriterCertificate};
-use comity_wire::{Digest, NodeId, OrgId, SecretKey, Signed, Timestamp, Verified};
+use comity_wire::{Digest, NodeId, OrgId, Signed, Timestamp, Verified};
 
 pub use admission::NotAdmitted;
 
@@ -16,7 +17,7 @@ use crate::feed::{Complete, Feed, Pending, SignedHead};
 use crate::held::Held;
 use crate::message::{Hello, Reply, Request};
 use crate::proof::{self, Proof};
-use crate::publish::{CannotPublish, Next, Publication, Put};
+use crate::publish::Publication;
 use crate::roster::{Chain, NotTheNext};
 use crate::verify::{self, HeadPair, Refused};
 
@@ -383,73 +384,6 @@ impl Registry {
             vector_root: self.vector_root(),
             proofs_root: proof::root(self.proofs()),
         }
-    }
-
-    /// Makes the next head of our own feed. The shell stores it, then gives it back as [`Input::Published`].
-    ///
-    /// # Errors
-    /// [`CannotPublish`].
-    pub fn prepare(
-        &self,
-        now: Timestamp,
-        writer: &[u8],
-        key: &SecretKey,
-        put: &Put,
-    ) -> Result<Publication, CannotPublish> {
-        let signed = Signed::<WriterCertificate>::decode(writer).map_err(|source| CannotPublish::Writer { source })?;
-        let org = signed.unverified().org;
-        let organisation = self.roster().organisation(org).ok_or(CannotPublish::NotAMember)?;
-        let writer = signed.verify(&organisation.key).map_err(|source| CannotPublish::Writer { source })?;
-        if writer.key != key.public() || now < writer.not_before || writer.not_after <= now {
-            return Err(CannotPublish::WriterMismatch);
-        }
-        let feed = self.feeds.get(&org);
-        if let Some(proof) = feed.and_then(|feed| feed.proofs.get(&writer.epoch)) {
-            let (epoch, seq) = proof.number();
-            return Err(CannotPublish::Frozen { epoch, seq });
-        }
-        let pending = feed.and_then(|feed| feed.pending.as_ref()).map(|pending| &pending.pair.0);
-        let current = feed.and_then(|feed| feed.current.as_ref());
-        let heads = pending.into_iter().chain(current.map(|current| &current.head));
-        let highest = heads.map(|head| (head.number(), head.id())).max();
-        let next = Next {
-            now,
-            federation: self.roster().federation,
-            roster_version: self.chain.version(),
-            organisation,
-            writer,
-            key,
-            current: current.map(|current| &**current),
-            highest,
-            put,
-        };
-        next.build()
-    }
-
-    /// What the shell stores before a publication is said.
-    pub fn write_of(&self, publication: &Publication) -> Write {
-        let archive = self.feeds.get(&publication.complete.head.org).map(|feed| feed.archive.clone());
-        let mut kept: Vec<Arc<Held>> = archive.into_iter().flatten().collect();
-        // The tariffs it retires are still among the current ones.
-        let current = self.feed(publication.complete.head.org);
-        kept.extend(
-            current.iter().flat_map(|current| current.objects.values()).filter(|held| is_tariff(held)).cloned(),
-        );
-        feed_write(&publication.complete, kept.iter())
-    }
-
-    fn published(&mut self, publication: Publication) {
-        let complete = publication.complete;
-        let org = complete.head.org;
-        let feed = self.feeds.entry(org).or_default();
-        if feed.highest() >= Some(complete.number()) || feed.is_frozen_at(complete.number()) {
-            return;
-        }
-        let gossip = SignedHead::of(&complete.pair()).to_gossip();
-        feed.pending = None;
-        feed.show(complete);
-        self.out.push_back(Output::Gossip { bytes: gossip });
-        self.out.push_back(Output::Notify(Change::Feed { org }));
     }
 
     fn gossip(&mut self, now: Timestamp, from: Peer, ticket: Ticket, bytes: &[u8]) {

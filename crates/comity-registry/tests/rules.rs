@@ -419,3 +419,57 @@ fn a_wish_ends_when_everyone_who_was_asked_has_said_no_or_gone() {
     let told = outputs(&mut registry);
     assert!(told.iter().any(|output| matches!(output, Output::Notify(Change::Unavailable { .. }))));
 }
+
+/// What a store was given of our feed.
+fn kept(registry: &Registry, publication: &Publication) -> StoredFeed {
+    let Write::Feed { head, frames, .. } = registry.write_of(publication) else { panic!("a feed") };
+    StoredFeed { head, frames: frames.into_iter().map(|(digest, bytes)| (digest, bytes.to_vec())).collect() }
+}
+
+#[test]
+fn a_process_goes_on_from_what_another_one_of_its_organisation_has_numbered() {
+    let (a, b) = (org(1), org(2));
+    let (mut first, mut second) = (replica(&[&a, &b]), replica(&[&a, &b]));
+    let one = publish(&mut first, &a, 1, &a.put(1, START), START);
+    let two = publish(&mut first, &a, 1, &a.put(2, START), START);
+    // By gossip the second one has heard of the head, and has not fetched what it names.
+    second.handle(START, Input::Gossip { from: PEER, ticket: Ticket(1), bytes: gossip_of(&two) });
+    outputs(&mut second);
+    assert_eq!(second.highest(a.id).map(|highest| highest.0), Some((1, 2)));
+    assert!(second.feed(a.id).is_none());
+    assert!(second.adopt(&kept(&first, &two)).unwrap());
+    let said = outputs(&mut second);
+    assert!(
+        said.iter().any(|output| matches!(output, Output::Gossip { .. })),
+        "whoever made it may have ended: {said:?}"
+    );
+    assert!(said.iter().any(|output| matches!(output, Output::Store(_))));
+    assert!(said.iter().any(|output| matches!(output, Output::Judge { verdict: Verdict::Accept, .. })));
+    assert_eq!(second.feed(a.id).unwrap().objects.len(), first.feed(a.id).unwrap().objects.len());
+    assert!(!second.adopt(&kept(&first, &two)).unwrap() && !second.adopt(&kept(&first, &one)).unwrap(), "no news");
+    // And the next number is behind it, with all that it had.
+    let three = publish(&mut second, &a, 1, &Put::default(), START);
+    assert_eq!((three.complete.head.seq, three.complete.head.previous), (3, Some(two.complete.head.id())));
+    assert_eq!(three.complete.index.entries, two.complete.index.entries);
+    assert!(first.adopt(&kept(&second, &three)).unwrap());
+}
+
+#[test]
+fn what_is_not_whole_or_contradicts_is_not_gone_on_from() {
+    let (a, b) = (org(1), org(2));
+    let (mut first, mut second, mut third) = (replica(&[&a, &b]), replica(&[&a, &b]), replica(&[&a, &b]));
+    let one = publish(&mut first, &a, 1, &a.put(1, START), START);
+    let mut torn = kept(&first, &one);
+    let last = *torn.frames.keys().find(|digest| **digest != one.complete.head.index).unwrap();
+    torn.frames.remove(&last);
+    assert!(second.adopt(&torn).is_err());
+    let mut forged = kept(&first, &one);
+    forged.head.head[40] ^= 1;
+    assert!(second.adopt(&forged).is_err());
+    assert!(second.feed(a.id).is_none());
+    // Two processes that did not go on from each other: the feed is frozen, and nobody goes on.
+    let other = publish(&mut third, &a, 1, &Put { objects: vec![a.tariff(7)], remove: vec![] }, START);
+    assert!(first.adopt(&kept(&third, &other)).is_err());
+    let refused = first.prepare(START, &a.writer_certificate(1), &a.writer, &Put::default());
+    assert!(matches!(refused, Err(CannotPublish::Frozen { .. })), "{refused:?}");
+}
