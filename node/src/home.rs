@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, While as _};
 use crate::keystore::{KeyName, KeyStore};
+use crate::settings::HOUSE_FILE;
 use crate::shell;
 
 /// What stands in `organisation.json`: public, and all that a roster needs.
@@ -173,7 +174,7 @@ impl Home {
         Ok(not_after)
     }
 
-    /// Makes the home of one more process of this node: the same node, organisation and receipt key, a transport key of its
+    /// Makes the home of one more process of this node or house: the same node, organisation and keys, but a transport key of its
     /// own. Both homes get the certificate that names it; it needs the organisation key.
     ///
     /// # Errors
@@ -197,6 +198,11 @@ impl Home {
         for name in [KeyName::Writer, KeyName::Receipt, KeyName::Issuer] {
             self.keys.copy(name, &home.keys)?;
         }
+        if self.card.role == Role::House {
+            // One log, one set of pseudonyms: a replica makes neither.
+            self.keys.copy(KeyName::Log, &home.keys)?;
+            write_secret(&home.file(PSEUDONYMS), &zeroize::Zeroizing::new(self.read(PSEUDONYMS)?))?;
+        }
         let mut certificate = NodeCertificate::clone(&held);
         // The newer certificate is the one that begins later.
         certificate.not_before = shell::now().minus(comity_wire::time::SKEW_S).max(held.not_before.plus(1));
@@ -215,7 +221,12 @@ impl Home {
                 std::fs::copy(entry.path(), &to).while_(format!("cannot write {}", to.display()))?;
             }
         }
-        write(&home.file("node.toml"), REPLICA.as_bytes())?;
+        if self.card.role == Role::House {
+            let own = std::fs::read_to_string(self.file(HOUSE_FILE)).unwrap_or_default();
+            write(&home.file(HOUSE_FILE), format!("{HOUSE_REPLICA}{own}").as_bytes())?;
+        } else {
+            write(&home.file("node.toml"), REPLICA.as_bytes())?;
+        }
         write(&home.file("node-certificate.cbor"), certificate.bytes())?;
         let json = serde_json::to_string_pretty(&home.card)? + "\n";
         write(&home.path.join("organisation.json"), json.as_bytes())?;
@@ -278,6 +289,19 @@ impl Home {
             .hint("put keys/organisation.key back, run the `renew` command for this home with --restored, take the key off line again"))
     }
 
+    /// How many processes the certificate of this home's node names: each has a transport key of its own.
+    ///
+    /// # Errors
+    /// [`Failure`] where it cannot be read, or does not name this home's own key.
+    pub fn processes(&self) -> Result<usize, Failure> {
+        let held = Signed::<NodeCertificate>::decode(&self.read("node-certificate.cbor")?)?.verify(&self.card.key)?;
+        if held.transport_keys.contains(&self.keys.read(KeyName::Transport)?.public()) {
+            return Ok(held.transport_keys.len());
+        }
+        Err(Failure::new("node-certificate.cbor does not name this home's own transport key")
+            .hint("copy the newest node-certificate.cbor from the first home into this one"))
+    }
+
     fn feed_epoch(&self) -> Result<u32, Failure> {
         let bytes = self.read("writer-certificate.cbor")?;
         Ok(Signed::<WriterCertificate>::decode(&bytes)?.unverified().epoch)
@@ -317,6 +341,16 @@ publish = false
 [spend]
 # store_file = \"keys/spend.url\"
 ";
+
+/// Before the first one's `clearing.toml`, in the home of one more replica of a house.
+const HOUSE_REPLICA: &str = "\
+# One more replica of a house (docs/operating/clearing-replicas.md).
+replica = true
+
+";
+
+/// What a house's pseudonyms are made from.
+pub const PSEUDONYMS: &str = "keys/pseudonyms.key";
 
 /// The epoch of the feed that this home has forgotten.
 const FEED_FORGOTTEN: &str = "feed.forgotten";
@@ -398,6 +432,33 @@ mod tests {
         home.feed_may_go_on().unwrap();
         let bytes = home.read("node-certificate.cbor").unwrap();
         assert_eq!(Signed::<NodeCertificate>::decode(&bytes).unwrap().unverified().restore, 1);
+    }
+
+    #[test]
+    fn a_replica_of_a_house_has_its_keys_and_a_transport_key_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("house"), "house", "House", Role::House).unwrap();
+        let into = folder.path().join("house-b");
+        assert!(home.replica(&into).is_err(), "it has never run: there are neither roster nor pseudonyms");
+        std::fs::remove_dir_all(&into).unwrap();
+        write(&home.file("roster.cbor"), b"roster").unwrap();
+        write_secret(&home.file(PSEUDONYMS), b"secret").unwrap();
+        write(&home.file(HOUSE_FILE), b"[books]\nstore = \"postgres://db/x\"\n").unwrap();
+        let replica = home.replica(&into).unwrap();
+        for name in [KeyName::Writer, KeyName::Receipt, KeyName::Issuer, KeyName::Log] {
+            assert_eq!(replica.keys.read(name).unwrap().public(), home.keys.read(name).unwrap().public(), "{name:?}");
+        }
+        assert_eq!(replica.read(PSEUDONYMS).unwrap(), b"secret");
+        let own = replica.keys.read(KeyName::Transport).unwrap().public();
+        assert_ne!(own, home.keys.read(KeyName::Transport).unwrap().public());
+        assert!(!replica.keys.exists(KeyName::Organisation));
+        assert_eq!((home.processes().unwrap(), replica.processes().unwrap()), (2, 2));
+        let settings = |home: &Home| crate::settings::HouseSettings::read(home).unwrap().replica;
+        assert_eq!((settings(&home), settings(&replica)), (false, true));
+        // A certificate from before does not name it.
+        let before = Home::init(&folder.path().join("other"), "other", "Other", Role::House).unwrap();
+        write(&before.file("node-certificate.cbor"), &home.read("node-certificate.cbor").unwrap()).unwrap();
+        assert!(before.processes().is_err());
     }
 
     #[cfg(unix)]

@@ -8,6 +8,7 @@ pub mod house_client;
 pub(crate) mod measured;
 mod member;
 pub mod owner;
+mod replicas;
 pub mod turn;
 pub(crate) mod upstreams;
 

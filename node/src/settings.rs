@@ -46,6 +46,8 @@ pub struct HubSettings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HouseSettings {
+    /// Whether this is the home of one more replica: it began with a copy of the first one's keys.
+    pub replica: bool,
     pub books: Books,
     pub settlement: Settlement,
 }
@@ -135,7 +137,7 @@ impl HouseSettings {
     /// [`Failure`] naming the file; never with what stands in it, which may be a secret.
     pub fn read(home: &Home) -> Result<Self, Failure> {
         const HINT: &str = "[books] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address; \
-             [settlement] sample_one_in, sample_receipts";
+             [settlement] sample_one_in, sample_receipts; replica";
         read(&home.file(HOUSE_FILE), HINT)
     }
 }

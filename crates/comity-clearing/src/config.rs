@@ -85,6 +85,8 @@ pub struct Keys {
 pub struct LogKey {
     pub secret: SecretKey,
     pub memory: std::sync::Arc<dyn LogMemory>,
+    /// Whether other replicas sign with it too: then what this memory lacks may have been signed all the same.
+    pub others: bool,
 }
 
 /// Remembers the newest checkpoint that was signed, outside of the database: so that a database which comes back from a
@@ -112,7 +114,16 @@ impl Keys {
     /// The same, with the key of a log.
     #[must_use]
     pub fn with_log(self, secret: SecretKey, memory: std::sync::Arc<dyn LogMemory>) -> Self {
-        Self { log: Some(LogKey { secret, memory }), ..self }
+        Self { log: Some(LogKey { secret, memory, others: false }), ..self }
+    }
+
+    /// The same, where other replicas of the house have these keys too.
+    #[must_use]
+    pub fn shared(mut self) -> Self {
+        if let Some(log) = &mut self.log {
+            log.others = true;
+        }
+        self
     }
 
     /// The secret half of `key`, where the house still has it.

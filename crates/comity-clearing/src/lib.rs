@@ -41,4 +41,7 @@ pub use admin::{ProjectAdd, ProjectVet};
 pub use audit::{AuditReport, Break, Finding, ProjectTotals, Sums, Totals};
 pub use config::{Config, Keys, LOG_FORGOTTEN, LogKey, LogMemory, Publisher};
 pub use failure::Failure;
-pub use service::{Account, Clearing, Clock, Contradiction, Failpoint, OpenError, Swept, Vital, no_failpoint};
+pub use service::{
+    Account, Clearing, Clock, Contradiction, Failpoint, FeedHead, FeedNewest, OpenError, REPLICAS_MAX, Replica,
+    SEEN_EVERY_S, Swept, Vital, no_failpoint,
+};

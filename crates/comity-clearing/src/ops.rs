@@ -172,6 +172,23 @@ pub async fn restored_put(database: &Database, backup_at: Timestamp, now: Timest
     Ok(restored)
 }
 
+/// Who answers for the house, and how far the line of its feed has come: epoch and number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    pub there: Vec<crate::Replica>,
+    pub feed: Option<(u32, u64)>,
+}
+
+/// # Errors
+/// [`Failure`] where the books cannot be read, or are older than replicas.
+pub async fn replicas(database: &Database, now: Timestamp) -> Result<Replicas, Failure> {
+    let mut conn = database.connect().await?;
+    let there = store::replicas::there(&mut conn.db(), crate::service::replicas::gone(now)).await?;
+    let feed = store::feed::newest(&mut conn.db()).await?.map(|head| (head.epoch, head.seq));
+    conn.close().await?;
+    Ok(Replicas { there, feed })
+}
+
 /// Copies SQLite books into an empty PostgreSQL; how many rows of each table. `tell` hears of each table that is done.
 ///
 /// # Errors

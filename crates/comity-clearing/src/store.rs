@@ -10,6 +10,7 @@ pub(crate) mod awards;
 pub(crate) mod challenges;
 pub(crate) mod counts;
 pub(crate) mod disputes;
+pub(crate) mod feed;
 pub(crate) mod house;
 pub(crate) mod lists;
 pub(crate) mod log;
@@ -21,6 +22,7 @@ pub(crate) mod payouts;
 pub(crate) mod periods;
 pub(crate) mod prices;
 pub(crate) mod projects;
+pub(crate) mod replicas;
 pub(crate) mod reports;
 pub(crate) mod sample;
 pub(crate) mod schedules;
@@ -141,6 +143,12 @@ pub(crate) fn migrations() -> Migrations {
             "slots",
             include_str!("../migrations/0541_slots.sql"),
             include_str!("../migrations/postgres/0541_slots.sql"),
+        )
+        .with(
+            550,
+            "replicas",
+            include_str!("../migrations/0550_replicas.sql"),
+            include_str!("../migrations/postgres/0550_replicas.sql"),
         )
 }
 

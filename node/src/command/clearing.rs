@@ -1,4 +1,4 @@
-//! `comity clearing init|renew|run|backup|restore|migrate|doctor|project|award|officer|act|dispute|match|period|owner|revoke|log|report|amie`:
+//! `comity clearing init|renew|replica|run|backup|restore|migrate|doctor|project|award|officer|act|dispute|match|period|owner|revoke|log|report|amie`:
 //! the house.
 
 mod act;
@@ -12,6 +12,7 @@ mod matching;
 mod migrate;
 mod owner;
 mod period;
+mod replica;
 pub(super) mod report;
 
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub enum ClearingCommand {
     Init(InitArguments),
     /// Sign the house's certificates again, for 90 days
     Renew(RenewArguments),
+    /// Make the home of one more replica of this house, for a house with its books in PostgreSQL
+    Replica(replica::Replica),
     /// Run the house
     Run(HouseRun),
     /// Copy the books while the house works, and what stands beside them, into a new folder
@@ -205,6 +208,10 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
     match command {
         ClearingCommand::Init(arguments) => crate::command::init(&arguments, HomeRole::House).map(|_| ()),
         ClearingCommand::Renew(arguments) => crate::command::renew(&arguments),
+        ClearingCommand::Replica(arguments) => {
+            comity_cli::say(&arguments.run().await?);
+            Ok(())
+        }
         ClearingCommand::Run(arguments) => house::run(arguments, failpoint).await,
         ClearingCommand::Openapi => {
             comity_cli::say(comity_clearing::http::openapi().trim_end());

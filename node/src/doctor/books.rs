@@ -8,6 +8,7 @@ use comity_wire::log::{Checkpoint, Note};
 
 use super::{Check, Depth, span};
 use crate::home::Home;
+use crate::keystore::KeyName;
 use crate::settings::{HouseSettings, Kept};
 
 /// Nodes take a revocation list for 24 h; the house makes one every 12.
@@ -49,6 +50,9 @@ pub(super) async fn checks(home: &Home, now: Timestamp, depth: Depth, running: b
     match ops::glance(&database).await {
         Ok(glance) => checks.extend(of_glance(home, &glance, signed, now, running)),
         Err(failure) => checks.push(Check::fail("books", chain(&failure), "look at them with a backup at hand")),
+    }
+    if matches!(kept, Kept::Postgres(_)) && reached.iter().all(|state| state.standing == MigrationStanding::Applied) {
+        checks.extend(replicas(home, &database, now, running).await);
     }
     checks.push(pages(&database, depth).await);
     if depth == Depth::Full {
@@ -224,6 +228,51 @@ fn list(glance: &Glance, now: Timestamp) -> Check {
         Some(age) if age >= LIST_SOON_S => Check::warn("revocation list", format!("it is {} old", span(age)), next),
         Some(age) => Check::ok("revocation list", format!("signed {} ago", span(age))),
     }
+}
+
+/// Who answers for the house, and the line of the feed that they share.
+async fn replicas(home: &Home, database: &Database, now: Timestamp, running: bool) -> Vec<Check> {
+    let found = match ops::replicas(database, now).await {
+        Ok(found) => found,
+        Err(failure) => {
+            return vec![Check::fail("replicas", chain(&failure), "look at the books with a backup at hand")];
+        }
+    };
+    let own = home.keys.read(KeyName::Transport).map(|key| key.public());
+    let is_there = own.is_ok_and(|own| found.there.iter().any(|replica| replica.key == own));
+    let told: Vec<_> = found
+        .there
+        .iter()
+        .map(|replica| replica.doors.first().map_or_else(|| replica.key.to_string(), |(_, address)| address.clone()))
+        .collect();
+    let feed = found.feed.map_or_else(
+        || "nothing was published yet".to_owned(),
+        |(epoch, seq)| format!("the feed is at number {seq} of epoch {epoch}"),
+    );
+    let text = match told.len() {
+        0 => format!("none is there; {feed}"),
+        count => format!("{count} are there ({}); {feed}", told.join(", ")),
+    };
+    let mut checks = Vec::new();
+    if running && !is_there {
+        let next =
+            "look into this house's log: it does not say in the books that it is there, so its doors are not announced";
+        checks.push(Check::fail("replicas", text, next));
+    } else {
+        checks.push(Check::ok("replicas", text));
+    }
+    match home.processes() {
+        Ok(named) if named < told.len() => {
+            let next = "copy the newest node-certificate.cbor from the first home into every home, and restart them one after the other";
+            checks.push(Check::fail("replicas", format!("this home's certificate names {named} of them"), next));
+        }
+        Ok(_) => {}
+        Err(failure) => {
+            let next = "copy the newest node-certificate.cbor from the first home into this one, and restart it";
+            checks.push(Check::fail("replicas", super::home::first_line(&failure), next));
+        }
+    }
+    checks
 }
 
 async fn pages(database: &Database, depth: Depth) -> Check {

@@ -29,7 +29,7 @@ pub(super) fn checks(home: &Home, now: Timestamp) -> Vec<Check> {
     checks
 }
 
-fn first_line(failure: &crate::failure::Failure) -> String {
+pub(in crate::doctor) fn first_line(failure: &crate::failure::Failure) -> String {
     let text = failure.to_string();
     text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }

@@ -14,14 +14,12 @@ use crate::home::{self, Home};
 use crate::keystore::KeyName;
 use crate::log::FileMemory;
 use crate::program::Failpoint;
+use crate::service::replicas::{Publishing, Sharing};
 use crate::service::turn::Turn;
 use crate::service::{Doors, Member};
-use crate::settings::HouseSettings;
+use crate::settings::{HouseSettings, Kept};
 use crate::shell;
 use crate::watch::{Figures, HouseWatching};
-
-/// Until a revocation list that could not be published is tried again.
-const LIST_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// # Errors
 /// [`Failure`] naming what could not be opened.
@@ -39,16 +37,24 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let issuer = home.keys.read(KeyName::Issuer)?;
     // A log that was signed once is signed by the same key for good: one that is gone is noticed, and no other made.
     let memory = FileMemory::of(&home.path);
-    let log = if memory.is_empty() {
+    let settings = HouseSettings::read(&home)?;
+    let sharing = sharing(&home, &settings)?;
+    let log = if memory.is_empty() && !sharing.replica {
         home.keys.read_or_create(KeyName::Log)?
     } else {
         let hint = "this house's log was signed before: bring its key back from your backup of keys/ (docs/operating/clearing-log.md)";
         home.keys.read(KeyName::Log).map_err(|error| Failure::from(error).hint(hint))?
     };
-    let keys = Keys::new(issuer, pseudonym_secret(&home)?).with_log(log, Arc::new(memory));
-    let settings = HouseSettings::read(&home)?;
+    let keys = Keys::new(issuer, pseudonym_secret(&home, sharing.replica)?).with_log(log, Arc::new(memory));
+    let keys = if sharing.several { keys.shared() } else { keys };
     let (database, books) = settings.books.ledger(&home)?;
-    let member = Member::join(home, &arguments, failpoint).await?;
+    // Books that others may use number the feed; with a file of one's own the home does.
+    let member = if sharing.postgres {
+        home.feed_may_go_on()?;
+        Member::follow(home, &arguments, failpoint).await?
+    } else {
+        Member::join(home, &arguments, failpoint).await?
+    };
     let config = settings.settlement.on(Config::new(member.home.card.organisation));
     let directory = Arc::clone(&member.directory);
     let (clock, failpoint) = (Arc::clone(&member.clock), Arc::clone(failpoint));
@@ -61,30 +67,19 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let sites = Sites::open(amie, &clearing).await?;
     let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
 
-    // A newer list says all that an older one says: only the newest waits.
-    let (send, mut lists) = watch::channel(Vec::new());
+    let publishing = Publishing::begin(&member, &clearing, sharing, &doors).await?;
+    // A newer list says all that an older one says: it is only told that there is one.
+    let (send, lists) = watch::channel(0);
     clearing.on_standing(Arc::new(move |list| {
-        send.send_replace(list.bytes().to_vec());
+        send.send_replace(list.number);
     }));
-    let standing = clearing.standing().map(|list| list.bytes().to_vec());
-    member.publish(&doors, standing.into_iter().collect()).await?;
-    let put = async {
-        while lists.changed().await.is_ok() {
-            loop {
-                let list = lists.borrow_and_update().clone();
-                let Err(failure) = member.put(vec![list]).await else { break };
-                tracing::error!(%failure, "a revocation list was not published; it is tried again");
-                tokio::time::sleep(LIST_AGAIN).await;
-            }
-        }
-        std::future::pending().await
-    };
     let why = tokio::select! {
-        never = put => never,
+        () = publishing.run(lists) => Ok(()),
         result = doors.told_to_stop(&member) => result,
     };
     // However it ends, what was begun is answered, and what is being written is written.
     clearing.retire();
+    publishing.leave().await;
     sites.close().await;
     doors.close().await;
     figures.close().await;
@@ -119,10 +114,23 @@ impl Sites {
     }
 }
 
+/// Whether this house is one of several, which is so only where they can share their books.
+fn sharing(home: &Home, settings: &HouseSettings) -> Result<Sharing, Failure> {
+    let postgres = matches!(settings.books.kept(home)?, Kept::Postgres(_));
+    let several = home.processes()? > 1;
+    if !postgres && (several || settings.replica) {
+        return Err(Failure::new(
+            "this house is several replicas, and its books are in SQLite: each would have books of its own",
+        )
+        .hint("[books] store_file = \"keys/books.url\" in clearing.toml, the same PostgreSQL for every replica"));
+    }
+    Ok(Sharing { postgres, several, replica: settings.replica })
+}
+
 /// Whoever has it can link pseudonyms; whoever loses it gives every project new names.
-fn pseudonym_secret(home: &Home) -> Result<[u8; 32], Failure> {
-    let path = home.file("keys/pseudonyms.key");
-    if !path.exists() {
+fn pseudonym_secret(home: &Home, replica: bool) -> Result<[u8; 32], Failure> {
+    let path = home.file(home::PSEUDONYMS);
+    if !path.exists() && !replica {
         let digest = comity_wire::Digest(shell::random());
         home::write_secret(&path, digest.to_string().as_bytes())?;
     }

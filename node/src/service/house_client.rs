@@ -10,8 +10,8 @@ use comity_token::Directory;
 use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengesReply};
 use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply};
 use comity_wire::api::count::{CountReply, CountRequest, CountsReply};
-use comity_wire::object::{AnchorRole, DoorKind};
-use comity_wire::{Digest, NodeId, OrgId, SecretKey};
+use comity_wire::object::{Anchor, AnchorRole, DoorKind};
+use comity_wire::{Digest, NodeId, OrgId, PublicKey, SecretKey};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,7 +43,7 @@ impl HouseClient {
         let announcement = announcement.ok_or_else(|| unreached("the house has not announced a door yet"))?;
         let own = announcement.doors.iter().filter(|door| matches!(door.kind, DoorKind::Quic | DoorKind::Https));
         let addresses: Vec<_> = own.map(|door| door.address.to_string()).collect();
-        let trusted = TrustedKeys::Exactly(vec![*anchor.transport_key.as_bytes()]);
+        let trusted = TrustedKeys::Exactly(house_keys(&*self.directory, anchor).map(|key| *key.as_bytes()).collect());
         Client::new(Endpoint { addresses, trusted }).map_err(|error| unreached(error.to_string()))
     }
 
@@ -74,6 +74,13 @@ impl HouseClient {
             other => unreached(other.to_string()),
         })
     }
+}
+
+/// The keys that a house's door may show: the roster's, and those of its other replicas, which its own organisation certified.
+fn house_keys(directory: &dyn Directory, anchor: &Anchor) -> impl Iterator<Item = PublicKey> {
+    let certificate = directory.certificate(anchor.node).filter(|certificate| certificate.org == anchor.org);
+    let replicas = certificate.map(|certificate| certificate.transport_keys.to_vec()).unwrap_or_default();
+    std::iter::once(anchor.transport_key).chain(replicas)
 }
 
 /// Pages of challenges that are read in one round of claims; what lies behind them waits for the next.

@@ -30,10 +30,17 @@ impl Member {
     /// # Errors
     /// [`Failure`] naming the file or address.
     pub async fn join(home: Home, arguments: &RunArguments, failpoint: &Failpoint) -> Result<Self, Failure> {
-        home.feed_may_go_on()?;
-        let writer =
-            Writer { certificate: home.read("writer-certificate.cbor")?, key: home.keys.read(KeyName::Writer)? };
+        let writer = Self::writer(&home)?;
         Self::start(home, Some(writer), arguments, failpoint).await
+    }
+
+    /// What the feed is written with.
+    ///
+    /// # Errors
+    /// [`Failure`], also where the home has forgotten what it wrote.
+    pub fn writer(home: &Home) -> Result<Writer, Failure> {
+        home.feed_may_go_on()?;
+        Ok(Writer { certificate: home.read("writer-certificate.cbor")?, key: home.keys.read(KeyName::Writer)? })
     }
 
     /// As [`Member::join`], for a process that leaves its organisation's feed to another: a feed has one writer.

@@ -6,6 +6,7 @@
 mod draw;
 mod end;
 mod find;
+mod house;
 mod mandate;
 mod send;
 mod stream;

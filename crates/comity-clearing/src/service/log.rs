@@ -202,12 +202,26 @@ impl Clearing {
         let mut snapshot = conn.snapshot().await?;
         let state = store::log::state(&mut snapshot.db()).await?;
         let newest = store::log::checkpoint(&mut snapshot.db(), state.epoch).await?;
+        let ended = match self.inner.restored {
+            Some(_) => store::log::ended(&mut snapshot.db()).await?.last().map(|ended| ended.ended_at),
+            None => None,
+        };
         snapshot.rollback().await?;
         drop(conn);
         if let Some(newest) = &newest {
             self.log_holds(&state, newest.size, newest.root, "the newest checkpoint in the database").await?;
         }
         let key = self.inner.keys.log.clone().ok_or(Failure::LogKeyless)?;
+        let last = newest.as_ref().map(|newest| newest.signed_at).max(ended);
+        if let Some(restored) = self.inner.restored
+            && key.others
+            && last.is_none_or(|last| last < restored.restored_at)
+        {
+            return Err(stopped(
+                &"the books came back from a backup, and several replicas signed this log: what each of them signed after it is not \
+                  known here. The operator ends this log with `comity clearing log restart`; the books go on meanwhile",
+            ));
+        }
         let remembered = self.log_remembered(&key, state.epoch, remembered)?;
         if let Some(remembered) = &remembered {
             self.log_holds(&state, remembered.size, remembered.root, "the checkpoint that was signed last").await?;

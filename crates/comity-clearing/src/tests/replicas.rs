@@ -12,9 +12,9 @@ use tower::ServiceExt as _;
 
 use super::disputes::{claimed, disputes};
 use super::world::*;
-use crate::Clearing;
 use crate::answers::{Answer, Once};
 use crate::settlement::CHALLENGE_S;
+use crate::{Clearing, FeedHead, FeedNewest, REPLICAS_MAX};
 
 async fn send(house: &Clearing, request: Request<Body>) -> (u16, Value) {
     let response = house.router().oneshot(request).await.unwrap();
@@ -290,6 +290,86 @@ async fn an_ended_log_is_signed_by_nobody(on: On) {
     other.shutdown().await;
 }
 
+/// Which of several replicas signed last before the books came back from a backup nobody knows: none signs before a new log.
+async fn replicas_sign_nothing_on_books_that_came_back_before_a_new_log(on: On) {
+    let world = World::new(on, 10_000).await;
+    let home = tempfile::tempdir().unwrap();
+    world.buy(100).await;
+    let other = world.replica(home.path()).await;
+    let signed = other.log_advance().await.unwrap();
+    world.house.shutdown().await;
+    other.shutdown().await;
+    crate::ops::restored_put(&world.books.database(), START, START.plus(60)).await.unwrap();
+    world.sleep(120);
+    let other = world.replica(home.path()).await;
+    let why = other.log_advance().await.unwrap_err().to_string();
+    assert!(why.contains("several replicas") && why.contains("log restart"), "{why}");
+    other.log_restart("a drill").await.unwrap();
+    let next = other.log_advance().await.unwrap();
+    assert!(next.origin.ends_with("/log/2") && next.size > signed.size, "{next:?}");
+    other.shutdown().await;
+}
+
+fn head(epoch: u32, seq: u64, says: &str) -> FeedHead {
+    let id = Digest::of(format!("{epoch} {seq} {says}").as_bytes());
+    let frames = vec![(Digest::of(says.as_bytes()), says.as_bytes().to_vec()), (Digest::of(b"kept"), b"kept".to_vec())];
+    let frames = frames.into_iter().collect::<std::collections::BTreeMap<_, _>>().into_iter().collect();
+    FeedHead { epoch, seq, id, head: b"head".to_vec(), writer: b"writer".to_vec(), frames }
+}
+
+/// A number of the feed is given away once, whoever asks for it.
+async fn the_feed_has_one_line(on: On) {
+    let world = World::new(on, 0).await;
+    let other = world.twin().await;
+    assert_eq!(other.feed_newest(None).await.unwrap(), FeedNewest::Nothing);
+    let first = head(0, 7, "as the home had it");
+    assert!(world.house.feed_append(None, first.clone()).await.unwrap());
+    assert_eq!(other.feed_newest(None).await.unwrap(), FeedNewest::Other(first.clone()));
+    assert_eq!(other.feed_newest(Some(first.id)).await.unwrap(), FeedNewest::Known);
+    let (one, two) = (head(0, 8, "one"), head(0, 8, "two"));
+    let (one_is, two_is) = tokio::join!(
+        world.house.feed_append(Some(first.id), one.clone()),
+        other.feed_append(Some(first.id), two.clone())
+    );
+    let (one_is, two_is) = (one_is.unwrap(), two_is.unwrap());
+    assert!(one_is != two_is, "one of them has number 8");
+    let eighth = if one_is { one } else { two };
+    for house in [&world.house, &other] {
+        assert_eq!(house.feed_newest(Some(first.id)).await.unwrap(), FeedNewest::Other(eighth.clone()));
+        assert!(house.feed_append(Some(first.id), eighth.clone()).await.unwrap(), "the same again stands there");
+        assert!(!house.feed_append(None, head(0, 9, "late")).await.unwrap());
+    }
+    assert!(other.feed_append(Some(eighth.id), head(0, 8, "once more")).await.is_err());
+    assert!(other.feed_append(Some(eighth.id), head(1, 1, "next epoch")).await.unwrap());
+    assert!(world.house.feed_append(Some(head(1, 1, "next epoch").id), head(0, 9, "before it")).await.is_err());
+    // Nor do the tables take it.
+    let mut conn = world.books.connect().await;
+    for sql in ["UPDATE feed_head SET seq = seq - 1", "UPDATE feed_head SET head = writer", "DELETE FROM feed_head"] {
+        assert!(comity_ledger::db::query(sql).execute(&mut conn.db()).await.is_err(), "{sql}");
+    }
+    other.shutdown().await;
+}
+
+async fn who_is_there_is_announced(on: On) {
+    let world = World::new(on, 0).await;
+    let key = |at: u64| secret(&format!("replica {at}")).public();
+    let doors = |at: u64| vec![(1, format!("https://10.0.0.{at}:4443"))];
+    for at in 0..REPLICAS_MAX {
+        world.house.replica_seen(key(at), doors(at), START).await.unwrap();
+    }
+    assert!(world.house.replica_seen(key(9), doors(9), START).await.is_err(), "there are enough");
+    assert_eq!(world.house.replicas().await.unwrap().len() as u64, REPLICAS_MAX);
+    world.house.replica_left(key(0)).await.unwrap();
+    world.house.replica_seen(key(9), doors(9), START).await.unwrap();
+    world.sleep(40);
+    world.house.replica_seen(key(9), doors(10), START).await.unwrap();
+    world.sleep(10);
+    let there = world.house.replicas().await.unwrap();
+    assert_eq!(there.iter().map(|one| (one.key, one.doors.clone())).collect::<Vec<_>>(), [(key(9), doors(10))]);
+    let found = crate::ops::replicas(&world.books.database(), world.now()).await.unwrap();
+    assert_eq!((found.there, found.feed), (there, None));
+}
+
 on_each_store! {
     two_replicas_sell_a_credit_once
     open_time_is_counted_once
@@ -299,4 +379,7 @@ on_each_store! {
     a_key_has_one_answer_at_both
     a_log_that_grows_meanwhile_is_not_set_back
     an_ended_log_is_signed_by_nobody
+    replicas_sign_nothing_on_books_that_came_back_before_a_new_log
+    the_feed_has_one_line
+    who_is_there_is_announced
 }

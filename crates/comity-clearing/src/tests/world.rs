@@ -203,7 +203,8 @@ impl World {
 
     /// As [`twin`](Self::twin), with a home of its own for what a house keeps outside of its database.
     pub(super) async fn replica(&self, home: &std::path::Path) -> Clearing {
-        let keys = Keys::new(secret("issuer"), [5; 32]).with_log(secret("log"), Arc::new(Memory(home.to_owned())));
+        let keys =
+            Keys::new(secret("issuer"), [5; 32]).with_log(secret("log"), Arc::new(Memory(home.to_owned()))).shared();
         open_remembering(&self.books, &self.directory, &self.clock, keys, crate::no_failpoint()).await
     }
 

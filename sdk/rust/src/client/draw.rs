@@ -7,6 +7,7 @@ use comity_wire::object::{Chain, Quote, Tier, Token};
 use comity_wire::{Amount, ModelId, NodeId, Op, PublicKey, SecretKey, Signed, TokenId};
 
 use super::find::Target;
+use super::house::{PAUSES, may_be_cured};
 use super::{Client, Error};
 use crate::chat::Query;
 use crate::journal::Entry;
@@ -26,7 +27,7 @@ impl Client {
     pub async fn project(&self) -> Result<house::ProjectReply, Error> {
         let project = self.profile.project.ok_or(Error::Profile("project"))?;
         let path = format!("/v1/projects/{project}");
-        self.house().await?.get_signed(&path, self.member()?, &self.world).await
+        self.house_get(&path).await
     }
 
     /// A pinned price for ops of one model.
@@ -38,8 +39,7 @@ impl Client {
         let project = self.profile.project.ok_or(Error::Profile("project"))?;
         let models = vec![house::QuoteModel { model: model.clone(), ops: ops.to_vec() }];
         let ask = house::QuoteRequest { project, node: target.node, models };
-        let reply: house::QuoteReply =
-            self.house().await?.post_signed("/v1/quotes", &ask, self.member()?, &self.world).await?;
+        let reply: house::QuoteReply = self.house_post("/v1/quotes", &ask).await?;
         Signed::decode(&reply.quote).map_err(Error::Unverified)
     }
 
@@ -115,7 +115,21 @@ impl Client {
         self.state.lock().await.wallet.pending().any(|(known, _)| known == id)
     }
 
-    async fn reserve(&self, id: TokenId, pending: &Pending, is_first: bool) -> Result<TokenId, Error> {
+    /// Asks, and again where that may cure it: what a later answer proves is another thing than what the first one would have.
+    async fn reserve(&self, id: TokenId, pending: &Pending, mut is_first: bool) -> Result<TokenId, Error> {
+        for pause in PAUSES {
+            match self.reserve_once(id, pending, is_first).await {
+                Err(error) if may_be_cured(&error) && self.is_pending(id).await => {
+                    is_first = false;
+                    self.before_another_try(&error, pause).await;
+                }
+                done => return done,
+            }
+        }
+        self.reserve_once(id, pending, is_first).await
+    }
+
+    async fn reserve_once(&self, id: TokenId, pending: &Pending, is_first: bool) -> Result<TokenId, Error> {
         let (key, ask) = pending.key().zip(pending.request(id)).ok_or(WalletError::Journal)?;
         let door = self.house().await?;
         let reply: Result<house::ReservationReply, Error> =

@@ -140,7 +140,7 @@ impl Client {
     ) -> Result<Challenge, Error> {
         let own = self.state.lock().await.wallet.purse(token)?.leaf();
         let ask = ChallengeRequest { token, leaf: leaf.unwrap_or(own), lane, reason };
-        self.house().await?.post_signed("/v1/challenges", &ask, self.member()?, &self.world).await
+        self.house_post("/v1/challenges", &ask).await
     }
 
     /// Ends a token at its node: acknowledges, asks for the final, verifies it, and lodges it at the house. One that was asked
@@ -172,7 +172,7 @@ impl Client {
         if !budget.is_zero() {
             self.world.at("final.before");
             let lodge = house::FinalRequest { final_: answer.final_ };
-            reply = Some(self.house().await?.post_signed("/v1/finals", &lodge, self.member()?, &self.world).await?);
+            reply = Some(self.house_post("/v1/finals", &lodge).await?);
         }
         self.world.at("final.after");
         // Last: until the house has it, the token is ended again at the next chance.

@@ -4,8 +4,8 @@ use comity_http::TrustedKeys;
 use comity_http::dial::Relay;
 use comity_token::directory::Directory as _;
 use comity_wire::api::node as api;
-use comity_wire::object::{AnchorRole, DoorKind, Manifest, NodeCertificate, Summary, Tariff};
-use comity_wire::{Amount, Digest, ModelId, NodeId, Verified};
+use comity_wire::object::{Anchor, AnchorRole, DoorKind, Manifest, NodeCertificate, Summary, Tariff};
+use comity_wire::{Amount, Digest, ModelId, NodeId, PublicKey, Verified};
 
 use super::{Client, Error};
 use crate::discover::Hit;
@@ -71,8 +71,17 @@ impl Client {
     /// Any hub or house of the roster, or any node whose certificate is known, may stand behind an entry.
     fn entry(&self, address: &str) -> Result<Door, Error> {
         let roster = self.seen.directory.roster();
-        let keys = roster.anchors.iter().map(|anchor| anchor.transport_key).collect();
+        let keys = roster.anchors.iter().flat_map(|anchor| self.keys_of(anchor)).collect();
         Ok(Door::new(vec![address.to_owned()], keys)?)
+    }
+
+    /// The keys that a house's or hub's door may show: the roster's, and those of its other processes, which its own organisation
+    /// certified.
+    fn keys_of(&self, anchor: &Anchor) -> Vec<PublicKey> {
+        let certificate = self.seen.directory.certificate(anchor.node);
+        let others = certificate.filter(|certificate| certificate.org == anchor.org);
+        let others = others.map(|certificate| certificate.transport_keys.to_vec()).unwrap_or_default();
+        std::iter::once(anchor.transport_key).chain(others).collect()
     }
 
     /// The clearing house's door.
@@ -84,7 +93,7 @@ impl Client {
         let anchor =
             roster.anchors_of(AnchorRole::House).next().ok_or(Error::Missing("a clearing house on the roster"))?;
         if let Some(address) = &self.profile.house {
-            return Ok(Door::new(vec![address.clone()], vec![anchor.transport_key])?);
+            return Ok(Door::new(vec![address.clone()], self.keys_of(anchor))?);
         }
         if !self.is_announced(anchor.node) {
             self.refresh().await?;
@@ -93,7 +102,7 @@ impl Client {
         if addresses.is_empty() {
             Err(Error::NoDoor(anchor.node))
         } else {
-            Ok(Door::new(addresses, vec![anchor.transport_key])?)
+            Ok(Door::new(addresses, self.keys_of(anchor))?)
         }
     }
 

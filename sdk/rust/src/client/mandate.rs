@@ -23,7 +23,7 @@ impl Client {
     pub async fn redeem_mandate(&self, bytes: &[u8], join_code: Option<String>) -> Result<house::MandateReply, Error> {
         let mandate = house::SignedBytes::new(bytes).map_err(|_| Error::Missing("a mandate of at most 2 MiB"))?;
         let ask = house::MandateRequest { mandate, join_code };
-        self.house().await?.post_signed("/v1/mandates", &ask, self.member()?, &self.world).await
+        self.house_post("/v1/mandates", &ask).await
     }
 
     /// How a mandate stands.
@@ -31,7 +31,7 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn mandate(&self, id: MandateId) -> Result<house::MandateReply, Error> {
-        self.house().await?.get_signed(&format!("/v1/mandates/{id}"), self.member()?, &self.world).await
+        self.house_get(&format!("/v1/mandates/{id}")).await
     }
 
     /// Ends a mandate. Tokens that were drawn under it live on.
@@ -40,6 +40,6 @@ impl Client {
     /// [`Error`].
     pub async fn revoke_mandate(&self, id: MandateId) -> Result<house::MandateReply, Error> {
         let path = format!("/v1/mandates/{id}/revoke");
-        self.house().await?.post_signed(&path, &serde_json::json!({}), self.member()?, &self.world).await
+        self.house_post(&path, &serde_json::json!({})).await
     }
 }
