@@ -13,7 +13,7 @@ use comity_sdk::profile::Limits;
 use comity_sdk::{Client, Profile};
 use comity_wire::api::clearing::ProjectReply;
 use comity_wire::api::node::SearchQuery;
-use comity_wire::{Amount, ModelId, ProjectId, SecretKey};
+use comity_wire::{Amount, ModelId, ProjectId, PublicKey, SecretKey};
 
 use crate::process::{self, Service};
 use crate::upstream;
@@ -251,6 +251,30 @@ impl Federation {
         let dial = self.dial.clone();
         self.services.insert(owner, Service::start(owner, "node", &home, Some(&dial)).await);
         self.services.insert(replica, Service::start(replica, "node", &into, Some(&dial)).await);
+    }
+
+    /// Makes and starts one more replica of the house, and the first one again, whose certificate then names both.
+    ///
+    /// # Panics
+    /// Where any part fails, naming it.
+    pub async fn house_replica(&mut self, replica: &'static str, furnish: impl FnOnce(&Path)) {
+        let (home, into) = (self.path().join("house"), self.path().join(replica));
+        let (from, to) = (home.display().to_string(), into.display().to_string());
+        process::expect(&["clearing", "replica", "--home", &from, "--into", &to]).await;
+        furnish(&into);
+        self.service("house").end().await;
+        self.service("house").restart().await;
+        let dial = self.dial.clone();
+        self.services.insert(replica, Service::start(replica, "clearing", &into, Some(&dial)).await);
+    }
+
+    /// What a service's door proves itself with.
+    ///
+    /// # Panics
+    /// Where its home has no such key.
+    pub fn transport_key(&self, name: &str) -> PublicKey {
+        let keys = comity_node::keystore::KeyStore::of(&self.path().join(name));
+        keys.read(comity_node::keystore::KeyName::Transport).expect("a transport key").public()
     }
 
     /// The house goes on from another home, whose books and keys are its own: others find its new door by themselves.
