@@ -1,7 +1,8 @@
 """The unmodified `amieclient` package as a site of the house: amie.py COMITY_BINARY
 
 A house of real processes, and a site's accountant who has nothing but `amieclient` and a key. Every flow is completed: project and
-account create, project and account inactivate and reactivate, a transaction that fails; then usage: taken, failed, cleared, status.
+account create, project and account inactivate and reactivate, a person modified, two persons merged, a transaction that fails; then
+usage: taken, failed, cleared, status.
 Prints counts; exits non-zero on the first broken promise.
 """
 
@@ -28,6 +29,7 @@ class Accountant:
 
     def __init__(self, client):
         self.client, self.seen, self.refuse = client, [], ()
+        self.persons = iter([("1002", "bob"), ("1003", "rob")])
 
     def work(self):
         """Answers everything that waits, until nothing does; the kinds of what it answered."""
@@ -48,11 +50,12 @@ class Accountant:
         if packet.packet_type == "request_project_create":
             reply.ProjectID, reply.PiPersonID, reply.PiRemoteSiteLogin = packet.ProjectID or "TG-1", "1001", "ada"
         elif packet.packet_type == "request_account_create":
-            reply.ProjectID, reply.UserPersonID, reply.UserRemoteSiteLogin = packet.ProjectID, "1002", "bob"
+            reply.ProjectID = packet.ProjectID
+            reply.UserPersonID, reply.UserRemoteSiteLogin = next(self.persons)
         elif packet.packet_type == "request_account_reactivate":
             # Of this one the package infers nothing.
             reply.ProjectID, reply.PersonID, reply.ResourceList = packet.ProjectID, packet.PersonID, packet.ResourceList
-        elif packet.packet_type in ("data_project_create", "data_account_create", "inform_transaction_complete"):
+        elif reply.packet_type == "inform_transaction_complete":
             reply.StatusCode, reply.DetailCode, reply.Message = "Success", "1", "OK"
         self.client.send_packet(reply)
 
@@ -82,6 +85,20 @@ def flows(house, site):
     house.amie("retry", "--site", SITE, house.project)
     done("request_account_reactivate", "inform_transaction_complete")
 
+    # A person is said, and then said otherwise: the site changes its own. Then two of its persons are one.
+    for first_name in ("Robert", "Rob"):
+        house.amie("person", house.project, house.student, "--first-name", first_name, "--last-name", "Roe", "--organization", "University")
+        done("request_user_modify")
+        modified = site.seen[-1]
+        need((modified.ActionType, modified.PersonID, modified.FirstName) == ("replace", "1002", first_name), modified.json())
+    house("member", "--add", house.twin)
+    done("request_account_create", "data_account_create")
+    house.amie("merge", "--project", house.project, "--keep", house.student, "--gone", house.twin)
+    done("request_person_merge")
+    merged = site.seen[-1]
+    need((merged.KeepPersonID, merged.DeletePersonID) == ("1002", "1003"), merged.json())
+    need(merged.KeepGlobalID != merged.DeleteGlobalID, merged.json())
+
     transaction = site.client.get_transaction(transaction_or_id=request.trans_rec_id)
     kinds = [packet.packet_type for packet in transaction.packets]
     need(transaction.state == "completed" and len(kinds) == 4, f"{transaction.state} {kinds}")
@@ -97,7 +114,7 @@ def flows(house, site):
     need(not site.client.list_packets(client_states=["booked"]).packets, "a note that was cleared")
     rows = json.loads(house.amie("transactions"))
     states = sorted(row["state"] for row in rows)
-    need(states == ["completed"] * 7 + ["failed"], f"{states}")
+    need(states == ["completed"] * 11 + ["failed"], f"{states}")
     return len(rows) - 1
 
 
@@ -164,8 +181,8 @@ def usage(house, client):
 class House:
     """What the operator does about one project."""
 
-    def __init__(self, federation, project, student):
-        self.federation, self.project, self.student = federation, project, student
+    def __init__(self, federation, project, student, twin):
+        self.federation, self.project, self.student, self.twin = federation, project, student, twin
         self.path = federation.home("house")
         self.lab = json.loads((federation.home("lab") / "organisation.json").read_text())["organisation"]
 
@@ -191,7 +208,7 @@ def play(federation):
     log = (federation.folder / "house.log").read_text()
     base = re.search(r"amie: (http://\S+)/amie/v0.10/", log).group(1)
     home, project = federation.project(credits=0)
-    house = House(federation, project, key_of(federation, "student"))
+    house = House(federation, project, key_of(federation, "student"), key_of(federation, "twin"))
     site = json.loads(house.amie("site", "add", "--name", SITE, "--organisation", house.lab, "--resource", RESOURCE))
     url = f"{base}/amie/v0.10/"
     with AMIEClient(site_name=SITE, api_key=site["key"], amie_url=url) as client:

@@ -32,7 +32,8 @@ use crate::log::trail::Trail;
 use crate::mandates::Role;
 use crate::reports::{FundStatement, HoldRow, JournalPage, PayableRow, Period, Report, RollRow, TrialRow};
 pub use crate::service::amie::{
-    Announce, MeterRow, Person, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
+    Announce, MemberOf, Merge, MeterRow, Person, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow,
+    TransactionRow, UsagePage,
 };
 use crate::service::log::LogStatus;
 use crate::service::{ActReply, Clearing, ClosedPeriod, Contradiction, Dispute, Swept};

@@ -6,12 +6,14 @@
 mod due;
 mod flow;
 mod packet;
+mod person;
 mod text;
 mod usage;
 
 pub use due::{Known, Standing, account_due, project_due};
 pub use flow::{Flow, Refused, State, Step, step};
 pub use packet::{Body, Kind, Said, complete, resource_list, success};
+pub use person::told;
 pub(crate) use text::label;
 pub use text::{charge, iso, units};
 pub use usage::{Record, UsageKind, record};

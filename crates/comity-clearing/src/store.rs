@@ -150,6 +150,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0550_replicas.sql"),
             include_str!("../migrations/postgres/0550_replicas.sql"),
         )
+        .with(
+            560,
+            "amie persons",
+            include_str!("../migrations/0560_amie_persons.sql"),
+            include_str!("../migrations/postgres/0560_amie_persons.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

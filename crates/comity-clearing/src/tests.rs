@@ -20,6 +20,7 @@ macro_rules! on_each_store {
 }
 
 mod amie;
+mod amie_persons;
 mod api;
 mod auditing;
 mod counts;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Announce, MeterRow, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
+    Announce, Merge, MeterRow, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
 };
 use crate::amie;
 use crate::failure::Failure;
@@ -23,6 +23,7 @@ pub(super) fn routes() -> Router<Clearing> {
         .route("/admin/amie/sites", get(sites).post(site_add))
         .route("/admin/amie/sites/{name}", post(site_change))
         .route("/admin/amie/persons", post(person))
+        .route("/admin/amie/merge", post(merge))
         .route("/admin/amie/announce", post(announce))
         .route("/admin/amie/retry", post(retry))
         .route("/admin/amie/transactions", get(transactions))
@@ -50,6 +51,10 @@ async fn person(State(house): State<Clearing>, Body(say): Body<PersonSay>) -> Re
     let (project, member) = (say.project, say.member);
     house.amie_person(say).await?;
     Ok(Json(json!({ "project": project, "member": member })))
+}
+
+async fn merge(State(house): State<Clearing>, Body(ask): Body<Merge>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({ "transactions": house.amie_merge(ask).await? })))
 }
 
 async fn announce(State(house): State<Clearing>, Body(ask): Body<Announce>) -> Result<Json<Value>, Refusal> {

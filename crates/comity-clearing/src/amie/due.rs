@@ -56,12 +56,14 @@ pub fn project_due(known: Known, frozen: bool) -> Option<Flow> {
     }
 }
 
-/// What is due of an account, while its project is active at the site. `known` is none where the site never had it.
-pub fn account_due(known: Option<Known>, member: bool) -> Option<Flow> {
+/// What is due of an account, while its project is active at the site. `known` is none where the site never had it; `changed`
+/// says that the site knows other things of the person than the house says.
+pub fn account_due(known: Option<Known>, member: bool, changed: bool) -> Option<Flow> {
     match (known.map(|known| known.standing), member) {
         (None, true) => Some(Flow::AccountCreate),
         (Some(Standing::Asked), true) => known.and_then(|known| known.unless_refused(Flow::AccountCreate)),
         (Some(Standing::Active), false) => known.and_then(|known| known.unless_refused(Flow::AccountInactivate)),
+        (Some(Standing::Active), true) if changed => known.and_then(|known| known.unless_refused(Flow::UserModify)),
         (Some(Standing::Inactive), true) => known.and_then(|known| known.unless_refused(Flow::AccountReactivate)),
         _ => None,
     }
@@ -100,7 +102,11 @@ mod tests {
             (Some(Inactive), false, None),
         ];
         for (standing, member, due) in accounts {
-            assert_eq!(account_due(standing.map(known), member), due, "{standing:?} {member}");
+            assert_eq!(account_due(standing.map(known), member, false), due, "{standing:?} {member}");
+            // Of a person that changed, a site that has the account is told, once the account is what it has to be.
+            let told = (standing == Some(Active) && member).then_some(Flow::UserModify);
+            let due = due.or(told);
+            assert_eq!(account_due(standing.map(known), member, true), due, "{standing:?} {member}");
         }
     }
 
@@ -113,6 +119,10 @@ mod tests {
         let other = Known { standing: Standing::Inactive, ..refused };
         assert_eq!(project_due(other, false), Some(Flow::ProjectReactivate), "another flow was not refused");
         let asked = Known { waits: true, ..known(Standing::Asked) };
-        assert_eq!(account_due(Some(asked), true), None);
+        assert_eq!(account_due(Some(asked), true, true), None);
+        assert_eq!(account_due(Some(Known { waits: true, ..active }), true, true), None);
+        let refused = Known { refused: Some(Flow::UserModify), ..active };
+        assert_eq!(account_due(Some(refused), true, true), None);
+        assert_eq!(account_due(Some(refused), false, true), Some(Flow::AccountInactivate));
     }
 }

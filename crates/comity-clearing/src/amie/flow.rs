@@ -1,7 +1,8 @@
-//! The six flows, and what a site's answer does in each.
+//! The eight flows, and what a site's answer does in each.
 //!
 //! A create is four packets: the house requests, the site notifies, the house sends data, the site informs that it is
-//! complete. The other flows are three: the house itself informs, and the site may say that it heard.
+//! complete. What changes a standing is three: the house itself informs, and the site may say that it heard. What is about
+//! a person is two: the house requests, the site informs.
 
 use super::packet::Kind;
 
@@ -15,16 +16,20 @@ pub enum Flow {
     ProjectReactivate = 4,
     AccountInactivate = 5,
     AccountReactivate = 6,
+    UserModify = 7,
+    PersonMerge = 8,
 }
 
 impl Flow {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::ProjectCreate,
         Self::AccountCreate,
         Self::ProjectInactivate,
         Self::ProjectReactivate,
         Self::AccountInactivate,
         Self::AccountReactivate,
+        Self::UserModify,
+        Self::PersonMerge,
     ];
 
     pub fn from_number(number: u64) -> Option<Self> {
@@ -39,6 +44,8 @@ impl Flow {
             Self::ProjectReactivate => "project_reactivate",
             Self::AccountInactivate => "account_inactivate",
             Self::AccountReactivate => "account_reactivate",
+            Self::UserModify => "user_modify",
+            Self::PersonMerge => "person_merge",
         }
     }
 
@@ -51,6 +58,8 @@ impl Flow {
             Self::ProjectReactivate => Kind::RequestProjectReactivate,
             Self::AccountInactivate => Kind::RequestAccountInactivate,
             Self::AccountReactivate => Kind::RequestAccountReactivate,
+            Self::UserModify => Kind::RequestUserModify,
+            Self::PersonMerge => Kind::RequestPersonMerge,
         }
     }
 
@@ -63,7 +72,13 @@ impl Flow {
             Self::ProjectReactivate => Kind::NotifyProjectReactivate,
             Self::AccountInactivate => Kind::NotifyAccountInactivate,
             Self::AccountReactivate => Kind::NotifyAccountReactivate,
+            Self::UserModify | Self::PersonMerge => Kind::InformTransactionComplete,
         }
+    }
+
+    /// Whether the site's answer is all there is: what is about a person.
+    pub const fn ends_with_the_answer(self) -> bool {
+        matches!(self, Self::UserModify | Self::PersonMerge)
     }
 
     /// What the house says then.
@@ -145,6 +160,13 @@ pub fn step(flow: Flow, state: State, to: Kind, (said, success): (Kind, bool)) -
         return Err(Refused::Over(state));
     }
     let failed = Step { answer: None, state: State::Failed, done: false };
+    if to == flow.request() && flow.ends_with_the_answer() {
+        return match (informs, success) {
+            (true, true) => Ok(Step { answer: None, state: State::Completed, done: true }),
+            (true, false) => Ok(failed),
+            _ => Err(Refused::Unexpected { to, expected: Kind::InformTransactionComplete }),
+        };
+    }
     if to == flow.request() {
         let answer = flow.answer();
         let state = if answer == Kind::InformTransactionComplete { State::Completed } else { State::InProgress };
@@ -167,8 +189,13 @@ mod tests {
     use Kind::InformTransactionComplete as Itc;
 
     #[test]
-    fn creates_are_four_packets_and_the_others_three() {
+    fn creates_are_four_packets_standings_three_and_persons_two() {
         for flow in Flow::ALL {
+            if matches!(flow, Flow::UserModify | Flow::PersonMerge) {
+                let only = step(flow, State::InProgress, flow.request(), (Itc, true));
+                assert_eq!(only, Ok(Step { answer: None, state: State::Completed, done: true }));
+                continue;
+            }
             let first = step(flow, State::InProgress, flow.request(), (flow.notify(), true)).unwrap();
             assert!(first.done);
             let last = if matches!(flow, Flow::ProjectCreate | Flow::AccountCreate) {
@@ -200,7 +227,8 @@ mod tests {
                 step(flow, State::InProgress, flow.request(), (said, true)).unwrap_err();
                 step(flow, State::InProgress, flow.answer(), (said, true)).unwrap_err();
             }
-            step(flow, State::InProgress, flow.request(), (Itc, true)).unwrap_err();
+            let informed = step(flow, State::InProgress, flow.request(), (Itc, true));
+            assert_eq!(informed.is_ok(), flow.ends_with_the_answer(), "{flow:?}");
             for over in [State::Completed, State::Failed] {
                 let refused = step(flow, over, flow.request(), (flow.notify(), true));
                 assert_eq!(refused, Err(Refused::Over(over)));

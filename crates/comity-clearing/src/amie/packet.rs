@@ -50,6 +50,8 @@ kinds! {
     NotifyAccountInactivate "notify_account_inactivate";
     RequestAccountReactivate "request_account_reactivate";
     NotifyAccountReactivate "notify_account_reactivate";
+    RequestUserModify "request_user_modify";
+    RequestPersonMerge "request_person_merge";
     InformTransactionComplete "inform_transaction_complete";
 }
 
@@ -206,6 +208,7 @@ mod tests {
             chain(Kind::RequestProjectInactivate),
             ["request_project_inactivate", "notify_project_inactivate", "inform_transaction_complete"]
         );
+        assert_eq!(chain(Kind::RequestUserModify), ["request_user_modify", "inform_transaction_complete"]);
         for kind in Kind::ALL {
             assert_eq!(Kind::from_word(kind.word()), Some(*kind));
         }

@@ -6,12 +6,13 @@
 mod announce;
 mod export;
 mod packets;
+mod persons;
 mod usage;
 
 use comity_wire::{AwardId, Digest, OrgId, ProjectId, PublicKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Clearing, acts};
+use super::Clearing;
 use crate::amie::State;
 use crate::failure::Failure;
 use crate::store;
@@ -20,6 +21,7 @@ use crate::store::amie::{Site, Transaction};
 pub(super) use announce::{act_in_tx, due_in_tx};
 pub use export::{ReportAs, UsagePage};
 pub(crate) use packets::{List, Note};
+pub use persons::{MemberOf, Merge, Person, PersonSay};
 pub use usage::MeterRow;
 pub(crate) use usage::UsageMessage;
 
@@ -70,35 +72,6 @@ pub struct SiteRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
     pub in_progress: u64,
-}
-
-/// What sites may know of a member. `POST /admin/amie/persons`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PersonSay {
-    pub project: ProjectId,
-    pub member: PublicKey,
-    pub person: Person,
-}
-
-/// A person, as a site's accounting knows persons.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Person {
-    pub first_name: String,
-    pub last_name: String,
-    pub organization: String,
-    #[serde(default = "none")]
-    pub org_code: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub email: String,
-    /// Field of science: of a PI's project.
-    #[serde(default = "none")]
-    pub pfos: String,
-}
-
-fn none() -> String {
-    "0".into()
 }
 
 /// `POST /admin/amie/announce`: an award to a site that did not hear of it by itself.
@@ -226,37 +199,6 @@ impl Clearing {
             });
         }
         Ok(rows)
-    }
-
-    /// Lets sites know who a member is. What they were told before stays told.
-    ///
-    /// # Errors
-    /// [`Failure`] where the key is no member's.
-    pub async fn amie_person(&self, say: PersonSay) -> Result<(), Failure> {
-        let PersonSay { project, member, person } = say;
-        let Person { first_name, last_name, organization, org_code, pfos, email } = &person;
-        let named = [
-            ("a first name", first_name),
-            ("a last name", last_name),
-            ("an organisation's name", organization),
-            ("an organisation's code", org_code),
-            ("a field of science", pfos),
-        ];
-        for (what, said) in named {
-            acts::text(what, said)?;
-        }
-        if !email.is_empty() {
-            acts::text("an address", email)?;
-        }
-        self.write(move |conn| {
-            Box::pin(async move {
-                if store::projects::role_of(conn, project, &member).await?.is_none() {
-                    return Err(Failure::NotFound { what: format!("member {member} of {project}") });
-                }
-                store::amie::person_put_in_tx(conn, project, &member, &person).await
-            })
-        })
-        .await
     }
 
     /// The newest transactions, those in progress first.

@@ -15,20 +15,20 @@ use crate::amie::State;
 use crate::reports::Period;
 
 /// The lab as a site.
-struct Site<'w> {
+pub(super) struct Site<'w> {
     world: &'w World,
-    name: &'static str,
-    key: String,
+    pub(super) name: &'static str,
+    pub(super) key: String,
 }
 
 impl<'w> Site<'w> {
-    async fn add(world: &'w World, name: &'static str, organisation: OrgId) -> Self {
+    pub(super) async fn add(world: &'w World, name: &'static str, organisation: OrgId) -> Self {
         let ask = SiteAdd { name: name.into(), organisation, resource: format!("tiny.{}", name.to_lowercase()) };
         let key = world.house.amie_site_add(ask).await.unwrap().key.unwrap();
         Self { world, name, key }
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(super) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).unwrap() };
         let request = Request::builder().method(method).uri(format!("/amie/{path}"));
         let request =
@@ -44,25 +44,25 @@ impl<'w> Site<'w> {
     }
 
     /// What the site has to answer, of the query.
-    async fn list(&self, query: &str) -> Vec<Value> {
+    pub(super) async fn list(&self, query: &str) -> Vec<Value> {
         let (status, said) = self.call("GET", &format!("v0.10/packets/{}{query}", self.name), Value::Null).await;
         assert_eq!(status, 200, "{said}");
         said["result"].as_array().unwrap().clone()
     }
 
     /// The one packet that waits.
-    async fn next(&self, kind: &str) -> Value {
+    pub(super) async fn next(&self, kind: &str) -> Value {
         let packets = self.list("").await;
         assert_eq!(packets.iter().map(|packet| packet["type"].as_str().unwrap()).collect::<Vec<_>>(), [kind]);
         packets[0].clone()
     }
 
-    async fn say(&self, to: &Value, kind: &str, body: Value) -> (u16, Value) {
+    pub(super) async fn say(&self, to: &Value, kind: &str, body: Value) -> (u16, Value) {
         let packet = json!({ "DATA_TYPE": "packet", "type": kind, "header": { "in_reply_to": to["header"]["packet_rec_id"] }, "body": body });
         self.call("POST", &format!("v0.10/packets/{}", self.name), packet).await
     }
 
-    async fn answer(&self, kind: &str, body: Value) -> Value {
+    pub(super) async fn answer(&self, kind: &str, body: Value) -> Value {
         let asked = self.list("").await[0].clone();
         let (status, said) = self.say(&asked, kind, body).await;
         assert_eq!(status, 200, "{said}");
@@ -70,14 +70,14 @@ impl<'w> Site<'w> {
     }
 
     /// From a request to the end.
-    async fn create_project(&self) -> Value {
+    pub(super) async fn create_project(&self) -> Value {
         let asked = self.next("request_project_create").await;
         let body = json!({ "ProjectID": "P1", "PiPersonID": 7, "PiRemoteSiteLogin": "ada" });
         assert_eq!(self.say(&asked, "notify_project_create", body).await.0, 200);
         asked
     }
 
-    async fn complete(&self, data: &Value) {
+    pub(super) async fn complete(&self, data: &Value) {
         let (status, said) = self.say(data, "inform_transaction_complete", done("Success")).await;
         assert_eq!(status, 200, "{said}");
     }
@@ -87,16 +87,16 @@ impl<'w> Site<'w> {
     }
 }
 
-fn done(status: &str) -> Value {
+pub(super) fn done(status: &str) -> Value {
     json!({ "StatusCode": status, "DetailCode": "1", "Message": if status == "Success" { "OK" } else { "no room" } })
 }
 
-fn usable_at_the_lab(world: &World, number: &str) -> AwardAsk {
+pub(super) fn usable_at_the_lab(world: &World, number: &str) -> AwardAsk {
     AwardAsk { owners: vec![LAB], ..world.award(number, 1_500_000) }
 }
 
 /// A world with the lab's site, where the project is.
-async fn at_the_site(world: &World) -> Site<'_> {
+pub(super) async fn at_the_site(world: &World) -> Site<'_> {
     let site = Site::add(world, "LAB", LAB).await;
     world.house.award(usable_at_the_lab(world, "A-1")).await.unwrap();
     site.create_project().await;
@@ -105,7 +105,7 @@ async fn at_the_site(world: &World) -> Site<'_> {
     site
 }
 
-async fn members(world: &World, add: &[&str], remove: &[&str]) {
+pub(super) async fn members(world: &World, add: &[&str], remove: &[&str]) {
     let keys = |names: &[&str]| names.iter().map(|name| secret(name).public()).collect();
     let ask = Members { project: world.project, add: keys(add), remove: keys(remove), role: None };
     world.house.members(ask).await.unwrap();

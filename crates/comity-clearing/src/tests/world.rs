@@ -97,6 +97,14 @@ impl Books {
         }
     }
 
+    /// Writes into the database what no house would, or no house of today.
+    pub(super) async fn tamper(&self, sql: &'static str) {
+        let sql = self.spelled(sql);
+        for statement in sql.split(';').filter(|statement| !statement.trim().is_empty()) {
+            query(statement.to_owned()).execute(&mut self.connect().await.db()).await.unwrap();
+        }
+    }
+
     /// What lies beside the database.
     pub(super) fn folder(&self) -> &std::path::Path {
         match self {
@@ -274,10 +282,7 @@ impl World {
 
     /// Changes the house's file behind its back.
     pub(super) async fn tamper(&self, sql: &'static str) {
-        let sql = self.books.spelled(sql);
-        for statement in sql.split(';').filter(|statement| !statement.trim().is_empty()) {
-            query(statement.to_owned()).execute(&mut self.books.connect().await.db()).await.unwrap();
-        }
+        self.books.tamper(sql).await;
     }
 
     pub(super) fn now(&self) -> Timestamp {

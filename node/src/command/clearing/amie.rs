@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use comity_clearing::admin::{
-    Announce, MeterRow, Person, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
+    Announce, MemberOf, Merge, MeterRow, Person, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow,
+    TransactionRow, UsagePage,
 };
 use comity_wire::{AwardId, OrgId, ProjectId, PublicKey, Timestamp};
 use serde_json::{Value, json};
@@ -17,8 +18,10 @@ pub enum AmieCommand {
     /// Who may call, and by which key
     #[command(subcommand)]
     Site(SiteCommand),
-    /// Let sites know who a member is; without it they learn a pseudonym
+    /// Let sites know who a member is, or that it changed; without it they learn a pseudonym
     Person(Box<PersonArguments>),
+    /// Two members are one person: each site that knows them as two is asked to make them one
+    Merge(Box<MergeArguments>),
     /// Tell a site of an award that does not name its owner, or that is older than the site
     Announce {
         #[arg(long)]
@@ -138,6 +141,24 @@ pub struct PersonArguments {
     pfos: String,
 }
 
+#[derive(Debug, Args)]
+pub struct MergeArguments {
+    #[arg(long)]
+    home: PathBuf,
+    /// A project of the member whose number stays
+    #[arg(long)]
+    project: ProjectId,
+    /// The member whose number stays, did:key:z6Mk…
+    #[arg(long)]
+    keep: PublicKey,
+    /// A project of the other one; left out: the same
+    #[arg(long)]
+    gone_project: Option<ProjectId>,
+    /// The member whose number goes
+    #[arg(long)]
+    gone: PublicKey,
+}
+
 /// # Errors
 /// [`Failure`] where the house is not running, or refuses.
 pub(super) async fn run(command: AmieCommand) -> Result<String, Failure> {
@@ -149,6 +170,13 @@ pub(super) async fn run(command: AmieCommand) -> Result<String, Failure> {
             let person = Person { first_name, last_name, organization, org_code, email, pfos };
             let reply: Value =
                 admin::post(&home, "/admin/amie/persons", &PersonSay { project, member, person }).await?;
+            Ok(reply.to_string())
+        }
+        AmieCommand::Merge(arguments) => {
+            let MergeArguments { home, project, keep, gone_project, gone } = *arguments;
+            let gone = MemberOf { project: gone_project.unwrap_or(project), member: gone };
+            let ask = Merge { keep: MemberOf { project, member: keep }, gone };
+            let reply: Value = admin::post(&home, "/admin/amie/merge", &ask).await?;
             Ok(reply.to_string())
         }
         AmieCommand::Announce { home, site, award } => {

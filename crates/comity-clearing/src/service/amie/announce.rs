@@ -8,7 +8,7 @@ use super::super::Clearing;
 use super::super::projects::exists;
 use super::{Announce, OPEN_MAX, Person, site_of};
 use crate::acts::Act;
-use crate::amie::{Body, Flow, Known, Standing, State, account_due, charge, project_due};
+use crate::amie::{Body, Flow, Known, Standing, State, account_due, charge, project_due, told};
 use crate::failure::Failure;
 use crate::mandates::Role;
 use crate::pseudonym;
@@ -274,9 +274,17 @@ async fn accounts_in_tx(
         members.iter().map(|(key, _)| (*key, true)).chain(gone.map(|key| (key, false))).collect();
     for (member, is_member) in all {
         let account = accounts.iter().find(|account| account.member == member);
-        let Some(flow) = account_due(account.map(|account| account.known), is_member) else { continue };
         let person = store::amie::person_find::<Person>(conn, at.project, &member).await?;
         let subject = pseudonym::member(secret, at.project, site.owner, &member);
+        // The PI is known by the project's pseudonym where nobody said who it is.
+        let known_as = match account {
+            Some(account) if account.pi => pseudonym::derive(secret, at.project, site.owner),
+            _ => subject,
+        };
+        let says = told("", &persons_body("", person.as_ref(), known_as));
+        let changed = account.and_then(|account| account.told).is_some_and(|told| told != says);
+        let Some(flow) = account_due(account.map(|account| account.known), is_member, changed) else { continue };
+        let subject = if flow == Flow::UserModify { known_as } else { subject };
         let body = account_body(flow, (site, at), account, (person.as_ref(), subject));
         let new = Transaction { flow, member: Some(member), ..begins(site, at.project, now) };
         if begin_in_tx(conn, new, &body, now).await?.is_none() {
@@ -285,7 +293,7 @@ async fn accounts_in_tx(
         begun += 1;
         if account.is_none() {
             let known = Known { standing: Standing::Asked, refused: None, waits: true };
-            let asked = AccountAt { member, person: String::new(), login: String::new(), pi: false, known };
+            let asked = AccountAt { member, person: String::new(), login: String::new(), pi: false, known, told: None };
             store::amie::account_at_put_in_tx(conn, (&site.name, at.project), &asked).await?;
         }
     }
@@ -299,6 +307,12 @@ fn account_body(
     (person, subject): (Option<&Person>, Pseudonym),
 ) -> Body {
     let mut body = Body::new();
+    let known_as = account.map_or("", |account| account.person.as_str());
+    if flow == Flow::UserModify {
+        extend(&mut body, Value::Object(persons_body("", person, subject)));
+        extend(&mut body, json!({ "ActionType": "replace", "PersonID": known_as }));
+        return body;
+    }
     let own = json!({
         "ProjectID": at.site_project,
         "GrantNumber": at.grant_number,
@@ -310,12 +324,11 @@ fn account_body(
         extend(&mut body, Value::Object(persons_body("User", person, subject)));
         extend(&mut body, json!({ "UserGlobalID": subject.to_string(), "RoleList": ["user"] }));
     } else {
-        let person = account.map_or("", |account| account.person.as_str());
         let comment = match flow {
             Flow::AccountInactivate => "the clearing house took this member's key away",
             _ => "the clearing house let this member's key in again",
         };
-        extend(&mut body, json!({ "PersonID": person, "Comment": comment }));
+        extend(&mut body, json!({ "PersonID": known_as, "Comment": comment }));
     }
     body
 }
@@ -337,13 +350,13 @@ fn persons_body(prefix: &str, person: Option<&Person>, subject: Pseudonym) -> Bo
     body
 }
 
-fn extend(body: &mut Body, more: Value) {
+pub(super) fn extend(body: &mut Body, more: Value) {
     if let Value::Object(more) = more {
         body.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
     }
 }
 
-fn begins(site: &Site, project: ProjectId, now: Timestamp) -> Transaction {
+pub(super) fn begins(site: &Site, project: ProjectId, now: Timestamp) -> Transaction {
     Transaction {
         id: 0,
         site: site.name.clone(),
@@ -362,7 +375,12 @@ fn begins(site: &Site, project: ProjectId, now: Timestamp) -> Transaction {
 
 /// A transaction and its request. None where the site is so far behind that nothing more is asked of it: it becomes due
 /// again with the next change, or by `comity clearing amie retry`.
-async fn begin_in_tx(conn: &mut Db<'_>, new: Transaction, body: &Body, now: Timestamp) -> Result<Option<u64>, Failure> {
+pub(super) async fn begin_in_tx(
+    conn: &mut Db<'_>,
+    new: Transaction,
+    body: &Body,
+    now: Timestamp,
+) -> Result<Option<u64>, Failure> {
     if store::amie::transactions_open(conn, &new.site).await? >= OPEN_MAX {
         tracing::error!(site = new.site, flow = new.flow.word(), "an AMIE site is too far behind: it was not asked");
         return Ok(None);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::Clearing;
 use super::announce::due_in_tx;
-use crate::amie::{Body, Flow, Kind, Known, Said, Standing, State, complete, iso, step, success};
+use crate::amie::{Body, Flow, Kind, Known, Said, Standing, State, complete, iso, label, step, success, told};
 use crate::failure::Failure;
 use crate::store;
 use crate::store::amie::{AccountAt, Filter, NewPacket, Packet, Site, Transaction};
@@ -258,8 +258,10 @@ async fn take_in_tx(
     };
     let done = step(flow, asked.transaction.state, asked.kind, (kind, ok)).map_err(Failure::invalid)?;
     if done.done {
-        complete(flow, &mut body, &asked.body).map_err(Failure::invalid)?;
-        done_in_tx(conn, site, &asked.transaction, &body).await?;
+        if !flow.ends_with_the_answer() {
+            complete(flow, &mut body, &asked.body).map_err(Failure::invalid)?;
+        }
+        done_in_tx(conn, site, &asked, &body).await?;
     }
     let transaction = asked.transaction.id;
     let new =
@@ -298,19 +300,20 @@ fn answer_body(kind: Kind, said: &Body) -> Body {
 }
 
 /// The site has done it: what it calls project, person and login, and how they stand from now on.
-async fn done_in_tx(conn: &mut Db<'_>, site: &Site, transaction: &Transaction, body: &Body) -> Result<(), Failure> {
+async fn done_in_tx(conn: &mut Db<'_>, site: &Site, asked: &Packet, body: &Body) -> Result<(), Failure> {
+    let transaction = &asked.transaction;
     let project = transaction.project;
     let at = store::amie::project_at_find(conn, &site.name, project).await?;
     let mut at = at.ok_or_else(|| Failure::Books { what: format!("{project} was announced and is not noted") })?;
     let active = Known { standing: Standing::Active, refused: None, waits: false };
     match transaction.flow {
         Flow::ProjectCreate => {
-            let called = crate::amie::label(body, "ProjectID").map_err(Failure::invalid)?;
-            let person = crate::amie::label(body, "PiPersonID").map_err(Failure::invalid)?;
+            let called = label(body, "ProjectID").map_err(Failure::invalid)?;
+            let person = label(body, "PiPersonID").map_err(Failure::invalid)?;
             // Not every site says a login of the PI's; who it pays for is then told by the person.
             let login = match body.get("PiRemoteSiteLogin") {
                 None | Some(Value::Null) => person.clone(),
-                Some(_) => crate::amie::label(body, "PiRemoteSiteLogin").map_err(Failure::invalid)?,
+                Some(_) => label(body, "PiRemoteSiteLogin").map_err(Failure::invalid)?,
             };
             called_in_tx(conn, site, project, at.site_project.as_deref(), &called).await?;
             at.site_project = Some(called);
@@ -326,6 +329,7 @@ async fn done_in_tx(conn: &mut Db<'_>, site: &Site, transaction: &Transaction, b
                     login,
                     pi: true,
                     known: Known { standing: at.known.standing, ..active },
+                    told: Some(told("Pi", &asked.body)),
                 };
                 store::amie::account_at_put_in_tx(conn, (&site.name, project), &pi).await?;
             }
@@ -348,8 +352,13 @@ async fn done_in_tx(conn: &mut Db<'_>, site: &Site, transaction: &Transaction, b
             }
             Ok(())
         }
-        Flow::AccountCreate | Flow::AccountInactivate | Flow::AccountReactivate => {
-            account_in_tx(conn, site, transaction, body).await
+        Flow::AccountCreate | Flow::AccountInactivate | Flow::AccountReactivate | Flow::UserModify => {
+            account_in_tx(conn, site, asked, body).await
+        }
+        Flow::PersonMerge => {
+            let person = |name| label(&asked.body, name).map_err(|what| Failure::Books { what });
+            let (keep, gone) = (person("KeepPersonID")?, person("DeletePersonID")?);
+            store::amie::persons_merge_in_tx(conn, &site.name, (&keep, &gone)).await
         }
     }
 }
@@ -373,7 +382,8 @@ async fn called_in_tx(
     }
 }
 
-async fn account_in_tx(conn: &mut Db<'_>, site: &Site, transaction: &Transaction, body: &Body) -> Result<(), Failure> {
+async fn account_in_tx(conn: &mut Db<'_>, site: &Site, asked: &Packet, body: &Body) -> Result<(), Failure> {
+    let transaction = &asked.transaction;
     let missing = || Failure::Books { what: format!("transaction {} is about no account", transaction.id) };
     let member = transaction.member.ok_or_else(missing)?;
     let accounts = store::amie::accounts_at(conn, &site.name, transaction.project).await?;
@@ -384,8 +394,12 @@ async fn account_in_tx(conn: &mut Db<'_>, site: &Site, transaction: &Transaction
         _ => Standing::Active,
     };
     if transaction.flow == Flow::AccountCreate {
-        account.person = crate::amie::label(body, "UserPersonID").map_err(Failure::invalid)?;
-        account.login = crate::amie::label(body, "UserRemoteSiteLogin").map_err(Failure::invalid)?;
+        account.person = label(body, "UserPersonID").map_err(Failure::invalid)?;
+        account.login = label(body, "UserRemoteSiteLogin").map_err(Failure::invalid)?;
+        account.told = Some(told("User", &asked.body));
+    }
+    if transaction.flow == Flow::UserModify {
+        account.told = Some(told("", &asked.body));
     }
     store::amie::account_at_put_in_tx(conn, (&site.name, transaction.project), &account).await
 }
@@ -402,6 +416,8 @@ async fn fail_in_tx(
     store::amie::transaction_put_in_tx(conn, transaction.id, (State::Failed, message), now).await?;
     store::amie::packets_fail_in_tx(conn, transaction.id, now).await?;
     match transaction.member {
+        // Of a merge the operator's word is all there is: it is said again by the operator.
+        Some(_) if flow == Flow::PersonMerge => {}
         Some(member) => {
             let accounts = store::amie::accounts_at(conn, site, project).await?;
             if let Some(mut account) = accounts.into_iter().find(|account| account.member == member) {
