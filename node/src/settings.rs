@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use comity_clearing::amie::central::Central;
+use comity_clearing::lots::FundKind;
 use comity_gateway::store::{Postgres, Sqlite, Store};
 use comity_http::relay;
 use comity_ledger::Database;
@@ -50,6 +52,8 @@ pub struct HouseSettings {
     pub replica: bool,
     pub books: Books,
     pub settlement: Settlement,
+    /// A central site of AMIE that this house is a resource of.
+    pub central: Option<CentralSettings>,
 }
 
 /// How a house sells and settles; what is left out is as it ships.
@@ -67,6 +71,74 @@ impl Settlement {
         config.sample_one_in = self.sample_one_in.unwrap_or(config.sample_one_in);
         config.sample_receipts = self.sample_receipts.unwrap_or(config.sample_receipts);
         config
+    }
+}
+
+/// Where a central site is, and as what this house stands there: docs/operating/access.md.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CentralSettings {
+    /// What the books call it, for good.
+    pub name: String,
+    /// XA-SITE.
+    pub site: String,
+    pub resource: String,
+    pub funder: String,
+    #[serde(default)]
+    pub listing: String,
+    #[serde(default)]
+    pub kind: FundKind,
+    pub ucr_per_service_unit: u64,
+    #[serde(default)]
+    pub purposes: Vec<String>,
+    pub amie_url: String,
+    pub usage_url: String,
+    /// A file with the key that nobody else can read; relative to the home folder.
+    pub key_file: PathBuf,
+    /// Seconds from the end of a turn to the next.
+    every_s: Option<u64>,
+}
+
+impl CentralSettings {
+    const EVERY_S: u64 = 300;
+
+    /// # Errors
+    /// [`Failure`] saying what is wrong.
+    pub fn central(&self) -> Result<Central, Failure> {
+        let central = Central {
+            name: self.name.clone(),
+            site: self.site.clone(),
+            resource: self.resource.clone(),
+            funder: self.funder.clone(),
+            listing: self.listing.clone(),
+            kind: self.kind,
+            ucr_per_service_unit: self.ucr_per_service_unit,
+            purposes: self.purposes.clone(),
+        };
+        match central.fault() {
+            None => Ok(central),
+            Some(fault) => {
+                Err(Failure::new(format!("{HOUSE_FILE}: [central] {fault}")).hint("docs/operating/access.md shows one"))
+            }
+        }
+    }
+
+    pub fn every_s(&self) -> u64 {
+        self.every_s.unwrap_or(Self::EVERY_S).max(1)
+    }
+
+    /// # Errors
+    /// [`Failure`] naming the file where others can read it, or it holds no key.
+    pub fn key(&self, home: &Home) -> Result<zeroize::Zeroizing<String>, Failure> {
+        let path = home.path.join(&self.key_file);
+        closed_to_others(&path)?;
+        let text = std::fs::read_to_string(&path).while_(format!("cannot read {}", path.display()))?;
+        let key = zeroize::Zeroizing::new(text.trim().to_owned());
+        if key.is_empty() {
+            return Err(Failure::new(format!("{} holds no key", path.display()))
+                .hint("write the central site's API key into it, and nothing else"));
+        }
+        Ok(key)
     }
 }
 
@@ -137,7 +209,7 @@ impl HouseSettings {
     /// [`Failure`] naming the file; never with what stands in it, which may be a secret.
     pub fn read(home: &Home) -> Result<Self, Failure> {
         const HINT: &str = "[books] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address; \
-             [settlement] sample_one_in, sample_receipts; replica";
+             [settlement] sample_one_in, sample_receipts; [central] as docs/operating/access.md shows; replica";
         read(&home.file(HOUSE_FILE), HINT)
     }
 }

@@ -35,6 +35,7 @@ pub use crate::service::amie::{
     Announce, MemberOf, Merge, MeterRow, Person, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow,
     TransactionRow, UsagePage,
 };
+pub use crate::service::central::{AccountView, Bind, PacketAt, PacketRefuse, PacketView};
 use crate::service::log::LogStatus;
 use crate::service::{ActReply, Clearing, ClosedPeriod, Contradiction, Dispute, Swept};
 

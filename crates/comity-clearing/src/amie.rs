@@ -1,8 +1,9 @@
 //! ACCESS AMIE, seen from the centre: what an answer of a site does, what is due there, what its usage records say.
 //!
-//! Pure. The house is the central side (docs/reference/amie.md): it requests, sites notify. Nothing here moves credits: a
-//! site's usage is its own meter, receipts alone are paid (decision 0039).
+//! Pure. Here the house is the central side (docs/reference/amie.md): it requests, sites notify. Nothing here moves credits: a
+//! site's usage is its own meter, receipts alone are paid (decision 0039). In [`central`] the house is itself a site.
 
+pub mod central;
 mod due;
 mod flow;
 mod packet;

@@ -4,6 +4,7 @@ mod acts;
 pub(crate) mod amie;
 mod answers;
 mod awards;
+pub mod central;
 mod challenges;
 mod claims;
 mod counts;

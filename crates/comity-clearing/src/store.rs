@@ -7,6 +7,7 @@ pub(crate) mod amie;
 pub(crate) mod answers;
 pub(crate) mod audit;
 pub(crate) mod awards;
+pub(crate) mod central;
 pub(crate) mod challenges;
 pub(crate) mod counts;
 pub(crate) mod disputes;
@@ -155,6 +156,12 @@ pub(crate) fn migrations() -> Migrations {
             "amie persons",
             include_str!("../migrations/0560_amie_persons.sql"),
             include_str!("../migrations/postgres/0560_amie_persons.sql"),
+        )
+        .with(
+            561,
+            "central sites",
+            include_str!("../migrations/0561_central.sql"),
+            include_str!("../migrations/postgres/0561_central.sql"),
         )
 }
 

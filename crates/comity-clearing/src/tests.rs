@@ -23,6 +23,7 @@ mod amie;
 mod amie_persons;
 mod api;
 mod auditing;
+mod central;
 mod counts;
 mod disputes;
 mod exchange;

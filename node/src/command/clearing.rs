@@ -5,6 +5,7 @@ mod act;
 mod amie;
 mod award;
 mod backup;
+mod central;
 mod dispute;
 mod doctor;
 mod log;

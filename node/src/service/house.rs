@@ -14,6 +14,7 @@ use crate::home::{self, Home};
 use crate::keystore::KeyName;
 use crate::log::FileMemory;
 use crate::program::Failpoint;
+use crate::service::central::Turns;
 use crate::service::replicas::{Publishing, Sharing};
 use crate::service::turn::Turn;
 use crate::service::{Doors, Member};
@@ -48,6 +49,10 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let keys = Keys::new(issuer, pseudonym_secret(&home, sharing.replica)?).with_log(log, Arc::new(memory));
     let keys = if sharing.several { keys.shared() } else { keys };
     let (database, books) = settings.books.ledger(&home)?;
+    // Of a house of several processes one speaks to the central site: the first home's.
+    let central = settings.central.clone().filter(|_| !sharing.replica);
+    // Said before anything runs: a key that cannot be read is no matter of a later turn.
+    let at_home = home.clone();
     // Books that others may use number the feed; with a file of one's own the home does.
     let member = if sharing.postgres {
         home.feed_may_go_on()?;
@@ -65,6 +70,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let router = watching.over(router);
     let figures = Figures::open(watch.metrics, watching.router(&clearing)).await?;
     let sites = Sites::open(amie, &clearing).await?;
+    let turns = Turns::open(central, &at_home, &clearing)?;
     let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
 
     let publishing = Publishing::begin(&member, &clearing, sharing, &doors).await?;
@@ -79,6 +85,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     };
     // However it ends, what was begun is answered, and what is being written is written.
     clearing.retire();
+    turns.close().await;
     publishing.leave().await;
     sites.close().await;
     doors.close().await;

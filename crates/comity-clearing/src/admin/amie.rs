@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    Announce, Merge, MeterRow, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
+    AccountView, Announce, Bind, Merge, MeterRow, PacketAt, PacketRefuse, PacketView, PersonSay, ReportAs, SiteAdd,
+    SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
 };
 use crate::amie;
 use crate::failure::Failure;
@@ -29,6 +30,11 @@ pub(super) fn routes() -> Router<Clearing> {
         .route("/admin/amie/transactions", get(transactions))
         .route("/admin/amie/meter", get(meter))
         .route("/admin/amie/usage", post(usage))
+        .route("/admin/amie/central/packets", get(central_packets))
+        .route("/admin/amie/central/accounts", get(central_accounts))
+        .route("/admin/amie/central/refuse", post(central_refuse))
+        .route("/admin/amie/central/retry", post(central_retry))
+        .route("/admin/amie/central/bind", post(central_bind))
 }
 
 async fn sites(State(house): State<Clearing>) -> Result<Json<Vec<SiteRow>>, Refusal> {
@@ -118,4 +124,30 @@ struct UsageAsk {
 
 async fn usage(State(house): State<Clearing>, Body(ask): Body<UsageAsk>) -> Result<Json<UsagePage>, Refusal> {
     Ok(Json(house.amie_usage_export(ask.period, &ask.by, ask.after).await?))
+}
+
+async fn central_packets(State(house): State<Clearing>) -> Result<Json<Vec<PacketView>>, Refusal> {
+    Ok(Json(house.central_packets().await?))
+}
+
+async fn central_accounts(State(house): State<Clearing>) -> Result<Json<Vec<AccountView>>, Refusal> {
+    Ok(Json(house.central_accounts().await?))
+}
+
+async fn central_refuse(State(house): State<Clearing>, Body(ask): Body<PacketRefuse>) -> Result<Json<Value>, Refusal> {
+    let packet = ask.packet;
+    house.central_refuse(ask).await?;
+    Ok(Json(json!({ "refused": packet })))
+}
+
+async fn central_retry(State(house): State<Clearing>, Body(ask): Body<PacketAt>) -> Result<Json<Value>, Refusal> {
+    let packet = ask.packet;
+    house.central_retry(ask).await?;
+    Ok(Json(json!({ "sent_again": packet })))
+}
+
+async fn central_bind(State(house): State<Clearing>, Body(ask): Body<Bind>) -> Result<Json<Value>, Refusal> {
+    let (person, member) = (ask.person, ask.member);
+    house.central_bind(ask).await?;
+    Ok(Json(json!({ "person": person, "member": member })))
 }

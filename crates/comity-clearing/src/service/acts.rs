@@ -3,7 +3,7 @@
 use comity_ledger::Db;
 use comity_wire::{Amount, AwardId, Digest, LotId, Timestamp};
 
-use super::{Clearing, amie, awards};
+use super::{Clearing, amie, awards, central};
 use crate::acts::{Act, ActRecord, Officer, Signature, Verdict, WAITING_MAX, judge};
 use crate::failure::Failure;
 use crate::store;
@@ -78,6 +78,7 @@ async fn act_in_tx(
     let known = store::acts::act_find(conn, id).await?;
     let officers = store::acts::officers(conn).await?;
     let mut reply = ActReply { id, done: true, award: None, lots: Vec::new() };
+    central::act_begins_in_tx(conn, id, now).await?;
     match judge(act, known.as_ref(), by.as_ref(), &officers)? {
         Verdict::Known => Ok(reply),
         Verdict::Propose => {
@@ -102,6 +103,7 @@ async fn act_in_tx(
                 }
             }
             amie::act_in_tx(conn, &house.inner.keys.pseudonyms, (act, id), award, now).await?;
+            central::act_done_in_tx(conn, &house.inner.keys.pseudonyms, (act, id), award, now).await?;
             tracing::info!(act = act.word(), %id, alone = by.is_none(), "an act was done");
             (reply.award, reply.lots) = (award, lots);
             Ok(reply)

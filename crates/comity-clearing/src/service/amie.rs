@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::store;
 use crate::store::amie::{Site, Transaction};
 
-pub(super) use announce::{act_in_tx, due_in_tx};
+pub(in crate::service) use announce::{act_in_tx, due_in_tx};
 pub use export::{ReportAs, UsagePage};
 pub(crate) use packets::{List, Note};
 pub use persons::{MemberOf, Merge, Person, PersonSay};

@@ -48,6 +48,9 @@ pub enum AmieCommand {
         #[arg(long)]
         state: Option<String>,
     },
+    /// What central sites ask of this house as one of their resources
+    #[command(subcommand)]
+    Central(super::central::CentralCommand),
     /// What projects paid here, as usage messages by which this house reports itself to ACCESS as one resource: one a line
     Usage(UsageArguments),
     /// What a site's own meter says of a month, for each project
@@ -164,6 +167,7 @@ pub struct MergeArguments {
 pub(super) async fn run(command: AmieCommand) -> Result<String, Failure> {
     match command {
         AmieCommand::Site(command) => site(command).await,
+        AmieCommand::Central(command) => super::central::run(command).await,
         AmieCommand::Person(arguments) => {
             let PersonArguments { home, project, member, first_name, last_name, organization, org_code, email, pfos } =
                 *arguments;
