@@ -48,12 +48,25 @@ impl Clearing {
             return Ok(0);
         }
         let nodes = store::counts::nodes_to_ask(&mut self.read().await?.db(), from, to, NODES_MAX).await?;
-        let asked = nodes.len() as u64;
-        if asked > 0 {
-            self.counts_ask(nodes, from, to).await?;
+        let found = nodes.len() as u64;
+        let mut asked = 0;
+        if found > 0 {
+            // Another replica may have asked meanwhile, and have the answer.
+            asked = self
+                .write(move |conn| {
+                    Box::pin(async move {
+                        let mut asked = 0;
+                        for node in nodes {
+                            let scope = Scope { node, from, to };
+                            asked += u64::from(store::counts::ask_once_in_tx(conn, scope, now).await?);
+                        }
+                        Ok(asked)
+                    })
+                })
+                .await?;
         }
         // Where more are left than are asked at once, the next turn goes on.
-        if asked < u64::from(NODES_MAX) {
+        if found < u64::from(NODES_MAX) {
             self.inner.counted.store(to.0, Ordering::Relaxed);
         }
         Ok(asked)
@@ -83,12 +96,6 @@ impl Clearing {
         };
         drop(conn);
         let asked = nodes.len() as u64;
-        self.counts_ask(nodes, from, to).await?;
-        Ok(asked)
-    }
-
-    async fn counts_ask(&self, nodes: Vec<NodeId>, from: Timestamp, to: Timestamp) -> Result<(), Failure> {
-        let now = self.now();
         self.write(move |conn| {
             Box::pin(async move {
                 for node in nodes {
@@ -97,7 +104,8 @@ impl Clearing {
                 Ok(())
             })
         })
-        .await
+        .await?;
+        Ok(asked)
     }
 
     /// What waits for a node, the oldest first.

@@ -48,6 +48,17 @@ pub(crate) async fn ask_in_tx(conn: &mut Db<'_>, scope: Scope, now: Timestamp) -
     Ok(())
 }
 
+/// Asks for a count that was never asked for; whether it was not.
+pub(crate) async fn ask_once_in_tx(conn: &mut Db<'_>, scope: Scope, now: Timestamp) -> Result<bool, Failure> {
+    let asking = query(
+        "INSERT INTO count_asked (node, from_at, to_at, asked_at) VALUES (?, ?, ?, ?) \
+         ON CONFLICT (node, from_at, to_at) DO NOTHING",
+    );
+    let asking =
+        asking.bind(scope.node.0.to_vec()).bind(seconds(scope.from)).bind(seconds(scope.to)).bind(seconds(now));
+    Ok(asking.execute(conn).await? == 1)
+}
+
 /// Nodes whose tokens were issued in the period and that were never asked about it.
 pub(crate) async fn nodes_to_ask(
     conn: &mut Db<'_>,
