@@ -52,6 +52,7 @@ const READER: &str = "spec/reader/run.py";
 const READER_REQUIREMENTS: &str = "spec/reader/requirements.txt";
 const OPENAI: &str = "tests/python/run.py";
 const AMIE: &str = "tests/python/amie.py";
+const ACCESS: &str = "tests/python/access.py";
 const AMIE_REQUIREMENTS: &str = "tests/python/amieclient.txt";
 const NODE: &str = "tests/node/run.mjs";
 const NODE_PACKAGE: &str = "tests/node/package.json";
@@ -178,7 +179,8 @@ fn amie(place: &Place, making: Making) -> Result {
     if !place.binary().is_file() {
         demo::build(place)?;
     }
-    step("amieclient package", venv.script(place, AMIE).arg(place.binary()))
+    step("amieclient package", venv.script(place, AMIE).arg(place.binary()))?;
+    step("two houses by AMIE", venv.script(place, ACCESS).arg(place.binary()))
 }
 
 fn schemathesis(place: &Place, making: Making) -> Result {

@@ -35,7 +35,7 @@ pub use crate::service::amie::{
     Announce, MemberOf, Merge, MeterRow, Person, PersonSay, ReportAs, SiteAdd, SiteChange, SiteKey, SiteRow,
     TransactionRow, UsagePage,
 };
-pub use crate::service::central::{AccountView, Bind, PacketAt, PacketRefuse, PacketView};
+pub use crate::service::central::{AccountView, Bind, PacketAt, PacketRefuse, PacketView, UsageRefusal, UsageView};
 use crate::service::log::LogStatus;
 use crate::service::{ActReply, Clearing, ClosedPeriod, Contradiction, Dispute, Swept};
 

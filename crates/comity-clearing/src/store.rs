@@ -163,6 +163,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0561_central.sql"),
             include_str!("../migrations/postgres/0561_central.sql"),
         )
+        .with(
+            562,
+            "central usage",
+            include_str!("../migrations/0562_central_usage.sql"),
+            include_str!("../migrations/postgres/0562_central_usage.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

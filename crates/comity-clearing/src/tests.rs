@@ -24,6 +24,7 @@ mod amie_persons;
 mod api;
 mod auditing;
 mod central;
+mod central_usage;
 mod counts;
 mod disputes;
 mod exchange;

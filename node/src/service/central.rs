@@ -28,6 +28,7 @@ const SENTENCE_MAX: usize = 300;
 pub(super) struct Line {
     http: reqwest::Client,
     amie: Url,
+    usage: Url,
     site: String,
     /// Where a central site quotes the key, it is cut out.
     key: zeroize::Zeroizing<String>,
@@ -62,7 +63,7 @@ impl Line {
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().while_("no HTTP client for the central site")?;
-        Ok(Self { http, amie, site: settings.site.clone(), key })
+        Ok(Self { http, amie, usage, site: settings.site.clone(), key })
     }
 
     fn at(&self, base: &Url, path: &str) -> Result<Url, WireError> {
@@ -123,6 +124,11 @@ impl Wire for Line {
     async fn send(&self, packet: Value) -> Result<Value, WireError> {
         let url = self.at(&self.amie, &format!("packets/{}", self.site))?;
         self.call(Method::POST, url, Some(&packet)).await
+    }
+
+    async fn usage(&self, message: Value) -> Result<Value, WireError> {
+        let url = self.at(&self.usage, "usage/")?;
+        self.call(Method::POST, url, Some(&message)).await
     }
 }
 
@@ -187,37 +193,56 @@ impl Turns {
 
 async fn take(clearing: Clearing, central: Central, line: Line, every: Duration, stop: CancellationToken) {
     loop {
-        let turn = clearing.central_turn(&central, &line);
-        let turned = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => return,
-            turned = turn => turned,
-        };
-        match turned {
-            Ok(turned) if turned.failed.is_some() => {
-                let why = turned.failed.map(|failed| failed.to_string()).unwrap_or_default();
-                tracing::warn!(
-                    central = central.name,
-                    why,
-                    "a turn with a central site did not end; it is taken again"
-                );
-            }
-            Ok(turned) if turned.taken + turned.answered > 0 => {
-                tracing::info!(
-                    central = central.name,
-                    taken = turned.taken,
-                    answered = turned.answered,
-                    "a turn with a central site"
-                );
-            }
-            Ok(_) => {}
-            Err(failure) => {
-                let error = chain(&failure);
-                tracing::error!(central = central.name, error, "a turn with a central site failed at this house");
-            }
+            () = turn(&clearing, &central, &line) => {}
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
+    }
+}
+
+/// What waits there, then what is to be told of usage. Cut short anywhere, the next one goes on.
+async fn turn(clearing: &Clearing, central: &Central, line: &Line) {
+    let name = &central.name;
+    let failed = |error: &comity_clearing::Failure| {
+        tracing::error!(central = name, error = chain(error), "a turn with a central site failed at this house");
+    };
+    let ended = |why: String| {
+        tracing::warn!(central = name, why, "a turn with a central site did not end; it is taken again");
+    };
+    match clearing.central_turn(central, line).await {
+        Ok(turned) => {
+            if turned.taken + turned.answered > 0 {
+                tracing::info!(
+                    central = name,
+                    taken = turned.taken,
+                    answered = turned.answered,
+                    "a turn with a central site"
+                );
+            }
+            if let Some(why) = turned.failed {
+                return ended(why.to_string());
+            }
+        }
+        Err(failure) => return failed(&failure),
+    }
+    match clearing.central_report(central, line).await {
+        Ok(reported) => {
+            if reported.taken + reported.refused > 0 {
+                tracing::info!(
+                    central = name,
+                    taken = reported.taken,
+                    refused = reported.refused,
+                    "usage was reported to a central site"
+                );
+            }
+            if let Some(why) = reported.failed {
+                ended(why.to_string());
+            }
+        }
+        Err(failure) => failed(&failure),
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     AccountView, Announce, Bind, Merge, MeterRow, PacketAt, PacketRefuse, PacketView, PersonSay, ReportAs, SiteAdd,
-    SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage,
+    SiteChange, SiteKey, SiteRow, TransactionRow, UsagePage, UsageView,
 };
 use crate::amie;
 use crate::failure::Failure;
@@ -35,6 +35,8 @@ pub(super) fn routes() -> Router<Clearing> {
         .route("/admin/amie/central/refuse", post(central_refuse))
         .route("/admin/amie/central/retry", post(central_retry))
         .route("/admin/amie/central/bind", post(central_bind))
+        .route("/admin/amie/central/usage", get(central_usage))
+        .route("/admin/amie/central/usage/again", post(central_usage_again))
 }
 
 async fn sites(State(house): State<Clearing>) -> Result<Json<Vec<SiteRow>>, Refusal> {
@@ -150,4 +152,19 @@ async fn central_bind(State(house): State<Clearing>, Body(ask): Body<Bind>) -> R
     let (person, member) = (ask.person, ask.member);
     house.central_bind(ask).await?;
     Ok(Json(json!({ "person": person, "member": member })))
+}
+
+async fn central_usage(State(house): State<Clearing>) -> Result<Json<Vec<UsageView>>, Refusal> {
+    Ok(Json(house.central_usage().await?))
+}
+
+/// `POST /admin/amie/central/usage/again`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Again {
+    central: String,
+}
+
+async fn central_usage_again(State(house): State<Clearing>, Body(ask): Body<Again>) -> Result<Json<Value>, Refusal> {
+    Ok(Json(json!({ "records": house.central_usage_again(ask.central).await? })))
 }

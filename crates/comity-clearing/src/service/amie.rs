@@ -19,6 +19,7 @@ use crate::store;
 use crate::store::amie::{Site, Transaction};
 
 pub(in crate::service) use announce::{act_in_tx, due_in_tx};
+pub(in crate::service) use export::usage_record;
 pub use export::{ReportAs, UsagePage};
 pub(crate) use packets::{List, Note};
 pub use persons::{MemberOf, Merge, Person, PersonSay};

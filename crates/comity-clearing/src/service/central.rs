@@ -9,7 +9,9 @@ mod grants;
 mod operator;
 mod persons;
 mod turn;
+mod usage;
 
 pub(super) use grants::{act_begins_in_tx, act_done_in_tx};
 pub use operator::{AccountView, Bind, PacketAt, PacketRefuse, PacketView};
 pub use turn::{Turned, Wire, WireError};
+pub use usage::{Reported, UsageRefusal, UsageView};

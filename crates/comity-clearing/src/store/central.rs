@@ -1,5 +1,7 @@
 //! A central site of AMIE that this house is a resource of: grants, persons, accounts, packets and their answers.
 
+mod usage;
+
 use comity_ledger::db::{Db, Row, query};
 use comity_wire::{AwardId, Digest, ProjectId, PublicKey, Timestamp};
 
@@ -8,6 +10,8 @@ use crate::amie::central::PersonSaid;
 use crate::amie::{Body, Standing};
 use crate::failure::Failure;
 use crate::mandates::Role;
+
+pub(crate) use usage::*;
 
 /// A grant, and the project that it has here.
 #[derive(Clone, Debug, PartialEq, Eq)]

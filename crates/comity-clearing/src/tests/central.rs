@@ -21,7 +21,7 @@ use crate::service::central::{Turned, Wire, WireError};
 pub(super) struct Line<'w> {
     pub(super) site: Site<'w>,
     /// How many replies are lost from now on, behind what was done there.
-    lost: AtomicU32,
+    pub(super) lost: AtomicU32,
     /// Whether everything that was ever listed is listed again.
     again: bool,
     pub(super) sent: Mutex<Vec<u64>>,
@@ -40,7 +40,8 @@ impl<'w> Line<'w> {
             return Err(WireError::Unreached { what: "the reply was lost".into() });
         }
         match status {
-            200 => Ok(said["result"].clone()),
+            200 if said.get("result").is_some() => Ok(said["result"].clone()),
+            200 => Ok(said),
             status => Err(WireError::Refused { status, what: said["message"].as_str().unwrap_or_default().into() }),
         }
     }
@@ -60,6 +61,10 @@ impl Wire for Line<'_> {
     async fn send(&self, packet: Value) -> Result<Value, WireError> {
         self.sent.lock().unwrap().push(packet["header"]["in_reply_to"].as_u64().unwrap());
         self.call("POST", "v0.10/packets/COMITY", packet).await
+    }
+
+    async fn usage(&self, message: Value) -> Result<Value, WireError> {
+        self.call("POST", "usage/api/v1/usage/", message).await
     }
 }
 
@@ -97,6 +102,10 @@ impl Wire for Script {
 
     async fn send(&self, packet: Value) -> Result<Value, WireError> {
         self.sent.lock().unwrap().push(packet);
+        Ok(Value::Null)
+    }
+
+    async fn usage(&self, _: Value) -> Result<Value, WireError> {
         Ok(Value::Null)
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use comity_clearing::acts::Act;
-use comity_clearing::admin::{AccountView, Bind, PacketAt, PacketRefuse, PacketView};
+use comity_clearing::admin::{AccountView, Bind, PacketAt, PacketRefuse, PacketView, UsageView};
 use comity_wire::PublicKey;
 use serde_json::Value;
 
@@ -43,6 +43,14 @@ pub enum CentralCommand {
     Accounts {
         #[arg(long)]
         home: PathBuf,
+    },
+    /// What was reported of what grants used: how much was taken there, and what was refused
+    Usage {
+        #[arg(long)]
+        home: PathBuf,
+        /// Send again what was refused
+        #[arg(long)]
+        again: bool,
     },
     /// Let a person act by a key, and by no other of before
     Bind {
@@ -94,6 +102,18 @@ pub(super) async fn run(command: CentralCommand) -> Result<String, Failure> {
             Ok(reply.to_string())
         }
         CentralCommand::Accounts { home } => Ok(serde_json::to_string_pretty(&accounts(&home).await?)?),
+        CentralCommand::Usage { home, again } => {
+            let seen: Vec<UsageView> = admin::get(&home, "/admin/amie/central/usage").await?;
+            if !again {
+                return Ok(serde_json::to_string_pretty(&seen)?);
+            }
+            let mut replies = Vec::new();
+            for central in seen.into_iter().filter(|view| view.refused > 0).map(|view| view.central) {
+                let ask = serde_json::json!({ "central": central });
+                replies.push(admin::post::<Value>(&home, "/admin/amie/central/usage/again", &ask).await?);
+            }
+            Ok(serde_json::to_string(&replies)?)
+        }
         CentralCommand::Bind { home, person, member } => {
             let found = accounts(&home).await?.into_iter().find(|account| account.person == person);
             let central = found.map(|account| account.central).ok_or_else(|| {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::Clearing;
-use crate::amie::{Body, charge};
+use crate::amie::{Body, UsageKind, charge};
 use crate::failure::Failure;
 use crate::reports::Period;
 use crate::store;
@@ -52,14 +52,23 @@ impl Clearing {
         let rows = store::amie::charged(&mut self.read().await?.db(), after, over, PAGE).await?;
         let mut page = UsagePage::default();
         for row in &rows {
-            if row.settled && row.leaves {
-                page.compute.push(compute(row, by));
-            } else {
-                page.adjustment.push(adjustment(row, by));
+            let (kind, record) = usage_record(row, by);
+            match kind {
+                UsageKind::Compute => page.compute.push(record),
+                _ => page.adjustment.push(record),
             }
         }
         page.next = rows.last().filter(|_| rows.len() == PAGE as usize).map(|row| row.seq);
         Ok(page)
+    }
+}
+
+/// A transfer as a usage record, with its charge in credits.
+pub(in crate::service) fn usage_record(row: &Charged, by: &ReportAs) -> (UsageKind, Body) {
+    if row.settled && row.leaves {
+        (UsageKind::Compute, compute(row, by))
+    } else {
+        (UsageKind::Adjustment, adjustment(row, by))
     }
 }
 

@@ -37,6 +37,8 @@ pub trait Wire: Send + Sync {
     fn transaction(&self, id: u64) -> impl Future<Output = Result<Value, WireError>> + Send;
     /// Sends a packet.
     fn send(&self, packet: Value) -> impl Future<Output = Result<Value, WireError>> + Send;
+    /// Sends a usage message; what it says of the records.
+    fn usage(&self, message: Value) -> impl Future<Output = Result<Value, WireError>> + Send;
 }
 
 /// What a turn did.
@@ -130,7 +132,7 @@ impl Clearing {
 }
 
 /// Whether time may change what it says.
-const fn waits(status: u16) -> bool {
+pub(super) const fn waits(status: u16) -> bool {
     matches!(status, 401 | 403 | 408 | 425 | 429) || status >= 500
 }
 
@@ -173,7 +175,7 @@ async fn answer(house: &Clearing, wire: &impl Wire, row: &PacketRow) -> Result<(
     Ok(())
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     let mut kept = String::new();
     for c in text.chars().filter(|c| !c.is_control()) {
         if kept.len() + c.len_utf8() > ERROR_BYTES_MAX {

@@ -205,20 +205,21 @@ pub(crate) async fn charged(
     .bind(i64::from(limit))
     .fetch_all(conn)
     .await?;
-    let one = |row: &Row| {
-        let cells = Cells { table: "transfer", row };
-        Ok(Charged {
-            seq: cells.uint("seq")?,
-            transfer: cells.bytes("id")?,
-            settled: cells.int("kind")? == i64::from(TransferKind::Settle.number()),
-            leaves: cells.int("leaves")? == 1,
-            amount: cells.int("amount")?,
-            posted_at: cells.time("posted_at")?,
-            project: ProjectId(cells.bytes("project")?),
-            issued_at: cells.time("issued_at")?,
-            node: NodeId(cells.bytes("node")?),
-            payload: cells.blob_maybe("payload")?,
-        })
-    };
-    rows.iter().map(one).collect()
+    rows.iter().map(charged_row).collect()
+}
+
+pub(crate) fn charged_row(row: &Row) -> Result<Charged, Failure> {
+    let cells = Cells { table: "transfer", row };
+    Ok(Charged {
+        seq: cells.uint("seq")?,
+        transfer: cells.bytes("id")?,
+        settled: cells.int("kind")? == i64::from(TransferKind::Settle.number()),
+        leaves: cells.int("leaves")? == 1,
+        amount: cells.int("amount")?,
+        posted_at: cells.time("posted_at")?,
+        project: ProjectId(cells.bytes("project")?),
+        issued_at: cells.time("issued_at")?,
+        node: NodeId(cells.bytes("node")?),
+        payload: cells.blob_maybe("payload")?,
+    })
 }
