@@ -116,10 +116,25 @@ async fn what_is_refused_is_seen(on: On) {
     members(&first, &["student"], &[]).await;
 }
 
+/// What no service unit divides is lost to nobody: the total is divided once, not each record.
+async fn totals_are_divided_once(on: On) {
+    let (first, mut second) = (World::new(on, 0).await, World::new(on, 0).await);
+    let line = spending(&first, &mut second).await;
+    let mut lab = second.buy(300).await;
+    for _ in 0..4 {
+        lab.charge(lab.root(), 0, 3);
+        assert_eq!(second.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
+        lab.taken();
+    }
+    assert_eq!(report(&second, &line).await.taken, 4);
+    assert_eq!(heard(&first).await, (4, 6), "12 µcr at two for one");
+}
+
 /// A usage API that takes no message with a wrong record in it.
 struct Strict {
     wrong: String,
     calls: AtomicU32,
+    took: std::sync::Mutex<Vec<String>>,
 }
 
 impl Wire for Strict {
@@ -141,6 +156,8 @@ impl Wire for Strict {
         if records.iter().any(|record| record["LocalRecordID"] == self.wrong) {
             return Err(WireError::Refused { status: 400, what: "no".into() });
         }
+        let ids = records.iter().map(|record| record["LocalRecordID"].as_str().unwrap().to_owned());
+        self.took.lock().unwrap().extend(ids);
         Ok(json!({ "Message": "OK", "ValidationFailedRecords": [] }))
     }
 }
@@ -154,8 +171,6 @@ async fn one_wrong_record_keeps_no_other_out(on: On) {
         assert_eq!(second.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
         lab.taken();
     }
-    let strict = Strict { wrong: String::new(), calls: AtomicU32::new(0) };
-    let away = Strict { wrong: "nothing".into(), ..strict };
     // Which one is wrong is not known before they are made.
     struct Away;
     impl Wire for Away {
@@ -176,9 +191,14 @@ async fn one_wrong_record_keeps_no_other_out(on: On) {
     assert_eq!((later.made, later.taken, later.refused), (7, 0, 0), "503 is no verdict on a record");
     let sql = "SELECT record FROM central_usage ORDER BY seq LIMIT 1 OFFSET 4";
     let row = comity_ledger::db::query(sql).fetch_one(&mut second.books.connect().await.db()).await.unwrap();
-    let strict = Strict { wrong: row.text("record").unwrap(), ..away };
+    let wrong = row.text("record").unwrap();
+    let strict = Strict { wrong: wrong.clone(), calls: AtomicU32::new(0), took: std::sync::Mutex::default() };
     let reported = second.house.central_report(&central(), &strict).await.unwrap();
     assert_eq!((reported.taken, reported.refused), (6, 1));
+    let took = strict.took.lock().unwrap().clone();
+    assert!(took.len() == 6 && !took.contains(&wrong), "each of the others, once: {took:?}");
+    let view = second.house.central_usage().await.unwrap().remove(0);
+    assert_eq!(view.refusals[0].record["LocalRecordID"], json!(wrong));
     assert!(strict.calls.load(Ordering::SeqCst) < 14);
     assert_eq!(second.house.central_report(&central(), &strict).await.unwrap(), Reported::default());
 }
@@ -187,5 +207,6 @@ on_each_store! {
     use_is_reported_once
     what_a_dispute_takes_back_is_an_adjustment
     what_is_refused_is_seen
+    totals_are_divided_once
     one_wrong_record_keeps_no_other_out
 }
