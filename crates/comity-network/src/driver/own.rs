@@ -125,6 +125,7 @@ impl Driver {
                 }
             }
             Step::Numbered(Ok(true), publication, ..) => {
+                self.fail("head.after_commit");
                 // The line keeps it: our own disk has a copy.
                 self.store.write(self.registry.write_of(&publication)).await;
                 self.say_own(publication).await;
@@ -156,7 +157,7 @@ impl Driver {
         let next = numbered(&publication, self.registry.write_of(&publication));
         let Some(shared) = &self.shared else { return Ok(()) };
         let line = shared.line.clone();
-        self.fail("line.before_append");
+        self.fail("head.before_commit");
         self.committing
             .push(Box::pin(async move { Step::Numbered(line.append(after, next).await, publication, set, tries) }));
         Ok(())
