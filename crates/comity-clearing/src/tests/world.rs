@@ -57,7 +57,10 @@ impl crate::LogMemory for Memory {
 
     fn write(&self, note: &[u8]) -> std::io::Result<()> {
         use std::io::Write as _;
-        std::fs::write(self.0.join("log.checkpoint"), note)?;
+        // Whole or not at all, as in earnest: a twin of the house may read it meanwhile.
+        let mut newest = tempfile::NamedTempFile::new_in(&self.0)?;
+        newest.write_all(note)?;
+        newest.persist(self.0.join("log.checkpoint"))?;
         let mut all = std::fs::File::options().create(true).append(true).open(self.0.join("log.all"))?;
         all.write_all(note)?;
         all.write_all(b"\0")
