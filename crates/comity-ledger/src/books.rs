@@ -33,6 +33,8 @@ pub const MIGRATION_MAX: i64 = 499;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection: a few shapes, each in sizes of powers of two, and the clearing house's.
 const STATEMENTS_MAX: usize = 512;
+/// Rows of a statement that may wait to be taken.
+const ROWS_ON_THE_WAY: usize = 4_096;
 
 /// How to open a file for writing; creates it. Not for memory databases: WAL and a second reader need a file.
 pub(crate) fn connect_options(path: impl AsRef<Path>) -> SqliteConnectOptions {
@@ -44,6 +46,8 @@ pub(crate) fn connect_options(path: impl AsRef<Path>) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
         .statement_cache_capacity(STATEMENTS_MAX)
+        // Rows cross from the connection's thread one by one: it does not stop for who takes them.
+        .row_buffer_size(ROWS_ON_THE_WAY)
         // REPLACE deletes rows, and fires the triggers that refuse this only with recursive triggers.
         .pragma("recursive_triggers", "ON")
         .pragma("trusted_schema", "OFF")

@@ -11,7 +11,7 @@ use super::*;
 use crate::account::{AccountCode, NewAccount, Unit};
 use crate::audit::{AuditReport, Break};
 use crate::contract::{NOW, account, transfer};
-use crate::db::{Conn, Db, query};
+use crate::db::{Conn, Db, ROWS_PER_STATEMENT_MAX, list, query};
 use crate::decide::{Group, GroupOutcome};
 use crate::id::{Reference, TransferId};
 use crate::store::Store as _;
@@ -237,16 +237,14 @@ async fn a_row_that_moved_under_a_decision_is_noticed() {
 #[tokio::test]
 async fn accounts_are_updated_by_key_and_not_by_scan() {
     let mut books = books().await;
-    let plan = sqlx::query(
-        "EXPLAIN QUERY PLAN WITH moved (id, debited, credited) AS (VALUES (x'00',1,1),(x'01',1,1)) \
-         UPDATE account SET debits = debits + moved.debited, credits = credits + moved.credited \
-         FROM moved WHERE account.id = moved.id RETURNING account.id AS id, unit",
-    )
-    .fetch_all(&mut books.conn)
-    .await
-    .unwrap();
-    let steps: Vec<String> = plan.iter().map(|row| row.get::<String, _>("detail")).collect();
-    assert!(steps.iter().any(|step| step.starts_with("SEARCH account USING PRIMARY KEY")), "{steps:?}");
+    for rows in [1, ROWS_PER_STATEMENT_MAX] {
+        let rows = format!("VALUES {}", list("(x'00',1,1,1,1)", rows));
+        let sql = format!("EXPLAIN QUERY PLAN {}", super::tx::ACCOUNTS_UPDATE.replace("{rows}", &rows));
+        let plan = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut books.conn).await.unwrap();
+        let steps: Vec<String> = plan.iter().map(|row| row.get::<String, _>("detail")).collect();
+        assert!(steps.iter().any(|step| step.starts_with("SEARCH account USING PRIMARY KEY")), "{steps:?}");
+        assert!(!steps.iter().any(|step| step.starts_with("SCAN account")), "{steps:?}");
+    }
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub enum Database {
 /// How long a statement may take on PostgreSQL, a lock be waited for, a transaction be idle, an answer be on its way: whoever
 /// has gone holds nothing.
 const WAIT: Duration = Duration::from_secs(10);
+/// Pages that a connection of SQLite keeps at hand: 64 MiB. Ids are hashes, so what is written lies everywhere.
+const CACHE: &str = "-65536";
 /// How long a reading connection is waited for where there are several hosts.
 const READER_WAIT: Duration = Duration::from_secs(3);
 /// Readers at once; one more waits.
@@ -152,7 +154,7 @@ impl Database {
     /// [`sqlx::Error`].
     pub async fn connect(&self) -> Result<Conn, sqlx::Error> {
         Ok(match self {
-            Self::Sqlite(options) => Conn::Sqlite(options.connect().await?),
+            Self::Sqlite(options) => Conn::Sqlite(options.clone().pragma("cache_size", CACHE).connect().await?),
             Self::Postgres(servers, wait) => {
                 let connect = async {
                     let mut conn = servers.connect().await?;
