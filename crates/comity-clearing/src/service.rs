@@ -282,7 +282,7 @@ impl Clearing {
     async fn write<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
-        F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, Failure>> + Send + 'static,
+        F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, Failure>> + Clone + Send + 'static,
     {
         Ok(self.inner.committer.run(work).await?)
     }

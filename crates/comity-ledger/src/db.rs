@@ -12,6 +12,7 @@ mod query;
 mod row;
 mod servers;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnection, Postgres};
@@ -24,6 +25,10 @@ pub use many::{Many, ROWS_PER_STATEMENT_MAX, list, runs};
 pub use query::{Query, Value, query};
 pub use row::Row;
 pub use servers::Servers;
+
+/// SQLSTATE of `serialization_failure` and `deadlock_detected` (PostgreSQL, appendix A; other engines with its protocol say the
+/// former wherever two transactions meet).
+const CONFLICTS: [&str; 2] = ["40001", "40P01"];
 
 /// Which engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,12 +154,39 @@ impl Tx<'_> {
     }
 }
 
+tokio::task_local! {
+    /// Whether the server gave up something that was asked meanwhile, for another transaction's sake.
+    static CONFLICT: Cell<bool>;
+}
+
+/// Runs `work`, which asks a database, and tells with its result whether another transaction came in its way
+/// (`serialization_failure` and `deadlock_detected` of PostgreSQL): then the whole transaction is to be run again.
+pub(crate) async fn noting_conflicts<T>(work: impl Future<Output = T>) -> (T, bool) {
+    let noted = async { (work.await, has_conflict()) };
+    CONFLICT.scope(Cell::new(false), noted).await
+}
+
+/// Inside [`noting_conflicts`]: whether there was one so far.
+pub(crate) fn has_conflict() -> bool {
+    CONFLICT.try_with(Cell::get).unwrap_or(false)
+}
+
 /// A network that loses bytes tells nobody.
 pub(crate) async fn within<T>(
     wait: Duration,
     asked: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(wait, asked)
+    let answer = tokio::time::timeout(wait, asked)
         .await
-        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+    if answer.as_ref().is_err_and(is_conflict) {
+        // Nobody notes it: then nobody runs it again.
+        let _ = CONFLICT.try_with(|noted| noted.set(true));
+    }
+    answer
+}
+
+/// Whether the server gave a transaction up for another one's sake.
+pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().is_some_and(|code| CONFLICTS.contains(&&*code)))
 }

@@ -5,6 +5,10 @@
 //! is empty: an idle writer flushes at once, a busy one batches by itself. A job's failure undoes that job alone. A
 //! caller hears of success, and of refusal too, only after COMMIT, since either may rest on the jobs before it.
 //!
+//! Where the database gives a transaction up for another one's sake, all its jobs are run again in a new one: a job may run more
+//! than once, but only what its last run did is kept. PostgreSQL itself has no reason to, since writers take turns; engines with
+//! its protocol that judge by serializability do.
+//!
 //! A COMMIT without an answer is read back on a fresh connection from the writer's own row of `writer`; only if that fails
 //! as well does the caller hear [`CommitError::Unknown`], and must look its act up by id.
 //!
@@ -22,7 +26,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::db::{Conn, Database, Db, Tx, query};
+use crate::db::{Conn, Database, Db, Kind, Tx, has_conflict, is_conflict, noting_conflicts, query};
 
 pub use merge::{Merged, REQUESTS_PER_JOB_MAX};
 
@@ -32,6 +36,8 @@ pub const JOBS_WAITING_MAX: usize = 4_096;
 pub const JOBS_PER_COMMIT_MAX: usize = 512;
 /// Writers whose row is kept.
 const WRITERS_KEPT: i64 = 10_000;
+/// How often a transaction is run that another one came in the way of; then its callers hear that nothing was written.
+const RUNS_MAX: u32 = 8;
 /// How long one job may hold the writer; then it is undone.
 pub const JOB_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -97,14 +103,15 @@ impl Committer {
     }
 
     /// Runs `work` inside the next transaction and waits until that is durable. `work` awaits nothing but the
-    /// connection, and leaves its transaction alone; `Err` undoes what it wrote.
+    /// connection, and leaves its transaction alone; `Err` undoes what it wrote. It runs again, as a clone, where the database
+    /// gave up its transaction.
     ///
     /// Dropping this is safe: the job is then done whole or not at all, unheard. A job that has not begun is skipped.
     pub async fn run<T, E, F>(&self, work: F) -> Result<T, CommitError<E>>
     where
         T: Send + 'static,
         E: Send + 'static,
-        F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, E>> + Send + 'static,
+        F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, E>> + Clone + Send + 'static,
     {
         let place = self.place()?;
         let (reply, answer) = oneshot::channel();
@@ -157,8 +164,18 @@ impl Writer {
     }
 
     async fn serve(&mut self, first: Box<dyn Job>) {
-        let mut taken = Vec::new();
-        let fate = self.attempt(first, &mut taken).await;
+        let mut taken = vec![first];
+        let mut runs = 1;
+        let fate = loop {
+            let (fate, conflict) = noting_conflicts(self.attempt(&mut taken)).await;
+            match fate {
+                Fate::NotCommitted { cause } if conflict && runs < RUNS_MAX => {
+                    tracing::info!(%cause, jobs = taken.len(), runs, "a group commit is run again");
+                    runs += 1;
+                }
+                fate => break fate,
+            }
+        };
         match &fate {
             Fate::Committed => {}
             Fate::NotCommitted { cause } => {
@@ -173,8 +190,8 @@ impl Writer {
         }
     }
 
-    /// One transaction. Every job that was taken from the queue is in `taken` afterwards.
-    async fn attempt(&mut self, first: Box<dyn Job>, taken: &mut Vec<Box<dyn Job>>) -> Fate {
+    /// One transaction over those that were taken, and over what the queue has besides, which is in `taken` afterwards.
+    async fn attempt(&mut self, taken: &mut Vec<Box<dyn Job>>) -> Fate {
         // Taken out, and put back only while its state is certain.
         let conn = match self.conn.take() {
             Some(conn) => Ok(conn),
@@ -182,31 +199,30 @@ impl Writer {
         };
         let mut conn = match conn {
             Ok(conn) => conn,
-            Err(error) => {
-                taken.push(first);
-                return Fate::not_committed("cannot open the database", &error);
-            }
+            Err(error) => return Fate::not_committed("cannot open the database", &error),
         };
         let mut tx = match conn.write().await {
             Ok(tx) => tx,
-            Err(error) => {
-                taken.push(first);
-                return Fate::not_committed("cannot begin", &error);
-            }
+            Err(error) => return Fate::not_committed("cannot begin", &error),
         };
         let mut kept = 0_u32;
-        let mut next = Some(first);
-        while let Some(mut job) = next {
+        let mut next = 0;
+        while let Some(job) = taken.get_mut(next) {
+            next += 1;
             if job.is_awaited() {
-                let done = in_savepoint(&mut tx, &mut *job).await;
-                taken.push(job);
-                match done {
+                match in_savepoint(&mut tx, &mut **job).await {
+                    // Some engines go on after a conflict and some do not: from none of them is what follows taken.
+                    _ if has_conflict() => {
+                        return Fate::NotCommitted { cause: "another transaction came in its way".into() };
+                    }
                     Ok(keep) => kept += u32::from(keep),
                     // The savepoint is gone, so SQLite has undone the whole transaction (disk full, I/O error).
                     Err(error) => return Fate::not_committed("the transaction broke", &error),
                 }
             }
-            next = if taken.len() < JOBS_PER_COMMIT_MAX { self.queue.try_recv().ok() } else { None };
+            if next == taken.len() && next < JOBS_PER_COMMIT_MAX {
+                taken.extend(self.queue.try_recv());
+            }
         }
         if kept == 0 {
             // Nothing to make durable; refusals rest on what was committed before.
@@ -228,6 +244,8 @@ impl Writer {
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 Fate::Committed
             }
+            // The server says itself that it did not happen.
+            Err(error) if is_conflict(&error) => Fate::not_committed("cannot commit", &error),
             Err(error) => {
                 drop(conn);
                 self.read_back(mark, &error).await
@@ -345,18 +363,27 @@ struct Typed<T, E, F> {
     reply: oneshot::Sender<Result<T, CommitError<E>>>,
 }
 
+/// What a job works on: kept for another run where the engine may ask for one.
+fn taken<F: Clone>(work: &mut Option<F>, kind: Kind) -> Option<F> {
+    match kind {
+        Kind::Sqlite => work.take(),
+        Kind::Postgres => work.clone(),
+    }
+}
+
 impl<T, E, F> Job for Typed<T, E, F>
 where
     T: Send,
     E: Send,
-    F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, E>> + Send,
+    F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, E>> + Clone + Send,
 {
     fn is_awaited(&self) -> bool {
         !self.reply.is_closed()
     }
 
     fn run<'c>(&'c mut self, db: &'c mut Db<'_>) -> JobFuture<'c, bool> {
-        let work = self.work.take().expect("a job runs once");
+        self.answer = None;
+        let work = taken(&mut self.work, db.kind()).expect("SQLite runs a job once");
         Box::pin(async move {
             let answer = work(db).await;
             let keep = answer.is_ok();

@@ -32,6 +32,7 @@ const TOGETHER_MAX: usize = 256;
 pub(super) type Reserving = Merged<Reserve, Result<Reserved, Failure>, Failure>;
 
 /// A reservation that only the books can refuse.
+#[derive(Clone)]
 pub(super) struct Reserve {
     token: Token,
     project: ProjectId,

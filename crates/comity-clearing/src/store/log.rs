@@ -28,7 +28,7 @@ pub(crate) async fn state(conn: &mut Db<'_>) -> Result<State, Failure> {
 }
 
 /// What waits to be sealed, in the order of the log, and how far that reaches.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Waiting {
     pub(crate) entries: Vec<Vec<u8>>,
     /// The ledger's place of the last transfer among them, or of the last one before.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::db::Db;
 
-use super::{CommitError, Committer, Fate, Job, JobFuture};
+use super::{CommitError, Committer, Fate, Job, JobFuture, taken};
 
 /// Requests in one merged job, and so the most that wait for it; one more is [`CommitError::Busy`].
 pub const REQUESTS_PER_JOB_MAX: usize = 2_048;
@@ -44,7 +44,7 @@ impl<Q, R, E> Clone for Merged<Q, R, E> {
 
 impl<Q, R, E> Merged<Q, R, E>
 where
-    Q: Send + 'static,
+    Q: Clone + Send + 'static,
     R: Send + 'static,
     E: Send + Sync + 'static,
 {
@@ -72,6 +72,7 @@ where
                 let place = self.committer.place()?;
                 place.send(Box::new(MergedJob {
                     shared: Arc::clone(&self.shared),
+                    requests: None,
                     begun: false,
                     replies: Vec::new(),
                     answers: None,
@@ -99,21 +100,26 @@ impl<Q, R, E> Shared<Q, R, E> {
 
 struct MergedJob<Q, R, E> {
     shared: Arc<Shared<Q, R, E>>,
+    /// Those it serves, once it has begun; each with its reply in `replies`.
+    requests: Option<Vec<Q>>,
     begun: bool,
     replies: Vec<Reply<R, E>>,
     answers: Option<Result<Vec<R>, Arc<E>>>,
 }
 
-impl<Q: Send, R: Send, E: Send + Sync> Job for MergedJob<Q, R, E> {
+impl<Q: Clone + Send, R: Send, E: Send + Sync> Job for MergedJob<Q, R, E> {
     fn is_awaited(&self) -> bool {
         true
     }
 
     fn run<'c>(&'c mut self, db: &'c mut Db<'_>) -> JobFuture<'c, bool> {
-        self.begun = true;
-        let (requests, replies): (Vec<Q>, Vec<_>) =
-            self.shared.take().into_iter().filter(|(_, reply)| !reply.is_closed()).unzip();
-        self.replies = replies;
+        if !self.begun {
+            let awaited = self.shared.take().into_iter().filter(|(_, reply)| !reply.is_closed());
+            let (requests, replies) = awaited.unzip();
+            (self.requests, self.replies, self.begun) = (Some(requests), replies, true);
+        }
+        self.answers = None;
+        let requests = taken(&mut self.requests, db.kind()).expect("SQLite runs a job once");
         Box::pin(async move {
             if requests.is_empty() {
                 return false;

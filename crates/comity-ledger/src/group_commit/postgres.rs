@@ -142,6 +142,81 @@ async fn a_database_that_falls_silent_is_not_waited_for_and_nothing_is_half_done
     assert!(report.holds && report.transfers == 2, "{report:?}");
 }
 
+/// A function of the database that gives its transaction up the first `times` times, as engines do for another one's sake.
+async fn given_up(database: &Database, state: &str, times: u32) {
+    let mut conn = database.connect().await.unwrap();
+    let function = format!(
+        "CREATE FUNCTION given_up() RETURNS TRIGGER LANGUAGE plpgsql AS \
+         $$ BEGIN IF nextval('runs') <= {times} THEN RAISE SQLSTATE '{state}'; END IF; RETURN NULL; END $$"
+    );
+    query("CREATE SEQUENCE runs").execute(&mut conn.db()).await.unwrap();
+    query(function).execute(&mut conn.db()).await.unwrap();
+}
+
+async fn trigger(database: &Database, sql: &'static str) {
+    let mut conn = database.connect().await.unwrap();
+    query(sql).execute(&mut conn.db()).await.unwrap();
+}
+
+/// In the middle of the second of three jobs, and then at COMMIT.
+#[tokio::test]
+async fn what_was_given_up_for_another_transaction_is_run_again_whole() {
+    for (state, when) in [
+        (
+            "40001",
+            "CREATE TRIGGER meets AFTER INSERT ON transfer FOR EACH ROW WHEN (NEW.kind = 3) EXECUTE FUNCTION given_up()",
+        ),
+        (
+            "40P01",
+            "CREATE TRIGGER meets AFTER INSERT ON transfer FOR EACH ROW WHEN (NEW.kind = 3) EXECUTE FUNCTION given_up()",
+        ),
+        (
+            "40001",
+            "CREATE CONSTRAINT TRIGGER meets AFTER UPDATE ON writer DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION given_up()",
+        ),
+    ] {
+        let scratch = comity_scratch::Database::create().await;
+        let database = migrated(&scratch).await;
+        let (committer, writer) = Committer::open(database.clone()).await.unwrap();
+        let running = tokio::spawn(writer.run(std::future::pending()));
+        assert_eq!(award(&committer, 9).await, Outcome::Created);
+        given_up(&database, state, 2).await;
+        trigger(&database, when).await;
+        let before = committer.commits();
+        let told = join_all((1..=3).map(|number| reserve(&committer, number))).await;
+        let told: Vec<Outcome> = told.into_iter().map(Result::unwrap).collect();
+        assert!(told.iter().all(|outcome| *outcome == Outcome::Created), "{state}: {told:?}");
+        assert!(committer.commits() > before);
+        drop(committer);
+        running.await.unwrap();
+        let reader = Reader::open(&database).await.unwrap();
+        let report = reader.audit().await.unwrap();
+        assert!(report.holds && report.transfers == 4, "{state}: {report:?}");
+        assert_eq!(reader.account(alice().id).await.unwrap().unwrap().available(), comity_wire::Amount::from_ucr(6));
+        reader.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_always_given_up_is_told_so_and_nothing_of_it_is_kept() {
+    let scratch = comity_scratch::Database::create().await;
+    let database = migrated(&scratch).await;
+    let (committer, writer) = Committer::open(database.clone()).await.unwrap();
+    let running = tokio::spawn(writer.run(std::future::pending()));
+    assert_eq!(award(&committer, 9).await, Outcome::Created);
+    given_up(&database, "40001", u32::MAX).await;
+    trigger(&database, "CREATE TRIGGER meets AFTER INSERT ON transfer FOR EACH ROW EXECUTE FUNCTION given_up()").await;
+    let told = reserve(&committer, 1).await;
+    assert!(matches!(told, Err(CommitError::NotCommitted { .. })), "{told:?}");
+    let mut conn = database.connect().await.unwrap();
+    let runs = query("SELECT last_value FROM runs").fetch_one(&mut conn.db()).await.unwrap();
+    assert_eq!(runs.first().unwrap(), i64::from(RUNS_MAX));
+    trigger(&database, "DROP TRIGGER meets ON transfer").await;
+    assert_eq!(reserve(&committer, 1).await.unwrap(), Outcome::Created, "the writer lives on");
+    drop(committer);
+    running.await.unwrap();
+}
+
 /// Large books take longer than any other statement may.
 #[tokio::test]
 async fn an_audit_is_not_cut_off_where_other_statements_are() {

@@ -32,6 +32,7 @@ pub(crate) struct List {
 }
 
 /// What a site notes on a packet.
+#[derive(Clone)]
 pub(crate) enum Note {
     State(String),
     Json(Value),
