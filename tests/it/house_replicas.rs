@@ -2,13 +2,12 @@
 //! retry does not cure, and the federation sees one house.
 
 mod postgres {
-    use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     use comity_node::shell;
     use comity_sdk::{Client, Query};
-    use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain};
+    use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, books_in_postgres, chain};
     use comity_tests::{Federation, Owner, Scripted, eventually, process};
     use comity_token::directory::Directory as _;
     use comity_wire::api::node::HeadsReply;
@@ -18,12 +17,6 @@ mod postgres {
 
     /// Rounds of drawing, asking and ending that have to come to their end before the next thing happens to the house.
     const ROUNDS: u32 = 4;
-
-    fn keep_in(home: &Path, url: &str) {
-        comity_node::home::write_secret(&home.join("keys/books.url"), url.as_bytes()).expect("a secret");
-        std::fs::write(home.join("clearing.toml"), "[books]\nstore_file = \"keys/books.url\"\n")
-            .expect("clearing.toml");
-    }
 
     async fn json(arguments: &[&str]) -> Value {
         serde_json::from_str(&process::expect(arguments).await).expect("JSON")
@@ -48,7 +41,7 @@ mod postgres {
         let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
         let mut federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, |name, home| match name {
             "lab" => std::fs::write(home.join("node.toml"), "[gateway]\nclaim_every_s = 1\n").expect("node.toml"),
-            "house" => keep_in(home, &url),
+            "house" => books_in_postgres(home, &url),
             _ => {}
         })
         .await;

@@ -13,6 +13,7 @@ mod conformance;
 mod demo_adds_up;
 mod doors;
 mod fuzz;
+mod house_failover;
 mod house_replicas;
 mod kill_nine;
 mod limits;

@@ -1,12 +1,11 @@
 //! The drill of `docs/operating/clearing-backup.md`: a backup under load, kill −9, a restore into a new home, the books add up,
 //! and everybody who worked since the backup is paid.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use comity_sdk::{Client, Query};
-use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain};
+use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, books_in_postgres, chain};
 use comity_tests::{Federation, Owner, Scripted, eventually, process};
 use comity_wire::{Amount, ModelId};
 use serde_json::Value;
@@ -39,13 +38,6 @@ enum On {
     Postgres(comity_scratch::Database, comity_scratch::Database),
 }
 
-fn keep_in(home: &Path, url: &str) {
-    let path = home.join("keys/books.url");
-    let _ = std::fs::remove_file(&path);
-    comity_node::home::write_secret(&path, url.as_bytes()).expect("a secret");
-    std::fs::write(home.join("clearing.toml"), "[books]\nstore_file = \"keys/books.url\"\n").expect("clearing.toml");
-}
-
 async fn drill(on: On) {
     let upstream = Scripted::start().await;
     let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
@@ -54,7 +46,7 @@ async fn drill(on: On) {
             std::fs::write(home.join("node.toml"), "[gateway]\nclaim_every_s = 1\n").expect("node.toml");
         }
         if let (On::Postgres(old, _), "house") = (&on, name) {
-            keep_in(home, &old.url());
+            books_in_postgres(home, &old.url());
         }
     })
     .await;
@@ -118,7 +110,7 @@ async fn drill(on: On) {
     let returned = json(&restore).await;
     assert_eq!(returned["restored"]["number"], 1, "{returned}");
     if let On::Postgres(_, new) = &on {
-        keep_in(&new_home, &new.url());
+        books_in_postgres(&new_home, &new.url());
     }
     // It is told what is next, and held to it.
     let hub = federation.dial().to_owned();

@@ -413,6 +413,17 @@ impl Federation {
     }
 }
 
+/// Has the house of this home keep its books in PostgreSQL, from its next start on.
+///
+/// # Panics
+/// Where the home cannot be written.
+pub fn books_in_postgres(home: &std::path::Path, url: &str) {
+    let path = home.join("keys/books.url");
+    let _ = std::fs::remove_file(&path);
+    comity_node::home::write_secret(&path, url.as_bytes()).expect("a secret");
+    std::fs::write(home.join("clearing.toml"), "[books]\nstore_file = \"keys/books.url\"\n").expect("clearing.toml");
+}
+
 /// An error with its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

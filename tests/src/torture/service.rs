@@ -62,7 +62,9 @@ impl Story {
         let (lab, uni) = (Owner::scripted("lab", &upstream, PER_TOKEN), Owner::scripted("uni", &upstream, PER_TOKEN));
         // Only the books of the one that dies.
         let furnish = |name: &str, home: &std::path::Path| match (&database, kind) {
-            (Some(database), Kind::House) if name == "house" => store::furnish_house(home, &database.url()),
+            (Some(database), Kind::House) if name == "house" => {
+                crate::federation::books_in_postgres(home, &database.url())
+            }
             (Some(database), Kind::Node) if name == lab.name => store::furnish(home, &database.url()),
             _ => {}
         };

@@ -33,12 +33,6 @@ impl Store {
     }
 }
 
-/// Tells a clearing house the same.
-pub(super) fn furnish_house(home: &Path, url: &str) {
-    std::fs::write(home.join("clearing.toml"), "[books]\nstore_file = \"keys/books.url\"\n").expect("clearing.toml");
-    comity_node::home::write_secret(&home.join("keys/books.url"), url.as_bytes()).expect("a secret");
-}
-
 /// Tells an owner's node where its books are: the address is a secret, and has a file of its own.
 pub(super) fn furnish(home: &Path, url: &str) {
     std::fs::write(home.join("node.toml"), "[spend]\nstore_file = \"keys/spend.url\"\n").expect("node.toml");
