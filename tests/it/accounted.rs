@@ -58,9 +58,12 @@ async fn meter_receipts_and_ledger_match_and_an_auditor_computes_settlements_aga
         if account.settled == spent && account.in_escrow.is_zero() { Ok(()) } else { Err(format!("{account:?}")) }
     })
     .await;
-
     let home = federation.path().join("house");
     let shown = home.display().to_string();
+    // Nobody said yet how the lab is paid: the operator hears it from the doctor.
+    let doctor = process::run(&["clearing", "doctor", "--home", &shown]).await.stdout;
+    let line = doctor.lines().find(|line| line.contains(" owners: ")).unwrap_or_default();
+    assert!(line.starts_with("WARN") && line.contains(&format!("earned {spent} and cannot be paid")), "{doctor}");
     let matched = counted(&home).await;
     let sums = ["metered", "receipted", "settled"].map(|sum| matched[sum].as_i64());
     assert_eq!(sums, [Some(spent.ucr()); 3], "{matched}");

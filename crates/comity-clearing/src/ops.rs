@@ -4,7 +4,7 @@
 use comity_ledger::db::MigrationState;
 use comity_ledger::{Database, Reader, books};
 pub use comity_wire::api::clearing::Restored;
-use comity_wire::{Digest, Timestamp};
+use comity_wire::{Amount, Digest, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{self, AuditReport};
@@ -187,6 +187,17 @@ pub async fn replicas(database: &Database, now: Timestamp) -> Result<Replicas, F
     let feed = store::feed::newest(&mut conn.db()).await?.map(|head| (head.epoch, head.seq));
     conn.close().await?;
     Ok(Replicas { there, feed })
+}
+
+/// Owners who earned something and cannot be paid, since no terms hold for them, with what that is.
+///
+/// # Errors
+/// [`Failure`] where the books cannot be read, or are older than owners' terms.
+pub async fn owners_without_terms(database: &Database, now: Timestamp) -> Result<Vec<(OrgId, Amount)>, Failure> {
+    let mut conn = database.connect().await?;
+    let owners = store::owners::without_terms(&mut conn.db(), now).await;
+    conn.close().await?;
+    owners
 }
 
 /// Copies SQLite books into an empty PostgreSQL; how many rows of each table. `tell` hears of each table that is done.

@@ -51,8 +51,11 @@ pub(super) async fn checks(home: &Home, now: Timestamp, depth: Depth, running: b
         Ok(glance) => checks.extend(of_glance(home, &glance, signed, now, running)),
         Err(failure) => checks.push(Check::fail("books", chain(&failure), "look at them with a backup at hand")),
     }
-    if matches!(kept, Kept::Postgres(_)) && reached.iter().all(|state| state.standing == MigrationStanding::Applied) {
-        checks.extend(replicas(home, &database, now, running).await);
+    if reached.iter().all(|state| state.standing == MigrationStanding::Applied) {
+        checks.push(owners(home, &database, now).await);
+        if matches!(kept, Kept::Postgres(_)) {
+            checks.extend(replicas(home, &database, now, running).await);
+        }
     }
     checks.push(pages(&database, depth).await);
     if depth == Depth::Full {
@@ -228,6 +231,27 @@ fn list(glance: &Glance, now: Timestamp) -> Check {
         Some(age) if age >= LIST_SOON_S => Check::warn("revocation list", format!("it is {} old", span(age)), next),
         Some(age) => Check::ok("revocation list", format!("signed {} ago", span(age))),
     }
+}
+
+/// Whether everybody who earned something can be paid.
+async fn owners(home: &Home, database: &Database, now: Timestamp) -> Check {
+    let waiting = match ops::owners_without_terms(database, now).await {
+        Ok(waiting) => waiting,
+        Err(failure) => return Check::fail("owners", chain(&failure), "look at the books with a backup at hand"),
+    };
+    let Some((first, earned)) = waiting.first() else {
+        return Check::ok("owners", "whoever earned something has terms");
+    };
+    let others = match waiting.len() - 1 {
+        0 => String::new(),
+        others => format!(" (and {others} more)"),
+    };
+    let found = format!("{first} earned {earned} and cannot be paid: no terms hold for it{others}");
+    let next = format!(
+        "set them: comity clearing owner terms set --help; all of them: comity clearing owner show --home {} ORG",
+        home.path.display()
+    );
+    Check::warn("owners", found, next)
 }
 
 /// Who answers for the house, and the line of the feed that they share.

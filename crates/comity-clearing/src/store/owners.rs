@@ -1,7 +1,7 @@
 //! Owners' terms in SQL, and what owners earned under each token.
 
 use comity_ledger::db::{Db, Row, query};
-use comity_wire::{OrgId, Timestamp, TokenId};
+use comity_wire::{Amount, OrgId, Timestamp, TokenId};
 
 use super::schedules::{self, Costs};
 use super::{Cells, int, money, seconds};
@@ -113,6 +113,18 @@ pub(crate) async fn held(conn: &mut Db<'_>, owner: OrgId) -> Result<i64, Failure
 pub(crate) async fn owners(conn: &mut Db<'_>) -> Result<Vec<OrgId>, Failure> {
     let rows = query("SELECT reference FROM account WHERE code = 5 ORDER BY reference").fetch_all(conn).await?;
     rows.iter().map(|row| Ok(OrgId(Cells { table: "account", row }.bytes("reference")?))).collect()
+}
+
+/// Owners who earned something that was not paid, and have no terms that hold at `now`, with what that is, in the order of their ids.
+pub(crate) async fn without_terms(conn: &mut Db<'_>, now: Timestamp) -> Result<Vec<(OrgId, Amount)>, Failure> {
+    let sql = "SELECT a.reference, a.credits - a.debits AS earned FROM account a WHERE a.code = 5 AND a.credits > a.debits \
+               AND NOT EXISTS (SELECT 1 FROM owner_terms t WHERE t.owner = a.reference AND t.from_at <= ?) ORDER BY a.reference";
+    let rows = query(sql).bind(seconds(now)).fetch_all(conn).await?;
+    let one = |row: &Row| {
+        let cells = Cells { table: "account", row };
+        Ok((OrgId(cells.bytes("reference")?), cells.amount("earned")?))
+    };
+    rows.iter().map(one).collect()
 }
 
 /// What was recorded of owners: kinds of acts, each with a table of its name.

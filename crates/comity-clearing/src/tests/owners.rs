@@ -57,8 +57,10 @@ async fn payable(world: &World) -> (i64, i64, String) {
 async fn an_owner_is_paid_what_its_terms_allow(on: On) {
     let world = World::new(on, 10_000).await;
     earn(&world, 10).await;
-    // Without terms it is counted and nothing is payable; the refusal says whose move it is.
+    // Without terms it is counted and nothing is payable; the refusal says whose move it is, and so does a doctor.
     assert_eq!(payable(&world).await, (0, 100, "no_terms 100".into()));
+    let waiting = async || crate::ops::owners_without_terms(&world.books.database(), world.now()).await.unwrap();
+    assert_eq!(waiting().await, [(LAB, ucr(100))]);
     let refused = pay(&world, 1, "wire 1").await.unwrap_err();
     assert_eq!(refused.code(), comity_wire::Code::OwnerTerms);
     let Failure::OwnerTerms { what, whose_move } = refused else { panic!("{refused}") };
@@ -71,6 +73,7 @@ async fn an_owner_is_paid_what_its_terms_allow(on: On) {
     assert!(world.get("/v1/statement", &world.member).await.1["payable"].is_null(), "no business of a project's");
     // An agency: counted until there is a number.
     set(&world, OwnerTerms { arrears: true, ..terms(LAB, world.now(), agency("")) }).await.unwrap();
+    assert_eq!(waiting().await, [], "they say that it is counted and not paid");
     world.pass(60).await;
     earn(&world, 2).await;
     assert_eq!(payable(&world).await, (0, 120, "no_agreement 120".into()));
