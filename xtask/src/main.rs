@@ -90,6 +90,12 @@ const TASKS: &[Task] = &[
         run: postgres::run,
     },
     Task { name: "train-demo", about: "Train the demonstration models again", help: train::HELP, run: train::run },
+    Task {
+        name: "train-guard",
+        about: "Train the classifier that guards models again, and examine it",
+        help: train::GUARD_HELP,
+        run: train::guard,
+    },
     Task { name: "rooms", about: "Measure how long the tests of one room take", help: rooms::HELP, run: rooms::run },
     Task {
         name: "doctor",

@@ -1,14 +1,14 @@
-//! Rule packs over prompts and outputs: the first layer that guards a model against misuse.
+//! What guards a model against misuse: rule packs and a linear classifier over prompts and outputs.
 //!
 //! Packs are data (`packs/*.toml`, or an owner's own), compiled once to one Aho-Corasick automaton and a few bounded
-//! regular expressions over folded text. What comes out is [`Findings`]: counts per [`Category`] and which rules.
+//! regular expressions over folded text. The [`Classifier`] sees what no rule lists, and may be wrong. What comes out is [`Findings`]: counts per [`Category`] and which rules.
 //!
 //! Promises: no text is kept; memory is bounded however long the stream; the same text gives the same findings however
 //! it was cut into chunks; a pack that could break those promises is refused when it is read. Leaves to others: what a
 //! flag means (the policy's), blocking (the gateway's), HTTP, SQL, clocks.
 //!
 //! ```text
-//! let filter = Filter::new(&RulePack::builtin())?;
+//! let filter = Filter::builtin();
 //! let findings = filter.scan(prompt);             // whole text
 //! let mut output = filter.scanner();              // a stream
 //! output.push(chunk); …; let findings = output.finish();
@@ -21,13 +21,16 @@ mod category;
 mod filter;
 mod findings;
 mod fold;
+mod linear;
 mod pack;
 mod scanner;
+pub mod train;
 
 pub use category::{Category, UnknownCategory};
 pub use filter::{BadFilter, Filter};
 pub use findings::Findings;
 pub use fold::fold;
+pub use linear::{BadWeights, Band, Classifier, Scores};
 pub use pack::{BadPack, Rule, RulePack};
 pub use scanner::Scanner;
 
@@ -54,6 +57,10 @@ pub mod limit {
     pub const BLOCK_BYTES: usize = 4_096;
     /// Bytes of text that one scan looks at.
     pub const SCAN_BYTES_MAX: u64 = 16 * 1024 * 1024;
+    /// Bytes of trained weights.
+    pub const WEIGHTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+    /// Buckets of trained weights are at most 2 to this.
+    pub const BUCKETS_LOG2_MAX: u8 = 20;
     /// Memory that one compiled pattern may take.
     pub const PATTERN_MEMORY_MAX: usize = 2 * 1024 * 1024;
 }

@@ -7,10 +7,12 @@
 
 use std::sync::Arc;
 
-use crate::filter::{Compiled, CompiledRule};
+use crate::category::Category;
+use crate::filter::{Compiled, CompiledRule, Pattern, StandsFor};
 use crate::findings::Findings;
 use crate::fold::Folder;
 use crate::limit;
+use crate::linear::Windows;
 
 /// Scans chunks as they come. Dropping it drops the text it still held.
 #[derive(Debug, Clone)]
@@ -24,12 +26,14 @@ pub struct Scanner {
     dropped: u64,
     /// Rule number → folded offset before which that rule has been counted, so its matches do not overlap.
     resume: Vec<u64>,
+    windows: Option<Windows>,
     findings: Findings,
 }
 
 impl Scanner {
     pub(crate) fn new(compiled: Arc<Compiled>) -> Self {
         let resume = vec![0; compiled.rules.len()];
+        let windows = compiled.classifier.clone().map(Windows::new);
         Self {
             compiled,
             folder: Folder::default(),
@@ -37,21 +41,25 @@ impl Scanner {
             context: 0,
             dropped: 0,
             resume,
+            windows,
             findings: Findings::default(),
         }
     }
 
     /// Takes the next chunk. Above the bound of one scan it is counted as unscanned and not looked at.
     pub fn push(&mut self, chunk: &str) {
-        for (at, c) in chunk.char_indices() {
-            let bytes = c.len_utf8() as u64;
-            if self.findings.scanned_bytes() + bytes > limit::SCAN_BYTES_MAX {
-                self.findings.passed_over((chunk.len() - at) as u64);
-                return;
-            }
-            self.findings.saw(bytes);
-            let buffer = &mut self.buffer;
-            self.folder.push(c, |folded| buffer.push(folded));
+        let room = usize::try_from(limit::SCAN_BYTES_MAX - self.findings.scanned_bytes()).unwrap_or(usize::MAX);
+        let looked_at = &chunk[..chunk.floor_char_boundary(room)];
+        self.findings.saw(looked_at.len() as u64);
+        self.findings.passed_over((chunk.len() - looked_at.len()) as u64);
+        for c in looked_at.chars() {
+            let (buffer, windows) = (&mut self.buffer, &mut self.windows);
+            self.folder.push(c, |folded| {
+                buffer.push(folded);
+                if let Some(windows) = windows {
+                    windows.push(folded);
+                }
+            });
             if self.buffer.len() >= limit::BLOCK_BYTES + limit::MATCH_BYTES_MAX + FOLDED_CHAR_BYTES_MAX {
                 self.block();
             }
@@ -68,6 +76,10 @@ impl Scanner {
     #[must_use]
     pub fn finish(mut self) -> Findings {
         self.count_before(self.buffer.len());
+        if let Some(windows) = &mut self.windows {
+            windows.finish();
+        }
+        self.judge();
         self.findings
     }
 
@@ -80,28 +92,64 @@ impl Scanner {
     fn block(&mut self) {
         let end = self.buffer.floor_char_boundary(limit::BLOCK_BYTES);
         self.count_before(end);
+        self.judge();
         let keep_from = self.buffer[..end].char_indices().next_back().map_or(0, |(at, _)| at);
         self.buffer.drain(..keep_from);
         self.dropped += keep_from as u64;
         self.context = end - keep_from;
     }
 
+    /// Takes in what the classifier makes of the text so far.
+    fn judge(&mut self) {
+        let Some(windows) = &self.windows else { return };
+        for category in Category::ALL {
+            let (passages, band) = windows.found(category.index());
+            self.findings.judged(category, passages, band, &self.compiled.linear[category.index()]);
+        }
+        self.findings.scored(windows.scores());
+    }
+
     /// Counts the matches that start behind the context and before `end`, from left to right.
     fn count_before(&mut self, end: usize) {
         let mut matches = Vec::new();
-        if let Some(phrases) = &self.compiled.phrases {
-            for found in phrases.find_overlapping_iter(self.buffer.as_str()) {
+        // Pattern, and the stretch of the buffer that a match around one of its words lies in.
+        let mut stretches = Vec::new();
+        if let Some(words) = &self.compiled.words {
+            for found in words.find_overlapping_iter(self.buffer.as_str()) {
                 let (start, stop) = (found.start(), found.end());
-                if start >= self.context && start < end && stands_alone(&self.buffer, start, stop) {
-                    matches.push((start, stop, self.compiled.phrase_rule[found.pattern().as_usize()]));
+                match self.compiled.stands_for[found.pattern().as_usize()] {
+                    StandsFor::Pattern(pattern) => {
+                        let bytes_max = self.compiled.patterns[pattern].bytes_max;
+                        stretches.push((pattern, stop.saturating_sub(bytes_max), start + bytes_max));
+                    }
+                    StandsFor::Phrase(rule) => {
+                        if start >= self.context && start < end && stands_alone(&self.buffer, start, stop) {
+                            matches.push((start, stop, rule));
+                        }
+                    }
                 }
             }
         }
-        for (pattern, rule) in &self.compiled.patterns {
+        let everywhere = self.compiled.patterns.iter().enumerate().filter(|(_, pattern)| !pattern.needs_word);
+        stretches.extend(everywhere.map(|(number, _)| (number, 0, self.buffer.len())));
+        stretches.sort_unstable();
+        // Stretches that meet are one. Whatever a pattern matches lies in one of them whole, so what is found is what a
+        // search of the whole buffer would find.
+        stretches.dedup_by(|later, before| {
+            let meet = later.0 == before.0 && later.1 <= before.2;
+            if meet {
+                before.2 = before.2.max(later.2);
+            }
+            meet
+        });
+        for (number, from, to) in stretches {
+            let Pattern { regex, rule, .. } = &self.compiled.patterns[number];
             let counted = usize::try_from(self.resume[*rule].saturating_sub(self.dropped)).unwrap_or(usize::MAX);
-            let mut at = self.context.max(counted);
-            while at < end {
-                let Some(found) = pattern.find_at(&self.buffer, at).filter(|found| found.start() < end) else { break };
+            let mut at = self.buffer.floor_char_boundary(self.context.max(counted).max(from));
+            // And one character more: a border of a word depends on what stands behind it.
+            let looked_at = &self.buffer[..self.buffer.ceil_char_boundary(to.saturating_add(1).min(self.buffer.len()))];
+            while at < end.min(looked_at.len()) {
+                let Some(found) = regex.find_at(looked_at, at).filter(|found| found.start() < end) else { break };
                 matches.push((found.start(), found.end(), *rule));
                 // Patterns match at least one byte (`filter::bounded`), so this moves on.
                 at = found.end();

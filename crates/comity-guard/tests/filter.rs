@@ -237,4 +237,21 @@ proptest! {
         prop_assert_eq!(streamed(&filter, chunks), filter.scan(&text));
         prop_assert_eq!(fold(&fold(&text)), fold(&text));
     }
+
+    /// Patterns are tried around the words that they need alone; a search of the whole text is the oracle.
+    #[test]
+    fn a_pattern_matches_where_a_search_of_the_whole_text_says(
+        pattern in prop::sample::select(vec![
+            r"\b(write|make) .{0,40}\b(worm|virus|trojan)\b", r"\b[a-z0-9.]{1,20}@[a-z]{1,20}\.[a-z]{2,4}\b", r"\b[0-9]{3}-[0-9]{2}\b",
+            r"\+[1-9][ -]?[0-9]{2,4}\b", r"\b[a-z]{2,20} stands for (taxes|law and order)\b", r"x.{0,30}worm|aa[0-9]{1,3}b?", r"(worm ){2,3}", r"[a-z]{3}!", r"\bworm[a-z]{0,3}\b",
+        ]),
+        words in prop::collection::vec(prop_oneof![
+            4 => prop::sample::select(vec!["write", "make", "worm", "wormy", "wormabcd", "virus", "trojan", "a@b.org", "123-45", "123-456", "+1 234", "x", "aa12b", "abc!", "she stands for taxes"]).prop_map(str::to_owned),
+            3 => "[a-zé]{1,9}", 1 => Just("é".repeat(40)), 1 => Just("z".repeat(700)),
+        ], 0..300),
+    ) {
+        let text = words.join(" ");
+        let oracle = regex::Regex::new(pattern).expect("good").find_iter(&fold(&text)).count();
+        prop_assert_eq!(one_pattern(pattern).expect("good").scan(&text).count(Category::Cbrn) as usize, oracle);
+    }
 }
