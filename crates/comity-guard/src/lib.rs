@@ -1,4 +1,4 @@
-//! What guards a model against misuse: rule packs and a linear classifier over prompts and outputs.
+//! What guards a model against misuse: rule packs and a linear classifier over prompts and outputs, and volume over time.
 //!
 //! Packs are data (`packs/*.toml`, or an owner's own), compiled once to one Aho-Corasick automaton and a few bounded
 //! regular expressions over folded text. The [`Classifier`] sees what no rule lists, and may be wrong. What comes out is [`Findings`]: counts per [`Category`] and which rules.
@@ -25,6 +25,7 @@ mod linear;
 mod pack;
 mod scanner;
 pub mod train;
+pub mod volume;
 
 pub use category::{Category, UnknownCategory};
 pub use filter::{BadFilter, Filter};

@@ -18,6 +18,8 @@ pub(crate) struct Features {
     /// Of the word that was ended last.
     hashes: [u64; HASHES_MAX],
     hashes_len: usize,
+    /// How many of them, at the beginning, are of words and pairs of words.
+    words_len: usize,
 }
 
 /// A word of 30 letters has itself, a pair, and 30, 29 and 28 runs of letters.
@@ -34,7 +36,14 @@ const BIGRAM: u64 = 0xd6e8_feb8_6659_fd93;
 
 impl Default for Features {
     fn default() -> Self {
-        Self { word: [BORDER; WORD_CHARS_MAX + 2], len: 0, before: 0, hashes: [0; HASHES_MAX], hashes_len: 0 }
+        Self {
+            word: [BORDER; WORD_CHARS_MAX + 2],
+            len: 0,
+            before: 0,
+            hashes: [0; HASHES_MAX],
+            hashes_len: 0,
+            words_len: 0,
+        }
     }
 }
 
@@ -57,6 +66,11 @@ impl Features {
     /// The features of the word that was ended last.
     pub(crate) fn hashes(&self) -> &[u64] {
         &self.hashes[..self.hashes_len]
+    }
+
+    /// Those of the word itself and of its pair with the one before.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.hashes[..self.words_len]
     }
 
     #[inline]
@@ -89,6 +103,7 @@ impl Features {
         if self.before != 0 {
             emit(self.before.wrapping_mul(BIGRAM) ^ word);
         }
+        self.words_len = 1 + usize::from(self.before != 0);
         let parts = &parts[..letters.len()];
         let three = |run: &[u64]| run[0] ^ run[1].rotate_left(17) ^ run[2].rotate_left(41);
         parts.windows(3).for_each(|run| emit(three(run)));
