@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use comity_wire::api::{challenge, clearing, count, node};
+use comity_wire::api::{challenge, clearing, count, node, person};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,6 +24,9 @@ const BODIES: &[Body] = &[
     ("ReservationReply", again::<clearing::ReservationReply>),
     ("MandateRequest", again::<clearing::MandateRequest>),
     ("MandateReply", again::<clearing::MandateReply>),
+    ("WhoamiReply", again::<person::WhoamiReply>),
+    ("KeyRevokeRequest", again::<person::KeyRevokeRequest>),
+    ("MissingReply", again::<person::MissingReply>),
     ("ChallengeRequest", again::<challenge::ChallengeRequest>),
     ("Challenge", again::<challenge::Challenge>),
     ("ChallengesReply", again::<challenge::ChallengesReply>),

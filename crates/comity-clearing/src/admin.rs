@@ -4,6 +4,7 @@
 
 mod amie;
 mod owners;
+mod persons;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query, State};
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::owners::RemittanceAsk;
+pub use self::persons::{EvidenceRow, PersonKey, PersonRow, PersonShow, PersonVouch};
 use crate::acts::{Act, ActRecord, Officer, Signature};
 use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
@@ -177,7 +179,8 @@ impl Clearing {
     /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods,matches}`, `POST /admin/counts`, `GET /admin/projects/{id}`,
     /// `POST /admin/sample`, `GET /admin/sample/{index}`, `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,prices,recovery,journal}`, `GET /admin/reports/statement/{project}`;
-    /// `GET /admin/owners/{terms,schedules,show/{owner}}`, `POST /admin/owners/remittances`.
+    /// `GET /admin/owners/{terms,schedules,show/{owner}}`, `POST /admin/owners/remittances`;
+    /// `POST /admin/persons{,/keys,/keys/revoke}`, `GET /admin/persons{,/show/{id},/evidence/{id}}`.
     pub fn admin_router(&self) -> Router {
         Router::new()
             .route("/admin/projects", post(project_add))
@@ -216,6 +219,7 @@ impl Clearing {
             .route("/admin/log/witness", post(log_witness))
             .merge(amie::routes())
             .merge(owners::routes())
+            .merge(persons::routes())
             .merge(crate::http::log::router())
             .fallback(no_such_route)
             .method_not_allowed_fallback(no_such_method)

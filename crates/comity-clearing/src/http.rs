@@ -11,6 +11,7 @@ mod lists;
 pub(crate) mod log;
 mod openapi;
 pub(crate) mod pages;
+mod persons;
 mod table;
 
 use axum::extract::{DefaultBodyLimit, FromRef, State};
@@ -129,7 +130,10 @@ fn routes() -> Vec<Route<Api>> {
         Route::get("healthz", "/healthz", healthz, "Whether the process serves").reply::<Live>(),
         Route::get("readyz", "/readyz", readyz, "Whether every part of the house is as it must be").reply::<Ready>(),
     ];
-    [own, lists::routes(), challenges::routes(), counts::routes(), log::routes()].into_iter().flatten().collect()
+    [own, persons::routes(), lists::routes(), challenges::routes(), counts::routes(), log::routes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// What each kind of call may be refused for. Tests of the house fail where one is missing (`table::held`).

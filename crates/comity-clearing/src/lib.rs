@@ -6,7 +6,7 @@
 //!
 //! [`log`] verifies a house from its transparency log alone; the sequencer that writes one is among the house's own tasks.
 //!
-//! [`settlement`], [`lots`], [`mandates`], [`acts`], [`owners`], [`recharge`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
+//! [`settlement`], [`lots`], [`mandates`], [`acts`], [`owners`], [`recharge`], [`persons`], [`vetting`], [`quote`], [`reservation`] and [`pseudonym`] are pure. [`Clearing`] awaits: it reads the
 //! directory and the clock it was given, and writes its tables in one SQL transaction with the ledger's. [`http`] serves
 //! it to members and nodes, [`admin`] to whoever may open the operator's socket.
 #![forbid(unsafe_code)]
@@ -24,6 +24,7 @@ pub mod lots;
 pub mod mandates;
 pub mod ops;
 pub mod owners;
+pub mod persons;
 pub mod pseudonym;
 pub mod quote;
 pub mod recharge;
@@ -37,7 +38,7 @@ mod tests;
 pub mod vetting;
 
 pub use acts::{Act, AwardAsk};
-pub use admin::{ProjectAdd, ProjectVet};
+pub use admin::{PersonVouch, ProjectAdd, ProjectVet};
 pub use audit::{AuditReport, Break, Finding, ProjectTotals, Sums, Totals};
 pub use config::{Config, Keys, LOG_FORGOTTEN, LogKey, LogMemory, Publisher};
 pub use failure::Failure;

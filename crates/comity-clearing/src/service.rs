@@ -17,6 +17,7 @@ mod nodes;
 pub(crate) mod owners;
 mod payouts;
 pub(crate) mod periods;
+mod persons;
 mod prices;
 mod projects;
 mod quotes;

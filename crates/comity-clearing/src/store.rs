@@ -21,6 +21,7 @@ pub(crate) mod ops;
 pub(crate) mod owners;
 pub(crate) mod payouts;
 pub(crate) mod periods;
+pub(crate) mod persons;
 pub(crate) mod prices;
 pub(crate) mod projects;
 pub(crate) mod replicas;
@@ -168,6 +169,12 @@ pub(crate) fn migrations() -> Migrations {
             "central usage",
             include_str!("../migrations/0562_central_usage.sql"),
             include_str!("../migrations/postgres/0562_central_usage.sql"),
+        )
+        .with(
+            570,
+            "persons",
+            include_str!("../migrations/0570_persons.sql"),
+            include_str!("../migrations/postgres/0570_persons.sql"),
         )
 }
 

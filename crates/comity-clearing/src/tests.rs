@@ -36,6 +36,7 @@ mod mandates;
 mod moving;
 mod owners;
 mod periods;
+mod persons;
 mod prices;
 mod recharge;
 mod replicas;

@@ -10,6 +10,7 @@ mod proxy;
 mod quote;
 mod receipts;
 mod wallet;
+mod whoami;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub enum Command {
     /// Find models and read what their owners say of them
     #[command(subcommand)]
     Models(models::Models),
+    /// Who the clearing house takes your key for, what vetting it gives, and what is missing for more
+    Whoami(whoami::Whoami),
     /// What a model costs your project, pinned by the clearing house
     Quote(quote::Quote),
     /// Ask a model one question
@@ -57,6 +60,7 @@ pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint)
     match command {
         Command::Init(command) => command.run(&session.home),
         Command::Models(command) => command.run(&session).await,
+        Command::Whoami(command) => command.run(&session).await,
         Command::Quote(command) => command.run(&session).await,
         Command::Chat(command) => command.run(&session).await,
         Command::Proxy(command) => command.run(&session).await,

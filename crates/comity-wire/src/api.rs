@@ -4,3 +4,4 @@ pub mod challenge;
 pub mod clearing;
 pub mod count;
 pub mod node;
+pub mod person;

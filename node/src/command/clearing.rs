@@ -1,4 +1,4 @@
-//! `comity clearing init|renew|replica|run|backup|restore|migrate|doctor|project|award|officer|act|dispute|match|period|owner|revoke|log|report|amie`:
+//! `comity clearing init|renew|replica|run|backup|restore|migrate|doctor|project|person|award|officer|act|dispute|match|period|owner|revoke|log|report|amie`:
 //! the house.
 
 mod act;
@@ -13,6 +13,7 @@ mod matching;
 mod migrate;
 mod owner;
 mod period;
+mod person;
 mod replica;
 pub(super) mod report;
 
@@ -52,6 +53,9 @@ pub enum ClearingCommand {
     /// Projects: who spends
     #[command(subcommand)]
     Project(ProjectCommand),
+    /// Persons: who the house has seen, their keys, what is known of them
+    #[command(subcommand)]
+    Person(person::PersonCommand),
     /// Print the description of the house's HTTP API (OpenAPI 3.1), as it also serves it at /v1/openapi.json
     Openapi,
     /// The transparency log: what auditors verify
@@ -269,6 +273,10 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         }
         ClearingCommand::Period(command) => {
             comity_cli::say(&period::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Person(command) => {
+            comity_cli::say(&person::run(command).await?);
             Ok(())
         }
         ClearingCommand::Owner(command) => {

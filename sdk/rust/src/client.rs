@@ -8,6 +8,7 @@ mod end;
 mod find;
 mod house;
 mod mandate;
+mod person;
 mod send;
 mod stream;
 mod under_way;

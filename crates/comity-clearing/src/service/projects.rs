@@ -143,7 +143,7 @@ pub(super) async fn exists(conn: &mut Db<'_>, id: ProjectId) -> Result<Project, 
     project.ok_or_else(|| Failure::NotFound { what: format!("project {id}") })
 }
 
-fn random() -> Result<[u8; 16], Failure> {
+pub(super) fn random() -> Result<[u8; 16], Failure> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| Failure::Entropy)?;
     Ok(bytes)

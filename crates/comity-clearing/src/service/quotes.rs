@@ -7,9 +7,9 @@ use comity_wire::api::clearing::QuoteRequest;
 use comity_wire::object::Quote;
 use comity_wire::{Digest, PublicKey, Signed, Unverified, Verified, cose};
 
-use super::Clearing;
+use super::{Clearing, persons};
 use crate::failure::Failure;
-use crate::{quote, store, vetting};
+use crate::{quote, store};
 
 /// Quotes that are remembered; when there are more, all are forgotten.
 const KNOWN_MAX: usize = 4_096;
@@ -46,11 +46,14 @@ impl Clearing {
     pub async fn quote(&self, caller: &PublicKey, request: &QuoteRequest) -> Result<Verified<Quote>, Failure> {
         let now = self.now();
         let mut conn = self.read().await?;
-        Self::member_of(&mut conn.db(), caller, request.project).await?;
-        let statements = store::projects::vetting_statements(&mut conn.db(), request.project).await?;
+        let found = store::projects::project_of_member(&mut conn.db(), request.project, caller).await?;
+        let Some((_, role, statements)) = found else {
+            Self::member_of(&mut conn.db(), caller, request.project).await?;
+            return Err(Failure::NotFound { what: format!("project {}", request.project) });
+        };
+        let level = persons::level_of(&mut conn.db(), (request.project, &statements), (caller, role), now).await?;
         drop(conn);
-        let vetting = vetting::of(&statements, now);
-        let draft = quote::draft(request, vetting, &*self.inner.directory, &self.inner.config, now)?;
+        let draft = quote::draft(request, level.vetting, &*self.inner.directory, &self.inner.config, now)?;
         self.is_owner(&draft.certificate).await?;
         self.within_schedule(draft.certificate.org, &draft.quote.scope, &draft.tariffs).await?;
         let quote = cose::try_sign(&draft.quote, &self.inner.keys.issuer)?.verify(&self.inner.keys.issuer.public())?;

@@ -6,9 +6,8 @@ use comity_ledger::{AccountId, Db, LedgerTx, Posted, Store as _};
 use comity_wire::api::clearing::{LotStatus, ProjectReply, PseudonymAt, Statement, StatementLine};
 use comity_wire::{Amount, LotId, NodeId, OrgId, ProjectId, PublicKey, Timestamp};
 
-use super::Clearing;
-use super::owners;
 use super::projects::exists;
+use super::{Clearing, owners, persons};
 use crate::failure::Failure;
 use crate::http::pages::{Page, cut};
 use crate::lots::falls_on;
@@ -35,11 +34,16 @@ impl Clearing {
     pub async fn project(&self, caller: &PublicKey, id: ProjectId) -> Result<ProjectReply, Failure> {
         let mut conn = self.read().await?;
         Self::member_of(&mut conn.db(), caller, id).await?;
+        let found = store::projects::project_of_member(&mut conn.db(), id, caller).await?;
+        let Some((_, role, statements)) = found else {
+            return Err(Failure::NotFound { what: format!("project {id}") });
+        };
+        let level = persons::level_of(&mut conn.db(), (id, &statements), (caller, role), self.now()).await?;
         drop(conn);
-        self.project_status(id).await
+        Ok(ProjectReply { vetting: level.vetting, ..self.project_status(id).await? })
     }
 
-    /// As [`Clearing::project`], for the operator.
+    /// As [`Clearing::project`], for the operator: with what is stated whoever of the project asks.
     ///
     /// # Errors
     /// [`Failure`] where there is no such project.

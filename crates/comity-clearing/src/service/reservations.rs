@@ -8,22 +8,21 @@ use comity_ledger::group_commit::{JobFuture, Merged};
 use comity_ledger::{Committer, Db, Group, LedgerTx, Transfer, TransferId, TransferKind};
 use comity_token::mint;
 use comity_wire::api::clearing::{ReservationReply, ReservationRequest, SignedBytes};
-use comity_wire::object::{NodeCertificate, Quote, Token};
+use comity_wire::object::{NodeCertificate, Quote, Token, Vetting};
 use comity_wire::{
     Amount, Decode as _, Digest, MandateId, NodeId, Object as _, Op, ProjectId, Pseudonym, PublicKey, Timestamp,
     TokenId, Verified, cose,
 };
 
 use super::nodes::not_the_owner;
-use super::{Clearing, Failpoint};
+use super::{Clearing, Failpoint, persons};
 use crate::failure::Failure;
 use crate::lots::{self, Lot, Purpose};
 use crate::mandates::{self, Redeemed, Role};
 use crate::store::projects::Project;
 use crate::store::tokens::TokenRow;
 use crate::store::{self, money};
-use crate::vetting::Statement;
-use crate::{pseudonym, quote, reservation, vetting};
+use crate::{pseudonym, quote, reservation};
 
 /// Requests that are decided at once. With [`lots::DRAWS_MAX`] lots each they stay within one call of the ledger.
 const TOGETHER_MAX: usize = 256;
@@ -92,7 +91,8 @@ impl Clearing {
             Self::member_of(&mut conn.db(), caller, project).await?;
             return Err(Failure::NotFound { what: format!("project {project}") });
         };
-        let drafted = self.drafted(request, &quote, &project_row, &statements, fingerprint);
+        let level = persons::level_of(&mut conn.db(), (project, &statements), (caller, role), self.now()).await?;
+        let drafted = self.drafted(request, &quote, &project_row, level.vetting, fingerprint);
         let asked = match drafted.and_then(|asked| asked.under(role, caller, request.mandate)) {
             Ok(asked) => asked,
             // What would not be sold now may have been sold before: then this is its repeat.
@@ -112,7 +112,7 @@ impl Clearing {
             Reserved::Created(token, available) => {
                 let token = mint(*token, &self.inner.keys.issuer);
                 let token = SignedBytes::new(token.bytes().to_vec()).map_err(Failure::invalid)?;
-                ReservationReply { token, created: true, available }
+                ReservationReply { token, created: true, available, unmet: level.unmet }
             }
             Reserved::Known => {
                 let row = store::tokens::token_find(&mut self.read().await?.db(), request.id).await?;
@@ -144,7 +144,7 @@ impl Clearing {
             None => self.sign(row)?.bytes().to_vec(),
         };
         let token = SignedBytes::new(bytes).map_err(Failure::invalid)?;
-        Ok(ReservationReply { token, created: false, available: self.available(project).await? })
+        Ok(ReservationReply { token, created: false, available: self.available(project).await?, unmet: Vec::new() })
     }
 
     pub(super) fn sign(&self, row: &TokenRow) -> Result<Verified<Token>, Failure> {
@@ -167,7 +167,7 @@ impl Clearing {
         request: &ReservationRequest,
         quote: &Quote,
         project: &Project,
-        statements: &[Statement],
+        vetting: Vetting,
         fingerprint: Digest,
     ) -> Result<Reserve, Failure> {
         let now = self.now();
@@ -176,8 +176,7 @@ impl Clearing {
         }
         let certificate = quote::certificate(quote.node, &*self.inner.directory, self.inner.config.org, now)?;
         let subject = pseudonym::derive(&self.inner.keys.pseudonyms, project.id, certificate.org);
-        let standing =
-            reservation::Standing { subject, vetting: vetting::of(statements, now), purposes: &project.purposes };
+        let standing = reservation::Standing { subject, vetting, purposes: &project.purposes };
         let directory = &*self.inner.directory;
         let token = reservation::token(request, quote, &standing, &certificate, directory, &self.inner.config, now)?;
         // A token which breaks its own rules is refused before it costs.

@@ -85,7 +85,7 @@ pub(crate) async fn project_freeze_in_tx(conn: &mut Db<'_>, id: ProjectId, froze
     if done == 1 { Ok(()) } else { Err(Failure::NotFound { what: format!("project {id}") }) }
 }
 
-/// Adds a key, or gives one that is there another role.
+/// Adds a key, or gives one that is there another role. One that its person revoked acts for nobody any more.
 pub(crate) async fn member_put_in_tx(
     conn: &mut Db<'_>,
     project: ProjectId,
@@ -93,6 +93,9 @@ pub(crate) async fn member_put_in_tx(
     role: Role,
     now: Timestamp,
 ) -> Result<(), Failure> {
+    if super::persons::key_find(conn, key).await?.is_some_and(|bound| bound.revoked_at.is_some()) {
+        return Err(Failure::invalid(format!("{key} was revoked: its person makes another one (comity init)")));
+    }
     let put = "INSERT INTO member (project, key, added_at, role) VALUES (?1, ?2, ?3, ?4) \
                ON CONFLICT (project, key) DO UPDATE SET role = ?4";
     query(put)

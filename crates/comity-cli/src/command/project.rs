@@ -1,4 +1,4 @@
-//! `comity project`.
+//! `comity project`, `comity project status`.
 
 use comity_sdk::token::directory::Directory as _;
 
@@ -6,14 +6,40 @@ use crate::printer::{Failure, say};
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Project {
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    command: Option<ProjectCommand>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ProjectCommand {
+    /// What each key of the project gives, all that is missing, and whose move it is
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Project {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         let client = session.look()?;
+        if let Some(ProjectCommand::Status { json }) = self.command {
+            let missing = client.missing().await?;
+            if json {
+                say(&serde_json::to_string_pretty(&missing)?);
+                return Ok(());
+            }
+            say(&format!("{} {}", missing.project, missing.title));
+            for member in &missing.members {
+                let person = member.person.map_or_else(|| "nobody knows whose".to_owned(), |person| person.to_string());
+                say(&format!("{} {} ({person})", member.role, member.key));
+                super::whoami::level(&member.level);
+            }
+            return Ok(());
+        }
         let project = client.project().await?;
         if self.json {
             say(&serde_json::to_string_pretty(&project)?);

@@ -92,6 +92,9 @@ pub struct ReservationReply {
     /// Whether this call created it, or it was there.
     pub created: bool,
     pub available: Amount,
+    /// Why the token does not state more vetting; empty where it states the most, or was there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmet: Vec<crate::api::person::Unmet>,
 }
 
 /// `POST /v1/mandates`, by the member key that redeems it: the one that the mandate names, or that of the first who knows its

@@ -1,0 +1,103 @@
+//! What the operator says and asks of persons.
+
+use axum::extract::State;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use comity_http::Refusal;
+use comity_wire::api::person::{KeyRevokeRequest, KeyStatus, ProjectOfKey, Subject};
+use comity_wire::object::Vetting;
+use comity_wire::{MemberId, PublicKey, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::http::{Body, Part};
+use crate::service::Clearing;
+use crate::vetting::Evidence;
+
+/// `POST /admin/persons`: the house's own check of a person.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonVouch {
+    /// A person's id, `mem-…`, or a key, `did:key:…`: one that nobody has makes a new person.
+    pub who: String,
+    /// `none` takes an earlier check back.
+    pub vetting: Vetting,
+    /// What was seen: a letter, of whom; a passport, by whom.
+    pub seen: String,
+    /// Left out: until another check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// `POST /admin/persons/keys`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonKey {
+    pub person: MemberId,
+    pub key: PublicKey,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PersonRow {
+    pub person: MemberId,
+    pub since: Timestamp,
+    pub subjects: Vec<Subject>,
+    /// Those in force.
+    pub keys: Vec<PublicKey>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PersonShow {
+    pub person: MemberId,
+    pub subjects: Vec<Subject>,
+    pub keys: Vec<KeyStatus>,
+    pub projects: Vec<ProjectOfKey>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EvidenceRow {
+    #[serde(flatten)]
+    pub evidence: Evidence,
+    pub note: String,
+    pub recorded_by: String,
+    pub recorded_at: Timestamp,
+}
+
+pub(super) fn routes() -> Router<Clearing> {
+    Router::new()
+        .route("/admin/persons", post(vouch).get(list))
+        .route("/admin/persons/keys", post(key_add))
+        .route("/admin/persons/keys/revoke", post(key_revoke))
+        .route("/admin/persons/show/{id}", get(show))
+        .route("/admin/persons/evidence/{id}", get(evidence))
+}
+
+async fn vouch(State(house): State<Clearing>, Body(ask): Body<PersonVouch>) -> Result<Json<PersonShow>, Refusal> {
+    Ok(Json(house.person_vouch(ask).await?))
+}
+
+async fn list(State(house): State<Clearing>) -> Result<Json<Vec<PersonRow>>, Refusal> {
+    Ok(Json(house.persons().await?))
+}
+
+async fn key_add(State(house): State<Clearing>, Body(ask): Body<PersonKey>) -> Result<Json<PersonShow>, Refusal> {
+    Ok(Json(house.person_key_add(ask).await?))
+}
+
+async fn key_revoke(State(house): State<Clearing>, Body(ask): Body<KeyRevokeRequest>) -> Result<Json<Value>, Refusal> {
+    house.key_revoke(None, ask.key).await?;
+    Ok(Json(json!({ "key": ask.key, "revoked": true })))
+}
+
+async fn show(State(house): State<Clearing>, Part(id): Part<String>) -> Result<Json<PersonShow>, Refusal> {
+    Ok(Json(house.person_show(member_id(&id)?).await?))
+}
+
+async fn evidence(State(house): State<Clearing>, Part(id): Part<String>) -> Result<Json<Vec<EvidenceRow>>, Refusal> {
+    Ok(Json(house.person_evidence(member_id(&id)?).await?))
+}
+
+fn member_id(text: &str) -> Result<MemberId, Failure> {
+    text.parse().map_err(|_| Failure::NotFound { what: format!("person {text}") })
+}

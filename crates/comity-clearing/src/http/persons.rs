@@ -1,0 +1,56 @@
+//! Persons over HTTP: who a key belongs to, what it may do, what is missing for more.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use comity_http::{Refusal, Signed};
+use comity_wire::api::person::{KeyRevokeRequest, MissingReply, WhoamiReply};
+use comity_wire::{Code, ProjectId};
+
+use super::calls::{Call, answer_once};
+use super::table::Route;
+use super::{Answer, Api, MEMBER, Part, answer, project_id};
+use crate::service::Clearing;
+
+pub(super) fn routes() -> Vec<Route<Api>> {
+    vec![
+        Route::get("whoami", "/v1/whoami", whoami, "What the house knows of a key, and what is missing for more")
+            .signed_by("any key")
+            .reply::<WhoamiReply>(),
+        Route::post("revokeKey", "/v1/keys/revoke", key_revoke, "End a key of the same person")
+            .signed_by("a key of the same person")
+            .body::<KeyRevokeRequest>()
+            .reply::<WhoamiReply>()
+            .codes(&[Code::NotFound]),
+        Route::get(
+            "missing",
+            "/v1/projects/{id}/missing",
+            missing,
+            "All that is missing in a project, and whose move it is",
+        )
+        .signed_by(MEMBER)
+        .path::<ProjectId>("id")
+        .reply::<MissingReply>()
+        .codes(&[Code::NotFound]),
+    ]
+}
+
+async fn whoami(State(house): State<Clearing>, call: Signed) -> Answer<WhoamiReply> {
+    let reply = house.whoami(&call.caller.key).await?;
+    // Anybody may ask, and nothing comes of it: it takes no room among those who may do something.
+    call.forget();
+    Ok(Json(reply))
+}
+
+async fn key_revoke(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
+        let KeyRevokeRequest { key } = call.json()?;
+        house.key_revoke(Some(call.signed.caller.key), key).await?;
+        Ok(house.whoami(&call.signed.caller.key).await?)
+    })
+    .await
+}
+
+async fn missing(State(house): State<Clearing>, Part(id): Part<String>, call: Signed) -> Answer<MissingReply> {
+    answer(&call, async { Ok(house.missing(&call.caller.key, project_id(&id)?).await?) }).await.map(Json)
+}

@@ -1,0 +1,322 @@
+//! Persons at the house: whose key it is, what is known of them, and the level that follows for a project.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use comity_ledger::Db;
+use comity_wire::api::person::{KeyStatus, Level, MemberLevel, MissingReply, ProjectOfKey, WhoamiReply};
+use comity_wire::object::Vetting;
+use comity_wire::{MemberId, ProjectId, PublicKey, Timestamp};
+
+use super::projects::{exists, random};
+use super::{Clearing, amie};
+use crate::admin::{EvidenceRow, PersonKey, PersonRow, PersonShow, PersonVouch};
+use crate::failure::Failure;
+use crate::mandates::Role;
+use crate::persons::{Bound, By, KEYS_MAX, TEXT_MAX};
+use crate::store;
+use crate::store::persons::Kept;
+use crate::vetting::evidence::{HOUSE, claim};
+use crate::vetting::{self, Case, Evidence, How, Person, Statement};
+
+/// The most that lists for the operator show.
+const SHOWN_MAX: u32 = 1_000;
+/// Who recorded what the operator said.
+const OPERATOR: &str = "operator";
+
+impl Clearing {
+    /// The operator answers for a person: by letter, by sight. Named by a key that nobody has, the person is new.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn person_vouch(&self, ask: PersonVouch) -> Result<PersonShow, Failure> {
+        let PersonVouch { who, vetting, seen, until } = ask;
+        let now = self.now();
+        if seen.is_empty() || seen.len() > TEXT_MAX {
+            return Err(Failure::invalid(format!("say what was seen, in 1 to {TEXT_MAX} bytes")));
+        }
+        if until.is_some_and(|until| until <= now) {
+            return Err(Failure::invalid("a check must end after now"));
+        }
+        let fresh = MemberId(random()?);
+        let person = self
+            .write(move |conn| {
+                Box::pin(async move {
+                    let person = person_named_in_tx(conn, &who, fresh, now).await?;
+                    let row = Evidence {
+                        issuer: HOUSE.into(),
+                        claim: claim::OWN_CHECK.into(),
+                        value: vetting.to_string(),
+                        asserted_at: now,
+                        expires_at: until,
+                        how: How::House,
+                        occasion: store::persons::occasion_next(conn, person).await?,
+                    };
+                    let kept = Kept { evidence: row, note: seen, recorded_by: OPERATOR.into(), recorded_at: now };
+                    store::persons::evidence_insert_in_tx(conn, person, &[kept]).await?;
+                    Ok(person)
+                })
+            })
+            .await?;
+        self.person_show(person).await
+    }
+
+    /// The operator says that a key is a person's too.
+    ///
+    /// # Errors
+    /// [`Failure`] where it is another's, or there are too many.
+    pub async fn person_key_add(&self, ask: PersonKey) -> Result<PersonShow, Failure> {
+        let (now, PersonKey { person, key }) = (self.now(), ask);
+        self.write(move |conn| {
+            Box::pin(async move {
+                known(conn, person).await?;
+                bind_in_tx(conn, person, &key, By::Operator, now).await
+            })
+        })
+        .await?;
+        self.person_show(person).await
+    }
+
+    /// The newest persons.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn persons(&self) -> Result<Vec<PersonRow>, Failure> {
+        let mut conn = self.read().await?;
+        let mut rows = Vec::new();
+        for (person, since) in store::persons::persons(&mut conn.db(), SHOWN_MAX).await? {
+            let subjects = store::persons::subjects_of(&mut conn.db(), person).await?;
+            let keys = store::persons::keys_of(&mut conn.db(), person).await?;
+            let keys = keys.iter().filter(|bound| bound.revoked_at.is_none()).map(|bound| bound.key).collect();
+            rows.push(PersonRow { person, since, subjects, keys });
+        }
+        Ok(rows)
+    }
+
+    /// A person: names, keys, and the level in each project.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`].
+    pub async fn person_show(&self, person: MemberId) -> Result<PersonShow, Failure> {
+        let now = self.now();
+        let mut conn = self.read().await?;
+        let mut db = conn.db();
+        known(&mut db, person).await?;
+        let subjects = store::persons::subjects_of(&mut db, person).await?;
+        let keys = store::persons::keys_of(&mut db, person).await?;
+        let mut projects = Vec::new();
+        for bound in keys.iter().filter(|bound| bound.revoked_at.is_none()) {
+            projects.extend(projects_of(&mut db, &bound.key, now).await?);
+        }
+        Ok(PersonShow { person, subjects, keys: keys.iter().map(status).collect(), projects })
+    }
+
+    /// All that was recorded on a person, the newest first.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`].
+    pub async fn person_evidence(&self, person: MemberId) -> Result<Vec<EvidenceRow>, Failure> {
+        let mut conn = self.read().await?;
+        known(&mut conn.db(), person).await?;
+        let rows = store::persons::evidence_of(&mut conn.db(), person, SHOWN_MAX).await?;
+        let row = |kept: Kept| EvidenceRow {
+            evidence: kept.evidence,
+            note: kept.note,
+            recorded_by: kept.recorded_by,
+            recorded_at: kept.recorded_at,
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// A key acts for nobody any more: it is no member's of any project, and is never taken again. Tokens that it drew live on.
+    /// `by`: a key of the same person; none: the operator.
+    ///
+    /// # Errors
+    /// [`Failure`] where it is another person's, or nobody's.
+    pub async fn key_revoke(&self, by: Option<PublicKey>, key: PublicKey) -> Result<(), Failure> {
+        let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
+        self.write(move |conn| {
+            Box::pin(async move {
+                let bound = store::persons::key_find(conn, &key).await?;
+                if let Some(by) = by {
+                    let own = store::persons::key_find(conn, &by).await?.filter(|own| own.revoked_at.is_none());
+                    let own = own.ok_or(Failure::NotRegistered)?;
+                    if bound.is_none_or(|bound| bound.person != own.person) {
+                        return Err(Failure::NotYours { what: "another person's key" });
+                    }
+                }
+                bound.ok_or_else(|| Failure::NotFound { what: format!("person with the key {key}") })?;
+                for project in store::projects::projects_of_member(conn, &key).await? {
+                    store::projects::member_remove_in_tx(conn, project, &key).await?;
+                    amie::due_in_tx(conn, &secret, project, now).await?;
+                }
+                store::persons::key_revoke_in_tx(conn, &key, now).await
+            })
+        })
+        .await
+    }
+
+    /// What the house knows of a key, for who has it.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn whoami(&self, key: &PublicKey) -> Result<WhoamiReply, Failure> {
+        let now = self.now();
+        let mut conn = self.read().await?;
+        let mut db = conn.db();
+        let mut reply =
+            WhoamiReply { key: *key, person: None, subjects: Vec::new(), keys: Vec::new(), projects: Vec::new() };
+        if let Some(bound) = store::persons::key_find(&mut db, key).await? {
+            reply.person = Some(bound.person);
+            // One that was revoked may be in other hands: it learns that, and nothing of the person.
+            if bound.revoked_at.is_some() {
+                reply.keys = vec![status(&bound)];
+                return Ok(reply);
+            }
+            reply.subjects = store::persons::subjects_of(&mut db, bound.person).await?;
+            reply.keys = store::persons::keys_of(&mut db, bound.person).await?.iter().map(status).collect();
+        }
+        reply.projects = projects_of(&mut db, key, now).await?;
+        Ok(reply)
+    }
+
+    /// All that is missing in a project, and whose move it is.
+    ///
+    /// # Errors
+    /// [`Failure`] where the caller is no member.
+    pub async fn missing(&self, caller: &PublicKey, id: ProjectId) -> Result<MissingReply, Failure> {
+        let now = self.now();
+        let mut conn = self.read().await?;
+        let mut db = conn.db();
+        Self::member_of(&mut db, caller, id).await?;
+        let project = exists(&mut db, id).await?;
+        let statements = store::projects::vetting_statements(&mut db, id).await?;
+        let members = store::persons::members_of(&mut db, id).await?;
+        let mut persons = BTreeMap::new();
+        for person in members.iter().filter_map(|(.., person)| *person) {
+            if let Entry::Vacant(place) = persons.entry(person) {
+                place.insert(store::persons::person(&mut db, person, now).await?);
+            }
+        }
+        let pis: Vec<Person> =
+            store::persons::pis_of(&mut db, id).await?.iter().filter_map(|pi| persons.get(pi).cloned()).collect();
+        let told = |(key, role, person): (PublicKey, Role, Option<MemberId>)| {
+            let known = person.and_then(|person| persons.get(&person));
+            let case = Case { role, person: known, pis: &pis, ..bare(id, &statements) };
+            MemberLevel { key, person, role: word(role), level: vetting::level(vetting::VERSION, &case, now) }
+        };
+        Ok(MissingReply { project: id, title: project.title, members: members.into_iter().map(told).collect() })
+    }
+}
+
+/// A case without persons.
+fn bare(project: ProjectId, statements: &[Statement]) -> Case<'_> {
+    Case { project, statements, accepted: true, role: Role::Member, person: None, pis: &[], conduct: None }
+}
+
+/// What the house states of a key for a project. Persons are read only where they can matter: not where the operator has said the
+/// most, or the last, that there is to say.
+pub(super) async fn level_of(
+    conn: &mut Db<'_>,
+    (project, statements): (ProjectId, &[Statement]),
+    (key, role): (&PublicKey, Role),
+    now: Timestamp,
+) -> Result<Level, Failure> {
+    let case = Case { role, ..bare(project, statements) };
+    let said = vetting::stated(statements, now).map(|said| said.value);
+    if matches!(said, Some(Vetting::Vetted | Vetting::None)) {
+        return Ok(vetting::level(vetting::VERSION, &case, now));
+    }
+    let person = match store::persons::key_find(conn, key).await? {
+        Some(bound) if bound.revoked_at.is_none() => Some(store::persons::person(conn, bound.person, now).await?),
+        _ => None,
+    };
+    let mut pis = Vec::new();
+    if !role.signs_mandates() {
+        for pi in store::persons::pis_of(conn, project).await? {
+            pis.push(store::persons::person(conn, pi, now).await?);
+        }
+    }
+    let case = Case { person: person.as_ref(), pis: &pis, ..case };
+    Ok(vetting::level(vetting::VERSION, &case, now))
+}
+
+async fn projects_of(conn: &mut Db<'_>, key: &PublicKey, now: Timestamp) -> Result<Vec<ProjectOfKey>, Failure> {
+    let mut projects = Vec::new();
+    for id in store::projects::projects_of_member(conn, key).await? {
+        let Some((project, role, statements)) = store::projects::project_of_member(conn, id, key).await? else {
+            continue;
+        };
+        let level = level_of(conn, (id, &statements), (key, role), now).await?;
+        projects.push(ProjectOfKey { project: id, title: project.title, role: word(role), level });
+    }
+    Ok(projects)
+}
+
+fn status(bound: &Bound) -> KeyStatus {
+    let bound_by = bound.by.word().to_owned();
+    KeyStatus { key: bound.key, bound_at: bound.bound_at, bound_by, revoked_at: bound.revoked_at }
+}
+
+fn word(role: Role) -> String {
+    let word = match role {
+        Role::Pi => "pi",
+        Role::CoPi => "co_pi",
+        Role::Manager => "manager",
+        Role::Member => "member",
+    };
+    word.to_owned()
+}
+
+async fn known(conn: &mut Db<'_>, person: MemberId) -> Result<(), Failure> {
+    if store::persons::person_exists(conn, person).await? {
+        return Ok(());
+    }
+    Err(Failure::NotFound { what: format!("person {person}") })
+}
+
+/// The person of this id, or whose key it is; a key that nobody has makes a new one.
+async fn person_named_in_tx(
+    conn: &mut Db<'_>,
+    who: &str,
+    fresh: MemberId,
+    now: Timestamp,
+) -> Result<MemberId, Failure> {
+    if let Ok(person) = who.parse::<MemberId>() {
+        known(conn, person).await?;
+        return Ok(person);
+    }
+    let key: PublicKey =
+        who.parse().map_err(|_| Failure::invalid("a person is named by its id, mem-…, or by a key, did:key:z6Mk…"))?;
+    match store::persons::key_find(conn, &key).await? {
+        Some(bound) if bound.revoked_at.is_none() => Ok(bound.person),
+        Some(_) => Err(Failure::invalid(format!("{key} was revoked: name another key, or the person's id"))),
+        None => {
+            store::persons::person_insert_in_tx(conn, fresh, now).await?;
+            bind_in_tx(conn, fresh, &key, By::Operator, now).await?;
+            Ok(fresh)
+        }
+    }
+}
+
+/// A key becomes a person's, once and for good.
+pub(super) async fn bind_in_tx(
+    conn: &mut Db<'_>,
+    person: MemberId,
+    key: &PublicKey,
+    by: By,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if let Some(bound) = store::persons::key_find(conn, key).await? {
+        return match bound.revoked_at {
+            None if bound.person == person => Ok(()),
+            None => Err(Failure::NotYours { what: "a key of another person" }),
+            Some(_) => Err(Failure::invalid(format!("{key} was revoked: make another one (comity init)"))),
+        };
+    }
+    let live = store::persons::keys_of(conn, person).await?.iter().filter(|bound| bound.revoked_at.is_none()).count();
+    if live as u64 >= KEYS_MAX {
+        return Err(Failure::Limit { what: "keys of a person: revoke one (comity whoami)", max: KEYS_MAX.to_string() });
+    }
+    store::persons::key_insert_in_tx(conn, &Bound { key: *key, person, bound_at: now, by, revoked_at: None }).await
+}

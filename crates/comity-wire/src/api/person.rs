@@ -1,0 +1,104 @@
+//! Persons at the clearing house (spec/09-http.md §2, docs/operating/persons.md): who a key belongs to, what vetting it gives for which
+//! project, and what is missing for more, with whose move it is.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{MemberId, ProjectId};
+use crate::key::PublicKey;
+use crate::object::Vetting;
+use crate::time::Timestamp;
+
+/// Something that a higher vetting asks, and nobody has shown yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unmet {
+    /// `login`, `conduct`, `proofing`, `affiliation`, `mfa`, `sponsor`, `pi`, `accepted`, `stopped`.
+    pub requirement: String,
+    pub why: String,
+    /// `person`, `pi`, `institution`, `house`.
+    pub whose_move: String,
+    /// What they do, as a command where there is one.
+    pub how: String,
+}
+
+/// What the house states of a key for a project now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Level {
+    pub vetting: Vetting,
+    /// The version of the rule that it was computed by.
+    pub policy: u32,
+    /// For the next level; empty where there is none above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmet: Vec<Unmet>,
+    /// When it falls if nobody does anything; left out: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// `GET /v1/whoami`, by any key: what the house knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WhoamiReply {
+    pub key: PublicKey,
+    /// Left out: nobody has said whose key it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<MemberId>,
+    /// How issuers call this person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<Subject>,
+    /// All keys of the person: what is not yours should be revoked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyStatus>,
+    /// Of this key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub projects: Vec<ProjectOfKey>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Subject {
+    pub issuer: String,
+    /// Stable at this issuer, and never an e-mail address.
+    pub subject: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyStatus {
+    pub key: PublicKey,
+    pub bound_at: Timestamp,
+    /// `login` or `operator`.
+    pub bound_by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProjectOfKey {
+    pub project: ProjectId,
+    pub title: String,
+    /// `pi`, `co_pi`, `manager`, `member`.
+    pub role: String,
+    pub level: Level,
+}
+
+/// `POST /v1/keys/revoke`, by a key of the same person: the key acts for nobody any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRevokeRequest {
+    pub key: PublicKey,
+}
+
+/// `GET /v1/projects/{id}/missing`, by a member key: all that is missing in a project, and whose move it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MissingReply {
+    pub project: ProjectId,
+    pub title: String,
+    pub members: Vec<MemberLevel>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemberLevel {
+    pub key: PublicKey,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<MemberId>,
+    pub role: String,
+    pub level: Level,
+}

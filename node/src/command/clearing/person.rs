@@ -1,0 +1,86 @@
+//! `comity clearing person vouch|list|show|evidence|add-key|revoke-key`: who the house has seen.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use comity_clearing::admin::{PersonKey, PersonVouch};
+use comity_wire::api::person::KeyRevokeRequest;
+use comity_wire::object::Vetting;
+use comity_wire::time::DAY_S;
+use comity_wire::{MemberId, PublicKey};
+
+use crate::failure::Failure;
+use crate::service::admin;
+use crate::shell;
+
+#[derive(Debug, Subcommand)]
+pub enum PersonCommand {
+    /// Answer for a person: what you saw is kept as evidence. Without an issuer this is how persons are vetted
+    Vouch {
+        #[arg(long)]
+        home: PathBuf,
+        /// A person's id, mem-…, or a member key, did:key:z6Mk…: one that nobody has makes a new person
+        who: String,
+        /// vetted, registered; or none, which takes an earlier check back
+        vetting: Vetting,
+        /// What was seen: whose letter, which document, by whom
+        #[arg(long)]
+        seen: String,
+        /// How many days it counts; left out: until you say otherwise
+        #[arg(long)]
+        days: Option<u64>,
+    },
+    /// The newest persons, with their keys
+    List {
+        #[arg(long)]
+        home: PathBuf,
+    },
+    /// A person: how issuers call them, keys, the level in each project and what is missing for more
+    Show {
+        #[arg(long)]
+        home: PathBuf,
+        person: MemberId,
+    },
+    /// Everything that was recorded on a person, the newest first
+    Evidence {
+        #[arg(long)]
+        home: PathBuf,
+        person: MemberId,
+    },
+    /// One more key of a person: another device
+    AddKey {
+        #[arg(long)]
+        home: PathBuf,
+        person: MemberId,
+        key: PublicKey,
+    },
+    /// End a key: it is no member's of any project any more, and is never taken again. Tokens that it drew live on
+    RevokeKey {
+        #[arg(long)]
+        home: PathBuf,
+        key: PublicKey,
+    },
+}
+
+/// # Errors
+/// [`Failure`] where the house is not running, or refuses.
+pub(super) async fn run(command: PersonCommand) -> Result<String, Failure> {
+    let reply: serde_json::Value = match command {
+        PersonCommand::Vouch { home, who, vetting, seen, days } => {
+            let until = days.map(|days| shell::now().plus(days.saturating_mul(DAY_S)));
+            admin::post(&home, "/admin/persons", &PersonVouch { who, vetting, seen, until }).await?
+        }
+        PersonCommand::List { home } => admin::get(&home, "/admin/persons").await?,
+        PersonCommand::Show { home, person } => admin::get(&home, &format!("/admin/persons/show/{person}")).await?,
+        PersonCommand::Evidence { home, person } => {
+            admin::get(&home, &format!("/admin/persons/evidence/{person}")).await?
+        }
+        PersonCommand::AddKey { home, person, key } => {
+            admin::post(&home, "/admin/persons/keys", &PersonKey { person, key }).await?
+        }
+        PersonCommand::RevokeKey { home, key } => {
+            admin::post(&home, "/admin/persons/keys/revoke", &KeyRevokeRequest { key }).await?
+        }
+    };
+    Ok(serde_json::to_string_pretty(&reply)?)
+}
