@@ -6,6 +6,7 @@ mod doors;
 mod follow;
 pub mod house;
 pub mod house_client;
+mod issuers;
 pub(crate) mod measured;
 mod member;
 pub mod owner;

@@ -54,6 +54,8 @@ pub struct HouseSettings {
     pub settlement: Settlement,
     /// A central site of AMIE that this house is a resource of.
     pub central: Option<CentralSettings>,
+    /// OpenID providers that say who persons are: docs/operating/persons.md.
+    pub issuer: Vec<comity_clearing::persons::Issuer>,
 }
 
 /// How a house sells and settles; what is left out is as it ships.
@@ -130,16 +132,24 @@ impl CentralSettings {
     /// # Errors
     /// [`Failure`] naming the file where others can read it, or it holds no key.
     pub fn key(&self, home: &Home) -> Result<zeroize::Zeroizing<String>, Failure> {
-        let path = home.path.join(&self.key_file);
-        closed_to_others(&path)?;
-        let text = std::fs::read_to_string(&path).while_(format!("cannot read {}", path.display()))?;
-        let key = zeroize::Zeroizing::new(text.trim().to_owned());
-        if key.is_empty() {
-            return Err(Failure::new(format!("{} holds no key", path.display()))
-                .hint("write the central site's API key into it, and nothing else"));
-        }
-        Ok(key)
+        secret_of(home, &self.key_file)
     }
+}
+
+/// What a file holds that nobody else can read; relative to the home folder.
+///
+/// # Errors
+/// [`Failure`] naming the file where others can read it, or it holds nothing.
+pub fn secret_of(home: &Home, file: &Path) -> Result<zeroize::Zeroizing<String>, Failure> {
+    let path = home.path.join(file);
+    closed_to_others(&path)?;
+    let text = std::fs::read_to_string(&path).while_(format!("cannot read {}", path.display()))?;
+    let secret = zeroize::Zeroizing::new(text.trim().to_owned());
+    if secret.is_empty() {
+        return Err(Failure::new(format!("{} holds no key", path.display()))
+            .hint("write what the other side gave you into it, and nothing else"));
+    }
+    Ok(secret)
 }
 
 /// Where a node's charges rest, or a house's ledger.
@@ -209,7 +219,7 @@ impl HouseSettings {
     /// [`Failure`] naming the file; never with what stands in it, which may be a secret.
     pub fn read(home: &Home) -> Result<Self, Failure> {
         const HINT: &str = "[books] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address; \
-             [settlement] sample_one_in, sample_receipts; [central] as docs/operating/access.md shows; replica";
+             [settlement] sample_one_in, sample_receipts; [central] as docs/operating/access.md shows; [[issuer]] as docs/operating/persons.md shows; replica";
         read(&home.file(HOUSE_FILE), HINT)
     }
 }
@@ -490,6 +500,28 @@ mod tests {
         assert_eq!((config.sample_one_in, config.sample_receipts), (4, usual.sample_receipts));
         assert_eq!(said("").unwrap().sample_one_in, usual.sample_one_in);
         assert!(said("[settlement]\nsample_one = 4").unwrap_err().to_string().contains("sample_one"));
+    }
+
+    #[test]
+    fn a_house_says_whom_it_believes_and_a_word_that_is_not_known_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("house"), "house", "House", Role::House).unwrap();
+        let said = |text: &str| {
+            std::fs::write(home.file(HOUSE_FILE), text).unwrap();
+            HouseSettings::read(&home).map(|settings| settings.issuer)
+        };
+        let whole = "[[issuer]]\nname = \"uni\"\nissuer = \"https://idp.uni.example\"\nclient_id = \"comity\"\nprofile = \"institution\"\n";
+        let issuers = said(&format!("{whole}client_secret_file = \"keys/uni\"\nsirtfi = true")).unwrap();
+        assert!(issuers.len() == 1 && issuers[0].sirtfi && issuers[0].device);
+        assert_eq!(issuers[0].fault(), None);
+        for (wrong, what) in
+            [("client_secret = \"s\"", "client_secret"), ("profile = \"saml\"", "duplicate"), ("scope = []", "scope")]
+        {
+            let failure = said(&format!("{whole}{wrong}")).unwrap_err().to_string();
+            assert!(failure.contains("clearing.toml") && failure.contains(what), "{failure}");
+        }
+        assert!(said(&whole.replace("institution", "saml")).unwrap_err().to_string().contains("saml"));
+        assert!(said("").unwrap().is_empty());
     }
 
     #[test]

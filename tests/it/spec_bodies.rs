@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use comity_wire::api::{challenge, clearing, count, node, person};
+use comity_wire::api::{challenge, clearing, count, login, node, person};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,6 +25,12 @@ const BODIES: &[Body] = &[
     ("MandateRequest", again::<clearing::MandateRequest>),
     ("MandateReply", again::<clearing::MandateReply>),
     ("WhoamiReply", again::<person::WhoamiReply>),
+    ("KeyAddRequest", again::<person::KeyAddRequest>),
+    ("IssuersReply", again::<login::IssuersReply>),
+    ("LoginRequest", again::<login::LoginRequest>),
+    ("LoginReply", again::<login::LoginReply>),
+    ("LoginContinue", again::<login::LoginContinue>),
+    ("LoginState", again::<login::LoginState>),
     ("KeyRevokeRequest", again::<person::KeyRevokeRequest>),
     ("MissingReply", again::<person::MissingReply>),
     ("ChallengeRequest", again::<challenge::ChallengeRequest>),

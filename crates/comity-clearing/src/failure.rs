@@ -46,6 +46,10 @@ pub enum Failure {
     MandateRequired,
     #[error("{what}")]
     OwnerTerms { what: String, whose_move: &'static str },
+    #[error("the login is not believed: {why}")]
+    LoginRefused { why: String },
+    #[error("the issuer {issuer} gives no answer that is of use: {what}")]
+    IssuerUnreached { issuer: String, what: String },
     #[error("duty conflict: {what}")]
     DutyConflict { what: String },
     #[error("reservation {token} was made with another {field}: take a new id")]
@@ -107,6 +111,8 @@ impl Failure {
             Self::NotFound { .. } => Code::NotFound,
             Self::Frozen { .. } => Code::Frozen,
             Self::BalanceTooLow { .. } => Code::BalanceTooLow,
+            Self::LoginRefused { .. } => Code::LoginRefused,
+            Self::IssuerUnreached { .. } => Code::UpstreamUnavailable,
             Self::DutyConflict { .. } => Code::DutyConflict,
             Self::OwnerTerms { .. } => Code::OwnerTerms,
             Self::MandateOver { .. } | Self::MandateModel { .. } | Self::MandateRequired => Code::MandateRequired,

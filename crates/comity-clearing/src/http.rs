@@ -364,6 +364,13 @@ impl From<Failure> for Refusal {
                     .hint("ask for less, or wait until other tokens come home")
             }
             Failure::OwnerTerms { whose_move, .. } => refusal.with("whose_move", whose_move),
+            Failure::LoginRefused { .. } => {
+                refusal.with("whose_move", "person").hint("comity login, again; docs/start/researcher.md")
+            }
+            Failure::IssuerUnreached { .. } => refusal
+                .with("whose_move", "the issuer's")
+                .retry_after_s(RETRY_AFTER_S)
+                .hint("log in again after a while"),
             Failure::DutyConflict { .. } => refusal.hint("comity clearing act list, and another officer's key"),
             Failure::Settlement(settlement::Refused::SettledDiffers { lanes }) => refusal.with("settled", json!(lanes)),
             Failure::NotRegistered => refusal.hint("comity clearing project add --member <your key>, by the operator"),

@@ -5,8 +5,11 @@
 
 pub mod claims;
 pub mod issuer;
+pub mod oidc;
 
 use comity_wire::{MemberId, PublicKey, Timestamp};
+
+pub use comity_wire::api::person::key_proof;
 
 pub use claims::{Learned, NotLearned, Said};
 pub use issuer::{Issuer, Profile, SubjectClaim};
@@ -34,17 +37,20 @@ pub(crate) struct Bound {
 pub(crate) enum By {
     Login = 1,
     Operator = 2,
+    /// Another key of the same person.
+    Key = 3,
 }
 
 impl By {
     pub(crate) fn from_number(number: u64) -> Option<Self> {
-        [Self::Login, Self::Operator].into_iter().find(|by| u64::from(*by as u8) == number)
+        [Self::Login, Self::Operator, Self::Key].into_iter().find(|by| u64::from(*by as u8) == number)
     }
 
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Login => "login",
             Self::Operator => "operator",
+            Self::Key => "key",
         }
     }
 }

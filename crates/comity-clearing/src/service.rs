@@ -12,6 +12,7 @@ mod disputes;
 mod exchange;
 mod lists;
 pub(crate) mod log;
+mod logins;
 mod mandates;
 mod nodes;
 pub(crate) mod owners;
@@ -103,6 +104,8 @@ struct Inner {
     /// When the sequencer looked last.
     log_turned: Mutex<tokio::time::Instant>,
     probe: vital::Probe,
+    /// Who is believed of persons.
+    issuers: RwLock<Arc<logins::Issuers>>,
     turns: Turns,
     retired: AtomicBool,
     tasks: TaskTracker,
@@ -180,6 +183,7 @@ impl Clearing {
             log: log::Sequencer::default(),
             log_turned: Mutex::new(tokio::time::Instant::now()),
             probe: vital::Probe::default(),
+            issuers: RwLock::default(),
             turns: Turns::default(),
             retired: AtomicBool::new(false),
             tasks: TaskTracker::new(),

@@ -15,6 +15,7 @@ pub(crate) mod feed;
 pub(crate) mod house;
 pub(crate) mod lists;
 pub(crate) mod log;
+pub(crate) mod logins;
 pub(crate) mod mandates;
 pub(crate) mod money;
 pub(crate) mod ops;
@@ -175,6 +176,12 @@ pub(crate) fn migrations() -> Migrations {
             "persons",
             include_str!("../migrations/0570_persons.sql"),
             include_str!("../migrations/postgres/0570_persons.sql"),
+        )
+        .with(
+            571,
+            "logins",
+            include_str!("../migrations/0571_logins.sql"),
+            include_str!("../migrations/postgres/0571_logins.sql"),
         )
 }
 

@@ -3,6 +3,7 @@
 mod chat;
 mod delegate;
 mod init;
+mod login;
 mod mandate;
 mod models;
 mod project;
@@ -28,6 +29,8 @@ pub enum Command {
     /// Find models and read what their owners say of them
     #[command(subcommand)]
     Models(models::Models),
+    /// Say at an issuer whose key this is: the clearing house learns who you are from somebody that it believes
+    Login(login::Login),
     /// Who the clearing house takes your key for, what vetting it gives, and what is missing for more
     Whoami(whoami::Whoami),
     /// What a model costs your project, pinned by the clearing house
@@ -60,6 +63,7 @@ pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint)
     match command {
         Command::Init(command) => command.run(&session.home),
         Command::Models(command) => command.run(&session).await,
+        Command::Login(command) => command.run(&session).await,
         Command::Whoami(command) => command.run(&session).await,
         Command::Quote(command) => command.run(&session).await,
         Command::Chat(command) => command.run(&session).await,

@@ -3,5 +3,6 @@
 pub mod challenge;
 pub mod clearing;
 pub mod count;
+pub mod login;
 pub mod node;
 pub mod person;

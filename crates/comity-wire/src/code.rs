@@ -52,6 +52,8 @@ codes! {
     BodyTooLarge "body_too_large" 413 false;
     UnsupportedMediaType "unsupported_media_type" 415 false;
     // Who and when.
+    /// An issuer's word on a person is not believed, or the login is not whom it says.
+    LoginRefused "login_refused" 401 false;
     WrongKind "wrong_kind" 401 false;
     WrongAlgorithm "wrong_algorithm" 401 false;
     WrongKey "wrong_key" 401 false;

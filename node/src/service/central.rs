@@ -155,7 +155,7 @@ fn base(what: &str, text: &str) -> Result<Url, Failure> {
     Ok(url)
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(next) = source {

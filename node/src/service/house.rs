@@ -17,7 +17,7 @@ use crate::program::Failpoint;
 use crate::service::central::Turns;
 use crate::service::replicas::{Publishing, Sharing};
 use crate::service::turn::Turn;
-use crate::service::{Doors, Member};
+use crate::service::{Doors, Member, issuers};
 use crate::settings::{HouseSettings, Kept};
 use crate::shell;
 use crate::watch::{Figures, HouseWatching};
@@ -70,6 +70,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let router = watching.over(router);
     let figures = Figures::open(watch.metrics, watching.router(&clearing)).await?;
     let sites = Sites::open(amie, &clearing).await?;
+    issuers::believe(settings.issuer, &at_home, &clearing)?;
     let turns = Turns::open(central, &at_home, &clearing)?;
     let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
 

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use comity_http::{Refusal, Signed};
-use comity_wire::api::person::{KeyRevokeRequest, MissingReply, WhoamiReply};
+use comity_wire::api::login::{IssuersReply, LoginContinue, LoginReply, LoginRequest, LoginState};
+use comity_wire::api::person::{KeyAddRequest, KeyRevokeRequest, MissingReply, WhoamiReply};
 use comity_wire::{Code, ProjectId};
 
 use super::calls::{Call, answer_once};
@@ -12,11 +13,30 @@ use super::table::Route;
 use super::{Answer, Api, MEMBER, Part, answer, project_id};
 use crate::service::Clearing;
 
+const LOGIN: &[Code] = &[Code::LoginRefused, Code::UpstreamUnavailable, Code::LimitExceeded, Code::NotFound];
+
 pub(super) fn routes() -> Vec<Route<Api>> {
     vec![
         Route::get("whoami", "/v1/whoami", whoami, "What the house knows of a key, and what is missing for more")
             .signed_by("any key")
             .reply::<WhoamiReply>(),
+        Route::get("issuers", "/v1/issuers", issuers, "Where persons can log in").reply::<IssuersReply>(),
+        Route::post("login", "/v1/logins", login, "Begin a login at an issuer")
+            .signed_by("any key: the login says whose it is")
+            .body::<LoginRequest>()
+            .reply::<LoginReply>()
+            .codes(LOGIN),
+        Route::post("continueLogin", "/v1/logins/{id}", login_go_on, "Ask whether a login is done, or bring its code")
+            .signed_by("the key that began it")
+            .path::<String>("id")
+            .body::<LoginContinue>()
+            .reply::<LoginState>()
+            .codes(LOGIN),
+        Route::post("addKey", "/v1/keys", key_add, "Add a key of the same person, which agrees to it")
+            .signed_by("a key of the person")
+            .body::<KeyAddRequest>()
+            .reply::<WhoamiReply>()
+            .codes(&[Code::LimitExceeded]),
         Route::post("revokeKey", "/v1/keys/revoke", key_revoke, "End a key of the same person")
             .signed_by("a key of the same person")
             .body::<KeyRevokeRequest>()
@@ -40,6 +60,38 @@ async fn whoami(State(house): State<Clearing>, call: Signed) -> Answer<WhoamiRep
     // Anybody may ask, and nothing comes of it: it takes no room among those who may do something.
     call.forget();
     Ok(Json(reply))
+}
+
+async fn issuers(State(house): State<Clearing>) -> Json<IssuersReply> {
+    Json(house.issuers_shown())
+}
+
+async fn login(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
+        let request: LoginRequest = call.json()?;
+        Ok(house.login_begin(&call.signed.caller.key, request).await?)
+    })
+    .await
+}
+
+/// Not answered from memory: asked again, it says how the login stands now.
+async fn login_go_on(State(house): State<Clearing>, Part(id): Part<String>, call: Call) -> Answer<LoginState> {
+    let signed = call.signed.clone();
+    answer(&signed, async {
+        let request: LoginContinue = call.json()?;
+        Ok(house.login_go_on(&call.signed.caller.key, &id, request).await?)
+    })
+    .await
+    .map(Json)
+}
+
+async fn key_add(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
+        let request: KeyAddRequest = call.json()?;
+        house.key_add(&call.signed.caller.key, request).await?;
+        Ok(house.whoami(&call.signed.caller.key).await?)
+    })
+    .await
 }
 
 async fn key_revoke(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {

@@ -14,6 +14,9 @@ pub struct Issuer {
     /// Its `iss`, letter by letter.
     pub issuer: String,
     pub client_id: String,
+    /// A file with the password that goes with it; left out: there is none. Read by whoever runs the house.
+    #[serde(default)]
+    pub client_secret_file: Option<std::path::PathBuf>,
     pub profile: Profile,
     /// Which claim names the person; left out: the profile's.
     #[serde(default)]
@@ -42,9 +45,6 @@ pub struct Issuer {
     /// Whether it may be logged in at by a code that is typed into another device.
     #[serde(default = "yes")]
     pub device: bool,
-    /// Whether visas that it signed are believed, whoever brings them.
-    #[serde(default)]
-    pub visas: bool,
 }
 
 /// What kind of provider it is: which claims of its are taken down.

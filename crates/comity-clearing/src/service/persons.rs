@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use comity_ledger::Db;
-use comity_wire::api::person::{KeyStatus, Level, MemberLevel, MissingReply, ProjectOfKey, WhoamiReply};
+use comity_wire::api::person::{KeyAddRequest, KeyStatus, Level, MemberLevel, MissingReply, ProjectOfKey, WhoamiReply};
 use comity_wire::object::Vetting;
 use comity_wire::{MemberId, ProjectId, PublicKey, Timestamp};
 
@@ -13,7 +13,7 @@ use super::{Clearing, amie};
 use crate::admin::{EvidenceRow, PersonKey, PersonRow, PersonShow, PersonVouch};
 use crate::failure::Failure;
 use crate::mandates::Role;
-use crate::persons::{Bound, By, KEYS_MAX, TEXT_MAX};
+use crate::persons::{Bound, By, KEYS_MAX, TEXT_MAX, key_proof};
 use crate::store;
 use crate::store::persons::Kept;
 use crate::vetting::evidence::{HOUSE, claim};
@@ -75,6 +75,27 @@ impl Clearing {
         })
         .await?;
         self.person_show(person).await
+    }
+
+    /// A person says, with one key, that another which agrees to it is theirs too.
+    ///
+    /// # Errors
+    /// [`Failure`] where the caller is nobody's key, or the other has not signed.
+    pub async fn key_add(&self, by: &PublicKey, ask: KeyAddRequest) -> Result<(), Failure> {
+        let (now, by) = (self.now(), *by);
+        self.write(move |conn| {
+            Box::pin(async move {
+                let own = store::persons::key_find(conn, &by).await?.filter(|own| own.revoked_at.is_none());
+                let own = own.ok_or(Failure::NotRegistered)?;
+                let proof =
+                    <[u8; 64]>::try_from(&ask.proof[..]).map_err(|_| Failure::invalid("a proof has 64 bytes"))?;
+                if ask.key.verify(&key_proof(own.person), &proof).is_err() {
+                    return Err(Failure::NotYours { what: "a key that has not signed that it is this person's" });
+                }
+                bind_in_tx(conn, own.person, &ask.key, By::Key, now).await
+            })
+        })
+        .await
     }
 
     /// The newest persons.

@@ -32,6 +32,29 @@ pub(crate) async fn persons(conn: &mut Db<'_>, limit: u32) -> Result<Vec<(Member
     rows.iter().map(person).collect()
 }
 
+/// Whom an issuer calls so.
+pub(crate) async fn person_called(conn: &mut Db<'_>, issuer: &str, subject: &str) -> Result<Option<MemberId>, Failure> {
+    let row = query("SELECT person FROM person_subject WHERE issuer = ? AND subject = ?");
+    let row = row.bind(issuer).bind(subject).fetch_optional(conn).await?;
+    row.map(|row| Ok(MemberId(Cells { table: "person_subject", row: &row }.bytes("person")?))).transpose()
+}
+
+pub(crate) async fn subject_insert_in_tx(
+    conn: &mut Db<'_>,
+    (issuer, subject): (&str, &str),
+    person: MemberId,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    query("INSERT INTO person_subject (issuer, subject, person, since) VALUES (?, ?, ?, ?)")
+        .bind(issuer)
+        .bind(subject)
+        .bind(person.0.to_vec())
+        .bind(seconds(now))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn subjects_of(conn: &mut Db<'_>, person: MemberId) -> Result<Vec<Subject>, Failure> {
     let rows = query("SELECT issuer, subject FROM person_subject WHERE person = ? ORDER BY issuer, subject");
     let rows = rows.bind(person.0.to_vec()).fetch_all(conn).await?;

@@ -1,13 +1,22 @@
 //! `comity whoami`.
 
-use comity_wire::PublicKey;
 use comity_wire::api::person::{Level, WhoamiReply};
+use comity_wire::cbor::Bytes;
+use comity_wire::{MemberId, PublicKey};
 
 use crate::printer::{Failure, note, say};
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub struct Whoami {
+    /// On a new computer: agree to be the key of this person, mem-…; prints what --add takes on one of your other computers
+    #[arg(long, conflicts_with_all = ["add", "revoke"])]
+    join: Option<MemberId>,
+    /// Another key of yours, on another computer; with --proof, which `comity whoami --join` printed there
+    #[arg(long, requires = "proof", conflicts_with = "revoke")]
+    add: Option<PublicKey>,
+    #[arg(long, requires = "add")]
+    proof: Option<String>,
     /// End one of your keys, that of a computer which is lost: it acts for nobody any more
     #[arg(long)]
     revoke: Option<PublicKey>,
@@ -18,9 +27,21 @@ pub struct Whoami {
 impl Whoami {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         let client = session.look()?;
-        let reply = match self.revoke {
-            Some(key) => client.revoke_key(key).await?,
-            None => client.whoami().await?,
+        if let Some(person) = self.join {
+            let proof = serde_json::to_value(client.key_proof(person)?)?;
+            let key = client.member_key()?;
+            say(&format!("comity whoami --add {key} --proof {}", proof.as_str().unwrap_or_default()));
+            return Ok(());
+        }
+        let reply = match (self.add, self.proof, self.revoke) {
+            (Some(key), Some(proof), _) => {
+                let proof: Bytes<64> = serde_json::from_value(proof.into()).map_err(|_| {
+                    Failure::new("this is no proof", "run `comity whoami --join mem-…` on the other computer")
+                })?;
+                client.add_key(key, proof).await?
+            }
+            (_, _, Some(key)) => client.revoke_key(key).await?,
+            _ => client.whoami().await?,
         };
         if self.json {
             say(&serde_json::to_string_pretty(&reply)?);

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cbor::Bytes;
 use crate::id::{MemberId, ProjectId};
 use crate::key::PublicKey;
 use crate::object::Vetting;
@@ -101,4 +102,18 @@ pub struct MemberLevel {
     pub person: Option<MemberId>,
     pub role: String,
     pub level: Level,
+}
+
+/// `POST /v1/keys`, by a key of the person: another key is the same person's, on another device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyAddRequest {
+    pub key: PublicKey,
+    /// Ed25519 by that key over `comity/clearing/person-key/v1` and the person's 16 bytes: nobody is made another's device unasked.
+    pub proof: Bytes<64>,
+}
+
+/// What a key signs to be a person's.
+pub fn key_proof(person: MemberId) -> Vec<u8> {
+    [b"comity/clearing/person-key/v1".as_slice(), person.as_bytes()].concat()
 }

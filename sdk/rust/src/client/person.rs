@@ -1,7 +1,9 @@
-//! Who the house takes this key for, and what is missing for more.
+//! Who the house takes this key for, how it learns that, and what is missing for more.
 
-use comity_wire::PublicKey;
+use comity_wire::api::login as house_login;
 use comity_wire::api::person as house;
+use comity_wire::cbor::Bytes;
+use comity_wire::{MemberId, PublicKey};
 
 use super::{Client, Error};
 
@@ -12,6 +14,59 @@ impl Client {
     /// [`Error`].
     pub async fn whoami(&self) -> Result<house::WhoamiReply, Error> {
         self.house_get("/v1/whoami").await
+    }
+
+    /// Where persons can log in.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn issuers(&self) -> Result<house_login::IssuersReply, Error> {
+        self.house_get("/v1/issuers").await
+    }
+
+    /// Begins a login at an issuer: what to open in a browser, and what to type in there.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn login(&self, ask: &house_login::LoginRequest) -> Result<house_login::LoginReply, Error> {
+        self.house_post("/v1/logins", ask).await
+    }
+
+    /// Asks whether a login is done, or brings what the browser came back with.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn login_go_on(
+        &self,
+        login: &str,
+        brought: &house_login::LoginContinue,
+    ) -> Result<house_login::LoginState, Error> {
+        self.house_post(&format!("/v1/logins/{login}"), brought).await
+    }
+
+    /// The profile's member key, by its public half.
+    ///
+    /// # Errors
+    /// [`Error`] where the profile has none.
+    pub fn member_key(&self) -> Result<PublicKey, Error> {
+        Ok(self.member()?.public())
+    }
+
+    /// What this key signs to be a person's: for another key of that person, which brings it.
+    ///
+    /// # Errors
+    /// [`Error`] where the profile has no member key.
+    pub fn key_proof(&self, person: MemberId) -> Result<Bytes<64>, Error> {
+        let signed = self.member()?.sign(&house::key_proof(person));
+        Ok(Bytes::new(signed.to_vec()).expect("a signature has 64 bytes"))
+    }
+
+    /// Says that another key, which agrees to it, is the same person's.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn add_key(&self, key: PublicKey, proof: Bytes<64>) -> Result<house::WhoamiReply, Error> {
+        self.house_post("/v1/keys", &house::KeyAddRequest { key, proof }).await
     }
 
     /// Ends a key of the same person: one on a computer that is lost.
