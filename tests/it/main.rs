@@ -29,6 +29,7 @@ mod start_pages;
 mod starts;
 mod unit_file;
 mod unused_token;
+mod vetted_by_commands;
 mod wallet_dies;
 mod watching;
 mod while_running;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use comity_wire::api::{challenge, clearing, count, login, node, person};
+use comity_wire::api::{challenge, clearing, count, login, node, person, proposal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,6 +25,10 @@ const BODIES: &[Body] = &[
     ("MandateRequest", again::<clearing::MandateRequest>),
     ("MandateReply", again::<clearing::MandateReply>),
     ("WhoamiReply", again::<person::WhoamiReply>),
+    ("ConductReply", again::<proposal::ConductReply>),
+    ("ConductRequest", again::<proposal::ConductRequest>),
+    ("ProposalRequest", again::<proposal::ProposalRequest>),
+    ("SponsorRequest", again::<proposal::SponsorRequest>),
     ("KeyAddRequest", again::<person::KeyAddRequest>),
     ("IssuersReply", again::<login::IssuersReply>),
     ("LoginRequest", again::<login::LoginRequest>),

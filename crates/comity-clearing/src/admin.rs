@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::owners::RemittanceAsk;
-pub use self::persons::{EvidenceRow, PersonKey, PersonRow, PersonShow, PersonVouch};
+pub use self::persons::{
+    ConductPublish, EvidenceRow, PersonKey, PersonRow, PersonShow, PersonVouch, ProposalDecide, ProposalRow,
+};
 use crate::acts::{Act, ActRecord, Officer, Signature};
 use crate::audit::{AuditReport, Totals};
 use crate::failure::Failure;
@@ -180,7 +182,7 @@ impl Clearing {
     /// `POST /admin/sample`, `GET /admin/sample/{index}`, `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,prices,recovery,journal}`, `GET /admin/reports/statement/{project}`;
     /// `GET /admin/owners/{terms,schedules,show/{owner}}`, `POST /admin/owners/remittances`;
-    /// `POST /admin/persons{,/keys,/keys/revoke}`, `GET /admin/persons{,/show/{id},/evidence/{id}}`.
+    /// `POST /admin/persons{,/keys,/keys/revoke}`, `GET /admin/persons{,/show/{id},/evidence/{id}}`, `POST /admin/conduct`, `GET /admin/proposals`, `POST /admin/proposals/decide`.
     pub fn admin_router(&self) -> Router {
         Router::new()
             .route("/admin/projects", post(project_add))

@@ -21,6 +21,7 @@ pub(crate) mod periods;
 mod persons;
 mod prices;
 mod projects;
+mod proposals;
 mod quotes;
 pub(crate) mod read;
 mod recharge;

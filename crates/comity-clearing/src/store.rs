@@ -25,6 +25,7 @@ pub(crate) mod periods;
 pub(crate) mod persons;
 pub(crate) mod prices;
 pub(crate) mod projects;
+pub(crate) mod proposals;
 pub(crate) mod replicas;
 pub(crate) mod reports;
 pub(crate) mod sample;
@@ -182,6 +183,12 @@ pub(crate) fn migrations() -> Migrations {
             "logins",
             include_str!("../migrations/0571_logins.sql"),
             include_str!("../migrations/postgres/0571_logins.sql"),
+        )
+        .with(
+            572,
+            "proposals",
+            include_str!("../migrations/0572_proposals.sql"),
+            include_str!("../migrations/postgres/0572_proposals.sql"),
         )
 }
 

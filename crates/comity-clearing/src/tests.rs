@@ -39,6 +39,7 @@ mod owners;
 mod periods;
 mod persons;
 mod prices;
+mod proposals;
 mod provider;
 mod recharge;
 mod replicas;

@@ -11,6 +11,7 @@ use comity_wire::Timestamp;
 use comity_wire::object::Vetting;
 
 pub use evidence::{Evidence, How};
+pub(crate) use rule::sponsored;
 pub use rule::{Case, Level, Person, Unmet, level};
 
 /// The version of [`level`] that the house works by: it rises when the rule changes.

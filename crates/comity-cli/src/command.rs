@@ -1,6 +1,7 @@
 //! `comity` for researchers: verbs on nouns.
 
 mod chat;
+mod conduct;
 mod delegate;
 mod init;
 mod login;
@@ -31,6 +32,9 @@ pub enum Command {
     Models(models::Models),
     /// Say at an issuer whose key this is: the clearing house learns who you are from somebody that it believes
     Login(login::Login),
+    /// The code of conduct of the clearing house
+    #[command(subcommand)]
+    Conduct(conduct::ConductCommand),
     /// Who the clearing house takes your key for, what vetting it gives, and what is missing for more
     Whoami(whoami::Whoami),
     /// What a model costs your project, pinned by the clearing house
@@ -64,6 +68,7 @@ pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint)
         Command::Init(command) => command.run(&session.home),
         Command::Models(command) => command.run(&session).await,
         Command::Login(command) => command.run(&session).await,
+        Command::Conduct(command) => command.run(&session).await,
         Command::Whoami(command) => command.run(&session).await,
         Command::Quote(command) => command.run(&session).await,
         Command::Chat(command) => command.run(&session).await,

@@ -6,3 +6,4 @@ pub mod count;
 pub mod login;
 pub mod node;
 pub mod person;
+pub mod proposal;

@@ -20,7 +20,7 @@ pub(super) mod report;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_clearing::admin::{Freeze, Members, ProjectAdd, ProjectVet, Revoke};
+use comity_clearing::admin::{Freeze, Members, ProjectAdd, ProjectVet, ProposalDecide, Revoke};
 use comity_clearing::mandates::Role;
 use comity_wire::object::Vetting;
 use comity_wire::{NodeId, OrgId, ProjectId, PublicKey, TokenId};
@@ -178,6 +178,27 @@ pub enum ProjectCommand {
         #[arg(long, default_value = "checked by the operator")]
         claim: String,
     },
+    /// What persons proposed, what waits first
+    Proposals {
+        #[arg(long)]
+        home: PathBuf,
+    },
+    /// Take a proposed project in
+    Accept {
+        #[arg(long)]
+        home: PathBuf,
+        project: ProjectId,
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Do not take a proposed project in; the PI reads why
+    Decline {
+        #[arg(long)]
+        home: PathBuf,
+        project: ProjectId,
+        #[arg(long)]
+        reason: String,
+    },
     /// Give a project credits; `comity clearing award give` is the same
     Award(award::Give),
     /// Show a project's account
@@ -290,6 +311,12 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
     }
 }
 
+async fn decide(home: &std::path::Path, project: ProjectId, accept: bool, reason: String) -> Result<String, Failure> {
+    let ask = ProposalDecide { project, accept, reason };
+    let reply: serde_json::Value = admin::post(home, "/admin/proposals/decide", &ask).await?;
+    Ok(serde_json::to_string_pretty(&reply)?)
+}
+
 async fn project(command: ProjectCommand) -> Result<String, Failure> {
     match command {
         ProjectCommand::Add { home, title, purposes, members } => {
@@ -313,6 +340,12 @@ async fn project(command: ProjectCommand) -> Result<String, Failure> {
             let reply: serde_json::Value = admin::post(&home, "/admin/vetting", &ask).await?;
             Ok(serde_json::to_string(&reply)?)
         }
+        ProjectCommand::Proposals { home } => {
+            let reply: serde_json::Value = admin::get(&home, "/admin/proposals").await?;
+            Ok(serde_json::to_string_pretty(&reply)?)
+        }
+        ProjectCommand::Accept { home, project, reason } => decide(&home, project, true, reason).await,
+        ProjectCommand::Decline { home, project, reason } => decide(&home, project, false, reason).await,
         ProjectCommand::Award(give) => award::give(give).await,
         ProjectCommand::Show { home, project } => {
             let reply: serde_json::Value = admin::get(&home, &format!("/admin/projects/{project}")).await?;

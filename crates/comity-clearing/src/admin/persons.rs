@@ -5,8 +5,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_http::Refusal;
 use comity_wire::api::person::{KeyRevokeRequest, KeyStatus, ProjectOfKey, Subject};
+use comity_wire::api::proposal::ConductReply;
 use comity_wire::object::Vetting;
-use comity_wire::{MemberId, PublicKey, Timestamp};
+use comity_wire::{MemberId, ProjectId, PublicKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -64,6 +65,43 @@ pub struct EvidenceRow {
     pub recorded_at: Timestamp,
 }
 
+/// `POST /admin/conduct`: what every person signs from now on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConductPublish {
+    pub version: String,
+    pub body: String,
+}
+
+/// `POST /admin/proposals/decide`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalDecide {
+    pub project: ProjectId,
+    pub accept: bool,
+    /// Needed for a no.
+    #[serde(default)]
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProposalRow {
+    pub project: ProjectId,
+    pub title: String,
+    pub proposer: MemberId,
+    pub purpose: String,
+    pub use_terms: Vec<String>,
+    pub data_classes: Vec<String>,
+    /// How many keys it has.
+    pub members: u64,
+    pub proposed_at: Timestamp,
+    /// `waits`, `accepted`, `declined`.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_at: Option<Timestamp>,
+    pub reason: String,
+}
+
 pub(super) fn routes() -> Router<Clearing> {
     Router::new()
         .route("/admin/persons", post(vouch).get(list))
@@ -71,6 +109,9 @@ pub(super) fn routes() -> Router<Clearing> {
         .route("/admin/persons/keys/revoke", post(key_revoke))
         .route("/admin/persons/show/{id}", get(show))
         .route("/admin/persons/evidence/{id}", get(evidence))
+        .route("/admin/conduct", post(conduct))
+        .route("/admin/proposals", get(proposals))
+        .route("/admin/proposals/decide", post(decide))
 }
 
 async fn vouch(State(house): State<Clearing>, Body(ask): Body<PersonVouch>) -> Result<Json<PersonShow>, Refusal> {
@@ -100,4 +141,19 @@ async fn evidence(State(house): State<Clearing>, Part(id): Part<String>) -> Resu
 
 fn member_id(text: &str) -> Result<MemberId, Failure> {
     text.parse().map_err(|_| Failure::NotFound { what: format!("person {text}") })
+}
+
+async fn conduct(
+    State(house): State<Clearing>,
+    Body(ask): Body<ConductPublish>,
+) -> Result<Json<ConductReply>, Refusal> {
+    Ok(Json(house.conduct_publish(ask).await?))
+}
+
+async fn proposals(State(house): State<Clearing>) -> Result<Json<Vec<ProposalRow>>, Refusal> {
+    Ok(Json(house.proposals().await?))
+}
+
+async fn decide(State(house): State<Clearing>, Body(ask): Body<ProposalDecide>) -> Result<Json<ProposalRow>, Refusal> {
+    Ok(Json(house.proposal_decide(ask).await?))
 }

@@ -6,6 +6,7 @@ use axum::response::Response;
 use comity_http::{Refusal, Signed};
 use comity_wire::api::login::{IssuersReply, LoginContinue, LoginReply, LoginRequest, LoginState};
 use comity_wire::api::person::{KeyAddRequest, KeyRevokeRequest, MissingReply, WhoamiReply};
+use comity_wire::api::proposal::{ConductReply, ConductRequest, ProposalRequest, SponsorRequest};
 use comity_wire::{Code, ProjectId};
 
 use super::calls::{Call, answer_once};
@@ -32,6 +33,24 @@ pub(super) fn routes() -> Vec<Route<Api>> {
             .body::<LoginContinue>()
             .reply::<LoginState>()
             .codes(LOGIN),
+        Route::get("conduct", "/v1/conduct", conduct, "The code of conduct that has to be signed")
+            .reply::<ConductReply>()
+            .codes(&[Code::NotFound]),
+        Route::post("signConduct", "/v1/conduct", conduct_sign, "Sign the code of conduct")
+            .signed_by("a key of the person")
+            .body::<ConductRequest>()
+            .reply::<WhoamiReply>(),
+        Route::post("propose", "/v1/projects", propose, "Propose a project")
+            .signed_by("a key of a person, who will be its PI")
+            .body::<ProposalRequest>()
+            .reply::<MissingReply>()
+            .codes(&[Code::NotFound, Code::LimitExceeded]),
+        Route::post("sponsor", "/v1/projects/{id}/sponsorships", sponsor, "Answer for a member")
+            .signed_by("a PI or a co-PI")
+            .path::<ProjectId>("id")
+            .body::<SponsorRequest>()
+            .reply::<MissingReply>()
+            .codes(&[Code::NotFound, Code::LimitExceeded]),
         Route::post("addKey", "/v1/keys", key_add, "Add a key of the same person, which agrees to it")
             .signed_by("a key of the person")
             .body::<KeyAddRequest>()
@@ -83,6 +102,34 @@ async fn login_go_on(State(house): State<Clearing>, Part(id): Part<String>, call
     })
     .await
     .map(Json)
+}
+
+async fn conduct(State(house): State<Clearing>) -> Answer<ConductReply> {
+    Ok(Json(house.conduct().await?))
+}
+
+async fn conduct_sign(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
+        let request: ConductRequest = call.json()?;
+        Ok(house.conduct_sign(&call.signed.caller.key, request).await?)
+    })
+    .await
+}
+
+async fn propose(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
+        let request: ProposalRequest = call.json()?;
+        Ok(house.propose(&call.signed.caller.key, request).await?)
+    })
+    .await
+}
+
+async fn sponsor(State(house): State<Clearing>, Part(id): Part<String>, call: Call) -> Result<Response, Refusal> {
+    answer_once(house, call, |house, call| async move {
+        let request: SponsorRequest = call.json()?;
+        Ok(house.sponsor(&call.signed.caller.key, project_id(&id)?, request).await?)
+    })
+    .await
 }
 
 async fn key_add(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {

@@ -228,16 +228,15 @@ impl Client {
             .uri(url)
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        // Also beside a password: providers differ in whether they look for it.
+        form.push(("client_id", self.issuer.client_id.clone()));
         let request = match &self.secret {
             // RFC 6749 §2.3.1: each half is encoded as in a form before they are joined.
             Some(Secret(secret)) => {
                 let pair = format!("{}:{}", encoded(&self.issuer.client_id), encoded(secret));
                 request.header(header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(pair)))
             }
-            None => {
-                form.push(("client_id", self.issuer.client_id.clone()));
-                request
-            }
+            None => request,
         };
         built(request.body(form_text(&form).into_bytes()))
     }

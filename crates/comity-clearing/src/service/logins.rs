@@ -381,7 +381,10 @@ impl Issuers {
     }
 
     async fn call(&self, client: &Client, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Failure> {
-        let unreached = |what: String| Failure::IssuerUnreached { issuer: client.issuer.name.clone(), what };
+        let unreached = |what: String| {
+            tracing::warn!(issuer = client.issuer.name, error = what, "an issuer gives no answer");
+            Failure::IssuerUnreached { issuer: client.issuer.name.clone(), what }
+        };
         let line = self.line.as_ref().ok_or_else(|| unreached("no wire".into()))?;
         let response = line.call(request).await.map_err(|error| unreached(error.to_string()))?;
         if response.body().len() > REPLY_BYTES_MAX {

@@ -9,6 +9,7 @@ use comity_wire::object::Vetting;
 use comity_wire::{MemberId, ProjectId, PublicKey, Timestamp};
 
 use super::projects::{exists, random};
+use super::proposals::{conduct_value, is_accepted};
 use super::{Clearing, amie};
 use crate::admin::{EvidenceRow, PersonKey, PersonRow, PersonShow, PersonVouch};
 use crate::failure::Failure;
@@ -221,9 +222,11 @@ impl Clearing {
         }
         let pis: Vec<Person> =
             store::persons::pis_of(&mut db, id).await?.iter().filter_map(|pi| persons.get(pi).cloned()).collect();
+        let (accepted, conduct) = (is_accepted(&mut db, id).await?, conduct_value(&mut db).await?);
         let told = |(key, role, person): (PublicKey, Role, Option<MemberId>)| {
             let known = person.and_then(|person| persons.get(&person));
-            let case = Case { role, person: known, pis: &pis, ..bare(id, &statements) };
+            let conduct = conduct.as_deref();
+            let case = Case { role, person: known, pis: &pis, accepted, conduct, ..bare(id, &statements) };
             MemberLevel { key, person, role: word(role), level: vetting::level(vetting::VERSION, &case, now) }
         };
         Ok(MissingReply { project: id, title: project.title, members: members.into_iter().map(told).collect() })
@@ -258,7 +261,8 @@ pub(super) async fn level_of(
             pis.push(store::persons::person(conn, pi, now).await?);
         }
     }
-    let case = Case { person: person.as_ref(), pis: &pis, ..case };
+    let (accepted, conduct) = (is_accepted(conn, project).await?, conduct_value(conn).await?);
+    let case = Case { person: person.as_ref(), pis: &pis, accepted, conduct: conduct.as_deref(), ..case };
     Ok(vetting::level(vetting::VERSION, &case, now))
 }
 

@@ -54,7 +54,9 @@ impl Init {
         };
         std::fs::write(&file, toml::to_string(&profile)?)?;
         say(&format!("profile: {}\nyour member key: {}", file.display(), member.public()));
-        crate::printer::note("next: have the clearing house add this key to your project, then `comity models search`");
+        crate::printer::note(
+            "next: `comity login`, or have the clearing house add this key to your project; then `comity models search`",
+        );
         Ok(())
     }
 }

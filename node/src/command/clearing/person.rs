@@ -1,15 +1,15 @@
-//! `comity clearing person vouch|list|show|evidence|add-key|revoke-key`: who the house has seen.
+//! `comity clearing person vouch|list|show|evidence|add-key|revoke-key|conduct`: who the house has seen, and what each signs.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_clearing::admin::{PersonKey, PersonVouch};
+use comity_clearing::admin::{ConductPublish, PersonKey, PersonVouch};
 use comity_wire::api::person::KeyRevokeRequest;
 use comity_wire::object::Vetting;
 use comity_wire::time::DAY_S;
 use comity_wire::{MemberId, PublicKey};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, While as _};
 use crate::service::admin;
 use crate::shell;
 
@@ -54,6 +54,16 @@ pub enum PersonCommand {
         person: MemberId,
         key: PublicKey,
     },
+    /// Say what every person signs from now on; who signed an earlier version signs anew
+    Conduct {
+        #[arg(long)]
+        home: PathBuf,
+        /// A name of its own for this version, such as 2026-1
+        #[arg(long)]
+        name: String,
+        /// A text of at most 64 KiB
+        file: PathBuf,
+    },
     /// End a key: it is no member's of any project any more, and is never taken again. Tokens that it drew live on
     RevokeKey {
         #[arg(long)]
@@ -77,6 +87,10 @@ pub(super) async fn run(command: PersonCommand) -> Result<String, Failure> {
         }
         PersonCommand::AddKey { home, person, key } => {
             admin::post(&home, "/admin/persons/keys", &PersonKey { person, key }).await?
+        }
+        PersonCommand::Conduct { home, name, file } => {
+            let body = std::fs::read_to_string(&file).while_(format!("cannot read {}", file.display()))?;
+            admin::post(&home, "/admin/conduct", &ConductPublish { version: name, body }).await?
         }
         PersonCommand::RevokeKey { home, key } => {
             admin::post(&home, "/admin/persons/keys/revoke", &KeyRevokeRequest { key }).await?

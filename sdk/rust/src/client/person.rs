@@ -2,8 +2,9 @@
 
 use comity_wire::api::login as house_login;
 use comity_wire::api::person as house;
+use comity_wire::api::proposal as house_proposal;
 use comity_wire::cbor::Bytes;
-use comity_wire::{MemberId, PublicKey};
+use comity_wire::{Digest, MemberId, PublicKey, Timestamp};
 
 use super::{Client, Error};
 
@@ -75,6 +76,45 @@ impl Client {
     /// [`Error`].
     pub async fn revoke_key(&self, key: PublicKey) -> Result<house::WhoamiReply, Error> {
         self.house_post("/v1/keys/revoke", &house::KeyRevokeRequest { key }).await
+    }
+
+    /// The code of conduct that has to be signed now, with the digest of the very words that are shown.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn conduct(&self) -> Result<house_proposal::ConductReply, Error> {
+        let conduct: house_proposal::ConductReply = self.house_get("/v1/conduct").await?;
+        if Digest::of(conduct.body.as_bytes()) != conduct.digest {
+            return Err(Error::Missing("a code of conduct that is what its digest says"));
+        }
+        Ok(conduct)
+    }
+
+    /// Signs it with the profile's member key.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn sign_conduct(&self, conduct: &house_proposal::ConductReply) -> Result<house::WhoamiReply, Error> {
+        let ask = house_proposal::ConductRequest::signed(&conduct.version, conduct.digest, self.member()?);
+        self.house_post("/v1/conduct", &ask).await
+    }
+
+    /// Proposes a project, whose PI the profile's member key will be.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn propose(&self, ask: &house_proposal::ProposalRequest) -> Result<house::MissingReply, Error> {
+        self.house_post("/v1/projects", ask).await
+    }
+
+    /// Answers for a member of the profile's project, as its PI.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn sponsor(&self, member: PublicKey, until: Timestamp) -> Result<house::MissingReply, Error> {
+        let project = self.profile.project.ok_or(Error::Missing("a project in the profile"))?;
+        let ask = house_proposal::SponsorRequest::signed(project, member, until, self.member()?);
+        self.house_post(&format!("/v1/projects/{project}/sponsorships"), &ask).await
     }
 
     /// All that is missing in the profile's project, and whose move it is.
