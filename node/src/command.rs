@@ -6,6 +6,7 @@ pub mod hub;
 pub mod ledger;
 pub mod model;
 pub mod node;
+pub mod policy;
 pub mod requests;
 pub mod roster;
 

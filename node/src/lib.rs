@@ -12,6 +12,7 @@ pub mod keystore;
 pub mod log;
 mod models;
 pub mod offer;
+pub mod policy;
 pub mod program;
 mod scorecard_upstream;
 pub mod service;

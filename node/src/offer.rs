@@ -10,7 +10,7 @@ use comity_wire::object::{
     DataPolicy, Evaluation, License, Lineage, Manifest, ManifestOp, Measured, Modality, ModelState, OpRule, OpTier,
     Policy, Price, PriceHint, Release, Status, Summary, Tariff, TierRule, Training,
 };
-use comity_wire::{Meter, ModelId, Op, SecretKey, Timestamp, Verified, cose};
+use comity_wire::{Meter, ModelId, Object as _, Op, SecretKey, Timestamp, Verified, cose};
 use serde::Deserialize;
 
 pub use serve::{Instance, Serve, Upstream};
@@ -157,6 +157,24 @@ impl Offer {
         Ok(format!("{}/{}", card.name, self.model.name).parse::<ModelId>()?)
     }
 
+    /// Its policy, not signed.
+    ///
+    /// # Errors
+    /// [`Failure`] where two rules are of one place, or it breaks its own rules.
+    pub fn policy_of(&self, card: &Card, version: u64, now: Timestamp) -> Result<Policy, Failure> {
+        let policy = Policy {
+            org: card.organisation,
+            name: Text::new(named(&self.model.name))?,
+            version,
+            models: List::new(vec![self.model_id(card)?])?,
+            tiers: sorted(&self.policy.tiers, |rule| rule.tier)?,
+            rules: sorted(&self.policy.rules, |rule| (rule.op, rule.tier))?,
+            issued_at: now,
+        };
+        policy.validate().while_("the policy breaks its own rules")?;
+        Ok(policy)
+    }
+
     /// Signs everything. `version` rises with each publication, so that an older one is never taken for newer.
     ///
     /// # Errors
@@ -182,15 +200,7 @@ impl Offer {
             issued_at: now,
         };
         let tariff = cose::try_sign(&tariff, writer).while_(doing("tariff"))?.verify(&writer.public())?;
-        let policy = Policy {
-            org: card.organisation,
-            name: Text::new(named(&self.model.name))?,
-            version,
-            models: List::new(vec![model.clone()])?,
-            tiers: sorted(&self.policy.tiers, |rule| rule.tier)?,
-            rules: sorted(&self.policy.rules, |rule| (rule.op, rule.tier))?,
-            issued_at: now,
-        };
+        let policy = self.policy_of(card, version, now)?;
         let policy = cose::try_sign(&policy, writer).while_(doing("policy"))?.verify(&writer.public())?;
         let ops = self.ops(&tariff, &policy)?;
         let manifest = self.manifest(card, &model, release, version, now, &tariff, &policy, &ops, found)?;

@@ -37,6 +37,9 @@ enum Command {
     /// Owner: publish what stands in the node's models folder
     #[command(subcommand)]
     Model(command::model::ModelCommand),
+    /// Owner: what the policies of the models folder mean, and what publishing them changes
+    #[command(subcommand)]
+    Policy(command::policy::PolicyCommand),
     /// Owner: decide who may use what
     #[command(subcommand)]
     Requests(command::requests::RequestsCommand),
@@ -86,6 +89,7 @@ async fn run(arguments: Arguments, failpoint: &Failpoint) -> Result<(), String> 
         }
         Command::Node(command) => done(command::node::run(command, failpoint).await),
         Command::Model(command) => said(command::model::run(command).await),
+        Command::Policy(command) => said(command::policy::run(command).await),
         Command::Requests(command) => said(command::requests::run(command).await),
         Command::Clearing(command) => done(command::clearing::run(command, failpoint).await),
         Command::Ledger(command) => said(command::ledger::run(command).await),

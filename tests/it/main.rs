@@ -18,6 +18,7 @@ mod house_replicas;
 mod kill_nine;
 mod limits;
 mod named_tests;
+mod policy_commands;
 mod postgres;
 mod replay_charges_nothing;
 mod restore_drill;

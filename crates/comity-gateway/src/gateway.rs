@@ -190,6 +190,11 @@ impl Gateway {
         Ok(())
     }
 
+    /// Grants of this owner that stand now, as they were signed, in no order.
+    pub fn grants(&self) -> Vec<Vec<u8>> {
+        self.0.grants.standing(&*self.0.directory, (self.0.clock)())
+    }
+
     /// From the next request on these models are answered for, and no others.
     pub fn serve(&self, served: Vec<Served>) {
         let mut places = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);

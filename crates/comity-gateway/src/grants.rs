@@ -31,6 +31,18 @@ impl Grants {
         of_subject.push(Arc::new(grant));
     }
 
+    /// Every grant that stands, whoever has it, as it was signed.
+    pub(crate) fn standing(&self, directory: &dyn Directory, now: Timestamp) -> Vec<Vec<u8>> {
+        let by_subject = self.by_subject.read().unwrap_or_else(PoisonError::into_inner);
+        let standing = directory.standing(self.org);
+        let stands = |grant: &&Arc<Verified<Grant>>| {
+            let revoked =
+                standing.as_ref().is_some_and(|list| list.contains(RevokedKind::Grant, &grant.id.to_string()));
+            !revoked && grant.not_before <= now && now < grant.not_after
+        };
+        by_subject.values().flatten().filter(stands).map(|grant| grant.bytes().to_vec()).collect()
+    }
+
     /// What a subject may use now. A grant of tier T3 counts only where the token names it.
     pub(crate) fn of(
         &self,

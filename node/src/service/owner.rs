@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::sync::watch::Receiver;
 
 use crate::command::RunArguments;
+use crate::command::policy::{self, Standing};
 use crate::command::requests::GrantAsk;
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Card, Home};
@@ -309,6 +310,7 @@ impl Admin {
     fn router(&self) -> Router {
         Router::new()
             .route("/admin/grants", post(decide))
+            .route("/admin/policies", get(policies))
             .route("/admin/publish", post(publish))
             .route("/admin/top", get(top))
             .route("/admin/metrics", get(metrics))
@@ -408,6 +410,13 @@ impl Admin {
 
 async fn decide(State(admin): State<Admin>, Json(ask): Json<GrantAsk>) -> Response {
     answer(admin.decide(ask).await)
+}
+
+/// What is published of each model that is served, and whom it is granted to.
+async fn policies(State(admin): State<Admin>) -> Json<Standing> {
+    let models = admin.gateway.models().into_iter();
+    let policies = models.filter_map(|now| admin.member.directory.policy(&now.model));
+    Json(policy::standing(policies.map(|policy| policy.bytes().to_vec()), admin.gateway.grants()))
 }
 
 async fn publish(State(admin): State<Admin>) -> Response {

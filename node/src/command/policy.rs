@@ -1,0 +1,308 @@
+//! `comity policy check|preview|diff|publish`: what the policies of the models folder mean, and what publishing them would change.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use comity_token::policy::Purpose;
+use comity_wire::cbor::Text;
+use comity_wire::object::{Grant, Policy, Tier, Vetting};
+use comity_wire::{ModelId, Op, Signed};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::failure::{Failure, While as _};
+use crate::home::Home;
+use crate::keystore::KeyName;
+use crate::offer::Offer;
+use crate::policy::{self, Caller, Change, Outcome, Shift};
+use crate::service::admin;
+use crate::shell;
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Read every policy of the models folder, and name what its owner may not have meant
+    Check(Which),
+    /// Show what a caller would get, op by op, and what is missing where it gets nothing
+    Preview(Preview),
+    /// Compare the models folder with what is published: what changes, and who gains or loses what
+    Diff(Which),
+    /// Publish the models folder; where somebody would lose access, only with --yes
+    Publish {
+        #[command(flatten)]
+        which: Which,
+        /// Publish although somebody loses access
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Which {
+    #[arg(long)]
+    home: PathBuf,
+    /// The NAME of models/NAME.toml; left out: all of them
+    name: Option<String>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Preview {
+    #[command(flatten)]
+    which: Which,
+    /// A project's pseudonym at your organisation, sub-…: with the grants that the running node has of it
+    #[arg(long = "as", value_name = "PROJECT")]
+    subject: Option<String>,
+    /// What the clearing house states of it: none, registered, vetted
+    #[arg(long, default_value = "registered")]
+    vetting: Vetting,
+    /// A purpose that it declared; may be said again
+    #[arg(long = "purpose")]
+    purposes: Vec<String>,
+    /// As if it had your grant of this tier
+    #[arg(long)]
+    grant: Option<Tier>,
+    /// As a delegate of the token's holder
+    #[arg(long)]
+    delegated: bool,
+}
+
+/// `GET /admin/policies`: what is published, as signed frames, and the grants that stand.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// Standard base64.
+    pub policies: Vec<String>,
+    pub grants: Vec<String>,
+}
+
+/// A policy of the models folder.
+struct Written {
+    name: String,
+    model: ModelId,
+    policy: Policy,
+}
+
+/// # Errors
+/// [`Failure`] where a file has a mistake, or what is published cannot be asked for.
+pub async fn run(command: PolicyCommand) -> Result<String, Failure> {
+    match command {
+        PolicyCommand::Check(which) => check(&which),
+        PolicyCommand::Preview(preview) => previewed(&preview).await,
+        PolicyCommand::Diff(which) => {
+            let differences = differences(&which).await?;
+            Ok(if which.json { serde_json::to_string(&differences)? } else { told(&differences) })
+        }
+        PolicyCommand::Publish { which, yes } => publish(&which, yes).await,
+    }
+}
+
+/// Those of the models folder, in the order of their names.
+fn written(which: &Which) -> Result<Vec<Written>, Failure> {
+    let home = Home::open(&which.home)?;
+    let folder = home.file("models");
+    let entries = std::fs::read_dir(&folder).while_(format!("cannot read {}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if which.name.as_ref().is_some_and(|wanted| *wanted != name) {
+            continue;
+        }
+        let offer = Offer::read(&path)?;
+        let policy = offer.policy_of(&home.card, 0, shell::now()).map_err(|failure| failure.of(&path))?;
+        found.push(Written { name, model: offer.model_id(&home.card)?, policy });
+    }
+    match (&which.name, found.is_empty()) {
+        (Some(name), true) => {
+            Err(Failure::new(format!("there is no {}", folder.join(format!("{name}.toml")).display()))
+                .hint("name a file of the models folder, without .toml"))
+        }
+        _ => Ok(found),
+    }
+}
+
+fn check(which: &Which) -> Result<String, Failure> {
+    let all = written(which)?;
+    let one = |written: &Written| json!({"name": written.name, "model": written.model, "advice": policy::advice(&written.policy)});
+    if which.json {
+        return Ok(serde_json::to_string(&all.iter().map(one).collect::<Vec<_>>())?);
+    }
+    let mut text = String::new();
+    for written in &all {
+        let tiers: Vec<String> = written.policy.tiers.iter().map(|tier| tier.tier.to_string()).collect();
+        let _ = writeln!(
+            text,
+            "{} ({}): {} rules, tiers {}",
+            written.model,
+            written.name,
+            written.policy.rules.len(),
+            tiers.join(", ")
+        );
+        let advice = policy::advice(&written.policy);
+        for advice in &advice {
+            let _ = writeln!(text, "  look at {}: {}\n    {}", advice.place, advice.what, advice.next);
+        }
+        if advice.is_empty() {
+            let _ = writeln!(text, "  nothing to remark");
+        }
+    }
+    Ok(text.trim_end().to_owned())
+}
+
+#[derive(Debug, Serialize)]
+struct Previewed {
+    name: String,
+    model: ModelId,
+    outcomes: Vec<Outcome>,
+}
+
+async fn previewed(preview: &Preview) -> Result<String, Failure> {
+    let which = &preview.which;
+    let home = Home::open(&which.home)?;
+    let now = shell::now();
+    let purposes = preview.purposes.iter().map(|purpose| Text::new(purpose.as_str()));
+    let purposes: Vec<Purpose> = purposes.collect::<Result<_, _>>()?;
+    let mut grants: Vec<Grant> = Vec::new();
+    if let Some(subject) = &preview.subject {
+        let standing: Standing = admin::get(&which.home, "/admin/policies").await?;
+        let key = home.keys.read(KeyName::Writer)?.public();
+        for frame in &standing.grants {
+            let grant = Signed::<Grant>::decode(&bytes(frame)?)?.verify(&key)?;
+            if grant.subject.as_str() == subject {
+                grants.push((*grant).clone());
+            }
+        }
+    }
+    let mut all = Vec::new();
+    for Written { name, model, policy } in written(which)? {
+        let mut grants = grants.clone();
+        if let Some(tier) = preview.grant {
+            grants.push(policy::supposed(&policy, &model, tier, now));
+        }
+        let grants: Vec<&Grant> = grants.iter().collect();
+        let caller =
+            Caller { vetting: preview.vetting, purposes: &purposes, grants: &grants, delegated: preview.delegated };
+        let ops: BTreeSet<Op> = policy.rules.iter().map(|rule| rule.op).collect();
+        let outcomes = ops.into_iter().map(|op| policy::outcome(&policy, &model, op, &caller, now)).collect();
+        all.push(Previewed { name, model, outcomes });
+    }
+    if which.json {
+        return Ok(serde_json::to_string(&all)?);
+    }
+    let mut text = String::new();
+    for Previewed { name, model, outcomes } in &all {
+        let _ = writeln!(text, "{model} ({name})");
+        for outcome in outcomes {
+            let _ = match (outcome.tier, &outcome.message, outcome.whose_move) {
+                (Some(tier), ..) => writeln!(text, "  {:<16} {tier}", outcome.op.to_string()),
+                (None, message, whose) => writeln!(
+                    text,
+                    "  {:<16} no: {} (next: {})",
+                    outcome.op.to_string(),
+                    message.as_deref().unwrap_or_default(),
+                    whose.unwrap_or("nobody")
+                ),
+            };
+        }
+    }
+    Ok(text.trim_end().to_owned())
+}
+
+/// What publishing would do to one model.
+#[derive(Debug, Serialize)]
+struct Difference {
+    name: String,
+    model: ModelId,
+    /// Whether it is published for the first time.
+    new: bool,
+    changes: Vec<Change>,
+    shifts: Vec<Shift>,
+}
+
+async fn differences(which: &Which) -> Result<Vec<Difference>, Failure> {
+    let home = Home::open(&which.home)?;
+    let standing: Standing = admin::get(&which.home, "/admin/policies").await?;
+    let key = home.keys.read(KeyName::Writer)?.public();
+    let mut published = Vec::new();
+    for frame in &standing.policies {
+        published.push(Signed::<Policy>::decode(&bytes(frame)?)?.verify(&key)?);
+    }
+    let difference = |written: Written| {
+        let Written { name, model, policy: after } = written;
+        let before = published.iter().find(|policy| policy.models.contains(&model));
+        let nothing = Policy { tiers: Default::default(), rules: Default::default(), ..after.clone() };
+        let before_policy = before.map_or(&nothing, |policy| &**policy);
+        Difference {
+            changes: policy::changes(before_policy, &after),
+            shifts: policy::shifts(before_policy, &after, &model, shell::now()),
+            new: before.is_none(),
+            name,
+            model,
+        }
+    };
+    Ok(written(which)?.into_iter().map(difference).collect())
+}
+
+fn told(differences: &[Difference]) -> String {
+    let mut text = String::new();
+    for Difference { name, model, new, changes, shifts } in differences {
+        let head = match (new, changes.is_empty()) {
+            (true, _) => "is new",
+            (false, true) => "is as it is published",
+            (false, false) => "changes",
+        };
+        let _ = writeln!(text, "{model} ({name}) {head}");
+        if !new {
+            for Change { place, before, after } in changes {
+                let or_none = |said: &str| if said.is_empty() { "(not said)".to_owned() } else { said.to_owned() };
+                let _ = writeln!(text, "  {place}: {} → {}", or_none(before), or_none(after));
+            }
+        }
+        for shift in shifts.iter().filter(|shift| !new || shift.after.is_some()) {
+            let who = match shift.grant {
+                Some(tier) => format!("vetting {} and a grant of {tier}", shift.vetting),
+                None => format!("vetting {}", shift.vetting),
+            };
+            let tier = |tier: Option<Tier>| tier.map_or_else(|| "nothing".to_owned(), |tier| tier.to_string());
+            let what = if shift.is_loss() { "loses" } else { "gains" };
+            let _ = writeln!(text, "  {what}: {} for {who}: {} → {}", shift.op, tier(shift.before), tier(shift.after));
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+async fn publish(which: &Which, yes: bool) -> Result<String, Failure> {
+    if which.name.is_some() {
+        return Err(Failure::new("the models folder is published as a whole")
+            .hint("leave the name out; `comity policy diff` shows what would change"));
+    }
+    let differences = differences(which).await?;
+    let loses = differences.iter().flat_map(|difference| &difference.shifts).any(Shift::is_loss);
+    if loses && !yes {
+        return Err(Failure::new(format!("somebody would lose access; nothing was published\n{}", told(&differences)))
+            .hint("tell those projects first, then publish with --yes"));
+    }
+    let reply: serde_json::Value = admin::post(&which.home, "/admin/publish", &json!({})).await?;
+    if which.json {
+        return Ok(serde_json::to_string(&json!({"published": reply["published"], "differences": differences}))?);
+    }
+    Ok(format!("{}\npublished", told(&differences)).trim_start().to_owned())
+}
+
+fn bytes(frame: &str) -> Result<Vec<u8>, Failure> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(frame).while_("the node's answer cannot be read")
+}
+
+/// What a node tells of itself for these commands.
+pub fn standing(policies: impl IntoIterator<Item = Vec<u8>>, grants: impl IntoIterator<Item = Vec<u8>>) -> Standing {
+    use base64::Engine as _;
+    let text = |bytes: Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
+    Standing { policies: policies.into_iter().map(text).collect(), grants: grants.into_iter().map(text).collect() }
+}

@@ -1,0 +1,13 @@
+//! What an owner's policy means, before it is signed: what each caller would get, what a change takes away, and what an owner may
+//! not have meant. Pure, over the objects; the commands are in `command/policy.rs`.
+
+mod advice;
+mod facts;
+mod reach;
+
+pub use advice::{Advice, advice};
+pub use facts::{Change, changes};
+pub use reach::{Caller, Outcome, Shift, outcome, shifts, supposed};
+
+#[cfg(test)]
+mod tests;

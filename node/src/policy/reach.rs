@@ -1,0 +1,135 @@
+//! What callers get of a policy, by the very function that the gateway asks.
+
+use std::collections::BTreeSet;
+
+use comity_token::policy::{Ask, Decision, Purpose, decide};
+use comity_wire::cbor::{List, Text};
+use comity_wire::object::{Grant, Policy, Tier, Vetting};
+use comity_wire::{Digest, GrantId, ModelId, Op, Timestamp};
+use serde::Serialize;
+
+/// Who asks, as the house states it and as this owner has granted.
+#[derive(Clone, Debug)]
+pub struct Caller<'a> {
+    pub vetting: Vetting,
+    pub purposes: &'a [Purpose],
+    pub grants: &'a [&'a Grant],
+    pub delegated: bool,
+}
+
+/// What a caller gets of one op.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    pub op: Op,
+    /// The tier that answers; left out where none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
+    /// Of a refusal: its code, what is missing, whose move is next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whose_move: Option<&'static str>,
+}
+
+/// What `caller` gets of `op` at `now`.
+pub fn outcome(policy: &Policy, model: &ModelId, op: Op, caller: &Caller<'_>, now: Timestamp) -> Outcome {
+    let ask = Ask {
+        model,
+        op,
+        vetting: caller.vetting,
+        purposes: caller.purposes,
+        grants: caller.grants,
+        delegated: caller.delegated,
+        now,
+    };
+    match decide(policy, &ask) {
+        Decision::Allow(allowed) => {
+            Outcome { op, tier: Some(allowed.tier), missing: None, message: None, whose_move: None }
+        }
+        Decision::Refuse(missing) => Outcome {
+            op,
+            tier: None,
+            missing: Some(missing.code.to_string()),
+            message: Some(missing.message),
+            whose_move: Some(missing.whose_move.as_str()),
+        },
+    }
+}
+
+/// A kind of caller who gets another tier of an op, or none, under a new policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shift {
+    pub op: Op,
+    pub vetting: Vetting,
+    /// The tier of the grant that such a caller holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Tier>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Tier>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Tier>,
+}
+
+impl Shift {
+    /// Whether somebody loses something that they had.
+    pub fn is_loss(&self) -> bool {
+        self.after < self.before
+    }
+}
+
+const VETTINGS: [Vetting; 3] = [Vetting::None, Vetting::Registered, Vetting::Vetted];
+const GRANTED: [Option<Tier>; 5] =
+    [None, Some(Tier::Open), Some(Tier::Registered), Some(Tier::Vetted), Some(Tier::Audited)];
+
+/// Who gains and who loses what, of all kinds of callers that a policy tells apart by vetting and grant. They declare every purpose
+/// that either policy names, hold the token itself, and call at `now`.
+pub fn shifts(before: &Policy, after: &Policy, model: &ModelId, now: Timestamp) -> Vec<Shift> {
+    let ops: BTreeSet<Op> = before.rules.iter().chain(after.rules.iter()).map(|rule| rule.op).collect();
+    let purposes: Vec<Purpose> =
+        before.tiers.iter().chain(after.tiers.iter()).flat_map(|tier| tier.purposes.iter().cloned()).collect();
+    let mut shifts = Vec::new();
+    for op in ops {
+        for vetting in VETTINGS {
+            for tier in GRANTED {
+                let grant = tier.map(|tier| supposed(after, model, tier, now));
+                let grants: Vec<&Grant> = grant.iter().collect();
+                let caller = Caller { vetting, purposes: &purposes, grants: &grants, delegated: false };
+                let reached = |policy| outcome(policy, model, op, &caller, now).tier;
+                let (before, after) = (reached(before), reached(after));
+                if before != after {
+                    shifts.push(Shift { op, vetting, grant: tier, before, after });
+                }
+            }
+        }
+    }
+    // A grant that changes nothing is left out: what holds without one holds with any.
+    let plain: Vec<Shift> = shifts.iter().filter(|shift| shift.grant.is_none()).cloned().collect();
+    shifts.retain(|shift| {
+        let same = |plain: &Shift| {
+            (plain.op, plain.vetting, plain.before, plain.after) == (shift.op, shift.vetting, shift.before, shift.after)
+        };
+        shift.grant.is_none() || !plain.iter().any(same)
+    });
+    shifts
+}
+
+/// A grant of `tier` as this owner would give it, with a plan where one is needed.
+///
+/// # Panics
+/// Never: its texts are short.
+pub fn supposed(policy: &Policy, model: &ModelId, tier: Tier, now: Timestamp) -> Grant {
+    Grant {
+        id: GrantId([0; 16]),
+        org: policy.org,
+        subject: Text::new("preview").expect("it is short"),
+        models: List::new(vec![model.clone()]).expect("it is one"),
+        tier,
+        ops: List::default(),
+        not_before: now,
+        not_after: now.plus(1),
+        plan: Some(Digest::ZERO),
+        reason: Text::new("preview").expect("it is short"),
+    }
+}
