@@ -104,6 +104,12 @@ async fn a_code_on_another_device_says_whose_key_it_is(on: On) {
     assert_eq!(persons(&world).await, rows);
     // The level that a token states falls when the second factor is half a day old, and says so.
     assert_eq!(drawn(&world, pi).await, (Vetting::Vetted, vec![]));
+    // Another login, without a second factor, takes nothing back of the one that was with it.
+    let mut plain = op_professor(&op, "8f14");
+    plain.as_object_mut().unwrap().remove("acr");
+    op.says(|saying| saying.claims = plain);
+    assert_eq!(by_device(&world, pi, false).await.0, 200);
+    assert_eq!(drawn(&world, pi).await, (Vetting::Vetted, vec![]));
     world.sleep(12 * 3_600);
     assert_eq!(drawn(&world, pi).await, (Vetting::Registered, vec!["mfa".to_owned()]));
     op.says(|saying| saying.claims = op_professor(&op, "8f14"));

@@ -183,6 +183,7 @@ async fn a_proposal_waits_for_the_house_and_makes_nobody_a_member(on: On) {
     assert_eq!(drawn_none(&world, pi).await, vec!["accepted".to_owned()]);
     assert!(decide(&world, false, " ").await.unwrap_err().contains("a no has a reason"));
     decide(&world, false, "say which models").await.unwrap();
+    assert_eq!(code(&world.post("/v1/quotes", world.quote_request(), &victim).await), "not_registered");
     assert_eq!(drawn_none(&world, pi).await, vec!["accepted".to_owned()]);
     assert_eq!(world.house.proposals().await.unwrap()[0].reason, "say which models");
     decide(&world, true, "said by mail").await.unwrap();
