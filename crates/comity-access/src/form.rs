@@ -7,7 +7,7 @@ use comity_wire::{Digest, Timestamp};
 use serde::Deserialize;
 
 use crate::limit;
-use crate::settings::Settings;
+use crate::settings::{Settings, WhenSilent};
 
 /// What was filled in, by field.
 pub type Answers = BTreeMap<String, String>;
@@ -143,6 +143,15 @@ impl Form {
             if field.length_max == 0 || field.length_max > limit::TEXT_BYTES_MAX {
                 return bad("has a length_max that no answer can have");
             }
+        }
+        // Else the clock would bring an act that no log has room for.
+        if let WhenSilent::Escalate { to } = &settings.when_silent
+            && (to.is_empty() || to.len() > limit::NAME_BYTES_MAX)
+        {
+            return Err(BadForm::Field {
+                field: "when_silent".into(),
+                what: "escalates to nobody, or to a name too long",
+            });
         }
         Ok(Self { digest: Digest::of(text.as_bytes()), title, fields, settings })
     }

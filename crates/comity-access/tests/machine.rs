@@ -396,6 +396,11 @@ fn a_form_asks_for_what_it_says() {
     check("country", "DE", None);
     check("other", "x", Some("other is no field of this form"));
     assert!(Form::read("title = \"x\"\nnot_a_key = 1").is_err());
+    let escalates = |to: &str| {
+        Form::read(&format!("title = \"x\"\n[settings]\nwhen_silent = {{ then = \"escalate\", to = \"{to}\" }}"))
+    };
+    assert!(escalates("dean").is_ok() && escalates("").is_err() && escalates(&"x".repeat(70_000)).is_err());
+    assert!(escalates(&"x".repeat(limit::NAME_BYTES_MAX + 1)).is_err(), "a name that no event holds");
     assert!(Form::read(&format!("{FORM}{}", &FORM[FORM.find("[[").expect("a field")..])).is_err(), "fields stand once");
 }
 
