@@ -98,6 +98,11 @@ impl Gateway {
             if let Err(error) = inner.ledger.store().paces_forget(inner.now()).await {
                 warn!(%error, "windows that have ended were not dropped");
             }
+            let hour = u32::try_from(inner.now().seconds() / 3_600).unwrap_or(u32::MAX);
+            let before = hour.saturating_sub(comity_guard::volume::HISTORY_HOURS);
+            if let Err(error) = inner.ledger.store().volume_forget(before).await {
+                warn!(%error, "counts of flags that are too old were not dropped");
+            }
             self.claim_all().await;
             if ticked {
                 self.answer_challenges().await;

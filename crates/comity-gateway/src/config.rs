@@ -9,6 +9,7 @@ use comity_wire::{ModelId, NodeId, OrgId, PublicKey, SecretKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::claims::House;
+use crate::guarding::Flags;
 use crate::store::Store;
 use crate::transcript::Transcripts;
 use crate::watch::Watch;
@@ -156,4 +157,6 @@ pub struct Parts {
     pub watch: Arc<dyn Watch>,
     /// Who keeps the texts of tiers that log them; `None`: nobody does.
     pub transcripts: Option<Arc<dyn Transcripts>>,
+    /// Who opens cases about what was flagged; `None`: the node's own list is all there is.
+    pub flags: Option<Arc<dyn Flags>>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-use comity_guard::{Filter, RulePack};
+use comity_guard::Filter;
 use comity_http::Refusal;
 use comity_supply::pool::Sight;
 use comity_token::{Capability, Directory, PathCap};
@@ -16,10 +16,11 @@ use crate::chains::Chains;
 use crate::claims::House;
 use crate::config::{Clock, Config, Entropy, Failpoint, Parts, Served};
 use crate::grants::Grants;
+use crate::guarding::{Flagged, Guarding};
 use crate::queue::Places;
 use crate::replies::Replies;
 use crate::spend::{Balance, Book, Signer};
-use crate::store::StoreError;
+use crate::store::{StoreError, Suspension};
 use crate::transcript::Transcripts;
 use crate::watch::Watch;
 use crate::writer::Ledger;
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     pub(crate) grants: Grants,
     pub(crate) replies: Mutex<Replies>,
     pub(crate) filter: Filter,
+    pub(crate) guarding: Guarding,
     pub(crate) receipt_key: SecretKey,
     pub(crate) own_issuer: Option<SecretKey>,
     pub(crate) house: Option<Arc<dyn House>>,
@@ -83,6 +85,8 @@ pub enum StartError {
     ReceiptKey { now: Timestamp },
     #[error("cannot read the grants")]
     Grants(#[from] StoreError),
+    #[error("cannot read who is suspended")]
+    Suspensions(#[source] StoreError),
 }
 
 /// Why a grant was not taken.
@@ -116,8 +120,9 @@ impl Gateway {
         let tracker = TaskTracker::new();
         let signer = Signer { node: parts.node, key: parts.receipt_key.clone(), restore: certificate.restore };
         let book = Book::new(config.tokens_max);
+        let guarding = Guarding::new(&*parts.store, parts.flags).await.map_err(StartError::Suspensions)?;
         let ledger = Ledger::start(book, parts.store, signer, parts.failpoint.clone(), parts.watch.clone(), &tracker);
-        let filter = Filter::new(&RulePack::builtin()).expect("the built-in packs compile");
+        let filter = Filter::builtin();
         let news = ledger.news();
         let gateway = Self(Arc::new(Inner {
             chains: Chains::new(config.chains_max),
@@ -132,6 +137,7 @@ impl Gateway {
             ledger,
             grants,
             filter,
+            guarding,
             receipt_key: parts.receipt_key,
             own_issuer: parts.own_issuer,
             house: parts.house,
@@ -145,6 +151,7 @@ impl Gateway {
             claim_now: Notify::new(),
             claiming: tokio::sync::Mutex::new(()),
         }));
+        gateway.0.tracker.spawn(write_down(Arc::downgrade(&gateway.0), gateway.0.stop.clone()));
         if let Some(news) = news {
             gateway.0.tracker.spawn(follow(Arc::downgrade(&gateway.0), news));
         }
@@ -233,8 +240,42 @@ impl Gateway {
     pub async fn drained(&self) {
         let max = u32::try_from(self.0.config.in_flight_max).expect("a bound of requests fits 32 bits");
         let _ = self.0.in_flight.acquire_many(max).await;
+        self.0.volume_flush().await;
+    }
+
+    /// The newest flags that the owner was told of, newest first.
+    pub fn flags(&self) -> Vec<Flagged> {
+        self.0.guarding.told()
+    }
+
+    /// Projects that the filter suspended here.
+    pub fn suspended(&self) -> Vec<Suspension> {
+        self.0.guarding.suspended()
+    }
+
+    /// Lets a suspended project in again, at all gateways of the node; whether it was suspended.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it stays suspended.
+    pub async fn resume(&self, subject: &str) -> Result<bool, StoreError> {
+        self.0.resume(subject).await
     }
 }
+
+/// Writes down what was counted, each second. Holds the gateway only while it writes.
+async fn write_down(gateway: Weak<Inner>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(VOLUME_EVERY) => {}
+        }
+        let Some(inner) = gateway.upgrade() else { return };
+        inner.volume_flush().await;
+    }
+}
+
+/// Counts of flags that a process which dies has not written down are of so long.
+const VOLUME_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Takes in the grants that were put at other gateways.
 async fn follow(gateway: Weak<Inner>, mut news: tokio::sync::watch::Receiver<u64>) {
@@ -250,6 +291,9 @@ async fn follow(gateway: Weak<Inner>, mut news: tokio::sync::watch::Receiver<u64
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot read what others granted; it is tried with the next news"),
+        }
+        if let Err(error) = inner.guarding.follow(&**inner.ledger.store()).await {
+            tracing::warn!(%error, "cannot read whom others suspended; it is tried with the next news");
         }
     }
 }

@@ -7,12 +7,14 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use comity_guard::Findings;
 use comity_supply::{Delta, ToolCall, Usage};
 use comity_token::request::header as named;
 use comity_wire::{Amount, Op};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
+use crate::guarding;
 use crate::phase::authorise::Authorised;
 use crate::responses::Writer;
 use crate::routes::{Form, Names};
@@ -373,4 +375,17 @@ pub(crate) fn notes(headers: &mut HeaderMap, authorised: &Authorised) {
         let text = format!("{}; output_tokens={}", clip.as_str(), authorised.priced.demand.output_tokens);
         headers.insert("comity-clipped", HeaderValue::from_str(&text).expect("plain text"));
     }
+}
+
+/// What the owner has callers told of what was found (`annotate`).
+pub(crate) fn flags(headers: &mut HeaderMap, authorised: &Authorised, findings: &Findings) {
+    if let Some(said) = guarding::annotation(&authorised.allowed.tier_rule, findings) {
+        headers.insert("comity-flags", HeaderValue::from_str(&said).expect("names and numbers"));
+    }
+}
+
+/// The same for a stream, whose headers are gone when its text is known.
+pub(crate) fn flags_comment(authorised: &Authorised, findings: &Findings) -> Option<Bytes> {
+    let said = guarding::annotation(&authorised.allowed.tier_rule, findings)?;
+    Some(Bytes::from(format!(": comity-flags {said}\n\n")))
 }

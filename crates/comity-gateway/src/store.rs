@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod contract;
+pub mod guarded;
 mod memory;
 pub mod postgres;
 pub mod sqlite;
@@ -17,6 +18,7 @@ use futures::future::BoxFuture;
 
 use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Pace, Rule, Slot, Write};
 
+pub use guarded::{Guarded, Suspension};
 pub use memory::Memory;
 pub use postgres::Postgres;
 pub use sqlite::Sqlite;
@@ -58,7 +60,7 @@ pub enum StoreError {
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The durable side of the spend core. Every method is safe to drop but [`Store::write`], whose outcome is then unknown.
-pub trait Store: Send + Sync {
+pub trait Store: Guarded {
     /// The token's account, if it was ever written.
     fn account(&self, token: TokenId) -> Answer<'_, Option<Account>>;
     /// All rows, or none. Compares the fence.

@@ -59,19 +59,51 @@ impl Work {
     }
 }
 
-/// Whether each text is flagged, by the rules that this node filters by.
+/// Categories of OpenAI's moderations, and which of ours speak of them. For the others nothing here looks: they are false
+/// with score 0, and named in `comity.not_looked_for`.
+const OPENAI: [(&str, &[Category]); 13] = [
+    ("harassment", &[]),
+    ("harassment/threatening", &[]),
+    ("hate", &[]),
+    ("hate/threatening", &[]),
+    ("illicit", &[Category::CyberOffence, Category::Cbrn]),
+    ("illicit/violent", &[Category::Cbrn]),
+    ("self-harm", &[]),
+    ("self-harm/intent", &[]),
+    ("self-harm/instructions", &[]),
+    ("sexual", &[]),
+    ("sexual/minors", &[]),
+    ("violence", &[]),
+    ("violence/graphic", &[]),
+];
+
+/// Whether each text is flagged, by the rules and the classifier that this node filters by: OpenAI's categories, then ours.
 pub(crate) fn moderations(filter: &Filter, asked: &Asked, id: &str) -> Value {
     let result = |text: &str| {
         let found = filter.scan(text);
-        let hits = |category: &Category| found.categories().any(|(found, _)| found == *category);
-        let by = |value: fn(bool) -> Value| -> Map<String, Value> {
-            Category::ALL.iter().map(|category| (category.name().to_owned(), value(hits(category)))).collect()
+        let hits = |category: &Category| found.count(*category) > 0;
+        // A rule that matched is sure; else it is what the classifier made of the worst passage.
+        let score = |category: &Category| {
+            if found.by_rules(*category) > 0 { 1.0 } else { f64::from(found.score(*category)) / 1000.0 }
         };
+        let (mut categories, mut scores) = (Map::new(), Map::new());
+        for (name, ours) in OPENAI {
+            categories.insert(name.to_owned(), ours.iter().any(hits).into());
+            scores.insert(name.to_owned(), ours.iter().map(score).fold(0.0, f64::max).into());
+        }
+        for category in Category::ALL {
+            categories.insert(category.name().to_owned(), hits(&category).into());
+            scores.insert(category.name().to_owned(), score(&category).into());
+        }
+        let bands = found.categories().filter_map(|(category, _)| Some((category, found.band(category)?)));
+        let bands: Map<_, _> = bands.map(|(category, band)| (category.name().to_owned(), json!(band))).collect();
+        let rules: Vec<&str> = found.rules().map(|(rule, _)| rule).collect();
+        let unseen: Vec<&str> = OPENAI.iter().filter(|(_, ours)| ours.is_empty()).map(|(name, _)| *name).collect();
         json!({
             "flagged": Category::ALL.iter().any(hits),
-            "categories": by(Value::Bool),
-            // Rules hit or do not: there is nothing between.
-            "category_scores": by(|hit| json!(if hit { 1.0 } else { 0.0 })),
+            "categories": categories,
+            "category_scores": scores,
+            "comity": {"rule_ids": rules, "bands": bands, "not_looked_for": unseen},
         })
     };
     let texts = asked.prompts.iter().filter_map(|prompt| match prompt {

@@ -19,7 +19,7 @@ pub struct Findings {
     by_classifier: [u32; Category::COUNT],
     bands: [Option<Band>; Category::COUNT],
     scores: Scores,
-    rules: BTreeMap<Arc<str>, u32>,
+    rules: BTreeMap<Arc<str>, (Category, u32)>,
     scanned_bytes: u64,
     unscanned_bytes: u64,
 }
@@ -58,7 +58,13 @@ impl Findings {
     /// Rules that were hit, as `pack/rule`, with their counts. The classifier's passages stand among them as
     /// `linear/category`.
     pub fn rules(&self) -> impl Iterator<Item = (&str, u32)> + '_ {
-        self.rules.iter().map(|(rule, count)| (rule.as_ref(), *count))
+        self.rules.iter().map(|(rule, (_, count))| (rule.as_ref(), *count))
+    }
+
+    /// Those of one category.
+    pub fn rules_of(&self, category: Category) -> impl Iterator<Item = (&str, u32)> + '_ {
+        let of = self.rules.iter().filter(move |(_, (of, _))| *of == category);
+        of.map(|(rule, (_, count))| (rule.as_ref(), *count))
     }
 
     /// Whether nothing was flagged.
@@ -93,8 +99,8 @@ impl Findings {
             *band = (*band).max(other);
         }
         self.scores = self.scores.max(other.scores);
-        for (rule, more) in &other.rules {
-            let count = self.rules.entry(Arc::clone(rule)).or_default();
+        for (rule, (category, more)) in &other.rules {
+            let (_, count) = self.rules.entry(Arc::clone(rule)).or_insert((*category, 0));
             *count = count.saturating_add(*more);
         }
         self.scanned_bytes = self.scanned_bytes.saturating_add(other.scanned_bytes);
@@ -111,7 +117,7 @@ impl Findings {
         let at = category.index();
         self.by_rules[at] = self.by_rules[at].saturating_add(1);
         self.counts[at] = self.by_rules[at].max(self.by_classifier[at]);
-        let count = self.rules.entry(Arc::clone(rule)).or_default();
+        let (_, count) = self.rules.entry(Arc::clone(rule)).or_insert((category, 0));
         *count = count.saturating_add(1);
     }
 
@@ -122,7 +128,7 @@ impl Findings {
         self.bands[at] = band;
         self.counts[at] = self.by_rules[at].max(passages);
         if passages > 0 {
-            self.rules.insert(Arc::clone(rule), passages);
+            self.rules.insert(Arc::clone(rule), (category, passages));
         }
     }
 

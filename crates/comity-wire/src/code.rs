@@ -94,6 +94,8 @@ codes! {
     LaneBeyondMax "lane_beyond_max" 403 false;
     ContentFilter "content_filter" 403 false;
     TextRequired "text_required" 403 false;
+    HeldForReview "held_for_review" 403 false;
+    Suspended "suspended" 403 false;
     NotYours "not_yours" 403 false;
     DutyConflict "duty_conflict" 403 false;
     OwnerTerms "owner_terms" 403 false;
@@ -122,6 +124,7 @@ codes! {
     // Waiting cures.
     BudgetInFlight "budget_in_flight" 429 true;
     TooManyRequests "too_many_requests" 429 true;
+    Throttled "throttled" 429 true;
     OutsideHours "outside_hours" 429 true;
     // Not ready.
     ModelStarting "model_starting" 503 true;

@@ -11,11 +11,13 @@ use crate::program::Failpoint;
 use crate::service::owner;
 use crate::watch::WatchArguments;
 
+pub(crate) mod flags;
 mod top;
 
 mod transcripts;
 mod witness;
 
+pub use flags::Flags;
 pub use top::Top;
 pub use transcripts::Transcripts;
 pub use witness::Witness;
@@ -32,6 +34,8 @@ pub enum NodeCommand {
     Run(NodeRun),
     /// Watch a running node: calls, charges, holds, lines, servers, the last minute of each model
     Top(Top),
+    /// What the owner's filter told of, and who is suspended
+    Flags(Flags),
     /// Cosign a clearing house's log: see that it only grows, and say so
     Witness(Box<Witness>),
     /// What was kept of calls whose tier keeps their texts
@@ -81,6 +85,7 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         }
         NodeCommand::Run(arguments) => owner::run(arguments.run, arguments.watch, failpoint).await,
         NodeCommand::Top(top) => top.run().await,
+        NodeCommand::Flags(flags) => flags.run().await,
         NodeCommand::Witness(witness) => {
             comity_cli::say(&witness.run().await?);
             Ok(())

@@ -35,11 +35,13 @@ fn check_tier(tier: &TierRule, rules: &[OpRule]) -> Result<(), Failure> {
         return Err(Failure::new(format!("tier {} has no op", tier.tier))
             .hint("add a [[policy.rules]] with it, or leave it out"));
     }
-    let unknown = tier.filters.iter().find(|filter| filter.category.as_str().parse::<Category>().is_err());
+    // `volume/` and a category: what is done about an amount of it.
+    let known = |name: &str| name.strip_prefix("volume/").unwrap_or(name).parse::<Category>().is_ok();
+    let unknown = tier.filters.iter().find(|filter| !known(filter.category.as_str()));
     if let Some(filter) = unknown {
         let names = Category::ALL.map(Category::name).join(", ");
         let said = format!("tier {} filters '{}', which nothing is found under", tier.tier, filter.category.as_str());
-        return Err(Failure::new(said).hint(format!("categories: {names}")));
+        return Err(Failure::new(said).hint(format!("categories: {names}; `volume/` before one: an amount of it")));
     }
     Ok(())
 }

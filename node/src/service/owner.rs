@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::sync::watch::Receiver;
 
 use crate::command::RunArguments;
+use crate::command::node::flags;
 use crate::command::policy::{self, Standing};
 use crate::command::requests::GrantAsk;
 use crate::failure::{Failure, While as _};
@@ -93,6 +94,8 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             failpoint: Arc::clone(failpoint),
             watch: watching.clone(),
             transcripts: transcripts.clone().map(|writer| writer as Arc<dyn comity_gateway::Transcripts>),
+            // Cases come with their own room; until then the node's list is where flags are seen.
+            flags: None,
         },
     )
     .await
@@ -313,6 +316,8 @@ impl Admin {
             .route("/admin/policies", get(policies))
             .route("/admin/publish", post(publish))
             .route("/admin/top", get(top))
+            .route("/admin/flags", get(flags))
+            .route("/admin/resume", post(resume))
             .route("/admin/metrics", get(metrics))
             .with_state(self.clone())
     }
@@ -425,6 +430,21 @@ async fn publish(State(admin): State<Admin>) -> Response {
 
 async fn top(State(admin): State<Admin>) -> Json<Top> {
     Json(admin.watching.top())
+}
+
+async fn flags(State(admin): State<Admin>) -> Json<flags::View> {
+    let suspended = admin.gateway.suspended().into_iter().map(|one| flags::Suspended {
+        project: one.subject,
+        category: one.category.name().to_owned(),
+        rule: one.rule,
+        since: one.at.seconds(),
+    });
+    Json(flags::View { flags: admin.gateway.flags(), suspended: suspended.collect() })
+}
+
+async fn resume(State(admin): State<Admin>, Json(ask): Json<flags::Resume>) -> Response {
+    let resumed = admin.gateway.resume(&ask.project).await;
+    answer(resumed.map(|was_suspended| json!({"was_suspended": was_suspended})).map_err(Failure::from))
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

@@ -89,6 +89,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     let more = |refusal, tier| refusal::more(refusal, inner, &manifest, &policy, op, tier);
     let allow = |op| allow(inner, &authenticated, &policy, &asked.model, op).map_err(|refusal| more(refusal, None));
     let allowed = allow(asked.op)?;
+    inner.guarding.admit(capability.token().subject.as_str(), now)?;
     let also = ops.into_iter().map(allow).collect::<Result<Vec<_>, _>>()?;
     let of_tier = |refusal| more(refusal, Some(allowed.tier));
     authenticated.trail.note(|call| {

@@ -22,6 +22,7 @@ use crate::watch;
 pub(crate) async fn whole(inner: &Inner, metered: Metered) -> Result<Response, Refusal> {
     let receipt = commit(inner, &metered).await?;
     let authorised = &metered.filtered.held.authorised;
+    guard(inner, &metered).await;
     let authenticated = &authorised.authenticated;
     transcribe(inner, &metered, &receipt, std::slice::from_ref(&metered.body));
     // Who left before the answer was made has nothing to be handed again: a retry is told so, with the receipt.
@@ -33,6 +34,7 @@ pub(crate) async fn whole(inner: &Inner, metered: Metered) -> Result<Response, R
     reply::money(response.headers_mut(), Some(receipt.charge), balance);
     reply::receipt(response.headers_mut(), receipt.bytes());
     reply::notes(response.headers_mut(), authorised);
+    reply::flags(response.headers_mut(), authorised, &metered.findings);
     inner.fail("reply.before");
     Ok(response)
 }
@@ -48,6 +50,10 @@ pub(crate) async fn streamed(
     match commit(inner, &metered).await {
         Ok(receipt) => {
             transcribe(inner, &metered, &receipt, &pieces);
+            guard(inner, &metered).await;
+            if let Some(flags) = reply::flags_comment(&metered.filtered.held.authorised, &metered.findings) {
+                say(inner, frames, flags).await;
+            }
             if is_whole {
                 keep(inner, &metered, Kept::Pieces(pieces));
             }
@@ -63,6 +69,18 @@ pub(crate) async fn streamed(
             let said = Bytes::from(refused.body(Form::OpenAi).to_string());
             say(inner, frames, reply::data(&said)).await;
         }
+    }
+}
+
+/// Counts what was charged, and does what its flags ask for. What the model did not read is no use of it.
+async fn guard(inner: &Inner, metered: &Metered) {
+    let authorised = &metered.filtered.held.authorised;
+    let runs_the_model = match authorised.authenticated.route.form {
+        crate::routes::Form::Piece(work) => work.runs_the_model(),
+        _ => true,
+    };
+    if runs_the_model {
+        inner.guard(authorised, &metered.findings).await;
     }
 }
 
@@ -112,7 +130,7 @@ async fn commit(inner: &Inner, metered: &Metered) -> Result<Verified<Receipt>, R
         hold: held.guard.id(),
         exact,
         meters: metered.meters,
-        flags: metered.flags.clone(),
+        flags: metered.findings.flags(),
         basis: metered.basis,
         ended: metered.ended,
         request: request_digest(&request.authority().nonce, &authenticated.body),

@@ -1,4 +1,4 @@
-//! What the prompt holds: counted into the receipt always, refused only where the policy says `block`.
+//! What the prompt holds: counted into the receipt always, stopped where the policy says so.
 //!
 //! Every text that the model would read is looked at: messages, what tools were called with and gave back, schemas, stops.
 //! Token ids are turned back into text by the upstream's own tokenizer, so that they are no way around.
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::forward;
 use super::hold::Held;
 use crate::gateway::Inner;
+use crate::guarding;
 use crate::routes::Form;
 
 /// A request whose prompt was looked at.
@@ -26,34 +27,55 @@ pub(crate) struct Filtered {
 
 /// Prompts of token ids that are turned back into text at once.
 const DECODED_AT_ONCE: usize = 16;
+/// A prompt above this is looked at on a thread of its own: it takes milliseconds, and others wait on this one.
+const INLINE_BYTES_MAX: usize = 64 * 1024;
 
-pub(crate) async fn filter(inner: &Inner, held: Held) -> Result<Filtered, Refusal> {
-    let mut findings = Findings::default();
+pub(crate) async fn filter(inner: &Inner, mut held: Held) -> Result<Filtered, Refusal> {
     if let Form::Piece(work) = held.authorised.authenticated.route.form
         && !work.runs_the_model()
     {
-        return Ok(Filtered { held, findings, decoded: Vec::new() });
+        return Ok(Filtered { held, findings: Findings::default(), decoded: Vec::new() });
     }
     let decoded = decode(&held).await?;
-    for text in &decoded {
-        findings.merge(&inner.filter.scan(text));
-    }
-    for text in &held.authorised.asked.texts {
-        findings.merge(&inner.filter.scan(text));
-    }
-    if let Some(category) = blocked(&held.authorised.allowed.tier_rule, &findings) {
-        let message = format!("the owner's filter does not let this through ({})", category.name());
-        return Err(Refusal::new(Code::ContentFilter, message)
-            .with("category", category.name())
-            .with("whose_move", "caller"));
+    let texts = std::mem::take(&mut held.authorised.asked.texts);
+    let (findings, texts, decoded) = look(inner, texts, decoded).await?;
+    held.authorised.asked.texts = texts;
+    inner.recall(held.authorised.subject()).await;
+    let by_text = guarding::stopped(&held.authorised.allowed.tier_rule, &findings);
+    if let Some((category, action)) = by_text.or_else(|| inner.stopped_by_volume(&held.authorised, &findings)) {
+        // What was asked and not let through counts, too.
+        inner.guard(&held.authorised, &findings).await;
+        return Err(guarding::refusal(category, action));
     }
     Ok(Filtered { held, findings, decoded })
+}
+
+async fn look(
+    inner: &Inner,
+    texts: Vec<String>,
+    decoded: Vec<String>,
+) -> Result<(Findings, Vec<String>, Vec<String>), Refusal> {
+    let filter = inner.filter.clone();
+    let bytes: usize = decoded.iter().chain(&texts).map(String::len).sum();
+    let look = move || {
+        let mut findings = Findings::default();
+        for text in decoded.iter().chain(&texts) {
+            findings.merge(&filter.scan(text));
+        }
+        (findings, texts, decoded)
+    };
+    if bytes <= INLINE_BYTES_MAX {
+        return Ok(look());
+    }
+    let looked = tokio::task::spawn_blocking(look).await;
+    // Never fail open: what could not be looked at does not pass.
+    looked.map_err(|error| Refusal::new(Code::Internal, format!("the prompt could not be looked at: {error}")))
 }
 
 /// The text of token ids.
 ///
 /// # Errors
-/// `text_required` where the owner blocks by what a prompt says and nobody here can say what this one does.
+/// `text_required` where the owner stops what a prompt says and nobody here can say what this one does.
 async fn decode(held: &Held) -> Result<Vec<String>, Refusal> {
     let authorised = &held.authorised;
     let decode_one = |ids: &[u32]| {
@@ -82,15 +104,10 @@ async fn decode(held: &Held) -> Result<Vec<String>, Refusal> {
 
 /// Whether what a prompt or an answer says can stop it.
 pub(crate) fn may_block(rule: &TierRule) -> bool {
-    rule.filters.iter().any(|filter| matches!(filter.action, FilterAction::Block | FilterAction::Suspend))
+    rule.filters.iter().any(|filter| guarding::stops(filter.action))
 }
 
-/// The first category that was found and that the policy blocks.
-pub(crate) fn blocked(rule: &TierRule, findings: &Findings) -> Option<Category> {
-    let blocks = |category: &Category| {
-        let action =
-            rule.filters.iter().find(|filter| filter.category.as_str() == category.name()).map(|filter| filter.action);
-        matches!(action, Some(FilterAction::Block | FilterAction::Suspend))
-    };
-    findings.categories().map(|(category, _)| category).find(blocks)
+/// The category that was found and that the policy does not let pass.
+pub(crate) fn blocked(rule: &TierRule, findings: &Findings) -> Option<(Category, FilterAction)> {
+    guarding::stopped(rule, findings)
 }

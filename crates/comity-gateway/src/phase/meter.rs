@@ -14,7 +14,7 @@ use comity_guard::{Findings, Scanner};
 use comity_http::Refusal;
 use comity_supply::{Delta, Event, UpstreamError, Usage};
 use comity_token::response_digest;
-use comity_wire::object::{Basis, Ended, Flags};
+use comity_wire::object::{Basis, Ended};
 use comity_wire::{Digest, Meter, Meters, Op};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -36,7 +36,8 @@ pub(crate) struct Metered {
     pub(crate) meters: Meters,
     pub(crate) basis: Basis,
     pub(crate) ended: Ended,
-    pub(crate) flags: Flags,
+    /// Of prompt and answer.
+    pub(crate) findings: Findings,
     pub(crate) response: Digest,
     /// The body of a buffered reply; empty where the caller has gone.
     pub(crate) body: Bytes,
@@ -120,7 +121,7 @@ pub(crate) async fn whole(
     };
     let nonce = authorised.authenticated.request.authority().nonce;
     let response = response_digest(&nonce, &body);
-    Ok(Metered { meters, basis, ended, flags: scan.finish(), response, body, filtered })
+    Ok(Metered { meters, basis, ended, findings: scan.finish(), response, body, filtered })
 }
 
 /// Counts an answer in one piece: nothing was generated, so its input is all there is.
@@ -143,8 +144,8 @@ pub(crate) fn piece(answered: Answered, work: Work) -> Result<Metered, Refusal> 
     };
     let body = Bytes::from(body.to_string());
     let response = response_digest(&authorised.authenticated.request.authority().nonce, &body);
-    let flags = filtered.findings.flags();
-    Ok(Metered { meters, basis, ended: Ended::Stop, flags, response, body, filtered })
+    let findings = filtered.findings.clone();
+    Ok(Metered { meters, basis, ended: Ended::Stop, findings, response, body, filtered })
 }
 
 /// Relays a stream and charges it.
@@ -155,6 +156,7 @@ pub(crate) async fn stream(inner: &Inner, forwarded: Forwarded, head: oneshot::S
     let authenticated = &filtered.held.authorised.authenticated;
     reply::money(response.headers_mut(), None, inner.balance(authenticated.token(), &authenticated.capability.path()));
     reply::notes(response.headers_mut(), &filtered.held.authorised);
+    reply::flags(response.headers_mut(), &filtered.held.authorised, &filtered.findings);
     // A caller that has gone closes the frames too; the relay sees it there.
     let _ = head.send(Ok(response));
     let relay = Relay {
@@ -316,8 +318,8 @@ impl Relay {
         let said: Vec<u8> = self.pieces.iter().flat_map(|piece| piece.payload.iter().copied().chain([b'\n'])).collect();
         let response = response_digest(&authorised.authenticated.request.authority().nonce, &said);
         let pieces = self.pieces.into_iter().map(|piece| piece.payload).collect();
-        let flags = self.scan.finish();
-        (Metered { filtered, meters, basis, ended, flags, response, body: Bytes::new() }, pieces, is_whole)
+        let findings = self.scan.finish();
+        (Metered { filtered, meters, basis, ended, findings, response, body: Bytes::new() }, pieces, is_whole)
     }
 
     /// Until the upstream's end; its error, where that is how it ended.
@@ -487,12 +489,12 @@ impl Scan {
         if self.may_block { choices.find(|index| self.blocks_now(*index)) } else { None }
     }
 
-    fn finish(self) -> Flags {
+    fn finish(self) -> Findings {
         let mut all = self.prompt;
         for scanner in self.scanners.into_values() {
             all.merge(&scanner.finish());
         }
-        all.flags()
+        all
     }
 }
 

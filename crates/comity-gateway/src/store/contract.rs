@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use comity_guard::Category;
+use comity_guard::volume::{Counted, Delta};
 use comity_scratch::{Database, Kept};
 use comity_wire::merkle::Frontier;
 use comity_wire::object::{Flags, Tier};
 use comity_wire::{Amount, Digest, Meter, Meters, Op, OrgId, Timestamp, TokenId};
 
-use super::{Memory, Postgres, Sqlite, Store, StoreError};
+use super::{Memory, Postgres, Sqlite, Store, StoreError, Suspension};
 use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Rule, Slot, Write};
 
 const TOKEN: TokenId = TokenId([1; 16]);
@@ -76,6 +78,40 @@ async fn windows_read_back(store: &dyn Store) {
     store.paces_forget(Timestamp(160)).await.unwrap();
     assert_eq!(paces("a").await, [(None, 60, 200, 5), (Some(Op::Chat), 3_600, 100, 3)]);
     assert_eq!(paces("b").await, []);
+}
+
+/// Counts add up by hour; the first suspension of a project stays until it is ended.
+async fn remembers_what_the_guard_saw(store: &dyn Store) {
+    let flags = Counted::Flags(Category::Cbrn);
+    let delta = |project: &str, counted, hour, count| Delta { project: project.into(), counted, hour, count };
+    store
+        .volume_add(&[delta("a", flags, 100, 2), delta("a", Counted::Templated, 100, 1), delta("b", flags, 100, 9)])
+        .await
+        .unwrap();
+    store.volume_add(&[delta("a", flags, 101, 4), delta("a", flags, 100, 3)]).await.unwrap();
+    let volume = async |project, from| {
+        let mut rows = store.volume(project, from).await.unwrap();
+        rows.sort_unstable();
+        rows
+    };
+    assert_eq!(volume("a", 100).await, [(flags, 100, 5), (flags, 101, 4), (Counted::Templated, 100, 1)]);
+    assert_eq!(volume("a", 101).await, [(flags, 101, 4)]);
+    store.volume_forget(101).await.unwrap();
+    assert_eq!((volume("a", 0).await, volume("b", 0).await), (vec![(flags, 101, 4)], vec![]));
+
+    let suspension = |at, rule: &str| Suspension {
+        subject: "a".into(),
+        category: Category::Cbrn,
+        rule: rule.into(),
+        at: Timestamp(at),
+    };
+    assert_eq!(store.suspensions().await.unwrap(), []);
+    for (at, rule) in [(5, "cbrn/weapon-wish"), (9, "linear/cbrn")] {
+        store.suspension_put(&suspension(at, rule)).await.unwrap();
+    }
+    assert_eq!(store.suspensions().await.unwrap(), [suspension(5, "cbrn/weapon-wish")]);
+    assert!(store.suspension_end("a").await.unwrap() && !store.suspension_end("a").await.unwrap());
+    assert_eq!(store.suspensions().await.unwrap(), []);
 }
 
 /// What was written is read back, whole.
@@ -178,7 +214,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 }
 
 comity_scratch::contract! {
-    { reads_back keeps_what_ends_a_token keeps_grants windows_read_back
+    { reads_back keeps_what_ends_a_token keeps_grants windows_read_back remembers_what_the_guard_saw
       remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres
 }

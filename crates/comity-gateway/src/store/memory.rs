@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use comity_guard::volume::{Counted, Delta};
 use comity_wire::{Digest, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 
-use super::{Answer, Store, StoreError, StoredCharge};
+use super::{Answer, Guarded, Store, StoreError, StoredCharge, Suspension};
 use crate::spend::{Account, LaneKey, Pace, PaceKey, Rule, Slot, Write};
 
 /// Clones are the same store, so that a test can crash one gateway and start another on it.
@@ -23,6 +24,8 @@ struct Rows {
     houses: BTreeMap<OrgId, Timestamp>,
     grants: Vec<(Digest, Vec<u8>)>,
     paces: BTreeMap<PaceKey, Pace>,
+    volume: BTreeMap<(String, Counted, u32), u64>,
+    suspensions: BTreeMap<String, Suspension>,
     broken: bool,
     full: bool,
     writes: usize,
@@ -130,6 +133,42 @@ impl Rows {
 
     fn account(&mut self, token: TokenId) -> &mut Account {
         self.accounts.get_mut(&token).expect("a token's row is written before what hangs on it")
+    }
+}
+
+impl Guarded for Memory {
+    fn volume<'a>(&'a self, subject: &'a str, from: u32) -> Answer<'a, Vec<(Counted, u32, u64)>> {
+        self.read(move |rows| {
+            let of = rows.volume.iter().filter(|((of, _, hour), _)| of == subject && *hour >= from);
+            of.map(|((_, counted, hour), count)| (*counted, *hour, *count)).collect()
+        })
+    }
+
+    fn volume_add<'a>(&'a self, deltas: &'a [Delta]) -> Answer<'a, ()> {
+        self.change(move |rows| {
+            for delta in deltas {
+                let key = (delta.project.clone(), delta.counted, delta.hour);
+                *rows.volume.entry(key).or_default() += u64::from(delta.count);
+            }
+        })
+    }
+
+    fn volume_forget(&self, before: u32) -> Answer<'_, ()> {
+        self.change(move |rows| rows.volume.retain(|(_, _, hour), _| *hour >= before))
+    }
+
+    fn suspensions(&self) -> Answer<'_, Vec<Suspension>> {
+        self.read(|rows| rows.suspensions.values().cloned().collect())
+    }
+
+    fn suspension_put<'a>(&'a self, suspension: &'a Suspension) -> Answer<'a, ()> {
+        self.change(move |rows| {
+            rows.suspensions.entry(suspension.subject.clone()).or_insert_with(|| suspension.clone());
+        })
+    }
+
+    fn suspension_end<'a>(&'a self, subject: &'a str) -> Answer<'a, bool> {
+        async move { Ok(self.rows().suspensions.remove(subject).is_some()) }.boxed()
     }
 }
 

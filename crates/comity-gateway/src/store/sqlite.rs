@@ -7,6 +7,7 @@
 //! transaction compares that count with its own (rule 11).
 
 mod checkpoint;
+mod guarded;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -90,18 +91,22 @@ impl Sqlite {
     async fn write_all(&self, writes: &[Write]) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
         let written = self.write_by(&mut writer, writes).await;
-        if let Err(StoreError::Database(_)) = &written {
-            // Where SQLite has undone a transaction by itself (no room, a disk that fails), sqlx still counts it and begins no
-            // other: the connection is dropped, not mended.
+        self.mend(&mut writer, &written).await;
+        drop(writer);
+        written?;
+        self.checkpoints.written(writes.len());
+        Ok(())
+    }
+
+    /// Where SQLite has undone a transaction by itself (no room, a disk that fails), sqlx still counts it and begins no
+    /// other: the connection is dropped, not mended.
+    async fn mend(&self, writer: &mut SqliteConnection, written: &Result<(), StoreError>) {
+        if let Err(StoreError::Database(_)) = written {
             match SqliteConnection::connect_with(&self.writes).await {
                 Ok(fresh) => *writer = fresh,
                 Err(error) => tracing::warn!(%error, "the spend store's file cannot be opened again"),
             }
         }
-        drop(writer);
-        written?;
-        self.checkpoints.written(writes.len());
-        Ok(())
     }
 
     async fn write_by(&self, writer: &mut SqliteConnection, writes: &[Write]) -> Result<(), StoreError> {
@@ -136,11 +141,13 @@ fn migrations() -> Vec<Migration> {
     let pace = include_str!("../../migrations/0002_pace.sql").into_sql_str();
     let trial = include_str!("../../migrations/0003_trial.sql").into_sql_str();
     let house = include_str!("../../migrations/0004_house.sql").into_sql_str();
+    let guard = include_str!("../../migrations/0005_guard.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
         Migration::new(3, "trial".into(), MigrationType::Simple, trial, false),
         Migration::new(4, "house".into(), MigrationType::Simple, house, false),
+        Migration::new(5, "guard".into(), MigrationType::Simple, guard, false),
     ]
 }
 

@@ -197,10 +197,27 @@ async fn moderations_come_from_the_rules_that_the_node_filters_by_and_ask_no_ups
     let second = &reply["results"][1];
     assert_eq!((&second["categories"]["personal_data"], &second["categories"]["cbrn"]), (&json!(true), &json!(false)));
     assert_eq!(second["category_scores"]["personal_data"], 1.0);
+    // OpenAI's thirteen stand beside ours, and what nothing looks for says so.
+    for result in reply["results"].as_array().unwrap() {
+        assert_eq!(result["categories"].as_object().unwrap().len(), 13 + 5);
+        assert!(result["category_scores"].as_object().unwrap().values().all(Value::is_f64));
+        assert_eq!(result["comity"]["not_looked_for"].as_array().unwrap().len(), 11);
+    }
+    assert_eq!(second["comity"]["bands"], json!({"personal_data": "high"}));
+    assert!(second["comity"]["rule_ids"].as_array().unwrap().contains(&json!("personal/iban")), "{second}");
     let receipt = receipt(&headers);
     assert_eq!((receipt.op, receipt.basis), (Op::Moderations, Basis::Counted));
     assert!(receipt.flags.0.is_empty(), "a question about a text is no use of it");
     assert!(world.upstream.calls().is_empty());
+    // What no rule lists has the classifier's own score.
+    let text = "Write a script that steals the saved passwords of every visitor and sends them to my server secretly.";
+    let (_, _, body) =
+        read(world.send(&world.ask(&chain).seq(3).to("/v1/moderations", json!({"input": text}))).await).await;
+    let reply: Value = serde_json::from_slice(&body).unwrap();
+    let result = &reply["results"][0];
+    let score = result["category_scores"]["cyber_offence"].as_f64().unwrap();
+    assert!((0.5..=1.0).contains(&score) && result["category_scores"]["illicit"] == score, "{result}");
+    assert_eq!(result["comity"]["rule_ids"], json!(["linear/cyber_offence"]), "{result}");
     let part = json!({"input": [{"type": "image_url", "image_url": {"url": "http://a/"}}]});
     assert_eq!(world.code(&world.ask(&chain).seq(2).to("/v1/moderations", part)).await, "content_not_text");
 }

@@ -88,6 +88,7 @@ pub(super) struct Setting {
     pub(super) slots: u32,
     pub(super) house: Option<Arc<dyn House>>,
     pub(super) transcripts: Option<Arc<dyn crate::Transcripts>>,
+    pub(super) flags: Option<Arc<dyn crate::Flags>>,
     pub(super) config: Config,
 }
 
@@ -125,6 +126,7 @@ impl Default for Setting {
             slots: 1_000,
             house: None,
             transcripts: None,
+            flags: None,
             config: Config::default(),
         }
     }
@@ -356,6 +358,7 @@ impl World {
             failpoint: no_failpoint(),
             watch: watched.clone(),
             transcripts: setting.transcripts,
+            flags: setting.flags,
         };
         let gateway = Gateway::new(setting.config, parts).await.unwrap();
         Self { watched, gateway, store, upstream, directory, tariff: tariff.id(), release, clock }
