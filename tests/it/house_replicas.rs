@@ -7,7 +7,7 @@ mod postgres {
 
     use comity_node::shell;
     use comity_sdk::{Client, Query};
-    use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, books_in_postgres, chain};
+    use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, books_in_postgres, chain, eventually_within};
     use comity_tests::{Federation, Owner, Scripted, eventually, process};
     use comity_token::directory::Directory as _;
     use comity_wire::api::node::HeadsReply;
@@ -17,6 +17,8 @@ mod postgres {
 
     /// Rounds of drawing, asking and ending that have to come to their end before the next thing happens to the house.
     const ROUNDS: u32 = 4;
+    /// Several tries of a peer that is dialled once a minute.
+    const DOORS_WAIT: std::time::Duration = std::time::Duration::from_secs(420);
 
     async fn json(arguments: &[&str]) -> Value {
         serde_json::from_str(&process::expect(arguments).await).expect("JSON")
@@ -54,7 +56,7 @@ mod postgres {
         let node = federation.card("house").node;
         let scout = federation.client("scout");
         let doors = async |count: usize| {
-            eventually("doors of the house", async || {
+            eventually_within(DOORS_WAIT, "doors of the house", async || {
                 scout.refresh().await.map_err(|error| chain(&error))?;
                 let announced = scout.directory().announcement(node);
                 let doors = announced.iter().flat_map(|announced| announced.doors.iter());
