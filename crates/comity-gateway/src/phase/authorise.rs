@@ -126,6 +126,17 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     })
 }
 
+/// Whether a call that was let in may still be answered, by what stands now.
+pub(crate) fn stands(inner: &Inner, authorised: &Authorised) -> Result<(), Refusal> {
+    let (authenticated, asked) = (&authorised.authenticated, &authorised.asked);
+    inner.guarding.admit(authorised.subject(), authenticated.now)?;
+    let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
+    for op in std::iter::once(asked.op).chain(ops(asked)) {
+        allow(inner, authenticated, &policy, &asked.model, op)?;
+    }
+    Ok(())
+}
+
 /// Who keeps texts so that misuse can be looked into lets nothing through that would not be kept.
 fn kept(inner: &Inner, logging: Logging, manifest: &Manifest) -> Result<Option<u16>, Refusal> {
     let days = manifest.data_policy.retention_days;

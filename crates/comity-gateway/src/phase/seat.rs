@@ -7,7 +7,7 @@ use comity_http::Refusal;
 use comity_wire::Code;
 use tokio::time::Instant;
 
-use super::authorise::Authorised;
+use super::authorise::{self, Authorised};
 use super::hold;
 use crate::gateway::Inner;
 use crate::queue::{Bounds, Call, Place};
@@ -46,13 +46,14 @@ pub(crate) async fn seat(inner: &Inner, mut authorised: Authorised) -> Result<(A
     Ok((authorised, Seat { _place: place, deadline }))
 }
 
-/// Authority is judged at admission, which is now: a token may have ended, or been revoked, during the wait.
+/// Authority is judged at admission, which is now: a token may have ended or been revoked during the wait, a grant too, the tier may
+/// have closed, the project been suspended.
 async fn again(inner: &Inner, authorised: &mut Authorised) -> Result<(), Refusal> {
     let authenticated = &mut authorised.authenticated;
     let gone = || Refusal::new(Code::TokenUnknown, "send the token once more").with("whose_move", "caller");
     authenticated.capability = inner.chain(authenticated.capability.leaf()).await?.ok_or_else(gone)?;
     authenticated.now = inner.now();
-    Ok(())
+    authorise::stands(inner, authorised)
 }
 
 /// What the call may take of the server: its answer at most, and its prompt by a rule of thumb.

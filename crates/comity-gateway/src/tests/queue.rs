@@ -1,12 +1,14 @@
 //! The line before a model's places: who waits holds nothing, who leaves frees its place, and nobody waits behind a
 //! stranger's backlog.
 
+use comity_guard::Category;
 use comity_supply::scripted::{Gate, Script};
 use comity_wire::{Amount, Op, TokenId};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::world::*;
+use crate::store::Suspension;
 
 fn narrow(slots: u32) -> Setting {
     let mut setting = Setting { slots, ..Setting::default() };
@@ -57,6 +59,30 @@ async fn who_waits_holds_nothing_and_a_full_line_says_when_to_come_back() {
         assert_eq!(call.await.unwrap().0, 200);
     }
     assert_eq!(world.code(&world.ask(&chain).lane(3)).await, "ok");
+    until(|| places(&world) == (0, 0)).await;
+}
+
+/// A suspension does not ask how long somebody has stood in the line.
+#[tokio::test]
+async fn who_may_no_more_when_its_turn_comes_is_refused() {
+    let world = World::new(narrow(1)).await;
+    let chain = world.mint(|_| {});
+    let gate = Gate::shut();
+    world.upstream.push(Script::text(Op::Chat, 1, &["a"]).held_at(1, &gate));
+    let running = go(&world, &world.ask(&chain));
+    until(|| world.upstream.calls().len() == 1).await;
+    let waits = go(&world, &world.ask(&chain).lane(1));
+    until(|| places(&world) == (1, 1)).await;
+    let (subject, rule) = ("sub-of-the-project".to_owned(), "political/x".to_owned());
+    let suspension = Suspension { subject, category: Category::PoliticalPersuasion, rule, at: NOW };
+    let inner = &world.gateway.0;
+    inner.ledger.store().suspension_put(&suspension).await.unwrap();
+    inner.guarding.follow(&**inner.ledger.store()).await.unwrap();
+    gate.open(1);
+    assert_eq!(running.await.unwrap().0, 200, "what was admitted in time is finished");
+    let (_, _, body) = waits.await.unwrap();
+    assert_eq!(body["error"]["code"], json!("suspended"), "{body}");
+    assert_eq!(world.upstream.calls().len(), 1, "the model was not asked");
     until(|| places(&world) == (0, 0)).await;
 }
 
