@@ -197,9 +197,9 @@ impl Gateway {
         Ok(())
     }
 
-    /// Grants of this owner that stand now, as they were signed, in no order.
+    /// Grants of this owner in force now, as they were signed, in no order.
     pub fn grants(&self) -> Vec<Vec<u8>> {
-        self.0.grants.standing(&*self.0.directory, (self.0.clock)())
+        self.0.grants.in_force(&*self.0.directory, (self.0.clock)())
     }
 
     /// From the next request on these models are answered for, and no others.

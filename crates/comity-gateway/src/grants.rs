@@ -31,8 +31,8 @@ impl Grants {
         of_subject.push(Arc::new(grant));
     }
 
-    /// Every grant that stands, whoever has it, as it was signed.
-    pub(crate) fn standing(&self, directory: &dyn Directory, now: Timestamp) -> Vec<Vec<u8>> {
+    /// Every grant in force, whoever has it, as it was signed.
+    pub(crate) fn in_force(&self, directory: &dyn Directory, now: Timestamp) -> Vec<Vec<u8>> {
         let by_subject = self.by_subject.read().unwrap_or_else(PoisonError::into_inner);
         let standing = directory.standing(self.org);
         let stands = |grant: &&Arc<Verified<Grant>>| {

@@ -70,10 +70,10 @@ pub struct Preview {
     delegated: bool,
 }
 
-/// `GET /admin/policies`: what is published, as signed frames, and the grants that stand.
+/// `GET /admin/policies`: what is published, as signed frames, and the grants in force.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Standing {
+pub struct InForce {
     /// Standard base64.
     pub policies: Vec<String>,
     pub grants: Vec<String>,
@@ -170,9 +170,9 @@ async fn previewed(preview: &Preview) -> Result<String, Failure> {
     let purposes: Vec<Purpose> = purposes.collect::<Result<_, _>>()?;
     let mut grants: Vec<Grant> = Vec::new();
     if let Some(subject) = &preview.subject {
-        let standing: Standing = admin::get(&which.home, "/admin/policies").await?;
+        let in_force: InForce = admin::get(&which.home, "/admin/policies").await?;
         let key = home.keys.read(KeyName::Writer)?.public();
-        for frame in &standing.grants {
+        for frame in &in_force.grants {
             let grant = Signed::<Grant>::decode(&bytes(frame)?)?.verify(&key)?;
             if grant.subject.as_str() == subject {
                 grants.push((*grant).clone());
@@ -227,10 +227,10 @@ struct Difference {
 
 async fn differences(which: &Which) -> Result<Vec<Difference>, Failure> {
     let home = Home::open(&which.home)?;
-    let standing: Standing = admin::get(&which.home, "/admin/policies").await?;
+    let in_force: InForce = admin::get(&which.home, "/admin/policies").await?;
     let key = home.keys.read(KeyName::Writer)?.public();
     let mut published = Vec::new();
-    for frame in &standing.policies {
+    for frame in &in_force.policies {
         published.push(Signed::<Policy>::decode(&bytes(frame)?)?.verify(&key)?);
     }
     let difference = |written: Written| {
@@ -301,8 +301,8 @@ fn bytes(frame: &str) -> Result<Vec<u8>, Failure> {
 }
 
 /// What a node tells of itself for these commands.
-pub fn standing(policies: impl IntoIterator<Item = Vec<u8>>, grants: impl IntoIterator<Item = Vec<u8>>) -> Standing {
+pub fn in_force(policies: impl IntoIterator<Item = Vec<u8>>, grants: impl IntoIterator<Item = Vec<u8>>) -> InForce {
     use base64::Engine as _;
     let text = |bytes: Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
-    Standing { policies: policies.into_iter().map(text).collect(), grants: grants.into_iter().map(text).collect() }
+    InForce { policies: policies.into_iter().map(text).collect(), grants: grants.into_iter().map(text).collect() }
 }

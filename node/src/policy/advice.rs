@@ -51,7 +51,7 @@ pub fn advice(policy: &Policy) -> Vec<Advice> {
             say(
                 "filters",
                 "political text is blocked, and it is lawful and often what is studied".into(),
-                "action = \"log\" or \"hold\": its volume is flagged against the project's purpose",
+                "action = \"log\", and a row for \"volume/political_persuasion\": amounts that do not go with the project's purpose",
             );
         }
         if rule.vetting == Vetting::None && !rule.grant && rule.tier > Tier::Open {

@@ -20,7 +20,7 @@ use tokio::sync::watch::Receiver;
 
 use crate::command::RunArguments;
 use crate::command::node::flags;
-use crate::command::policy::{self, Standing};
+use crate::command::policy::{self, InForce};
 use crate::command::requests::GrantAsk;
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Card, Home};
@@ -418,10 +418,10 @@ async fn decide(State(admin): State<Admin>, Json(ask): Json<GrantAsk>) -> Respon
 }
 
 /// What is published of each model that is served, and whom it is granted to.
-async fn policies(State(admin): State<Admin>) -> Json<Standing> {
+async fn policies(State(admin): State<Admin>) -> Json<InForce> {
     let models = admin.gateway.models().into_iter();
     let policies = models.filter_map(|now| admin.member.directory.policy(&now.model));
-    Json(policy::standing(policies.map(|policy| policy.bytes().to_vec()), admin.gateway.grants()))
+    Json(policy::in_force(policies.map(|policy| policy.bytes().to_vec()), admin.gateway.grants()))
 }
 
 async fn publish(State(admin): State<Admin>) -> Response {
