@@ -2,6 +2,7 @@
 //! retry does not cure, and the federation sees one house.
 
 mod postgres {
+    use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -19,6 +20,13 @@ mod postgres {
     const ROUNDS: u32 = 4;
     /// Several tries of a peer that is dialled once a minute.
     const DOORS_WAIT: std::time::Duration = std::time::Duration::from_secs(420);
+
+    /// The last lines of a log, for whoever looks why something did not come about.
+    fn newest(log: &Path) -> String {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        format!("{}:\n{}", log.display(), lines[lines.len().saturating_sub(12)..].join("\n"))
+    }
 
     async fn json(arguments: &[&str]) -> Value {
         serde_json::from_str(&process::expect(arguments).await).expect("JSON")
@@ -55,6 +63,7 @@ mod postgres {
             .await;
         let node = federation.card("house").node;
         let scout = federation.client("scout");
+        let logs = ["house.log", "house-b.log"].map(|log| federation.path().join(log));
         let doors = async |count: usize| {
             eventually_within(DOORS_WAIT, "doors of the house", async || {
                 scout.refresh().await.map_err(|error| chain(&error))?;
@@ -62,7 +71,7 @@ mod postgres {
                 let doors = announced.iter().flat_map(|announced| announced.doors.iter());
                 match doors.filter(|door| door.kind == DoorKind::Https).count() {
                     found if found == count => Ok(()),
-                    found => Err(format!("{found} of {count}")),
+                    found => Err(format!("{found} of {count}; {}", logs.each_ref().map(|log| newest(log)).join("\n"))),
                 }
             })
             .await;
