@@ -22,6 +22,7 @@ mod form;
 pub mod http;
 mod id;
 mod matrix;
+pub mod notice;
 mod refused;
 pub mod rules;
 mod settings;
