@@ -12,6 +12,7 @@
 
 mod dispatch;
 mod id;
+mod mail;
 mod outbox;
 mod schedule;
 mod table;
@@ -31,10 +32,11 @@ use crate::id::ApplicationId;
 
 pub use dispatch::{Dispatcher, Pace, Sender, Standing, Turn};
 pub use id::{DeliveryId, NotANoticeId, NoticeId};
+pub use mail::Mail;
 pub use outbox::{Delivery, Outbox, Queued, Unkept};
 pub use schedule::{Outcome, Step, step};
 pub use table::{Row, TABLE, Who, markdown, notices, soon};
-pub use target::{BadTarget, Hidden, ReadSecret, Senders, Target, Targets, WebhookTarget};
+pub use target::{BadTarget, Hidden, MailTarget, MailTls, ReadSecret, Senders, Target, Targets, WebhookTarget};
 pub use webhook::{Webhook, signature};
 
 /// Bounds of notices. What is longer is cut, what is more is refused at the start of the node.
@@ -47,7 +49,7 @@ pub mod limit {
     pub const NOTICE_BYTES_MAX: usize = 64 << 10;
     /// Targets of a node.
     pub const TARGETS_MAX: usize = 16;
-    /// Addresses that one notice goes to at one target.
+    /// Addresses of a target, each counted where it is written.
     pub const ADDRESSES_MAX: usize = 64;
     /// Rows that a target's turn takes.
     pub const BATCH_MAX: usize = 16;

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use comity_access::notice::{Delivery, DeliveryId, Outbox, Queued, Unkept};
 use comity_wire::Timestamp;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-
-use comity_access::notice::{Delivery, DeliveryId, Outbox, Queued, Unkept};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {

@@ -7,9 +7,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use data_encoding::BASE64;
-
 use comity_access::notice::Notice;
+use data_encoding::BASE64;
 
 /// What came.
 #[derive(Clone, Debug)]
@@ -78,7 +77,7 @@ impl Receiver {
     pub(crate) async fn start_tls() -> (Self, String) {
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
         let pem = made.cert.pem();
-        let config = comity_http_server(made.cert.der().clone(), made.signing_key.serialize_der());
+        let config = server_config(made.cert.der().clone(), made.signing_key.serialize_der());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("https://{}", listener.local_addr().unwrap());
         let shared = Shared::default();
@@ -119,7 +118,7 @@ async fn take(State(shared): State<Shared>, uri: axum::http::Uri, headers: Heade
 }
 
 /// A TLS configuration of a server.
-pub(crate) fn comity_http_server(
+pub(crate) fn server_config(
     certificate: tokio_rustls::rustls::pki_types::CertificateDer<'static>,
     key: Vec<u8>,
 ) -> Arc<tokio_rustls::rustls::ServerConfig> {

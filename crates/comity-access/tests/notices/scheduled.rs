@@ -4,6 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use comity_access::notice::{
+    Delivery, DeliveryId, Dispatcher, Notice, Outcome, Pace, Queued, Sender, Step, limit, step,
+};
+use comity_access::{Kind, Role, State};
 use comity_wire::Timestamp;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -12,10 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::memory::{End, Memory};
 use crate::story::{DAY, NOW, Story};
-use comity_access::notice::{
-    Delivery, DeliveryId, Dispatcher, Notice, Outcome, Pace, Queued, Sender, Step, limit, step,
-};
-use comity_access::{Kind, Role, State};
 
 fn failed() -> Outcome {
     Outcome::Failed { why: "no".into(), wait_s: None }

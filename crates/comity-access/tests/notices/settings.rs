@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use comity_access::notice::Targets;
+use comity_access::{Kind, Role, State};
 use zeroize::Zeroizing;
 
 use crate::receiver::secret;
 use crate::story::Story;
-use comity_access::notice::Targets;
-use comity_access::{Kind, Role, State};
 
 #[derive(Debug, serde::Deserialize)]
 struct Settings {
@@ -105,4 +105,51 @@ fn a_target_gets_the_kinds_and_roles_that_it_was_written_for() {
     let deliveries = read(&two).unwrap().deliveries(&said[0]);
     assert_ne!(deliveries[0].id, deliveries[1].id);
     assert_eq!(deliveries[0].notice.id, deliveries[1].notice.id);
+}
+
+const MAIL: &str = "[[notice]]\nby = \"mail\"\nname = \"mail\"\nserver = \"mail.lab.example\"\nfrom = \"access@lab.example\"\n\
+                    [notice.roles]\noperator = [\"desk@lab.example\"]\n";
+
+#[test]
+fn a_mail_server_that_cannot_be_used_is_refused_with_a_sentence() {
+    assert!(read(MAIL).is_ok());
+    let with = |line: &str| MAIL.replace("[notice.roles]", &format!("{line}\n[notice.roles]"));
+    for good in [
+        "tls = \"starttls\"",
+        "user = \"access\"\npassword_file = \"pw\"",
+        "port = 2525\nhello = \"node.lab.example\"\nkinds = [\"due-soon\"]",
+    ] {
+        assert!(read(&with(good)).is_ok(), "{good}");
+    }
+    let here =
+        MAIL.replace("mail.lab.example", "localhost").replace("[notice.roles]", "tls = \"none\"\n[notice.roles]");
+    assert!(read(&here).is_ok());
+    for (text, what) in [
+        (with("tls = \"none\""), "to this computer alone"),
+        (with("tls = \"opportunistic\""), "unknown variant"),
+        (with("user = \"access\""), "without a password_file"),
+        (with("password_file = \"pw\""), "without a password_file"),
+        (with("password = \"canary\""), "unknown field"),
+        (with("port = 0"), "port 0"),
+        (with("hello = \"a\\r\\nMAIL\""), "no name"),
+        (MAIL.replace("mail.lab.example", "mail lab"), "no name"),
+        (MAIL.replace("\"access@lab.example\"", "\"access\""), "a from that is no address"),
+        (
+            MAIL.replace("\"access@lab.example\"", "\"a@lab.example\\r\\nBcc: eve@evil.example\""),
+            "a from that is no address",
+        ),
+        (MAIL.replace("desk@lab.example", "desk"), "an address that is none"),
+        (
+            MAIL.replace("desk@lab.example", "desk@lab.example>\\r\\nRCPT TO:<eve@evil.example"),
+            "an address that is none",
+        ),
+        (MAIL.replace("desk@lab.example", "Desk <desk@lab.example>"), "an address that is none"),
+        (MAIL.replace("\"desk@lab.example\"", ""), "no addresses"),
+        (MAIL.replace("operator", "operators"), "unknown variant"),
+        (MAIL.replace("\"desk@lab.example\"", &"\"desk@lab.example\",".repeat(65)), "more addresses than the 64"),
+    ] {
+        let failure = read(&text).expect_err(what);
+        assert!(failure.contains(what), "{text}: {failure}");
+        assert!(!failure.contains("canary"), "{failure}");
+    }
 }

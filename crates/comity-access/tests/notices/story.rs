@@ -1,14 +1,13 @@
 //! Applications with words in them that no notice may have: what was filled in, sealed, written among the owner's side, or
 //! written by the applicant has `canary` in it; what the owner says to the applicant has `spoken`.
 
-use comity_wire::object::Tier;
-use comity_wire::{Digest, ModelId, Timestamp};
-
 use comity_access::notice::{Notice, notices};
 use comity_access::{
     Act, Actor, Answers, Application, ApplicationId, Form, Kind, Recorded, Role, Sealed, Shown, State, Terms,
     commitment,
 };
+use comity_wire::object::Tier;
+use comity_wire::{Digest, ModelId, Timestamp};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000);
 pub(crate) const DAY: u64 = 86_400;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::story::{DAY, NOW, Story, who};
 use comity_access::notice::{Notice, TABLE, To, Topic, limit, markdown, notices, soon};
 use comity_access::{Act, Actor, Kind, Role, State, allows};
+
+use crate::story::{DAY, NOW, Story, who};
 
 /// `applicant:sub-a; operator` of what was said.
 fn told(notices: &[Notice]) -> String {

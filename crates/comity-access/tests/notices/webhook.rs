@@ -1,69 +1,30 @@
 //! Webhooks against a receiver that verifies them.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
+use comity_access::notice::{Notice, Pace, Targets, limit, signature};
+use comity_wire::Timestamp;
 
-use crate::memory::{End, Memory};
+use crate::desk::{Desk, targets};
+use crate::memory::End;
 use crate::receiver::{Answer, Receiver, secret};
-use crate::story::{DAY, NOW, Story};
-use comity_access::notice::{Dispatcher, Pace, Targets, limit};
-use comity_access::{Kind, Role, State};
+use crate::story::{DAY, NOW};
 
-/// What the secret file and the file of certificates hold.
-fn files(secret: String, certificates: String) -> impl Fn(&Path) -> Result<Zeroizing<String>, String> {
-    move |path| match path.to_str() {
-        Some("secret") => Ok(Zeroizing::new(secret.clone())),
-        Some("ca") => Ok(Zeroizing::new(certificates.clone())),
-        _ => Err("no such file".into()),
-    }
-}
-
-fn targets(origin: &str, more: &str) -> Targets {
-    #[derive(serde::Deserialize)]
-    struct Settings {
-        notice: Targets,
-    }
-    let text = format!(
+fn settings(origin: &str, more: &str) -> Targets {
+    targets(&format!(
         "[[notice]]\nby = \"webhook\"\nname = \"desk\"\nurl = \"{origin}/hook?key=canary-url\"\nsecret_file = \"secret\"\n{more}"
-    );
-    toml::from_str::<Settings>(&text).expect("settings").notice
+    ))
 }
 
-struct Desk {
-    outbox: Arc<Memory>,
-    targets: Targets,
-    desk: Dispatcher,
-}
-
-impl Desk {
-    fn open(targets: Targets, secrets: String, certificates: String) -> Self {
-        comity_http::tls::install();
-        let outbox = Arc::new(Memory::default());
-        let senders = targets.open(&files(secrets, certificates)).unwrap_or_else(|bad| panic!("{bad}"));
-        let desk = Dispatcher::new(Arc::clone(&outbox) as _, senders);
-        Self { outbox, targets, desk }
-    }
-
-    fn of(receiver: &Receiver) -> Self {
-        Self::open(targets(&receiver.origin, ""), secret(b'a').1, String::new())
-    }
-
-    /// Says that an application was handed in.
-    fn submit(&self) {
-        let said = Story::at(State::Draft).does(Kind::Submit, Role::Applicant);
-        let rows = said.iter().flat_map(|notice| self.targets.deliveries(notice)).collect();
-        self.outbox.write(rows, NOW);
-    }
+fn of(receiver: &Receiver) -> Desk {
+    Desk::open(settings(&receiver.origin, ""), &[("secret", &secret(b'a').1)])
 }
 
 #[tokio::test]
 async fn a_notice_arrives_signed_and_whole() {
     let receiver = Receiver::start(&[]).await;
-    let desk = Desk::of(&receiver);
+    let desk = of(&receiver);
     desk.submit();
     assert_eq!(desk.desk.turn(NOW.plus(7)).await.unwrap().delivered, 1);
     assert_eq!(desk.outbox.only().end, Some(End::Done));
@@ -89,7 +50,7 @@ async fn a_notice_arrives_signed_and_whole() {
 async fn while_one_secret_takes_the_place_of_another_both_verify() {
     let receiver = Receiver::start(&[]).await;
     let both = format!("{}\n{}\n", secret(b'a').1, secret(b'b').1);
-    let desk = Desk::open(targets(&receiver.origin, ""), both, String::new());
+    let desk = Desk::open(settings(&receiver.origin, ""), &[("secret", &both)]);
     desk.submit();
     desk.desk.turn(NOW).await.unwrap();
     let got = &receiver.got()[0];
@@ -115,7 +76,7 @@ async fn each_answer_has_its_consequence() {
     ];
     for (answer, done, given_up, off, wait) in cases {
         let receiver = Receiver::start(std::slice::from_ref(&answer)).await;
-        let desk = Desk::of(&receiver);
+        let desk = of(&receiver);
         desk.submit();
         desk.desk.turn(NOW).await.unwrap();
         let kept = desk.outbox.only();
@@ -142,7 +103,7 @@ async fn a_redirect_is_not_followed() {
     for status in [301, 302, 307, 308] {
         let receiver =
             Receiver::start(&[Answer::With(status, "location", format!("{}/other", elsewhere.origin))]).await;
-        let desk = Desk::of(&receiver);
+        let desk = of(&receiver);
         desk.submit();
         desk.desk.turn(NOW).await.unwrap();
         assert_eq!(desk.outbox.only().why, format!("the receiver answered {status}"));
@@ -153,7 +114,7 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn who_was_killed_before_saying_done_delivers_the_same_id_again() {
     let receiver = Receiver::start(&[]).await;
-    let desk = Desk::of(&receiver);
+    let desk = of(&receiver);
     desk.submit();
     desk.outbox.dies.store(true, Ordering::SeqCst);
     assert!(desk.desk.turn(NOW).await.is_err());
@@ -166,7 +127,7 @@ async fn who_was_killed_before_saying_done_delivers_the_same_id_again() {
 #[tokio::test]
 async fn nobody_there_is_tried_again_and_nothing_shows_the_url() {
     let receiver = Receiver::start(&[]).await;
-    let desk = Desk::of(&receiver);
+    let desk = of(&receiver);
     drop(receiver);
     desk.submit();
     // The listener is closed when its task has ended.
@@ -181,14 +142,14 @@ async fn nobody_there_is_tried_again_and_nothing_shows_the_url() {
 #[tokio::test]
 async fn a_receiver_that_says_nothing_is_left_after_its_time() {
     let receiver = Receiver::start(&[Answer::Silence]).await;
-    let mut desk = Desk::of(&receiver);
-    desk.desk = desk.desk.paced(Pace { attempt: Duration::from_millis(300), ..Pace::default() });
+    let mut desk = of(&receiver);
+    desk = desk.paced(Pace { attempt: Duration::from_millis(300), ..Pace::default() });
     desk.submit();
     assert_eq!(desk.desk.turn(NOW).await.unwrap().delivered, 0);
     let kept = desk.outbox.only();
     assert!(kept.end.is_none() && kept.next > NOW, "{kept:?}");
     assert_eq!(kept.why, "no answer within 300ms");
-    desk.desk = desk.desk.paced(Pace::default());
+    desk = desk.paced(Pace::default());
     desk.desk.turn(NOW.plus(DAY)).await.unwrap();
     assert_eq!(desk.outbox.only().end, Some(End::Done));
     assert_eq!(receiver.got().len(), 2);
@@ -197,13 +158,14 @@ async fn a_receiver_that_says_nothing_is_left_after_its_time() {
 #[tokio::test]
 async fn https_is_believed_by_the_certificates_that_were_named_and_no_others() {
     let (receiver, pem) = Receiver::start_tls().await;
-    let named = targets(&receiver.origin, "ca_file = \"ca\"");
-    let desk = Desk::open(named.clone(), secret(b'a').1, pem);
+    let named = settings(&receiver.origin, "ca_file = \"ca\"");
+    let own = secret(b'a').1;
+    let desk = Desk::open(named.clone(), &[("secret", &own), ("ca", &pem)]);
     desk.submit();
     assert_eq!(desk.desk.turn(NOW).await.unwrap().delivered, 1);
     assert!(receiver.got()[0].is_signed_by(&secret(b'a').0));
     let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap().cert.pem();
-    let desk = Desk::open(named, secret(b'a').1, other);
+    let desk = Desk::open(named, &[("secret", &own), ("ca", &other)]);
     desk.submit();
     assert_eq!(desk.desk.turn(NOW).await.unwrap().delivered, 0);
     let why = desk.outbox.only().why;
@@ -222,10 +184,10 @@ async fn the_worked_example_of_the_spec_is_what_we_send() {
     };
     let secret = chapter.split("With the secret `whsec_").nth(1).unwrap().split('`').next().unwrap();
     let secret = data_encoding::BASE64.decode(secret.as_bytes()).unwrap();
-    let at = comity_wire::Timestamp(header("webhook-timestamp").parse().unwrap());
-    let signature = comity_access::notice::signature(&secret, &header("webhook-id"), at, body.as_bytes());
+    let at = Timestamp(header("webhook-timestamp").parse().unwrap());
+    let signature = signature(&secret, &header("webhook-id"), at, body.as_bytes());
     assert_eq!(header("webhook-signature"), signature);
-    let notice = comity_access::notice::Notice::read(body.as_bytes()).unwrap();
+    let notice = Notice::read(body.as_bytes()).unwrap();
     assert_eq!(notice.id.to_string(), header("webhook-id"));
     assert_eq!(notice.to_json(), body.as_bytes(), "byte for byte");
 }
