@@ -36,7 +36,8 @@ pub struct Queued {
 #[error("the outbox of notices cannot be read or written")]
 pub struct Unkept(#[source] pub Box<dyn Error + Send + Sync>);
 
-/// Rows of deliveries. Several processes may share one: a row that was taken comes to nobody else until the time that was said,
+/// Rows of deliveries. A row that is done or given up stays for a week, so that one which is written again ([`super::soon`] is
+/// asked each hour) is not delivered again. Several processes may share one: a row that was taken comes to nobody else until the time that was said,
 /// and then comes again unless something was said of it. Each method is one transaction; dropping a call is safe.
 pub trait Outbox: Send + Sync {
     /// Takes rows of a target whose time has come, the longest due first, and holds them back from everybody until `until`.

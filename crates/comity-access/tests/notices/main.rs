@@ -1,5 +1,7 @@
 //! Case notices: who is told what, that it arrives, and that nothing else does.
 
+#[path = "../../src/notice/contract.rs"]
+mod contract;
 mod desk;
 mod mail;
 mod memory;
@@ -10,3 +12,8 @@ mod smtp;
 mod story;
 mod told;
 mod webhook;
+
+/// As the suite calls it where it stands.
+mod notice {
+    pub(crate) use comity_access::notice::{Delivery, DeliveryId, Notice, Outbox, Queued};
+}

@@ -77,6 +77,12 @@ fn dispatcher(outbox: &Arc<Memory>, senders: &[(&str, &Arc<Scripted>)]) -> Dispa
     Dispatcher::new(Arc::clone(outbox) as _, senders.iter().map(boxed).collect())
 }
 
+#[tokio::test]
+async fn the_outbox_in_memory_keeps_to_the_contract() {
+    let outbox = Memory::default();
+    crate::contract::keeps(&outbox, &a_notice(), async |rows, now| outbox.write(rows, now)).await;
+}
+
 #[test]
 fn waits_double_from_five_minutes_to_twelve_hours_and_end_after_three_days() {
     // The middle of the dice: the wait as it is meant.
