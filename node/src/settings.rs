@@ -38,6 +38,8 @@ pub struct Settings {
     pub gateway: comity_gateway::Config,
     /// Who answers applications, by which forms and rules: docs/operating/access.md.
     pub access: comity_access::Config,
+    /// Who is told when something happens to an application: docs/operating/notices.md.
+    pub notice: comity_access::notice::Targets,
 }
 
 /// What stands in `hub.toml`.
@@ -195,9 +197,11 @@ impl Settings {
     pub fn read(home: &Home) -> Result<Self, Failure> {
         const HINT: &str = "[spend] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the \
                             address; docs/reference/limits.md lists what may stand under [gateway], \
-                            docs/operating/access.md what may stand under [access]";
+                            docs/operating/access.md what may stand under [access], docs/operating/notices.md under [[notice]]";
         let settings: Self = read(&home.file(FILE), HINT)?;
-        match settings.gateway.fault().or_else(|| settings.access.fault()) {
+        let fault = settings.gateway.fault().or_else(|| settings.access.fault());
+        let fault = fault.or_else(|| settings.notice.fault().map(|bad| bad.to_string()));
+        match fault {
             None => Ok(settings),
             Some(fault) => Err(Failure::new(format!("{}: {fault}", home.file(FILE).display())).hint(HINT)),
         }

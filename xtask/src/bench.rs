@@ -30,7 +30,8 @@ What:
             same upstream. About 15 minutes; parts of it by their names
   ledger    reservations and settled receipts per second on SQLite and PostgreSQL, an audit of a million transfers; yardsticks:
             pgbench, bare verify_strict. About 6 minutes; parts of it by their names
-  guard     µs to look at a KiB of text by rules and classifier, recall and false flags on held-out data; yardstick: memchr
+  guard     µs to look at a KiB of text by rules and classifier, recall and false flags on held-out data; yardstick: memchr.
+            ms to list 10,000 applications, µs to decide about a call
   demo      seconds of `comity demo` after the build
 
   --peers   gateway: beside Portkey's gateway (npm), LiteLLM (PyPI) and liter-llm (crates.io: compiles 400 crates), which their
@@ -193,16 +194,19 @@ fn ledger(place: &Place, parts: &[&String], json: bool) -> Result {
     process::step("bench", &mut bench)
 }
 
-/// The guard needs nothing of the others, so its bench is an example of its own room.
+/// Guard and desk need nothing of the others, so their benches are examples of their own rooms.
 fn guard(place: &Place, json: bool) -> Result {
-    let mut build = process::cargo(place);
-    build.args(["build", "--locked", "--release", "-p", "comity-guard", "--example", "bench_guard"]);
-    process::step("build", &mut build)?;
-    let mut bench = process::program(place, place.target.join("release/examples/bench_guard"));
-    if json {
-        bench.arg("--json");
+    for (room, example) in [("comity-guard", "bench_guard"), ("comity-access", "bench_access")] {
+        let mut build = process::cargo(place);
+        build.args(["build", "--locked", "--release", "-p", room, "--example", example]);
+        process::step("build", &mut build)?;
+        let mut bench = process::program(place, place.target.join("release/examples").join(example));
+        if json {
+            bench.arg("--json");
+        }
+        process::step("bench", &mut bench)?;
     }
-    process::step("bench", &mut bench)
+    Ok(())
 }
 
 /// Wall time of `comity demo --json`, three whole federations one after the other.

@@ -18,6 +18,7 @@ use crate::application::Application;
 use crate::config::{Config, Person};
 use crate::form::{Answers, Form};
 use crate::id::ApplicationId;
+use crate::notice::{self, Delivery, Outbox, Targets};
 use crate::refused::Refused;
 use crate::rules::{self, Facts};
 use crate::store::{Append, Appended, Effect, EffectKind, Filter, Row, Store, StoreError, effect_of};
@@ -131,14 +132,19 @@ struct Inner {
     config: Config,
     persons: Vec<Person>,
     forms: Vec<FormOf>,
+    targets: Targets,
     clock: Clock,
     entropy: Entropy,
+    /// Something was said.
+    told: Notify,
     /// Something is left to be done to the grants.
     left: Notify,
 }
 
 /// Acts of one application that follow from one another without anybody: a rule, a clock that ran out twice.
 const FOLLOWING_MAX: usize = 8;
+/// How long notices that are over are remembered, so that they are not said again.
+const NOTICES_KEPT_S: u64 = 7 * comity_wire::time::DAY_S;
 /// The end of a notice that there is none of.
 const AT_ONCE: Timestamp = Timestamp(0);
 /// Applications and grants that are looked at in one turn.
@@ -151,6 +157,7 @@ impl Desk {
         grants: Arc<dyn Grants>,
         config: Config,
         mut forms: Vec<FormOf>,
+        targets: Targets,
         clock: Clock,
         entropy: Entropy,
     ) -> Self {
@@ -158,7 +165,8 @@ impl Desk {
         let form = Form::read(text).expect("the form that ships is one");
         forms.push(FormOf { form, text: text.to_owned(), models: Vec::new() });
         let persons = config.persons();
-        Self(Arc::new(Inner { store, grants, config, persons, forms, clock, entropy, left: Notify::new() }))
+        let (told, left) = (Notify::new(), Notify::new());
+        Self(Arc::new(Inner { store, grants, config, persons, forms, targets, clock, entropy, told, left }))
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -224,11 +232,13 @@ impl Desk {
     }
 
     async fn begin(&self, opened: Application, form: &FormOf) -> Result<Application, Trouble> {
+        let deliveries = self.said(&opened);
         let append = Append {
             application: &opened,
             form: &form.form,
             form_text: &form.text,
             effect: None,
+            deliveries: &deliveries,
             open_max: self.0.config.open(),
         };
         match self.0.store.append(append).await? {
@@ -352,6 +362,53 @@ impl Desk {
         Ok(FormOf { form, text, models: Vec::new() })
     }
 
+    /// What is said of the newest event, to each receiver.
+    fn said(&self, application: &Application) -> Vec<Delivery> {
+        let newest = application.events().last();
+        let notices = newest.into_iter().flat_map(|newest| notice::notices(newest, application));
+        notices.flat_map(|notice| self.0.targets.deliveries(&notice)).collect()
+    }
+
+    /// Says of clocks that will run out soon that they will, once each; and forgets what was said and is over.
+    ///
+    /// # Errors
+    /// [`Trouble::Store`].
+    pub async fn remind(&self) -> Result<(), Trouble> {
+        let now = (self.0.clock)();
+        self.0.store.forget_notices(now.minus(NOTICES_KEPT_S)).await?;
+        if self.0.targets.names().is_empty() {
+            return Ok(());
+        }
+        let soon = now.plus(notice::SOON_S);
+        let mut filter = Filter { open: true, ..Filter::default() };
+        loop {
+            let page = self.0.store.list(&filter, TURN_MAX).await?;
+            let mut deliveries = Vec::new();
+            for row in page.iter().filter(|row| row.due.is_some_and(|due| due.at <= soon)) {
+                let said = self.find(row.id).await.map(|found| notice::soon(&found, now));
+                deliveries.extend(said.ok().flatten().iter().flat_map(|notice| self.0.targets.deliveries(notice)));
+            }
+            if !deliveries.is_empty() {
+                self.0.store.tell(&deliveries, now).await?;
+                self.0.told.notify_one();
+            }
+            match page.last().filter(|last| last.cursor().0 <= soon) {
+                Some(last) => filter.after = Some(last.cursor()),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Ends whenever there are notices to deliver.
+    pub async fn has_said(&self) {
+        self.0.told.notified().await;
+    }
+
+    /// Where notices wait.
+    pub fn outbox(&self) -> Arc<dyn Outbox> {
+        Arc::clone(&self.0.store) as Arc<dyn Outbox>
+    }
+
     /// Writes the newest event, then does what it does to the grants.
     async fn keep(&self, application: &Application, before: State, form: &FormOf) -> Result<(), Trouble> {
         let n = application.events().len() as u64;
@@ -364,9 +421,17 @@ impl Desk {
                 grant.map(|grant| of(EffectKind::Withdraw, grant))
             }
         };
-        let append =
-            Append { application, form: &form.form, form_text: &form.text, effect, open_max: self.0.config.open() };
+        let deliveries = self.said(application);
+        let append = Append {
+            application,
+            form: &form.form,
+            form_text: &form.text,
+            effect,
+            deliveries: &deliveries,
+            open_max: self.0.config.open(),
+        };
         match self.0.store.append(append).await? {
+            Appended::Done if !deliveries.is_empty() => self.0.told.notify_one(),
             Appended::Done => {}
             Appended::Moved => return Err(Trouble::Moved),
             Appended::TooMany { what, most } => return Err(Trouble::TooMany { what, most }),
@@ -478,7 +543,7 @@ impl Desk {
     /// [`Trouble::Store`].
     pub async fn tick(&self) -> Result<usize, Trouble> {
         let mut acts = 0;
-        for id in self.0.store.due((self.0.clock)(), TURN_MAX).await? {
+        for id in self.0.store.run_out((self.0.clock)(), TURN_MAX).await? {
             match self.tick_one(id).await {
                 Ok(done) => acts += done,
                 Err(Trouble::Moved) => {}
@@ -509,7 +574,15 @@ impl Desk {
     pub async fn run(&self) -> std::convert::Infallible {
         const EVERY: std::time::Duration = std::time::Duration::from_secs(5);
         const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+        const REMIND: std::time::Duration = std::time::Duration::from_secs(3600);
+        let mut remind_at = tokio::time::Instant::now();
         loop {
+            if remind_at <= tokio::time::Instant::now() {
+                remind_at = tokio::time::Instant::now() + REMIND;
+                if let Err(error) = self.remind().await {
+                    tracing::error!(%error, "nobody was told of clocks that run out soon; it is tried in an hour");
+                }
+            }
             if let Err(error) = self.tick().await {
                 tracing::error!(%error, "the clocks of applications stand still; they are looked at again");
             }

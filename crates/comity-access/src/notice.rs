@@ -10,6 +10,8 @@
 //! told of ([`Standing`]).
 //! Leaves to others: storing rows, whose address is whose, the process's TLS provider, where secrets lie.
 
+#[cfg(test)]
+pub(crate) mod contract;
 mod dispatch;
 mod id;
 mod mail;
@@ -35,6 +37,7 @@ pub use id::{DeliveryId, NotANoticeId, NoticeId};
 pub use mail::Mail;
 pub use outbox::{Delivery, Outbox, Queued, Unkept};
 pub use schedule::{Outcome, Step, step};
+pub(crate) use table::SOON_S;
 pub use table::{Row, TABLE, Who, markdown, notices, soon};
 pub use target::{BadTarget, Hidden, MailTarget, MailTls, ReadSecret, Senders, Target, Targets, WebhookTarget};
 pub use webhook::{Webhook, signature};

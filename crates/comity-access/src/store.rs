@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod contract;
+mod outbox;
 mod sql;
 
 use comity_wire::{Digest, GrantId, ModelId, Timestamp};
@@ -15,6 +16,7 @@ use crate::application::Application;
 use crate::clock::{Due, Party};
 use crate::form::Form;
 use crate::id::ApplicationId;
+use crate::notice::{Delivery, Outbox};
 
 pub use sql::{Postgres, Sqlite};
 
@@ -72,6 +74,8 @@ pub struct Append<'a> {
     pub form_text: &'a str,
     /// The grant that the act gives or takes.
     pub effect: Option<Effect>,
+    /// What is said of it, to each receiver.
+    pub deliveries: &'a [Delivery],
     /// How many may be open, of this subject and in all; asked where it is the first event.
     pub open_max: OpenMax,
 }
@@ -152,7 +156,7 @@ pub const PAGE_MAX: u32 = 1_000;
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// A database of applications.
-pub trait Store: Send + Sync {
+pub trait Store: Outbox {
     /// The log, oldest first, read and checked.
     fn load(&self, id: ApplicationId) -> Answer<'_, Option<Application>>;
     /// Writes the newest event of an application, whole or not at all.
@@ -160,7 +164,7 @@ pub trait Store: Send + Sync {
     /// A page, those whose time ends first before the others; at most `limit` and [`PAGE_MAX`].
     fn list<'a>(&'a self, filter: &'a Filter, limit: u32) -> Answer<'a, Vec<Row>>;
     /// Those whose clock has run out.
-    fn due(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ApplicationId>>;
+    fn run_out(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ApplicationId>>;
     /// A form's text.
     fn form(&self, digest: Digest) -> Answer<'_, Option<String>>;
     /// Keeps an attachment's bytes; a repeat changes nothing.
@@ -173,6 +177,10 @@ pub trait Store: Send + Sync {
     fn effect_done(&self, effect: Effect) -> Answer<'_, ()>;
     /// The grant that an application last gave.
     fn grant_of(&self, id: ApplicationId) -> Answer<'_, Option<GrantId>>;
+    /// Writes notices that no event brings: a clock that will run out. Those that are there stay as they are.
+    fn tell<'a>(&'a self, deliveries: &'a [Delivery], at: Timestamp) -> Answer<'a, ()>;
+    /// Forgets notices that were over before a time.
+    fn forget_notices(&self, before: Timestamp) -> Answer<'_, ()>;
     /// Whether a project has an application that ended in a revocation.
     fn was_revoked<'a>(&'a self, subject: &'a str) -> Answer<'a, bool>;
 }

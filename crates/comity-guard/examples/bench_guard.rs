@@ -62,20 +62,14 @@ fn main() {
     })];
     for (at, category) in Category::ALL.into_iter().enumerate() {
         let (seen, harmless) = (marks.of_category[at], marks.harmless[at]);
-        figures.push(figure(
-            &format!("guard_recall_{category}"),
-            Some(seen.rate()),
-            seen.of,
-            "synthetic held-out texts",
-        ));
+        figures.push(figure(&format!("guard_recall_{category}"), seen.rate(), seen.of, "synthetic held-out texts"));
         figures.push(figure(
             &format!("guard_false_flag_{category}"),
-            Some(harmless.rate()),
+            harmless.rate(),
             harmless.of,
             "synthetic harmless held-out texts",
         ));
     }
-    figures.push(figure("may_i_us", None, 0, "comes with the policy item of issue 5"));
     for figure in &figures {
         if is_json {
             println!("{figure}");
@@ -107,9 +101,9 @@ fn rounded(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
 }
 
-fn figure(metric: &str, value: Option<f64>, n: u64, note: &str) -> Value {
+fn figure(metric: &str, value: f64, n: u64, note: &str) -> Value {
     json!({
-        "metric": metric, "value": value.map(rounded), "unit": if value.is_some() { "share" } else { "us" },
+        "metric": metric, "value": rounded(value), "unit": "share",
         "yardstick": null, "yardstick_value": null, "ratio": null, "n": n, "note": note,
     })
 }

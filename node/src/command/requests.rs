@@ -210,6 +210,11 @@ pub enum RequestsCommand {
         #[arg(long, default_value = "decided by the operator")]
         reason: String,
     },
+    /// How the targets of notices fare, [[notice]] in node.toml, since the node was started
+    Notices {
+        #[arg(long)]
+        home: PathBuf,
+    },
     /// Who has access, or had it on a day
     Grants {
         #[command(flatten)]
@@ -414,6 +419,10 @@ pub async fn run(command: RequestsCommand) -> Result<String, Failure> {
             let ask = GrantAsk { subject, models, tier, days, reason };
             let made: GrantShown = admin::post(&home, "/admin/grants", &ask).await?;
             Ok(serde_json::to_string(&made)?)
+        }
+        RequestsCommand::Notices { home } => {
+            let standing: Value = admin::get(&home, "/admin/notices").await?;
+            Ok(serde_json::to_string_pretty(&standing)?)
         }
         RequestsCommand::Grants { home, on, model } => {
             let ever: Vec<GrantShown> = admin::get(&home.home, "/admin/grants").await?;

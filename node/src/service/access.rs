@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_access::http::{Asked, refused};
+use comity_access::notice::{Dispatcher, Standing};
 use comity_access::{Act, ApplicationId, Decided, Desk, Form, FormOf, Person, Role, Trouble};
 use comity_gateway::Gateway;
 use comity_http::Refusal;
@@ -17,11 +18,12 @@ use comity_wire::{Code, Digest, GrantId, ModelId, SecretKey, Timestamp, cose};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::command::requests::{ActAsk, Attachment, GrantAsk, GrantShown, WithdrawAsk};
 use crate::failure::{Failure, While as _};
 use crate::home::{Card, Home};
-use crate::settings::Settings;
+use crate::settings::{Settings, secret_of};
 use crate::shell;
 
 /// The forms that the configuration names.
@@ -129,6 +131,7 @@ pub fn standing(
 #[derive(Clone)]
 pub struct Requests {
     pub desk: Desk,
+    pub notices: Arc<Dispatcher>,
     pub granting: Arc<Granting>,
 }
 
@@ -148,6 +151,7 @@ impl Requests {
             .route("/admin/requests/{id}", get(show))
             .route("/admin/requests/{id}/acts", post(act))
             .route("/admin/requests/{id}/attachments/{digest}", get(attachment))
+            .route("/admin/notices", get(notices))
             .route("/admin/grants", get(grants).post(grant))
             .route("/admin/grants/withdraw", post(withdraw))
             .with_state(self)
@@ -220,6 +224,10 @@ async fn attachment(
     let digest: Digest = digest.parse().map_err(|_| Refusal::new(Code::InvalidRequest, "that is no digest"))?;
     let bytes = requests.desk.attachment(id, digest).await.map_err(|trouble| refused(&trouble))?;
     Ok(Json(Attachment::of(&bytes)))
+}
+
+async fn notices(State(requests): State<Requests>) -> Json<Vec<Standing>> {
+    Json(requests.notices.standing())
 }
 
 /// All that were ever given.
@@ -303,8 +311,15 @@ const TRIES: u32 = 5;
 pub async fn open(home: &Home, settings: &Settings, granting: Arc<Granting>) -> Result<Desk, Failure> {
     let store = settings.spend.applications(home).await?;
     let forms = forms(home, &settings.access)?;
-    let desk =
-        Desk::new(store, granting, settings.access.clone(), forms, Arc::new(shell::now), Arc::new(shell::random));
+    let desk = Desk::new(
+        store,
+        granting,
+        settings.access.clone(),
+        forms,
+        settings.notice.clone(),
+        Arc::new(shell::now),
+        Arc::new(shell::random),
+    );
     for _ in 0..TRIES {
         if desk.settle().await {
             return Ok(desk);
@@ -313,4 +328,46 @@ pub async fn open(home: &Home, settings: &Settings, granting: Arc<Granting>) -> 
     }
     tracing::error!("some decisions are not done yet; the node starts, and goes on trying");
     Ok(desk)
+}
+
+/// Delivers notices until it is stopped.
+pub struct Notices {
+    dispatcher: Arc<Dispatcher>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Notices {
+    /// # Errors
+    /// [`Failure`] naming the target that nothing can be sent to.
+    pub fn start(home: &Home, settings: &Settings, desk: &Desk) -> Result<Self, Failure> {
+        let secret = |file: &std::path::Path| secret_of(home, file).map_err(|failure| failure.to_string());
+        let senders = settings.notice.open(&secret).while_("node.toml: [[notice]]")?;
+        let dispatcher = Arc::new(Dispatcher::new(desk.outbox(), senders));
+        let stop = CancellationToken::new();
+        let (runs, said, stopped) = (Arc::clone(&dispatcher), desk.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            let wake = async {
+                loop {
+                    said.has_said().await;
+                    runs.wake();
+                }
+            };
+            tokio::select! {
+                () = runs.run(shell::now, stopped) => {}
+                () = wake => {}
+            }
+        });
+        Ok(Self { dispatcher, stop, task })
+    }
+
+    pub fn dispatcher(&self) -> Arc<Dispatcher> {
+        Arc::clone(&self.dispatcher)
+    }
+
+    /// Begins nothing more; what does not end in time comes again after the next start.
+    pub async fn close(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
 }

@@ -111,6 +111,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         withdrawn: Arc::clone(&withdrawn),
     });
     let desk = access::open(&member.home, &settings, Arc::clone(&granting)).await?;
+    let notices = access::Notices::start(&member.home, &settings, &desk)?;
     let place = comity_access::http::Place {
         org: member.home.card.organisation,
         node: member.home.card.node,
@@ -131,7 +132,8 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     let shown = Arc::clone(&watching);
     let metrics = get(move || std::future::ready(open_metrics(shown.text())));
     let figures = Figures::open(watch.metrics, Router::new().route("/metrics", metrics)).await?;
-    let operator = admin.router().merge(access::Requests { desk: desk.clone(), granting }.router());
+    let operator =
+        admin.router().merge(access::Requests { desk: desk.clone(), notices: notices.dispatcher(), granting }.router());
     let doors = Doors::open(&member, &arguments, router, Some(operator)).await?;
     if publishes {
         member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
@@ -201,6 +203,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     gateway.stop();
     gateway.drained().await;
     gateway.leave().await;
+    notices.close().await;
     figures.close().await;
     let close = move || {
         watching.close();

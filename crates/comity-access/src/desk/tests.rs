@@ -101,7 +101,24 @@ fn desk(config: &str, store: &Arc<dyn Store>, given: &Arc<Given>, now: &Arc<Atom
         bytes
     };
     let clock = move || Timestamp(clock.load(Ordering::SeqCst));
-    Desk::new(Arc::clone(store), Arc::clone(given) as _, config, Vec::new(), Arc::new(clock), Arc::new(entropy))
+    Desk::new(
+        Arc::clone(store),
+        Arc::clone(given) as _,
+        config,
+        Vec::new(),
+        targets(),
+        Arc::new(clock),
+        Arc::new(entropy),
+    )
+}
+
+fn targets() -> Targets {
+    #[derive(serde::Deserialize)]
+    struct Written {
+        notice: Targets,
+    }
+    let text = "[[notice]]\nby = \"webhook\"\nname = \"desk\"\nurl = \"https://desk.example/\"\nsecret_file = \"desk.whsec\"\n";
+    toml::from_str::<Written>(text).expect("a target").notice
 }
 
 fn project(subject: &str) -> Project {
@@ -324,6 +341,43 @@ async fn the_owners_rules_are_done_when_it_is_handed_in() {
     let at_once = Act::Revoke { reason: "misuse".into(), effective: Timestamp(0) };
     world.of_owner("olaf", &approved, at_once).await.unwrap();
     assert_eq!(world.handed_in(&vetted, 4).await.state(), State::UnderReview);
+}
+
+#[tokio::test]
+async fn whom_it_concerns_is_told_of_acts_and_before_a_clock_runs_out() {
+    let world = World::new(PERSONS).await;
+    let due = async || {
+        let now = Timestamp(world.now.load(Ordering::SeqCst));
+        let rows = world.desk.outbox().due("desk", now, now.plus(DAY), 16).await.unwrap();
+        let told = rows.iter().map(|row| row.delivery.notice.kind.to_string()).collect::<Vec<_>>();
+        for row in rows {
+            world.desk.outbox().done(row.delivery.id, now).await.unwrap();
+        }
+        told
+    };
+    let asked = world.handed_in(&project("sub-a"), 1).await;
+    assert_eq!(due().await, ["submit"]);
+    world.desk.remind().await.unwrap();
+    assert_eq!(due().await, [""; 0], "it is early");
+    world.pass(12 * DAY);
+    for _ in 0..2 {
+        world.desk.remind().await.unwrap();
+    }
+    assert_eq!(due().await, ["due-soon"]);
+    world.desk.remind().await.unwrap();
+    assert_eq!(due().await, [""; 0], "once is enough");
+    world.pass(2 * DAY);
+    world.desk.tick().await.unwrap();
+    assert_eq!(due().await, ["remind"]);
+    world
+        .of_project(
+            &project("sub-a"),
+            &world.desk.find(asked.id()).await.unwrap(),
+            Act::Withdraw { reason: String::new() },
+        )
+        .await
+        .unwrap();
+    assert_eq!(due().await, ["withdraw"]);
 }
 
 #[tokio::test]

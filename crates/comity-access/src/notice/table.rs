@@ -14,7 +14,7 @@ use crate::clock::Party;
 use crate::event::{Event, Recorded};
 
 /// The most that a notice about a clock comes before its end, seconds; where the clock is short, half of it.
-const SOON_S: u64 = 3 * comity_wire::time::DAY_S;
+pub(crate) const SOON_S: u64 = 3 * comity_wire::time::DAY_S;
 /// Persons that a notice names for one role; where there are more, whoever has the role is told.
 const PERSONS_MAX: usize = 16;
 

@@ -12,6 +12,7 @@ use crate::application::Application;
 use crate::clock::Party;
 use crate::form::{Answers, Form};
 use crate::id::ApplicationId;
+use crate::notice::{Delivery, DeliveryId};
 use crate::{Sealed, commitment};
 
 const NOW: Timestamp = Timestamp(1_800_000_000);
@@ -27,6 +28,7 @@ comity_scratch::contract! {
         notes_what_is_left_to_do_until_it_was_done
         keeps_attachments_and_forms
         never_changes_an_event
+        keeps_notices_on_their_way
     }
     sqlite: sqlite, postgres: postgres
 }
@@ -94,7 +96,7 @@ fn opened(number: u16, subject: &str, name: &str, now: Timestamp) -> Application
 }
 
 fn append<'a>(application: &'a Application, form: &'a Form, open_max: OpenMax) -> Append<'a> {
-    Append { application, form, form_text: FORM, effect: None, open_max }
+    Append { application, form, form_text: FORM, effect: None, deliveries: &[], open_max }
 }
 
 async fn kept(store: &impl Store, application: &Application) {
@@ -177,7 +179,7 @@ async fn lists_those_that_end_first_page_by_page(store: &impl Store) {
     assert_eq!(of(Filter { model: Some(model("o_d")), open: true, ..Filter::default() }).await, [1, 3, 5]);
     assert_eq!(of(Filter { model: Some(model("odd")), ..Filter::default() }).await, Vec::<u8>::new());
     assert_eq!(whole[1].models, [model("o_d")]);
-    let due = async |seconds: u64| store.due(NOW.plus(seconds), 10).await.expect("the store");
+    let due = async |seconds: u64| store.run_out(NOW.plus(seconds), 10).await.expect("the store");
     assert_eq!(due(1_008).await, []);
     assert_eq!(due(1_009).await, [id(6)]);
     assert_eq!(due(5_000).await, [id(6), id(1), id(2)]);
@@ -245,6 +247,37 @@ async fn keeps_attachments_and_forms(store: &impl Store) {
     store.attach(id(1), digest, &bytes).await.expect("a repeat is nothing");
     assert_eq!(store.attachment(id(1), digest).await.expect("the store"), Some(bytes));
     assert_eq!(store.attachment(id(2), digest).await.expect("the store"), None);
+}
+
+async fn keeps_notices_on_their_way(store: &impl Store) {
+    // As an event brings them: in its transaction, once, and not at all where the event is not taken.
+    let (form, application) = (form(), opened(1, "sub-a", "one", NOW));
+    let notice = {
+        let mut handed_in = application.clone();
+        handed_in.act(Act::Submit { sealed: sealed() }, &applicant("sub-a"), &form, NOW).expect("the rules");
+        let newest = handed_in.events().last().expect("an event").clone();
+        crate::notice::notices(&newest, &handed_in).remove(0)
+    };
+    let row = Delivery { id: DeliveryId([9; 16]), target: "z".into(), address: None, notice: notice.clone() };
+    let with_row = Append { deliveries: std::slice::from_ref(&row), ..append(&application, &form, MANY) };
+    assert_eq!(store.append(with_row).await.expect("the store"), Appended::Done);
+    let other = Delivery { id: DeliveryId([8; 16]), ..row.clone() };
+    let again = Append { deliveries: std::slice::from_ref(&other), ..append(&application, &form, MANY) };
+    assert_eq!(store.append(again).await.expect("the store"), Appended::Moved);
+    let waiting = store.due("z", NOW, NOW.plus(60), 9).await.expect("rows");
+    assert_eq!(waiting.iter().map(|row| row.delivery.clone()).collect::<Vec<_>>(), [row]);
+    store.done(DeliveryId([9; 16]), NOW).await.expect("written");
+    // The rest of what an outbox promises.
+    let write = async |rows: Vec<Delivery>, at: Timestamp| store.tell(&rows, at).await.expect("the store");
+    crate::notice::contract::keeps(store, &notice, write).await;
+    // What is over is forgotten, and could then be written again.
+    store.forget_notices(NOW).await.expect("the store");
+    write(vec![Delivery { id: DeliveryId([9; 16]), target: "z".into(), address: None, notice: notice.clone() }], NOW)
+        .await;
+    assert!(store.due("z", NOW, NOW.plus(60), 9).await.expect("rows").is_empty(), "it is remembered");
+    store.forget_notices(NOW.plus(1)).await.expect("the store");
+    write(vec![Delivery { id: DeliveryId([9; 16]), target: "z".into(), address: None, notice }], NOW).await;
+    assert_eq!(store.due("z", NOW, NOW.plus(60), 9).await.expect("rows").len(), 1);
 }
 
 async fn never_changes_an_event(store: &impl Meddled) {

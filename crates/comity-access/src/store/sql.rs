@@ -10,11 +10,13 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
 
+use super::outbox;
 use super::{Answer, Append, Appended, Effect, EffectKind, Filter, NEVER, OpenMax, PAGE_MAX, Row, Store, StoreError};
 use crate::act::State;
 use crate::application::Application;
 use crate::clock::{Due, Party};
 use crate::id::ApplicationId;
+use crate::notice::Delivery;
 
 const CONNECTIONS_MAX: u32 = 4;
 const ANSWER: Duration = Duration::from_secs(10);
@@ -23,11 +25,11 @@ const MIGRATIONS: &str = "access_migrations";
 
 /// One file, for a node of one process.
 #[derive(Clone, Debug)]
-pub struct Sqlite(SqlitePool);
+pub struct Sqlite(pub(super) SqlitePool);
 
 /// Shared by the processes of one node.
 #[derive(Clone, Debug)]
-pub struct Postgres(PgPool);
+pub struct Postgres(pub(super) PgPool);
 
 impl Sqlite {
     /// Opens the file, made where it is not there, and brings its tables up to date.
@@ -44,7 +46,9 @@ impl Sqlite {
             .busy_timeout(ANSWER)
             .pragma("trusted_schema", "OFF");
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;
-        migrator(include_str!("../../migrations/0001_access.sql")).run(&pool).await?;
+        let access = include_str!("../../migrations/0001_access.sql");
+        let notice = include_str!("../../migrations/0002_notice.sql");
+        migrator(access, notice).run(&pool).await?;
         Ok(Self(pool))
     }
 
@@ -65,14 +69,17 @@ impl Postgres {
         let options = options.application_name("comity-access").disable_statement_logging();
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ANSWER);
         let pool = pool.connect_with(options).await?;
-        migrator(include_str!("../../migrations/postgres/0001_access.sql")).run(&pool).await?;
+        let access = include_str!("../../migrations/postgres/0001_access.sql");
+        let notice = include_str!("../../migrations/postgres/0002_notice.sql");
+        migrator(access, notice).run(&pool).await?;
         Ok(Self(pool))
     }
 }
 
-fn migrator(access: &'static str) -> Migrator {
-    let first = Migration::new(1, "access".into(), MigrationType::Simple, access.into_sql_str(), false);
-    let mut migrator = Migrator::with_migrations(vec![first]);
+fn migrator(access: &'static str, notice: &'static str) -> Migrator {
+    let access = Migration::new(1, "access".into(), MigrationType::Simple, access.into_sql_str(), false);
+    let notice = Migration::new(2, "notice".into(), MigrationType::Simple, notice.into_sql_str(), false);
+    let mut migrator = Migrator::with_migrations(vec![access, notice]);
     migrator.dangerous_set_table_name(MIGRATIONS);
     migrator
 }
@@ -99,7 +106,7 @@ fn kind_word(kind: EffectKind) -> &'static str {
     }
 }
 
-fn int(number: u64) -> i64 {
+pub(super) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -107,7 +114,7 @@ fn unreadable(what: impl Into<String>) -> StoreError {
     StoreError::Unreadable { what: what.into() }
 }
 
-fn sixteen(bytes: Vec<u8>, what: &str) -> Result<[u8; 16], StoreError> {
+pub(super) fn sixteen(bytes: Vec<u8>, what: &str) -> Result<[u8; 16], StoreError> {
     bytes.try_into().map_err(|_| unreadable(what))
 }
 
@@ -166,7 +173,7 @@ fn read(events: &[Vec<u8>]) -> Result<Application, StoreError> {
     Application::read(events.iter().map(Vec::as_slice)).map_err(|broken| unreadable(broken.to_string()))
 }
 
-async fn within<T>(work: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+pub(super) async fn within<T>(work: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
     tokio::time::timeout(ANSWER, work).await.unwrap_or(Err(StoreError::Timeout))
 }
 
@@ -285,6 +292,16 @@ macro_rules! store {
                         .execute(&mut *tx)
                         .await?;
                     }
+                    for delivery in append.deliveries {
+                        sqlx::query(outbox::PUT)
+                            .bind(delivery.id.0.to_vec())
+                            .bind(&delivery.target)
+                            .bind(&delivery.address)
+                            .bind(delivery.notice.to_json())
+                            .bind(int(event.at.0))
+                            .execute(&mut *tx)
+                            .await?;
+                    }
                     tx.commit().await?;
                     Ok(Appended::Done)
                 })
@@ -311,7 +328,7 @@ macro_rules! store {
                 .boxed()
             }
 
-            fn due(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ApplicationId>> {
+            fn run_out(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ApplicationId>> {
                 within(async move {
                     let ids: Vec<(Vec<u8>,)> = sqlx::query_as(
                         "SELECT id FROM access_application WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2",
@@ -400,6 +417,35 @@ macro_rules! store {
                     .await?;
                     let Some(row) = row else { return Ok(None) };
                     Ok(Some(GrantId(sixteen(row.try_get("grant_id")?, "a grant's id")?)))
+                })
+                .boxed()
+            }
+
+            fn tell<'a>(&'a self, deliveries: &'a [Delivery], at: Timestamp) -> Answer<'a, ()> {
+                within(async move {
+                    let mut tx = self.0.begin_with($begin).await?;
+                    for delivery in deliveries {
+                        sqlx::query(outbox::PUT)
+                            .bind(delivery.id.0.to_vec())
+                            .bind(&delivery.target)
+                            .bind(&delivery.address)
+                            .bind(delivery.notice.to_json())
+                            .bind(int(at.0))
+                            .execute(&mut *tx)
+                            .await?;
+                    }
+                    Ok(tx.commit().await?)
+                })
+                .boxed()
+            }
+
+            fn forget_notices(&self, before: Timestamp) -> Answer<'_, ()> {
+                within(async move {
+                    sqlx::query("DELETE FROM access_notice WHERE state > 0 AND ended_at < $1")
+                        .bind(int(before.0))
+                        .execute(&self.0)
+                        .await?;
+                    Ok(())
                 })
                 .boxed()
             }
