@@ -1,6 +1,7 @@
 //! Case notices: who is told what when something happens to an application, and how it gets to them.
 //!
-//! [`notices`] makes them of an event, by the [`TABLE`]; [`soon`] before a clock runs out. [`Targets`] says where they go; a
+//! [`notices`] makes them of an event, by the [`TABLE`], [`signature_wanted`] where an institution has to sign, [`soon`] before a
+//! clock runs out. [`Targets`] says where they go; a
 //! store keeps one row for each [`Delivery`] in the transaction of the event ([`Outbox`]), and the [`Dispatcher`] takes the rows
 //! from there to webhooks and mail servers (spec/12-notices.md; decisions 0062 and 0063).
 //!
@@ -38,9 +39,10 @@ pub use mail::Mail;
 pub use outbox::{Delivery, Outbox, Queued, Unkept};
 pub use schedule::{Outcome, Step, step};
 pub(crate) use table::SOON_S;
-pub use table::{Row, TABLE, Who, markdown, notices, soon};
+pub use table::{Row, TABLE, Who, markdown, notices, signature_wanted, soon};
 pub use target::{BadTarget, Hidden, MailTarget, MailTls, ReadSecret, Senders, Target, Targets, WebhookTarget};
 pub use webhook::{Webhook, signature};
+pub use words::commands;
 
 /// Bounds of notices. What is longer is cut, what is more is refused at the start of the node.
 pub mod limit {

@@ -35,11 +35,11 @@ pub(crate) async fn keeps(outbox: &dyn Outbox, notice: &Notice, write: impl Asyn
     write(vec![row("a", 1, notice)], NOW.plus(1)).await;
     let expected = Queued { delivery: row("a", 1, notice), attempts: 0, since: NOW };
     assert!(due("a", NOW.minus(1), 9).await.is_empty(), "before its time");
-    assert_eq!(due("a", NOW, 9).await, [expected.clone()]);
+    assert_eq!(due("a", NOW, 9).await, std::slice::from_ref(&expected));
     assert_eq!(numbers(&due("b", NOW, 9).await), [2], "each target has its own");
     // It is held back, and comes again where nothing was said of it.
     assert!(due("a", hold(NOW).minus(1), 9).await.is_empty(), "somebody has it");
-    assert_eq!(due("a", hold(NOW), 9).await, [expected.clone()]);
+    assert_eq!(due("a", hold(NOW), 9).await, std::slice::from_ref(&expected));
     // It failed.
     outbox.again(DeliveryId([1; 16]), NOW.plus(1_000), "no").await.expect("written");
     assert!(due("a", NOW.plus(999), 9).await.is_empty());

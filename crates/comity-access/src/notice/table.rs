@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
-use comity_wire::Timestamp;
+use comity_wire::{Digest, Timestamp};
 
 use super::id::NoticeId;
 use super::words::{self, Side};
@@ -12,6 +12,7 @@ use crate::act::{Act, Kind, Role, State};
 use crate::application::Application;
 use crate::clock::Party;
 use crate::event::{Event, Recorded};
+use crate::settings::Settings;
 
 /// The most that a notice about a clock comes before its end, seconds; where the clock is short, half of it.
 pub(crate) const SOON_S: u64 = 3 * comity_wire::time::DAY_S;
@@ -113,24 +114,36 @@ pub fn notices(event: &Recorded, application: &Application) -> Vec<Notice> {
     sides(to)
         .into_iter()
         .filter(|(side, _)| *side == Side::Applicant || log.is_handed_in)
-        .map(|(side, to)| {
-            let said = words::of_event(side, event, log.before, application.subject());
-            Notice {
-                id: NoticeId::of(event.at, &[link.as_bytes(), side.as_str().as_bytes()]),
-                at: event.at,
-                kind: Topic::Done(event.act.kind()),
-                application: event.application,
-                event: event.n,
-                state: event.state,
-                due: event.due,
-                to,
-                title: said.title,
-                text: said.text,
-                reason: said.reason,
-                command: said.command,
-            }
-        })
+        .map(|(side, to)| said_of(event, link, side, to, &log))
         .collect()
+}
+
+/// What is said to those who may sign for the applicant's institution, where the form wants a signature and there is none yet:
+/// when the application is handed in, and again with each answer.
+pub fn signature_wanted(event: &Recorded, application: &Application, settings: &Settings) -> Option<Notice> {
+    let link = event.link();
+    let event = event.event();
+    let log = Log::until(event, application);
+    let is_asked = settings.signatory && !log.is_signed && matches!(event.act.kind(), Kind::Submit | Kind::Answer);
+    is_asked.then(|| said_of(event, link, Side::Signatory, vec![all(Role::Signatory)], &log))
+}
+
+fn said_of(event: &Event, link: Digest, side: Side, to: Vec<To>, log: &Log<'_>) -> Notice {
+    let said = words::of_event(side, event, log.before, log.subject);
+    Notice {
+        id: NoticeId::of(event.at, &[link.as_bytes(), side.as_str().as_bytes()]),
+        at: event.at,
+        kind: Topic::Done(event.act.kind()),
+        application: event.application,
+        event: event.n,
+        state: event.state,
+        due: event.due,
+        to,
+        title: said.title,
+        text: said.text,
+        reason: said.reason,
+        command: said.command,
+    }
 }
 
 /// What is said before a clock runs out, to whom that concerns; `None` while it is early, or no clock runs. It has the same id
@@ -175,6 +188,7 @@ struct Log<'a> {
     subject: &'a str,
     before: Option<State>,
     is_handed_in: bool,
+    is_signed: bool,
     reviewers: BTreeSet<&'a str>,
     deciders: BTreeSet<&'a str>,
     /// Who did it, and need not be told.
@@ -188,6 +202,7 @@ impl<'a> Log<'a> {
             subject: application.subject(),
             before: None,
             is_handed_in: false,
+            is_signed: false,
             reviewers: BTreeSet::new(),
             deciders: BTreeSet::new(),
             quiet: Some(&event.author),
@@ -196,6 +211,7 @@ impl<'a> Log<'a> {
         for event in application.events().iter().map(Recorded::event).take_while(|other| other.n <= log.event.n) {
             match &event.act {
                 Act::Submit { .. } => log.is_handed_in = true,
+                Act::Sign { .. } => log.is_signed = true,
                 Act::RequestReview { reviewers } => log.reviewers.extend(reviewers.iter().map(String::as_str)),
                 Act::RequestDecision { deciders } => log.deciders.extend(deciders.iter().map(String::as_str)),
                 Act::Escalate { to } => drop(log.deciders.insert(to)),

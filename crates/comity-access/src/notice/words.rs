@@ -3,6 +3,8 @@
 //! The words are ours: of anybody's else there are ids, and what the owner said to the applicant. Both are made
 //! plain first, so that no line, no escape and no turned direction of writing gets into a title, a terminal or a header.
 
+use std::collections::BTreeSet;
+
 use comity_wire::Timestamp;
 
 use super::limit;
@@ -16,6 +18,7 @@ use crate::id::ApplicationId;
 pub(super) enum Side {
     Applicant,
     Owner,
+    Signatory,
 }
 
 impl Side {
@@ -23,6 +26,7 @@ impl Side {
         match self {
             Self::Applicant => "applicant",
             Self::Owner => "owner",
+            Self::Signatory => "signatory",
         }
     }
 }
@@ -38,6 +42,9 @@ pub(super) fn of_event(side: Side, event: &Event, before: Option<State>, subject
     let (headline, more) = match side {
         Side::Applicant => to_applicant(event, before),
         Side::Owner => to_owner(event, before),
+        Side::Signatory => {
+            ("An application waits for your institution's signature", "Nothing can be granted without it.".into())
+        }
     };
     let reason = to_the_applicant(&event.act)
         .filter(|_| side == Side::Applicant)
@@ -54,7 +61,7 @@ pub(super) fn of_clock(side: Side, last: &Event, subject: &str) -> Said {
             ("Your access ends soon", "To go on, apply again: a copy of the application can be begun now.")
         }
         (Side::Applicant, _) => ("The time to appeal ends soon", "After it the application is closed."),
-        (Side::Owner, _) => ("An answer is due soon", "The applicant was promised one by then."),
+        (Side::Owner | Side::Signatory, _) => ("An answer is due soon", "The applicant was promised one by then."),
     };
     said(side, last, subject, headline, more.into(), None)
 }
@@ -64,7 +71,7 @@ fn said(side: Side, event: &Event, subject: &str, headline: &str, more: String, 
     let command = command(side, event.state, id);
     let of = match side {
         Side::Applicant => format!("Application {id}."),
-        Side::Owner => format!("Application {id} of {}.", one_line(subject)),
+        Side::Owner | Side::Signatory => format!("Application {id} of {}.", one_line(subject)),
     };
     let parts = [format!("{headline}."), more, of, next_move(side, event.state, event.due), format!("Type: {command}")];
     let text = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
@@ -187,8 +194,8 @@ fn next_move(side: Side, state: State, due: Option<Due>) -> String {
         (_, Party::Nobody) if state == State::Approved => return format!("No move is due. Access ends on {until}."),
         (_, Party::Nobody) => return String::from("No move is due."),
         (Side::Applicant, Party::Applicant | Party::Caller) => "yours",
-        (Side::Owner, Party::Applicant | Party::Caller) => "the applicant's",
-        (Side::Applicant, Party::Owner) => "the owner's",
+        (Side::Owner | Side::Signatory, Party::Applicant | Party::Caller) => "the applicant's",
+        (Side::Applicant | Side::Signatory, Party::Owner) => "the owner's",
         (Side::Owner, Party::Owner) => "your side's",
         (_, Party::Signatory) => "the institution's signatory's",
         (_, Party::AppealReviewer) => "an appeal reviewer's",
@@ -196,11 +203,21 @@ fn next_move(side: Side, state: State, due: Option<Due>) -> String {
     format!("The next move is {whose}, until {until}.")
 }
 
+/// Every command that a notice may name, so that a test can see that each is one.
+pub fn commands(id: ApplicationId) -> BTreeSet<String> {
+    let sides = [Side::Applicant, Side::Owner, Side::Signatory];
+    sides.iter().flat_map(|side| State::ALL.iter().map(move |state| command(*side, *state, id))).collect()
+}
+
 fn command(side: Side, state: State, id: ApplicationId) -> String {
     match (side, state) {
-        (Side::Applicant, State::Rejected | State::Revoked) => format!("comity access appeal {id}"),
+        (Side::Applicant, State::Draft) => format!("comity access submit {id}"),
+        (Side::Applicant, State::Returned) => format!("comity access answer {id} --text \"...\""),
+        (Side::Applicant, State::Rejected | State::Revoked) => format!("comity access appeal {id} --reason \"...\""),
+        (Side::Applicant, state) if state.is_ended() => format!("comity access again {id}"),
         (Side::Applicant, _) => format!("comity access status {id}"),
-        (Side::Owner, _) => format!("comity requests show {id}"),
+        (Side::Owner, _) => format!("comity requests show --home HOME {id}"),
+        (Side::Signatory, _) => format!("comity requests sign --home HOME --as PERSON {id} --text \"...\""),
     }
 }
 

@@ -56,7 +56,7 @@ async fn a_mail_is_the_notice_in_plain_text_and_nothing_else() {
         ("references", format!("<{}@lab.example>", said[0].application)),
         ("auto-submitted", "auto-generated".to_owned()),
         ("content-type", "text/plain; charset=utf-8".to_owned()),
-        ("content-transfer-encoding", "7bit".to_owned()),
+        ("content-transfer-encoding", "quoted-printable".to_owned()),
         ("mime-version", "1.0".to_owned()),
     ];
     for (name, value) in &expected {

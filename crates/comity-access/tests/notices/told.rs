@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use comity_access::notice::{Notice, TABLE, To, Topic, limit, markdown, notices, soon};
+use comity_access::notice::{Notice, TABLE, To, Topic, limit, markdown, notices, signature_wanted, soon};
 use comity_access::{Act, Actor, Kind, Role, State, allows};
 
 use crate::story::{DAY, NOW, Story, who};
@@ -166,7 +166,7 @@ fn a_notice_says_what_happened_whose_move_it_is_until_when_and_what_to_type() {
         rejected.text,
         format!(
             "Your application was rejected.\nYou can appeal to somebody who did not take part.\nApplication {id}.\n\
-             The next move is yours, until 2027-02-14 08:02 UTC.\nType: comity access appeal {id}"
+             The next move is yours, until 2027-02-14 08:02 UTC.\nType: comity access appeal {id} --reason \"...\""
         )
     );
     assert_eq!(rejected.reason.as_deref(), Some("spoken: reject"));
@@ -175,7 +175,7 @@ fn a_notice_says_what_happened_whose_move_it_is_until_when_and_what_to_type() {
         owners.text,
         format!(
             "An application was rejected.\nBy dora (decider).\nApplication {id} of sub-a.\n\
-             The next move is the applicant's, until 2027-02-14 08:02 UTC.\nType: comity requests show {id}"
+             The next move is the applicant's, until 2027-02-14 08:02 UTC.\nType: comity requests show --home HOME {id}"
         )
     );
     let granted = &Story::at(State::Submitted).does(Kind::Approve, Role::Decider)[0];
@@ -222,6 +222,31 @@ fn the_same_event_is_said_under_the_same_ids_and_no_two_share_one() {
     assert_eq!(sorted.parse(), Ok(early[0].id));
     assert!(early[0].id < story.said()[0].id, "ids of later seconds are greater");
     assert_eq!(u64::from_str_radix(&sorted[7..19], 16).unwrap() / 1_000, early[0].at.seconds());
+}
+
+#[test]
+fn an_institution_is_asked_for_a_signature_where_the_form_wants_one_until_it_is_there() {
+    let mut story = Story::begin("signatory = true");
+    let asked = |story: &Story| signature_wanted(story.last(), &story.app, &story.form.settings);
+    assert_eq!(asked(&story), None, "a draft is nobody's business");
+    let owners = story.does(Kind::Submit, Role::Applicant);
+    let first = asked(&story).expect("it is asked");
+    assert_eq!(told(std::slice::from_ref(&first)), "signatory");
+    assert!(first.title.starts_with("An application waits for your institution's signature"), "{}", first.title);
+    assert!(first.text.contains("The next move is the owner's"), "{}", first.text);
+    assert!(first.reason.is_none() && !String::from_utf8(first.to_json()).unwrap().contains("canary"));
+    assert_ne!(first.id, owners[0].id);
+    let mut free = Story::begin("");
+    free.does(Kind::Submit, Role::Applicant);
+    assert_eq!(asked(&free), None);
+    story.does(Kind::Return, Role::Operator);
+    assert_eq!(asked(&story), None);
+    story.does(Kind::Answer, Role::Applicant);
+    assert!(asked(&story).is_some_and(|again| again.id != first.id));
+    story.does(Kind::Sign, Role::Signatory);
+    story.does(Kind::Return, Role::Operator);
+    story.does(Kind::Answer, Role::Applicant);
+    assert_eq!(asked(&story), None, "it is signed");
 }
 
 #[test]
