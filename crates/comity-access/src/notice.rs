@@ -40,7 +40,7 @@ pub use outbox::{Delivery, Outbox, Queued, Unkept};
 pub use schedule::{Outcome, Step, step};
 pub(crate) use table::SOON_S;
 pub use table::{Row, TABLE, Who, markdown, notices, signature_wanted, soon};
-pub use target::{BadTarget, Hidden, MailTarget, MailTls, ReadSecret, Senders, Target, Targets, WebhookTarget};
+pub use target::{BadTarget, Files, Hidden, MailTarget, MailTls, Senders, Target, Targets, WebhookTarget};
 pub use webhook::{Webhook, signature};
 pub use words::commands;
 

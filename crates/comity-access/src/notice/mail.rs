@@ -18,7 +18,8 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
 use zeroize::Zeroizing;
 
 use super::schedule::Outcome;
-use super::target::{MailTarget, MailTls, ReadSecret};
+use super::target::{Files, MailTarget, MailTls};
+use super::webhook::believed;
 use super::words::one_line;
 use super::{Notice, Queued, Sender};
 
@@ -36,13 +37,13 @@ pub struct Mail {
 
 impl Mail {
     /// Takes the process's TLS provider, which `comity_http::tls::install` sets.
-    pub(super) fn open(target: &MailTarget, secret: ReadSecret<'_>) -> Result<Self, String> {
+    pub(super) fn open(target: &MailTarget, files: Files<'_>) -> Result<Self, String> {
         let from = sender(&target.from)?;
         let host = target.server.trim_matches(['[', ']']).to_owned();
         let tls = match target.tls {
             MailTls::None => Tls::None,
-            MailTls::Implicit => Tls::Wrapper(parameters(&host, target, secret)?),
-            MailTls::Starttls => Tls::Required(parameters(&host, target, secret)?),
+            MailTls::Implicit => Tls::Wrapper(parameters(&host, target, files)?),
+            MailTls::Starttls => Tls::Required(parameters(&host, target, files)?),
         };
         let hello = target.hello.clone().unwrap_or_else(|| from.email.domain().to_owned());
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
@@ -52,7 +53,7 @@ impl Mail {
             .timeout(Some(ANSWER_TIME_MAX));
         let mut password = None;
         if let (Some(user), Some(file)) = (&target.user, &target.password_file) {
-            let said = secret(file)?;
+            let said = (files.secret)(file)?;
             builder = builder.credentials(Credentials::new(user.clone(), said.to_string()));
             password = Some(said);
         }
@@ -139,11 +140,13 @@ pub(super) fn is_address(text: &str) -> bool {
     text.parse::<Address>().is_ok()
 }
 
-fn parameters(host: &str, target: &MailTarget, secret: ReadSecret<'_>) -> Result<TlsParameters, String> {
+fn parameters(host: &str, target: &MailTarget, files: Files<'_>) -> Result<TlsParameters, String> {
     let mut builder = TlsParameters::builder(host.to_owned());
     if let Some(file) = &target.ca_file {
-        let certificate = Certificate::from_pem(secret(file)?.as_bytes());
-        let certificate = certificate.map_err(|_| "has a ca_file without a certificate in PEM".to_owned())?;
+        // A file without a certificate would be one that believes nobody.
+        let (text, _) = believed(file, files)?;
+        let certificate =
+            Certificate::from_pem(text.as_bytes()).map_err(|error| format!("has a bad ca_file: {error}"))?;
         builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
     }
     builder.build().map_err(|error| format!("has no TLS: {error}"))

@@ -120,8 +120,14 @@ pub struct BadTarget {
     pub what: String,
 }
 
-/// How a file with a secret is read: by whoever knows where a node's files lie, and that nobody else can read it.
-pub type ReadSecret<'a> = &'a dyn Fn(&Path) -> Result<Zeroizing<String>, String>;
+/// How files are read: by whoever knows where a node's files lie.
+#[derive(Clone, Copy)]
+pub struct Files<'a> {
+    /// One with a secret, which nobody else can read.
+    pub secret: &'a dyn Fn(&Path) -> Result<Zeroizing<String>, String>,
+    /// One that everybody may read.
+    pub public: &'a dyn Fn(&Path) -> Result<String, String>,
+}
 
 /// What sends to a target, by its name.
 pub type Senders = Vec<(String, Box<dyn Sender>)>;
@@ -183,15 +189,15 @@ impl Targets {
     ///
     /// # Errors
     /// [`BadTarget`] naming the first that nothing can be sent to.
-    pub fn open(&self, secret: ReadSecret<'_>) -> Result<Senders, BadTarget> {
+    pub fn open(&self, files: Files<'_>) -> Result<Senders, BadTarget> {
         if let Some(fault) = self.fault() {
             return Err(fault);
         }
         let open = |target: &Target| {
             let bad = |what: String| BadTarget { target: target.name().to_owned(), what };
             let sender: Box<dyn Sender> = match target {
-                Target::Webhook(webhook) => Box::new(Webhook::open(webhook, secret).map_err(bad)?),
-                Target::Mail(mail) => Box::new(Mail::open(mail, secret).map_err(bad)?),
+                Target::Webhook(webhook) => Box::new(Webhook::open(webhook, files).map_err(bad)?),
+                Target::Mail(mail) => Box::new(Mail::open(mail, files).map_err(bad)?),
             };
             Ok((target.name().to_owned(), sender))
         };

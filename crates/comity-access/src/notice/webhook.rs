@@ -4,6 +4,7 @@
 //! nobody else can. Redirects are not followed and no answer's body is read: the status says it all.
 
 use std::error::Error as _;
+use std::path::Path;
 use std::time::Duration;
 
 use comity_wire::Timestamp;
@@ -17,7 +18,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::schedule::Outcome;
-use super::target::{Hidden, ReadSecret, WebhookTarget};
+use super::target::{Files, Hidden, WebhookTarget};
 use super::{Queued, Sender, limit};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -33,9 +34,9 @@ pub struct Webhook {
 
 impl Webhook {
     /// Takes the process's TLS provider, which `comity_http::tls::install` sets.
-    pub(super) fn open(target: &WebhookTarget, secret: ReadSecret<'_>) -> Result<Self, String> {
+    pub(super) fn open(target: &WebhookTarget, files: Files<'_>) -> Result<Self, String> {
         let url = address(&target.url)?;
-        let secrets = secrets(&secret(&target.secret_file)?)?;
+        let secrets = secrets(&(files.secret)(&target.secret_file)?)?;
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
@@ -46,7 +47,7 @@ impl Webhook {
             // No TLS will be spoken, so a machine without a system trust store will do.
             builder = builder.no_proxy().tls_certs_only([]);
         } else if let Some(file) = &target.ca_file {
-            builder = builder.tls_certs_only(believed(file, secret)?);
+            builder = builder.tls_certs_only(believed(file, files)?.1);
         }
         let http = builder.build().map_err(|error| format!("has no HTTP client: {error}"))?;
         Ok(Self { http, url, secrets })
@@ -126,10 +127,11 @@ fn secrets(text: &str) -> Result<Vec<Zeroizing<Vec<u8>>>, String> {
     if is_fit { Ok(secrets) } else { Err(wrong()) }
 }
 
-/// The certificates in a file.
-fn believed(file: &std::path::Path, read: ReadSecret<'_>) -> Result<Vec<Certificate>, String> {
-    match Certificate::from_pem_bundle(read(file)?.as_bytes()) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+/// A file in PEM, and the certificates in it: at least one.
+pub(super) fn believed(file: &Path, files: Files<'_>) -> Result<(String, Vec<Certificate>), String> {
+    let text = (files.public)(file)?;
+    match Certificate::from_pem_bundle(text.as_bytes()) {
+        Ok(certificates) if !certificates.is_empty() => Ok((text, certificates)),
         _ => Err("has a ca_file without a certificate in PEM".into()),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use comity_access::notice::{Dispatcher, Notice, Targets};
+use comity_access::notice::{Dispatcher, Files, Notice, Targets};
 use comity_access::{Kind, Role, State};
 use zeroize::Zeroizing;
 
@@ -31,11 +31,14 @@ impl Desk {
     pub(crate) fn open(targets: Targets, files: &[(&str, &str)]) -> Self {
         comity_http::tls::install();
         let outbox = Arc::new(Memory::default());
-        let read = |path: &Path| match files.iter().find(|(name, _)| Path::new(name) == path) {
-            Some((_, text)) => Ok(Zeroizing::new((*text).to_owned())),
-            None => Err("no such file".into()),
+        // A certificate is no secret, and a secret no certificate.
+        let read = |path: &Path, is_public: bool| match files.iter().find(|(name, _)| Path::new(name) == path) {
+            Some((name, text)) if (*name == "ca") == is_public => Ok((*text).to_owned()),
+            _ => Err("no such file".to_owned()),
         };
-        let senders = targets.open(&read).unwrap_or_else(|bad| panic!("{bad}"));
+        let secret = |path: &Path| read(path, false).map(Zeroizing::new);
+        let public = |path: &Path| read(path, true);
+        let senders = targets.open(Files { secret: &secret, public: &public }).unwrap_or_else(|bad| panic!("{bad}"));
         let desk = Dispatcher::new(Arc::clone(&outbox) as _, senders);
         Self { outbox, targets, desk }
     }

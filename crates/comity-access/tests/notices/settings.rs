@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use comity_access::notice::Targets;
+use comity_access::notice::{Files, Targets};
 use comity_access::{Kind, Role, State};
 use zeroize::Zeroizing;
 
@@ -59,8 +59,11 @@ fn what_cannot_be_sent_to_is_refused_with_a_sentence() {
 fn a_secret_is_lines_of_a_known_form() {
     comity_http::tls::install();
     let targets = read(WHOLE).unwrap();
+    let none = |_: &Path| Err("cannot be read".to_owned());
     let opens = |text: &str| {
-        targets.open(&|_: &Path| Ok(Zeroizing::new(text.to_owned()))).map(|_| ()).map_err(|bad| bad.to_string())
+        let secret = |_: &Path| Ok(Zeroizing::new(text.to_owned()));
+        let opened = targets.open(Files { secret: &secret, public: &none });
+        opened.map(drop).map_err(|bad| bad.to_string())
     };
     let good = secret(b'a').1;
     assert_eq!(opens(&good), Ok(()));
@@ -72,8 +75,17 @@ fn a_secret_is_lines_of_a_known_form() {
         assert!(failure.contains("\"desk\"") && failure.contains("whsec_"), "{failure}");
         assert!(!failure.contains("canary"), "{failure}");
     }
-    let unreadable = targets.open(&|_: &Path| Err("cannot be read".into())).map(|_| ());
+    let unread = |_: &Path| Err("cannot be read".to_owned());
+    let unreadable = targets.open(Files { secret: &unread, public: &none }).map(drop);
     assert!(unreadable.unwrap_err().to_string().contains("cannot be read"));
+    for settings in
+        [format!("{WHOLE}ca_file = \"ca\""), MAIL.replace("[notice.roles]", "ca_file = \"ca\"\n[notice.roles]")]
+    {
+        let secret = |_: &Path| Ok(Zeroizing::new(secret(b'a').1));
+        let public = |_: &Path| Ok("no certificate".to_owned());
+        let opened = read(&settings).unwrap().open(Files { secret: &secret, public: &public }).map(drop);
+        assert!(opened.unwrap_err().to_string().contains("without a certificate in PEM"), "{settings}");
+    }
 }
 
 #[test]
