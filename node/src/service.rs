@@ -11,6 +11,7 @@ pub(crate) mod measured;
 mod member;
 pub mod owner;
 mod replicas;
+pub mod stops;
 pub mod turn;
 pub(crate) mod upstreams;
 

@@ -28,6 +28,7 @@ mod spec_list;
 mod standby;
 mod start_pages;
 mod starts;
+mod stopped_by_commands;
 mod unit_file;
 mod unused_token;
 mod vetted_by_commands;

@@ -28,6 +28,7 @@ mod responses;
 mod routes;
 pub mod schema;
 pub mod spend;
+mod stopping;
 pub mod store;
 #[cfg(test)]
 mod tests;

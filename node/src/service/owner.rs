@@ -29,7 +29,7 @@ use crate::models;
 use crate::offer::{Offer, Published};
 use crate::program::Failpoint;
 use crate::service::measured::{self, Finding, Measured};
-use crate::service::{Doors, Member, follow, house_client, upstreams};
+use crate::service::{Doors, Member, follow, house_client, stops, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
@@ -320,6 +320,7 @@ impl Admin {
             .route("/admin/resume", post(resume))
             .route("/admin/metrics", get(metrics))
             .with_state(self.clone())
+            .merge(stops::router(self.gateway.clone()))
     }
 
     async fn decide(&self, ask: GrantAsk) -> Result<serde_json::Value, Failure> {
@@ -433,12 +434,7 @@ async fn top(State(admin): State<Admin>) -> Json<Top> {
 }
 
 async fn flags(State(admin): State<Admin>) -> Json<flags::View> {
-    let suspended = admin.gateway.suspended().into_iter().map(|one| flags::Suspended {
-        project: one.subject,
-        category: one.category.name().to_owned(),
-        rule: one.rule,
-        since: one.at.seconds(),
-    });
+    let suspended = admin.gateway.suspended().into_iter().map(stops::suspended);
     Json(flags::View { flags: admin.gateway.flags(), suspended: suspended.collect() })
 }
 
@@ -452,7 +448,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 /// The operator may read the whole chain of causes.
-fn answer(result: Result<serde_json::Value, Failure>) -> Response {
+pub(super) fn answer(result: Result<serde_json::Value, Failure>) -> Response {
     match result {
         Ok(value) => Json(value).into_response(),
         Err(failure) => Refusal::new(Code::InvalidRequest, failure.to_string()).into_response(),
