@@ -1,6 +1,7 @@
 //! What runs: the member of the federation that every service is, its doors, and the three kinds of service.
 
 pub mod admin;
+pub mod cases;
 mod central;
 mod doors;
 mod follow;

@@ -6,6 +6,7 @@ mod asks_again;
 mod attacks;
 mod books_under_faults;
 mod callers_cannot_overspend;
+mod cases_by_commands;
 mod catching_up;
 mod challenged;
 mod clearing_ops;

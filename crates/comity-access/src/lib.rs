@@ -11,6 +11,7 @@
 
 mod act;
 mod application;
+pub mod case;
 mod clock;
 mod event;
 mod form;

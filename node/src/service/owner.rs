@@ -17,7 +17,9 @@ use comity_wire::{Code, Digest, GrantId, SecretKey, Timestamp, cose};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch::Receiver;
+use tokio_util::sync::CancellationToken;
 
+use crate::cases::Desk;
 use crate::command::RunArguments;
 use crate::command::node::flags;
 use crate::command::policy::{self, InForce};
@@ -29,7 +31,7 @@ use crate::models;
 use crate::offer::{Offer, Published};
 use crate::program::Failpoint;
 use crate::service::measured::{self, Finding, Measured};
-use crate::service::{Doors, Member, follow, house_client, stops, upstreams};
+use crate::service::{Doors, Member, cases, follow, house_client, stops, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
@@ -76,6 +78,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     } else {
         follow::known(&member, &served).await?;
     }
+    let (desk, queue) = Desk::open(&member.home).await?;
     let transcripts = Writer::start(&member.home, Arc::clone(&member.clock))?;
     let gateway = Gateway::new(
         settings.gateway,
@@ -94,13 +97,14 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             failpoint: Arc::clone(failpoint),
             watch: watching.clone(),
             transcripts: transcripts.clone().map(|writer| writer as Arc<dyn comity_gateway::Transcripts>),
-            // Cases come with their own room; until then the node's list is where flags are seen.
-            flags: None,
+            flags: Some(Arc::new(desk.clone())),
         },
     )
     .await
     .while_("cannot start the gateway")?;
     watching.of(gateway.clone());
+    let cases_stop = CancellationToken::new();
+    let cases = tokio::spawn(desk.clone().run(queue, gateway.clone(), cases_stop.clone()));
     let router = gateway.router().merge(member.network.routes(Arc::clone(&member.clock)));
     let serving = Arc::new(tokio::sync::Mutex::new(serving));
     let admin = Admin {
@@ -110,6 +114,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         serving,
         watching: Arc::clone(&watching),
         publishes,
+        desk,
     };
     let shown = Arc::clone(&watching);
     let metrics = get(move || std::future::ready(open_metrics(shown.text())));
@@ -155,6 +160,9 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     doors.close().await;
     gateway.stop();
     gateway.drained().await;
+    // After the last call: what it was flagged for is written down.
+    cases_stop.cancel();
+    let _ = cases.await;
     gateway.leave().await;
     figures.close().await;
     let close = move || {
@@ -307,6 +315,7 @@ struct Admin {
     serving: Arc<tokio::sync::Mutex<Serving>>,
     watching: Arc<Watching>,
     publishes: bool,
+    desk: Desk,
 }
 
 impl Admin {
@@ -321,6 +330,7 @@ impl Admin {
             .route("/admin/metrics", get(metrics))
             .with_state(self.clone())
             .merge(stops::router(self.gateway.clone()))
+            .merge(cases::router(self.desk.clone(), self.gateway.clone()))
     }
 
     async fn decide(&self, ask: GrantAsk) -> Result<serde_json::Value, Failure> {

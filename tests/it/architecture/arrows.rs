@@ -123,6 +123,7 @@ fn libp2p_candle_and_sql_stand_where_they_may() {
     assert_eq!(named_by(graph, |name| name.starts_with("libp2p")), BTreeSet::from(["comity-network"]), "libp2p");
     assert_eq!(named_by(graph, |name| name.starts_with("candle")), BTreeSet::from(["comity-engine"]), "candle");
     let sql = BTreeSet::from([
+        "comity-access",
         "comity-clearing",
         "comity-gateway",
         "comity-ledger",

@@ -68,10 +68,7 @@ impl What {
     }
 
     fn author(&self) -> String {
-        let login = || {
-            ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()))
-        };
-        self.author.clone().or_else(login).unwrap_or_else(|| "the operator".into())
+        self.author.clone().unwrap_or_else(crate::command::login)
     }
 
     async fn ask(&self, reason: String, running: Option<Running>) -> Result<Vec<Done>, Failure> {
