@@ -1,5 +1,6 @@
 //! What runs: the member of the federation that every service is, its doors, and the three kinds of service.
 
+pub mod access;
 pub mod admin;
 pub mod cases;
 mod central;

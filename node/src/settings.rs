@@ -20,6 +20,8 @@ pub const SPEND_STORE: &str = "COMITY_SPEND_STORE";
 /// The same for a clearing house, before what `clearing.toml` says.
 pub const BOOKS_STORE: &str = "COMITY_CLEARING_STORE";
 const FILE: &str = "node.toml";
+/// The applications of a node that keeps them in SQLite.
+const APPLICATIONS_FILE: &str = "access.sqlite";
 const HUB_FILE: &str = "hub.toml";
 pub const HOUSE_FILE: &str = "clearing.toml";
 /// The books of a house that keeps them in SQLite.
@@ -34,6 +36,8 @@ pub struct Settings {
     pub feed: Feed,
     /// Bounds of the door: docs/reference/limits.md.
     pub gateway: comity_gateway::Config,
+    /// Who answers applications, by which forms and rules: docs/operating/access.md.
+    pub access: comity_access::Config,
 }
 
 /// What stands in `hub.toml`.
@@ -76,7 +80,7 @@ impl Settlement {
     }
 }
 
-/// Where a central site is, and as what this house stands there: docs/operating/access.md.
+/// Where a central site is, and as what this house stands there: docs/operating/amie-resource.md.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CentralSettings {
@@ -119,9 +123,8 @@ impl CentralSettings {
         };
         match central.fault() {
             None => Ok(central),
-            Some(fault) => {
-                Err(Failure::new(format!("{HOUSE_FILE}: [central] {fault}")).hint("docs/operating/access.md shows one"))
-            }
+            Some(fault) => Err(Failure::new(format!("{HOUSE_FILE}: [central] {fault}"))
+                .hint("docs/operating/amie-resource.md shows one")),
         }
     }
 
@@ -191,9 +194,10 @@ impl Settings {
     /// [`Failure`] naming the file; never with what stands in it under `[spend]`, which may be a secret.
     pub fn read(home: &Home) -> Result<Self, Failure> {
         const HINT: &str = "[spend] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the \
-                            address; docs/reference/limits.md lists what may stand under [gateway]";
+                            address; docs/reference/limits.md lists what may stand under [gateway], \
+                            docs/operating/access.md what may stand under [access]";
         let settings: Self = read(&home.file(FILE), HINT)?;
-        match settings.gateway.fault() {
+        match settings.gateway.fault().or_else(|| settings.access.fault()) {
             None => Ok(settings),
             Some(fault) => Err(Failure::new(format!("{}: {fault}", home.file(FILE).display())).hint(HINT)),
         }
@@ -219,7 +223,7 @@ impl HouseSettings {
     /// [`Failure`] naming the file; never with what stands in it, which may be a secret.
     pub fn read(home: &Home) -> Result<Self, Failure> {
         const HINT: &str = "[books] store = \"sqlite\" or \"postgres://…\", or store_file = \"PATH\" to a file with the address; \
-             [settlement] sample_one_in, sample_receipts; [central] as docs/operating/access.md shows; [[issuer]] as docs/operating/persons.md shows; replica";
+             [settlement] sample_one_in, sample_receipts; [central] as docs/operating/amie-resource.md shows; [[issuer]] as docs/operating/persons.md shows; replica";
         read(&home.file(HOUSE_FILE), HINT)
     }
 }
@@ -254,6 +258,21 @@ impl Books {
         let path = home.file("spend.sqlite");
         let store = Sqlite::open(&path).await.while_(format!("cannot open {}", path.display()))?;
         Ok(Arc::new(store))
+    }
+
+    /// Where the node keeps applications: in the same PostgreSQL, or in a file of their own.
+    ///
+    /// # Errors
+    /// [`Failure`] saying which, without its address.
+    pub async fn applications(&self, home: &Home) -> Result<Arc<dyn comity_access::store::Store>, Failure> {
+        let address = self.address(said(SPEND_STORE), home)?;
+        if address.is_postgres() {
+            let store = comity_access::store::Postgres::open(&address.0).await;
+            return Ok(Arc::new(store.while_("cannot open the applications in PostgreSQL")?));
+        }
+        let path = home.file(APPLICATIONS_FILE);
+        let store = comity_access::store::Sqlite::open(&path).await;
+        Ok(Arc::new(store.while_(format!("cannot open {}", path.display()))?))
     }
 
     /// Whether other processes may use the same store.

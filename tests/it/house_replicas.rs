@@ -8,7 +8,7 @@ mod postgres {
 
     use comity_node::shell;
     use comity_sdk::{Client, Query};
-    use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, books_in_postgres, chain, eventually_within};
+    use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, books_in_postgres, chain};
     use comity_tests::{Federation, Owner, Scripted, eventually, process};
     use comity_token::directory::Directory as _;
     use comity_wire::api::node::HeadsReply;
@@ -18,8 +18,6 @@ mod postgres {
 
     /// Rounds of drawing, asking and ending that have to come to their end before the next thing happens to the house.
     const ROUNDS: u32 = 4;
-    /// Several tries of a peer that is dialled once a minute.
-    const DOORS_WAIT: std::time::Duration = std::time::Duration::from_secs(420);
 
     /// The last lines of a log, for whoever looks why something did not come about.
     fn newest(log: &Path) -> String {
@@ -65,7 +63,7 @@ mod postgres {
         let scout = federation.client("scout");
         let logs = ["house.log", "house-b.log"].map(|log| federation.path().join(log));
         let doors = async |count: usize| {
-            eventually_within(DOORS_WAIT, "doors of the house", async || {
+            eventually("doors of the house", async || {
                 scout.refresh().await.map_err(|error| chain(&error))?;
                 let announced = scout.directory().announcement(node);
                 let doors = announced.iter().flat_map(|announced| announced.doors.iter());

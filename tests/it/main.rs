@@ -1,5 +1,6 @@
 //! One integration binary: it links once. A file here that is not declared is found by `architecture::tidy`.
 
+mod access_by_commands;
 mod accounted;
 mod architecture;
 mod asks_again;

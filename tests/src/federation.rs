@@ -55,24 +55,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 ///
 /// # Panics
 /// Where there is none within three minutes, with what was last seen instead.
-pub async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Result<T, String>) -> T {
-    eventually_within(EVENTUALLY, what, ask).await
-}
-
-/// [`eventually`] with another patience: dials and fetches that failed again and again are tried once a minute.
-///
-/// # Panics
-/// Where there is no answer within `patience`.
-pub async fn eventually_within<T>(
-    patience: Duration,
-    what: &str,
-    mut ask: impl AsyncFnMut() -> Result<T, String>,
-) -> T {
-    let until = Instant::now() + patience;
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let until = Instant::now() + EVENTUALLY;
     loop {
         match ask().await {
             Ok(found) => return found,
-            Err(seen) => assert!(Instant::now() < until, "{what} did not come about within {patience:?}: {seen}"),
+            Err(seen) => assert!(Instant::now() < until, "{what} did not come about within {EVENTUALLY:?}: {seen}"),
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }

@@ -37,8 +37,8 @@ pub struct Service {
 /// Longer than any start takes on a slow and busy machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
 const END_TIMEOUT: Duration = Duration::from_secs(30);
-/// Somebody else may have been given the port of a process that was killed.
-const RESTART_TRIES: u32 = 20;
+/// Somebody else may have been given the port of a process that was killed, for as long as one connection by QUIC stands.
+const RESTART_TRIES: u32 = 120;
 /// What `std::process::abort` ends a process with.
 const SIGABRT: i32 = 6;
 

@@ -53,6 +53,7 @@ const READER_REQUIREMENTS: &str = "spec/reader/requirements.txt";
 const OPENAI: &str = "tests/python/run.py";
 const AMIE: &str = "tests/python/amie.py";
 const ACCESS: &str = "tests/python/access.py";
+const NOTICES: &str = "tests/python/notices.py";
 const AMIE_REQUIREMENTS: &str = "tests/python/amieclient.txt";
 const NODE: &str = "tests/node/run.mjs";
 const NODE_PACKAGE: &str = "tests/node/package.json";
@@ -157,7 +158,8 @@ fn spec_reader(place: &Place, background: &mut Background) -> Result {
     let making = background.reader.take().expect("started whenever the python group is chosen");
     let venv = making.finish()?;
     eprintln!("    venv spec: {}", process::seconds(venv.took));
-    step("spec reader", &mut venv.script(place, READER))
+    step("spec reader", &mut venv.script(place, READER))?;
+    step("a receiver of notices", &mut venv.script(place, NOTICES))
 }
 
 fn openai(place: &Place, making: Making) -> Result {

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use comity_wire::api::access::{Sealed, Shown};
 use comity_wire::object::Tier;
 use comity_wire::{Digest, ModelId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::form::Answers;
 use crate::id::ApplicationId;
-use crate::sealed::{Sealed, Shown};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $text:literal),+ $(,)? }) => {

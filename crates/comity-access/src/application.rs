@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use comity_wire::api::access::{Sealed, Shown, commitment};
 use comity_wire::object::Tier;
 use comity_wire::{Digest, ModelId, Timestamp};
 
@@ -13,7 +14,6 @@ use crate::id::ApplicationId;
 use crate::limit;
 use crate::matrix::row;
 use crate::refused::Refused;
-use crate::sealed::{Sealed, Shown, commitment};
 use crate::settings::Settings;
 
 /// One application, as its events leave it.
@@ -232,9 +232,9 @@ impl Application {
         }
     }
 
-    /// What the clock does, it does when it has run out. Approving and rejecting are the owner's rules' too, at any time.
+    /// What the clock does, it does when it has run out. Approving, rejecting and asking for a review are the owner's rules' too, at any time.
     fn clock_only(&self, kind: Kind, now: Timestamp) -> Result<(), Refused> {
-        if matches!(kind, Kind::Approve | Kind::Reject) {
+        if matches!(kind, Kind::Approve | Kind::Reject | Kind::RequestReview) {
             return Ok(());
         }
         match self.due {

@@ -6,31 +6,44 @@
 //!
 //! Promises: every refusal says whose move is next; both sides see the same [`Due`]; a decider with a conflict of interest
 //! decides nothing, and an appeal is answered by somebody who took no part; everything that grows has a [`limit`].
-//! Leaves to others: who has which role, storing, signing grants, HTTP, clocks, sending notices.
+//!
+//! Around it stands the [`Desk`]: it keeps applications in a [`store`], says by an owner's [`Config`] who has which role, applies
+//! [`rules`], lets clocks run out, and does what was decided to the node's [`Grants`]. [`http`] are its routes (spec/11-access.md).
+//! Leaves to others: signing grants, letting calls in, sending notices.
 #![forbid(unsafe_code)]
 
 mod act;
 mod application;
 pub mod case;
 mod clock;
+mod config;
+mod desk;
 mod event;
 mod form;
+pub mod http;
 mod id;
 mod matrix;
+pub mod notice;
 mod refused;
-mod sealed;
+pub mod rules;
 mod settings;
+pub mod store;
+mod view;
+
+pub use comity_wire::api::access::{Sealed, Shown, commitment};
 
 pub use act::{Act, Actor, Kind, Role, State, Terms};
 pub use application::Application;
 pub use clock::{Due, Party};
+pub use config::{Config, FormFile, OPERATOR, Person};
+pub use desk::{Clock, Decided, Desk, Entropy, FormOf, Grants, Project, Trouble};
 pub use event::{Broken, Event, Recorded};
 pub use form::{Answers, BadForm, Field, FieldKind, Form, Missing};
 pub use id::{ApplicationId, NotAnApplicationId};
 pub use matrix::{MATRIX, Row, allows, markdown, row};
 pub use refused::Refused;
-pub use sealed::{Sealed, Shown, commitment};
 pub use settings::{Settings, WhenSilent};
+pub use view::{is_for_the_applicant, listed};
 
 /// Bounds of an application. An act above one is refused with [`Refused::TooMuch`].
 pub mod limit {

@@ -20,7 +20,6 @@ const fn of(kind: Kind, roles: &'static [Role], states: &'static [State]) -> Row
 }
 
 const PROJECT: &[Role] = &[Role::Applicant, Role::Member];
-const OWNER: &[Role] = &[Role::Decider, Role::Operator];
 const BOT: &[Role] = &[Role::Bot];
 const OPEN: &[State] = &[State::Submitted, State::UnderReview, State::DecisionAsked];
 const UNDECIDED: &[State] =
@@ -45,7 +44,7 @@ pub const MATRIX: &[Row] = &[
     ),
     of(Kind::Return, &[Role::Reviewer, Role::Decider, Role::Operator], OPEN),
     of(Kind::Answer, &[Role::Applicant], &[State::Returned]),
-    of(Kind::RequestReview, OWNER, OPEN),
+    of(Kind::RequestReview, &[Role::Decider, Role::Operator, Role::Bot], OPEN),
     of(Kind::Review, &[Role::Reviewer], &[State::UnderReview, State::DecisionAsked]),
     of(
         Kind::DeclareConflict,

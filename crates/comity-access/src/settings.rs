@@ -1,10 +1,9 @@
 //! What an owner's form asks beyond its fields: clocks, voices, consent.
 
+use comity_wire::api::access::Shown;
 use comity_wire::object::Tier;
 use comity_wire::time::DAY_S;
 use serde::{Deserialize, Serialize};
-
-use crate::sealed::Shown;
 
 /// Read from the form's TOML; whoever leaves one out gets what stands here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! `comity` for researchers: verbs on nouns.
 
+mod access;
 mod chat;
 mod conduct;
 mod delegate;
@@ -39,6 +40,9 @@ pub enum Command {
     Whoami(whoami::Whoami),
     /// What a model costs your project, pinned by the clearing house
     Quote(quote::Quote),
+    /// Apply to a model's owner for access, and see where it stands
+    #[command(subcommand)]
+    Access(access::Access),
     /// Ask a model one question
     Chat(chat::Chat),
     /// Plain OpenAI on this computer: point any OpenAI client at it
@@ -71,6 +75,7 @@ pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint)
         Command::Conduct(command) => command.run(&session).await,
         Command::Whoami(command) => command.run(&session).await,
         Command::Quote(command) => command.run(&session).await,
+        Command::Access(command) => command.run(&session).await,
         Command::Chat(command) => command.run(&session).await,
         Command::Proxy(command) => command.run(&session).await,
         Command::Mandate(command) => command.run(&session).await,

@@ -43,7 +43,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     use comity_wire::Code;
     let code = error.downcast_ref::<comity_sdk::Error>()?.code()?;
     let hint = match code {
-        Code::GrantRequired => "ask the model's owner to grant your project access; the same call then succeeds",
+        Code::GrantRequired => {
+            "apply to the model's owner with `comity access apply MODEL`; once it is granted the same call succeeds"
+        }
         Code::VettingTooLow => "the clearing house has to vet your project first",
         Code::BudgetExhausted | Code::MaxTooLow => "raise the cap or ask for less: a shorter --max-tokens costs less",
         Code::BalanceTooLow => "the project's award is spent: see `comity project`",

@@ -7,7 +7,10 @@ use comity_guard::Filter;
 use comity_http::Refusal;
 use comity_supply::pool::Sight;
 use comity_token::{Capability, Directory, PathCap};
-use comity_wire::{Amount, Digest, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId, Unverified};
+use comity_wire::object::Grant;
+use comity_wire::{
+    Amount, Digest, GrantId, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId, Unverified, Verified,
+};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -115,6 +118,9 @@ impl Gateway {
             return Err(StartError::ReceiptKey { now });
         }
         let grants = Grants::new(parts.org, parts.feed_writer);
+        for (grant, at) in parts.store.grants_withdrawn().await? {
+            grants.withdraw(grant, at);
+        }
         for bytes in parts.store.grants().await? {
             match grants.verify(&bytes) {
                 Ok(grant) => grants.put(grant),
@@ -203,6 +209,29 @@ impl Gateway {
         self.0.ledger.store().grant_put(id, subject, bytes.to_vec(), (self.0.clock)()).await?;
         self.0.grants.put(grant);
         Ok(())
+    }
+
+    /// Takes a grant back for good: no request counts it from the next one on, nor one that waits for its turn. Those that are being
+    /// answered are answered.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then it still counts.
+    pub async fn grant_withdraw(&self, grant: GrantId) -> Result<(), StoreError> {
+        let now = (self.0.clock)();
+        self.0.ledger.store().grant_withdraw(grant, now).await?;
+        self.0.grants.withdraw(grant, now);
+        Ok(())
+    }
+
+    /// Grants that were taken back and would not have ended yet, with when that was, by id: what this owner's revocation list has to
+    /// name.
+    pub fn grants_withdrawn(&self) -> Vec<(GrantId, Timestamp)> {
+        self.0.grants.withdrawn((self.0.clock)())
+    }
+
+    /// Every grant that this owner ever gave, with when it was taken back, where it was: who had access on a day.
+    pub fn grants_ever(&self) -> Vec<(Arc<Verified<Grant>>, Option<Timestamp>)> {
+        self.0.grants.all()
     }
 
     /// Grants of this owner in force now, as they were signed, in no order.
@@ -315,12 +344,16 @@ async fn write_down(gateway: Weak<Inner>, stop: CancellationToken) {
 /// Counts of flags that a process which dies has not written down are of so long.
 const VOLUME_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Takes in the grants that were put at other gateways.
+/// Takes in the grants that were put, or taken back, at other gateways.
 async fn follow(gateway: Weak<Inner>, mut news: tokio::sync::watch::Receiver<u64>) {
     while news.changed().await.is_ok() {
         let Some(inner) = gateway.upgrade() else { return };
         if let Err(error) = inner.guarding.follow(&**inner.ledger.store()).await {
             tracing::warn!(%error, "cannot read whom others suspended; it is tried with the next news");
+        }
+        match inner.ledger.store().grants_withdrawn().await {
+            Ok(withdrawn) => withdrawn.into_iter().for_each(|(grant, at)| inner.grants.withdraw(grant, at)),
+            Err(error) => tracing::warn!(%error, "cannot read what others took back; it is tried with the next news"),
         }
         match inner.ledger.store().grants().await {
             Ok(grants) => {

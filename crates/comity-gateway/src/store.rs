@@ -14,7 +14,7 @@ pub mod stops;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use comity_wire::{Digest, OrgId, Timestamp, TokenId};
+use comity_wire::{Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::future::BoxFuture;
 
 use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Pace, Rule, Slot, Write};
@@ -95,6 +95,10 @@ pub trait Store: Guarded + Stops {
     fn grant_put(&self, id: Digest, subject: String, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()>;
     /// All signed grants, oldest first, at most [`GRANTS_MAX`].
     fn grants(&self) -> Answer<'_, Vec<Vec<u8>>>;
+    /// Takes a grant back for good, also one that comes later; a repeat changes nothing.
+    fn grant_withdraw(&self, grant: GrantId, at: Timestamp) -> Answer<'_, ()>;
+    /// Those that were taken back, and when, the last ones first, at most [`GRANTS_MAX`].
+    fn grants_withdrawn(&self) -> Answer<'_, Vec<(GrantId, Timestamp)>>;
     /// Takes as much as a batch may need, durably, and lets go of it: whether there is room. A store with [`Rounds`] is not
     /// asked, since there nothing is admitted that was not written.
     fn try_out(&self) -> Answer<'_, ()> {
@@ -167,3 +171,10 @@ pub trait Rounds: Send + Sync {
 
 /// Grants that a node keeps.
 pub const GRANTS_MAX: usize = 100_000;
+
+/// A row of what was taken back.
+fn withdrawn((id, at): (Vec<u8>, i64)) -> Result<(GrantId, Timestamp), StoreError> {
+    let unreadable = || StoreError::Unreadable { what: "a grant that was taken back" };
+    let id = id.try_into().map_err(|_| unreadable())?;
+    Ok((GrantId(id), Timestamp(u64::try_from(at).map_err(|_| unreadable())?)))
+}

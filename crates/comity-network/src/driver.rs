@@ -30,7 +30,7 @@ use crate::store::Store;
 use crate::{Clock, Entropy, Failpoint, Identity, Parts, PublishError, Published, StartError, Writer, gossip};
 
 use dial::Dialler;
-use own::Step;
+use own::{Said, Step};
 
 /// What others ask of the task.
 pub(crate) enum Command {
@@ -103,13 +103,15 @@ pub(crate) struct Driver {
     /// At most one publication is being written; the others wait. Of those that put nothing only others' are looked for.
     committing: FuturesUnordered<Committing>,
     committed: Option<Reply>,
-    waiting: VecDeque<(Option<Put>, Option<Reply>)>,
+    waiting: VecDeque<(Option<Said>, Option<Reply>)>,
     /// Where our feed is numbered, when other processes write it too.
     shared: Option<Shared>,
     doors: Option<Vec<Door>>,
     /// Our newest head, while nobody has been there to hear it.
     unsaid: Option<Vec<u8>>,
     next_compare: Instant,
+    /// While a head has no source: when everybody is asked for it again, and how long until the time after that.
+    hunt: Option<(Instant, Duration)>,
     tell: Tell,
 }
 
@@ -199,6 +201,7 @@ impl Driver {
             doors: None,
             unsaid: None,
             next_compare: Instant::now() + config.sync_interval(),
+            hunt: None,
             tell,
             config,
         })
@@ -266,21 +269,16 @@ impl Driver {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Publish { set, reply } => self.publish(Some(set), Some(reply)).await,
+            Command::Publish { set, reply } => self.publish(Some(Said::Objects(set)), Some(reply)).await,
             Command::Look { reply } => self.publish(None, Some(reply)).await,
             Command::Share { writer, shared } => {
                 self.identity.writer = Some(writer);
                 self.shared = Some(shared);
             }
-            Command::Announce { doors, reply } => match self.announcement(&doors) {
-                Some(set) => {
-                    self.doors = Some(doors);
-                    self.publish(Some(set), Some(reply)).await;
-                }
-                None => {
-                    let _ = reply.send(Err(PublishError::NoWriter));
-                }
-            },
+            Command::Announce { doors, reply } => {
+                self.doors = Some(doors.clone());
+                self.publish(Some(Said::Doors(doors)), Some(reply)).await;
+            }
             Command::Fetch { digest, reply } => match self.registry.manifest(&digest) {
                 Some(manifest) => {
                     let _ = reply.send(Some(manifest));
@@ -351,12 +349,24 @@ impl Driver {
         };
         let settled: Vec<Peer> = self.members.iter_mut().filter_map(settled).collect();
         settled.into_iter().for_each(|peer| self.input(Input::Compare { peer }));
-        if now >= self.next_compare {
+        if now >= self.next_compare || self.hunts(now) {
             self.next_compare = now + self.jitter(self.config.sync_interval());
             let peers: Vec<Peer> = self.members.keys().copied().collect();
             peers.into_iter().for_each(|peer| self.input(Input::Compare { peer }));
         }
         self.renew().await;
+    }
+
+    /// Whether it is time to look for somebody who has what a head names, its teller being gone.
+    fn hunts(&mut self, now: Instant) -> bool {
+        if !self.registry.lacks_a_source() {
+            self.hunt = None;
+            return false;
+        }
+        let (at, wait) = self.hunt.unwrap_or((now, RETRY));
+        let is_due = at <= now;
+        self.hunt = Some(if is_due { (now + wait, (wait * 2).min(RETRY_MAX)) } else { (at, wait) });
+        is_due
     }
 
     /// Half to one and a half of a duration.

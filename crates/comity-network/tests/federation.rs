@@ -149,6 +149,29 @@ async fn what_one_publishes_reaches_all_by_gossip_over_tcp_and_quic() {
     federation.end().await;
 }
 
+/// A caller keeps the announcement of the latest date, so that nobody shows it an older one: two of one second must have two dates.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn doors_that_change_twice_within_a_second_are_told_apart() {
+    let author = org(1);
+    let (roster, dir) = (roster(1, &[&author]), tempfile::tempdir().unwrap());
+    let network = start(&author, config(&[TCP], &[]), &roster, &dir.path().join("one.db")).await;
+    let announce = async |address: &str| {
+        let door = Door { kind: DoorKind::Https, address: address.try_into().unwrap() };
+        network.announce(vec![door]).await.unwrap();
+        network.replica().announcement(author.node).unwrap()
+    };
+    let (first, second) = (announce("https://127.0.0.1:1").await, announce("https://127.0.0.1:2").await);
+    assert!(first.issued_at < second.issued_at, "the clock stands still");
+    let caller = comity_token::directory::File::new(&roster).unwrap();
+    let certificate = network.replica().certificate(author.node).unwrap();
+    caller.insert(&author.writer_certificate(1)).unwrap();
+    for bytes in [certificate.bytes(), first.bytes(), second.bytes()] {
+        caller.insert(bytes).unwrap();
+    }
+    assert_eq!(caller.announcement(author.node).unwrap().doors[0].address.as_str(), "https://127.0.0.1:2");
+    network.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_gossip_comparing_is_enough_and_a_revocation_list_spreads() {
     let federation = Federation::start(false, 100).await;

@@ -74,6 +74,39 @@ fn a_head_fits_a_gossip_message_and_is_passed_on_once_it_can_be_served() {
     assert_eq!(other.vector_root(), author.vector_root());
 }
 
+/// A process that says a head and ends before anybody has fetched what it names; another one of its organisation goes on.
+#[test]
+fn what_its_teller_took_away_is_looked_for_at_others() {
+    let (a, b) = (org(1), org(2));
+    let (mut author, empty) = (replica(&[&a, &b]), replica(&[&a, &b]));
+    let bytes = gossip_of(&publish(&mut author, &a, 1, &a.put(1, START), START));
+    let (teller, other) = (PEER, Peer(2));
+    let told = |registry: &mut Registry| {
+        registry.handle(START, Input::Joined { peer: teller, org: a.id });
+        registry.handle(START, Input::Joined { peer: other, org: a.id });
+        settle(registry, &empty, START);
+        assert!(!registry.lacks_a_source());
+        registry.handle(START, Input::Gossip { from: teller, ticket: Ticket(1), bytes: bytes.clone() });
+        assert!(!registry.lacks_a_source(), "the teller is still here");
+    };
+    let mut hub = replica(&[&a, &b]);
+    told(&mut hub);
+    hub.handle(START, Input::Left { peer: teller });
+    assert!(hub.lacks_a_source());
+    hub.handle(START, Input::Compare { peer: other });
+    settle(&mut hub, &empty, START);
+    assert!(hub.lacks_a_source(), "the other one has not heard of it yet");
+    hub.handle(START, Input::Compare { peer: other });
+    assert_eq!(settle(&mut hub, &author, START), [Verdict::Accept]);
+    assert!(!hub.lacks_a_source());
+    assert_eq!(hub.vector_root(), author.vector_root());
+    // So too where the teller stays, and turns out not to have it.
+    let mut hub = replica(&[&a, &b]);
+    told(&mut hub);
+    settle(&mut hub, &empty, START);
+    assert!(hub.lacks_a_source());
+}
+
 #[test]
 fn heads_that_no_honest_node_sends_are_rejected_and_others_ignored() {
     let (a, b, stranger) = (org(1), org(2), org(3));

@@ -111,6 +111,9 @@ codes! {
     IdempotencyConflict "idempotency_conflict" 422 false;
     SeqOutsideSpan "seq_outside_span" 409 false;
     ReservationConflict "reservation_conflict" 409 false;
+    ApplicationState "application_state" 409 false;
+    ApplicationMoved "application_moved" 409 false;
+    ApplicationIncomplete "application_incomplete" 422 false;
     AmieConflict "amie_conflict" 409 false;
     ClaimOlder "claim_older" 409 false;
     ClaimLower "claim_lower" 409 false;

@@ -10,12 +10,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_gateway::{Gateway, Parts, Served};
 use comity_http::Refusal;
-use comity_wire::cbor::{List, Text};
-use comity_wire::object::{Grant, Release, RevocationList};
-use comity_wire::time::DAY_S;
-use comity_wire::{Code, Digest, GrantId, SecretKey, Timestamp, cose};
+use comity_wire::object::Release;
+use comity_wire::{Code, Digest, SecretKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
@@ -23,15 +22,14 @@ use crate::cases::Desk;
 use crate::command::RunArguments;
 use crate::command::node::flags;
 use crate::command::policy::{self, InForce};
-use crate::command::requests::GrantAsk;
 use crate::failure::{Failure, While as _};
-use crate::home::{self, Card, Home};
+use crate::home::{self, Home};
 use crate::keystore::KeyName;
 use crate::models;
 use crate::offer::{Offer, Published};
 use crate::program::Failpoint;
 use crate::service::measured::{self, Finding, Measured};
-use crate::service::{Doors, Member, cases, follow, house_client, stops, upstreams};
+use crate::service::{Doors, Member, access, cases, follow, house_client, stops, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
@@ -39,6 +37,10 @@ use crate::watch::{Figures, Top, WatchArguments, Watching, open_metrics};
 
 /// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
 const STANDING_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
+
+/// The same, where it could not be published.
+const STANDING_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+const NEWS_SETTLE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// A server that could not be judged is asked again after this long.
 const MEASURE_AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
@@ -48,7 +50,7 @@ const MEASURE_AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
 pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Failpoint) -> Result<(), Failure> {
     let watching = Watching::start(&watch)?;
     let home = Home::open(&arguments.home)?;
-    let writer = home.keys.read(KeyName::Writer)?;
+    let writer = Arc::new(home.keys.read(KeyName::Writer)?);
     let issuer = home.keys.read(KeyName::Issuer)?;
     let receipt_key = home.keys.read(KeyName::Receipt)?;
     let offers = Offers::read(&home)?;
@@ -71,17 +73,17 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     let now = shell::now();
     if publishes {
         let mut objects = offers.sign(&member.home, &writer, now)?;
-        objects.push(standing(&member.home.card, &issuer, now)?);
+        objects.push(access::standing(&member.home.card, &issuer, Vec::new(), said(&member), now)?);
         // Not announced yet: an announcement without doors would hide those that others know from before a restart.
         objects.push(member.certificate.clone());
         member.put(objects).await?;
     } else {
         follow::known(&member, &served).await?;
     }
-    let (desk, queue) = Desk::open(&member.home).await?;
+    let (casework, queue) = Desk::open(&member.home).await?;
     let transcripts = Writer::start(&member.home, Arc::clone(&member.clock))?;
     let gateway = Gateway::new(
-        settings.gateway,
+        settings.gateway.clone(),
         Parts {
             node: member.home.card.node,
             org: member.home.card.organisation,
@@ -97,29 +99,45 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             failpoint: Arc::clone(failpoint),
             watch: watching.clone(),
             transcripts: transcripts.clone().map(|writer| writer as Arc<dyn comity_gateway::Transcripts>),
-            flags: Some(Arc::new(desk.clone())),
+            flags: Some(Arc::new(casework.clone())),
         },
     )
     .await
     .while_("cannot start the gateway")?;
     watching.of(gateway.clone());
     let cases_stop = CancellationToken::new();
-    let cases = tokio::spawn(desk.clone().run(queue, gateway.clone(), cases_stop.clone()));
+    let cases = tokio::spawn(casework.clone().run(queue, gateway.clone(), cases_stop.clone()));
+    let withdrawn = Arc::new(Notify::new());
+    let granting = Arc::new(access::Granting {
+        gateway: gateway.clone(),
+        card: member.home.card.clone(),
+        writer: Arc::clone(&writer),
+        withdrawn: Arc::clone(&withdrawn),
+    });
+    let desk = access::open(&member.home, &settings, Arc::clone(&granting)).await?;
+    let place = comity_access::http::Place {
+        org: member.home.card.organisation,
+        node: member.home.card.node,
+        directory: Arc::clone(&member.directory),
+        clock: Arc::clone(&member.clock),
+    };
     let router = gateway.router().merge(member.network.routes(Arc::clone(&member.clock)));
+    let router = router.merge(comity_access::http::router(desk.clone(), place));
     let serving = Arc::new(tokio::sync::Mutex::new(serving));
     let admin = Admin {
         gateway: gateway.clone(),
         member: Arc::clone(&member),
-        writer: Arc::new(writer),
+        writer,
         serving,
         watching: Arc::clone(&watching),
         publishes,
-        desk,
+        casework,
     };
     let shown = Arc::clone(&watching);
     let metrics = get(move || std::future::ready(open_metrics(shown.text())));
     let figures = Figures::open(watch.metrics, Router::new().route("/metrics", metrics)).await?;
-    let doors = Doors::open(&member, &arguments, router, Some(admin.router())).await?;
+    let operator = admin.router().merge(access::Requests { desk: desk.clone(), granting }.router());
+    let doors = Doors::open(&member, &arguments, router, Some(operator)).await?;
     if publishes {
         member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
     }
@@ -128,14 +146,40 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         if !publishes {
             return std::future::pending().await;
         }
+        let mut news = gateway.news();
+        let mut listed = Vec::new();
+        let mut renew_at = tokio::time::Instant::now();
         loop {
-            tokio::time::sleep(STANDING_EVERY).await;
-            let renewed = match standing(&member.home.card, &issuer, shell::now()) {
-                Ok(list) => member.put(vec![list]).await,
-                Err(failure) => Err(failure),
+            // Made anew when a grant is taken back, here or by another process of this node, and in time before it is stale.
+            let taken_back = gateway.grants_withdrawn();
+            if taken_back != listed || tokio::time::Instant::now() >= renew_at {
+                let list =
+                    access::standing(&member.home.card, &issuer, taken_back.clone(), said(&member), shell::now());
+                let renewed = match list {
+                    Ok(list) => member.put(vec![list]).await,
+                    Err(failure) => Err(failure),
+                };
+                match renewed {
+                    Ok(()) => (listed, renew_at) = (taken_back, tokio::time::Instant::now() + STANDING_EVERY),
+                    Err(failure) => {
+                        tracing::error!(%failure, "this node's revocation list was not renewed; it is tried again");
+                        tokio::time::sleep(STANDING_AGAIN).await;
+                        continue;
+                    }
+                }
+            }
+            let told = async {
+                match &mut news {
+                    Some(news) => news.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
             };
-            if let Err(failure) = renewed {
-                tracing::error!(%failure, "this node's revocation list was not renewed");
+            tokio::select! {
+                () = tokio::time::sleep_until(renew_at) => {}
+                () = withdrawn.notified() => {}
+                // What was told reaches this gateway's own memory a moment later.
+                true = told => tokio::time::sleep(NEWS_SETTLE).await,
+                else => {}
             }
         }
     };
@@ -154,6 +198,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         never = renew => never,
         never = probes => match never {},
         never = follow => match never {},
+        never = desk.run() => match never {},
         () = claims => Ok(()),
         result = doors.told_to_stop(&member) => result,
     };
@@ -179,10 +224,9 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     why
 }
 
-/// This organisation's own list: empty, numbered by the time, for its own-node tokens.
-fn standing(card: &Card, issuer: &SecretKey, now: Timestamp) -> Result<Vec<u8>, Failure> {
-    let list = RevocationList { org: card.organisation, number: now.0, issued_at: now, entries: List::default() };
-    Ok(cose::try_sign(&list, issuer)?.bytes().to_vec())
+/// The number of this organisation's revocation list that is known here.
+fn said(member: &Member) -> u64 {
+    member.directory.standing(member.home.card.organisation).map_or(0, |list| list.number)
 }
 
 /// What `models/*.toml` say.
@@ -315,13 +359,12 @@ struct Admin {
     serving: Arc<tokio::sync::Mutex<Serving>>,
     watching: Arc<Watching>,
     publishes: bool,
-    desk: Desk,
+    casework: Desk,
 }
 
 impl Admin {
     fn router(&self) -> Router {
         Router::new()
-            .route("/admin/grants", post(decide))
             .route("/admin/policies", get(policies))
             .route("/admin/publish", post(publish))
             .route("/admin/top", get(top))
@@ -330,31 +373,7 @@ impl Admin {
             .route("/admin/metrics", get(metrics))
             .with_state(self.clone())
             .merge(stops::router(self.gateway.clone()))
-            .merge(cases::router(self.desk.clone(), self.gateway.clone()))
-    }
-
-    async fn decide(&self, ask: GrantAsk) -> Result<serde_json::Value, Failure> {
-        let now = shell::now();
-        let mut models = ask.models;
-        models.sort_unstable();
-        models.dedup();
-        let grant = Grant {
-            id: GrantId(shell::random()),
-            org: self.member.home.card.organisation,
-            subject: Text::new(ask.subject)?,
-            models: List::new(models)?,
-            tier: ask.tier,
-            ops: List::default(),
-            not_before: now.minus(comity_wire::time::SKEW_S),
-            not_after: now.plus(u64::from(ask.days) * DAY_S),
-            plan: None,
-            reason: Text::new(ask.reason)?,
-        };
-        let signed = cose::try_sign(&grant, &self.writer)?.verify(&self.writer.public())?;
-        self.gateway.grant_put(signed.bytes()).await?;
-        Ok(
-            json!({"grant": grant.id, "subject": grant.subject, "tier": grant.tier, "until": grant.not_after.to_string()}),
-        )
+            .merge(cases::router(self.casework.clone(), self.gateway.clone()))
     }
 
     /// Finds out what each server can do, and publishes what is news; then, what could not be judged, again.
@@ -422,10 +441,6 @@ impl Admin {
         let models: Vec<_> = offers.list.iter().map(|offered| offered.offer.model.name.as_str()).collect();
         Ok(json!({"published": models}))
     }
-}
-
-async fn decide(State(admin): State<Admin>, Json(ask): Json<GrantAsk>) -> Response {
-    answer(admin.decide(ask).await)
 }
 
 /// What is published of each model that is served, and whom it is granted to.

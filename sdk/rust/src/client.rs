@@ -3,6 +3,7 @@
 //! Before each send the journal has what is signed. A reply's receipt is verified under the node's certificate, checked
 //! against what was signed, priced again under the tariff, and journalled. An outcome that stays unknown keeps its seq.
 
+pub mod access;
 mod draw;
 mod end;
 mod find;
@@ -181,6 +182,8 @@ pub struct Client {
     doors: Mutex<HashMap<NodeId, Door>>,
     /// What hubs are shown.
     passes: Passes,
+    /// Tokens of budget 0 by which owners know who applies to them.
+    introduced: Mutex<HashMap<NodeId, (Vec<u8>, SecretKey)>>,
     /// Nodes that were not where their announcement said.
     moved: Mutex<HashSet<NodeId>>,
     /// Chains that a node has shown that it holds.
@@ -255,6 +258,7 @@ impl Client {
             under_way: UnderWay::default(),
             doors: Mutex::default(),
             passes: Passes::default(),
+            introduced: Mutex::default(),
             moved: Mutex::default(),
             presented: Mutex::default(),
         })

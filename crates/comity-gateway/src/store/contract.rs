@@ -7,7 +7,7 @@ use comity_guard::volume::{Counted, Delta};
 use comity_scratch::{Database, Kept};
 use comity_wire::merkle::Frontier;
 use comity_wire::object::{Flags, Tier};
-use comity_wire::{Amount, Digest, Meter, Meters, Op, OrgId, Timestamp, TokenId};
+use comity_wire::{Amount, Digest, GrantId, Meter, Meters, Op, OrgId, Timestamp, TokenId};
 
 use super::stops::{Running, SaidAct, Stop, Target, Word};
 use super::{Memory, Postgres, Sqlite, Store, StoreError, Suspension};
@@ -225,6 +225,12 @@ async fn keeps_grants(store: &dyn Store) {
         store.grant_put(id(grant), "sub".into(), vec![u8::try_from(grant).unwrap()], Timestamp(at)).await.unwrap();
     }
     assert_eq!(store.grants().await.unwrap(), [vec![1], vec![2]]);
+    assert_eq!(store.grants_withdrawn().await.unwrap(), []);
+    for (grant, at) in [(1, 5), (2, 6), (1, 9)] {
+        store.grant_withdraw(GrantId([grant; 16]), Timestamp(at)).await.unwrap();
+    }
+    let withdrawn = [(GrantId([2; 16]), Timestamp(6)), (GrantId([1; 16]), Timestamp(5))];
+    assert_eq!(store.grants_withdrawn().await.unwrap(), withdrawn);
 }
 
 async fn a_batch_is_written_whole_or_not_at_all(store: &dyn Store) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use comity_guard::volume::{Counted, Delta};
-use comity_wire::{Digest, OrgId, Timestamp, TokenId};
+use comity_wire::{Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 
 use super::stops::{STOPS_MAX, Said, SaidAct, Stop, Stops, Target, Word, too_many};
@@ -24,6 +24,7 @@ struct Rows {
     delivered: BTreeMap<TokenId, bool>,
     houses: BTreeMap<OrgId, Timestamp>,
     grants: Vec<(Digest, Vec<u8>)>,
+    withdrawn: Vec<(GrantId, Timestamp)>,
     paces: BTreeMap<PaceKey, Pace>,
     volume: BTreeMap<(String, Counted, u32), u64>,
     suspensions: BTreeMap<String, Suspension>,
@@ -334,6 +335,18 @@ impl Store for Memory {
 
     fn grants(&self) -> Answer<'_, Vec<Vec<u8>>> {
         self.read(|rows| rows.grants.iter().map(|(_, bytes)| bytes.clone()).collect())
+    }
+
+    fn grant_withdraw(&self, grant: GrantId, at: Timestamp) -> Answer<'_, ()> {
+        self.change(move |rows| {
+            if rows.withdrawn.iter().all(|(known, _)| *known != grant) {
+                rows.withdrawn.push((grant, at));
+            }
+        })
+    }
+
+    fn grants_withdrawn(&self) -> Answer<'_, Vec<(GrantId, Timestamp)>> {
+        self.read(|rows| rows.withdrawn.iter().rev().copied().collect())
     }
 
     fn try_out(&self) -> Answer<'_, ()> {

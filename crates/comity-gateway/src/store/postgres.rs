@@ -222,12 +222,14 @@ fn migrations() -> Vec<Migration> {
     let house = include_str!("../../migrations/postgres/0003_house.sql").into_sql_str();
     let guard = include_str!("../../migrations/postgres/0004_guard.sql").into_sql_str();
     let stops = include_str!("../../migrations/postgres/0005_stops.sql").into_sql_str();
+    let withdrawn = include_str!("../../migrations/postgres/0006_withdrawn.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
         Migration::new(3, "house".into(), MigrationType::Simple, house, false),
         Migration::new(4, "guard".into(), MigrationType::Simple, guard, false),
         Migration::new(5, "stops".into(), MigrationType::Simple, stops, false),
+        Migration::new(6, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
     ]
 }
 

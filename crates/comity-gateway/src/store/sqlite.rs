@@ -19,7 +19,7 @@ use std::time::Duration;
 use comity_wire::cbor::{Decode, Encode, Limits};
 use comity_wire::merkle::Frontier;
 use comity_wire::object::Tier;
-use comity_wire::{Amount, Digest, Op, OrgId, Timestamp, TokenId};
+use comity_wire::{Amount, Digest, GrantId, Op, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 use sqlx::error::ErrorKind;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -29,7 +29,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _, Sqlite as Db};
 
-use super::{Answer, GRANTS_MAX, Store, StoreError, StoredCharge};
+use super::{Answer, GRANTS_MAX, Store, StoreError, StoredCharge, withdrawn};
 use crate::spend::{Account, Charged, Evidence, Lane, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
 
 /// How long a statement waits for a reader's or a backup's lock.
@@ -144,6 +144,7 @@ fn migrations() -> Vec<Migration> {
     let house = include_str!("../../migrations/0004_house.sql").into_sql_str();
     let guard = include_str!("../../migrations/0005_guard.sql").into_sql_str();
     let stops = include_str!("../../migrations/0006_stops.sql").into_sql_str();
+    let withdrawn = include_str!("../../migrations/0007_withdrawn.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -151,6 +152,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(4, "house".into(), MigrationType::Simple, house, false),
         Migration::new(5, "guard".into(), MigrationType::Simple, guard, false),
         Migration::new(6, "stops".into(), MigrationType::Simple, stops, false),
+        Migration::new(7, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
     ]
 }
 
@@ -592,6 +594,26 @@ impl Store for Sqlite {
         async move {
             let query = sqlx::query_scalar("SELECT bytes FROM access_grant ORDER BY at, id LIMIT ?");
             Ok(query.bind(i64::try_from(GRANTS_MAX).expect("a small number")).fetch_all(&self.readers).await?)
+        }
+        .boxed()
+    }
+
+    fn grant_withdraw(&self, grant: GrantId, at: Timestamp) -> Answer<'_, ()> {
+        async move {
+            let mut writer = self.writer.lock().await;
+            let query = sqlx::query("INSERT INTO grant_withdrawn (id, at) VALUES (?, ?) ON CONFLICT DO NOTHING");
+            query.bind(grant.0.to_vec()).bind(int(at.seconds())).execute(&mut *writer).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn grants_withdrawn(&self) -> Answer<'_, Vec<(GrantId, Timestamp)>> {
+        async move {
+            let query = sqlx::query_as("SELECT id, at FROM grant_withdrawn ORDER BY at DESC, id LIMIT ?");
+            let rows: Vec<(Vec<u8>, i64)> =
+                query.bind(i64::try_from(GRANTS_MAX).expect("a small number")).fetch_all(&self.readers).await?;
+            rows.into_iter().map(withdrawn).collect()
         }
         .boxed()
     }

@@ -208,6 +208,9 @@ async fn a_grant_that_one_gateway_was_given_counts_at_the_other() {
         known.iter().any(|known| known.id() == grant.id())
     })
     .await;
+    second.gateway.grant_withdraw(grant.id).await.unwrap();
+    first.gateway.0.ledger.store().rounds().unwrap().beat().await.unwrap();
+    until(|| async { first.gateway.0.grants.of("sub-of-the-project", &[], &*first.directory, NOW).is_empty() }).await;
 }
 
 #[tokio::test]

@@ -206,6 +206,7 @@ async fn a_grant_makes_the_same_seq_succeed() {
     let granted = cose::sign(&grant("sub-of-the-project"), &secret("lab writer"));
     world.gateway.grant_put(granted.bytes()).await.unwrap();
     assert_eq!(world.code(&ask).await, "ok");
+    assert_eq!(world.gateway.grants_withdrawn(), []);
     // It is kept.
     let again = World::on(
         Setting { tier: TierRule { grant: true, ..Setting::default().tier }, ..Setting::default() },
@@ -213,6 +214,19 @@ async fn a_grant_makes_the_same_seq_succeed() {
     )
     .await;
     assert_eq!(again.code(&again.ask(&chain).seq(2)).await, "ok");
+    // Taken back it counts no more, from the next request on, after a start, and where it comes once more.
+    again.gateway.grant_withdraw(GrantId([1; 16])).await.unwrap();
+    assert_eq!(again.code(&again.ask(&chain).seq(3)).await, "grant_required");
+    assert_eq!(again.gateway.grants_withdrawn(), [(GrantId([1; 16]), NOW)]);
+    assert!(!again.gateway.grants().contains(&granted.bytes().to_vec()));
+    let later = World::on(
+        Setting { tier: TierRule { grant: true, ..Setting::default().tier }, ..Setting::default() },
+        again.store.clone(),
+    )
+    .await;
+    assert_eq!(later.code(&later.ask(&chain).seq(3)).await, "grant_required");
+    later.gateway.grant_put(granted.bytes()).await.unwrap();
+    assert_eq!(later.code(&later.ask(&chain).seq(3)).await, "grant_required");
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use comity_registry::publish::CannotPublish;
 use comity_registry::replica::StoredFeed;
-use comity_registry::{Input, Publication, Put, SignedHead, Write};
+use comity_registry::{Held, Input, Publication, Put, SignedHead, Write};
 use comity_wire::object::{Announcement, Door, Head, WriterCertificate};
-use comity_wire::{Digest, Signed, cose};
+use comity_wire::{Digest, Signed, Timestamp, cose};
 
 use super::{Driver, RENEW_S, Reply, WAITING_MAX};
 use crate::line::{Newest, Numbered};
@@ -18,6 +18,13 @@ use crate::{PublishError, Published};
 /// How often a head is made anew because another process was quicker.
 const TRIES_MAX: u8 = 8;
 
+/// What is to be published: signed when it is known what it comes behind.
+pub(super) enum Said {
+    Objects(Put),
+    /// This node's certificate and these doors.
+    Doors(Vec<Door>),
+}
+
 /// What a publication was waiting for.
 pub(super) enum Step {
     /// Our own disk has it, or not.
@@ -25,30 +32,36 @@ pub(super) enum Step {
     /// What the line has, for what is to be published.
     Looked(Result<Newest, String>, Looking),
     /// Whether the line has taken it.
-    Numbered(Result<bool, String>, Publication, Put, u8),
+    Numbered(Result<bool, String>, Publication, Said, u8),
 }
 
 /// What the line is asked for.
 pub(super) struct Looking {
     /// What is to be published; nothing: only others' are taken over.
-    set: Option<Put>,
+    set: Option<Said>,
     tries: u8,
     /// The highest number that was heard before the line was asked: what was heard stood in it already.
     heard: Option<(u32, u64)>,
 }
 
 impl Driver {
-    /// This node's certificate and doors, signed by the feed's writer.
-    pub(super) fn announcement(&self, doors: &[Door]) -> Option<Put> {
+    /// This node's certificate and doors, signed by the feed's writer. Later than the announcement before it, whichever process made
+    /// that, in the same second or by a clock that is ahead: callers keep the one of the latest date.
+    fn announcement(&self, doors: &[Door]) -> Option<Put> {
         let writer = self.identity.writer.as_ref()?;
         let own = self.registry.certificate(self.org, self.node)?;
-        let now = self.now();
+        let before = self.registry.feed(self.org).into_iter().flat_map(|feed| feed.objects.values());
+        let before = before.filter_map(|held| match &**held {
+            Held::Announcement(said) if said.node == self.node => Some(said.issued_at.plus(1)),
+            _ => None,
+        });
+        let issued_at = before.fold(self.now(), Timestamp::max);
         let announcement = Announcement {
             org: own.org,
             node: self.node,
             doors: doors.iter().take(16).cloned().collect::<Vec<_>>().try_into().expect("16 doors are the most"),
-            issued_at: now,
-            expires_at: now.plus(Head::EXPIRES_S),
+            issued_at,
+            expires_at: issued_at.plus(Head::EXPIRES_S),
         };
         let announcement = cose::sign(&announcement, &writer.key);
         Some(Put { objects: vec![own.bytes().to_vec(), announcement.bytes().to_vec()], remove: Vec::new() })
@@ -62,12 +75,12 @@ impl Driver {
         if self.now().since(current.head.issued_at) < RENEW_S {
             return;
         }
-        let set = self.doors.as_deref().and_then(|doors| self.announcement(doors)).unwrap_or_default();
+        let set = self.doors.clone().map_or_else(|| Said::Objects(Put::default()), Said::Doors);
         self.publish(Some(set), None).await;
     }
 
     /// Makes the next head and hands it to whoever keeps it. One at a time: the number of the next rests on this one's.
-    pub(super) async fn publish(&mut self, set: Option<Put>, reply: Option<Reply>) {
+    pub(super) async fn publish(&mut self, set: Option<Said>, reply: Option<Reply>) {
         match reply {
             Some(reply) if self.waiting.len() >= WAITING_MAX => {
                 let reason = format!("{WAITING_MAX} publications are waiting already");
@@ -95,7 +108,7 @@ impl Driver {
     }
 
     /// Without a line: our own disk keeps the number.
-    async fn keep(&mut self, set: &Put) -> Result<(), PublishError> {
+    async fn keep(&mut self, set: &Said) -> Result<(), PublishError> {
         let publication = self.prepare(set)?;
         let done = self.store.commit(self.registry.write_of(&publication)).await;
         self.committing.push(Box::pin(async move {
@@ -105,7 +118,7 @@ impl Driver {
         Ok(())
     }
 
-    fn look(&mut self, set: Option<Put>, tries: u8) {
+    fn look(&mut self, set: Option<Said>, tries: u8) {
         let Some(shared) = &self.shared else { return };
         let line = shared.line.clone();
         let known = self.registry.feed(self.org).map(|current| current.head.id());
@@ -206,9 +219,17 @@ impl Driver {
         Some(Signed::<WriterCertificate>::decode(&writer.certificate).ok()?.unverified().epoch)
     }
 
-    fn prepare(&self, set: &Put) -> Result<Publication, PublishError> {
+    fn prepare(&self, said: &Said) -> Result<Publication, PublishError> {
         let writer = self.identity.writer.as_ref().ok_or(PublishError::NoWriter)?;
-        let publication = self.registry.prepare(self.now(), &writer.certificate, &writer.key, set)?;
+        let doors;
+        let put = match said {
+            Said::Objects(put) => put,
+            Said::Doors(said) => {
+                doors = self.announcement(said).ok_or(PublishError::NoWriter)?;
+                &doors
+            }
+        };
+        let publication = self.registry.prepare(self.now(), &writer.certificate, &writer.key, put)?;
         // A writer certificate of another organisation would let this node speak for strangers.
         if publication.complete.head.org != self.org {
             return Err(PublishError::Refused(CannotPublish::WriterMismatch));

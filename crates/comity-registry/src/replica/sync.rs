@@ -51,6 +51,12 @@ impl Link {
 }
 
 impl Registry {
+    /// Whether a head is believed and nobody who is here is known to have what it names: who told of it has gone. Somebody else may
+    /// have it by now, so it is worth asking before the next comparison is due.
+    pub fn lacks_a_source(&self) -> bool {
+        self.feeds.values().any(|feed| feed.pending.as_ref().is_some_and(|pending| pending.sources.is_empty()))
+    }
+
     /// Starts a comparison, unless one is waiting already.
     pub(super) fn compare(&mut self, peer: Peer) {
         let hello = Request::Hello(self.hello());
@@ -240,6 +246,12 @@ impl Registry {
             self.refused(peer, &rest);
         } else if !rest.is_empty() {
             self.ask(peer, Request::Objects { digests: rest });
+        }
+        // Whoever lacks it now is no source of it; another one may be.
+        for pending in self.feeds.values_mut().filter_map(|feed| feed.pending.as_mut()) {
+            if pending.missing().iter().any(|digest| missing.contains(digest)) {
+                pending.sources.remove(&peer);
+            }
         }
         self.refused(peer, missing);
     }

@@ -170,7 +170,12 @@ impl Client {
         self.take(&reply.token, &key, Amount::ZERO).await
     }
 
-    fn verified(&self, bytes: &[u8], key: &SecretKey, budget: Amount) -> Result<comity_wire::Verified<Token>, Error> {
+    pub(super) fn verified(
+        &self,
+        bytes: &[u8],
+        key: &SecretKey,
+        budget: Amount,
+    ) -> Result<comity_wire::Verified<Token>, Error> {
         let signed = Signed::<Token>::decode(bytes).map_err(Error::Unverified)?;
         let issuer = signed.unverified().issuer();
         let roster = self.seen.directory.roster();

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use comity_wire::{Digest, OrgId, Timestamp, TokenId};
+use comity_wire::{Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::super::{Answer, GRANTS_MAX, Needs, Rounds, Store, StoreError, StoredCharge};
+use super::super::{Answer, GRANTS_MAX, Needs, Rounds, Store, StoreError, StoredCharge, withdrawn};
 use super::rows::{self, int};
 use super::{Postgres, digest, id};
 use crate::spend::{Account, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
@@ -295,6 +295,32 @@ impl Store for Postgres {
             async move {
                 let query = sqlx::query_scalar("SELECT bytes FROM access_grant ORDER BY at, id LIMIT $1");
                 Ok(query.bind(i64::try_from(GRANTS_MAX).expect("a small number")).fetch_all(connection).await?)
+            }
+            .boxed()
+        })
+    }
+
+    fn grant_withdraw(&self, grant: GrantId, at: Timestamp) -> Answer<'_, ()> {
+        self.ask(move |connection| {
+            async move {
+                let mut tx = connection.begin().await?;
+                let query = sqlx::query("INSERT INTO grant_withdrawn (id, at) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+                query.bind(grant.0.to_vec()).bind(int(at.seconds())).execute(&mut *tx).await?;
+                sqlx::query("UPDATE spend_fence SET news = news + 1").execute(&mut *tx).await?;
+                tx.commit().await?;
+                Ok(())
+            }
+            .boxed()
+        })
+    }
+
+    fn grants_withdrawn(&self) -> Answer<'_, Vec<(GrantId, Timestamp)>> {
+        self.ask(move |connection| {
+            async move {
+                let query = sqlx::query_as("SELECT id, at FROM grant_withdrawn ORDER BY at DESC, id LIMIT $1");
+                let rows: Vec<(Vec<u8>, i64)> =
+                    query.bind(i64::try_from(GRANTS_MAX).expect("a small number")).fetch_all(connection).await?;
+                rows.into_iter().map(withdrawn).collect()
             }
             .boxed()
         })

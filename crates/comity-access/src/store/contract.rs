@@ -1,0 +1,259 @@
+//! What both databases promise.
+
+use comity_scratch::{Database, Kept};
+use comity_wire::object::Tier;
+use comity_wire::{Digest, GrantId, ModelId, Timestamp};
+
+use super::{
+    Append, Appended, Effect, EffectKind, Filter, NEVER, OpenMax, Postgres, Sqlite, Store, StoreError, effect_of,
+};
+use crate::act::{Act, Actor, Role, State, Terms};
+use crate::application::Application;
+use crate::clock::Party;
+use crate::form::{Answers, Form};
+use crate::id::ApplicationId;
+use crate::{Sealed, commitment};
+
+const NOW: Timestamp = Timestamp(1_800_000_000);
+const FORM: &str = "title = \"Access\"\n[settings]\nanswer_s = 1000\napplicant_s = 5000\n";
+const MANY: OpenMax = OpenMax { subject: 100_000, all: 100_000 };
+
+comity_scratch::contract! {
+    {
+        keeps_the_log_and_what_was_said
+        takes_an_act_only_behind_the_log_it_was_decided_on
+        lists_those_that_end_first_page_by_page
+        bounds_what_is_open
+        notes_what_is_left_to_do_until_it_was_done
+        keeps_attachments_and_forms
+        never_changes_an_event
+    }
+    sqlite: sqlite, postgres: postgres
+}
+
+/// Either, with a way to meddle with its tables.
+trait Meddled: Store {
+    async fn meddle(&self, sql: &'static str) -> Result<u64, sqlx::Error>;
+}
+
+impl Meddled for Sqlite {
+    async fn meddle(&self, sql: &'static str) -> Result<u64, sqlx::Error> {
+        sqlx::query(sql).execute(self.pool()).await.map(|done| done.rows_affected())
+    }
+}
+
+impl Meddled for Postgres {
+    async fn meddle(&self, sql: &'static str) -> Result<u64, sqlx::Error> {
+        sqlx::query(sql).execute(self.pool()).await.map(|done| done.rows_affected())
+    }
+}
+
+async fn sqlite() -> Kept<Sqlite, tempfile::TempDir> {
+    let folder = tempfile::tempdir().expect("a folder");
+    Kept::new(Sqlite::open(&folder.path().join("access.sqlite")).await.expect("a store"), folder)
+}
+
+async fn postgres() -> Kept<Postgres, Database> {
+    let database = Database::create().await;
+    Kept::new(Postgres::open(&database.url()).await.expect("a store"), database)
+}
+
+fn form() -> Form {
+    Form::read(FORM).expect("a form")
+}
+
+fn model(name: &str) -> ModelId {
+    format!("lab/{name}").parse().expect("a model")
+}
+
+fn id(number: u16) -> ApplicationId {
+    let mut id = [0; 16];
+    id[..2].copy_from_slice(&number.to_be_bytes());
+    ApplicationId(id)
+}
+
+fn applicant(subject: &str) -> Actor {
+    Actor { id: subject.into(), role: Role::Applicant, organisation: None }
+}
+
+fn decider() -> Actor {
+    Actor { id: "dora".into(), role: Role::Decider, organisation: None }
+}
+
+fn sealed() -> Sealed {
+    let salt = Digest::of(b"salt");
+    Sealed {
+        organisation: commitment(crate::Shown::Organisation, &salt, "Uni"),
+        person: commitment(crate::Shown::Person, &salt, "Ada"),
+    }
+}
+
+fn opened(number: u16, subject: &str, name: &str, now: Timestamp) -> Application {
+    Application::open(id(number), &form(), &applicant(subject), vec![model(name)], Answers::new(), now)
+        .expect("it opens")
+}
+
+fn append<'a>(application: &'a Application, form: &'a Form, open_max: OpenMax) -> Append<'a> {
+    Append { application, form, form_text: FORM, effect: None, open_max }
+}
+
+async fn kept(store: &impl Store, application: &Application) {
+    let form = form();
+    assert_eq!(store.append(append(application, &form, MANY)).await.expect("the store"), Appended::Done);
+}
+
+async fn done(store: &impl Store, application: &mut Application, act: Act, who: &Actor, now: Timestamp) {
+    application.act(act, who, &form(), now).expect("the rules let it in");
+    kept(store, application).await;
+}
+
+fn approval(name: &str) -> Act {
+    let terms = Terms { models: vec![model(name)], tier: Tier::Vetted, not_after: NOW.plus(86_400) };
+    Act::Approve { terms, reason: "it is sound".into() }
+}
+
+async fn keeps_the_log_and_what_was_said(store: &impl Store) {
+    let mut application = opened(1, "sub-a", "one", NOW);
+    kept(store, &application).await;
+    done(store, &mut application, Act::Submit { sealed: sealed() }, &applicant("sub-a"), NOW.plus(1)).await;
+    done(store, &mut application, approval("one"), &decider(), NOW.plus(2)).await;
+    let read = store.load(id(1)).await.expect("the store").expect("it is there");
+    assert_eq!(read, application);
+    assert!(store.load(id(2)).await.expect("the store").is_none());
+}
+
+async fn takes_an_act_only_behind_the_log_it_was_decided_on(store: &impl Store) {
+    let mut application = opened(1, "sub-a", "one", NOW);
+    kept(store, &application).await;
+    let form = form();
+    assert_eq!(store.append(append(&application, &form, MANY)).await.expect("the store"), Appended::Moved);
+    let mut other = application.clone();
+    done(store, &mut application, Act::Submit { sealed: sealed() }, &applicant("sub-a"), NOW.plus(1)).await;
+    // Decided on what is no longer the newest: neither the event nor the row is written.
+    other.act(Act::Withdraw { reason: String::new() }, &applicant("sub-a"), &form, NOW.plus(2)).expect("the rules");
+    assert_eq!(store.append(append(&other, &form, MANY)).await.expect("the store"), Appended::Moved);
+    let read = store.load(id(1)).await.expect("the store").expect("it is there");
+    assert_eq!(read, application);
+    let rows = store.list(&Filter::default(), 10).await.expect("the store");
+    assert_eq!(rows[0].state, State::Submitted);
+}
+
+async fn lists_those_that_end_first_page_by_page(store: &impl Store) {
+    for number in 1..=7_u16 {
+        let name = if number.is_multiple_of(2) { "even" } else { "o_d" };
+        // Of equal times the ids decide.
+        let mut application =
+            opened(number, if number < 5 { "sub-a" } else { "sub-b" }, name, NOW.plus(u64::from(number / 3)));
+        kept(store, &application).await;
+        if number == 7 {
+            let who = applicant("sub-b");
+            done(store, &mut application, Act::Withdraw { reason: String::new() }, &who, NOW.plus(9)).await;
+        }
+        if number == 6 {
+            done(store, &mut application, Act::Submit { sealed: sealed() }, &applicant("sub-b"), NOW.plus(9)).await;
+        }
+    }
+    let numbers = |rows: &[super::Row]| rows.iter().map(|row| row.id.0[1]).collect::<Vec<_>>();
+    let whole = store.list(&Filter::default(), 100).await.expect("the store");
+    // The owner has a thousand seconds, an applicant five thousand, and one that is over has no time.
+    assert_eq!(numbers(&whole), [6, 1, 2, 3, 4, 5, 7]);
+    assert!(whole[0].due.is_some_and(|due| due.party == Party::Owner && due.at == NOW.plus(9 + 1_000)));
+    assert_eq!((whole[6].due, whole[6].cursor().0), (None, NEVER));
+    let mut filter = Filter::default();
+    let mut paged = Vec::new();
+    loop {
+        let page = store.list(&filter, 2).await.expect("the store");
+        let Some(last) = page.last() else { break };
+        filter.after = Some(last.cursor());
+        paged.extend(numbers(&page));
+    }
+    assert_eq!(paged, numbers(&whole));
+    let of = async |filter: Filter| numbers(&store.list(&filter, 100).await.expect("the store"));
+    assert_eq!(of(Filter { subject: Some("sub-b".into()), ..Filter::default() }).await, [6, 5, 7]);
+    assert_eq!(of(Filter { subject: Some("sub-b".into()), open: true, ..Filter::default() }).await, [6, 5]);
+    assert_eq!(of(Filter { state: Some(State::Withdrawn), ..Filter::default() }).await, [7]);
+    assert_eq!(of(Filter { party: Some(Party::Owner), ..Filter::default() }).await, [6]);
+    assert_eq!(of(Filter { model: Some(model("even")), ..Filter::default() }).await, [6, 2, 4]);
+    assert_eq!(of(Filter { model: Some(model("o_d")), open: true, ..Filter::default() }).await, [1, 3, 5]);
+    assert_eq!(of(Filter { model: Some(model("odd")), ..Filter::default() }).await, Vec::<u8>::new());
+    assert_eq!(whole[1].models, [model("o_d")]);
+    let due = async |seconds: u64| store.due(NOW.plus(seconds), 10).await.expect("the store");
+    assert_eq!(due(1_008).await, []);
+    assert_eq!(due(1_009).await, [id(6)]);
+    assert_eq!(due(5_000).await, [id(6), id(1), id(2)]);
+}
+
+async fn bounds_what_is_open(store: &impl Store) {
+    let (form, most) = (form(), OpenMax { subject: 2, all: 3 });
+    let put = async |number, subject| {
+        let application = opened(number, subject, "one", NOW);
+        store.append(append(&application, &form, most)).await.expect("the store")
+    };
+    assert_eq!(put(1, "sub-a").await, Appended::Done);
+    assert_eq!(put(2, "sub-a").await, Appended::Done);
+    assert!(matches!(put(3, "sub-a").await, Appended::TooMany { most: 2, .. }));
+    assert_eq!(put(4, "sub-b").await, Appended::Done);
+    assert!(matches!(put(5, "sub-c").await, Appended::TooMany { most: 3, .. }));
+    let mut first = store.load(id(1)).await.expect("the store").expect("it is there");
+    done(store, &mut first, Act::Withdraw { reason: String::new() }, &applicant("sub-a"), NOW.plus(1)).await;
+    assert_eq!(put(6, "sub-a").await, Appended::Done, "one that is over makes room");
+}
+
+async fn notes_what_is_left_to_do_until_it_was_done(store: &impl Store) {
+    let mut application = opened(1, "sub-a", "one", NOW);
+    kept(store, &application).await;
+    done(store, &mut application, Act::Submit { sealed: sealed() }, &applicant("sub-a"), NOW).await;
+    assert_eq!(store.grant_of(id(1)).await.expect("the store"), None);
+    let form = form();
+    let step = async |application: &mut Application, act: Act, grant: u8, now: Timestamp| {
+        let before = application.state();
+        application.act(act, &decider(), &form, now).expect("the rules");
+        let kind = effect_of(before, application);
+        let n = application.events().len() as u64;
+        let effect = kind.map(|kind| Effect { application: id(1), n, kind, grant: GrantId([grant; 16]) });
+        let written = Append { effect, ..append(application, &form, MANY) };
+        assert_eq!(store.append(written).await.expect("the store"), Appended::Done);
+        effect
+    };
+    let granted = step(&mut application, approval("one"), 1, NOW.plus(1)).await.expect("it grants");
+    assert_eq!(granted.kind, EffectKind::Grant);
+    assert_eq!(store.effects(10).await.expect("the store"), [granted]);
+    assert_eq!(store.grant_of(id(1)).await.expect("the store"), Some(GrantId([1; 16])));
+    assert!(!store.was_revoked("sub-a").await.expect("the store"));
+    // A notice takes nothing back yet.
+    let notice = Act::Revoke { reason: "it ends".into(), effective: NOW.plus(50) };
+    assert_eq!(step(&mut application, notice, 1, NOW.plus(2)).await, None);
+    let revoked = Act::Revoke { reason: "it ends now".into(), effective: NOW.plus(3) };
+    let withdrawn = step(&mut application, revoked, 1, NOW.plus(3)).await.expect("it takes back");
+    assert_eq!(store.effects(10).await.expect("the store"), [granted, withdrawn]);
+    store.effect_done(granted).await.expect("the store");
+    assert_eq!(store.effects(10).await.expect("the store"), [withdrawn]);
+    store.effect_done(withdrawn).await.expect("the store");
+    store.effect_done(withdrawn).await.expect("a repeat is nothing");
+    assert_eq!(store.effects(10).await.expect("the store"), []);
+    assert!(store.was_revoked("sub-a").await.expect("the store"));
+    assert!(!store.was_revoked("sub-b").await.expect("the store"));
+}
+
+async fn keeps_attachments_and_forms(store: &impl Store) {
+    kept(store, &opened(1, "sub-a", "one", NOW)).await;
+    assert_eq!(store.form(form().digest()).await.expect("the store").as_deref(), Some(FORM));
+    assert_eq!(store.form(Digest::of(b"another")).await.expect("the store"), None);
+    let (bytes, digest) = (b"%PDF".to_vec(), Digest::of(b"%PDF"));
+    assert_eq!(store.attachment(id(1), digest).await.expect("the store"), None);
+    store.attach(id(1), digest, &bytes).await.expect("the store");
+    store.attach(id(1), digest, &bytes).await.expect("a repeat is nothing");
+    assert_eq!(store.attachment(id(1), digest).await.expect("the store"), Some(bytes));
+    assert_eq!(store.attachment(id(2), digest).await.expect("the store"), None);
+}
+
+async fn never_changes_an_event(store: &impl Meddled) {
+    kept(store, &opened(1, "sub-a", "one", NOW)).await;
+    store.meddle("UPDATE access_event SET n = n + 1").await.expect_err("an event is never changed");
+    store.meddle("DELETE FROM access_event").await.expect_err("an event is never deleted");
+    assert!(store.load(id(1)).await.expect("the store").is_some());
+    // Whoever writes past the database's own guard is found by the log's links.
+    let forged = "INSERT INTO access_event (application, n, bytes) SELECT application, n + 1, bytes FROM access_event";
+    assert_eq!(store.meddle(forged).await.expect("one more row"), 1);
+    assert!(matches!(store.load(id(1)).await, Err(StoreError::Unreadable { .. })));
+}

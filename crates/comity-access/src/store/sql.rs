@@ -1,0 +1,424 @@
+//! SQLite and PostgreSQL: the same statements, since `$1` is a value's place in both.
+
+use std::path::Path;
+use std::time::Duration;
+
+use comity_wire::{Digest, GrantId, ModelId, Timestamp};
+use futures::FutureExt as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
+
+use super::{Answer, Append, Appended, Effect, EffectKind, Filter, NEVER, OpenMax, PAGE_MAX, Row, Store, StoreError};
+use crate::act::State;
+use crate::application::Application;
+use crate::clock::{Due, Party};
+use crate::id::ApplicationId;
+
+const CONNECTIONS_MAX: u32 = 4;
+const ANSWER: Duration = Duration::from_secs(10);
+/// Beside the tables of the node's charges, where both are in one database.
+const MIGRATIONS: &str = "access_migrations";
+
+/// One file, for a node of one process.
+#[derive(Clone, Debug)]
+pub struct Sqlite(SqlitePool);
+
+/// Shared by the processes of one node.
+#[derive(Clone, Debug)]
+pub struct Postgres(PgPool);
+
+impl Sqlite {
+    /// Opens the file, made where it is not there, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(ANSWER)
+            .pragma("trusted_schema", "OFF");
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;
+        migrator(include_str!("../../migrations/0001_access.sql")).run(&pool).await?;
+        Ok(Self(pool))
+    }
+
+    /// Closes it, so that nothing is left in the log beside the file.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+impl Postgres {
+    /// Connects, and brings the tables up to date. `url` is a secret and stands in no error.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let bad = |_| StoreError::Unreadable { what: "an address that is not postgres://USER@HOST/DATABASE".into() };
+        let options: PgConnectOptions = url.parse().map_err(bad)?;
+        let options = options.application_name("comity-access").disable_statement_logging();
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ANSWER);
+        let pool = pool.connect_with(options).await?;
+        migrator(include_str!("../../migrations/postgres/0001_access.sql")).run(&pool).await?;
+        Ok(Self(pool))
+    }
+}
+
+fn migrator(access: &'static str) -> Migrator {
+    let first = Migration::new(1, "access".into(), MigrationType::Simple, access.into_sql_str(), false);
+    let mut migrator = Migrator::with_migrations(vec![first]);
+    migrator.dangerous_set_table_name(MIGRATIONS);
+    migrator
+}
+
+const ROWS: &str = "SELECT id, subject, state, party, due_at, models, opened_at, changed_at FROM access_application \
+     WHERE ($1 = '' OR state = $1) AND ($2 = '' OR party = $2) AND ($3 = '' OR models LIKE $3 ESCAPE '!') AND ($4 = 0 OR is_open = 1) \
+     AND (due_at > $5 OR (due_at = $5 AND id > $6))";
+const OF_SUBJECT: &str = " AND subject = $8";
+const ORDER: &str = " ORDER BY due_at, id LIMIT $7";
+
+fn rows_of(filter: &Filter) -> String {
+    format!("{ROWS}{}{ORDER}", if filter.subject.is_some() { OF_SUBJECT } else { "" })
+}
+
+/// A model's id between blanks, as `models` has it.
+fn pattern(model: &ModelId) -> String {
+    format!("% {} %", model.to_string().replace('!', "!!").replace('_', "!_").replace('%', "!%"))
+}
+
+fn kind_word(kind: EffectKind) -> &'static str {
+    match kind {
+        EffectKind::Grant => "grant",
+        EffectKind::Withdraw => "withdraw",
+    }
+}
+
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unreadable(what: impl Into<String>) -> StoreError {
+    StoreError::Unreadable { what: what.into() }
+}
+
+fn sixteen(bytes: Vec<u8>, what: &str) -> Result<[u8; 16], StoreError> {
+    bytes.try_into().map_err(|_| unreadable(what))
+}
+
+/// As `serde` writes them: one word each.
+fn word(party: Party) -> &'static str {
+    match party {
+        Party::Applicant => "applicant",
+        Party::Signatory => "signatory",
+        Party::Owner => "owner",
+        Party::AppealReviewer => "appeal-reviewer",
+        Party::Caller => "caller",
+        Party::Nobody => "nobody",
+    }
+}
+
+fn party(word: &str) -> Option<Party> {
+    [Party::Applicant, Party::Signatory, Party::Owner, Party::AppealReviewer, Party::Caller, Party::Nobody]
+        .into_iter()
+        .find(|party| self::word(*party) == word)
+}
+
+/// The columns of a list, as both drivers give them.
+type Columns = (Vec<u8>, String, String, String, i64, String, i64, i64);
+
+fn row_of((id, subject, state, moves, due_at, models, opened_at, changed_at): Columns) -> Result<Row, StoreError> {
+    let at = |seconds: i64| Timestamp(u64::try_from(seconds).unwrap_or(0));
+    let known = State::ALL.iter().copied().find(|known| known.as_str() == state);
+    let due = party(&moves).filter(|_| due_at < int(NEVER.0)).map(|party| Due { party, at: at(due_at) });
+    let models = models.split_ascii_whitespace().map(|model| model.parse::<ModelId>());
+    Ok(Row {
+        id: ApplicationId(sixteen(id, "an application's id")?),
+        subject,
+        state: known.ok_or_else(|| unreadable(format!("state {state}")))?,
+        due,
+        models: models.collect::<Result<_, _>>().map_err(|_| unreadable("a model's name"))?,
+        opened_at: at(opened_at),
+        changed_at: at(changed_at),
+    })
+}
+
+fn effect_row((application, n, kind, grant): (Vec<u8>, i64, String, Vec<u8>)) -> Result<Effect, StoreError> {
+    let kind = match kind.as_str() {
+        "grant" => EffectKind::Grant,
+        "withdraw" => EffectKind::Withdraw,
+        other => return Err(unreadable(format!("effect {other}"))),
+    };
+    Ok(Effect {
+        application: ApplicationId(sixteen(application, "an application's id")?),
+        n: u64::try_from(n).map_err(|_| unreadable("an event's number"))?,
+        kind,
+        grant: GrantId(sixteen(grant, "a grant's id")?),
+    })
+}
+
+fn read(events: &[Vec<u8>]) -> Result<Application, StoreError> {
+    Application::read(events.iter().map(Vec::as_slice)).map_err(|broken| unreadable(broken.to_string()))
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+    tokio::time::timeout(ANSWER, work).await.unwrap_or(Err(StoreError::Timeout))
+}
+
+/// The same on both. `begin` is what begins to write.
+macro_rules! store {
+    ($name:ident, $pool:ty, $begin:literal) => {
+        #[cfg(test)]
+        impl $name {
+            pub(super) fn pool(&self) -> &$pool {
+                &self.0
+            }
+        }
+
+        impl Store for $name {
+            fn load(&self, id: ApplicationId) -> Answer<'_, Option<Application>> {
+                within(async move {
+                    let events: Vec<(Vec<u8>,)> =
+                        sqlx::query_as("SELECT bytes FROM access_event WHERE application = $1 ORDER BY n")
+                            .bind(id.0.to_vec())
+                            .fetch_all(&self.0)
+                            .await?;
+                    if events.is_empty() {
+                        return Ok(None);
+                    }
+                    let events: Vec<Vec<u8>> = events.into_iter().map(|(bytes,)| bytes).collect();
+                    read(&events).map(Some)
+                })
+                .boxed()
+            }
+
+            fn append<'a>(&'a self, append: Append<'a>) -> Answer<'a, Appended> {
+                within(async move {
+                    let application = append.application;
+                    let last = application.events().last().ok_or_else(|| unreadable("an application without events"))?;
+                    let (event, id) = (last.event(), application.id().0.to_vec());
+                    let mut tx = self.0.begin_with($begin).await?;
+                    let due_at = application.due().map_or(NEVER, |due| due.at);
+                    let party = application.due().map_or("", |due| word(due.party));
+                    let models = application.models().iter().map(ModelId::to_string).collect::<Vec<_>>().join(" ");
+                    let (is_open, changed_at) = (i64::from(!application.state().is_ended()), int(event.at.0));
+                    if event.n == 1 {
+                        let OpenMax { subject, all } = append.open_max;
+                        let open: (i64, i64) = sqlx::query_as(
+                            "SELECT (SELECT count(*) FROM access_application WHERE subject = $1 AND is_open = 1), \
+                             (SELECT count(*) FROM access_application WHERE is_open = 1)",
+                        )
+                        .bind(application.subject())
+                        .fetch_one(&mut *tx)
+                        .await?;
+                        if open.0 >= i64::from(subject) {
+                            return Ok(Appended::TooMany { what: "open applications of one project", most: subject });
+                        }
+                        if open.1 >= i64::from(all) {
+                            return Ok(Appended::TooMany { what: "open applications at this node", most: all });
+                        }
+                        sqlx::query("INSERT INTO access_form (digest, text) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                            .bind(append.form.digest().0.to_vec())
+                            .bind(append.form_text)
+                            .execute(&mut *tx)
+                            .await?;
+                        let put = sqlx::query(
+                            "INSERT INTO access_application (id, subject, state, is_open, party, due_at, opened_at, changed_at, \
+                             events, head, form, models) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, 1, $8, $9, $10) \
+                             ON CONFLICT DO NOTHING",
+                        )
+                        .bind(&id)
+                        .bind(application.subject())
+                        .bind(application.state().as_str())
+                        .bind(is_open)
+                        .bind(party)
+                        .bind(int(due_at.0))
+                        .bind(changed_at)
+                        .bind(application.head().0.to_vec())
+                        .bind(append.form.digest().0.to_vec())
+                        .bind(format!(" {models} "))
+                        .execute(&mut *tx)
+                        .await?;
+                        if put.rows_affected() != 1 {
+                            return Ok(Appended::Moved);
+                        }
+                    } else {
+                        let put = sqlx::query(
+                            "UPDATE access_application SET state = $2, is_open = $3, party = $4, due_at = $5, changed_at = $6, \
+                             events = $7, head = $8, models = $9 WHERE id = $1 AND events = $7 - 1 AND head = $10",
+                        )
+                        .bind(&id)
+                        .bind(application.state().as_str())
+                        .bind(is_open)
+                        .bind(party)
+                        .bind(int(due_at.0))
+                        .bind(changed_at)
+                        .bind(int(event.n))
+                        .bind(application.head().0.to_vec())
+                        .bind(format!(" {models} "))
+                        .bind(event.before.0.to_vec())
+                        .execute(&mut *tx)
+                        .await?;
+                        if put.rows_affected() != 1 {
+                            return Ok(Appended::Moved);
+                        }
+                    }
+                    sqlx::query("INSERT INTO access_event (application, n, bytes) VALUES ($1, $2, $3)")
+                        .bind(&id)
+                        .bind(int(event.n))
+                        .bind(last.bytes())
+                        .execute(&mut *tx)
+                        .await?;
+                    if let Some(effect) = append.effect {
+                        sqlx::query(
+                            "INSERT INTO access_effect (application, n, kind, grant_id, is_done) VALUES ($1, $2, $3, $4, 0)",
+                        )
+                        .bind(&id)
+                        .bind(int(effect.n))
+                        .bind(kind_word(effect.kind))
+                        .bind(effect.grant.0.to_vec())
+                        .execute(&mut *tx)
+                        .await?;
+                    }
+                    tx.commit().await?;
+                    Ok(Appended::Done)
+                })
+                .boxed()
+            }
+
+            fn list<'a>(&'a self, filter: &'a Filter, limit: u32) -> Answer<'a, Vec<Row>> {
+                within(async move {
+                    let (at, id) = filter.after.map_or((0, Vec::new()), |(at, id)| (int(at.0), id.0.to_vec()));
+                    let query = sqlx::query_as::<_, Columns>(sqlx::AssertSqlSafe(rows_of(filter)))
+                        .bind(filter.state.map_or("", State::as_str))
+                        .bind(filter.party.map_or("", word))
+                        .bind(filter.model.as_ref().map(pattern).unwrap_or_default())
+                        .bind(i64::from(filter.open))
+                        .bind(at)
+                        .bind(id)
+                        .bind(i64::from(limit.min(PAGE_MAX)));
+                    let query = match &filter.subject {
+                        Some(subject) => query.bind(subject.as_str()),
+                        None => query,
+                    };
+                    query.fetch_all(&self.0).await?.into_iter().map(row_of).collect()
+                })
+                .boxed()
+            }
+
+            fn due(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ApplicationId>> {
+                within(async move {
+                    let ids: Vec<(Vec<u8>,)> = sqlx::query_as(
+                        "SELECT id FROM access_application WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2",
+                    )
+                    .bind(int(now.0))
+                    .bind(i64::from(limit))
+                    .fetch_all(&self.0)
+                    .await?;
+                    ids.into_iter().map(|(id,)| sixteen(id, "an application's id").map(ApplicationId)).collect()
+                })
+                .boxed()
+            }
+
+            fn form(&self, digest: Digest) -> Answer<'_, Option<String>> {
+                within(async move {
+                    let text: Option<(String,)> = sqlx::query_as("SELECT text FROM access_form WHERE digest = $1")
+                        .bind(digest.0.to_vec())
+                        .fetch_optional(&self.0)
+                        .await?;
+                    Ok(text.map(|(text,)| text))
+                })
+                .boxed()
+            }
+
+            fn attach<'a>(&'a self, id: ApplicationId, digest: Digest, bytes: &'a [u8]) -> Answer<'a, ()> {
+                within(async move {
+                    sqlx::query(
+                        "INSERT INTO access_attachment (application, digest, bytes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                    )
+                    .bind(id.0.to_vec())
+                    .bind(digest.0.to_vec())
+                    .bind(bytes)
+                    .execute(&self.0)
+                    .await?;
+                    Ok(())
+                })
+                .boxed()
+            }
+
+            fn attachment(&self, id: ApplicationId, digest: Digest) -> Answer<'_, Option<Vec<u8>>> {
+                within(async move {
+                    let found: Option<(Vec<u8>,)> =
+                        sqlx::query_as("SELECT bytes FROM access_attachment WHERE application = $1 AND digest = $2")
+                            .bind(id.0.to_vec())
+                            .bind(digest.0.to_vec())
+                            .fetch_optional(&self.0)
+                            .await?;
+                    Ok(found.map(|(bytes,)| bytes))
+                })
+                .boxed()
+            }
+
+            fn effects(&self, limit: u32) -> Answer<'_, Vec<Effect>> {
+                within(async move {
+                    let rows: Vec<(Vec<u8>, i64, String, Vec<u8>)> = sqlx::query_as(
+                        "SELECT application, n, kind, grant_id FROM access_effect WHERE is_done = 0 ORDER BY application, n LIMIT $1",
+                    )
+                    .bind(i64::from(limit))
+                    .fetch_all(&self.0)
+                    .await?;
+                    rows.into_iter().map(effect_row).collect()
+                })
+                .boxed()
+            }
+
+            fn effect_done(&self, effect: Effect) -> Answer<'_, ()> {
+                within(async move {
+                    sqlx::query("UPDATE access_effect SET is_done = 1 WHERE application = $1 AND n = $2 AND kind = $3")
+                        .bind(effect.application.0.to_vec())
+                        .bind(int(effect.n))
+                        .bind(kind_word(effect.kind))
+                        .execute(&self.0)
+                        .await?;
+                    Ok(())
+                })
+                .boxed()
+            }
+
+            fn grant_of(&self, id: ApplicationId) -> Answer<'_, Option<GrantId>> {
+                within(async move {
+                    let row = sqlx::query(
+                        "SELECT grant_id FROM access_effect WHERE application = $1 AND kind = 'grant' ORDER BY n DESC LIMIT 1",
+                    )
+                    .bind(id.0.to_vec())
+                    .fetch_optional(&self.0)
+                    .await?;
+                    let Some(row) = row else { return Ok(None) };
+                    Ok(Some(GrantId(sixteen(row.try_get("grant_id")?, "a grant's id")?)))
+                })
+                .boxed()
+            }
+
+            fn was_revoked<'a>(&'a self, subject: &'a str) -> Answer<'a, bool> {
+                within(async move {
+                    let found: Option<(i64,)> = sqlx::query_as(
+                        "SELECT CAST(1 AS BIGINT) FROM access_application WHERE subject = $1 AND state = 'revoked' LIMIT 1",
+                    )
+                    .bind(subject)
+                    .fetch_optional(&self.0)
+                    .await?;
+                    Ok(found.is_some())
+                })
+                .boxed()
+            }
+        }
+    };
+}
+
+store!(Sqlite, SqlitePool, "BEGIN IMMEDIATE");
+store!(Postgres, PgPool, "BEGIN");
