@@ -1,6 +1,7 @@
 //! Operator commands, one file each. Researcher commands live in comity-cli.
 
 pub mod audit;
+pub mod cases;
 pub mod clearing;
 pub mod hub;
 pub mod ledger;
@@ -16,6 +17,12 @@ use std::path::PathBuf;
 use comity_wire::NodeId;
 
 use crate::failure::Failure;
+
+/// Who gives a command, by the name of their login.
+fn login() -> String {
+    let name = |variable: &str| std::env::var(variable).ok().filter(|name| !name.is_empty());
+    ["USER", "LOGNAME"].into_iter().find_map(name).unwrap_or_else(|| "the operator".into())
+}
 
 /// What every `init` takes.
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,4 @@
-//! What is wrong with a house, and whose move is next: looked at from its home, whether it runs or not.
+//! What is wrong with a house or a node, and whose move is next: looked at from its home, whether it runs or not.
 //!
 //! Each check is one sentence of what was found, and one of what to do where it is not well. Nothing is changed but that the
 //! writers' lock is taken once and given back.
@@ -6,6 +6,7 @@
 mod books;
 mod home;
 mod machine;
+pub mod node;
 
 use comity_wire::Timestamp;
 use serde::Serialize;
@@ -52,6 +53,9 @@ impl Check {
 /// What was looked at, in the order in which it is to be mended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// `house` or `node`.
+    #[serde(skip)]
+    pub what: &'static str,
     pub at: Timestamp,
     /// Whether nothing fails.
     pub well: bool,
@@ -78,7 +82,7 @@ pub async fn look(home: &Home, depth: Depth) -> Report {
     checks.extend(books::checks(home, now, depth, running).await);
     checks.push(home::backup(home, now));
     let well = checks.iter().all(|check| check.state < State::Fail);
-    Report { at: now, well, running, checks }
+    Report { what: "house", at: now, well, running, checks }
 }
 
 impl Report {
@@ -99,9 +103,10 @@ impl Report {
         let count = |state| self.checks.iter().filter(|check| check.state == state).count();
         let running = if self.running { "running" } else { "not running" };
         text.push_str(&format!(
-            "{} failures, {} warnings; the house is {running}",
+            "{} failures, {} warnings; the {} is {running}",
             count(State::Fail),
-            count(State::Warn)
+            count(State::Warn),
+            self.what
         ));
         text
     }

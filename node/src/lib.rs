@@ -2,6 +2,7 @@
 //! rule of the protocol.
 
 pub mod backup;
+pub mod cases;
 pub mod command;
 pub mod demo;
 pub mod doctor;

@@ -43,6 +43,9 @@ enum Command {
     /// Owner: decide who may use what
     #[command(subcommand)]
     Requests(command::requests::RequestsCommand),
+    /// Owner: what was held against a project, its answer, the decision, the appeal
+    #[command(subcommand)]
+    Cases(command::cases::CasesCommand),
     /// Clearing house: make and run it, projects and awards
     #[command(subcommand)]
     Clearing(command::clearing::ClearingCommand),
@@ -91,6 +94,7 @@ async fn run(arguments: Arguments, failpoint: &Failpoint) -> Result<(), String> 
         Command::Model(command) => said(command::model::run(command).await),
         Command::Policy(command) => said(command::policy::run(command).await),
         Command::Requests(command) => said(command::requests::run(command).await),
+        Command::Cases(command) => said(command::cases::run(command).await),
         Command::Clearing(command) => done(command::clearing::run(command, failpoint).await),
         Command::Ledger(command) => said(command::ledger::run(command).await),
         Command::Audit(audit) => said(command::audit::run(*audit).await),

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod cases;
 mod central;
 mod doors;
 mod follow;
@@ -12,6 +13,7 @@ pub(crate) mod measured;
 mod member;
 pub mod owner;
 mod replicas;
+pub mod stops;
 pub mod turn;
 pub(crate) mod upstreams;
 

@@ -34,6 +34,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words! {
     /// As what somebody acts. Who has which role is the node's configuration.
     Role {

@@ -127,7 +127,7 @@ impl Application {
     pub fn read<'a>(events: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, Broken> {
         let mut read: Option<Self> = None;
         for (n, bytes) in (1_u64..).zip(events) {
-            let recorded = Recorded::read(bytes).ok_or(Broken::Form { n })?;
+            let recorded = Recorded::<Event>::read(bytes).ok_or(Broken::Form { n })?;
             let event = recorded.event();
             let application = match (&mut read, &event.act) {
                 (Some(application), _) => application,

@@ -232,7 +232,7 @@ impl Desk {
     }
 
     async fn begin(&self, opened: Application, form: &FormOf) -> Result<Application, Trouble> {
-        let deliveries = self.said(&opened);
+        let deliveries = self.said(&opened, &form.form);
         let append = Append {
             application: &opened,
             form: &form.form,
@@ -363,9 +363,10 @@ impl Desk {
     }
 
     /// What is said of the newest event, to each receiver.
-    fn said(&self, application: &Application) -> Vec<Delivery> {
-        let newest = application.events().last();
-        let notices = newest.into_iter().flat_map(|newest| notice::notices(newest, application));
+    fn said(&self, application: &Application, form: &Form) -> Vec<Delivery> {
+        let Some(newest) = application.events().last() else { return Vec::new() };
+        let wanted = notice::signature_wanted(newest, application, &form.settings);
+        let notices = notice::notices(newest, application).into_iter().chain(wanted);
         notices.flat_map(|notice| self.0.targets.deliveries(&notice)).collect()
     }
 
@@ -421,7 +422,7 @@ impl Desk {
                 grant.map(|grant| of(EffectKind::Withdraw, grant))
             }
         };
-        let deliveries = self.said(application);
+        let deliveries = self.said(application, &form.form);
         let append = Append {
             application,
             form: &form.form,

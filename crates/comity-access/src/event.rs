@@ -4,13 +4,18 @@
 //! writing the whole log anew, is seen by whoever kept a later link, and both sides get the newest one with every answer.
 
 use comity_wire::{Digest, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::act::{Act, Role, State};
 use crate::clock::Due;
 use crate::id::ApplicationId;
 
-const CONTEXT: &[u8] = b"comity/v1/access-event\0";
+/// What a chain is made of: events of applications, and of cases.
+pub trait Linked: Serialize + DeserializeOwned {
+    /// Stands before the bytes that a link is made of, so that no event of one kind passes for one of another.
+    const CONTEXT: &'static [u8];
+}
 
 /// One line of an application's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,10 +41,14 @@ pub struct Event {
     pub before: Digest,
 }
 
+impl Linked for Event {
+    const CONTEXT: &'static [u8] = b"comity/v1/access-event\0";
+}
+
 /// An event and the bytes that its link was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    event: Event,
+pub struct Recorded<E = Event> {
+    event: E,
     bytes: Vec<u8>,
     link: Digest,
 }
@@ -49,7 +58,7 @@ pub struct Recorded {
 #[non_exhaustive]
 pub enum Broken {
     /// There is nothing, or something else than an opening first.
-    #[error("the log does not begin with the opening of an application")]
+    #[error("the log does not begin with an opening")]
     NoBeginning,
     /// The bytes are no event, or not written as one is.
     #[error("event {n} is not written as events are")]
@@ -58,7 +67,7 @@ pub enum Broken {
         n: u64,
     },
     /// It belongs to another log.
-    #[error("event {n} is of another application")]
+    #[error("event {n} is of another log")]
     Application {
         /// Which.
         n: u64,
@@ -83,10 +92,10 @@ pub enum Broken {
     },
 }
 
-impl Recorded {
-    pub(crate) fn new(event: Event) -> Self {
+impl<E: Linked> Recorded<E> {
+    pub(crate) fn new(event: E) -> Self {
         let bytes = serde_json::to_vec(&event).expect("an event is plain data");
-        let link = Digest::of_parts(&[CONTEXT, &bytes]);
+        let link = Digest::of_parts(&[E::CONTEXT, &bytes]);
         Self { event, bytes, link }
     }
 
@@ -97,7 +106,7 @@ impl Recorded {
     }
 
     /// What it says.
-    pub const fn event(&self) -> &Event {
+    pub const fn event(&self) -> &E {
         &self.event
     }
 

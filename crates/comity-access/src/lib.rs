@@ -14,6 +14,7 @@
 
 mod act;
 mod application;
+pub mod case;
 mod clock;
 mod config;
 mod desk;

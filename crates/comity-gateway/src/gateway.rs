@@ -23,6 +23,8 @@ use crate::guarding::{Flagged, Guarding};
 use crate::queue::Places;
 use crate::replies::Replies;
 use crate::spend::{Balance, Book, Signer};
+use crate::stopping::{self, Stopping};
+use crate::store::stops::{Said, Stop, Target, Word};
 use crate::store::{StoreError, Suspension};
 use crate::transcript::Transcripts;
 use crate::watch::Watch;
@@ -47,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) replies: Mutex<Replies>,
     pub(crate) filter: Filter,
     pub(crate) guarding: Guarding,
+    pub(crate) stopping: Stopping,
     pub(crate) receipt_key: SecretKey,
     pub(crate) own_issuer: Option<SecretKey>,
     pub(crate) house: Option<Arc<dyn House>>,
@@ -90,6 +93,8 @@ pub enum StartError {
     Grants(#[from] StoreError),
     #[error("cannot read who is suspended")]
     Suspensions(#[source] StoreError),
+    #[error("cannot read what the operator has stopped")]
+    Stops(#[source] StoreError),
 }
 
 /// Why a grant was not taken.
@@ -127,6 +132,7 @@ impl Gateway {
         let signer = Signer { node: parts.node, key: parts.receipt_key.clone(), restore: certificate.restore };
         let book = Book::new(config.tokens_max);
         let guarding = Guarding::new(&*parts.store, parts.flags).await.map_err(StartError::Suspensions)?;
+        let stopping = Stopping::new(&*parts.store).await.map_err(StartError::Stops)?;
         let ledger = Ledger::start(book, parts.store, signer, parts.failpoint.clone(), parts.watch.clone(), &tracker);
         let filter = Filter::builtin();
         let news = ledger.news();
@@ -144,6 +150,7 @@ impl Gateway {
             grants,
             filter,
             guarding,
+            stopping,
             receipt_key: parts.receipt_key,
             own_issuer: parts.own_issuer,
             house: parts.house,
@@ -159,6 +166,7 @@ impl Gateway {
         }));
         gateway.0.tracker.spawn(write_down(Arc::downgrade(&gateway.0), gateway.0.stop.clone()));
         if let Some(news) = news {
+            gateway.0.tracker.spawn(stopping::look_always(Arc::downgrade(&gateway.0), gateway.0.stop.clone()));
             gateway.0.tracker.spawn(follow(Arc::downgrade(&gateway.0), news));
         }
         Ok(gateway)
@@ -282,6 +290,36 @@ impl Gateway {
         self.0.guarding.suspended()
     }
 
+    /// What the operator has stopped, as this gateway knows it, the node first.
+    pub fn stops(&self) -> Vec<Stop> {
+        self.0.stopping.all()
+    }
+
+    /// Stops a target: here at once, at the other gateways of the node within a second. What stands now: the first word on a
+    /// target stays.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is stopped here, until this process ends, and may not be elsewhere.
+    pub async fn stop_put(&self, stop: Stop) -> Result<Stop, StoreError> {
+        self.0.stop_put(stop).await
+    }
+
+    /// Resumes a target; what had been said of it, if it was stopped.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it stays stopped.
+    pub async fn stop_end(&self, target: &Target, word: &Word) -> Result<Option<Stop>, StoreError> {
+        self.0.stop_end(target, word).await
+    }
+
+    /// Who stopped and resumed what, when and why; newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn stop_log(&self, most: u32) -> Result<Vec<Said>, StoreError> {
+        self.0.ledger.store().stop_log(most).await
+    }
+
     /// Lets a suspended project in again, at all gateways of the node; whether it was suspended.
     ///
     /// # Errors
@@ -310,6 +348,9 @@ const VOLUME_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 async fn follow(gateway: Weak<Inner>, mut news: tokio::sync::watch::Receiver<u64>) {
     while news.changed().await.is_ok() {
         let Some(inner) = gateway.upgrade() else { return };
+        if let Err(error) = inner.guarding.follow(&**inner.ledger.store()).await {
+            tracing::warn!(%error, "cannot read whom others suspended; it is tried with the next news");
+        }
         match inner.ledger.store().grants_withdrawn().await {
             Ok(withdrawn) => withdrawn.into_iter().for_each(|(grant, at)| inner.grants.withdraw(grant, at)),
             Err(error) => tracing::warn!(%error, "cannot read what others took back; it is tried with the next news"),
@@ -324,9 +365,6 @@ async fn follow(gateway: Weak<Inner>, mut news: tokio::sync::watch::Receiver<u64
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot read what others granted; it is tried with the next news"),
-        }
-        if let Err(error) = inner.guarding.follow(&**inner.ledger.store()).await {
-            tracing::warn!(%error, "cannot read whom others suspended; it is tried with the next news");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use comity_guard::volume::{Alarm, CALL_MAX, Counted, HISTORY_HOURS, Limits, Print, Seen, Volume};
 use comity_guard::{Band, Category, Findings};
 use comity_http::Refusal;
-use comity_wire::object::{FilterAction, TierRule};
+use comity_wire::object::{FilterAction, Logging, TierRule};
 use comity_wire::{Code, ModelId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -45,8 +45,21 @@ pub struct Flagged {
 
 /// Who opens cases. Must not wait.
 pub trait Flags: Send + Sync {
-    fn flag(&self, flagged: &Flagged);
+    /// `text` is of the prompt, and there only where the tier keeps texts.
+    fn flag(&self, flagged: &Flagged, text: Option<Words<'_>>);
 }
+
+/// What was seen, for whoever opens a case about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'t> {
+    /// The newest words of the prompt, at most [`WORDS_BYTES_MAX`].
+    pub said: &'t str,
+    /// As the model's manifest tells callers before they ask.
+    pub retention_days: u16,
+}
+
+/// Bytes of a prompt that are handed on with a flag.
+pub const WORDS_BYTES_MAX: usize = 4_096;
 
 /// What the guard of a gateway knows.
 pub(crate) struct Guarding {
@@ -108,9 +121,9 @@ impl Guarding {
         self.suspended.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    fn tell(&self, flagged: Flagged) {
+    fn tell(&self, flagged: Flagged, text: Option<Words<'_>>) {
         if let Some(flags) = &self.flags {
-            flags.flag(&flagged);
+            flags.flag(&flagged, text);
         }
         let mut told = lock(&self.told);
         if told.len() == FLAGS_MAX {
@@ -236,8 +249,16 @@ impl Inner {
             if flagged.action == FilterAction::Suspend {
                 self.suspend(&flagged).await;
             }
-            self.guarding.tell(flagged);
+            self.guarding.tell(flagged, self.text_of(authorised));
         }
+    }
+
+    /// The words that a case may keep: only where the tier's log class keeps texts, and for as long as the manifest says.
+    fn text_of<'a>(&self, authorised: &'a Authorised) -> Option<Words<'a>> {
+        let retention_days = self.directory.manifest(&authorised.asked.model)?.data_policy.retention_days;
+        let keeps = authorised.allowed.tier_rule.logging == Logging::Bodies && retention_days > 0;
+        let said = authorised.asked.texts.last().filter(|_| keeps)?;
+        Some(Words { said: &said[..said.floor_char_boundary(WORDS_BYTES_MAX)], retention_days })
     }
 
     /// What a call is flagged for; who has to wait after it, waits.

@@ -28,6 +28,7 @@ mod responses;
 mod routes;
 pub mod schema;
 pub mod spend;
+mod stopping;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ mod writer;
 pub use claims::{House, HouseError};
 pub use config::{Clock, Config, Entropy, Failpoint, Parts, Served, no_failpoint};
 pub use gateway::{Gateway, GrantError, ModelNow, StartError};
-pub use guarding::{FLAGS_MAX, Flagged, Flags, THROTTLE_S};
+pub use guarding::{FLAGS_MAX, Flagged, Flags, THROTTLE_S, WORDS_BYTES_MAX, Words};
 pub use routes::{meters_of, takes};
 pub use transcript::{Transcript, Transcripts};
 pub use watch::{Call, Charge, Watch};

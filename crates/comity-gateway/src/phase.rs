@@ -17,12 +17,13 @@ use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use comity_http::{Refusal, body};
 use comity_token::Capability;
-use comity_wire::Code;
+use comity_wire::{Code, ModelId};
 use tokio::sync::oneshot;
 
 use crate::gateway::{Gateway, Inner};
 use crate::reply;
 use crate::routes::{Form, Route};
+use crate::store::stops::Running;
 use crate::watch::Trail;
 
 /// Answers one priced request, and tells who watches what it came to.
@@ -100,6 +101,7 @@ async fn allowed(
         hold::Step::Replayed(response) => return Ok(response),
     };
     let filtered = filter::filter(inner, held).await?;
+    inner.may_still_ask(&filtered.held.authorised).await?;
     let (head, answer) = oneshot::channel();
     let task_gateway = gateway.clone();
     let work = async move {
@@ -110,6 +112,19 @@ async fn allowed(
     answered.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "the request ended without an answer")))
 }
 
+/// What nothing was handed over of yet, until the owner ends it: the hold ends with it, and nothing is charged.
+async fn until_stopped<T>(
+    inner: &Inner,
+    (model, project): (&ModelId, &str),
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    tokio::select! {
+        biased;
+        stopped = inner.stopping.stopped(model, project, Running::Ends) => Err(stopped),
+        done = work => done,
+    }
+}
+
 /// Forward, meter, charge. `head` is closed when the caller has gone.
 async fn answer_in_task(
     inner: &Inner,
@@ -117,9 +132,12 @@ async fn answer_in_task(
     mut head: oneshot::Sender<Result<Response, Refusal>>,
 ) {
     inner.fail("forward.before");
+    let authorised = &filtered.held.authorised;
+    let (model, project) = (authorised.asked.model.clone(), authorised.subject().to_owned());
+    let of = (&model, project.as_str());
     if let Form::Piece(work) = filtered.held.authorised.authenticated.route.form {
         // Worked on to its end whoever leaves: there is nothing to stop at, and a retry finds the answer.
-        let answer = match forward::ask(inner, filtered, work).await {
+        let answer = match until_stopped(inner, of, forward::ask(inner, filtered, work)).await {
             Ok(answered) => match meter::piece(answered, work) {
                 Ok(metered) => charge::whole(inner, metered).await,
                 Err(refusal) => Err(refusal),
@@ -130,19 +148,19 @@ async fn answer_in_task(
         return;
     }
     let accepted = tokio::select! {
-        accepted = forward::forward(inner, filtered) => accepted,
+        accepted = until_stopped(inner, of, forward::forward(inner, filtered)) => accepted,
         // Nothing was accepted yet; dropping the call ends it, and its hold with it.
         () = head.closed() => return,
     };
     let forwarded = match accepted {
-        Ok(accepted) => forward::first(accepted, &mut head).await,
+        Ok(accepted) => until_stopped(inner, of, forward::first(accepted, &mut head)).await,
         Err(refusal) => Err(refusal),
     };
     match forwarded {
         Err(refusal) => drop(head.send(Err(refusal))),
         Ok(forwarded) if forwarded.is_stream() => meter::stream(inner, forwarded, head).await,
         Ok(forwarded) => {
-            let metered = meter::whole(inner, forwarded, &mut head).await;
+            let metered = until_stopped(inner, of, meter::whole(inner, forwarded, &mut head)).await;
             let answer = match metered {
                 Ok(metered) => charge::whole(inner, metered).await,
                 Err(refusal) => Err(refusal),

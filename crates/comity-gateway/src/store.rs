@@ -10,6 +10,7 @@ pub mod guarded;
 mod memory;
 pub mod postgres;
 pub mod sqlite;
+pub mod stops;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,7 @@ pub use guarded::{Guarded, Suspension};
 pub use memory::Memory;
 pub use postgres::Postgres;
 pub use sqlite::Sqlite;
+pub use stops::Stops;
 
 /// A charge as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ pub enum StoreError {
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The durable side of the spend core. Every method is safe to drop but [`Store::write`], whose outcome is then unknown.
-pub trait Store: Guarded {
+pub trait Store: Guarded + Stops {
     /// The token's account, if it was ever written.
     fn account(&self, token: TokenId) -> Answer<'_, Option<Account>>;
     /// All rows, or none. Compares the fence.
@@ -132,7 +134,7 @@ pub struct Decided {
 pub struct Beat {
     /// Gateways that had not been heard of and whose holds were released.
     pub buried: usize,
-    /// Counts what was said to all gateways: grants, published models.
+    /// Counts what was said to all gateways: grants, published models, suspensions, stops.
     pub news: u64,
 }
 
@@ -155,6 +157,8 @@ pub trait Rounds: Send + Sync {
     fn beat(&self) -> Answer<'_, Beat>;
     /// The orderly end: its holds and its fence are gone at once.
     fn leave(&self) -> Answer<'_, ()>;
+    /// Counts what was said to all gateways, as a [`Beat`] does: asked often, it is one row.
+    fn news(&self) -> Answer<'_, u64>;
     /// Whether this very request is being answered, at any gateway.
     fn is_open(&self, token: TokenId, key: LaneKey, slot: Slot) -> Answer<'_, bool>;
     /// Takes the one right to send claims of a token; `false` where another gateway has it. It ends with

@@ -15,6 +15,7 @@ mod refusals;
 mod responses;
 mod routes;
 mod service;
+mod stopped;
 mod text;
 mod transcribed;
 mod upstreams;

@@ -227,6 +227,14 @@ impl Ledger {
         }
     }
 
+    /// Asks how often something was said to all gateways, and passes it on to those who follow; 0 where this one is alone.
+    pub(crate) async fn hear(&self) -> Result<u64, StoreError> {
+        match &self.shared {
+            Some(shared) => shared.hear().await,
+            None => Ok(0),
+        }
+    }
+
     /// Counts what was said to all gateways that share the store.
     pub(crate) fn news(&self) -> Option<watch::Receiver<u64>> {
         self.shared.as_ref().map(Shared::news)

@@ -138,6 +138,8 @@ codes! {
     RosterExpired "roster_expired" 503 true;
     StandingStale "standing_stale" 503 true;
     StoreUnavailable "store_unavailable" 503 true;
+    /// The owner's operator has stopped the model, the project or the node.
+    Stopped "stopped" 503 false;
     Busy "busy" 503 true;
     Internal "internal" 500 false;
     // Recorded, not refused.

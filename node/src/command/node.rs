@@ -1,4 +1,4 @@
-//! `comity node init|renew|run|top|witness`: an owner's node.
+//! `comity node init|renew|run|top|stop|resume|doctor|witness`: an owner's node.
 
 use std::path::PathBuf;
 
@@ -11,13 +11,17 @@ use crate::program::Failpoint;
 use crate::service::owner;
 use crate::watch::WatchArguments;
 
+mod doctor;
 pub(crate) mod flags;
+pub(crate) mod stop;
 mod top;
 
 mod transcripts;
 mod witness;
 
+pub use doctor::Doctor;
 pub use flags::Flags;
+pub use stop::{Resume, Stop};
 pub use top::Top;
 pub use transcripts::Transcripts;
 pub use witness::Witness;
@@ -36,6 +40,12 @@ pub enum NodeCommand {
     Top(Top),
     /// What the owner's filter told of, and who is suspended
     Flags(Flags),
+    /// Stop a model, a project or the node: nothing of it is let in from within a second on, until it is resumed
+    Stop(Stop),
+    /// Let in again what was stopped, or whom the filter suspended
+    Resume(Resume),
+    /// What is wrong with the node, what is stopped, and whose move is next
+    Doctor(Doctor),
     /// Cosign a clearing house's log: see that it only grows, and say so
     Witness(Box<Witness>),
     /// What was kept of calls whose tier keeps their texts
@@ -86,6 +96,9 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         NodeCommand::Run(arguments) => owner::run(arguments.run, arguments.watch, failpoint).await,
         NodeCommand::Top(top) => top.run().await,
         NodeCommand::Flags(flags) => flags.run().await,
+        NodeCommand::Stop(stop) => stop.run().await,
+        NodeCommand::Resume(resume) => resume.run().await,
+        NodeCommand::Doctor(doctor) => doctor.run().await,
         NodeCommand::Witness(witness) => {
             comity_cli::say(&witness.run().await?);
             Ok(())

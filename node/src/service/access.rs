@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_access::http::{Asked, refused};
-use comity_access::notice::{Dispatcher, Standing};
+use comity_access::notice::{Dispatcher, Files, Standing};
 use comity_access::{Act, ApplicationId, Decided, Desk, Form, FormOf, Person, Role, Trouble};
 use comity_gateway::Gateway;
 use comity_http::Refusal;
@@ -342,7 +342,10 @@ impl Notices {
     /// [`Failure`] naming the target that nothing can be sent to.
     pub fn start(home: &Home, settings: &Settings, desk: &Desk) -> Result<Self, Failure> {
         let secret = |file: &std::path::Path| secret_of(home, file).map_err(|failure| failure.to_string());
-        let senders = settings.notice.open(&secret).while_("node.toml: [[notice]]")?;
+        let public =
+            |file: &std::path::Path| std::fs::read_to_string(home.path.join(file)).map_err(|error| error.to_string());
+        let senders =
+            settings.notice.open(Files { secret: &secret, public: &public }).while_("node.toml: [[notice]]")?;
         let dispatcher = Arc::new(Dispatcher::new(desk.outbox(), senders));
         let stop = CancellationToken::new();
         let (runs, said, stopped) = (Arc::clone(&dispatcher), desk.clone(), stop.clone());

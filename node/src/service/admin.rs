@@ -33,6 +33,36 @@ pub async fn delete<T: DeserializeOwned>(home: &Path, path: &str) -> Result<T, F
     client.call(Method::DELETE, path, None::<&()>).await.map_err(|error| failed(home, error))
 }
 
+/// As [`get`]; `None` where nothing runs there.
+///
+/// # Errors
+/// [`Failure`] where the service refuses.
+pub async fn get_if_running<T: DeserializeOwned>(home: &Path, path: &str) -> Result<Option<T>, Failure> {
+    let client = Client::unix(home.join(SOCKET));
+    some(home, client.call(Method::GET, path, None::<&()>).await)
+}
+
+/// As [`post`]; `None` where nothing runs there.
+///
+/// # Errors
+/// As [`get_if_running`].
+pub async fn post_if_running<T: DeserializeOwned>(
+    home: &Path,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<Option<T>, Failure> {
+    let client = Client::unix(home.join(SOCKET));
+    some(home, client.call(Method::POST, path, Some(body)).await)
+}
+
+fn some<T>(home: &Path, answer: Result<T, CallError>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(CallError::Dial(_)) => Ok(None),
+        Err(error) => Err(failed(home, error)),
+    }
+}
+
 fn failed(home: &Path, error: CallError) -> Failure {
     match error {
         CallError::Remote(remote) => {

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::sync::watch::Receiver;
+use tokio_util::sync::CancellationToken;
 
+use crate::cases::Desk;
 use crate::command::RunArguments;
 use crate::command::node::flags;
 use crate::command::policy::{self, InForce};
@@ -27,7 +29,7 @@ use crate::models;
 use crate::offer::{Offer, Published};
 use crate::program::Failpoint;
 use crate::service::measured::{self, Finding, Measured};
-use crate::service::{Doors, Member, access, follow, house_client, upstreams};
+use crate::service::{Doors, Member, access, cases, follow, house_client, stops, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
@@ -78,6 +80,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     } else {
         follow::known(&member, &served).await?;
     }
+    let (casework, queue) = Desk::open(&member.home).await?;
     let transcripts = Writer::start(&member.home, Arc::clone(&member.clock))?;
     let gateway = Gateway::new(
         settings.gateway.clone(),
@@ -96,13 +99,14 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             failpoint: Arc::clone(failpoint),
             watch: watching.clone(),
             transcripts: transcripts.clone().map(|writer| writer as Arc<dyn comity_gateway::Transcripts>),
-            // Cases come with their own room; until then the node's list is where flags are seen.
-            flags: None,
+            flags: Some(Arc::new(casework.clone())),
         },
     )
     .await
     .while_("cannot start the gateway")?;
     watching.of(gateway.clone());
+    let cases_stop = CancellationToken::new();
+    let cases = tokio::spawn(casework.clone().run(queue, gateway.clone(), cases_stop.clone()));
     let withdrawn = Arc::new(Notify::new());
     let granting = Arc::new(access::Granting {
         gateway: gateway.clone(),
@@ -128,6 +132,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         serving,
         watching: Arc::clone(&watching),
         publishes,
+        casework,
     };
     let shown = Arc::clone(&watching);
     let metrics = get(move || std::future::ready(open_metrics(shown.text())));
@@ -202,6 +207,9 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     doors.close().await;
     gateway.stop();
     gateway.drained().await;
+    // After the last call: what it was flagged for is written down.
+    cases_stop.cancel();
+    let _ = cases.await;
     gateway.leave().await;
     notices.close().await;
     figures.close().await;
@@ -354,6 +362,7 @@ struct Admin {
     serving: Arc<tokio::sync::Mutex<Serving>>,
     watching: Arc<Watching>,
     publishes: bool,
+    casework: Desk,
 }
 
 impl Admin {
@@ -366,6 +375,8 @@ impl Admin {
             .route("/admin/resume", post(resume))
             .route("/admin/metrics", get(metrics))
             .with_state(self.clone())
+            .merge(stops::router(self.gateway.clone()))
+            .merge(cases::router(self.casework.clone(), self.gateway.clone()))
     }
 
     /// Finds out what each server can do, and publishes what is news; then, what could not be judged, again.
@@ -451,12 +462,7 @@ async fn top(State(admin): State<Admin>) -> Json<Top> {
 }
 
 async fn flags(State(admin): State<Admin>) -> Json<flags::View> {
-    let suspended = admin.gateway.suspended().into_iter().map(|one| flags::Suspended {
-        project: one.subject,
-        category: one.category.name().to_owned(),
-        rule: one.rule,
-        since: one.at.seconds(),
-    });
+    let suspended = admin.gateway.suspended().into_iter().map(stops::suspended);
     Json(flags::View { flags: admin.gateway.flags(), suspended: suspended.collect() })
 }
 
@@ -470,7 +476,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 /// The operator may read the whole chain of causes.
-fn answer(result: Result<serde_json::Value, Failure>) -> Response {
+pub(super) fn answer(result: Result<serde_json::Value, Failure>) -> Response {
     match result {
         Ok(value) => Json(value).into_response(),
         Err(failure) => Refusal::new(Code::InvalidRequest, failure.to_string()).into_response(),

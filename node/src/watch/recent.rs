@@ -51,6 +51,8 @@ pub struct Top {
     pub models: Vec<Row>,
     /// What is served, now.
     pub serving: Vec<Serving>,
+    /// What the operator has stopped, and why.
+    pub stopped: Vec<String>,
     /// The newest first.
     pub last: Vec<Last>,
 }
@@ -145,7 +147,9 @@ impl Recent {
         let in_flight = gateway.map_or(0, Gateway::in_flight);
         let serving = gateway.map(Serving::all).unwrap_or_default();
         let (held_ucr, over_s) = (held.ucr(), second.clamp(1, SECONDS));
-        Top { up_s: second, in_flight, holds, held_ucr, over_s, models, serving, last }
+        let stopped = gateway.map(Gateway::stops).unwrap_or_default().into_iter();
+        let stopped = stopped.map(|stop| format!("{}: {}", stop.target, stop.word.reason)).collect();
+        Top { up_s: second, in_flight, holds, held_ucr, over_s, models, serving, stopped, last }
     }
 }
 

@@ -73,8 +73,18 @@ macro_rules! outbox {
                         .bind(int(until.0))
                         .execute(&mut *tx)
                         .await?;
-                        if moved.rows_affected() == 1 {
-                            taken.push(queued(target, row)?);
+                        if moved.rows_affected() != 1 {
+                            continue;
+                        }
+                        match queued(target, row) {
+                            Ok(row) => taken.push(row),
+                            // Nobody could ever deliver it, and it must not hold up the others.
+                            Err(error) => {
+                                let sql = "UPDATE access_notice SET state = 2, ended_at = $2, why = $3 WHERE id = $1";
+                                let why = error.to_string();
+                                let query = sqlx::query(sql).bind(&row.0).bind(int(now.0)).bind(clipped(&why));
+                                query.execute(&mut *tx).await?;
+                            }
                         }
                     }
                     tx.commit().await?;

@@ -89,7 +89,9 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     let more = |refusal, tier| refusal::more(refusal, inner, &manifest, &policy, op, tier);
     let allow = |op| allow(inner, &authenticated, &policy, &asked.model, op).map_err(|refusal| more(refusal, None));
     let allowed = allow(asked.op)?;
-    inner.guarding.admit(capability.token().subject.as_str(), now)?;
+    let subject = capability.token().subject.as_str();
+    inner.stopping.admit(&asked.model, subject)?;
+    inner.guarding.admit(subject, now)?;
     let also = ops.into_iter().map(allow).collect::<Result<Vec<_>, _>>()?;
     let of_tier = |refusal| more(refusal, Some(allowed.tier));
     authenticated.trail.note(|call| {
@@ -129,6 +131,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
 /// Whether a call that was let in may still be answered, by what stands now.
 pub(crate) fn stands(inner: &Inner, authorised: &Authorised) -> Result<(), Refusal> {
     let (authenticated, asked) = (&authorised.authenticated, &authorised.asked);
+    inner.stopping.admit(&asked.model, authorised.subject())?;
     inner.guarding.admit(authorised.subject(), authenticated.now)?;
     let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
     for op in std::iter::once(asked.op).chain(ops(asked)) {

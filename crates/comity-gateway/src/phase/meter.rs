@@ -28,6 +28,7 @@ use crate::fields::Prompt;
 use crate::gateway::Inner;
 use crate::refusal;
 use crate::reply::{self, Choice, Shape};
+use crate::store::stops::Running;
 use crate::works::Work;
 
 /// A request that has come to its end, counted.
@@ -170,9 +171,10 @@ pub(crate) async fn stream(inner: &Inner, forwarded: Forwarded, head: oneshot::S
         keep_alive: Duration::from_secs(inner.config.keep_alive_s.max(1)),
         pieces: Vec::new(),
         finished: BTreeMap::new(),
+        sent: 0,
         usage: None,
     };
-    let (metered, pieces, is_whole) = relay.run(filtered, first, rest).await;
+    let (metered, pieces, is_whole) = relay.run(inner, filtered, first, rest).await;
     charge::streamed(inner, metered, pieces, is_whole, &frames).await;
 }
 
@@ -238,6 +240,8 @@ struct Relay {
     stall: Duration,
     keep_alive: Duration,
     pieces: Vec<Piece>,
+    /// Pieces that are on their way to the transport; one more is in `pieces` while it waits for room.
+    sent: usize,
     /// Choices that have begun, with their finish reason.
     finished: BTreeMap<u32, Option<String>>,
     usage: Option<Usage>,
@@ -245,6 +249,12 @@ struct Relay {
 
 /// The caller takes nothing more.
 struct Gone;
+
+/// Why an answer was not relayed to its end.
+enum Cut {
+    Gone,
+    Stopped(Refusal),
+}
 
 /// What the hold pays for. Whoever says more than this does not stop by itself.
 struct Most {
@@ -284,20 +294,32 @@ fn cut(delta: &Delta) -> Delta {
 impl Relay {
     async fn run(
         mut self,
+        inner: &Inner,
         filtered: Filtered,
         first: Event,
         mut rest: comity_supply::Reply,
     ) -> (Metered, Vec<Bytes>, bool) {
         let authorised = &filtered.held.authorised;
-        let ended = match self.relay(authorised, first, &mut rest).await {
+        let stopped = inner.stopping.stopped(&authorised.asked.model, authorised.subject(), Running::Ends);
+        let relayed = tokio::select! {
+            biased;
+            stopped = stopped => Err(Cut::Stopped(stopped)),
+            relayed = self.relay(authorised, first, &mut rest) => relayed.map_err(|Gone| Cut::Gone),
+        };
+        // Before anything more is said: the model stops at once, however slowly its caller reads.
+        drop(rest);
+        let ended = match relayed {
             Ok(None) => match self.close(authorised).await {
                 Ok(()) => ended(self.finished.values().flatten().map(String::as_str)),
                 Err(Gone) => Ended::ClientGone,
             },
             Ok(Some(error)) => self.broken(&error).await,
-            Err(Gone) => Ended::ClientGone,
+            Err(Cut::Stopped(refusal)) => {
+                authorised.authenticated.trail.refused(&refusal);
+                self.stopped(&refusal).await
+            }
+            Err(Cut::Gone) => Ended::ClientGone,
         };
-        drop(rest);
         // Every slot free: the transport has taken all there was.
         let is_gone = ended == Ended::ClientGone || {
             let drained = tokio::time::timeout(self.stall, self.frames.reserve_many(FRAMES_MAX)).await;
@@ -310,7 +332,8 @@ impl Relay {
             let taken = self.taken.close().min(self.pieces.len());
             self.pieces.truncate(taken);
         }
-        let is_whole = !matches!(ended, Ended::ClientGone | Ended::UpstreamError | Ended::UpstreamSilent);
+        let is_whole =
+            !matches!(ended, Ended::ClientGone | Ended::UpstreamError | Ended::UpstreamSilent | Ended::Drained);
         let (bytes, tokens) = self.pieces.iter().fold((0, 0), |(b, t), piece| (b + piece.text_bytes, t + piece.tokens));
         let is_taken = is_whole && ended != Ended::Filtered;
         let (meters, basis) =
@@ -422,10 +445,23 @@ impl Relay {
         }
     }
 
+    /// The owner has ended it: what was said so far is handed over and charged, and then why there is no more.
+    async fn stopped(&mut self, refusal: &Refusal) -> Ended {
+        // One that was still waiting for room when the work was dropped never leaves.
+        self.pieces.truncate(self.sent);
+        let payload = Bytes::from(refusal.body(comity_http::problem::Form::OpenAi).to_string());
+        match self.send(Piece { payload, text_bytes: 0, tokens: 0 }).await {
+            Ok(()) => Ended::Drained,
+            Err(Gone) => Ended::ClientGone,
+        }
+    }
+
     async fn send(&mut self, piece: Piece) -> Result<(), Gone> {
         let frame = Frame::Data(piece.payload.clone());
         self.pieces.push(piece);
-        self.put(frame).await
+        self.put(frame).await?;
+        self.sent += 1;
+        Ok(())
     }
 
     async fn put(&self, frame: Frame) -> Result<(), Gone> {

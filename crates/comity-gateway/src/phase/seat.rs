@@ -11,6 +11,7 @@ use super::authorise::{self, Authorised};
 use super::hold;
 use crate::gateway::Inner;
 use crate::queue::{Bounds, Call, Place};
+use crate::store::stops::Running;
 
 /// A place, and when the work must have ended: certificates and settlement count on the token's longest operation
 /// (rule 1), the wait included.
@@ -40,7 +41,12 @@ pub(crate) async fn seat(inner: &Inner, mut authorised: Authorised) -> Result<(A
     if place.must_wait() {
         // What would be refused anyway need not wait for it.
         hold::foresee(inner, &authorised).await?;
-        place.turn(Duration::from_secs(config.queue_wait_s), deadline).await?;
+        tokio::select! {
+            biased;
+            // Whom the owner has stopped need not stand there until it is their turn.
+            stopped = inner.stopping.stopped(&authorised.asked.model, authorised.subject(), Running::Finishes) => return Err(stopped),
+            turn = place.turn(Duration::from_secs(config.queue_wait_s), deadline) => turn?,
+        }
         again(inner, &mut authorised).await?;
     }
     Ok((authorised, Seat { _place: place, deadline }))

@@ -9,6 +9,7 @@ use comity_wire::merkle::Frontier;
 use comity_wire::object::{Flags, Tier};
 use comity_wire::{Amount, Digest, GrantId, Meter, Meters, Op, OrgId, Timestamp, TokenId};
 
+use super::stops::{Running, SaidAct, Stop, Target, Word};
 use super::{Memory, Postgres, Sqlite, Store, StoreError, Suspension};
 use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Rule, Slot, Write};
 
@@ -112,6 +113,44 @@ async fn remembers_what_the_guard_saw(store: &dyn Store) {
     assert_eq!(store.suspensions().await.unwrap(), [suspension(5, "cbrn/weapon-wish")]);
     assert!(store.suspension_end("a").await.unwrap() && !store.suspension_end("a").await.unwrap());
     assert_eq!(store.suspensions().await.unwrap(), []);
+}
+
+/// The first word on a target stays until it is resumed, each act is a line of the log, and a resumed target is not stopped.
+async fn remembers_what_was_stopped(store: &dyn Store) {
+    let word =
+        |author: &str, at| Word { author: author.into(), reason: format!("{author} said so"), at: Timestamp(at) };
+    let stop = |target: &Target, running, word| Stop { target: target.clone(), running, word };
+    let model = Target::Model("lab/m".parse().unwrap());
+    let project = Target::Project("sub-a".into());
+    assert_eq!((store.stops().await.unwrap(), store.stop_log(9).await.unwrap()), (vec![], vec![]));
+    assert_eq!(store.stop_end(&model, &word("eve", 1)).await.unwrap(), None, "there is nothing to resume");
+    let first = stop(&model, Running::Finishes, word("ada", 2));
+    assert_eq!(store.stop_put(&first).await.unwrap(), first);
+    let stands = store.stop_put(&stop(&model, Running::Ends, word("bob", 3))).await.unwrap();
+    assert_eq!(stands, stop(&model, Running::Ends, word("ada", 2)));
+    let again = store.stop_put(&stop(&model, Running::Finishes, word("bob", 4))).await.unwrap();
+    assert_eq!(again.running, Running::Ends, "what was ended is not begun again");
+    store.stop_put(&stop(&Target::Node, Running::Finishes, word("ada", 5))).await.unwrap();
+    store.stop_put(&stop(&project, Running::Finishes, word("ada", 6))).await.unwrap();
+    let targets = async || store.stops().await.unwrap().into_iter().map(|stop| stop.target).collect::<Vec<_>>();
+    assert_eq!(targets().await, [Target::Node, model.clone(), project.clone()]);
+    assert_eq!(store.stop_end(&model, &word("eve", 7)).await.unwrap(), Some(stands));
+    assert_eq!(store.stop_end(&model, &word("eve", 8)).await.unwrap(), None);
+    assert_eq!(targets().await, [Target::Node, project.clone()]);
+    let log = store.stop_log(9).await.unwrap();
+    let said: Vec<_> = log.iter().map(|said| (said.n, said.act, &said.target, said.word.author.as_str())).collect();
+    assert_eq!(
+        said,
+        [
+            (6, SaidAct::Resumed, &model, "eve"),
+            (5, SaidAct::Stopped, &project, "ada"),
+            (4, SaidAct::Stopped, &Target::Node, "ada"),
+            (3, SaidAct::Stopped, &model, "bob"),
+            (2, SaidAct::StoppedNow, &model, "bob"),
+            (1, SaidAct::Stopped, &model, "ada"),
+        ]
+    );
+    assert_eq!((log[0].word.clone(), store.stop_log(2).await.unwrap()), (word("eve", 7), log[..2].to_vec()));
 }
 
 /// What was written is read back, whole.
@@ -221,6 +260,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 
 comity_scratch::contract! {
     { reads_back keeps_what_ends_a_token keeps_grants windows_read_back remembers_what_the_guard_saw
+      remembers_what_was_stopped
       remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres
 }

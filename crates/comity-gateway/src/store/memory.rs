@@ -7,6 +7,7 @@ use comity_guard::volume::{Counted, Delta};
 use comity_wire::{Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 
+use super::stops::{STOPS_MAX, Said, SaidAct, Stop, Stops, Target, Word, too_many};
 use super::{Answer, Guarded, Store, StoreError, StoredCharge, Suspension};
 use crate::spend::{Account, LaneKey, Pace, PaceKey, Rule, Slot, Write};
 
@@ -27,6 +28,8 @@ struct Rows {
     paces: BTreeMap<PaceKey, Pace>,
     volume: BTreeMap<(String, Counted, u32), u64>,
     suspensions: BTreeMap<String, Suspension>,
+    stops: BTreeMap<Target, Stop>,
+    stop_log: Vec<Said>,
     broken: bool,
     full: bool,
     writes: usize,
@@ -79,9 +82,7 @@ impl Memory {
     fn change<'a>(&'a self, change: impl FnOnce(&mut Rows) + Send + 'a) -> Answer<'a, ()> {
         async move {
             let mut rows = self.rows();
-            if rows.broken || rows.full {
-                return Err(StoreError::Refused { why: "it was broken by a test".into() });
-            }
+            rows.writable()?;
             change(&mut rows);
             Ok(())
         }
@@ -90,6 +91,18 @@ impl Memory {
 }
 
 impl Rows {
+    fn writable(&self) -> Result<(), StoreError> {
+        if self.broken || self.full {
+            return Err(StoreError::Refused { why: "it was broken by a test".into() });
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, act: SaidAct, target: &Target, word: &Word) {
+        let n = self.stop_log.len() as u64 + 1;
+        self.stop_log.push(Said { n, act, target: target.clone(), word: word.clone() });
+    }
+
     fn apply(&mut self, write: &Write) {
         match write {
             Write::Token { token, root } => {
@@ -170,6 +183,44 @@ impl Guarded for Memory {
 
     fn suspension_end<'a>(&'a self, subject: &'a str) -> Answer<'a, bool> {
         async move { Ok(self.rows().suspensions.remove(subject).is_some()) }.boxed()
+    }
+}
+
+impl Stops for Memory {
+    fn stops(&self) -> Answer<'_, Vec<Stop>> {
+        self.read(|rows| rows.stops.values().cloned().collect())
+    }
+
+    fn stop_put<'a>(&'a self, wanted: &'a Stop) -> Answer<'a, Stop> {
+        async move {
+            let mut rows = self.rows();
+            rows.writable()?;
+            if rows.stops.len() >= STOPS_MAX && !rows.stops.contains_key(&wanted.target) {
+                return Err(too_many());
+            }
+            rows.say(wanted.running.said(), &wanted.target, &wanted.word);
+            let stands = rows.stops.entry(wanted.target.clone()).or_insert_with(|| wanted.clone());
+            stands.running = stands.running.max(wanted.running);
+            Ok(stands.clone())
+        }
+        .boxed()
+    }
+
+    fn stop_end<'a>(&'a self, target: &'a Target, word: &'a Word) -> Answer<'a, Option<Stop>> {
+        async move {
+            let mut rows = self.rows();
+            rows.writable()?;
+            let ended = rows.stops.remove(target);
+            if ended.is_some() {
+                rows.say(SaidAct::Resumed, target, word);
+            }
+            Ok(ended)
+        }
+        .boxed()
+    }
+
+    fn stop_log(&self, most: u32) -> Answer<'_, Vec<Said>> {
+        self.read(move |rows| rows.stop_log.iter().rev().take(most as usize).cloned().collect())
     }
 }
 

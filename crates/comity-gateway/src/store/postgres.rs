@@ -20,6 +20,7 @@ mod read;
 mod readers;
 mod round;
 mod rows;
+mod stops;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -220,12 +221,14 @@ fn migrations() -> Vec<Migration> {
     let pace = include_str!("../../migrations/postgres/0002_pace.sql").into_sql_str();
     let house = include_str!("../../migrations/postgres/0003_house.sql").into_sql_str();
     let guard = include_str!("../../migrations/postgres/0004_guard.sql").into_sql_str();
+    let stops = include_str!("../../migrations/postgres/0005_stops.sql").into_sql_str();
     let withdrawn = include_str!("../../migrations/postgres/0006_withdrawn.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
         Migration::new(3, "house".into(), MigrationType::Simple, house, false),
         Migration::new(4, "guard".into(), MigrationType::Simple, guard, false),
+        Migration::new(5, "stops".into(), MigrationType::Simple, stops, false),
         Migration::new(6, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
     ]
 }
@@ -249,6 +252,16 @@ impl Rounds for Postgres {
 
     fn leave(&self) -> Answer<'_, ()> {
         self.leave_now()
+    }
+
+    fn news(&self) -> Answer<'_, u64> {
+        self.ask(move |connection| {
+            async move {
+                let news: i64 = sqlx::query_scalar("SELECT news FROM spend_fence").fetch_one(connection).await?;
+                u64::try_from(news).map_err(|_| StoreError::Unreadable { what: "news" })
+            }
+            .boxed()
+        })
     }
 
     fn is_open(&self, token: TokenId, key: LaneKey, slot: Slot) -> Answer<'_, bool> {

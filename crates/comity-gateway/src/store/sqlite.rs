@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod guarded;
+mod stops;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -100,7 +101,7 @@ impl Sqlite {
 
     /// Where SQLite has undone a transaction by itself (no room, a disk that fails), sqlx still counts it and begins no
     /// other: the connection is dropped, not mended.
-    async fn mend(&self, writer: &mut SqliteConnection, written: &Result<(), StoreError>) {
+    async fn mend<T>(&self, writer: &mut SqliteConnection, written: &Result<T, StoreError>) {
         if let Err(StoreError::Database(_)) = written {
             match SqliteConnection::connect_with(&self.writes).await {
                 Ok(fresh) => *writer = fresh,
@@ -142,6 +143,7 @@ fn migrations() -> Vec<Migration> {
     let trial = include_str!("../../migrations/0003_trial.sql").into_sql_str();
     let house = include_str!("../../migrations/0004_house.sql").into_sql_str();
     let guard = include_str!("../../migrations/0005_guard.sql").into_sql_str();
+    let stops = include_str!("../../migrations/0006_stops.sql").into_sql_str();
     let withdrawn = include_str!("../../migrations/0007_withdrawn.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
@@ -149,6 +151,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(3, "trial".into(), MigrationType::Simple, trial, false),
         Migration::new(4, "house".into(), MigrationType::Simple, house, false),
         Migration::new(5, "guard".into(), MigrationType::Simple, guard, false),
+        Migration::new(6, "stops".into(), MigrationType::Simple, stops, false),
         Migration::new(7, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
     ]
 }

@@ -18,6 +18,7 @@ use tower::ServiceExt as _;
 use super::canaries::good;
 use super::world::*;
 use crate::routes::{FREE, PRICED, Route};
+use crate::store::stops::{Running, Stop, Target, Word};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
@@ -31,22 +32,25 @@ enum Caller {
     Revoked,
     /// The right token, where no tier that it reaches has the op.
     TierWithoutOp,
+    /// The right token, where the operator has stopped the node.
+    Stopped,
     Right,
 }
 
-use Caller::{AnotherOp, AnotherProject, Expired, Nobody, Revoked, Right, TierWithoutOp};
+use Caller::{AnotherOp, AnotherProject, Expired, Nobody, Revoked, Right, Stopped, TierWithoutOp};
 
-const CALLERS: [Caller; 7] = [Nobody, AnotherOp, AnotherProject, Expired, Revoked, TierWithoutOp, Right];
+const CALLERS: [Caller; 8] = [Nobody, AnotherOp, AnotherProject, Expired, Revoked, TierWithoutOp, Stopped, Right];
 
 /// The code that each caller gets, in the order of [`CALLERS`]; `ok` is 200.
-type Row = (&'static str, &'static str, [&'static str; 7]);
+type Row = (&'static str, &'static str, [&'static str; 8]);
 
-const PAID: [&str; 7] = ["unsigned", "op_not_in_scope", "grant_required", "expired", "revoked", "op_not_offered", "ok"];
-const OPEN: [&str; 7] = ["ok"; 7];
-/// Settling goes on after expiry and revocation, and asks for no op.
-const HELD: [&str; 7] = ["unsigned", "ok", "not_yours", "ok", "ok", "ok", "ok"];
+const PAID: [&str; 8] =
+    ["unsigned", "op_not_in_scope", "grant_required", "expired", "revoked", "op_not_offered", "stopped", "ok"];
+const OPEN: [&str; 8] = ["ok"; 8];
+/// Settling goes on after expiry and revocation and while the node is stopped, and asks for no op.
+const HELD: [&str; 8] = ["unsigned", "ok", "not_yours", "ok", "ok", "ok", "ok", "ok"];
 /// The object is signed, whoever brings it.
-const CARRIED: [&str; 7] = ["invalid_request", "ok", "wrong_key", "ok", "ok", "ok", "ok"];
+const CARRIED: [&str; 8] = ["invalid_request", "ok", "wrong_key", "ok", "ok", "ok", "ok", "ok"];
 
 const ROWS: &[Row] = &[
     ("POST", "/v1/chat/completions", PAID),
@@ -102,6 +106,12 @@ fn revoke(world: &World) {
     world.directory.insert(cose::sign(&list, &secret("house issuer")).bytes()).unwrap();
 }
 
+async fn stop(world: &World) {
+    let word = Word { author: "ada".into(), reason: "an audit".into(), at: NOW };
+    let stop = Stop { target: Target::Node, running: Running::Finishes, word };
+    world.gateway.stop_put(stop).await.unwrap();
+}
+
 fn scoped(token: &mut Token, ops: Vec<Op>) {
     let mut scope = token.terms.scope[0].clone();
     scope.ops = List::new(ops).unwrap();
@@ -137,6 +147,10 @@ async fn priced(route: &'static Route, caller: Caller) -> Response {
             revoke(&world);
             world.mint(|_| {})
         }
+        Stopped => {
+            stop(&world).await;
+            world.mint(|_| {})
+        }
         TierWithoutOp | Right => world.mint(|_| {}),
     };
     let path = if method == "GET" { format!("{}?model=lab/tiny", route.paths[0]) } else { route.paths[0].to_owned() };
@@ -162,6 +176,7 @@ async fn free(method: &'static str, path: &str, caller: Caller) -> Response {
     match caller {
         Expired => drop(world.clock.fetch_add(7_200, std::sync::atomic::Ordering::SeqCst)),
         Revoked => revoke(&world),
+        Stopped => stop(&world).await,
         _ => {}
     }
     let key = secret(if caller == AnotherProject { "of another project" } else { "holder" });
@@ -213,8 +228,8 @@ async fn every_caller_gets_what_its_row_says_on_every_route() {
 /// `docs/reference/routes.md` between its marks.
 fn page() -> String {
     let mut page = String::from(
-        "| route | no token | token without the op | of another project | expired | revoked | tier without the op | right |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| route | no token | token without the op | of another project | expired | revoked | tier without the op | node stopped | right |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for (method, path, expected) in ROWS {
         write!(page, "| `{method}` `{}` |", path.replace("{*id}", "{id}")).unwrap();

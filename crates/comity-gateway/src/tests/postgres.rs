@@ -11,9 +11,11 @@ use comity_wire::object::{Final, Grant, Tier};
 use comity_wire::{Amount, GrantId, Op, Signed, cose};
 use serde_json::json;
 
+use super::stopped::{frames, stop, word};
 use super::world::*;
 use crate::store::Store;
 use crate::store::postgres::{Postgres, Waits};
+use crate::store::stops::{Running, Target};
 
 async fn on(database: &Database) -> World {
     let store: Arc<dyn Store> = Arc::new(Postgres::open(&database.url()).await.unwrap());
@@ -285,6 +287,68 @@ async fn what_a_dead_gateway_held_is_free_again_and_its_late_charge_is_not_answe
     assert_eq!(first.code(&first.ask(&chain)).await, "replayed");
     let account = first.gateway.0.ledger.account(TOKEN, leaf(&chain)).await.unwrap();
     assert_eq!(account.lanes.values().map(|lane| lane.n).sum::<u64>(), 1);
+}
+
+/// What one operator stops at one process is in force at the other within a second: for whoever comes, waits or runs there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stopped_at_one_gateway_is_stopped_at_the_other_within_a_second() {
+    let (database, first, second) = pair().await;
+    let chain = first.mint(|_| {});
+    assert_eq!(second.code(&second.ask(&chain)).await, "ok");
+    let gate = Gate::shut();
+    second.upstream.push(text().held_at(3, &gate));
+    let running = second.ask(&chain).lane(1).body(chat("hi", json!({"max_tokens": 20, "stream": true})));
+    let mut body = second.send(&running).await.into_body();
+    http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap();
+    let began = std::time::Instant::now();
+    first.gateway.stop_put(stop(Target::Project("sub-of-the-project".into()), Running::Ends)).await.unwrap();
+    let said = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let (data, comments, done) = frames(&said);
+    assert_eq!((&data.last().unwrap()["error"]["code"], done), (&json!("stopped"), false));
+    assert!(comments.iter().any(|comment| comment.starts_with("comity-receipt ")), "{comments:?}");
+    assert_eq!(second.code(&second.ask(&chain).lane(2)).await, "stopped");
+    // One that starts now knows it too.
+    let third = on(&database).await;
+    assert_eq!(third.code(&third.ask(&chain).lane(2)).await, "stopped");
+    second.gateway.stop_end(&Target::Project("sub-of-the-project".into()), &word("it was nothing")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for world in [&first, &third] {
+        assert_ne!(world.code(&world.ask(&chain).lane(3)).await, "stopped");
+    }
+}
+
+/// A gateway whose own looking has come to a standstill looks before it asks the model.
+#[tokio::test]
+async fn no_call_rests_on_an_old_look_at_what_is_stopped() {
+    let (database, first, second) = pair().await;
+    let chain = first.mint(|_| {});
+    assert_eq!(second.code(&second.ask(&chain)).await, "ok");
+    // Ends what runs in the background, looking too.
+    second.gateway.stop();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    first.gateway.stop_put(stop(Target::Node, Running::Finishes)).await.unwrap();
+    let asked = second.upstream.calls().len();
+    tokio::time::sleep(Duration::from_millis(750)).await;
+    assert_eq!(second.code(&second.ask(&chain).seq(2)).await, "stopped");
+    assert_eq!(second.upstream.calls().len(), asked, "the model was not asked");
+    drop(database);
+}
+
+/// Suspensions of the filter travel as fast.
+#[tokio::test]
+async fn who_is_suspended_at_one_gateway_is_suspended_at_the_other_within_a_second() {
+    let (_database, first, second) = pair().await;
+    let chain = first.mint(|_| {});
+    let suspension = crate::store::Suspension {
+        subject: "sub-of-the-project".into(),
+        category: comity_guard::Category::Cbrn,
+        rule: "cbrn/x".into(),
+        at: NOW,
+    };
+    first.gateway.0.ledger.store().suspension_put(&suspension).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(second.code(&second.ask(&chain)).await, "suspended");
 }
 
 async fn database_says(database: &Database, sql: &str) {

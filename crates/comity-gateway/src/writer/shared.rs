@@ -79,6 +79,10 @@ impl State {
         }
     }
 
+    fn hear(&self, said: u64) {
+        self.news.send_if_modified(|news| std::mem::replace(news, said) != said);
+    }
+
     fn rounds(&self) -> &dyn Rounds {
         self.store.rounds().expect("only a store with rounds is shared")
     }
@@ -148,6 +152,12 @@ impl Shared {
         view.standing(bounds, now)
     }
 
+    pub(super) async fn hear(&self) -> Result<u64, StoreError> {
+        let news = self.state.rounds().news().await?;
+        self.state.hear(news);
+        Ok(news)
+    }
+
     pub(super) fn news(&self) -> watch::Receiver<u64> {
         self.state.news.subscribe()
     }
@@ -169,9 +179,7 @@ async fn beats(state: Weak<State>) {
         {
             let Some(state) = state.upgrade() else { return };
             match state.rounds().beat().await {
-                Ok(beat) => {
-                    state.news.send_if_modified(|news| std::mem::replace(news, beat.news) != beat.news);
-                }
+                Ok(beat) => state.hear(beat.news),
                 Err(StoreError::Fenced) => state.lost.store(true, Ordering::SeqCst),
                 Err(error) => warn!(error = %chain(&error), "the spend store did not hear that this gateway lives"),
             }

@@ -31,11 +31,11 @@ pub(crate) struct View {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Suspended {
-    pub(crate) project: String,
-    pub(crate) category: String,
-    pub(crate) rule: String,
-    pub(crate) since: u64,
+pub struct Suspended {
+    pub project: String,
+    pub category: String,
+    pub rule: String,
+    pub since: u64,
 }
 
 /// What `POST /admin/resume` takes.

@@ -60,6 +60,9 @@ fn show(view: &View) -> String {
         view.holds,
         credits(view.held_ucr)
     ));
+    for stopped in &view.stopped {
+        line(format!("stopped  {stopped}"));
+    }
     line(String::new());
     line(format!(
         "{:<36} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>12}",
@@ -204,11 +207,13 @@ mod tests {
             held_ucr: 180,
             over_s: 60,
             models: vec![row],
+            stopped: vec!["model lab/tiny: an audit".into()],
             serving: vec![serving],
             last: vec![last],
         };
         let expected = "\
 up 1 d 2 h   under way 2   holds 2 (0.000180 cr set aside)
+stopped  model lab/tiny: an audit
 
 last 60 s                             calls/s  refused  charged  in tok/s out tok/s    p50 ms      credits
 lab/a-model-with-a-name-that-is-lon…      2.0        3      117      10.0       1.0      12.5     2.000018

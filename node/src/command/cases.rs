@@ -1,0 +1,287 @@
+//! `comity cases`: what was held against projects, their answers, decisions and appeals, through the running node's admin socket.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use comity_access::case::{Act, CaseId, Measure, Role};
+use comity_wire::{Amount, Digest, ModelId};
+use serde_json::Value;
+
+use crate::cases::{Ask, OpenAsk};
+use crate::failure::Failure;
+use crate::service::admin;
+
+#[derive(Debug, Subcommand)]
+pub enum CasesCommand {
+    /// The newest first, those that are not decided unless --ended is said
+    List {
+        #[command(flatten)]
+        at: At,
+        /// Of one project, by its pseudonym
+        #[arg(long)]
+        project: Option<String>,
+        /// Also those that have ended
+        #[arg(long)]
+        ended: bool,
+    },
+    /// One case: its notice, its log, and what was seen where that is kept
+    Show {
+        #[command(flatten)]
+        at: At,
+        case: CaseId,
+    },
+    /// Counts by category, how cases ended and how long they took. Nobody is named
+    Statistics {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Open one by your own word
+    Open {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        by: By,
+        /// By its pseudonym
+        #[arg(long)]
+        project: String,
+        #[arg(long)]
+        model: ModelId,
+        /// What it is about: a category of the filter, or a word of your own
+        #[arg(long)]
+        category: String,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Write down what the project answered
+    Answer {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        by: By,
+        case: CaseId,
+        #[arg(long)]
+        text: String,
+    },
+    /// Write a note into it
+    Remark {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        by: By,
+        case: CaseId,
+        #[arg(long)]
+        text: String,
+    },
+    /// Decide it: once the project has answered, or its time is over; --clear at any time
+    Decide {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        by: By,
+        case: CaseId,
+        #[command(flatten)]
+        decision: Decision,
+        #[arg(long)]
+        reason: String,
+    },
+    /// Write down the project's appeal; or, as somebody who took no part, decide it
+    Appeal {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        by: By,
+        case: CaseId,
+        /// The appeal is right
+        #[arg(long, conflicts_with = "confirm")]
+        overturn: bool,
+        /// The appeal is not right
+        #[arg(long)]
+        confirm: bool,
+        #[arg(long)]
+        reason: String,
+    },
+    /// After a case that did not stand: what is owed for a receipt
+    Owe {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        by: By,
+        case: CaseId,
+        #[arg(long)]
+        receipt: Digest,
+        /// Micro-credits
+        #[arg(long, value_name = "UCR")]
+        amount: u32,
+        #[arg(long)]
+        reason: String,
+    },
+    /// What was owed was given back
+    Pay {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        by: By,
+        case: CaseId,
+        /// Where that can be seen
+        #[arg(long)]
+        reference: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct At {
+    /// The node's home folder
+    #[arg(long)]
+    home: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct By {
+    /// Who says so, where it is not this login's name
+    #[arg(long = "by", value_name = "NAME")]
+    author: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Decision {
+    /// Nothing was wrong: the project is let in again
+    #[arg(long)]
+    clear: bool,
+    /// Something was: `note` keeps it on record, `stop` stops the project here
+    #[arg(long, value_name = "note|stop", value_parser = measure)]
+    uphold: Option<Measure>,
+}
+
+fn measure(text: &str) -> Result<Measure, String> {
+    let found = Measure::ALL.iter().find(|measure| measure.as_str() == text);
+    found.copied().ok_or_else(|| "note or stop".to_owned())
+}
+
+impl By {
+    fn name(self) -> String {
+        self.author.unwrap_or_else(super::login)
+    }
+}
+
+/// # Errors
+/// [`Failure`] where the node is not running, or refuses.
+pub async fn run(command: CasesCommand) -> Result<String, Failure> {
+    use CasesCommand::{Answer, Appeal, Decide, List, Open, Owe, Pay, Remark, Show, Statistics};
+    match command {
+        List { at, project, ended } => {
+            let mut path = format!("/admin/cases?undecided={}", !ended);
+            if let Some(project) = project {
+                path.push_str(&format!("&project={project}"));
+            }
+            let list: Value = admin::get(&at.home, &path).await?;
+            if at.json {
+                return Ok(serde_json::to_string_pretty(&list)?);
+            }
+            let lines: Vec<String> = list.as_array().into_iter().flatten().map(line).collect();
+            Ok(if lines.is_empty() { "no case".into() } else { lines.join("\n") })
+        }
+        Show { at, case } => {
+            let shown: Value = admin::get(&at.home, &format!("/admin/cases/{case}")).await?;
+            Ok(if at.json { serde_json::to_string_pretty(&shown)? } else { whole(&shown) })
+        }
+        Statistics { at } => {
+            let statistics: Value = admin::get(&at.home, "/admin/cases/statistics").await?;
+            Ok(serde_json::to_string_pretty(&statistics)?)
+        }
+        Open { at, by, project, model, category, reason } => {
+            let ask = OpenAsk { project, model, category, reason, author: by.name() };
+            said(&at, admin::post(&at.home, "/admin/cases", &ask).await?)
+        }
+        Answer { at, by, case, text } => {
+            act(&at, case, Act::Answer { text, brought_by: None }, Role::Project, by).await
+        }
+        Remark { at, by, case, text } => act(&at, case, Act::Remark { text }, Role::Handler, by).await,
+        Decide { at, by, case, decision, reason } => {
+            let decided = match decision.uphold {
+                Some(measure) => Act::Uphold { measure, reason },
+                None => Act::Clear { reason },
+            };
+            act(&at, case, decided, Role::Handler, by).await
+        }
+        Appeal { at, by, case, overturn, confirm, reason } => {
+            let (appeal, role) = match (overturn, confirm) {
+                (true, _) => (Act::Overturn { reason }, Role::AppealReviewer),
+                (_, true) => (Act::Confirm { reason }, Role::AppealReviewer),
+                _ => (Act::Appeal { reason, brought_by: None }, Role::Project),
+            };
+            act(&at, case, appeal, role, by).await
+        }
+        Owe { at, by, case, receipt, amount, reason } => {
+            let owe = Act::Owe { receipt, amount: Amount::from_ucr(amount), reason };
+            act(&at, case, owe, Role::Handler, by).await
+        }
+        Pay { at, by, case, reference } => act(&at, case, Act::Pay { reference }, Role::Handler, by).await,
+    }
+}
+
+async fn act(at: &At, case: CaseId, act: Act, role: Role, by: By) -> Result<String, Failure> {
+    let ask = Ask { act, role, author: by.name() };
+    said(at, post(&at.home, case, &ask).await?)
+}
+
+async fn post(home: &Path, case: CaseId, ask: &Ask) -> Result<Value, Failure> {
+    admin::post(home, &format!("/admin/cases/{case}"), ask).await
+}
+
+fn said(at: &At, notice: Value) -> Result<String, Failure> {
+    Ok(if at.json { serde_json::to_string_pretty(&notice)? } else { line(&notice) })
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap_or_default()
+}
+
+/// One case in one line: which, where it stands, of whom, for what, and whose move it is.
+fn line(notice: &Value) -> String {
+    let seen = &notice["seen"][0];
+    format!(
+        "{}  {:<10}  {}  {} ({}, {}) at {}  {}",
+        text(notice, "case"),
+        text(notice, "state"),
+        text(notice, "project"),
+        text(seen, "category"),
+        text(seen, "rule"),
+        text(seen, "band"),
+        text(seen, "model"),
+        text(notice, "next")
+    )
+}
+
+/// The log, line by line, and what was seen.
+fn whole(shown: &Value) -> String {
+    let mut lines = vec![line(shown)];
+    for event in shown["events"].as_array().into_iter().flatten() {
+        let act = &event["act"];
+        let words = ["reason", "text", "reference"].map(|name| text(act, name)).join("");
+        let at = event["at"].as_u64().map_or_else(String::new, |at| comity_wire::Timestamp(at).to_string());
+        let kind = text(act, "kind");
+        lines.push(format!(
+            "{}  {at}  {kind}  by {} ({}): {words}",
+            event["n"],
+            text(event, "author"),
+            text(event, "role")
+        ));
+    }
+    for owed in shown["owed"].as_array().into_iter().flatten() {
+        lines.push(format!(
+            "owed  {} µcr for receipt {}: {}",
+            owed["amount"],
+            text(owed, "receipt"),
+            text(owed, "reason")
+        ));
+    }
+    if let Some(seen) = shown["seen_text"].as_str() {
+        lines.push(format!("seen (of the prompt):\n{seen}"));
+    }
+    lines.push(format!("link {}", text(shown, "link")));
+    lines.join("\n")
+}
