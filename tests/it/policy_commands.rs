@@ -68,8 +68,7 @@ async fn an_owner_sees_who_would_lose_what_before_it_is_published() {
     let preview = async || of(&["--as", &subject]).await;
     assert_eq!(preview().await["missing"], "grant_required");
     let model = lab.model().to_string();
-    let grant =
-        ["requests", "decide", "--home", &home, "--subject", &subject, "--model", &model, "--tier", "t1", "--grant"];
+    let grant = ["requests", "grant", "--home", &home, "--subject", &subject, "--model", &model, "--tier", "t1"];
     process::expect(&grant).await;
     assert_eq!(preview().await["tier"], "t1");
     ask().await.expect("it has the grant");

@@ -159,20 +159,9 @@ async fn agency(client: &Client, stage: &Stage, model: &ModelId, report: &mut Re
     refused(client, &query, "agency, vetted, not yet granted by it", Code::GrantRequired, report).await?;
     let subject = subject(client, stage, model).await?;
     let agency = stage.home("agency");
-    let decide = [
-        "requests",
-        "decide",
-        "--home",
-        &agency,
-        "--subject",
-        &subject,
-        "--model",
-        model.as_str(),
-        "--tier",
-        "t2",
-        "--grant",
-    ];
-    children::run(&decide).await?;
+    let grant =
+        ["requests", "grant", "--home", &agency, "--subject", &subject, "--model", model.as_str(), "--tier", "t2"];
+    children::run(&grant).await?;
     tell("the agency has granted: the same request, in the same place of the sequence, is answered");
     ask(client, &query, "flood risk of two houses", risks, report).await?;
     Ok(token)

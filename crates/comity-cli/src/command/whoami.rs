@@ -15,7 +15,8 @@ pub struct Whoami {
     /// Another key of yours, on another computer; with --proof, which `comity whoami --join` printed there
     #[arg(long, requires = "proof", conflicts_with = "revoke")]
     add: Option<PublicKey>,
-    #[arg(long, requires = "add")]
+    // One in 64 begins with a hyphen.
+    #[arg(long, requires = "add", allow_hyphen_values = true)]
     proof: Option<String>,
     /// End one of your keys, that of a computer which is lost: it acts for nobody any more
     #[arg(long)]
