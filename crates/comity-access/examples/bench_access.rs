@@ -22,6 +22,8 @@ use sqlx::ConnectOptions as _;
 const APPLICATIONS: u32 = 10_000;
 const ROUNDS: usize = 9;
 const NOW: Timestamp = Timestamp(1_800_000_000);
+/// What a list reads of an application.
+type Columns = (Vec<u8>, String, String, String, i64, String, i64, i64);
 /// Decisions of a round.
 const DECISIONS: u32 = 100_000;
 
@@ -71,7 +73,7 @@ async fn listing() -> serde_json::Value {
     let (mut ours, mut theirs, mut first) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let started = Instant::now();
-        let rows: Vec<(Vec<u8>, String, String, String, i64, String, i64, i64)> = sqlx::query_as(
+        let rows: Vec<Columns> = sqlx::query_as(
             "SELECT id, subject, state, party, due_at, models, opened_at, changed_at FROM access_application",
         )
         .fetch_all(&mut plain)
