@@ -11,6 +11,8 @@ CREATE TABLE access_application (
     state TEXT NOT NULL,
     -- Whether anything but a copy can follow.
     is_open INTEGER NOT NULL CHECK (is_open IN (0, 1)),
+    -- Whether it was revoked, and nobody has reinstated it since; also when it is over.
+    was_revoked INTEGER NOT NULL CHECK (was_revoked IN (0, 1)),
     -- Empty where no move is due.
     party TEXT NOT NULL,
     -- Unix seconds; the largest number where no clock runs.

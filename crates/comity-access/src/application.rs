@@ -389,10 +389,15 @@ impl Application {
             Act::SaveDraft { answers } => self.answers = answers,
             Act::Answer { answers, .. } => {
                 self.answers = answers;
-                // Who voted had something else before them.
+                // Who voted or signed had something else before them.
                 self.votes.clear();
+                self.is_signed = false;
             }
-            Act::ChangeModels { models } => self.models = models,
+            Act::ChangeModels { models } => {
+                self.models = models;
+                self.votes.clear();
+                self.is_signed = false;
+            }
             Act::Attach { digest, .. } => self.attachments.push(digest),
             Act::Submit { sealed } => self.sealed = Some(sealed),
             Act::Reveal { what, value, .. } => drop(self.shown.insert(what, value)),

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::act::{Act, Actor, Kind, Role, State, Terms};
 use crate::application::Application;
+use crate::clock::Party;
 use crate::config::{Config, Person};
 use crate::form::{Answers, Form};
 use crate::id::ApplicationId;
@@ -287,7 +288,11 @@ impl Desk {
         let application = self.of_project(project, id).await?;
         let is_handed_in = matches!(act.kind(), Kind::Submit | Kind::Answer);
         let application = self.act(application, after, act, &project.actor()).await?;
-        if !is_handed_in {
+        // Not where a repeat comes later, nor where a person has begun to look: what they found is theirs to weigh.
+        let newest = application.events().last().map(|newest| newest.event().act.kind());
+        let is_looked_at = application.events().iter().any(|recorded| Party::of(recorded.event().role) == Party::Owner);
+        let is_fresh = application.state() == State::Submitted && matches!(newest, Some(Kind::Submit | Kind::Answer));
+        if !is_handed_in || !is_fresh || is_looked_at {
             return Ok(application);
         }
         let facts = Facts {
@@ -319,11 +324,6 @@ impl Desk {
             actor.role = role;
         }
         let after = after.unwrap_or_else(|| application.head());
-        let act = match act {
-            // Without a notice: by this node's clock, whatever the caller's says.
-            Act::Revoke { reason, effective: AT_ONCE } => Act::Revoke { reason, effective: (self.0.clock)() },
-            act => act,
-        };
         self.act(application, after, act, &actor).await
     }
 
@@ -339,13 +339,18 @@ impl Desk {
             let next = application.events().iter().find(|recorded| recorded.event().before == after);
             let is_repeat = next.is_some_and(|next| {
                 let event = next.event();
-                event.author == actor.id && event.role == actor.role && event.act == act
+                event.author == actor.id && event.role == actor.role && is_done(&act, &event.act, event.at)
             });
             return if is_repeat { Ok(application) } else { Err(Trouble::Moved) };
         }
         let form = self.form_of(&application).await?;
-        let before = application.state();
-        application.act(act, actor, &form.form, (self.0.clock)())?;
+        let (before, now) = (application.state(), (self.0.clock)());
+        let act = match act {
+            // Without a notice: by this node's clock, whatever the caller's says.
+            Act::Revoke { reason, effective: AT_ONCE } => Act::Revoke { reason, effective: now },
+            act => act,
+        };
+        application.act(act, actor, &form.form, now)?;
         self.keep(&application, before, &form).await?;
         Ok(application)
     }
@@ -603,6 +608,16 @@ impl Desk {
     /// As the owner's side sees it.
     pub fn for_person(&self, person: &Person, application: &Application) -> api::Application {
         view::shown(application, view::Side::Owner, &person.roles)
+    }
+}
+
+/// Whether an act is the one that stands in the log.
+fn is_done(asked: &Act, stands: &Act, at: Timestamp) -> bool {
+    match (asked, stands) {
+        (Act::Revoke { reason, effective: AT_ONCE }, Act::Revoke { reason: said, effective }) => {
+            reason == said && *effective <= at
+        }
+        (asked, stands) => asked == stands,
     }
 }
 

@@ -256,13 +256,17 @@ impl Desks {
         Ok((self.of_token(&headers, &call)?, call))
     }
 
-    /// The project of the token in header `comity-token`, one of whose keys has signed the call.
+    /// [`Desks::known`]; of a call that is refused no memory is kept, since keys cost nothing.
     fn of_token(&self, headers: &HeaderMap, call: &Signed) -> Result<Project, Refusal> {
+        self.known(headers, call).inspect_err(|_| call.forget())
+    }
+
+    /// The project of the token in header `comity-token`, one of whose keys has signed the call.
+    fn known(&self, headers: &HeaderMap, call: &Signed) -> Result<Project, Refusal> {
         let chain = chain(headers)?;
         let trust = Trust { directory: &*self.place.directory, node: self.place.node, now: (self.place.clock)() };
         let capability = comity_token::verify(&chain, &trust).map_err(|denied| refusal(&denied))?;
         if !capability.keys().contains(&&call.caller.key) {
-            call.forget();
             let message = "the key that signed this call does not hold the token in header comity-token";
             return Err(Refusal::new(Code::NotYours, message).with("whose_move", "caller"));
         }
@@ -383,5 +387,29 @@ pub fn refused(trouble: &Trouble) -> Refusal {
         }
         Trouble::Moved => refusal.hint("get the application again; `after` is its head"),
         _ => refusal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+    use crate::form::Missing;
+
+    #[test]
+    fn each_refusal_has_its_code() {
+        let code = |trouble: Trouble| {
+            let refusal = refused(&trouble);
+            let whose = refusal.extra.get("whose_move").and_then(|whose| whose.as_str()).map(str::to_owned);
+            (refusal.code, refusal.status.as_u16(), whose.expect("each says whose move it is"))
+        };
+        let state = Refused::NotNow { kind: Kind::Vote, state: Standing::Draft, next: Party::Applicant };
+        assert_eq!(code(state.into()), ("application_state", 409, "applicant".into()));
+        let missing = Missing { field: "purpose".into(), what: "is missing" };
+        assert_eq!(code(Refused::Incomplete(vec![missing]).into()), ("application_incomplete", 422, "caller".into()));
+        assert_eq!(code(Trouble::Moved), ("application_moved", 409, "caller".into()));
+        let took_part = Refused::TookPart { who: "dora".into() };
+        assert_eq!(code(took_part.into()), ("duty_conflict", 403, "appeal-reviewer".into()));
+        assert_eq!(code(Trouble::NotFound).0, "not_found");
     }
 }

@@ -181,7 +181,7 @@ pub trait Store: Outbox {
     fn tell<'a>(&'a self, deliveries: &'a [Delivery], at: Timestamp) -> Answer<'a, ()>;
     /// Forgets notices that were over before a time.
     fn forget_notices(&self, before: Timestamp) -> Answer<'_, ()>;
-    /// Whether a project has an application that ended in a revocation.
+    /// Whether a project has an application that was revoked and not reinstated, whatever became of it since.
     fn was_revoked<'a>(&'a self, subject: &'a str) -> Answer<'a, bool>;
 }
 

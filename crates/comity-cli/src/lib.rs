@@ -8,4 +8,4 @@ mod said;
 mod session;
 
 pub use command::{Command, run};
-pub use printer::{Failure, note, say};
+pub use printer::{Failure, note, plain, say};

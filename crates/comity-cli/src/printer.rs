@@ -105,11 +105,29 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
+/// What somebody else wrote, as a terminal may show it: without what moves the cursor, changes the direction of writing, or begins a
+/// command of the terminal's.
+pub fn plain(text: &str) -> String {
+    let is_hidden = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+    };
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn columns_line_up() {
         let rows = vec![vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), "22".to_owned()]];
         assert_eq!(super::table(&["name", "n"], &rows), "name  n\na     1\nlong  22");
+    }
+
+    #[test]
+    fn what_a_stranger_wrote_moves_nothing_on_the_screen() {
+        assert_eq!(
+            super::plain("a\u{1b}[2Jb\rc\td\u{202e}e\u{9b}f\u{7f}\ng é"),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}f\u{fffd}\ng é"
+        );
     }
 }

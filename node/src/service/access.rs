@@ -94,10 +94,11 @@ impl comity_access::Grants for Granting {
     }
 }
 
-/// A grant has less room for a reason than a decision.
-fn clipped(reason: &str) -> &str {
-    let end = (0..=reason.len().min(400)).rev().find(|end| reason.is_char_boundary(*end));
-    &reason[..end.unwrap_or(0)]
+/// A grant has less room for a reason than a decision, and one line.
+fn clipped(reason: &str) -> String {
+    let plain: String = comity_cli::plain(reason).replace('\n', " ");
+    let end = (0..=plain.len().min(400)).rev().find(|end| plain.is_char_boundary(*end));
+    plain[..end.unwrap_or(0)].to_owned()
 }
 
 /// This organisation's own list: the grants that it took back, so that whoever else reads its feed hears of it. Its number is the time,
@@ -320,6 +321,10 @@ pub async fn open(home: &Home, settings: &Settings, granting: Arc<Granting>) -> 
         Arc::new(shell::now),
         Arc::new(shell::random),
     );
+    // A notice of revocation may have ended while nothing ran.
+    if let Err(trouble) = desk.tick().await {
+        tracing::error!(%trouble, "clocks that ran out meanwhile are looked at again once the node runs");
+    }
     for _ in 0..TRIES {
         if desk.settle().await {
             return Ok(desk);

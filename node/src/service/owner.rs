@@ -73,7 +73,13 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     let now = shell::now();
     if publishes {
         let mut objects = offers.sign(&member.home, &writer, now)?;
-        objects.push(access::standing(&member.home.card, &issuer, Vec::new(), said(&member), now)?);
+        objects.push(access::standing(
+            &member.home.card,
+            &issuer,
+            store.grants_withdrawn().await?,
+            said(&member),
+            now,
+        )?);
         // Not announced yet: an announcement without doors would hide those that others know from before a restart.
         objects.push(member.certificate.clone());
         member.put(objects).await?;

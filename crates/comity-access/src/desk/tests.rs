@@ -337,10 +337,27 @@ async fn the_owners_rules_are_done_when_it_is_handed_in() {
     assert_eq!(common.state(), State::UnderReview);
     let review = Act::Review { favour: true, reason: "I know them".into() };
     world.of_owner("rita", &common, review).await.unwrap();
-    // Whose access was revoked once is approved by no rule that does not say so.
+    // Whose access was revoked once is approved by no rule that does not say so, whatever becomes of that application.
     let at_once = Act::Revoke { reason: "misuse".into(), effective: Timestamp(0) };
-    world.of_owner("olaf", &approved, at_once).await.unwrap();
+    let revoked = world.of_owner("olaf", &approved, at_once.clone()).await.unwrap();
     assert_eq!(world.handed_in(&vetted, 4).await.state(), State::UnderReview);
+    // The same word again, after a lost answer, is the same revocation.
+    world.pass(9);
+    assert_eq!(world.of_owner("olaf", &approved, at_once).await.unwrap(), revoked);
+    let appealed = world.of_project(&vetted, &revoked, Act::Appeal { reason: "no".into() }).await.unwrap();
+    assert_eq!(world.handed_in(&vetted, 5).await.state(), State::UnderReview);
+    world.of_project(&vetted, &appealed, Act::Withdraw { reason: String::new() }).await.unwrap();
+    assert_eq!(world.handed_in(&vetted, 6).await.state(), State::UnderReview);
+    // A repeat of what was handed in asks the rules nothing once somebody has looked at it.
+    let opened = world.desk.open(&project("sub-d"), ApplicationId([7; 16]), vec![model()], answers()).await.unwrap();
+    let submit = Act::Submit { sealed: sealed() };
+    let asked = world.of_project(&project("sub-d"), &opened, submit.clone()).await.unwrap();
+    let asked = world.of_owner("olaf", &asked, Act::Return { reason: "what for?".into() }).await.unwrap();
+    let since = Project { subject: "sub-d".into(), ..vetted.clone() };
+    assert_eq!(world.of_project(&since, &opened, submit).await.unwrap(), asked);
+    let answered = Act::Answer { answers: answers(), text: "proteins".into() };
+    assert_eq!(world.of_project(&since, &asked, answered).await.unwrap().state(), State::Submitted);
+    assert_eq!(world.given.held(), []);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
 
 use super::outbox;
 use super::{Answer, Append, Appended, Effect, EffectKind, Filter, NEVER, OpenMax, PAGE_MAX, Row, Store, StoreError};
-use crate::act::State;
+use crate::act::{Kind, State};
 use crate::application::Application;
 use crate::clock::{Due, Party};
 use crate::id::ApplicationId;
@@ -116,6 +116,14 @@ fn unreadable(what: impl Into<String>) -> StoreError {
 
 pub(super) fn sixteen(bytes: Vec<u8>, what: &str) -> Result<[u8; 16], StoreError> {
     bytes.try_into().map_err(|_| unreadable(what))
+}
+
+/// Whether it was revoked, and nobody has said since that this was wrong.
+fn is_revoked(application: &Application) -> bool {
+    let last = application.events().iter().rev().map(crate::event::Recorded::event).find(|event| {
+        event.state == State::Revoked && event.act.kind() == Kind::Revoke || event.act.kind() == Kind::Reinstate
+    });
+    last.is_some_and(|event| event.act.kind() == Kind::Revoke)
 }
 
 /// As `serde` writes them: one word each.
@@ -236,7 +244,7 @@ macro_rules! store {
                             .await?;
                         let put = sqlx::query(
                             "INSERT INTO access_application (id, subject, state, is_open, party, due_at, opened_at, changed_at, \
-                             events, head, form, models) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, 1, $8, $9, $10) \
+                             events, head, form, models, was_revoked) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, 1, $8, $9, $10, 0) \
                              ON CONFLICT DO NOTHING",
                         )
                         .bind(&id)
@@ -257,7 +265,7 @@ macro_rules! store {
                     } else {
                         let put = sqlx::query(
                             "UPDATE access_application SET state = $2, is_open = $3, party = $4, due_at = $5, changed_at = $6, \
-                             events = $7, head = $8, models = $9 WHERE id = $1 AND events = $7 - 1 AND head = $10",
+                             events = $7, head = $8, models = $9, was_revoked = $11 WHERE id = $1 AND events = $7 - 1 AND head = $10",
                         )
                         .bind(&id)
                         .bind(application.state().as_str())
@@ -269,6 +277,7 @@ macro_rules! store {
                         .bind(application.head().0.to_vec())
                         .bind(format!(" {models} "))
                         .bind(event.before.0.to_vec())
+                        .bind(i64::from(is_revoked(application)))
                         .execute(&mut *tx)
                         .await?;
                         if put.rows_affected() != 1 {
@@ -453,7 +462,7 @@ macro_rules! store {
             fn was_revoked<'a>(&'a self, subject: &'a str) -> Answer<'a, bool> {
                 within(async move {
                     let found: Option<(i64,)> = sqlx::query_as(
-                        "SELECT CAST(1 AS BIGINT) FROM access_application WHERE subject = $1 AND state = 'revoked' LIMIT 1",
+                        "SELECT CAST(1 AS BIGINT) FROM access_application WHERE subject = $1 AND was_revoked = 1 LIMIT 1",
                     )
                     .bind(subject)
                     .fetch_optional(&self.0)

@@ -64,7 +64,7 @@ pub(super) fn application(shown: &api::Application, json: bool, now: Timestamp) 
     }
     let mut text = format!("{}  {}\n", shown.id, shown.state);
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "  {name:<12} {}", value.replace('\n', "\n               "));
+        let _ = writeln!(text, "  {name:<12} {}", comity_cli::plain(value).replace('\n', "\n               "));
     };
     line("project", &shown.subject);
     line("models", &shown.models.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
@@ -81,13 +81,14 @@ pub(super) fn application(shown: &api::Application, json: bool, now: Timestamp) 
         line(what, value);
     }
     for (field, answer) in &shown.answers {
-        line(field, answer);
+        line(&comity_cli::plain(field), answer);
     }
     line("you can", &shown.can.join(", "));
     for event in &shown.events {
         let written: Value = event.text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let author = written["author"].as_str().unwrap_or_default();
         let words = ["reason", "text"].iter().find_map(|name| written["act"][*name].as_str()).unwrap_or_default();
+        let words = comity_cli::plain(words).replace('\n', "\n               ");
         let _ =
             writeln!(text, "  {:>3}  {}  {:<16} {} ({})  {words}", event.n, event.at, event.kind, author, event.role);
     }

@@ -99,7 +99,13 @@ impl Kept {
 
     /// Whether the owner's log still goes through the newest link that was seen.
     pub(super) fn check(&self, seen: &Application) -> Result<(), Failure> {
-        if self.head == Digest::ZERO || seen.events.iter().any(|event| event.link == self.head) {
+        let mut before = Digest::ZERO;
+        let is_whole = seen.events.iter().all(|event| {
+            let link = std::mem::replace(&mut before, event.link);
+            event.text.as_deref().is_none_or(|text| follows(text, link, event.link))
+        });
+        let is_kept = self.head == Digest::ZERO || seen.events.iter().any(|event| event.link == self.head);
+        if is_whole && is_kept && seen.head == before {
             return Ok(());
         }
         Err(Failure::new(
@@ -118,4 +124,11 @@ impl Kept {
         say(&if json { serde_json::to_string_pretty(seen)? } else { show::application(seen, session::now()) });
         Ok(())
     }
+}
+
+/// Whether an event's bytes have its link, and carry the one of the event before (spec/11-access.md §11.4).
+fn follows(text: &str, before: Digest, link: Digest) -> bool {
+    let said = serde_json::from_str::<serde_json::Value>(text).ok();
+    let carries = said.is_some_and(|said| said["before"].as_str() == Some(before.to_string().as_str()));
+    carries && Digest::of_parts(&[b"comity/v1/access-event\0", text.as_bytes()]) == link
 }

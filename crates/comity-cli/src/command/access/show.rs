@@ -7,6 +7,8 @@ use comity_wire::api::access::{Application, Due, FormReply, Party};
 use comity_wire::time::DAY_S;
 use serde_json::Value;
 
+use crate::printer::plain;
+
 pub(super) fn form(form: &FormReply) -> String {
     let mut text = format!("{}\n", form.title);
     for field in &form.fields {
@@ -34,7 +36,7 @@ pub(super) fn form(form: &FormReply) -> String {
     if !form.shown.is_empty() {
         let _ = writeln!(text, "before it is granted you show: {}", form.shown.join(", "));
     }
-    text.trim_end().to_owned()
+    plain(text.trim_end())
 }
 
 fn span(seconds: u64) -> String {
@@ -79,6 +81,7 @@ pub(super) fn application(seen: &Application, now: Timestamp) -> String {
         let Some(written) = written else { continue };
         let author = if event.role == "applicant" { "you" } else { written["author"].as_str().unwrap_or_default() };
         let words = ["reason", "text"].iter().find_map(|name| written["act"][*name].as_str()).unwrap_or_default();
+        let words = plain(words).replace('\n', "\n             ");
         let _ = writeln!(text, "  {}  {:<12} {author}  {words}", event.at, event.kind);
     }
     text.trim_end().to_owned()
