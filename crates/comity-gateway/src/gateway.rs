@@ -344,29 +344,40 @@ async fn write_down(gateway: Weak<Inner>, stop: CancellationToken) {
 /// Counts of flags that a process which dies has not written down are of so long.
 const VOLUME_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Takes in the grants that were put, or taken back, at other gateways.
+/// How soon it is tried again to read what was said to all gateways.
+const NEWS_AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Takes in what was said at other gateways: until it was read, since no other news may come for hours.
 async fn follow(gateway: Weak<Inner>, mut news: tokio::sync::watch::Receiver<u64>) {
     while news.changed().await.is_ok() {
-        let Some(inner) = gateway.upgrade() else { return };
-        if let Err(error) = inner.guarding.follow(&**inner.ledger.store()).await {
-            tracing::warn!(%error, "cannot read whom others suspended; it is tried with the next news");
-        }
-        match inner.ledger.store().grants_withdrawn().await {
-            Ok(withdrawn) => withdrawn.into_iter().for_each(|(grant, at)| inner.grants.withdraw(grant, at)),
-            Err(error) => tracing::warn!(%error, "cannot read what others took back; it is tried with the next news"),
-        }
-        match inner.ledger.store().grants().await {
-            Ok(grants) => {
-                for bytes in grants {
-                    // One that no longer stands was told of when this gateway started.
-                    if let Ok(grant) = inner.grants.verify(&bytes) {
-                        inner.grants.put(grant);
-                    }
-                }
+        loop {
+            let Some(inner) = gateway.upgrade() else { return };
+            let Err(error) = take_in(&inner).await else { break };
+            tracing::warn!(%error, "cannot read what was said to all gateways of this node; it is tried again");
+            let stop = inner.stop.clone();
+            drop(inner);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(NEWS_AGAIN) => {}
             }
-            Err(error) => tracing::warn!(%error, "cannot read what others granted; it is tried with the next news"),
         }
     }
+}
+
+/// Whose access was taken back first, then who was suspended, then what was granted.
+async fn take_in(inner: &Inner) -> Result<(), StoreError> {
+    let store = inner.ledger.store();
+    for (grant, at) in store.grants_withdrawn().await? {
+        inner.grants.withdraw(grant, at);
+    }
+    inner.guarding.follow(&**store).await?;
+    for bytes in store.grants().await? {
+        // One that no longer stands was told of when this gateway started.
+        if let Ok(grant) = inner.grants.verify(&bytes) {
+            inner.grants.put(grant);
+        }
+    }
+    Ok(())
 }
 
 fn by_model(served: Vec<Served>) -> Arc<BTreeMap<ModelId, Served>> {
