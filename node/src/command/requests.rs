@@ -268,10 +268,11 @@ pub struct GrantAsk {
 }
 
 /// `POST /admin/grants/withdraw`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WithdrawAsk {
     pub grant: GrantId,
+    pub reason: String,
 }
 
 /// A grant that was given, ever.
@@ -402,7 +403,8 @@ pub async fn run(command: RequestsCommand) -> Result<String, Failure> {
                     acted(&home, named, application, None, act).await
                 }
                 (None, Some(grant)) if notice_days == 0 => {
-                    let done: Value = admin::post(&home.home, "/admin/grants/withdraw", &WithdrawAsk { grant }).await?;
+                    let done: Value =
+                        admin::post(&home.home, "/admin/grants/withdraw", &WithdrawAsk { grant, reason }).await?;
                     Ok(serde_json::to_string(&done)?)
                 }
                 _ => Err(Failure::new("a grant without an application is taken back at once, without notice")

@@ -290,7 +290,7 @@ async fn grant(
 
 async fn withdraw(
     State(requests): State<Requests>,
-    Json(WithdrawAsk { grant }): Json<WithdrawAsk>,
+    Json(WithdrawAsk { grant, reason }): Json<WithdrawAsk>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
     let is_known = requests.granting.gateway.grants_ever().iter().any(|(known, _)| known.id == grant);
     if !is_known {
@@ -299,7 +299,9 @@ async fn withdraw(
     }
     let failed = |failure: Failure| Refusal::new(Code::StoreUnavailable, failure.to_string());
     requests.granting.take_back(grant).await.map_err(failed)?;
-    Ok(Json(serde_json::json!({"withdrawn": grant})))
+    // No application has a log that it could stand in.
+    tracing::warn!(%grant, reason, "a grant was taken back by the operator");
+    Ok(Json(serde_json::json!({"withdrawn": grant, "reason": reason})))
 }
 
 /// How often it is tried to do what decisions have left, before the doors open without it.
