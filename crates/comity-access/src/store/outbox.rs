@@ -42,7 +42,7 @@ fn clipped(why: &str) -> &str {
 }
 
 macro_rules! outbox {
-    ($name:ident, $begin:literal) => {
+    ($name:ident, $begin:literal, $skip:literal) => {
         impl Outbox for $name {
             fn due<'a>(
                 &'a self,
@@ -53,10 +53,11 @@ macro_rules! outbox {
             ) -> BoxFuture<'a, Result<Vec<Queued>, Unkept>> {
                 within(async move {
                     let mut tx = self.0.begin_with($begin).await?;
-                    let rows: Vec<Columns> = sqlx::query_as(
+                    let rows: Vec<Columns> = sqlx::query_as(concat!(
                         "SELECT id, address, notice, since, attempts, next_at FROM access_notice \
                          WHERE state = 0 AND target = $1 AND next_at <= $2 ORDER BY next_at, id LIMIT $3",
-                    )
+                        $skip
+                    ))
                     .bind(target)
                     .bind(int(now.0))
                     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -173,5 +174,7 @@ macro_rules! outbox {
     };
 }
 
-outbox!(Sqlite, "BEGIN IMMEDIATE");
-outbox!(Postgres, "BEGIN");
+// Of two who take at once, SQLite lets one begin first; PostgreSQL would give both the same rows, of which the second could
+// take none when the first is through. It steps over what somebody is taking instead.
+outbox!(Sqlite, "BEGIN IMMEDIATE", "");
+outbox!(Postgres, "BEGIN", " FOR UPDATE SKIP LOCKED");
