@@ -20,6 +20,7 @@ mod house_replicas;
 mod kill_nine;
 mod limits;
 mod named_tests;
+mod officer_page;
 mod policy_commands;
 mod postgres;
 mod replay_charges_nothing;
