@@ -28,6 +28,7 @@ mod restore_drill;
 mod small_money;
 mod spec_bodies;
 mod spec_list;
+mod spread_over_owners;
 mod standby;
 mod start_pages;
 mod starts;

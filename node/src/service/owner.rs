@@ -471,7 +471,8 @@ async fn top(State(admin): State<Admin>) -> Json<Top> {
 
 async fn flags(State(admin): State<Admin>) -> Json<flags::View> {
     let suspended = admin.gateway.suspended().into_iter().map(stops::suspended);
-    Json(flags::View { flags: admin.gateway.flags(), suspended: suspended.collect() })
+    let advised = admin.gateway.advised().into_iter().map(|(project, advice)| flags::Advised { project, advice });
+    Json(flags::View { flags: admin.gateway.flags(), suspended: suspended.collect(), advised: advised.collect() })
 }
 
 async fn resume(State(admin): State<Admin>, Json(ask): Json<flags::Resume>) -> Response {
