@@ -13,6 +13,7 @@ pub mod keystore;
 pub mod log;
 mod models;
 pub mod offer;
+pub mod packs;
 pub mod policy;
 pub mod program;
 mod scorecard_upstream;

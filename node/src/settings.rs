@@ -38,6 +38,8 @@ pub struct Settings {
     pub gateway: comity_gateway::Config,
     /// Who answers applications, by which forms and rules: docs/operating/access.md.
     pub access: comity_access::Config,
+    /// Which rule packs prompts and answers are looked through with: docs/operating/filters.md.
+    pub filters: crate::packs::Filters,
     /// Who is told when something happens to an application: docs/operating/notices.md.
     pub notice: comity_access::notice::Targets,
 }

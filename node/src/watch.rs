@@ -4,6 +4,7 @@
 //! minute are always counted and shown to the owner alone; the log and the spans are written where the owner says. None of
 //! them can hold a request up, and what does not fit is dropped.
 
+mod access;
 mod access_log;
 mod figures;
 mod house;
@@ -48,6 +49,8 @@ pub struct Watching {
     spans: Option<Spans>,
     /// Set once the gateway that is watched has started.
     gateway: OnceLock<Gateway>,
+    /// The same for applications.
+    access: OnceLock<access::Watched>,
 }
 
 impl Watching {
@@ -57,7 +60,14 @@ impl Watching {
         let access_log = arguments.access_log.as_deref().map(AccessLog::open).transpose()?;
         let spans = arguments.otlp.as_deref().map(Spans::start).transpose()?;
         let metrics = Metrics::default();
-        Ok(Arc::new(Self { metrics, recent: Recent::default(), access_log, spans, gateway: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            metrics,
+            recent: Recent::default(),
+            access_log,
+            spans,
+            gateway: OnceLock::new(),
+            access: OnceLock::new(),
+        }))
     }
 
     /// Whose requests under way and holds are shown. Once.
@@ -65,9 +75,14 @@ impl Watching {
         assert!(self.gateway.set(gateway).is_ok(), "one gateway is watched once");
     }
 
+    /// Whose applications and notices are shown. Once.
+    pub fn of_access(&self, watched: access::Watched) {
+        assert!(self.access.set(watched).is_ok(), "one desk is watched once");
+    }
+
     /// The figures in Prometheus' text form.
     pub fn text(&self) -> String {
-        self.metrics.text(self.gateway.get(), self.access_log.as_ref().map_or(0, AccessLog::dropped))
+        self.metrics.text(self.gateway.get(), self.access.get(), self.access_log.as_ref().map_or(0, AccessLog::dropped))
     }
 
     /// What `comity node top` shows.

@@ -21,6 +21,7 @@ mod kill_nine;
 mod limits;
 mod named_tests;
 mod officer_page;
+mod own_rules;
 mod policy_commands;
 mod postgres;
 mod replay_charges_nothing;

@@ -81,6 +81,10 @@ async fn an_owner_sees_each_call_and_nobody_sees_what_was_said() {
 
     let ready = |line: &str| line.starts_with("comity_upstream_ready{model=\"lab/model\",url=") && line.ends_with(" 1");
     assert!(figures.lines().any(ready), "{figures}");
+    // Nobody has applied; an owner that lets applications wait sees it here.
+    for line in ["comity_applications_overdue{waits_for=\"owner\"} 0", "comity_decisions_undone 0"] {
+        assert!(figures.lines().any(|found| found == line), "{line}\nis not in\n{figures}");
+    }
 
     // What its tier keeps is sealed for a key that is not the node's.
     let transcripts = async |command: &[&str]| {

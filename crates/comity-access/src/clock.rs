@@ -29,6 +29,18 @@ pub enum Party {
 }
 
 impl Party {
+    /// As `serde` writes it: one word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Applicant => "applicant",
+            Self::Signatory => "signatory",
+            Self::Owner => "owner",
+            Self::AppealReviewer => "appeal-reviewer",
+            Self::Caller => "caller",
+            Self::Nobody => "nobody",
+        }
+    }
+
     pub(crate) const fn of(role: Role) -> Self {
         match role {
             Role::Applicant | Role::Member => Self::Applicant,

@@ -8,7 +8,7 @@
 mod looking;
 mod turn;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use comity_wire::object::Vetting;
 use comity_wire::{Digest, GrantId, ModelId, Timestamp};
@@ -24,7 +24,9 @@ use crate::id::ApplicationId;
 use crate::notice::{self, Delivery, Outbox, Targets};
 use crate::refused::Refused;
 use crate::rules::{self, Facts};
-use crate::store::{Append, Appended, Attached, Effect, EffectKind, Filter, Row, Store, StoreError, effect_of};
+use crate::store::{
+    Append, Appended, Attached, Effect, EffectKind, Filter, Row, Standing, Store, StoreError, effect_of,
+};
 
 /// The node's grants, as the desk changes them. Each may be asked again with the same id, and then changes nothing.
 pub trait Grants: Send + Sync {
@@ -140,6 +142,8 @@ struct Inner {
     targets: Targets,
     clock: Clock,
     entropy: Entropy,
+    /// As it was when the desk looked last.
+    standing: Mutex<Option<Standing>>,
     /// Something was said.
     told: Notify,
     /// Something is left to be done to the grants.
@@ -165,7 +169,8 @@ impl Desk {
         forms.push(FormOf { form, text: text.to_owned(), models: Vec::new() });
         let persons = config.persons();
         let (told, left) = (Notify::new(), Notify::new());
-        Self(Arc::new(Inner { store, grants, config, persons, forms, targets, clock, entropy, told, left }))
+        let standing = Mutex::default();
+        Self(Arc::new(Inner { store, grants, config, persons, forms, targets, clock, entropy, standing, told, left }))
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -372,6 +377,11 @@ impl Desk {
         let wanted = notice::signature_wanted(newest, application, &form.settings);
         let notices = notice::notices(newest, application).into_iter().chain(wanted);
         notices.flat_map(|notice| self.0.targets.deliveries(&notice)).collect()
+    }
+
+    /// How many applications wait for whom, as of the last minute; `None` before the desk has looked.
+    pub fn standing(&self) -> Option<Standing> {
+        self.0.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends whenever there are notices to deliver.

@@ -384,14 +384,7 @@ pub fn refused(trouble: &Trouble) -> Refusal {
         trouble => Refusal::new(code, trouble.to_string()),
     };
     let whose = match trouble {
-        Trouble::Refused(refused) => match refused.next() {
-            Party::Applicant => "applicant",
-            Party::Signatory => "signatory",
-            Party::Owner => "owner",
-            Party::AppealReviewer => "appeal-reviewer",
-            Party::Caller => "caller",
-            Party::Nobody => "nobody",
-        },
+        Trouble::Refused(refused) => refused.next().word(),
         Trouble::TooMany { what: "open applications at this node" | "MiB of attachments at this node", .. }
         | Trouble::Store(_) => "owner",
         _ => "caller",

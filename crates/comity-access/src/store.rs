@@ -173,6 +173,26 @@ impl Row {
     }
 }
 
+/// How an owner's applications stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// By whose move it is; nobody whose none is.
+    pub waits: Vec<Waits>,
+    /// Effects of decisions that are not done yet.
+    pub undone: u64,
+}
+
+/// Open applications that wait for somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// For whom.
+    pub party: Party,
+    /// How many.
+    pub open: u64,
+    /// Of them, those whose time is over.
+    pub overdue: u64,
+}
+
 /// When no clock runs.
 pub const NEVER: Timestamp = Timestamp(i64::MAX as u64);
 /// Lines of one page.
@@ -217,6 +237,8 @@ pub trait Store: Outbox {
     fn grant_of(&self, id: ApplicationId) -> Answer<'_, Option<GrantId>>;
     /// The application that a grant came of.
     fn application_of(&self, grant: GrantId) -> Answer<'_, Option<ApplicationId>>;
+    /// How many wait for whom, and what is left to be done.
+    fn standing(&self, now: Timestamp) -> Answer<'_, Standing>;
     /// Writes notices that no event brings: a clock that will run out. Those that are there stay as they are.
     fn tell<'a>(&'a self, deliveries: &'a [Delivery], at: Timestamp) -> Answer<'a, ()>;
     /// Forgets notices that were over before a time.

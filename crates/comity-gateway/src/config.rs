@@ -157,6 +157,8 @@ pub struct Parts {
     pub watch: Arc<dyn Watch>,
     /// Who keeps the texts of tiers that log them; `None`: nobody does.
     pub transcripts: Option<Arc<dyn Transcripts>>,
+    /// What prompts and answers are looked through for.
+    pub filter: comity_guard::Filter,
     /// Who opens cases about what was flagged; `None`: the node's own list is all there is.
     pub flags: Option<Arc<dyn Flags>>,
 }

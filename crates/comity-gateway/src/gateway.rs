@@ -134,7 +134,7 @@ impl Gateway {
         let guarding = Guarding::new(&*parts.store, parts.flags).await.map_err(StartError::Suspensions)?;
         let stopping = Stopping::new(&*parts.store).await.map_err(StartError::Stops)?;
         let ledger = Ledger::start(book, parts.store, signer, parts.failpoint.clone(), parts.watch.clone(), &tracker);
-        let filter = Filter::builtin();
+        let filter = parts.filter;
         let news = ledger.news();
         let gateway = Self(Arc::new(Inner {
             chains: Chains::new(config.chains_max),

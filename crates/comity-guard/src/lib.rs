@@ -32,7 +32,7 @@ pub use filter::{BadFilter, Filter};
 pub use findings::Findings;
 pub use fold::fold;
 pub use linear::{BadWeights, Band, Classifier, Scores};
-pub use pack::{BadPack, Rule, RulePack};
+pub use pack::{BadPack, Rule, RulePack, signed as pack_signed};
 pub use scanner::Scanner;
 
 /// Bounds of packs and scans. A pack above one is refused; a text above [`SCAN_BYTES_MAX`](limit::SCAN_BYTES_MAX) is

@@ -12,6 +12,8 @@
 //! patterns = ['\bvote (yes|no)\b']    # a regular expression over folded text, of bounded length
 //! ```
 
+pub mod signed;
+
 use std::collections::BTreeSet;
 
 use serde::Deserialize;

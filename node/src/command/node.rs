@@ -13,6 +13,7 @@ use crate::watch::WatchArguments;
 
 mod doctor;
 pub(crate) mod flags;
+mod packs;
 pub(crate) mod stop;
 mod top;
 
@@ -41,6 +42,9 @@ pub enum NodeCommand {
     Top(Top),
     /// What the owner's filter told of, and who is suspended
     Flags(Flags),
+    /// Rule packs: which rules are looked for, what they find, signing one for others
+    #[command(subcommand)]
+    Packs(packs::Packs),
     /// Who can stop what at this node, and what is stopped
     Who(who::Who),
     /// Stop a model, a project or the node: nothing of it is let in from within a second on, until it is resumed
@@ -99,6 +103,7 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         NodeCommand::Run(arguments) => owner::run(arguments.run, arguments.watch, failpoint).await,
         NodeCommand::Top(top) => top.run().await,
         NodeCommand::Flags(flags) => flags.run().await,
+        NodeCommand::Packs(packs) => packs.run(),
         NodeCommand::Who(who) => who.run().await,
         NodeCommand::Stop(stop) => stop.run().await,
         NodeCommand::Resume(resume) => resume.run().await,

@@ -59,6 +59,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     let mut serving = Serving::default();
     let served = serving.read(&home, &offers)?;
     let settings = Settings::read(&home)?;
+    let filter = settings.filters.filter(&home)?;
     let publishes = settings.feed.publish;
     if !publishes && !settings.spend.is_shared(&home)? {
         return Err(Failure::new("this node's feed is written elsewhere, and its spend store is not shared")
@@ -107,6 +108,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             failpoint: Arc::clone(failpoint),
             watch: watching.clone(),
             transcripts: transcripts.clone().map(|writer| writer as Arc<dyn comity_gateway::Transcripts>),
+            filter,
             flags: Some(Arc::new(casework.clone())),
         },
     )
@@ -124,6 +126,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     });
     let desk = access::open(&member.home, &settings, Arc::clone(&granting)).await?;
     let notices = access::Notices::start(&member.home, &settings, &desk)?;
+    watching.of_access((desk.clone(), notices.dispatcher()));
     let place = comity_access::http::Place {
         org: member.home.card.organisation,
         node: member.home.card.node,

@@ -15,6 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use super::access::{AccessFigures, Watched};
+
 /// What is counted. Names that begin with `gen_ai` are OpenTelemetry's, with its units; all others are ours.
 pub struct Metrics {
     registry: Registry,
@@ -36,6 +38,7 @@ pub struct Metrics {
     upstream_ready: Family<Upstream, Gauge>,
     upstream_in_flight: Family<Upstream, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
+    access: AccessFigures,
     process: Process,
 }
 
@@ -117,6 +120,7 @@ impl Default for Metrics {
             upstream_ready: Family::default(),
             upstream_in_flight: Family::default(),
             log_dropped: Counter::default(),
+            access: AccessFigures::default(),
             process: Process::default(),
             registry: Registry::default(),
         };
@@ -143,6 +147,7 @@ impl Default for Metrics {
         registry.register("comity_upstream_ready", "1 where a server answers", m.upstream_ready.clone());
         registry.register("comity_upstream_in_flight", "Calls at a server", m.upstream_in_flight.clone());
         registry.register("comity_access_log_dropped", "Lines that the disk was too slow for", m.log_dropped.clone());
+        m.access.register(&mut registry);
         m.process.register(&mut registry);
         Self { registry, ..metrics }
     }
@@ -205,7 +210,10 @@ impl Metrics {
         }
     }
 
-    pub(super) fn text(&self, gateway: Option<&Gateway>, log_dropped: u64) -> String {
+    pub(super) fn text(&self, gateway: Option<&Gateway>, access: Option<&Watched>, log_dropped: u64) -> String {
+        if let Some(access) = access {
+            self.access.read(access);
+        }
         if let Some(gateway) = gateway {
             let (holds, held) = gateway.holds();
             self.in_flight.set(i64::try_from(gateway.in_flight()).unwrap_or(i64::MAX));

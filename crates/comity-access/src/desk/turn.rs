@@ -1,6 +1,7 @@
 //! What the desk does by itself, turn by turn: clocks, what decisions have left to be done, reminders, what is kept no longer.
 
 use std::convert::Infallible;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use comity_wire::Timestamp;
@@ -128,17 +129,34 @@ impl Desk {
         Ok(self.0.store.forget_attachments(ended_before).await?)
     }
 
+    /// Counts who waits for whom.
+    ///
+    /// # Errors
+    /// [`Trouble::Store`].
+    pub async fn look(&self) -> Result<(), Trouble> {
+        let standing = self.0.store.standing((self.0.clock)()).await?;
+        *self.0.standing.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
+        Ok(())
+    }
+
     /// Goes on for ever: clocks, and what decisions have left to be done.
     pub async fn run(&self) -> Infallible {
         const EVERY: Duration = Duration::from_secs(5);
         const AGAIN: Duration = Duration::from_secs(1);
+        const MINUTE: Duration = Duration::from_secs(60);
         const HOUR: Duration = Duration::from_secs(3600);
-        let mut hourly_at = Instant::now();
+        let (mut hourly_at, mut look_at) = (Instant::now(), Instant::now());
         loop {
             if let Err(error) = self.tick().await {
                 tracing::error!(%error, "the clocks of applications stand still; they are looked at again");
             }
             let pause = if self.settle().await { EVERY } else { AGAIN };
+            if look_at <= Instant::now() {
+                look_at = Instant::now() + MINUTE;
+                if let Err(error) = self.look().await {
+                    tracing::error!(%error, "the figures of applications are those of before");
+                }
+            }
             if hourly_at <= Instant::now() {
                 hourly_at = Instant::now() + HOUR;
                 if let Err(error) = self.remind().await {

@@ -5,8 +5,8 @@ use comity_wire::object::Tier;
 use comity_wire::{Digest, GrantId, ModelId, Timestamp};
 
 use super::{
-    Append, Appended, Attached, Effect, EffectKind, Filter, KeptMax, NEVER, OpenMax, Postgres, Sqlite, Store,
-    StoreError, effect_of,
+    Append, Appended, Attached, Effect, EffectKind, Filter, KeptMax, NEVER, OpenMax, Postgres, Sqlite, Standing, Store,
+    StoreError, Waits, effect_of,
 };
 use crate::act::{Act, Actor, Role, State, Terms};
 use crate::application::Application;
@@ -189,6 +189,10 @@ async fn lists_those_that_end_first_page_by_page(store: &impl Store) {
             due.extend(page.iter().map(|(_, id)| *id));
         }
     };
+    let waits = |party, open, overdue| Waits { party, open, overdue };
+    let standing = store.standing(NOW.plus(5_000)).await.expect("the store");
+    let expected = vec![waits(Party::Applicant, 5, 2), waits(Party::Owner, 1, 1)];
+    assert_eq!(standing, Standing { waits: expected, undone: 0 });
     assert_eq!(due(1_008).await, []);
     assert_eq!(due(1_009).await, [id(6)]);
     assert_eq!(due(5_000).await, [id(6), id(1), id(2)]);
@@ -251,6 +255,7 @@ async fn notes_what_is_left_to_do_until_it_was_done(store: &impl Store) {
     let granted = step(&mut application, approval("one"), 1, NOW.plus(1)).await.expect("it grants");
     assert_eq!(granted.kind, EffectKind::Grant);
     assert_eq!(left().await, [granted]);
+    assert_eq!(store.standing(NOW).await.expect("the store").undone, 1);
     assert_eq!(store.grant_of(id(1)).await.expect("the store"), Some(GrantId([1; 16])));
     assert_eq!(store.application_of(GrantId([1; 16])).await.expect("the store"), Some(id(1)));
     assert_eq!(store.application_of(GrantId([2; 16])).await.expect("the store"), None);

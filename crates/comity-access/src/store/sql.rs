@@ -13,8 +13,8 @@ use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
 
 use super::outbox;
 use super::{
-    Answer, Append, Appended, Attached, Effect, EffectKind, Filter, KeptMax, NEVER, OpenMax, PAGE_MAX, Row, Store,
-    StoreError,
+    Answer, Append, Appended, Attached, Effect, EffectKind, Filter, KeptMax, NEVER, OpenMax, PAGE_MAX, Row, Standing,
+    Store, StoreError, Waits,
 };
 use crate::act::{Kind, State};
 use crate::application::Application;
@@ -130,22 +130,10 @@ fn is_revoked(application: &Application) -> bool {
     last.is_some_and(|event| event.act.kind() == Kind::Revoke)
 }
 
-/// As `serde` writes them: one word each.
-fn word(party: Party) -> &'static str {
-    match party {
-        Party::Applicant => "applicant",
-        Party::Signatory => "signatory",
-        Party::Owner => "owner",
-        Party::AppealReviewer => "appeal-reviewer",
-        Party::Caller => "caller",
-        Party::Nobody => "nobody",
-    }
-}
-
 fn party(word: &str) -> Option<Party> {
     [Party::Applicant, Party::Signatory, Party::Owner, Party::AppealReviewer, Party::Caller, Party::Nobody]
         .into_iter()
-        .find(|party| self::word(*party) == word)
+        .find(|party| party.word() == word)
 }
 
 /// The columns of a list, as both drivers give them.
@@ -223,7 +211,7 @@ macro_rules! store {
                     let (event, id) = (last.event(), application.id().0.to_vec());
                     let mut tx = self.0.begin_with($begin).await?;
                     let due_at = application.due().map_or(NEVER, |due| due.at);
-                    let party = application.due().map_or("", |due| word(due.party));
+                    let party = application.due().map_or("", |due| due.party.word());
                     let models = application.models().iter().map(ModelId::to_string).collect::<Vec<_>>().join(" ");
                     let (is_open, changed_at) = (i64::from(!application.state().is_ended()), int(event.at.0));
                     if event.n == 1 {
@@ -332,7 +320,7 @@ macro_rules! store {
                     let (at, id) = filter.after.map_or((0, Vec::new()), |(at, id)| (int(at.0), id.0.to_vec()));
                     let query = sqlx::query_as::<_, Columns>(sqlx::AssertSqlSafe(rows_of(filter)))
                         .bind(filter.state.map_or("", State::as_str))
-                        .bind(filter.party.map_or("", word))
+                        .bind(filter.party.map_or("", Party::word))
                         .bind(filter.model.as_ref().map(pattern).unwrap_or_default())
                         .bind(i64::from(filter.open))
                         .bind(at)
@@ -510,6 +498,29 @@ macro_rules! store {
                             .fetch_optional(&self.0)
                             .await?;
                     row.map(|(id,)| sixteen(id, "an application's id").map(ApplicationId)).transpose()
+                })
+                .boxed()
+            }
+
+            fn standing(&self, now: Timestamp) -> Answer<'_, Standing> {
+                within(async move {
+                    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+                        "SELECT party, COUNT(*), CAST(SUM(CASE WHEN due_at <= $1 THEN 1 ELSE 0 END) AS BIGINT) \
+                         FROM access_application WHERE is_open = 1 AND party <> '' GROUP BY party ORDER BY party",
+                    )
+                    .bind(int(now.0))
+                    .fetch_all(&self.0)
+                    .await?;
+                    let undone: (i64,) = sqlx::query_as("SELECT COUNT(*) FROM access_effect WHERE is_done = 0")
+                        .fetch_one(&self.0)
+                        .await?;
+                    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+                    let waits = |(word, open, overdue): (String, i64, i64)| {
+                        let party = party(&word).ok_or_else(|| unreadable(format!("party {word}")))?;
+                        Ok::<_, StoreError>(Waits { party, open: count(open), overdue: count(overdue) })
+                    };
+                    let waits = rows.into_iter().map(waits).collect::<Result<_, _>>()?;
+                    Ok(Standing { waits, undone: count(undone.0) })
                 })
                 .boxed()
             }

@@ -358,6 +358,7 @@ impl World {
             failpoint: no_failpoint(),
             watch: watched.clone(),
             transcripts: setting.transcripts,
+            filter: comity_guard::Filter::builtin(),
             flags: setting.flags,
         };
         let gateway = Gateway::new(setting.config, parts).await.unwrap();
