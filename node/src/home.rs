@@ -202,6 +202,11 @@ impl Home {
             // One log, one set of pseudonyms: a replica makes neither.
             self.keys.copy(KeyName::Log, &home.keys)?;
             write_secret(&home.file(PSEUDONYMS), &zeroize::Zeroizing::new(self.read(PSEUDONYMS)?))?;
+        } else if self.card.role == Role::Owner {
+            // What one process saw the others show, too.
+            for name in crate::cases::make_key(&self.path)? {
+                write_secret(&home.file(name), &zeroize::Zeroizing::new(self.read(name)?))?;
+            }
         }
         let mut certificate = NodeCertificate::clone(&held);
         // The newer certificate is the one that begins later.

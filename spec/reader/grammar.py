@@ -32,6 +32,8 @@ RECORDS = {
     "CountLine": "1 token id.tok, 2 lanes u32, 3 charges u64, 4 charged amount",
     "RevocationList": "1 org id.org, 2 number u64, 3 issued_at time, 4 entries [Revocation]4096",
     "Revocation": "1 kind RevokedKind, 2 subject t80, 3 at time",
+    "Statistics": "1 org id.org, 2 period t7, 3 issued_at time, 4 rows [CaseCounts]64",
+    "CaseCounts": "1 category t256, 2 opened u64?, 3 upheld u64?, 4 cleared u64?, 5 appealed u64?, 6 overturned u64?, 7 lapsed u64?",
     "Notice": "1 token id.tok, 2 block digest, 3 number u64, 4 cap amount, 5 at time",
     "Roster": "1 federation id.fed, 2 version u64, 3 issued_at time, 4 expires_at time, 5 threshold u8, 6 signers [key]16, 7 organisations [Organisation]5000, 8 anchors [Anchor]256",
     "Organisation": "1 id id.org, 2 name t48, 3 title t96, 4 key key, 5 issuers [IssuerKey]8",
@@ -99,6 +101,7 @@ KINDS = {
     "final": ("Final", 192 * KIB, 16384), "claim": ("Claim", 2 * KIB * KIB, 16384),
     "count": ("Count", 64 * KIB, 16384),
     "revocation-list": ("RevocationList", 512 * KIB, 32768), "notice": ("Notice", 512, 16),
+    "statistics": ("Statistics", 24 * KIB, 2048),
 }
 UNSIGNED = {"release": ("Release", KIB, 32)}
 

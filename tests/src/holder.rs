@@ -8,6 +8,7 @@ use comity_sdk::Client;
 use comity_sdk::door::{Door, DoorError, Response};
 use comity_token::directory::Directory as _;
 use comity_token::request::{Authority, header, sign_request};
+use comity_token::{Narrow, delegate, sign_api};
 use comity_wire as wire;
 use comity_wire::api::node::{LanesReply, ReceiptReply};
 use comity_wire::cbor::{List, Text};
@@ -92,7 +93,8 @@ impl Holder {
                 lanes_max: lanes,
                 longest_op_s: 600,
                 settle_by: expires_at.plus(600 + Token::SETTLE_S_MIN),
-                depth: 0,
+                // One may hand a part on.
+                depth: 1,
                 grants: List::default(),
             },
         };
@@ -198,6 +200,48 @@ impl Holder {
     /// What the door says instead.
     pub async fn open(&self, request: &Signed) -> Result<Response, DoorError> {
         self.door.send(Method::POST, PATH, request.headers.clone(), request.body.clone().into()).await
+    }
+
+    /// The same project by a part of the token that was handed on.
+    ///
+    /// # Panics
+    /// Where the token does not let one do so.
+    #[must_use]
+    pub fn hand_on(&self) -> Self {
+        let key = SecretKey::from_seed(shell::random());
+        let narrow = Narrow {
+            cap: Amount::from_ucr(1),
+            expires_at: shell::now().plus(600),
+            lanes: 1,
+            depth: 0,
+            models: Vec::new(),
+            ops: Vec::new(),
+            next: key.public(),
+        };
+        let chain = delegate(&self.chain, &self.key, narrow).expect("a narrower block");
+        Self { transport_keys: self.transport_keys.clone(), door: self.door.clone(), key, chain, ..*self }
+    }
+
+    /// Whoever has this token, and another one's key.
+    #[must_use]
+    pub fn with_key_of(&self, other: &Self) -> Self {
+        let (transport_keys, chain) = (self.transport_keys.clone(), self.chain.clone());
+        Self { transport_keys, chain, door: self.door.clone(), key: other.key.clone(), ..*self }
+    }
+
+    /// Asks a route that says which project asks (spec/11-access.md §11.1): what came, or the code of the refusal.
+    ///
+    /// # Errors
+    /// The code; `None` where nothing came that has one.
+    pub async fn knock(&self, method: Method, path: &str, body: Vec<u8>) -> Result<serde_json::Value, Option<Code>> {
+        let (route, query) = path.split_once('?').unwrap_or((path, ""));
+        let nonce = shell::random();
+        let mut headers = sign_api(method.as_str(), route, query, &body, shell::now(), nonce, &self.key);
+        headers.push((header::TOKEN, format!(":{}:", STANDARD.encode(&self.chain))));
+        headers.push(("content-type", "application/json".to_owned()));
+        let answer = self.door.send(method, path, headers, body.into()).await.map_err(|error| error.code())?;
+        let bytes = answer.bytes().await.map_err(|error| error.code())?;
+        serde_json::from_slice(&bytes).map_err(|_| None)
     }
 
     /// How the token stands at its node.

@@ -9,13 +9,18 @@
 //! bound. Leaves to others: what a flag is, sealing what was seen, lifting and stopping ([`Effect`]), clocks, notices.
 
 mod act;
+pub mod desk;
 mod event;
+pub mod http;
 mod id;
 mod machine;
 mod matrix;
+pub mod notices;
+mod quarter;
 mod refused;
 mod statistics;
 pub mod store;
+mod view;
 
 pub use crate::event::Linked;
 pub use act::{Act, Actor, Effect, Kind, Measure, Role, Seen, State};
@@ -23,12 +28,16 @@ pub use event::{Due, Event, Party};
 pub use id::{CaseId, NotACaseId};
 pub use machine::{Case, Notice, Owed};
 pub use matrix::{MATRIX, Row, allows, markdown, row};
+pub use quarter::{NotAQuarter, Quarter, Tally};
 pub use refused::Refused;
 pub use statistics::{Counts, Statistics};
 
+use comity_wire::time::DAY_S;
 use serde::{Deserialize, Serialize};
 
-/// How long whom is waited for.
+use crate::store::OpenMax;
+
+/// What an owner says about its cases: `[access.case]` in `node.toml`. How long whom is waited for, and how many there may be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -40,12 +49,57 @@ pub struct Settings {
     pub appeal_s: u64,
     /// The appeal is decided within this.
     pub appeal_decide_s: u64,
+    /// Cases of one project that have not ended.
+    pub open_of_a_project_max: u32,
+    /// Of all projects, opened by filters.
+    pub open_max: u32,
+    /// Whether counts of a quarter are published by themselves once it is over.
+    pub publish: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        use comity_wire::time::DAY_S;
-        Self { answer_s: 14 * DAY_S, decide_s: 14 * DAY_S, appeal_s: 30 * DAY_S, appeal_decide_s: 30 * DAY_S }
+        Self {
+            answer_s: 14 * DAY_S,
+            decide_s: 14 * DAY_S,
+            appeal_s: 30 * DAY_S,
+            appeal_decide_s: 30 * DAY_S,
+            open_of_a_project_max: 64,
+            open_max: 50_000,
+            publish: false,
+        }
+    }
+}
+
+/// The least that a project has, seconds: nobody is judged between an evening and a morning.
+const PROJECTS_S: std::ops::RangeInclusive<u64> = 3 * DAY_S..=366 * DAY_S;
+/// The least and the most that an owner gives itself.
+const OWNERS_S: std::ops::RangeInclusive<u64> = 3_600..=366 * DAY_S;
+
+impl Settings {
+    /// What is wrong with it.
+    pub fn fault(&self) -> Option<String> {
+        let spans = [
+            ("answer_s", self.answer_s, PROJECTS_S, "3 days"),
+            ("appeal_s", self.appeal_s, PROJECTS_S, "3 days"),
+            ("decide_s", self.decide_s, OWNERS_S, "1 hour"),
+            ("appeal_decide_s", self.appeal_decide_s, OWNERS_S, "1 hour"),
+        ];
+        for (name, seconds, span, least) in spans {
+            if !span.contains(&seconds) {
+                return Some(format!("[access.case] {name} = {seconds} is not between {least} and 366 days"));
+            }
+        }
+        match (self.open_of_a_project_max, self.open_max) {
+            (0, _) | (_, 0) => {
+                Some("[access.case] opens no case at all: a project that is stopped could not be heard".into())
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn open(&self) -> OpenMax {
+        OpenMax { subject: self.open_of_a_project_max, subject_a_day: u32::MAX, all: self.open_max }
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Config {
     pub person: Vec<Person>,
     /// What is done without anybody.
     pub rule: Vec<Rule>,
+    /// Deadlines and bounds of cases.
+    pub case: crate::case::Settings,
 }
 
 impl Default for Config {
@@ -47,6 +49,7 @@ impl Default for Config {
             form: Vec::new(),
             person: Vec::new(),
             rule: Vec::new(),
+            case: crate::case::Settings::default(),
         }
     }
 }
@@ -167,6 +170,6 @@ impl Config {
                 _ => {}
             }
         }
-        None
+        self.case.fault()
     }
 }

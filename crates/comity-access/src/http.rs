@@ -279,29 +279,8 @@ impl Desks {
         self.known(headers, call).inspect_err(|_| call.forget())
     }
 
-    /// The project of the token in header `comity-token`, one of whose keys has signed the call.
     fn known(&self, headers: &HeaderMap, call: &Signed) -> Result<Project, Refusal> {
-        let chain = chain(headers)?;
-        let trust = Trust { directory: &*self.place.directory, node: self.place.node, now: (self.place.clock)() };
-        let capability = comity_token::verify(&chain, &trust).map_err(|denied| refusal(&denied))?;
-        if !capability.keys().contains(&&call.caller.key) {
-            let message = "the key that signed this call does not hold the token in header comity-token";
-            return Err(Refusal::new(Code::NotYours, message).with("whose_move", "caller"));
-        }
-        let token = capability.token();
-        if token.issuer() == self.place.org && !self.desk.config().strangers {
-            let message =
-                "an application is made by a project that a clearing house knows, and this token is this node's own";
-            return Err(Refusal::new(Code::NotRegistered, message)
-                .hint("draw a token of your project from the clearing house, also of budget 0")
-                .with("whose_move", "caller"));
-        }
-        Ok(Project {
-            subject: token.subject.as_str().to_owned(),
-            is_holder: *capability.root_holder() == call.caller.key,
-            vetting: token.terms.vetting,
-            purposes: token.terms.purposes.iter().map(|purpose| purpose.as_str().to_owned()).collect(),
-        })
+        project_of(&self.place, headers, call, self.desk.config().strangers)
     }
 
     /// The owner's person whose key has signed the call.
@@ -321,7 +300,38 @@ impl Desks {
     }
 }
 
-async fn signed(guard: &Guard, request: Request) -> Result<(HeaderMap, Signed), Refusal> {
+/// The project of the token in header `comity-token`, one of whose keys has signed the call. A stranger has a token that this node gave
+/// itself.
+pub(crate) fn project_of(
+    place: &Place,
+    headers: &HeaderMap,
+    call: &Signed,
+    strangers: bool,
+) -> Result<Project, Refusal> {
+    let chain = chain(headers)?;
+    let trust = Trust { directory: &*place.directory, node: place.node, now: (place.clock)() };
+    let capability = comity_token::verify(&chain, &trust).map_err(|denied| refusal(&denied))?;
+    if !capability.keys().contains(&&call.caller.key) {
+        let message = "the key that signed this call does not hold the token in header comity-token";
+        return Err(Refusal::new(Code::NotYours, message).with("whose_move", "caller"));
+    }
+    let token = capability.token();
+    if token.issuer() == place.org && !strangers {
+        let message =
+            "an application is made by a project that a clearing house knows, and this token is this node's own";
+        return Err(Refusal::new(Code::NotRegistered, message)
+            .hint("draw a token of your project from the clearing house, also of budget 0")
+            .with("whose_move", "caller"));
+    }
+    Ok(Project {
+        subject: token.subject.as_str().to_owned(),
+        is_holder: *capability.root_holder() == call.caller.key,
+        vetting: token.terms.vetting,
+        purposes: token.terms.purposes.iter().map(|purpose| purpose.as_str().to_owned()).collect(),
+    })
+}
+
+pub(crate) async fn signed(guard: &Guard, request: Request) -> Result<(HeaderMap, Signed), Refusal> {
     let headers = request.headers().clone();
     Ok((headers, guard.check(request).await?))
 }
@@ -352,7 +362,7 @@ fn read(act: serde_json::Value) -> Result<Act, Refusal> {
     serde_json::from_value(act).map_err(|error| bad(format!("the act is not one: {error}")))
 }
 
-fn bad(message: impl Into<String>) -> Refusal {
+pub(crate) fn bad(message: impl Into<String>) -> Refusal {
     Refusal::new(Code::InvalidRequest, message).with("whose_move", "caller")
 }
 

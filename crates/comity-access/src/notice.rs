@@ -1,6 +1,6 @@
-//! Case notices: who is told what when something happens to an application, and how it gets to them.
+//! Notices: who is told what when something happens to an application or in a case, and how it gets to them.
 //!
-//! [`notices`] makes them of an event, by the [`TABLE`], [`signature_wanted`] where an institution has to sign, [`soon`] before a
+//! Those of cases are made in [`crate::case`]. [`notices`] makes them of an event, by the [`TABLE`], [`signature_wanted`] where an institution has to sign, [`soon`] before a
 //! clock runs out. [`Targets`] says where they go; a
 //! store keeps one row for each [`Delivery`] in the transaction of the event ([`Outbox`]), and the [`Dispatcher`] takes the rows
 //! from there to webhooks and mail servers (spec/12-notices.md; decisions 0062 and 0063).
@@ -30,6 +30,7 @@ use comity_wire::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::act::{Kind, Role, State};
+use crate::case::{self, CaseId};
 use crate::clock::Due;
 use crate::id::ApplicationId;
 
@@ -43,6 +44,7 @@ pub use table::{Row, TABLE, Who, markdown, notices, signature_wanted, soon};
 pub use target::{BadTarget, Files, Hidden, MailTarget, MailTls, Senders, Target, Targets, WebhookTarget};
 pub use webhook::{Webhook, signature};
 pub use words::commands;
+pub(crate) use words::{date, one_line, plain};
 
 /// Bounds of notices. What is longer is cut, what is more is refused at the start of the node.
 pub mod limit {
@@ -81,11 +83,17 @@ pub enum Topic {
     Done(Kind),
     /// A clock is about to run out.
     DueSoon,
+    /// Something was done in a case.
+    Case(case::Kind),
+    /// A case's clock is about to run out.
+    CaseDueSoon,
 }
 
 /// A text that is no topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a kind of notice is a command of docs/reference/access-matrix.md, or due-soon")]
+#[error(
+    "a kind of notice is a command of docs/reference/access-matrix.md, or due-soon, or of docs/operating/notices.md: case-…"
+)]
 pub struct NotATopic;
 
 impl Topic {
@@ -94,6 +102,8 @@ impl Topic {
         match self {
             Self::Done(kind) => kind.as_str(),
             Self::DueSoon => "due-soon",
+            Self::Case(kind) => kind.topic(),
+            Self::CaseDueSoon => "case-due-soon",
         }
     }
 }
@@ -108,10 +118,10 @@ impl FromStr for Topic {
     type Err = NotATopic;
 
     fn from_str(text: &str) -> Result<Self, NotATopic> {
-        if text == Self::DueSoon.as_str() {
-            return Ok(Self::DueSoon);
-        }
-        Kind::ALL.iter().find(|kind| kind.as_str() == text).map(|kind| Self::Done(*kind)).ok_or(NotATopic)
+        let done = Kind::ALL.iter().map(|kind| Self::Done(*kind));
+        let in_a_case = case::Kind::ALL.iter().map(|kind| Self::Case(*kind));
+        let mut all = done.chain(in_a_case).chain([Self::DueSoon, Self::CaseDueSoon]);
+        all.find(|topic| topic.as_str() == text).ok_or(NotATopic)
     }
 }
 
@@ -139,6 +149,37 @@ pub struct To {
     pub persons: Vec<String>,
 }
 
+/// What a notice is about: the number of the event in its log, where it stands after it, whose move is next, until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum About {
+    /// An application.
+    Application {
+        /// Which.
+        application: ApplicationId,
+        event: u64,
+        state: State,
+        due: Option<Due>,
+    },
+    /// A case.
+    Case {
+        /// Which.
+        case: CaseId,
+        event: u64,
+        state: case::State,
+        due: Option<case::Due>,
+    },
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Application { application, .. } => write!(f, "{application}"),
+            Self::Case { case, .. } => write!(f, "{case}"),
+        }
+    }
+}
+
 /// What somebody is told. Its JSON form is spec/12-notices.md.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
@@ -148,14 +189,9 @@ pub struct Notice {
     pub at: Timestamp,
     /// What happened.
     pub kind: Topic,
-    /// To which application.
-    pub application: ApplicationId,
-    /// Number of the event in the application's log.
-    pub event: u64,
-    /// Where the application stands after it.
-    pub state: State,
-    /// Whose move is next, until when.
-    pub due: Option<Due>,
+    /// To what, and where that stands now.
+    #[serde(flatten)]
+    pub about: About,
     /// Who is told.
     pub to: Vec<To>,
     /// In one line.

@@ -1,10 +1,14 @@
-//! Where applications rest: one trait, two databases, one contract that both pass.
+//! Where applications and cases rest: one trait, two databases, one contract that both pass.
 //!
 //! What an application is stands in its events; a row beside them serves lists and clocks. An act is one transaction: its event, the row,
 //! and what it does to the node's grants. It is taken only if the log is as long as whoever decided it saw it.
 
+mod before;
+mod cases;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_cases;
 mod outbox;
 mod sql;
 
@@ -13,11 +17,13 @@ use futures::future::BoxFuture;
 
 use crate::act::{Act, State};
 use crate::application::Application;
+use crate::case::store::Cases;
 use crate::clock::{Due, Party};
 use crate::form::Form;
 use crate::id::ApplicationId;
 use crate::notice::{Delivery, Outbox};
 
+pub use before::{Taken, take_cases};
 pub use sql::{Postgres, Sqlite};
 
 /// Why the store gave no answer.
@@ -25,19 +31,19 @@ pub use sql::{Postgres, Sqlite};
 #[non_exhaustive]
 pub enum StoreError {
     /// The database.
-    #[error("cannot reach the applications")]
+    #[error("cannot reach the store of applications and cases")]
     Database(#[from] sqlx::Error),
     /// Its tables.
-    #[error("cannot bring the tables of applications up to date")]
+    #[error("cannot bring the tables of applications and cases up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// A row that no version has written, or a log that does not hold.
-    #[error("the applications hold what they cannot hold: {what}")]
+    #[error("the access store holds what it cannot hold: {what}")]
     Unreadable {
         /// Which.
         what: String,
     },
     /// It took longer than anybody waits.
-    #[error("the applications did not answer in time")]
+    #[error("the store of applications and cases did not answer in time")]
     Timeout,
 }
 
@@ -200,8 +206,8 @@ pub const PAGE_MAX: u32 = 1_000;
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// A database of applications.
-pub trait Store: Outbox {
+/// A database of applications and cases.
+pub trait Store: Outbox + Cases {
     /// The log, oldest first, read and checked.
     fn load(&self, id: ApplicationId) -> Answer<'_, Option<Application>>;
     /// Writes the newest event of an application, whole or not at all.

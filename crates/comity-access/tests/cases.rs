@@ -1,7 +1,6 @@
-//! The rules of cases: the matrix cell by cell, stories, changed logs, bounds; and their store.
+//! The rules of cases: the matrix cell by cell, stories, changed logs, bounds.
 
 use comity_access::Broken;
-use comity_access::case::store::{Cases, Excerpt, StoreError, Which};
 use comity_access::case::{
     Act, Actor, Case, CaseId, Effect, Kind, Measure, Party, Refused, Role, Seen, Settings, State, Statistics, allows,
     limit, markdown,
@@ -14,7 +13,13 @@ const DAY: u64 = 86_400;
 const PROJECT: &str = "sub-a";
 
 fn settings() -> Settings {
-    Settings { answer_s: 10 * DAY, decide_s: 20 * DAY, appeal_s: 30 * DAY, appeal_decide_s: 40 * DAY }
+    Settings {
+        answer_s: 10 * DAY,
+        decide_s: 20 * DAY,
+        appeal_s: 30 * DAY,
+        appeal_decide_s: 40 * DAY,
+        ..Settings::default()
+    }
 }
 
 fn seen(action: FilterAction) -> Seen {
@@ -54,7 +59,7 @@ fn act(kind: Kind) -> Act {
         }
         Kind::Add => Act::Add { seen: seen(FilterAction::Hold) },
         Kind::Answer => Act::Answer { text: "it is a study".into(), brought_by: None },
-        Kind::Remark => Act::Remark { text: "a note".into() },
+        Kind::Remark => Act::Remark { text: "a note".into(), salt: None },
         Kind::Clear => Act::Clear { reason: reason() },
         Kind::Uphold => Act::Uphold { measure: Measure::Stop, reason: reason() },
         Kind::Appeal => Act::Appeal { reason: reason(), brought_by: None },
@@ -290,7 +295,7 @@ fn talk_cannot_stand_in_the_way_of_a_decision_and_names_and_texts_are_bounded() 
     }
     assert!(matches!(case.act(act(Kind::Owe), &who(Role::Handler), NOW, &settings()), Err(Refused::TooMuch { .. })));
     let mut case = in_state(State::Cleared);
-    let long = Act::Remark { text: "x".repeat(limit::TEXT_BYTES_MAX + 1) };
+    let long = Act::Remark { text: "x".repeat(limit::TEXT_BYTES_MAX + 1), salt: None };
     assert!(matches!(case.act(long, &who(Role::Handler), NOW, &settings()), Err(Refused::TooMuch { .. })));
     let nameless = case.act(act(Kind::Remark), &called(" ", Role::Handler), NOW, &settings()).map(|_| ());
     assert_eq!(nameless, Err(Refused::Content("a name is missing")));
@@ -318,51 +323,38 @@ fn statistics_name_nobody() {
     assert!(!text.contains(PROJECT) && !text.contains("hanna"), "{text}");
 }
 
-#[tokio::test]
-async fn what_is_stored_is_read_again_and_one_writer_wins() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("cases.sqlite");
-    let store = Cases::open(&path).await.expect("a store");
-    let mut case = opened(1);
-    let excerpt = Excerpt { sealed: b"sealed".to_vec(), until: NOW.plus(7 * DAY) };
-    store.case_open(&case, Some(&excerpt)).await.expect("opened");
-    assert!(matches!(store.case_open(&case, None).await, Err(StoreError::Raced { .. })));
-    let other = {
-        let (subject, seen) = ("sub-b".to_owned(), seen(FilterAction::Hold));
-        let by = (&called("filter", Role::Bot), String::new());
-        Case::open(CaseId([2; 16]), (subject, seen), None, by, NOW.plus(1), &settings()).expect("opened")
-    };
-    store.case_open(&other, None).await.expect("opened");
-    let (mut mine, mut theirs) = (case.clone(), case.clone());
-    mine.act(act(Kind::Answer), &who(Role::Project), NOW, &settings()).expect("an answer");
-    theirs.act(act(Kind::Clear), &who(Role::Handler), NOW, &settings()).expect("a decision");
-    store.case_append(&mine).await.expect("the first");
-    assert!(matches!(store.case_append(&theirs).await, Err(StoreError::Raced { .. })));
-    case = store.case(case.id()).await.expect("read").expect("there");
-    assert_eq!((&case, case.state()), (&mine, State::ToDecide));
-    // Lists, what is due, where more of the same goes.
-    let ids = async |which: Which| store.cases(&which).await.expect("a list").iter().map(Case::id).collect::<Vec<_>>();
-    assert_eq!(ids(Which::default()).await, [other.id(), case.id()]);
-    assert_eq!(ids(Which { subject: Some(PROJECT.into()), undecided: false }).await, [case.id()]);
-    let due = case.due().expect("a deadline").at;
-    assert_eq!(store.cases_due(due.minus(1)).await.expect("due"), [other.id()]);
-    assert_eq!(store.cases_due(due).await.expect("due"), [other.id(), case.id()]);
-    let same = async |subject| store.case_undecided(subject, "political_persuasion", "lab/tiny").await.expect("read");
-    assert_eq!(same(PROJECT).await.map(|case| case.id()), Some(case.id()));
-    case.act(act(Kind::Clear), &who(Role::Handler), NOW, &settings()).expect("a decision");
-    store.case_append(&case).await.expect("written");
-    assert_eq!(same(PROJECT).await, None, "a decided case is not opened again");
-    assert_eq!(ids(Which { subject: None, undecided: true }).await, [other.id()]);
-    // What was seen goes when its time is over, and the log says so.
-    assert_eq!(store.excerpt(case.id()).await.expect("read"), Some(excerpt.clone()));
-    assert_eq!(store.excerpts_due(excerpt.until.minus(1)).await.expect("due"), []);
-    assert_eq!(store.excerpts_due(excerpt.until).await.expect("due"), [case.id()]);
-    case.act(Act::Forget {}, &who(Role::Bot), excerpt.until, &settings()).expect("forgotten");
-    store.case_append(&case).await.expect("written");
-    assert_eq!(store.excerpt(case.id()).await.expect("read"), None);
-    // Over a restart.
-    store.close().await;
-    let store = Cases::open(&path).await.expect("again");
-    assert_eq!(store.case(case.id()).await.expect("read"), Some(case.clone()));
-    assert_eq!(store.case(CaseId([7; 16])).await.expect("read"), None);
+#[test]
+fn the_page_of_notices_shows_who_hears_of_what_in_a_case() {
+    use comity_access::case::notices::{TABLE, markdown, notices};
+    let page = include_str!("../../../docs/operating/notices.md");
+    assert!(page.contains(&markdown()), "the page should have\n{}", markdown());
+    // Each row says something, and what is in none says nothing; nobody's words are in it but the owner's own to the project.
+    for kind in Kind::ALL {
+        let mut case = match kind {
+            Kind::Open | Kind::Add | Kind::Answer | Kind::Remark | Kind::Clear | Kind::Await => in_state(State::Open),
+            Kind::Uphold | Kind::Forget => in_state(State::ToDecide),
+            Kind::Lapse => in_state(State::Appealed),
+            Kind::Appeal | Kind::Close => in_state(State::Upheld),
+            Kind::Overturn | Kind::Confirm => in_state(State::Appealed),
+            Kind::Owe | Kind::Pay => in_state(State::Lapsed),
+        };
+        if *kind == Kind::Pay {
+            go(&mut case, &[Kind::Owe]);
+        }
+        if *kind != Kind::Open {
+            go(&mut case, &[*kind]);
+        }
+        let said = notices(&case);
+        let is_told = TABLE.iter().any(|row| row.kind == *kind);
+        assert_eq!(!said.is_empty(), is_told, "{kind}");
+        for notice in said {
+            let text = format!("{} {} {}", notice.title, notice.text, notice.command);
+            assert!(!text.contains("Something happened"), "{kind}: {text}");
+            assert!(!text.contains("it is a study") && !text.contains("a note") && !text.contains("because"), "{text}");
+            let to_project = notice.to.iter().any(|to| !to.persons.is_empty());
+            assert!(to_project || notice.reason.is_none(), "{kind}: the owner's side reads it in the case");
+            assert!(!to_project || !notice.text.contains("hanna") && !notice.text.contains("petra"), "{text}");
+            assert_eq!(notice.kind.as_str(), format!("case-{kind}"));
+        }
+    }
 }

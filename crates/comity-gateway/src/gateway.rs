@@ -300,6 +300,15 @@ impl Gateway {
         self.0.stopping.all()
     }
 
+    /// What is stopped by the store's word, also what another gateway of the node has said a moment ago.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nobody knows.
+    pub async fn stops_now(&self) -> Result<Vec<Stop>, StoreError> {
+        self.0.look_again().await?;
+        Ok(self.stops())
+    }
+
     /// Stops a target: here at once, at the other gateways of the node within a second. What stands now: the first word on a
     /// target stays.
     ///

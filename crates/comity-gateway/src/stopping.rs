@@ -141,6 +141,14 @@ impl Inner {
         Ok(())
     }
 
+    /// Reads what others may have said; a store that nobody shares has said nothing that is not known here.
+    pub(crate) async fn look_again(&self) -> Result<(), StoreError> {
+        match self.ledger.store().rounds() {
+            Some(_) => self.look().await,
+            None => Ok(()),
+        }
+    }
+
     /// The last question before the model is asked: what was stopped a second ago is known by now, whatever the call has
     /// waited for on its way.
     pub(crate) async fn may_still_ask(&self, authorised: &Authorised) -> Result<(), Refusal> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use comity_wire::object::{
-    Announcement, Entry, EntryKind, Grant, Manifest, NodeCertificate, Policy, RevocationList, Summary, Tariff,
+    Announcement, Entry, EntryKind, Grant, Manifest, NodeCertificate, Policy, RevocationList, Statistics, Summary,
+    Tariff,
 };
 use comity_wire::{Digest, Object, PublicKey, Signed, Unverified, Verified};
 
@@ -19,6 +20,7 @@ pub enum Held {
     Announcement(Verified<Announcement>),
     RevocationList(Verified<RevocationList>),
     Grant(Verified<Grant>),
+    Statistics(Verified<Statistics>),
 }
 
 macro_rules! each {
@@ -32,6 +34,7 @@ macro_rules! each {
             Held::Announcement($object) => $value,
             Held::RevocationList($object) => $value,
             Held::Grant($object) => $value,
+            Held::Statistics($object) => $value,
         }
     };
 }
@@ -54,7 +57,7 @@ impl Held {
             EntryKind::Announcement => one(bytes, keys).map(Self::Announcement),
             EntryKind::RevocationList => one(bytes, keys).map(Self::RevocationList),
             EntryKind::Grant => one(bytes, keys).map(Self::Grant),
-            EntryKind::Statistics => Err(Unverified::WrongKind { kind: "statistics" }),
+            EntryKind::Statistics => one(bytes, keys).map(Self::Statistics),
         }
     }
 
@@ -64,7 +67,7 @@ impl Held {
             Signed::<T>::decode(bytes).is_ok()
         }
         type Is = fn(&[u8]) -> bool;
-        let kinds: [(EntryKind, Is); 8] = [
+        let kinds: [(EntryKind, Is); 9] = [
             (EntryKind::Summary, is::<Summary>),
             (EntryKind::Manifest, is::<Manifest>),
             (EntryKind::Policy, is::<Policy>),
@@ -73,6 +76,7 @@ impl Held {
             (EntryKind::Announcement, is::<Announcement>),
             (EntryKind::RevocationList, is::<RevocationList>),
             (EntryKind::Grant, is::<Grant>),
+            (EntryKind::Statistics, is::<Statistics>),
         ];
         kinds.into_iter().find(|(_, is)| is(bytes)).map(|(kind, _)| kind)
     }
@@ -87,6 +91,7 @@ impl Held {
             Self::Announcement(_) => EntryKind::Announcement,
             Self::RevocationList(_) => EntryKind::RevocationList,
             Self::Grant(_) => EntryKind::Grant,
+            Self::Statistics(_) => EntryKind::Statistics,
         }
     }
 
@@ -119,6 +124,7 @@ impl Held {
             Self::RevocationList(list) if list.signer() == writer => "feed".to_owned(),
             Self::RevocationList(list) => list.signer().to_string(),
             Self::Grant(grant) => grant.id.to_string(),
+            Self::Statistics(statistics) => statistics.name(),
         }
     }
 
@@ -133,6 +139,7 @@ impl Held {
             Self::Announcement(announcement) => announcement.issued_at.seconds(),
             Self::RevocationList(list) => list.number,
             Self::Grant(grant) => grant.not_before.seconds(),
+            Self::Statistics(statistics) => statistics.issued_at.seconds(),
         }
     }
 
@@ -149,5 +156,5 @@ impl Held {
 
 /// Whether every replica holds objects of a kind, or fetches them when asked.
 pub const fn is_replicated(kind: EntryKind) -> bool {
-    !matches!(kind, EntryKind::Manifest | EntryKind::Statistics)
+    !matches!(kind, EntryKind::Manifest)
 }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod advisory;
+pub mod case;
 pub mod challenge;
 pub mod clearing;
 pub mod count;

@@ -113,6 +113,8 @@ codes! {
     ReservationConflict "reservation_conflict" 409 false;
     ApplicationState "application_state" 409 false;
     ApplicationMoved "application_moved" 409 false;
+    CaseState "case_state" 409 false;
+    CaseMoved "case_moved" 409 false;
     ApplicationIncomplete "application_incomplete" 422 false;
     AmieConflict "amie_conflict" 409 false;
     ClaimOlder "claim_older" 409 false;

@@ -10,6 +10,7 @@ mod policy;
 mod receipt;
 mod revocation;
 mod roster;
+mod statistics;
 mod tariff;
 mod token;
 
@@ -23,6 +24,7 @@ pub use policy::*;
 pub use receipt::*;
 pub use revocation::*;
 pub use roster::*;
+pub use statistics::*;
 pub use tariff::*;
 pub use token::*;
 

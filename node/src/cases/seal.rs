@@ -16,8 +16,8 @@ use crate::home;
 
 const INFO: &[u8] = b"comity/case-excerpt/1";
 const KEY_BYTES: usize = 32;
-const LOCK_FILE: &str = "keys/cases.pub";
-const KEY_FILE: &str = "keys/cases.key";
+pub(super) const LOCK_FILE: &str = "keys/cases.pub";
+pub(super) const KEY_FILE: &str = "keys/cases.key";
 
 pub(super) struct Seal {
     lock: HpkePublicKey,
@@ -45,8 +45,10 @@ impl Seal {
     }
 
     pub(super) fn open(&self, case: CaseId, sealed: &[u8]) -> Result<String, Failure> {
-        let wrong =
-            || Failure::new("what was seen does not open").hint("it was sealed for another keys/cases.key, or altered");
+        let wrong = || {
+            Failure::new("what was seen does not open")
+                .hint("it was sealed for the keys/cases.key of another home, or altered")
+        };
         let (secret, sealed) = sealed.split_at_checked(KEY_BYTES).ok_or_else(wrong)?;
         let opened = SUITE.open(&EncapsulatedSecret(secret.to_vec()), INFO, &case.0, sealed, &self.key);
         String::from_utf8(opened.map_err(|_| wrong())?).map_err(|_| wrong())

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use comity_access::case::{Act, CaseId, Measure, Role};
+use comity_access::case::{Act, CaseId, Measure, Quarter, Role};
 use comity_wire::{Amount, Digest, ModelId};
 use serde_json::Value;
 
 use crate::cases::{Ask, OpenAsk};
 use crate::failure::Failure;
 use crate::service::admin;
+use crate::shell;
 
 #[derive(Debug, Subcommand)]
 pub enum CasesCommand {
@@ -34,6 +35,17 @@ pub enum CasesCommand {
     Statistics {
         #[command(flatten)]
         at: At,
+        /// What can be published of a quarter that is over, such as 2026-q3: counts behind which five projects stand
+        #[arg(long)]
+        quarter: Option<Quarter>,
+    },
+    /// Publish the counts of a quarter that is over in your organisation's feed, once, signed
+    Publish {
+        #[command(flatten)]
+        at: At,
+        /// The one before this, where it is left out
+        #[arg(long)]
+        quarter: Option<Quarter>,
     },
     /// Open one by your own word
     Open {
@@ -170,7 +182,7 @@ impl By {
 /// # Errors
 /// [`Failure`] where the node is not running, or refuses.
 pub async fn run(command: CasesCommand) -> Result<String, Failure> {
-    use CasesCommand::{Answer, Appeal, Decide, List, Open, Owe, Pay, Remark, Show, Statistics};
+    use CasesCommand::{Answer, Appeal, Decide, List, Open, Owe, Pay, Publish, Remark, Show, Statistics};
     match command {
         List { at, project, ended } => {
             let mut path = format!("/admin/cases?undecided={}", !ended);
@@ -188,9 +200,16 @@ pub async fn run(command: CasesCommand) -> Result<String, Failure> {
             let shown: Value = admin::get(&at.home, &format!("/admin/cases/{case}")).await?;
             Ok(if at.json { serde_json::to_string_pretty(&shown)? } else { whole(&shown) })
         }
-        Statistics { at } => {
-            let statistics: Value = admin::get(&at.home, "/admin/cases/statistics").await?;
+        Statistics { at, quarter } => {
+            let of = quarter.map_or_else(String::new, |quarter| format!("/{quarter}"));
+            let statistics: Value = admin::get(&at.home, &format!("/admin/cases/statistics{of}")).await?;
             Ok(serde_json::to_string_pretty(&statistics)?)
+        }
+        Publish { at, quarter } => {
+            let quarter = quarter.unwrap_or_else(|| Quarter::of(shell::now()).before());
+            let path = format!("/admin/cases/statistics/{quarter}");
+            let said: Value = admin::post(&at.home, &path, &Value::Null).await?;
+            Ok(serde_json::to_string_pretty(&said)?)
         }
         Open { at, by, project, model, category, reason } => {
             let ask = OpenAsk { project, model, category, reason, author: by.name() };
@@ -199,7 +218,7 @@ pub async fn run(command: CasesCommand) -> Result<String, Failure> {
         Answer { at, by, case, text } => {
             act(&at, case, Act::Answer { text, brought_by: None }, Role::Project, by).await
         }
-        Remark { at, by, case, text } => act(&at, case, Act::Remark { text }, Role::Handler, by).await,
+        Remark { at, by, case, text } => act(&at, case, Act::Remark { text, salt: None }, Role::Handler, by).await,
         Decide { at, by, case, decision, reason } => {
             let decided = match decision.uphold {
                 Some(measure) => Act::Uphold { measure, reason },
@@ -281,6 +300,9 @@ fn whole(shown: &Value) -> String {
     }
     if let Some(seen) = shown["seen_text"].as_str() {
         lines.push(format!("seen (of the prompt):\n{seen}"));
+    }
+    if let Some(why) = shown["seen_sealed"].as_str() {
+        lines.push(format!("seen: {why}"));
     }
     lines.push(format!("link {}", text(shown, "link")));
     lines.join("\n")

@@ -326,12 +326,16 @@ async fn withdraw(
 /// How often it is tried to do what decisions have left, before the doors open without it.
 const TRIES: u32 = 5;
 
-/// Reads the configuration and opens the store; what decisions have left to be done is done before anybody is let in.
+/// Reads the configuration and opens the desk; what decisions have left to be done is done before anybody is let in.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn open(home: &Home, settings: &Settings, granting: Arc<Granting>) -> Result<Desk, Failure> {
-    let store = settings.spend.applications(home).await?;
+pub async fn open(
+    home: &Home,
+    settings: &Settings,
+    store: Arc<dyn comity_access::store::Store>,
+    granting: Arc<Granting>,
+) -> Result<Desk, Failure> {
     let forms = forms(home, &settings.access)?;
     let desk = Desk::new(
         store,
@@ -366,7 +370,12 @@ pub struct Notices {
 impl Notices {
     /// # Errors
     /// [`Failure`] naming the target that nothing can be sent to.
-    pub fn start(home: &Home, settings: &Settings, desk: &Desk) -> Result<Self, Failure> {
+    pub fn start(
+        home: &Home,
+        settings: &Settings,
+        desk: &Desk,
+        cases: &comity_access::case::desk::Desk,
+    ) -> Result<Self, Failure> {
         let secret = |file: &std::path::Path| secret_of(home, file).map_err(|failure| failure.to_string());
         let public =
             |file: &std::path::Path| std::fs::read_to_string(home.path.join(file)).map_err(|error| error.to_string());
@@ -374,11 +383,14 @@ impl Notices {
             settings.notice.open(Files { secret: &secret, public: &public }).while_("node.toml: [[notice]]")?;
         let dispatcher = Arc::new(Dispatcher::new(desk.outbox(), senders));
         let stop = CancellationToken::new();
-        let (runs, said, stopped) = (Arc::clone(&dispatcher), desk.clone(), stop.clone());
+        let (runs, said, cases, stopped) = (Arc::clone(&dispatcher), desk.clone(), cases.clone(), stop.clone());
         let task = tokio::spawn(async move {
             let wake = async {
                 loop {
-                    said.has_said().await;
+                    tokio::select! {
+                        () = said.has_said() => {}
+                        () = cases.has_said() => {}
+                    }
                     runs.wake();
                 }
             };

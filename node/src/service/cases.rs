@@ -4,13 +4,13 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use comity_access::case::CaseId;
 use comity_access::case::store::Which;
-use comity_gateway::Gateway;
+use comity_access::case::{CaseId, Quarter};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cases::{Ask, Desk, OpenAsk};
+use crate::cases::publish::Publisher;
+use crate::cases::{Ask, OpenAsk};
 use crate::failure::Failure;
 
 use super::owner::answer;
@@ -23,40 +23,49 @@ pub struct ListAsk {
     pub undecided: bool,
 }
 
-#[derive(Clone)]
-struct Admin {
-    desk: Desk,
-    gateway: Gateway,
-}
-
 /// The routes of the admin socket.
-pub fn router(desk: Desk, gateway: Gateway) -> Router {
+pub fn router(publisher: Publisher) -> Router {
     Router::new()
         .route("/admin/cases", get(list).post(open))
         .route("/admin/cases/statistics", get(statistics))
+        .route("/admin/cases/statistics/{quarter}", get(look).post(publish))
         .route("/admin/cases/{id}", get(show).post(act))
-        .with_state(Admin { desk, gateway })
+        .with_state(publisher)
 }
 
-async fn list(State(admin): State<Admin>, Query(ask): Query<ListAsk>) -> Response {
-    let which = Which { subject: ask.project, undecided: ask.undecided };
-    answer(value(admin.desk.list(&which).await))
+async fn list(State(node): State<Publisher>, Query(ask): Query<ListAsk>) -> Response {
+    let which = Which { subject: ask.project, open: ask.undecided, after: None };
+    answer(value(node.casework.list(&which).await))
 }
 
-async fn open(State(admin): State<Admin>, Json(ask): Json<OpenAsk>) -> Response {
-    answer(value(admin.desk.word(ask).await))
+async fn open(State(node): State<Publisher>, Json(ask): Json<OpenAsk>) -> Response {
+    answer(value(node.casework.word(ask).await))
 }
 
-async fn statistics(State(admin): State<Admin>) -> Response {
-    answer(value(admin.desk.statistics().await))
+async fn statistics(State(node): State<Publisher>) -> Response {
+    answer(value(node.casework.desk.statistics().await.map_err(Failure::from)))
 }
 
-async fn show(State(admin): State<Admin>, Path(id): Path<CaseId>) -> Response {
-    answer(value(admin.desk.show(id).await))
+async fn look(State(node): State<Publisher>, Path(quarter): Path<String>) -> Response {
+    answer(match quarter.parse::<Quarter>() {
+        Ok(quarter) => value(node.look(quarter).await),
+        Err(error) => Err(error.into()),
+    })
 }
 
-async fn act(State(admin): State<Admin>, Path(id): Path<CaseId>, Json(ask): Json<Ask>) -> Response {
-    answer(value(admin.desk.act(&admin.gateway, id, ask).await))
+async fn publish(State(node): State<Publisher>, Path(quarter): Path<String>) -> Response {
+    answer(match quarter.parse::<Quarter>() {
+        Ok(quarter) => value(node.publish(quarter).await),
+        Err(error) => Err(error.into()),
+    })
+}
+
+async fn show(State(node): State<Publisher>, Path(id): Path<CaseId>) -> Response {
+    answer(value(node.casework.show(id).await))
+}
+
+async fn act(State(node): State<Publisher>, Path(id): Path<CaseId>, Json(ask): Json<Ask>) -> Response {
+    answer(value(node.casework.act(id, ask).await))
 }
 
 fn value(done: Result<impl Serialize, Failure>) -> Result<Value, Failure> {

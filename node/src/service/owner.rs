@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::cases::Desk;
+use crate::cases::publish::{Publisher, published};
+use crate::cases::{Casework, inbox};
 use crate::command::RunArguments;
 use crate::command::node::flags;
 use crate::command::policy::{self, InForce};
@@ -85,11 +86,12 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         )?);
         // Not announced yet: an announcement without doors would hide those that others know from before a restart.
         objects.push(member.certificate.clone());
+        objects.extend(published(&member.home)?);
         member.put(objects).await?;
     } else {
         follow::known(&member, &served).await?;
     }
-    let (casework, queue) = Desk::open(&member.home).await?;
+    let (flagged, queue) = inbox();
     let transcripts = Writer::start(&member.home, Arc::clone(&member.clock))?;
     let gateway = Gateway::new(
         settings.gateway.clone(),
@@ -109,14 +111,16 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             watch: watching.clone(),
             transcripts: transcripts.clone().map(|writer| writer as Arc<dyn comity_gateway::Transcripts>),
             filter,
-            flags: Some(Arc::new(casework.clone())),
+            flags: Some(Arc::new(flagged)),
         },
     )
     .await
     .while_("cannot start the gateway")?;
     watching.of(gateway.clone());
+    let access_store = settings.spend.applications(&member.home).await?;
+    let casework = Casework::open(&member.home, Arc::clone(&access_store), &settings, gateway.clone()).await?;
     let cases_stop = CancellationToken::new();
-    let cases = tokio::spawn(casework.clone().run(queue, gateway.clone(), cases_stop.clone()));
+    let cases = tokio::spawn(casework.clone().take(queue, cases_stop.clone()));
     let withdrawn = Arc::new(Notify::new());
     let granting = Arc::new(access::Granting {
         gateway: gateway.clone(),
@@ -124,8 +128,8 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         writer: Arc::clone(&writer),
         withdrawn: Arc::clone(&withdrawn),
     });
-    let desk = access::open(&member.home, &settings, Arc::clone(&granting)).await?;
-    let notices = access::Notices::start(&member.home, &settings, &desk)?;
+    let desk = access::open(&member.home, &settings, access_store, Arc::clone(&granting)).await?;
+    let notices = access::Notices::start(&member.home, &settings, &desk, &casework.desk)?;
     watching.of_access((desk.clone(), notices.dispatcher()));
     let place = comity_access::http::Place {
         org: member.home.card.organisation,
@@ -134,8 +138,11 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         clock: Arc::clone(&member.clock),
     };
     let router = gateway.router().merge(member.network.routes(Arc::clone(&member.clock)));
+    let router = router.merge(comity_access::case::http::router(casework.desk.clone(), place.clone()));
     let router = router.merge(comity_access::http::router(desk.clone(), place));
     let serving = Arc::new(tokio::sync::Mutex::new(serving));
+    let publisher =
+        Publisher { casework: casework.clone(), member: Arc::clone(&member), writer: Arc::clone(&writer), publishes };
     let admin = Admin {
         gateway: gateway.clone(),
         member: Arc::clone(&member),
@@ -143,7 +150,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         serving,
         watching: Arc::clone(&watching),
         publishes,
-        casework,
+        cases: publisher.clone(),
     };
     let shown = Arc::clone(&watching);
     let metrics = get(move || std::future::ready(open_metrics(shown.text())));
@@ -200,6 +207,12 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         let admin = admin.clone();
         async move { admin.measure_all().await }
     };
+    let statistics = async {
+        match publishes && settings.access.case.publish {
+            true => publisher.run().await,
+            false => std::future::pending().await,
+        }
+    };
     let claims = gateway.claims();
     let follow = async {
         match gateway.news().filter(|_| !publishes) {
@@ -212,6 +225,8 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         never = probes => match never {},
         never = follow => match never {},
         never = desk.run() => match never {},
+        never = casework.desk.run() => match never {},
+        never = statistics => match never {},
         () = claims => Ok(()),
         result = doors.told_to_stop(&member) => result,
     };
@@ -231,7 +246,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         }
     };
     let _ = tokio::task::spawn_blocking(close).await;
-    drop(admin);
+    drop((admin, publisher));
     if let Some(member) = Arc::into_inner(member) {
         member.network.shutdown().await;
     }
@@ -373,7 +388,7 @@ struct Admin {
     serving: Arc<tokio::sync::Mutex<Serving>>,
     watching: Arc<Watching>,
     publishes: bool,
-    casework: Desk,
+    cases: Publisher,
 }
 
 impl Admin {
@@ -387,7 +402,7 @@ impl Admin {
             .route("/admin/metrics", get(metrics))
             .with_state(self.clone())
             .merge(stops::router(self.gateway.clone()))
-            .merge(cases::router(self.casework.clone(), self.gateway.clone()))
+            .merge(cases::router(self.cases.clone()))
     }
 
     /// Finds out what each server can do, and publishes what is news; then, what could not be judged, again.

@@ -4,6 +4,7 @@
 //! against what was signed, priced again under the tariff, and journalled. An outcome that stays unknown keeps its seq.
 
 pub mod access;
+mod case;
 mod draw;
 mod end;
 mod find;

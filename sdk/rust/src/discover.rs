@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use comity_token::directory::{Directory, File, Refused};
 use comity_wire::api::node::{HeadFrame, HeadsReply, SearchQuery, SearchReply};
 use comity_wire::cbor::Decode as _;
-use comity_wire::object::{EntryKind, Head, Index, Summary, WriterCertificate};
+use comity_wire::object::{EntryKind, Head, Index, Statistics, Summary, WriterCertificate};
 use comity_wire::{Code, Digest, ModelId, Object as _, OrgId, Signed, Timestamp, Verified};
 
 use crate::client::Error;
@@ -17,6 +17,8 @@ pub struct Seen {
     pub directory: File,
     /// Highest head of each organisation, so that nobody can show an older one.
     heads: Mutex<BTreeMap<OrgId, HeadSeen>>,
+    /// What organisations publish of their cases, by quarter; no more than their indexes have room for.
+    statistics: Mutex<BTreeMap<(OrgId, String), Verified<Statistics>>>,
 }
 
 /// (epoch, seq) and content id.
@@ -34,7 +36,7 @@ pub struct Hit {
 
 impl Seen {
     pub fn new(directory: File) -> Self {
-        Self { directory, heads: Mutex::default() }
+        Self { directory, heads: Mutex::default(), statistics: Mutex::default() }
     }
 
     /// Searches at `door`. Hits whose bytes do not verify are an error: the one who answered is lying or broken.
@@ -115,6 +117,10 @@ impl Seen {
         entries.sort_by_key(|entry| entry.kind != EntryKind::NodeCertificate);
         for entry in entries {
             let bytes = door.frame(&entry.id).await?;
+            if entry.kind == EntryKind::Statistics {
+                self.statistic(&bytes, &head);
+                continue;
+            }
             match self.directory.insert(&bytes) {
                 Ok(_) => {}
                 // A kind that callers have no use for, such as a grant.
@@ -124,6 +130,22 @@ impl Seen {
         }
         self.heads.lock().expect("no panic holds this lock").insert(head.org, (head.number(), head.id()));
         Ok(())
+    }
+
+    fn statistic(&self, bytes: &[u8], head: &Verified<Head>) {
+        match Signed::<Statistics>::decode(bytes).and_then(|signed| signed.verify(head.signer())) {
+            Ok(found) if found.org == head.org => {
+                let mut statistics = self.statistics.lock().expect("no panic holds this lock");
+                statistics.insert((found.org, found.period.to_string()), found);
+            }
+            _ => tracing::warn!(author = %head.org, "statistics that its author did not sign are passed over"),
+        }
+    }
+
+    /// What an organisation publishes of its cases, the oldest quarter first.
+    pub fn statistics(&self, org: OrgId) -> Vec<Verified<Statistics>> {
+        let statistics = self.statistics.lock().expect("no panic holds this lock");
+        statistics.iter().filter(|((of, _), _)| *of == org).map(|(_, found)| found.clone()).collect()
     }
 
     /// The head where it is new; `None` where nothing changed.

@@ -74,6 +74,29 @@ words! {
     }
 }
 
+impl Kind {
+    /// How a notice calls it.
+    pub const fn topic(self) -> &'static str {
+        match self {
+            Self::Open => "case-open",
+            Self::Add => "case-add",
+            Self::Answer => "case-answer",
+            Self::Remark => "case-remark",
+            Self::Clear => "case-clear",
+            Self::Uphold => "case-uphold",
+            Self::Appeal => "case-appeal",
+            Self::Overturn => "case-overturn",
+            Self::Confirm => "case-confirm",
+            Self::Owe => "case-owe",
+            Self::Pay => "case-pay",
+            Self::Await => "case-await",
+            Self::Lapse => "case-lapse",
+            Self::Close => "case-close",
+            Self::Forget => "case-forget",
+        }
+    }
+}
+
 impl State {
     /// The project is in the right, for good.
     pub const fn is_for_the_project(self) -> bool {
@@ -131,7 +154,12 @@ pub enum Act {
         brought_by: Option<String>,
     },
     /// A note of the owner's side.
-    Remark { text: String },
+    Remark {
+        text: String,
+        /// Random, so that whoever sees the link and not the words cannot try words against it. Events of before have none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        salt: Option<Digest>,
+    },
     /// Nothing was wrong.
     Clear { reason: String },
     /// Something was.
@@ -159,7 +187,7 @@ pub enum Act {
     Forget {},
 }
 
-/// What follows of an act outside the case. The shell does it after the event is written, and again if it is not sure.
+/// What follows of an act outside the case. The desk does it after the event is written, and again if it is not sure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// The project is let in again: a suspension by the filter, and a stop by this case, end.
@@ -192,7 +220,7 @@ impl Act {
     /// The words that it must come with.
     pub(super) fn reason(&self) -> Option<&str> {
         match self {
-            Self::Answer { text, .. } | Self::Remark { text } => Some(text),
+            Self::Answer { text, .. } | Self::Remark { text, .. } => Some(text),
             Self::Clear { reason }
             | Self::Uphold { reason, .. }
             | Self::Appeal { reason, .. }

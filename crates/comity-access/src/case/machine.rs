@@ -238,6 +238,14 @@ impl Case {
         }
     }
 
+    /// What an event has left to be done, where the case has not taken it back since.
+    pub(super) fn left(&self, n: u64) -> Option<Effect> {
+        let event = self.events.iter().map(Recorded::event).find(|event| event.n == n)?;
+        let effect = self.effect(&event.act)?;
+        let is_taken_back = matches!(effect, Effect::Stop { .. }) && self.state.is_for_the_project();
+        (!is_taken_back).then_some(effect)
+    }
+
     /// What the clock brings now; `None` while nothing is due. The shell gives it back to [`Self::act`] as the bot.
     pub fn tick(&self, now: Timestamp) -> Option<(Act, Actor)> {
         self.due.filter(|due| due.at <= now)?;

@@ -213,7 +213,7 @@ impl Dispatcher {
             Step::GiveUp { why } => {
                 let notice = &row.delivery.notice;
                 let target = &row.delivery.target;
-                tracing::warn!(%target, notice = %notice.id, application = %notice.application, %why, "a notice was given up");
+                tracing::warn!(%target, notice = %notice.id, about = %notice.about, %why, "a notice was given up");
                 line.change(|standing| standing.gave_up += 1);
                 self.outbox.gave_up(id, now, why).await?;
             }

@@ -27,7 +27,7 @@ pub struct NotANoticeId;
 
 impl NoticeId {
     /// Of whatever tells this notice from every other.
-    pub(super) fn of(at: Timestamp, parts: &[&[u8]]) -> Self {
+    pub(crate) fn of(at: Timestamp, parts: &[&[u8]]) -> Self {
         Self(TokenId::v7(at, first(NOTICE, parts)).0)
     }
 }

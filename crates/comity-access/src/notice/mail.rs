@@ -107,8 +107,8 @@ fn message(from: &Mailbox, to: Address, notice: &Notice) -> Result<Message, lett
         .subject(one_line(&notice.title))
         .date(date)
         .message_id(Some(format!("<{}@{domain}>", notice.id)))
-        // What is said of one application stands together in a mailbox.
-        .references(format!("<{}@{domain}>", notice.application))
+        // What is said of one application, or case, stands together in a mailbox.
+        .references(format!("<{}@{domain}>", notice.about))
         // RFC 3834: nobody's holiday answers it.
         .raw_header(header("Auto-Submitted", "auto-generated"))
         .header(MIME_VERSION_1_0)

@@ -7,7 +7,7 @@ use comity_wire::{Digest, Timestamp};
 
 use super::id::NoticeId;
 use super::words::{self, Side};
-use super::{Notice, To, Topic};
+use super::{About, Notice, To, Topic};
 use crate::Shown;
 use crate::act::{Act, Kind, Role, State};
 use crate::application::Application;
@@ -136,10 +136,12 @@ fn said_of(event: &Event, link: Digest, side: Side, to: Vec<To>, log: &Log<'_>) 
         id: NoticeId::of(event.at, &[link.as_bytes(), side.as_str().as_bytes()]),
         at: event.at,
         kind: Topic::Done(event.act.kind()),
-        application: event.application,
-        event: event.n,
-        state: event.state,
-        due: event.due,
+        about: About::Application {
+            application: event.application,
+            event: event.n,
+            state: event.state,
+            due: event.due,
+        },
         to,
         title: said.title,
         text: said.text,
@@ -172,10 +174,12 @@ pub fn soon(application: &Application, now: Timestamp) -> Option<Notice> {
         id: NoticeId::of(due.at, &[&application.id().0, b"due-soon\0", &due.at.0.to_be_bytes(), state]),
         at: now,
         kind: Topic::DueSoon,
-        application: application.id(),
-        event: last.n,
-        state: application.state(),
-        due: Some(due),
+        about: About::Application {
+            application: application.id(),
+            event: last.n,
+            state: application.state(),
+            due: Some(due),
+        },
         to,
         title: said.title,
         text: said.text,

@@ -203,7 +203,7 @@ fn next_move(side: Side, state: State, due: Option<Due>) -> String {
     format!("The next move is {whose}, until {until}.")
 }
 
-/// Every command that a notice may name, so that a test can see that each is one.
+/// Every command that a notice of an application may name, so that a test can see that each is one.
 pub fn commands(id: ApplicationId) -> BTreeSet<String> {
     let sides = [Side::Applicant, Side::Owner, Side::Signatory];
     sides.iter().flat_map(|side| State::ALL.iter().map(move |state| command(*side, *state, id))).collect()
@@ -222,19 +222,19 @@ fn command(side: Side, state: State, id: ApplicationId) -> String {
 }
 
 /// `2026-12-13 09:00 UTC`.
-fn date(at: Timestamp) -> String {
+pub(crate) fn date(at: Timestamp) -> String {
     let text = at.to_string();
     format!("{} {} UTC", &text[..10], &text[11..16])
 }
 
 /// Without what controls a terminal, a header or the direction of writing; line ends stay.
-pub(super) fn plain(text: &str, chars_max: usize) -> String {
+pub(crate) fn plain(text: &str, chars_max: usize) -> String {
     let is_plain = |c: &char| *c == '\n' || !(c.is_control() || is_steering(*c));
     text.chars().filter(is_plain).take(chars_max).collect()
 }
 
 /// The same in one line.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     plain(text, crate::limit::NAME_BYTES_MAX).replace('\n', " ")
 }
 

@@ -48,11 +48,14 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(ANSWER)
+            // What is deleted is not to be found in the file.
+            .pragma("secure_delete", "ON")
             .pragma("trusted_schema", "OFF");
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_with(options).await?;
         let access = include_str!("../../migrations/0001_access.sql");
         let notice = include_str!("../../migrations/0002_notice.sql");
-        migrator(access, notice).run(&pool).await?;
+        let case = include_str!("../../migrations/0003_case.sql");
+        migrator([("access", access), ("notice", notice), ("case", case)]).run(&pool).await?;
         Ok(Self(pool))
     }
 
@@ -75,15 +78,17 @@ impl Postgres {
         let pool = pool.connect_with(options).await?;
         let access = include_str!("../../migrations/postgres/0001_access.sql");
         let notice = include_str!("../../migrations/postgres/0002_notice.sql");
-        migrator(access, notice).run(&pool).await?;
+        let case = include_str!("../../migrations/postgres/0003_case.sql");
+        migrator([("access", access), ("notice", notice), ("case", case)]).run(&pool).await?;
         Ok(Self(pool))
     }
 }
 
-fn migrator(access: &'static str, notice: &'static str) -> Migrator {
-    let access = Migration::new(1, "access".into(), MigrationType::Simple, access.into_sql_str(), false);
-    let notice = Migration::new(2, "notice".into(), MigrationType::Simple, notice.into_sql_str(), false);
-    let mut migrator = Migrator::with_migrations(vec![access, notice]);
+fn migrator<const N: usize>(files: [(&'static str, &'static str); N]) -> Migrator {
+    let migration = |(number, (name, sql)): (i64, (&'static str, &'static str))| {
+        Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let mut migrator = Migrator::with_migrations((1..).zip(files).map(migration).collect());
     migrator.dangerous_set_table_name(MIGRATIONS);
     migrator
 }

@@ -53,7 +53,7 @@ async fn a_mail_is_the_notice_in_plain_text_and_nothing_else() {
         ("subject", said[0].title.clone()),
         ("date", "Fri, 15 Jan 2027 08:02:00 +0000".to_owned()),
         ("message-id", format!("<{}@lab.example>", said[0].id)),
-        ("references", format!("<{}@lab.example>", said[0].application)),
+        ("references", format!("<{}@lab.example>", said[0].about)),
         ("auto-submitted", "auto-generated".to_owned()),
         ("content-type", "text/plain; charset=utf-8".to_owned()),
         ("content-transfer-encoding", "quoted-printable".to_owned()),

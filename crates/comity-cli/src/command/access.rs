@@ -1,5 +1,6 @@
-//! `comity access`: an application to a model's owner, from the first question to an appeal.
+//! `comity access`: an application to a model's owner, from the first question to an appeal; and what was held against a project.
 
+mod cases;
 mod kept;
 mod show;
 
@@ -121,6 +122,9 @@ pub enum Access {
     },
     /// Begin another one with the models and answers of one that is over
     Again(Which),
+    /// What was held against your project at a model's owner: look, answer, appeal
+    #[command(subcommand)]
+    Cases(cases::Cases),
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -225,6 +229,7 @@ impl Access {
             Self::Appeal { which, reason } => {
                 act(session, &client, which, |_, _| Ok(Applying::Appeal { reason })).await
             }
+            Self::Cases(cases) => cases.run(session, &client).await,
             Self::Again(which) => {
                 let before = Kept::find(&session.home, which.application.as_deref())?;
                 let identity = client.identity(before.identity.organisation.clone(), before.identity.person.clone());

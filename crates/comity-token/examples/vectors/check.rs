@@ -158,7 +158,8 @@ fn object(vector: &Value) -> Outcome {
             Claim,
             Count,
             RevocationList,
-            Notice
+            Notice,
+            Statistics
         ),
     }
 }

@@ -491,6 +491,17 @@ fn objects() -> String {
     });
     f.add("policy-limits", "object", "F-6", "every limit that a policy may state", limited, Ok(()));
     make(f, &grant(Tier::Audited), "lab writer", "F-5", "t3 with a plan");
+    let row = CaseCounts {
+        category: text("political_persuasion"),
+        opened: Some(12),
+        upheld: Some(7),
+        cleared: None,
+        appealed: None,
+        overturned: None,
+        lapsed: None,
+    };
+    let statistics = Statistics { org: LAB, period: text("2026-q3"), issued_at: NOW, rows: list(vec![row]) };
+    make(f, &statistics, "lab writer", "F-5", "cases of a quarter, small counts left out");
     make(f, &quote(), "house issuer", "T-1", "a pinned price");
     make(f, &token(), "house issuer", "T-1", "the usual token");
     add(f, &blocks(chains::root().id())[0], "pi", "T-3", "PI to student");

@@ -148,7 +148,7 @@ impl Client {
         self.knock(node, model, Method::PUT, &path, Bytes::from(bytes)).await.map(|_| ())
     }
 
-    async fn apply<T: DeserializeOwned>(
+    pub(super) async fn apply<T: DeserializeOwned>(
         &self,
         node: NodeId,
         model: &ModelId,

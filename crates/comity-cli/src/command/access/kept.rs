@@ -33,19 +33,7 @@ impl Kept {
     }
 
     pub(super) fn write(&self, home: &Path) -> Result<(), Failure> {
-        let path = Self::path(home, &self.id);
-        let new = path.with_extension("new");
-        let put = || {
-            std::fs::create_dir_all(home.join(FOLDER))?;
-            let mut file =
-                std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(self).expect("it has a JSON form"))?;
-            file.sync_all()?;
-            std::fs::rename(&new, &path)
-        };
-        put().map_err(|error| {
-            Failure::new(format!("cannot write {}: {error}", path.display()), "make room, or mend its rights")
-        })
+        write(&Self::path(home, &self.id), self)
     }
 
     /// Forgets what was never begun: the node has said so. Where no answer came, or the node's store gave none, it may have been begun
@@ -125,6 +113,21 @@ impl Kept {
         say(&if json { serde_json::to_string_pretty(seen)? } else { show::application(seen, session::now()) });
         Ok(())
     }
+}
+
+/// A file that nobody else can read, whole or not at all; its folder is made where it is not there.
+pub(super) fn write(path: &Path, what: &impl Serialize) -> Result<(), Failure> {
+    let new = path.with_extension("new");
+    let put = || {
+        std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+        let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec_pretty(what).expect("it has a JSON form"))?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)
+    };
+    put().map_err(|error| {
+        Failure::new(format!("cannot write {}: {error}", path.display()), "make room, or mend its rights")
+    })
 }
 
 /// Whether an event's bytes have its link, and carry the one of the event before (spec/11-access.md §11.4).

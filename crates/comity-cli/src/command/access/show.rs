@@ -39,7 +39,7 @@ pub(super) fn form(form: &FormReply) -> String {
     plain(text.trim_end())
 }
 
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..7_200 => format!("{} minutes", seconds.div_ceil(60)),
         7_200..172_800 => format!("{} hours", seconds / 3_600),
