@@ -7,7 +7,7 @@ mod reach;
 
 pub use advice::{Advice, advice};
 pub use facts::{Change, changes};
-pub use reach::{Caller, Outcome, Shift, outcome, shifts, supposed};
+pub use reach::{Caller, Outcome, Shift, outcome, shifts, supposed, supposed_plan};
 
 #[cfg(test)]
 mod tests;
