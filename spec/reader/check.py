@@ -570,6 +570,7 @@ def in_hours(hours, now):
 def policy(v, _):
     held = grammar.signed("policy", bytes.fromhex(v["hex"])).value
     grants = [grammar.signed("grant", bytes.fromhex(text)).value for text in v["grants"]]
+    known = {hashlib.sha256(bytes.fromhex(text)).hexdigest(): grammar.plain("plan", bytes.fromhex(text)) for text in v.get("plans", [])}
     tiers, levels = ENUMERATIONS["Tier"][1].split(), ENUMERATIONS["Vetting"][1].split()
     if v["model"] not in held["models"]:
         raise Refused("model_not_found")
@@ -579,13 +580,35 @@ def policy(v, _):
                 and tiers.index(grant["tier"]) >= tiers.index(tier) and grant["not_before"] <= v["now"] < grant["not_after"]
                 and (tier != "t3" or grant["plan"]))
 
+    def approves(grant):
+        """What a grant that names a plan opens of this call: the plan's row, or why not."""
+        plan = known.get(grant["plan"])
+        row = plan and v["model"] in plan["models"] and next((row for row in plan["ops"] if row["op"] == v["op"]), None)
+        if not row:
+            return "grant_required"
+        return row if v.get("run") else "run_required"
+
+    def granted(tier):
+        """(missing, grant, row): a grant without a plan opens by itself, else the latest approval."""
+        held = [grant for grant in grants if opens(grant, tier)]
+        if any(not grant["plan"] for grant in held):
+            return None, None, None
+        said = [(grant, approves(grant)) for grant in held]
+        approved = [(grant, row) for grant, row in said if not isinstance(row, str)]
+        if approved:
+            return (None, *max(approved, key=lambda pair: (pair[0]["not_before"], pair[0]["id"])))
+        return ("run_required" if "run_required" in [row for _, row in said] else "grant_required"), None, None
+
     best, first = None, "op_not_offered"
     for row in sorted((row for row in held["rules"] if row["op"] == v["op"]), key=lambda row: tiers.index(row["tier"])):
         rule, missing = next(rule for rule in held["tiers"] if rule["tier"] == row["tier"]), None
         if levels.index(v["vetting"]) < levels.index(rule["vetting"]):
             missing = "vetting_too_low"
-        elif (rule["grant"] or row["tier"] == "t3") and not any(opens(grant, row["tier"]) for grant in grants):
-            missing = "grant_required"
+        approval, limits = None, None
+        if missing is None and (rule["grant"] or row["tier"] == "t3"):
+            missing, approval, limits = granted(row["tier"])
+        if missing is not None:
+            pass
         elif rule["purposes"] and not set(rule["purposes"]) & set(v["purposes"]):
             missing = "purpose_not_allowed"
         elif v["delegated"] and rule["delegates"] != "all":
@@ -593,12 +616,16 @@ def policy(v, _):
         elif rule["hours"] and not any(in_hours(hours, v["now"]) for hours in rule["hours"]):
             missing = "outside_hours"
         if missing is None:
-            best = row
+            best = (row, approval, limits)
         elif first == "op_not_offered":
             first = missing
     if best is None:
         raise Refused(first)
-    return {"tier": best["tier"], "output_tokens_max": best["output_tokens_max"]}
+    row, approval, limits = best
+    if approval is None:
+        return {"tier": row["tier"], "output_tokens_max": row["output_tokens_max"]}
+    least = {name: min(most for most in (row[name], limits[name]) if most is not None) for name in ("output_tokens_max", "logprobs_max")}
+    return {"tier": row["tier"], **least, "plan": approval["plan"], "executions": approval["executions"] or 1}
 
 
 KINDS = {"cbor": cbor, "key": key, "ed25519": ed25519, "object": object_, "roster": roster, "chain": chain, "scope": scope,

@@ -9,7 +9,9 @@ import re
 from strict import Refused, Signed, check_key, decode, did, sha256
 
 RECORDS = {
-    "Grant": "1 id id.grant, 2 org id.org, 3 subject t80, 4 models [model]64, 5 tier Tier, 6 ops [Op]16, 7 not_before time, 8 not_after time, 9 plan digest?, 10 reason t400",
+    "Grant": "1 id id.grant, 2 org id.org, 3 subject t80, 4 models [model]64, 5 tier Tier, 6 ops [Op]16, 7 not_before time, 8 not_after time, 9 plan digest?, 10 reason t400, 11 executions u32?",
+    "Plan": "1 title t120, 2 models [model]8, 3 ops [PlanOp]16, 4 hours u16, 5 data [t48]8, 6 purpose t2000, 7 outputs t1000",
+    "PlanOp": "1 op Op, 2 calls u32, 3 input_tokens u64?, 4 output_tokens u64?, 5 output_tokens_max u32?, 6 logprobs_max u8?, 7 choices_max u16?, 8 sites [t64]32",
     "NodeCertificate": "1 org id.org, 2 node id.node, 3 transport_keys [key]8, 4 receipt_keys [ReceiptKey]2, 5 not_before time, 6 not_after time, 7 restore u32",
     "ReceiptKey": "1 key key, 2 from time, 3 until time",
     "WriterCertificate": "1 org id.org, 2 key key, 3 epoch u32, 4 not_before time, 5 not_after time",
@@ -103,7 +105,7 @@ KINDS = {
     "revocation-list": ("RevocationList", 512 * KIB, 32768), "notice": ("Notice", 512, 16),
     "statistics": ("Statistics", 24 * KIB, 2048),
 }
-UNSIGNED = {"release": ("Release", KIB, 32)}
+UNSIGNED = {"release": ("Release", KIB, 32), "plan": ("Plan", 16 * KIB, 1024)}
 
 
 def rows(name):
@@ -256,9 +258,35 @@ def policy_rules(view):
         need(rule["logprobs_decimals"] is None or rule["logprobs_decimals"] <= 9, "decimals")
 
 
+def grant_rules(view):
+    ascending(view["models"])
+    order("Op", view["ops"])
+    need(view["executions"] is None or (view["plan"] and 1 <= view["executions"] <= 100), "executions")
+
+
+def plan_rules(view):
+    need(view["models"] and len({model.split("/")[0] for model in view["models"]}) == 1, "models of one owner")
+    ascending(view["models"])
+    need(view["ops"] and 1 <= view["hours"] <= 720, "ops and hours")
+    order("Op", [row["op"] for row in view["ops"]])
+    ascending(view["data"])
+    need(all(view[name].strip() for name in ("title", "purpose", "outputs")), "words")
+    for row in view["ops"]:
+        scored = row["op"] in ("logprobs", "prompt_logprobs")
+        generates = scored or row["op"] in ("chat", "completions", "responses")
+        need(row["calls"] >= 1, "calls")
+        need(not generates or (row["input_tokens"] and row["output_tokens"]), "tokens")
+        need(row["op"] != "embeddings" or row["input_tokens"], "tokens")
+        need(generates or (row["output_tokens"], row["output_tokens_max"]) == (None, None), "no answers")
+        need(row["output_tokens_max"] != 0 and (row["logprobs_max"] is None or scored), "limits")
+        need(row["choices_max"] is None or (generates and row["choices_max"]), "choices")
+        need(bool(row["sites"]) == (row["op"] in ("activations", "patch", "gradients")), "sites")
+        ascending(row["sites"])
+
+
 RULES = {"Token": token_rules, "Block": block_rules, "Receipt": receipt_rules,
          "Acknowledgement": lambda view: (need(view["lanes"], "no lane"), ascending([(lane["leaf"], lane["lane"]) for lane in view["lanes"]])),
-         "Grant": lambda view: (ascending(view["models"]), order("Op", view["ops"])),
+         "Grant": grant_rules, "Plan": plan_rules,
          "Quote": lambda view: (ascending([scope["model"] for scope in view["scope"]]), [order("Op", scope["ops"]) for scope in view["scope"]]),
          "Mandate": lambda view: ascending(view["models"]),
          "Policy": policy_rules}

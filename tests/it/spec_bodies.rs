@@ -65,6 +65,7 @@ const BODIES: &[Body] = &[
     ("AcknowledgeReply", again::<node::AcknowledgeReply>),
     ("ReceiptReply", again::<node::ReceiptReply>),
     ("LanesReply", again::<node::LanesReply>),
+    ("PlansReply", again::<node::PlansReply>),
     ("FinalAsk", again::<node::FinalAsk>),
     ("FinalAnswer", again::<node::FinalAnswer>),
     ("NodeReply", again::<node::NodeReply>),

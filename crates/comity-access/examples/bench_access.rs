@@ -143,6 +143,7 @@ fn deciding() -> serde_json::Value {
             not_before: NOW,
             not_after: NOW.plus(86_400),
             plan: None,
+            executions: None,
             reason: Text::new("").expect("short"),
         })
         .collect();
@@ -164,6 +165,8 @@ fn deciding() -> serde_json::Value {
                 vetting: Vetting::Registered,
                 purposes: &[],
                 grants: &held,
+                plans: &[],
+                run: None,
                 delegated: false,
                 now: NOW.plus(9),
             };

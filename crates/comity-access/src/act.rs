@@ -136,6 +136,12 @@ pub struct Terms {
     pub tier: Tier,
     /// When it ends.
     pub not_after: Timestamp,
+    /// The experiment plan that is approved: one that is attached to the application. Tier t3 needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Digest>,
+    /// How often it may be executed; left out: once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executions: Option<u32>,
 }
 
 /// One thing that is done to an application.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use comity_wire::api::access::{Sealed, Shown, commitment};
-use comity_wire::object::Tier;
+use comity_wire::object::{Grant, Tier};
 use comity_wire::{Digest, ModelId, Timestamp};
 
 use crate::act::{Act, Actor, Kind, Role, State, Terms};
@@ -314,9 +314,7 @@ impl Application {
         if !terms.models.iter().all(|model| self.models.contains(model)) {
             return Err(Refused::Content("a model is granted that was not asked for"));
         }
-        if terms.tier == Tier::Audited {
-            return Err(Refused::Content("tier t3 needs an approved plan, which an application does not have"));
-        }
+        self.may_approve_plan(terms)?;
         if terms.not_after <= now || terms.not_after > now.plus(settings.grant_s_max) {
             return Err(Refused::Content("the grant ends before it begins, or later than the form allows"));
         }
@@ -330,6 +328,26 @@ impl Application {
             return Err(Refused::Unmet { what: "votes for it are missing", next: Party::Owner });
         }
         Ok(())
+    }
+
+    /// What is attached is read by whoever approves it ([`crate::plan`]); here it is only asked whether it is attached.
+    fn may_approve_plan(&self, terms: &Terms) -> Result<(), Refused> {
+        let executions_fit = terms.executions.is_none_or(|count| (1..=Grant::EXECUTIONS_MAX).contains(&count));
+        match terms.plan {
+            None if terms.tier == Tier::Audited => Err(Refused::Content(
+                "tier t3 needs an approved plan: say which attachment, and for how many executions",
+            )),
+            None if terms.executions.is_some() => {
+                Err(Refused::Content("executions are of a plan, and none is approved"))
+            }
+            Some(plan) if !self.attachments.contains(&plan) => {
+                Err(Refused::Content("the plan that is approved is not attached to the application"))
+            }
+            Some(_) if !executions_fit => {
+                Err(Refused::TooMuch { what: "executions in one approval", most: u64::from(Grant::EXECUTIONS_MAX) })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn attachable(&self, name: &str, bytes: u64) -> Result<(), Refused> {

@@ -114,6 +114,9 @@ impl Application {
                     models: self.models().to_vec(),
                     tier: *tier,
                     not_after: now.plus((*grant_s).min(settings.grant_s_max)),
+                    // Silence approves no plan.
+                    plan: None,
+                    executions: None,
                 };
                 match self.may_grant(Kind::Approve, &terms, now, settings) {
                     Ok(()) => Act::Approve {

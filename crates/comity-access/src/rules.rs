@@ -124,6 +124,8 @@ pub fn apply(
                 models: application.models().to_vec(),
                 tier: *tier,
                 not_after: now.plus((u64::from(*days) * DAY_S).min(grant_s_max)),
+                plan: None,
+                executions: None,
             },
             reason,
         },

@@ -33,6 +33,8 @@ pub(crate) fn shown(application: &Application, side: Side, roles: &[Role]) -> ap
         models: terms.models.clone(),
         tier: terms.tier,
         not_after: terms.not_after,
+        plan: terms.plan,
+        executions: terms.executions,
     });
     let notice = application.revoke_at().map(|(at, reason)| api::Notice { at, reason: reason.to_owned() });
     let what = [api::Shown::Organisation, api::Shown::Person];

@@ -80,7 +80,7 @@ fn called(id: &str, role: Role) -> Actor {
 }
 
 fn terms(now: Timestamp) -> Terms {
-    Terms { models: vec![model()], tier: Tier::Vetted, not_after: now.plus(90 * DAY) }
+    Terms { models: vec![model()], tier: Tier::Vetted, not_after: now.plus(90 * DAY), plan: None, executions: None }
 }
 
 fn sample(kind: Kind, now: Timestamp) -> Act {

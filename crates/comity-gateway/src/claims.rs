@@ -22,6 +22,7 @@ use crate::control::token_of;
 use crate::gateway::{Gateway, Inner};
 use crate::spend::{Account, Change, ClaimPart, LaneKey, due, proof};
 use crate::store::StoreError;
+use crate::store::planned::RUNS_KEPT_S;
 use crate::writer::WriteError;
 
 /// The clearing house as the gateway sees it. The node implements it over HTTPS.
@@ -98,8 +99,8 @@ impl Gateway {
             if ticked {
                 self.houses_look().await;
             }
-            if let Err(error) = inner.ledger.store().paces_forget(inner.now()).await {
-                warn!(%error, "windows that have ended were not dropped");
+            if let Err(error) = forget(inner).await {
+                warn!(%error, "windows and executions that have ended were not dropped");
             }
             let hour = u32::try_from(inner.now().seconds() / 3_600).unwrap_or(u32::MAX);
             let before = hour.saturating_sub(comity_guard::volume::HISTORY_HOURS);
@@ -384,4 +385,11 @@ fn claimed_by(bytes: &[u8]) -> Result<Vec<(LaneKey, u64, u64)>, ClaimError> {
         lanes.push((LaneKey { leaf: receipt.leaf, lane: receipt.lane }, receipt.n, acknowledged_n));
     }
     Ok(lanes)
+}
+
+/// Drops windows that have ended, and executions that nobody looks up any more.
+async fn forget(inner: &Inner) -> Result<(), StoreError> {
+    let (store, now) = (inner.ledger.store(), inner.now());
+    store.paces_forget(now).await?;
+    store.runs_forget(now.minus(RUNS_KEPT_S)).await
 }

@@ -11,12 +11,14 @@ use comity_http::{Refusal, body};
 use comity_token::{ApiCaller, Capability, Directory as _, mint, verify_api, verify_receipt};
 use comity_wire::api::clearing::SignedBytes;
 use comity_wire::api::node::{
-    AcknowledgeReply, AcknowledgeRequest, FinalAnswer, FinalAsk, LaneStatus, LanesReply, NodeReply, OwnTokenReply,
-    OwnTokenRequest, ReceiptReply,
+    AcknowledgeReply, AcknowledgeRequest, Approval, FinalAnswer, FinalAsk, LaneStatus, LanesReply, NodeReply,
+    OwnTokenReply, OwnTokenRequest, PlansReply, ReceiptReply, RunOp, RunStatus,
 };
 use comity_wire::cbor::{List, Text};
-use comity_wire::object::{Acknowledgement, Chain, Confirmation, IdText, ModelState, Scope, Terms, Token, Vetting};
-use comity_wire::{Amount, Code, Digest, ModelId, Signed, TokenId};
+use comity_wire::object::{
+    Acknowledgement, Chain, Confirmation, Grant, IdText, ModelState, Run, Scope, Terms, Token, Vetting,
+};
+use comity_wire::{Amount, Code, Digest, ModelId, Signed, TokenId, Verified};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -25,8 +27,9 @@ use crate::claims;
 use crate::gateway::{Gateway, Inner};
 use crate::phase::authenticate::chain_header;
 use crate::phase::authorise::model_not_found;
+use crate::plans::begun;
 use crate::refusal;
-use crate::spend::{Change, LaneKey, Outcome, Refused, Slot};
+use crate::spend::{Change, LaneKey, Outcome, Refused, RunKey, RunRow, Slot};
 use crate::writer::WriteError;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -341,6 +344,63 @@ pub(crate) async fn lanes(
         closed: account.closed,
         lanes,
     }))
+}
+
+/// `GET /comity/v1/plans?token`: what was approved for the token's project and would count now, whichever of it the token names.
+pub(crate) async fn plans(
+    State(gateway): State<Gateway>,
+    query: Result<Query<TokenQuery>, QueryRejection>,
+    request: Request,
+) -> Result<Json<PlansReply>, Refusal> {
+    let inner = &*gateway.0;
+    let query = asked(query)?;
+    let (parts, bytes) = read(request).await?;
+    let called = caller(inner, &parts, &bytes)?;
+    let chain = root_chain(inner, &parts, query.token).await?;
+    if !chain.keys().contains(&&called.key) {
+        return Err(not_yours("the token or a block of it"));
+    }
+    let subject = chain.token().subject.as_str();
+    let rows = inner.ledger.store().runs(subject).await.map_err(|error| refusal::store(&error))?;
+    let now = inner.now();
+    let mut plans: Vec<_> = inner
+        .grants
+        .approving(subject, &*inner.directory, now)
+        .iter()
+        .filter_map(|grant| approval(inner, grant, &rows).map(|approval| (grant.not_before, approval)))
+        .collect();
+    plans.sort_by_key(|(from, approval)| std::cmp::Reverse((*from, approval.grant)));
+    Ok(Json(PlansReply { plans: plans.into_iter().map(|(_, approval)| approval).collect() }))
+}
+
+fn approval(inner: &Inner, grant: &Verified<Grant>, rows: &[(RunKey, RunRow)]) -> Option<Approval> {
+    let digest = grant.plan?;
+    let plan = inner.plans.get(&digest);
+    let lasts = plan.as_ref().map_or(0, |plan| u64::from(plan.hours) * 3_600);
+    let run = |(run, of): (Run, Vec<&(RunKey, RunRow)>)| {
+        let begun_at = of.iter().map(|(_, row)| row.begun).min().unwrap_or_default();
+        let ops = of.iter().map(|(key, row)| RunOp {
+            op: key.op,
+            calls: row.used.calls,
+            input_tokens: row.used.input_tokens,
+            output_tokens: row.used.output_tokens,
+        });
+        let ends_at = begun_at.plus(lasts).min(grant.not_after);
+        RunStatus { run: run.to_string(), begun_at, ends_at, ops: ops.collect() }
+    };
+    let runs: Vec<RunStatus> = begun(rows, grant.id).into_iter().map(run).collect();
+    let executions = grant.executions();
+    Some(Approval {
+        grant: grant.id,
+        content: Verified::id(grant),
+        plan: digest,
+        title: plan.map(|plan| plan.title.as_str().to_owned()),
+        models: grant.models.to_vec(),
+        executions,
+        left: executions.saturating_sub(u32::try_from(runs.len()).unwrap_or(u32::MAX)),
+        not_after: grant.not_after,
+        runs,
+    })
 }
 
 /// `GET /comity/v1/node`.

@@ -4,6 +4,7 @@ mod shape;
 mod table;
 
 use comity_http::Refusal;
+use comity_wire::object::Run;
 use comity_wire::{ModelId, Op};
 use serde_json::{Map, Value};
 
@@ -31,6 +32,8 @@ pub(crate) type Field = (&'static str, Rule);
 
 use Rule::{Own, Pass};
 
+/// Every route takes it, and no upstream gets it.
+pub(crate) const RUN: &str = "comity_run";
 /// The most prompts in one completion.
 const PROMPTS_MAX: usize = 128;
 /// How long an ignored field's name may be when it is named back.
@@ -59,6 +62,8 @@ pub(crate) struct Asked {
     pub(crate) base64: bool,
     /// What the manifest says that `predict` takes and gives; found once the model is known.
     pub(crate) schema: Option<Pair>,
+    /// The execution of an approved plan that it is part of.
+    pub(crate) run: Option<Run>,
     /// What a response repeats of its request.
     pub(crate) echoed: Map<String, Value>,
     /// Dropped, and named in `comity-ignored`.
@@ -107,8 +112,14 @@ pub(crate) fn read(
     let mut pass = Map::new();
     let mut reading = shape::Reading::default();
     let mut unknown = shape::Reading::default();
+    let mut run = None;
     for (name, value) in given {
         if value.is_null() {
+            continue;
+        }
+        if name == RUN {
+            let named = value.as_str().and_then(|name| name.parse().ok());
+            run = Some(named.ok_or_else(|| form(format!("'{RUN}': {}", comity_wire::object::NotARun), RUN))?);
             continue;
         }
         match route.fields.iter().find(|(known, _)| *known == name) {
@@ -176,6 +187,7 @@ pub(crate) fn read(
         echo,
         base64,
         schema: None,
+        run,
         echoed,
         // The body's own names first: what lies within may be many.
         ignored: unknown.ignored.into_iter().chain(reading.ignored).take(shape::IGNORED_MAX).collect(),

@@ -7,9 +7,9 @@ use comity_guard::Filter;
 use comity_http::Refusal;
 use comity_supply::pool::Sight;
 use comity_token::{Capability, Directory, PathCap};
-use comity_wire::object::Grant;
+use comity_wire::object::{Grant, Plan};
 use comity_wire::{
-    Amount, Digest, GrantId, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId, Unverified, Verified,
+    Amount, Digest, GrantId, Malformed, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId, Unverified, Verified,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,10 @@ use crate::claims::House;
 use crate::config::{Clock, Config, Entropy, Failpoint, Parts, Served};
 use crate::grants::Grants;
 use crate::guarding::{Flagged, Guarding};
+use crate::plans::Plans;
 use crate::queue::Places;
 use crate::replies::Replies;
-use crate::spend::{Balance, Book, Signer};
+use crate::spend::{Balance, Book, RunKey, RunRow, Signer};
 use crate::stopping::{self, Stopping};
 use crate::store::stops::{Said, Stop, Target, Word};
 use crate::store::{StoreError, Suspension};
@@ -46,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) ledger: Ledger,
     pub(crate) chains: Chains,
     pub(crate) grants: Grants,
+    pub(crate) plans: Plans,
     pub(crate) replies: Mutex<Replies>,
     pub(crate) filter: Filter,
     pub(crate) guarding: Guarding,
@@ -106,6 +108,15 @@ pub enum GrantError {
     Store(#[from] StoreError),
 }
 
+/// Why an experiment plan was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("that is no experiment plan")]
+    Malformed(#[from] Malformed),
+    #[error("cannot keep the experiment plan")]
+    Store(#[from] StoreError),
+}
+
 impl Gateway {
     /// Starts the writer. The node's certificate must be in the directory and name the receipt key.
     ///
@@ -120,6 +131,12 @@ impl Gateway {
         let grants = Grants::new(parts.org, parts.feed_writer);
         for (grant, at) in parts.store.grants_withdrawn().await? {
             grants.withdraw(grant, at);
+        }
+        let plans = Plans::default();
+        for bytes in parts.store.plans().await? {
+            if let Err(error) = plans.put(&bytes) {
+                tracing::warn!(%error, "a stored experiment plan cannot be read: nothing is open under it");
+            }
         }
         for bytes in parts.store.grants().await? {
             match grants.verify(&bytes) {
@@ -148,6 +165,7 @@ impl Gateway {
             places: Mutex::default(),
             ledger,
             grants,
+            plans,
             filter,
             guarding,
             stopping,
@@ -209,6 +227,34 @@ impl Gateway {
         self.0.ledger.store().grant_put(id, subject, bytes.to_vec(), (self.0.clock)()).await?;
         self.0.grants.put(grant);
         Ok(())
+    }
+
+    /// Keeps an experiment plan, so that grants may approve it; gives its digest.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub async fn plan_put(&self, bytes: &[u8]) -> Result<Digest, PlanError> {
+        let digest = Plan::from_bytes(bytes)?.digest();
+        self.0.ledger.store().plan_put(digest, bytes.to_vec(), (self.0.clock)()).await?;
+        Ok(self.0.plans.put(bytes)?)
+    }
+
+    /// The experiment plans that are here, as bytes, in no order.
+    pub fn plans(&self) -> Vec<Vec<u8>> {
+        self.0.plans.all()
+    }
+
+    /// An experiment plan that is here.
+    pub fn plan(&self, digest: &Digest) -> Option<Arc<Plan>> {
+        self.0.plans.get(digest)
+    }
+
+    /// What was charged in a project's executions of plans.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn runs(&self, subject: &str) -> Result<Vec<(RunKey, RunRow)>, StoreError> {
+        self.0.ledger.store().runs(subject).await
     }
 
     /// Takes a grant back for good: no request counts it from the next one on, nor one that waits for its turn. Those that are being
@@ -385,6 +431,10 @@ async fn take_in(inner: &Inner) -> Result<(), StoreError> {
         inner.grants.withdraw(grant, at);
     }
     inner.guarding.follow(&**store).await?;
+    // Before the grants that name them.
+    for bytes in store.plans().await? {
+        let _ = inner.plans.put(&bytes);
+    }
     for bytes in store.grants().await? {
         // One that no longer stands was told of when this gateway started.
         if let Ok(grant) = inner.grants.verify(&bytes) {

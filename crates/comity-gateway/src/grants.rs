@@ -73,6 +73,22 @@ impl Grants {
         by_subject.values().flatten().filter(stands).map(|grant| grant.bytes().to_vec()).collect()
     }
 
+    /// A subject's grants in force that approve a plan.
+    pub(crate) fn approving(
+        &self,
+        subject: &str,
+        directory: &dyn Directory,
+        now: Timestamp,
+    ) -> Vec<Arc<Verified<Grant>>> {
+        let by_subject = self.by_subject.read().unwrap_or_else(PoisonError::into_inner);
+        let standing = directory.standing(self.org);
+        let approves = |grant: &&Arc<Verified<Grant>>| {
+            let in_date = grant.not_before <= now && now < grant.not_after;
+            grant.plan.is_some() && in_date && !self.is_withdrawn(grant, standing.as_deref())
+        };
+        by_subject.get(subject).into_iter().flatten().filter(approves).cloned().collect()
+    }
+
     /// What a subject may use now. A grant of tier T3 counts only where the token names it.
     pub(crate) fn of(
         &self,

@@ -19,6 +19,7 @@ mod grants;
 mod guarding;
 mod models;
 mod phase;
+mod plans;
 mod queue;
 pub mod reading;
 mod refusal;
@@ -39,7 +40,7 @@ mod writer;
 
 pub use claims::{House, HouseError};
 pub use config::{Clock, Config, Entropy, Failpoint, Parts, Served, no_failpoint};
-pub use gateway::{Gateway, GrantError, ModelNow, StartError};
+pub use gateway::{Gateway, GrantError, ModelNow, PlanError, StartError};
 pub use guarding::{FLAGS_MAX, Flagged, Flags, THROTTLE_S, WORDS_BYTES_MAX, Words};
 pub use routes::{meters_of, takes};
 pub use transcript::{Transcript, Transcripts};

@@ -65,6 +65,25 @@ pub(crate) fn refused(refused: &Refused) -> Refusal {
             (rule["window_s"], rule["needed"]) = ((*seconds).into(), (*needed).into());
             refusal.with("rule", rule).hint("ask for less; waiting does not help")
         }
+        Refused::BeyondPlan { op, counted, needed, most } => {
+            let rule = json!({"op": op, "limit": counted, "value": most, "needed": needed});
+            refusal.with("rule", rule).hint("ask for less, or apply with a plan that gives more")
+        }
+        Refused::RunUsedUp { run, op, counted, left } => {
+            let rule = json!({"run": run, "op": op, "limit": counted, "left": left});
+            refusal
+                .with("rule", rule)
+                .hint("ask for no more than is left, or begin another execution: another 'comity_run'")
+        }
+        Refused::RunOver { run, ended_at } => {
+            let refusal = refusal.with("rule", json!({"run": run, "ended_at": ended_at.seconds()}));
+            refusal.hint("begin another execution: another 'comity_run'")
+        }
+        Refused::ExecutionsUsed { executions } => {
+            let refusal = refusal.with("rule", json!({"limit": "executions", "value": executions}));
+            refusal.with("whose_move", "owner").hint("apply again with the plan for more executions")
+        }
+        Refused::RunInFlight { .. } => refusal.retry_after_s(IN_FLIGHT_RETRY_S),
         Refused::SeqOutsideSpan { highest, .. } => refusal.with("seq_highest", *highest),
         _ => refusal,
     }

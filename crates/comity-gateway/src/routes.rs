@@ -213,6 +213,13 @@ pub(crate) static FREE: &[Free] = &[
     ),
     free("POST", &["/comity/v1/finals"], "the root holder", "the final", || post(control::final_)),
     free("GET", &["/comity/v1/lanes"], "a holder on the path", "where every lane stands", || get(control::lanes)),
+    free(
+        "GET",
+        &["/comity/v1/plans"],
+        "a holder on the path",
+        "which plans are approved, and how far each was executed",
+        || get(control::plans),
+    ),
     free("GET", &["/comity/v1/node"], "anyone", "the node's certificate", || get(control::node)),
 ];
 

@@ -15,6 +15,7 @@ mod claim;
 mod pace;
 mod price;
 mod refused;
+mod runs;
 mod shared;
 mod stage;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use claim::{ClaimPart, due, proof};
 pub use pace::{Bound, Counted, Pace, PaceKey, PaceView, Rule, Standing};
 pub use price::{Caps, Clip, Limit, Priced, price};
 pub use refused::Refused;
+pub use runs::{RunKey, RunRow, Volume, Within};
 pub use shared::{SharedHold, View};
 pub use stage::{Change, Charge, Evidence, Outcome, Proof, Signer, Stage, Write};
 

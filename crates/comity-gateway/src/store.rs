@@ -8,6 +8,7 @@
 mod contract;
 pub mod guarded;
 mod memory;
+pub mod planned;
 pub mod postgres;
 pub mod sqlite;
 pub mod stops;
@@ -21,6 +22,7 @@ use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Pace, Rule
 
 pub use guarded::{Guarded, Suspension};
 pub use memory::Memory;
+pub use planned::Planned;
 pub use postgres::Postgres;
 pub use sqlite::Sqlite;
 pub use stops::Stops;
@@ -62,7 +64,7 @@ pub enum StoreError {
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The durable side of the spend core. Every method is safe to drop but [`Store::write`], whose outcome is then unknown.
-pub trait Store: Guarded + Stops {
+pub trait Store: Guarded + Planned + Stops {
     /// The token's account, if it was ever written.
     fn account(&self, token: TokenId) -> Answer<'_, Option<Account>>;
     /// All rows, or none. Compares the fence.

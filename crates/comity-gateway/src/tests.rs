@@ -9,6 +9,7 @@ mod matrix;
 mod money;
 mod pace;
 mod pieces;
+mod planned;
 mod postgres;
 mod queue;
 mod refusals;

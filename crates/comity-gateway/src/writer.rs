@@ -251,7 +251,8 @@ impl Ledger {
     async fn load_subject(&self, ask: &Ask) -> Result<(), WriteError> {
         if self.with(|book| book.needs_subject(ask)) {
             let rows = self.store.paces(&ask.subject).await.map_err(of_store)?;
-            self.with(|book| book.load_subject(&ask.subject, rows));
+            let runs = self.store.runs(&ask.subject).await.map_err(of_store)?;
+            self.with(|book| book.load_subject(&ask.subject, rows, runs));
         }
         Ok(())
     }
@@ -319,8 +320,8 @@ impl Writer {
     async fn commit(&self, batch: Vec<Job>) {
         let (mut changes, mut answers) = (Vec::new(), Vec::new());
         for job in batch {
-            // After a failure an account is read again before anything rests on it.
-            match self.reload(job.token, job.root).await {
+            // After a failure an account, and what its project has used, is read again before anything rests on it.
+            match self.reload(job.token, job.root, &job.change).await {
                 Ok(()) => {
                     changes.push(job.change);
                     answers.push(job.answer);
@@ -339,8 +340,7 @@ impl Writer {
         {
             error!(error = %chain(&error), changes = changes.len(), "spend store did not take a batch");
             self.health.failed();
-            let tokens: Vec<_> = stage.tokens().collect();
-            self.settle_doubt(tokens, stage, answers, error).await;
+            self.settle_doubt(stage, answers, error).await;
             return;
         }
         if !stage.writes.is_empty() {
@@ -356,7 +356,6 @@ impl Writer {
     /// is not there are dropped unsent.
     async fn settle_doubt(
         &self,
-        tokens: Vec<TokenId>,
         stage: crate::spend::Stage,
         answers: Vec<oneshot::Sender<Result<Outcome, WriteError>>>,
         error: StoreError,
@@ -374,14 +373,25 @@ impl Writer {
             return answer(answers, outcomes);
         }
         let mut book = lock(&self.book);
-        for token in tokens {
+        for token in stage.tokens() {
             book.unload(token);
+        }
+        for subject in stage.subjects() {
+            book.unload_subject(&subject);
         }
         drop(book);
         fail(answers, error);
     }
 
-    async fn reload(&self, token: TokenId, root: Digest) -> Result<(), StoreError> {
+    async fn reload(&self, token: TokenId, root: Digest, change: &Change) -> Result<(), StoreError> {
+        let subject = match change {
+            Change::Charge(charge) => lock(&self.book).subject_to_read(charge.hold).map(str::to_owned),
+            _ => None,
+        };
+        if let Some(subject) = subject {
+            let (paces, runs) = (self.store.paces(&subject).await?, self.store.runs(&subject).await?);
+            lock(&self.book).load_subject(&subject, paces, runs);
+        }
         if lock(&self.book).is_loaded(token) {
             return Ok(());
         }

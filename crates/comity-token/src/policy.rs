@@ -4,9 +4,13 @@
 //! Default deny: what no row names is refused. Every check is equality or order on enumerated values. Search, SDK,
 //! gateway and owner ask the same function.
 
+mod approved;
+
 use comity_wire::cbor::Text;
-use comity_wire::object::{Delegates, Grant, ModelState, OpRule, Policy, Summary, Tier, TierRule, Vetting};
-use comity_wire::{Code, ModelId, Op, OrgId, Timestamp};
+use comity_wire::object::{Delegates, Grant, ModelState, OpRule, Plan, Policy, Run, Summary, Tier, TierRule, Vetting};
+use comity_wire::{Code, Digest, ModelId, Op, OrgId, Timestamp};
+
+pub use approved::Approved;
 
 /// A DUO-like code.
 pub type Purpose = Text<48>;
@@ -22,6 +26,10 @@ pub struct Ask<'a> {
     pub purposes: &'a [Purpose],
     /// Grants of this subject that were verified and not revoked.
     pub grants: &'a [&'a Grant],
+    /// Plans that are known here, by digest: a grant that names another one opens nothing.
+    pub plans: &'a [(Digest, &'a Plan)],
+    /// The execution that the call says it is part of.
+    pub run: Option<&'a Run>,
     /// Whether the caller holds a block rather than the token.
     pub delegated: bool,
     pub now: Timestamp,
@@ -37,8 +45,11 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed {
     pub tier: Tier,
+    /// Its limits, no wider than those of the plan that the call rests on.
     pub rule: OpRule,
     pub tier_rule: TierRule,
+    /// The approval of a plan that the call rests on: it counts there.
+    pub approved: Option<Box<Approved>>,
 }
 
 /// What stands between the caller and the least tier that would do.
@@ -61,6 +72,10 @@ pub enum Requirement {
         org: OrgId,
         tier: Tier,
     },
+    /// The owner has to approve a plan that lists it, or to bring the one that it approved.
+    Plan(Digest),
+    /// The call must say which execution of this plan it is part of.
+    Run(Digest),
     /// One of these must be declared.
     Purposes(Vec<Purpose>),
     /// The root holder must call.
@@ -105,20 +120,21 @@ pub fn decide(policy: &Policy, ask: &Ask<'_>) -> Decision {
             continue;
         };
         match reaches(policy.org, tier_rule, ask) {
-            Ok(()) => reached = Some((rule, tier_rule)),
+            Ok(approved) => reached = Some((rule, tier_rule, approved)),
             Err(missing) => least_missing = least_missing.or(Some(missing)),
         }
     }
     match (reached, least_missing) {
-        (Some((rule, tier_rule)), _) => {
-            Decision::Allow(Allowed { tier: rule.tier, rule: rule.clone(), tier_rule: tier_rule.clone() })
+        (Some((rule, tier_rule, approved)), _) => {
+            let narrowed = approved.as_ref().map_or_else(|| rule.clone(), |approved| approved.narrow(rule));
+            Decision::Allow(Allowed { tier: rule.tier, rule: narrowed, tier_rule: tier_rule.clone(), approved })
         }
         (None, Some(missing)) => Decision::Refuse(missing),
         (None, None) => Decision::Refuse(op_not_offered(ask)),
     }
 }
 
-/// The same from a summary's rows, which know vetting and grants only: a preview for search. The node decides.
+/// The same from a summary's rows, which know vetting and grants only, and nothing of plans: a preview for search. The node decides.
 ///
 /// # Errors
 /// [`Missing`] for the least tier.
@@ -134,7 +150,13 @@ pub fn decide_summary(summary: &Summary, ask: &Ask<'_>) -> Result<Tier, Missing>
     let mut least_missing = None;
     let mut reached = None;
     for row in rows {
-        match reaches_row(summary.org, row.tier, row.vetting, row.grant, ask) {
+        // t3 asks its owner's grant whatever the row says: a summary may err.
+        let asks_grant = row.grant || row.tier == Tier::Audited;
+        let granted = || ask.grants.iter().any(|held| approved::covers(held, summary.org, row.tier, ask));
+        let reach = vetted(row.vetting, ask).and_then(|()| {
+            if asks_grant && !granted() { Err(approved::grant_required(summary.org, row.tier, ask)) } else { Ok(()) }
+        });
+        match reach {
             Ok(()) => reached = Some(row.tier),
             Err(missing) => least_missing = least_missing.or(Some(missing)),
         }
@@ -142,8 +164,14 @@ pub fn decide_summary(summary: &Summary, ask: &Ask<'_>) -> Result<Tier, Missing>
     reached.ok_or_else(|| least_missing.unwrap_or_else(|| op_not_offered(ask)))
 }
 
-fn reaches(org: OrgId, rule: &TierRule, ask: &Ask<'_>) -> Result<(), Missing> {
-    reaches_row(org, rule.tier, rule.vetting, rule.grant, ask)?;
+fn reaches(org: OrgId, rule: &TierRule, ask: &Ask<'_>) -> Result<Option<Box<Approved>>, Missing> {
+    vetted(rule.vetting, ask)?;
+    // t3 asks its owner's grant whatever the row says (design §6: a policy without is malformed).
+    let approved = if rule.grant || rule.tier == Tier::Audited {
+        approved::find(org, rule.tier, ask)?.map(Box::new)
+    } else {
+        None
+    };
     let allowed = |purpose: &Purpose| rule.purposes.contains(purpose);
     if !rule.purposes.is_empty() && !ask.purposes.iter().any(allowed) {
         let names: Vec<&str> = rule.purposes.iter().map(Text::as_str).collect();
@@ -177,38 +205,19 @@ fn reaches(org: OrgId, rule: &TierRule, ask: &Ask<'_>) -> Result<(), Missing> {
             whose_move: Move::Caller,
         });
     }
-    Ok(())
+    Ok(approved)
 }
 
-fn reaches_row(org: OrgId, tier: Tier, vetting: Vetting, grant: bool, ask: &Ask<'_>) -> Result<(), Missing> {
-    if ask.vetting < vetting {
-        return Err(Missing {
-            code: Code::VettingTooLow,
-            message: format!("{} of {} asks vetting '{vetting}', the project has '{}'", ask.op, ask.model, ask.vetting),
-            requirement: Requirement::Vetting(vetting),
-            whose_move: Move::House,
-        });
+fn vetted(vetting: Vetting, ask: &Ask<'_>) -> Result<(), Missing> {
+    if ask.vetting >= vetting {
+        return Ok(());
     }
-    // t3 asks its owner's grant whatever the row says (design §6: a policy without is malformed; a summary may err).
-    if (grant || tier == Tier::Audited) && !ask.grants.iter().any(|held| opens(held, org, tier, ask)) {
-        return Err(Missing {
-            code: Code::GrantRequired,
-            message: format!("{} of {} needs its owner's grant for tier {tier}; apply to the owner", ask.op, ask.model),
-            requirement: Requirement::Grant { org, tier },
-            whose_move: Move::Owner,
-        });
-    }
-    Ok(())
-}
-
-fn opens(grant: &Grant, org: OrgId, tier: Tier, ask: &Ask<'_>) -> bool {
-    grant.org == org
-        && grant.models.contains(ask.model)
-        && (grant.ops.is_empty() || grant.ops.contains(&ask.op))
-        && grant.tier >= tier
-        && (tier != Tier::Audited || grant.plan.is_some())
-        && grant.not_before <= ask.now
-        && ask.now < grant.not_after
+    Err(Missing {
+        code: Code::VettingTooLow,
+        message: format!("{} of {} asks vetting '{vetting}', the project has '{}'", ask.op, ask.model, ask.vetting),
+        requirement: Requirement::Vetting(vetting),
+        whose_move: Move::House,
+    })
 }
 
 fn op_not_offered(ask: &Ask<'_>) -> Missing {

@@ -87,6 +87,8 @@ codes! {
     OpNotInScope "op_not_in_scope" 403 false;
     VettingTooLow "vetting_too_low" 403 false;
     GrantRequired "grant_required" 403 false;
+    RunRequired "run_required" 403 false;
+    PlanExhausted "plan_exhausted" 403 false;
     PurposeNotAllowed "purpose_not_allowed" 403 false;
     DelegateNotAllowed "delegate_not_allowed" 403 false;
     OpNotOffered "op_not_offered" 403 false;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use comity_token::policy::Purpose;
 use comity_wire::cbor::Text;
-use comity_wire::object::{Grant, Policy, Tier, Vetting};
-use comity_wire::{ModelId, Op, Signed};
+use comity_wire::object::{Grant, Plan, Policy, Tier, Vetting};
+use comity_wire::{Digest, ModelId, Op, Signed};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -79,6 +79,9 @@ pub struct InForce {
     /// Standard base64.
     pub policies: Vec<String>,
     pub grants: Vec<String>,
+    /// Experiment plans that the node has.
+    #[serde(default)]
+    pub plans: Vec<String>,
 }
 
 /// A policy of the models folder.
@@ -198,7 +201,7 @@ async fn previewed(preview: &Preview) -> Result<String, Failure> {
     let now = shell::now();
     let purposes = preview.purposes.iter().map(|purpose| Text::new(purpose.as_str()));
     let purposes: Vec<Purpose> = purposes.collect::<Result<_, _>>()?;
-    let mut grants: Vec<Grant> = Vec::new();
+    let (mut grants, mut plans): (Vec<Grant>, Vec<Plan>) = (Vec::new(), Vec::new());
     if let Some(subject) = &preview.subject {
         let in_force: InForce = admin::get(&which.home, "/admin/policies").await?;
         let key = home.keys.read(KeyName::Writer)?.public();
@@ -208,6 +211,9 @@ async fn previewed(preview: &Preview) -> Result<String, Failure> {
                 grants.push((*grant).clone());
             }
         }
+        for plan in &in_force.plans {
+            plans.push(Plan::from_bytes(&bytes(plan)?)?);
+        }
     }
     let mut all = Vec::new();
     for Written { name, model, policy } in written(which)? {
@@ -216,9 +222,17 @@ async fn previewed(preview: &Preview) -> Result<String, Failure> {
             grants.push(policy::supposed(&policy, &model, tier, now));
         }
         let grants: Vec<&Grant> = grants.iter().collect();
-        let caller =
-            Caller { vetting: preview.vetting, purposes: &purposes, grants: &grants, delegated: preview.delegated };
         let ops: BTreeSet<Op> = policy.rules.iter().map(|rule| rule.op).collect();
+        let supposed = policy::supposed_plan(&model, &ops);
+        let known = plans.iter().map(|plan| (plan.digest(), plan));
+        let known: Vec<_> = known.chain([(Digest::ZERO, &supposed)]).collect();
+        let caller = Caller {
+            vetting: preview.vetting,
+            purposes: &purposes,
+            grants: &grants,
+            plans: &known,
+            delegated: preview.delegated,
+        };
         let outcomes = ops.into_iter().map(|op| policy::outcome(&policy, &model, op, &caller, now)).collect();
         all.push(Previewed { name, model, outcomes });
     }
@@ -325,8 +339,16 @@ fn bytes(frame: &str) -> Result<Vec<u8>, Failure> {
 }
 
 /// What a node tells of itself for these commands.
-pub fn in_force(policies: impl IntoIterator<Item = Vec<u8>>, grants: impl IntoIterator<Item = Vec<u8>>) -> InForce {
+pub fn in_force(
+    policies: impl IntoIterator<Item = Vec<u8>>,
+    grants: impl IntoIterator<Item = Vec<u8>>,
+    plans: impl IntoIterator<Item = Vec<u8>>,
+) -> InForce {
     use base64::Engine as _;
     let text = |bytes: Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
-    InForce { policies: policies.into_iter().map(text).collect(), grants: grants.into_iter().map(text).collect() }
+    InForce {
+        policies: policies.into_iter().map(text).collect(),
+        grants: grants.into_iter().map(text).collect(),
+        plans: plans.into_iter().map(text).collect(),
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use comity_token::policy::{Ask, Decision, Purpose, decide};
 use comity_wire::cbor::{List, Text};
-use comity_wire::object::{Grant, Policy, Tier, Vetting};
+use comity_wire::object::{Grant, Plan, PlanOp, Policy, Run, Tier, Vetting};
 use comity_wire::{Digest, GrantId, ModelId, Op, Timestamp};
 use serde::Serialize;
 
@@ -14,6 +14,8 @@ pub struct Caller<'a> {
     pub vetting: Vetting,
     pub purposes: &'a [Purpose],
     pub grants: &'a [&'a Grant],
+    /// Plans that the node has. That the call names an execution is supposed.
+    pub plans: &'a [(Digest, &'a Plan)],
     pub delegated: bool,
 }
 
@@ -35,12 +37,15 @@ pub struct Outcome {
 
 /// What `caller` gets of `op` at `now`.
 pub fn outcome(policy: &Policy, model: &ModelId, op: Op, caller: &Caller<'_>, now: Timestamp) -> Outcome {
+    let run = run();
     let ask = Ask {
         model,
         op,
         vetting: caller.vetting,
         purposes: caller.purposes,
         grants: caller.grants,
+        plans: caller.plans,
+        run: Some(&run),
         delegated: caller.delegated,
         now,
     };
@@ -89,13 +94,15 @@ pub fn shifts(before: &Policy, after: &Policy, model: &ModelId, now: Timestamp) 
     let ops: BTreeSet<Op> = before.rules.iter().chain(after.rules.iter()).map(|rule| rule.op).collect();
     let purposes: Vec<Purpose> =
         before.tiers.iter().chain(after.tiers.iter()).flat_map(|tier| tier.purposes.iter().cloned()).collect();
+    let plan = supposed_plan(model, &ops);
+    let plans = [(Digest::ZERO, &plan)];
     let mut shifts = Vec::new();
     for op in ops {
         for vetting in VETTINGS {
             for tier in GRANTED {
                 let grant = tier.map(|tier| supposed(after, model, tier, now));
                 let grants: Vec<&Grant> = grant.iter().collect();
-                let caller = Caller { vetting, purposes: &purposes, grants: &grants, delegated: false };
+                let caller = Caller { vetting, purposes: &purposes, grants: &grants, plans: &plans, delegated: false };
                 let reached = |policy| outcome(policy, model, op, &caller, now).tier;
                 let (before, after) = (reached(before), reached(after));
                 if before != after {
@@ -129,7 +136,38 @@ pub fn supposed(policy: &Policy, model: &ModelId, tier: Tier, now: Timestamp) ->
         ops: List::default(),
         not_before: now,
         not_after: now.plus(1),
-        plan: Some(Digest::ZERO),
+        plan: (tier == Tier::Audited).then_some(Digest::ZERO),
         reason: Text::new("preview").expect("it is short"),
+        executions: None,
     }
+}
+
+/// The plan that [`supposed`] approves, under no digest that one could have: every op, as much as one likes.
+///
+/// # Panics
+/// Never: its texts are short.
+pub fn supposed_plan(model: &ModelId, ops: &BTreeSet<Op>) -> Plan {
+    let row = |op: &Op| PlanOp {
+        op: *op,
+        calls: u32::MAX,
+        input_tokens: None,
+        output_tokens: None,
+        output_tokens_max: None,
+        logprobs_max: None,
+        choices_max: None,
+        sites: List::default(),
+    };
+    Plan {
+        title: Text::new("preview").expect("it is short"),
+        models: List::new(vec![model.clone()]).expect("it is one"),
+        ops: List::new(ops.iter().map(row).collect()).expect("there are 15 ops"),
+        hours: Plan::HOURS_MAX,
+        data: List::default(),
+        purpose: Text::default(),
+        outputs: Text::default(),
+    }
+}
+
+fn run() -> Run {
+    "preview".parse().expect("it names a run")
 }

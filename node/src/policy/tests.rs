@@ -72,7 +72,7 @@ fn a_preview_is_the_gateways_own_answer() {
     let model = policy.models[0].clone();
     let op = policy.rules[0].op;
     let ask = |vetting, grants: &[&comity_wire::object::Grant]| {
-        outcome(&policy, &model, op, &Caller { vetting, purposes: &[], grants, delegated: false }, NOW)
+        outcome(&policy, &model, op, &Caller { vetting, purposes: &[], grants, plans: &[], delegated: false }, NOW)
     };
     let refused = ask(Vetting::None, &[]);
     assert_eq!((refused.missing.as_deref(), refused.whose_move), (Some("vetting_too_low"), Some("house")));

@@ -82,6 +82,7 @@ impl comity_access::Grants for Granting {
                     not_before: at.minus(comity_wire::time::SKEW_S),
                     not_after: terms.not_after,
                     plan: None,
+                    executions: None,
                     reason: Text::new(clipped(&reason))?,
                 })
             };
@@ -282,6 +283,7 @@ async fn grant(
             not_before: now.minus(comity_wire::time::SKEW_S),
             not_after: now.plus(u64::from(days) * comity_wire::time::DAY_S),
             plan: None,
+            executions: None,
             reason: Text::new(reason)?,
         })
     };

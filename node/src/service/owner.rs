@@ -476,7 +476,11 @@ impl Admin {
 async fn policies(State(admin): State<Admin>) -> Json<InForce> {
     let models = admin.gateway.models().into_iter();
     let policies = models.filter_map(|now| admin.member.directory.policy(&now.model));
-    Json(policy::in_force(policies.map(|policy| policy.bytes().to_vec()), admin.gateway.grants()))
+    Json(policy::in_force(
+        policies.map(|policy| policy.bytes().to_vec()),
+        admin.gateway.grants(),
+        admin.gateway.plans(),
+    ))
 }
 
 async fn publish(State(admin): State<Admin>) -> Response {

@@ -215,6 +215,7 @@ impl Node {
             subject: capability.token().subject.as_str().to_owned(),
             bounds: Vec::new(),
             tokens: 0,
+            within: Vec::new(),
         };
         around.bugs.node_asks(&mut ask);
         let mut admission = self.book.admit(&ask, around.now);

@@ -153,7 +153,13 @@ fn sealed() -> Sealed {
 }
 
 fn terms(days: u64) -> Terms {
-    Terms { models: vec![model()], tier: Tier::Vetted, not_after: Timestamp(NOW + days * DAY) }
+    Terms {
+        models: vec![model()],
+        tier: Tier::Vetted,
+        not_after: Timestamp(NOW + days * DAY),
+        plan: None,
+        executions: None,
+    }
 }
 
 fn approval(days: u64) -> Act {

@@ -111,7 +111,13 @@ async fn done(store: &impl Store, application: &mut Application, act: Act, who: 
 }
 
 fn approval(name: &str) -> Act {
-    let terms = Terms { models: vec![model(name)], tier: Tier::Vetted, not_after: NOW.plus(86_400) };
+    let terms = Terms {
+        models: vec![model(name)],
+        tier: Tier::Vetted,
+        not_after: NOW.plus(86_400),
+        plan: None,
+        executions: None,
+    };
     Act::Approve { terms, reason: "it is sound".into() }
 }
 

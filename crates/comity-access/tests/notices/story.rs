@@ -50,7 +50,13 @@ fn salt() -> Digest {
 fn act(kind: Kind, by: Role, now: Timestamp) -> Act {
     let canary = || format!("canary-{kind}");
     let spoken = || format!("spoken: {kind}");
-    let terms = Terms { models: vec![model()], tier: Tier::Vetted, not_after: now.plus(90 * DAY) };
+    let terms = Terms {
+        models: vec![model()],
+        tier: Tier::Vetted,
+        not_after: now.plus(90 * DAY),
+        plan: None,
+        executions: None,
+    };
     match kind {
         Kind::Open | Kind::CopyAsNew => unreachable!("it begins an application"),
         Kind::SaveDraft => Act::SaveDraft { answers: answers() },

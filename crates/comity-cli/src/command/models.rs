@@ -79,6 +79,8 @@ impl Search {
                 vetting,
                 purposes: &[],
                 grants: &[],
+                plans: &[],
+                run: None,
                 delegated: false,
                 now: client.now(),
             };

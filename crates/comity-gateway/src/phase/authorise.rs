@@ -5,16 +5,17 @@ mod limits;
 use comity_http::Refusal;
 use comity_supply::Delta;
 use comity_token::{Allowed, Ask, Decision, Denied, decide};
-use comity_wire::object::{Demand, Grant, Logging, Manifest, ModelState, Policy, Scope, Tariff};
+use comity_wire::object::{Demand, Grant, Logging, Manifest, ModelState, Plan, Policy, Run, Scope, Tariff};
 use comity_wire::{Code, Digest, Meter, ModelId, Op, Verified};
 
 use super::authenticate::Authenticated;
 use crate::config::Served;
 use crate::fields::{self, Asked, Prompt};
 use crate::gateway::Inner;
+use crate::plans;
 use crate::refusal;
 use crate::schema::Pair;
-use crate::spend::{Bound, Caps, Limit, Priced, Rule, price};
+use crate::spend::{Bound, Caps, Limit, Priced, Rule, Within, price};
 
 /// A request that its owner's policy allows, with its price.
 pub(crate) struct Authorised {
@@ -28,6 +29,8 @@ pub(crate) struct Authorised {
     pub(crate) priced: Priced,
     /// The policy's rows whose pace the call counts in.
     pub(crate) bounds: Vec<Bound>,
+    /// The executions of plans that it counts in.
+    pub(crate) within: Vec<Within>,
     /// What returned log-probabilities are rounded to.
     pub(crate) decimals: Option<u8>,
     /// Days for which its texts are kept, where they are.
@@ -87,7 +90,11 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
     let op = asked.op;
     let more = |refusal, tier| refusal::more(refusal, inner, &manifest, &policy, op, tier);
-    let allow = |op| allow(inner, &authenticated, &policy, &asked.model, op).map_err(|refusal| more(refusal, None));
+    let (model, run) = (asked.model.clone(), asked.run.clone());
+    let allow = |op| {
+        let allowed = allow(inner, &authenticated, &policy, (&model, op), run.as_ref());
+        allowed.map_err(|refusal| more(refusal, None))
+    };
     let allowed = allow(asked.op)?;
     let subject = capability.token().subject.as_str();
     inner.stopping.admit(&asked.model, subject)?;
@@ -109,7 +116,15 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
             .with("whose_move", "owner")
     })?;
     let bounds = bounds(&policy, &allowed, &also);
-    let priced = price_of(&authenticated, &asked, &allowed, &manifest, (&scope, &tariff), &bounds).map_err(of_tier)?;
+    let approved = || std::iter::once(&allowed).chain(&also).filter_map(|row| row.approved.as_deref());
+    if asked.run.is_some() && approved().next().is_none() {
+        // It is answered without a plan, and counts in none.
+        asked.ignored.push(fields::RUN.to_owned());
+    }
+    let planned = approved().filter_map(|approved| approved.row.output_tokens).min();
+    let priced = price_of(&authenticated, &asked, &allowed, &manifest, (&scope, &tariff), (&bounds, planned))
+        .map_err(of_tier)?;
+    let within = plans::within(approved(), &tariff.worst_meters(&priced.demand).expect("it was priced"));
     let decimals = std::iter::once(&allowed).chain(&also).filter_map(|row| row.rule.logprobs_decimals).min();
     let keeps_days = kept(inner, allowed.tier_rule.logging, &manifest)?;
     let manifest = manifest.id();
@@ -122,6 +137,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
         manifest,
         priced,
         bounds,
+        within,
         decimals,
         keeps_days,
         authenticated,
@@ -135,7 +151,7 @@ pub(crate) fn stands(inner: &Inner, authorised: &Authorised) -> Result<(), Refus
     inner.guarding.admit(authorised.subject(), authenticated.now)?;
     let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
     for op in std::iter::once(asked.op).chain(ops(asked)) {
-        allow(inner, authenticated, &policy, &asked.model, op)?;
+        allow(inner, authenticated, &policy, (&asked.model, op), asked.run.as_ref())?;
     }
     Ok(())
 }
@@ -241,19 +257,23 @@ fn allow(
     inner: &Inner,
     authenticated: &Authenticated,
     policy: &Policy,
-    model: &ModelId,
-    op: Op,
+    (model, op): (&ModelId, Op),
+    run: Option<&Run>,
 ) -> Result<Allowed, Refusal> {
     let capability = &authenticated.capability;
     let terms = &capability.token().terms;
     let grants = inner.grants.of(&capability.token().subject, &terms.grants, &*inner.directory, authenticated.now);
     let grants: Vec<&Grant> = grants.iter().map(|grant| grant.object()).collect();
+    let plans = inner.plans.of(grants.iter().copied());
+    let plans: Vec<(Digest, &Plan)> = plans.iter().map(|(digest, plan)| (*digest, &**plan)).collect();
     let ask = Ask {
         model,
         op,
         vetting: terms.vetting,
         purposes: &terms.purposes,
         grants: &grants,
+        plans: &plans,
+        run,
         delegated: capability.is_delegated(),
         now: authenticated.now,
     };
@@ -289,7 +309,7 @@ fn price_of(
     allowed: &Allowed,
     manifest: &Manifest,
     (scope, tariff): (&Scope, &Tariff),
-    bounds: &[Bound],
+    (bounds, planned): (&[Bound], Option<u64>),
 ) -> Result<Priced, Refusal> {
     let authority = authenticated.request.authority();
     let ceiling = manifest.output_tokens_max.unwrap_or(u32::MAX).min(allowed.rule.output_tokens_max);
@@ -312,6 +332,9 @@ fn price_of(
         if let (Some(room), Some(input)) = (room, tariff.worst_meters(&Demand { output_tokens: 0, ..demand })) {
             let room = room.saturating_sub(input.get(Meter::InputTokens)) / demand.choices.max(1);
             demand.output_tokens = demand.output_tokens.min(room);
+        }
+        if let Some(planned) = planned {
+            demand.output_tokens = demand.output_tokens.min(planned / demand.choices.max(1));
         }
     }
     price(tariff, (scope.tariff, authority.tariff), demand, asked.limit, caps)

@@ -106,6 +106,7 @@ fn ask(authorised: &Authorised) -> spend::Ask {
         subject: capability.token().subject.as_str().to_owned(),
         bounds: authorised.bounds.clone(),
         tokens: authorised.tokens_max(),
+        within: authorised.within.clone(),
     }
 }
 

@@ -7,6 +7,7 @@ use comity_wire::{Amount, Digest, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use super::pace::{self, Bound, Pace, Place, Rule, Standing, Subject};
+use super::runs::{RunKey, RunPlace, RunRow, Volume, Within};
 use super::{Account, Charged, Lane, LaneKey, Refused, Slot};
 
 /// A hold on credits while a request runs.
@@ -36,12 +37,14 @@ pub struct Ask {
     pub bounds: Vec<Bound>,
     /// Input and output tokens at most.
     pub tokens: u64,
+    /// The executions of plans that it counts in.
+    pub within: Vec<Within>,
 }
 
 impl Ask {
     /// Whether it counts against limits that all tokens of its subject share.
     pub fn is_counted(&self) -> bool {
-        self.bounds.iter().any(|bound| bound.concurrency > 0 || !bound.windows.is_empty())
+        !self.within.is_empty() || self.bounds.iter().any(|bound| bound.concurrency > 0 || !bound.windows.is_empty())
     }
 }
 
@@ -96,6 +99,9 @@ pub(super) struct Hold {
     pub(super) places: Vec<Place>,
     #[serde(default)]
     pub(super) tokens: u64,
+    /// Its places in executions of plans.
+    #[serde(default)]
+    pub(super) runs: Vec<RunPlace>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -227,16 +233,30 @@ impl Book {
 
     /// Whether the store has still to be asked for a project's windows before it can be judged by them.
     pub fn needs_subject(&self, ask: &Ask) -> bool {
-        let counts = ask.bounds.iter().any(|bound| !bound.windows.is_empty());
+        let counts = !ask.within.is_empty() || ask.bounds.iter().any(|bound| !bound.windows.is_empty());
         counts && !self.subjects.get(&ask.subject).is_some_and(Subject::is_loaded)
     }
 
-    /// Takes what the store has of a project's windows. What the book knows already is newer and stays.
-    pub fn load_subject(&mut self, subject: &str, rows: Vec<(Rule, u32, Pace)>) {
+    /// The project of a hold whose charge counts in windows or executions that have to be read first.
+    pub fn subject_to_read(&self, hold: HoldId) -> Option<&str> {
+        let hold = self.holds.get(&hold).filter(|hold| !hold.places.is_empty() || !hold.runs.is_empty())?;
+        let is_loaded = self.subjects.get(&hold.subject).is_some_and(Subject::is_loaded);
+        (!is_loaded).then_some(hold.subject.as_str())
+    }
+
+    /// Forgets that a project was read, so that it is read again; what runs stays counted.
+    pub fn unload_subject(&mut self, subject: &str) {
+        if let Some(subject) = self.subjects.get_mut(subject) {
+            subject.unload();
+        }
+    }
+
+    /// Takes what the store has of a project's windows and executions. What the book knows already is newer and stays.
+    pub fn load_subject(&mut self, subject: &str, rows: Vec<(Rule, u32, Pace)>, runs: Vec<(RunKey, RunRow)>) {
         if self.subjects.len() >= SUBJECTS_MAX {
             self.subjects.retain(|_, subject| !subject.is_idle());
         }
-        self.subjects.entry(subject.to_owned()).or_default().load(rows);
+        self.subjects.entry(subject.to_owned()).or_default().load(rows, runs);
     }
 
     /// How a project's windows stand, nearest to empty first.
@@ -302,17 +322,20 @@ impl Book {
         if self.needs_subject(ask) {
             return Err(Refused::NoSubject);
         }
-        match self.subjects.get(&ask.subject) {
-            Some(subject) => subject.judge(&ask.bounds, ask.tokens, now),
-            None => Subject::default().judge(&ask.bounds, ask.tokens, now),
-        }
+        let nobody = Subject::default();
+        let subject = self.subjects.get(&ask.subject).unwrap_or(&nobody);
+        // What waiting does not cure is said first.
+        ask.within.iter().try_for_each(|within| subject.runs.judge(within, now))?;
+        subject.judge(&ask.bounds, ask.tokens, now)
     }
 
     fn hold(&mut self, ask: &Ask, now: Timestamp) -> HoldId {
         let id = HoldId(self.next);
         self.next += 1;
         self.clock += 1;
-        let places = self.subjects.entry(ask.subject.clone()).or_default().take(&ask.bounds, ask.tokens, now);
+        let subject = self.subjects.entry(ask.subject.clone()).or_default();
+        let places = subject.take(&ask.bounds, ask.tokens, now);
+        let runs = ask.within.iter().map(|within| subject.runs.take(within, now)).collect();
         let hold = Hold {
             token: ask.token,
             key: ask.key,
@@ -326,6 +349,7 @@ impl Book {
             rules: ask.bounds.iter().map(|bound| bound.rule.clone()).collect(),
             places,
             tokens: ask.tokens,
+            runs,
         };
         self.set_aside(id, hold);
         id
@@ -354,11 +378,12 @@ impl Book {
     }
 
     /// The hold of a charge that is durable: what was charged stays in the windows.
-    pub(super) fn charged(&mut self, id: HoldId, tokens: u64) {
+    pub(super) fn charged(&mut self, id: HoldId, used: Volume) {
         if let Some(hold) = self.holds.get(&id)
             && let Some(subject) = self.subjects.get_mut(&hold.subject)
         {
-            subject.charge(&hold.places, tokens);
+            subject.charge(&hold.places, used.input_tokens.saturating_add(used.output_tokens));
+            hold.runs.iter().for_each(|place| subject.runs.charge(place, used));
         }
         self.end(id);
     }
@@ -383,6 +408,7 @@ impl Book {
         entry.open.remove(&(hold.key, hold.slot));
         if let Some(subject) = self.subjects.get_mut(&hold.subject) {
             subject.leave(&hold.rules, &hold.places, hold.tokens);
+            hold.runs.iter().for_each(|place| subject.runs.leave(place));
             if subject.is_idle() && !subject.is_loaded() {
                 self.subjects.remove(&hold.subject);
             }

@@ -12,6 +12,7 @@ use comity_wire::{Op, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Refused;
+use super::runs::{RunKey, RunRow, Runs};
 
 /// Which row of which policy counts: an op's, or its tier's over all ops.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,7 +92,7 @@ pub(super) struct Place {
     pub(super) begun: Timestamp,
 }
 
-/// A project's pace in memory.
+/// A project's pace in memory, and its executions of plans.
 #[derive(Clone, Default)]
 pub(super) struct Subject {
     /// Whether what the store has of it was taken in.
@@ -100,6 +101,7 @@ pub(super) struct Subject {
     /// Calls under way, over all rules.
     under_way: usize,
     windows: BTreeMap<(Rule, u32), Running>,
+    pub(super) runs: Runs,
 }
 
 #[derive(Clone, Copy)]
@@ -143,15 +145,25 @@ impl Subject {
     }
 
     /// What the store has; what is known already is newer and stays.
-    pub(super) fn load(&mut self, rows: impl IntoIterator<Item = (Rule, u32, Pace)>) {
+    pub(super) fn load(
+        &mut self,
+        rows: impl IntoIterator<Item = (Rule, u32, Pace)>,
+        runs: impl IntoIterator<Item = (RunKey, RunRow)>,
+    ) {
         if std::mem::replace(&mut self.loaded, true) {
             return;
         }
+        self.runs.load(runs);
         for (rule, seconds, charged) in rows {
             if let Some(running) = self.latest((rule, seconds), charged.begun) {
                 running.charged = charged;
             }
         }
+    }
+
+    /// It is read from the store again before anything rests on it; what runs stays counted.
+    pub(super) fn unload(&mut self) {
+        self.loaded = false;
     }
 
     /// A call that was admitted elsewhere and runs, as [`Subject::take`] counted it there.

@@ -1,6 +1,7 @@
 //! Why the book turns a request away.
 
-use comity_wire::{Amount, Code, Digest, TokenId};
+use comity_wire::object::Run;
+use comity_wire::{Amount, Code, Digest, Op, Timestamp, TokenId};
 
 use super::pace::{Counted, Rule};
 
@@ -46,6 +47,16 @@ pub enum Refused {
     RateWindow { rule: Rule, counted: Counted, limit: u64, used: u64, seconds: u32, retry_after_s: u64 },
     #[error("this request may take {needed} {}, the owner allows a project {limit} in {seconds} s ({rule})", counted.as_str())]
     BeyondWindow { rule: Rule, counted: Counted, needed: u64, limit: u64, seconds: u32 },
+    #[error("this request may take {needed} {counted} of {op}, the plan gives a whole execution {most}")]
+    BeyondPlan { op: Op, counted: &'static str, needed: u64, most: u64 },
+    #[error("{left} {counted} of {op} are left of run '{run}', and this request may take more")]
+    RunUsedUp { run: Run, op: Op, counted: &'static str, left: u64 },
+    #[error("requests under way hold what is left of run '{run}'; retry when they have ended")]
+    RunInFlight { run: Run },
+    #[error("run '{run}' was over at {ended_at}: the plan gives an execution no longer")]
+    RunOver { run: Run, ended_at: Timestamp },
+    #[error("the plan was approved for {executions} executions, and each has begun")]
+    ExecutionsUsed { executions: u32 },
     #[error("acknowledgement names a receipt that this node did not sign")]
     OtherReceipt,
     #[error("requests of this token still run; ask again when they have ended")]
@@ -78,7 +89,9 @@ impl Refused {
             Self::BudgetInFlight { .. } => Code::BudgetInFlight,
             Self::AckRequired { .. } => Code::AckRequired,
             Self::WindowTooSmall { .. } | Self::BeyondPolicy { .. } | Self::BeyondWindow { .. } => Code::LimitExceeded,
-            Self::Concurrency { .. } | Self::RateWindow { .. } => Code::TooManyRequests,
+            Self::Concurrency { .. } | Self::RateWindow { .. } | Self::RunInFlight { .. } => Code::TooManyRequests,
+            Self::BeyondPlan { .. } => Code::LimitExceeded,
+            Self::RunUsedUp { .. } | Self::RunOver { .. } | Self::ExecutionsUsed { .. } => Code::PlanExhausted,
             Self::OtherReceipt => Code::BrokenHistory,
             Self::NoAccount => Code::NotFound,
             Self::HoldGone | Self::NoSubject => Code::Internal,

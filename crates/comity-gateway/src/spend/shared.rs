@@ -115,6 +115,7 @@ impl Book {
         self.entries.entry(hold.token).or_default();
         let subject = self.subjects.entry(hold.subject.clone()).or_default();
         subject.resume(&hold.rules, &hold.places, hold.tokens);
+        hold.runs.iter().for_each(|place| subject.runs.resume(place));
         self.set_aside(id, hold);
         Ok(())
     }
@@ -125,7 +126,9 @@ impl Book {
     /// Where it is not what a book writes.
     pub fn hold_counts(&mut self, body: &str) -> Result<(), serde_json::Error> {
         let hold: Hold = serde_json::from_str(body)?;
-        self.subjects.entry(hold.subject).or_default().resume(&hold.rules, &hold.places, hold.tokens);
+        let subject = self.subjects.entry(hold.subject).or_default();
+        subject.resume(&hold.rules, &hold.places, hold.tokens);
+        hold.runs.iter().for_each(|place| subject.runs.resume(place));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Durable changes: worked out against the book, written in one SQL transaction, then followed by the book.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use comity_wire::cbor::List;
@@ -10,7 +10,7 @@ use comity_wire::{
 };
 
 use super::admit::Hold;
-use super::{Account, Book, Charged, HoldId, Lane, LaneKey, Pace, PaceKey, Refused, Slot};
+use super::{Account, Book, Charged, HoldId, Lane, LaneKey, Pace, PaceKey, Refused, RunKey, RunRow, Slot, Volume};
 
 /// Who signs here.
 pub struct Signer {
@@ -162,6 +162,10 @@ pub enum Write {
         key: PaceKey,
         pace: Pace,
     },
+    Run {
+        key: RunKey,
+        row: RunRow,
+    },
 }
 
 /// What a change came to.
@@ -179,9 +183,10 @@ pub enum Outcome {
 /// A batch that was worked out and is not durable yet.
 pub struct Stage {
     accounts: BTreeMap<TokenId, Account>,
-    /// Holds that were charged, with the tokens they came to.
-    done: BTreeMap<HoldId, u64>,
+    /// Holds that were charged, with what they came to.
+    done: BTreeMap<HoldId, Volume>,
     paces: BTreeMap<PaceKey, Pace>,
+    runs: BTreeMap<RunKey, RunRow>,
     pub writes: Vec<Write>,
     /// One for each change, in order.
     pub outcomes: Vec<Result<Outcome, Refused>>,
@@ -191,6 +196,12 @@ impl Stage {
     /// Tokens it touches.
     pub fn tokens(&self) -> impl Iterator<Item = TokenId> + '_ {
         self.accounts.keys().copied()
+    }
+
+    /// Projects whose windows and executions it counts in.
+    pub fn subjects(&self) -> BTreeSet<String> {
+        let paces = self.paces.keys().map(|key| &key.subject);
+        paces.chain(self.runs.keys().map(|key| &key.subject)).cloned().collect()
     }
 
     /// Holds that it charges.
@@ -209,6 +220,7 @@ impl Book {
                 accounts: BTreeMap::new(),
                 done: BTreeMap::new(),
                 paces: BTreeMap::new(),
+                runs: BTreeMap::new(),
                 writes: Vec::new(),
                 outcomes: Vec::new(),
             },
@@ -220,6 +232,8 @@ impl Book {
         let mut stage = staging.stage;
         let paces = stage.paces.iter().map(|(key, pace)| Write::Pace { key: key.clone(), pace: *pace });
         stage.writes.extend(paces);
+        let runs = stage.runs.iter().map(|(key, row)| Write::Run { key: key.clone(), row: *row });
+        stage.writes.extend(runs);
         stage
     }
 
@@ -232,8 +246,8 @@ impl Book {
                 self.load(account);
             }
         }
-        for (hold, tokens) in stage.done {
-            self.charged(hold, tokens);
+        for (hold, used) in stage.done {
+            self.charged(hold, used);
         }
         stage.outcomes
     }
@@ -391,9 +405,14 @@ impl Staging<'_> {
             evidence: charge.evidence.clone(),
         });
         self.stage.writes.append(&mut writes);
-        let tokens = charge.meters.get(Meter::InputTokens).saturating_add(charge.meters.get(Meter::OutputTokens));
-        self.pace(hold, tokens);
-        self.stage.done.insert(charge.hold, tokens);
+        let used = Volume {
+            calls: charge.meters.get(Meter::Requests).max(1),
+            input_tokens: charge.meters.get(Meter::InputTokens),
+            output_tokens: charge.meters.get(Meter::OutputTokens),
+        };
+        self.pace(hold, used.input_tokens.saturating_add(used.output_tokens));
+        self.runs(hold, used);
+        self.stage.done.insert(charge.hold, used);
         Ok(Outcome::Charged(Box::new(receipt)))
     }
 
@@ -405,6 +424,18 @@ impl Staging<'_> {
             let staged = self.stage.paces.get(&key).filter(|pace| pace.begun == place.begun).copied();
             if let Some(pace) = staged.or_else(|| subject.charged(place)) {
                 self.stage.paces.insert(key, pace.with(tokens));
+            }
+        }
+    }
+
+    /// What its executions have used once this is charged.
+    fn runs(&mut self, hold: &Hold, used: Volume) {
+        let Some(subject) = self.book.subjects.get(&hold.subject) else { return };
+        for place in &hold.runs {
+            for key in place.keys(&hold.subject) {
+                let before = self.stage.runs.get(&key).copied();
+                let before = before.unwrap_or_else(|| subject.runs.charged(place, key.op));
+                self.stage.runs.insert(key, place.with(before, used));
             }
         }
     }

@@ -118,6 +118,7 @@ impl World {
             subject: "s".into(),
             bounds: Vec::new(),
             tokens: 0,
+            within: Vec::new(),
         };
         let expected = self.oracle.admits(key, seq, depth, hold);
         match self.book.admit(&ask, Timestamp(0)) {
@@ -307,6 +308,7 @@ fn exact_sums_round_up_once_for_the_lane_and_not_for_each_charge() {
             subject: String::new(),
             bounds: Vec::new(),
             tokens: 0,
+            within: Vec::new(),
         };
         let Ok(Admission::Held(id)) = book.admit(&ask, Timestamp(0)) else { panic!() };
         let stage = book.stage(&[Change::Charge(Box::new(charge(id, 300_000)))], &signer());
@@ -314,4 +316,67 @@ fn exact_sums_round_up_once_for_the_lane_and_not_for_each_charge() {
         charges.push((receipt.charge.ucr(), receipt.total.ucr(), receipt.remainder));
     }
     assert_eq!(charges, [(1, 1, 700_000), (0, 1, 400_000), (0, 1, 100_000), (1, 2, 800_000)]);
+}
+
+#[test]
+fn what_is_not_known_to_be_written_is_read_again_before_it_is_counted_on() {
+    use comity_wire::GrantId;
+    use comity_wire::object::Run;
+    let run: Run = "a".parse().unwrap();
+    let most = Volume { calls: 3, input_tokens: 1_000, output_tokens: 1_000 };
+    let worst = Volume { calls: 1, input_tokens: 10, output_tokens: 10 };
+    let within = Within {
+        grant: GrantId([7; 16]),
+        run: run.clone(),
+        executions: 1,
+        seconds: 3_600,
+        until: Timestamp(10_000),
+        ops: vec![(Op::Chat, most)],
+        worst,
+    };
+    let mut book = Book::new(8);
+    book.load(Account::new(TOKEN, leaf(0)));
+    let ask = |seq| Ask {
+        token: TOKEN,
+        key: LaneKey { leaf: leaf(0), lane: 0 },
+        slot: Slot { seq, item: 0 },
+        authority: leaf(0),
+        path: caps()[..1].to_vec(),
+        lanes: 1,
+        lanes_max: 1,
+        window: Amount::new(WINDOW).unwrap(),
+        hold: Amount::from_ucr(1),
+        least: Amount::ZERO,
+        max: Amount::from_ucr(1),
+        subject: "s".into(),
+        bounds: Vec::new(),
+        tokens: 0,
+        within: vec![within.clone()],
+    };
+    assert!(book.needs_subject(&ask(1)), "executions are in the store alone");
+    book.load_subject("s", Vec::new(), Vec::new());
+    let Ok(Admission::Held(first)) = book.admit(&ask(1), Timestamp(5)) else { panic!("it is held") };
+    let Ok(Admission::Held(second)) = book.admit(&ask(2), Timestamp(6)) else { panic!("it is held") };
+    let change = |hold| Change::Charge(Box::new(charge(hold, 0)));
+    let calls = |stage: &Stage| {
+        let rows = stage.writes.iter().filter_map(|write| match write {
+            Write::Run { row, .. } => Some((row.begun, row.used.calls)),
+            _ => None,
+        });
+        rows.collect::<Vec<_>>()
+    };
+    // A batch whose commit nobody answered: it was written, and this book was not told.
+    let lost = book.stage(&[change(first)], &signer());
+    assert_eq!(calls(&lost), [(Timestamp(5), 1)]);
+    assert!(book.subject_to_read(second).is_none());
+    for subject in lost.subjects() {
+        book.unload_subject(&subject);
+    }
+    drop(lost);
+    assert_eq!(book.subject_to_read(second), Some("s"));
+    assert!(book.needs_subject(&ask(3)));
+    let key = RunKey { subject: "s".into(), grant: GrantId([7; 16]), run, op: Op::Chat };
+    let row = RunRow { begun: Timestamp(5), until: Timestamp(10_000), used: Volume { calls: 1, ..Volume::default() } };
+    book.load_subject("s", Vec::new(), vec![(key, row)]);
+    assert_eq!(calls(&book.stage(&[change(second)], &signer())), [(Timestamp(5), 2)], "it goes on from there");
 }

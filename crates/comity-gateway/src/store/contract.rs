@@ -11,7 +11,7 @@ use comity_wire::{Amount, Digest, GrantId, Meter, Meters, Op, OrgId, Timestamp, 
 
 use super::stops::{Running, SaidAct, Stop, Target, Word};
 use super::{Memory, Postgres, Sqlite, Store, StoreError, Suspension};
-use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Rule, Slot, Write};
+use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Rule, RunKey, RunRow, Slot, Volume, Write};
 
 const TOKEN: TokenId = TokenId([1; 16]);
 const ROOT: Digest = Digest([2; 32]);
@@ -79,6 +79,43 @@ async fn windows_read_back(store: &dyn Store) {
     store.paces_forget(Timestamp(160)).await.unwrap();
     assert_eq!(paces("a").await, [(None, 60, 200, 5), (Some(Op::Chat), 3_600, 100, 3)]);
     assert_eq!(paces("b").await, []);
+}
+
+/// What an execution used of an op is one row; those under grants that ended long ago can be dropped. Plans are kept by digest.
+async fn plans_and_executions_read_back(store: &dyn Store) {
+    let write = |subject: &str, run: &str, op, calls, until| Write::Run {
+        key: RunKey { subject: subject.into(), grant: GrantId([7; 16]), run: run.parse().unwrap(), op },
+        row: RunRow {
+            begun: Timestamp(100),
+            until: Timestamp(until),
+            used: Volume { calls, input_tokens: 1 << 40, output_tokens: 3 },
+        },
+    };
+    let rows = [
+        write("a", "one", Op::Chat, 1, 500),
+        write("a", "one", Op::Logprobs, 1, 500),
+        write("a", "two", Op::Chat, 9, 900),
+        write("b", "one", Op::Chat, 1, 500),
+        write("a", "one", Op::Chat, 2, 500),
+    ];
+    store.write(&rows).await.unwrap();
+    let runs = async |subject| {
+        let mut rows = store.runs(subject).await.unwrap();
+        rows.sort_by(|one, next| one.0.cmp(&next.0));
+        rows.into_iter().map(|(key, row)| (key.run.to_string(), key.op, row.used.calls)).collect::<Vec<_>>()
+    };
+    let row = |run: &str, op, calls| (run.to_owned(), op, calls);
+    let all = [row("one", Op::Chat, 2), row("one", Op::Logprobs, 1), row("two", Op::Chat, 9)];
+    assert_eq!(runs("a").await, all);
+    let (key, read) = &store.runs("b").await.unwrap()[0];
+    assert_eq!((key.grant, read.begun, read.until), (GrantId([7; 16]), Timestamp(100), Timestamp(500)));
+    assert_eq!(read.used, Volume { calls: 1, input_tokens: 1 << 40, output_tokens: 3 });
+    store.runs_forget(Timestamp(501)).await.unwrap();
+    assert_eq!((runs("a").await, runs("b").await), (vec![row("two", Op::Chat, 9)], vec![]));
+    for (number, at) in [(2, 20), (1, 30), (2, 40)] {
+        store.plan_put(id(number), vec![u8::try_from(number).unwrap()], Timestamp(at)).await.unwrap();
+    }
+    assert_eq!(store.plans().await.unwrap(), [vec![2], vec![1]]);
 }
 
 /// Counts add up by hour; the first suspension of a project stays until it is ended.
@@ -259,7 +296,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 }
 
 comity_scratch::contract! {
-    { reads_back keeps_what_ends_a_token keeps_grants windows_read_back remembers_what_the_guard_saw
+    { reads_back keeps_what_ends_a_token keeps_grants windows_read_back plans_and_executions_read_back remembers_what_the_guard_saw
       remembers_what_was_stopped
       remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres

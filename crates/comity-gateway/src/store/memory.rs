@@ -7,9 +7,10 @@ use comity_guard::volume::{Counted, Delta};
 use comity_wire::{Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 
+use super::planned::{PLANS_MAX, Planned};
 use super::stops::{STOPS_MAX, Said, SaidAct, Stop, Stops, Target, Word, too_many};
 use super::{Answer, Guarded, Store, StoreError, StoredCharge, Suspension};
-use crate::spend::{Account, LaneKey, Pace, PaceKey, Rule, Slot, Write};
+use crate::spend::{Account, LaneKey, Pace, PaceKey, Rule, RunKey, RunRow, Slot, Write};
 
 /// Clones are the same store, so that a test can crash one gateway and start another on it.
 #[derive(Clone, Default)]
@@ -26,6 +27,8 @@ struct Rows {
     grants: Vec<(Digest, Vec<u8>)>,
     withdrawn: Vec<(GrantId, Timestamp)>,
     paces: BTreeMap<PaceKey, Pace>,
+    plans: Vec<(Digest, Vec<u8>)>,
+    runs: BTreeMap<RunKey, RunRow>,
     volume: BTreeMap<(String, Counted, u32), u64>,
     suspensions: BTreeMap<String, Suspension>,
     stops: BTreeMap<Target, Stop>,
@@ -142,6 +145,9 @@ impl Rows {
             Write::Pace { key, pace } => {
                 self.paces.insert(key.clone(), *pace);
             }
+            Write::Run { key, row } => {
+                self.runs.insert(key.clone(), *row);
+            }
         }
     }
 
@@ -183,6 +189,39 @@ impl Guarded for Memory {
 
     fn suspension_end<'a>(&'a self, subject: &'a str) -> Answer<'a, bool> {
         async move { Ok(self.rows().suspensions.remove(subject).is_some()) }.boxed()
+    }
+}
+
+impl Planned for Memory {
+    fn plan_put(&self, id: Digest, bytes: Vec<u8>, _at: Timestamp) -> Answer<'_, ()> {
+        async move {
+            let mut rows = self.rows();
+            rows.writable()?;
+            if rows.plans.iter().any(|(known, _)| *known == id) {
+                return Ok(());
+            }
+            if rows.plans.len() >= PLANS_MAX {
+                return Err(super::planned::too_many());
+            }
+            rows.plans.push((id, bytes));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn plans(&self) -> Answer<'_, Vec<Vec<u8>>> {
+        self.read(|rows| rows.plans.iter().map(|(_, bytes)| bytes.clone()).collect())
+    }
+
+    fn runs<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<(RunKey, RunRow)>> {
+        self.read(move |rows| {
+            let of = rows.runs.iter().filter(|(key, _)| key.subject == subject);
+            of.map(|(key, row)| (key.clone(), *row)).collect()
+        })
+    }
+
+    fn runs_forget(&self, before: Timestamp) -> Answer<'_, ()> {
+        self.change(move |rows| rows.runs.retain(|_, row| row.until >= before))
     }
 }
 

@@ -16,6 +16,7 @@ macro_rules! now {
 
 mod beat;
 mod guarded;
+mod planned;
 mod read;
 mod readers;
 mod round;
@@ -223,6 +224,7 @@ fn migrations() -> Vec<Migration> {
     let guard = include_str!("../../migrations/postgres/0004_guard.sql").into_sql_str();
     let stops = include_str!("../../migrations/postgres/0005_stops.sql").into_sql_str();
     let withdrawn = include_str!("../../migrations/postgres/0006_withdrawn.sql").into_sql_str();
+    let plans = include_str!("../../migrations/postgres/0007_plans.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -230,6 +232,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(4, "guard".into(), MigrationType::Simple, guard, false),
         Migration::new(5, "stops".into(), MigrationType::Simple, stops, false),
         Migration::new(6, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
+        Migration::new(7, "plans".into(), MigrationType::Simple, plans, false),
     ]
 }
 

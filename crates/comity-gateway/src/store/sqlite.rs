@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod guarded;
+mod planned;
 mod stops;
 
 use std::collections::BTreeMap;
@@ -145,6 +146,7 @@ fn migrations() -> Vec<Migration> {
     let guard = include_str!("../../migrations/0005_guard.sql").into_sql_str();
     let stops = include_str!("../../migrations/0006_stops.sql").into_sql_str();
     let withdrawn = include_str!("../../migrations/0007_withdrawn.sql").into_sql_str();
+    let plans = include_str!("../../migrations/0008_plans.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -153,6 +155,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(5, "guard".into(), MigrationType::Simple, guard, false),
         Migration::new(6, "stops".into(), MigrationType::Simple, stops, false),
         Migration::new(7, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
+        Migration::new(8, "plans".into(), MigrationType::Simple, plans, false),
     ]
 }
 
@@ -205,6 +208,7 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
                 .bind(i64::from(pace.requests))
                 .bind(i64::try_from(pace.tokens).unwrap_or(i64::MAX))
         }
+        Write::Run { key, row } => planned::run_put(key, row),
         Write::Spent { .. } | Write::Lane { .. } | Write::Charge { .. } => {
             unreachable!("a call of rows writes {write:?}")
         }

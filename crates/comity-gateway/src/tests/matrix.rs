@@ -71,6 +71,7 @@ const ROWS: &[Row] = &[
     ("POST", "/comity/v1/receipts", CARRIED),
     ("POST", "/comity/v1/finals", HELD),
     ("GET", "/comity/v1/lanes", HELD),
+    ("GET", "/comity/v1/plans", HELD),
     ("GET", "/comity/v1/node", OPEN),
 ];
 
@@ -89,6 +90,7 @@ async fn granted(without: Option<Op>) -> World {
         not_before: NOW,
         not_after: NOW.plus(100_000),
         plan: None,
+        executions: None,
         reason: Text::new("").unwrap(),
     };
     world.gateway.grant_put(cose::sign(&grant, &secret("lab writer")).bytes()).await.unwrap();
@@ -196,7 +198,7 @@ async fn free(method: &'static str, path: &str, caller: Caller) -> Response {
         }
         ("POST", "/comity/v1/finals") => (String::new(), json!({"token": TOKEN})),
         ("GET", "/comity/v1/receipts") => (slot, Value::Null),
-        ("GET", "/comity/v1/lanes") => (format!("token={TOKEN}"), Value::Null),
+        ("GET", "/comity/v1/lanes" | "/comity/v1/plans") => (format!("token={TOKEN}"), Value::Null),
         _ => (String::new(), Value::Null),
     };
     let path = path.replace("{*id}", "lab/tiny");

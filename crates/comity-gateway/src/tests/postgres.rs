@@ -11,6 +11,7 @@ use comity_wire::object::{Final, Grant, Tier};
 use comity_wire::{Amount, GrantId, Op, Signed, cose};
 use serde_json::json;
 
+use super::planned;
 use super::stopped::{frames, stop, word};
 use super::world::*;
 use crate::store::Store;
@@ -196,6 +197,7 @@ async fn a_grant_that_one_gateway_was_given_counts_at_the_other() {
         not_before: NOW,
         not_after: NOW.plus(1_000),
         plan: None,
+        executions: None,
         reason: Text::new("approved").unwrap(),
     };
     let grant = cose::sign(&grant, &secret("lab writer"));
@@ -211,6 +213,55 @@ async fn a_grant_that_one_gateway_was_given_counts_at_the_other() {
     second.gateway.grant_withdraw(grant.id).await.unwrap();
     first.gateway.0.ledger.store().rounds().unwrap().beat().await.unwrap();
     until(|| async { first.gateway.0.grants.of("sub-of-the-project", &[], &*first.directory, NOW).is_empty() }).await;
+}
+
+#[tokio::test]
+async fn executions_of_a_plan_are_counted_by_all_gateways_together() {
+    let database = Database::create().await;
+    let store = async || Arc::new(Postgres::open(&database.url()).await.unwrap());
+    let first = World::on(planned::audited(), store().await).await;
+    let second = World::on(planned::audited(), store().await).await;
+    let (plan, grant) = (planned::plan(), planned::approval(1, &planned::plan(), Some(2)));
+    first.gateway.plan_put(&plan.to_bytes().unwrap()).await.unwrap();
+    first.gateway.grant_put(grant.bytes()).await.unwrap();
+    let chain = first.mint(planned::naming(&[&grant]));
+    // What one was told, the other hears, the plan too.
+    until(|| async {
+        second.gateway.0.ledger.store().rounds().unwrap().beat().await.unwrap();
+        second.gateway.plan(&plan.digest()).is_some() && !second.gateway.grants().is_empty()
+    })
+    .await;
+    let gate = Gate::shut();
+    first.upstream.push(text().held_at(2, &gate));
+    let running = tokio::spawn({
+        let (router, request) = (first.gateway.router(), planned::within(&first, &chain, 1, "a").request());
+        async move { code(tower::ServiceExt::oneshot(router, request).await.unwrap()).await }
+    });
+    until(|| async { second.gateway.0.ledger.is_open(TOKEN, first.ask(&chain).key_of(), slot(1)).await.unwrap() })
+        .await;
+    // One that runs there counts here; with a second one nothing is left to begin until one ends without a charge.
+    assert_eq!(second.code(&planned::within(&second, &chain, 1, "b").lane(1)).await, "ok");
+    assert_eq!(second.code(&planned::within(&second, &chain, 1, "c").lane(2)).await, "too_many_requests");
+    gate.open(1);
+    assert_eq!(running.await.unwrap(), "ok");
+    assert_eq!(second.code(&planned::within(&second, &chain, 1, "c").lane(2)).await, "plan_exhausted");
+    // The volume is shared as well: three calls of run a, whoever answers.
+    for (world, lane) in [(&second, 3), (&first, 4)] {
+        assert_eq!(world.code(&planned::within(world, &chain, 1, "a").lane(lane)).await, "ok");
+    }
+    for (world, lane) in [(&second, 5), (&first, 6)] {
+        assert_eq!(world.code(&planned::within(world, &chain, 1, "a").lane(lane)).await, "plan_exhausted");
+    }
+    // A retry at the other one is answered from the books, and counts nothing.
+    assert_eq!(second.code(&planned::within(&second, &chain, 1, "a").lane(4)).await, "replayed");
+    let rows = first.gateway.runs("sub-of-the-project").await.unwrap();
+    let mut rows: Vec<_> = rows.iter().map(|(key, row)| (key.run.as_str(), row.used.calls)).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [("a", 3), ("b", 1)]);
+    // One that comes up instead knows all of it.
+    let third = World::on(planned::audited(), store().await).await;
+    assert_eq!(third.code(&planned::within(&third, &chain, 2, "a").lane(5)).await, "plan_exhausted");
+    assert_eq!(third.code(&planned::within(&third, &chain, 2, "b").lane(5)).await, "ok");
 }
 
 #[tokio::test]

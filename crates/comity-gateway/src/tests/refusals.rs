@@ -196,6 +196,7 @@ async fn a_grant_makes_the_same_seq_succeed() {
         not_before: NOW,
         not_after: NOW.plus(1_000),
         plan: None,
+        executions: None,
         reason: comity_wire::cbor::Text::new("").unwrap(),
     };
     let forged = cose::sign(&grant("sub-of-the-project"), &secret("stranger"));

@@ -134,6 +134,12 @@ fn object(vector: &Value) -> Outcome {
     }
     match kind {
         "index" => plain::<Index>(&bytes),
+        "plan" => {
+            let bytes = bytes.as_slice();
+            Plan::from_bytes(bytes)
+                .map(|plan| json!({ "id": plan.digest(), "view": plan }))
+                .map_err(|malformed| malformed.code().to_string())
+        }
         "release" => plain_of::<Release>(&bytes, Limits { bytes_max: 1024, items_max: 32, tagged: false }),
         "chain" => Chain::from_bytes(&bytes)
             .map(|chain| json!({ "parts": 1 + chain.blocks.len() }))
@@ -386,19 +392,31 @@ fn decision(vector: &Value) -> Outcome {
     let grants: Vec<&Grant> = held.iter().collect();
     let purposes: List<Text<48>, 16> = serde_json::from_value(vector["purposes"].clone()).expect("purposes");
     let model = parsed(vector, "model");
+    let read = |hex: &Value| Plan::from_bytes(&hex::decode(hex.as_str().expect("hex"))).expect("a plan");
+    let known: Vec<Plan> = vector["plans"].as_array().into_iter().flatten().map(read).collect();
+    let plans: Vec<(Digest, &Plan)> = known.iter().map(|plan| (plan.digest(), plan)).collect();
+    let run: Option<Run> = vector["run"].as_str().map(|run| run.parse().expect("a run"));
     let ask = Ask {
         model: &model,
         op: parsed::<Op>(vector, "op"),
         vetting: parsed(vector, "vetting"),
         purposes: &purposes,
         grants: &grants,
+        plans: &plans,
+        run: run.as_ref(),
         delegated: vector["delegated"].as_bool().expect("delegated"),
         now: Timestamp(number(vector, "now")),
     };
     let signed = Signed::<Policy>::decode(&bytes(vector, "hex")).expect("a policy");
     match policy::decide(signed.unverified(), &ask) {
         Decision::Allow(allowed) => {
-            Ok(json!({ "tier": allowed.tier, "output_tokens_max": allowed.rule.output_tokens_max }))
+            let mut said = json!({ "tier": allowed.tier, "output_tokens_max": allowed.rule.output_tokens_max });
+            if let Some(approved) = &allowed.approved {
+                said["plan"] = json!(approved.plan);
+                said["executions"] = json!(approved.executions);
+                said["logprobs_max"] = json!(allowed.rule.logprobs_max);
+            }
+            Ok(said)
         }
         Decision::Refuse(missing) => Err(missing.code.to_string()),
     }

@@ -459,6 +459,46 @@ fn mandate() -> Mandate {
     }
 }
 
+/// Id, note, what is wrong with it.
+type RefusedRow = (&'static str, &'static str, fn(&mut Plan));
+
+/// What is no plan.
+fn plans_refused(file: &mut File) {
+    let changed = |change: fn(&mut Plan)| {
+        let mut changed = plan();
+        change(&mut changed);
+        json!({ "object": "plan", "hex": hex::encode(changed.to_cbor()) })
+    };
+    fn row(plan: &mut Plan, at: usize, change: impl FnOnce(&mut PlanOp)) {
+        let mut rows = plan.ops.to_vec();
+        change(&mut rows[at]);
+        plan.ops = list(rows);
+    }
+    let rows: [RefusedRow; 9] = [
+        ("plan-without-model", "it names no model", |plan| plan.models = list(Vec::new())),
+        ("plan-two-owners", "models of two owners", |plan| {
+            plan.models = list(vec![model("lab/tiny"), model("uni/small")]);
+        }),
+        ("plan-order", "ops in another order", |plan| {
+            let rows = plan.ops.iter().rev().cloned().collect();
+            plan.ops = list(rows);
+        }),
+        ("plan-endless", "an execution of 721 hours", |plan| plan.hours = 721),
+        ("plan-no-time", "an execution of no hour", |plan| plan.hours = 0),
+        ("plan-silent", "no word on what comes out", |plan| plan.outputs = text("")),
+        ("plan-unbounded", "an op that generates, without a bound on its tokens", |plan| {
+            row(plan, 0, |row| row.output_tokens = None);
+        }),
+        ("plan-no-calls", "an op that may not be called", |plan| row(plan, 0, |row| row.calls = 0)),
+        ("plan-no-site", "an op that looks inside, without a site", |plan| {
+            row(plan, 1, |row| row.sites = list(Vec::new()));
+        }),
+    ];
+    for (id, note, change) in rows {
+        file.add(id, "object", "F-7", note, changed(change), Err("malformed"));
+    }
+}
+
 fn objects() -> String {
     let mut file = File::new("One signed object of each kind, with its JSON view and content id.");
     fn add<T: Object>(file: &mut File, object: &Verified<T>, signer: &str, rule: &str, note: &str) {
@@ -502,6 +542,13 @@ fn objects() -> String {
     };
     let statistics = Statistics { org: LAB, period: text("2026-q3"), issued_at: NOW, rows: list(vec![row]) };
     make(f, &statistics, "lab writer", "F-5", "cases of a quarter, small counts left out");
+    let approved = json!({
+        "object": "grant",
+        "key": secret("lab writer").public(),
+        "seed": hex::encode(seed("lab writer")),
+        "hex": hex::encode(cose::sign(&approval(), &secret("lab writer")).bytes()),
+    });
+    f.add("grant-executions", "object", "F-7", "approves a plan for three executions", approved, Ok(()));
     make(f, &quote(), "house issuer", "T-1", "a pinned price");
     make(f, &token(), "house issuer", "T-1", "the usual token");
     add(f, &blocks(chains::root().id())[0], "pi", "T-3", "PI to student");
@@ -529,6 +576,8 @@ fn objects() -> String {
         Notice { token: TOKEN, block: blocks(chains::root().id())[0].id(), number: 1, cap: Amount::ZERO, at: NOW };
     make(f, &notice, "pi", "V-2", "a revoked block");
     let plain = |bytes: Vec<u8>, object: &str| json!({ "object": object, "hex": hex::encode(bytes) });
+    f.add("plan", "object", "F-7", "bound by its digest, not signed", plain(plan().to_cbor(), "plan"), Ok(()));
+    plans_refused(f);
     f.add("index", "object", "F-1", "bound by its head, not signed", plain(index().to_cbor(), "index"), Ok(()));
     f.add(
         "release",
@@ -1461,11 +1510,18 @@ fn policies() -> String {
             "grants": grants.iter().map(held).collect::<Vec<_>>(), "delegated": delegated, "now": NOW,
         })
     };
-    let (t2, t3) = (grant(Tier::Vetted), grant(Tier::Audited));
+    let (t2, t3) = (grant(Tier::Vetted), approval());
+    let within = |ask: Value, plans: &[Plan], run: Option<&str>| {
+        let mut ask = ask;
+        ask["plans"] = json!(plans.iter().map(|plan| hex::encode(plan.to_cbor())).collect::<Vec<_>>());
+        ask["run"] = json!(run);
+        ask
+    };
     let mut add = |id: &str, note: &str, fields: Value, expect: Result<(), &str>| {
         let rule = match expect {
             Err("op_not_offered") => "F-4",
             _ if id.starts_with("hours") => "F-6",
+            _ if id.starts_with("plan") => "F-8",
             _ => "F-5",
         };
         file.add(id, "policy", rule, note, fields, expect)
@@ -1518,7 +1574,59 @@ fn policies() -> String {
     add(
         "audited",
         "a t3 grant with a plan",
-        ask(Op::Activations, Vetting::Vetted, std::slice::from_ref(&t3), &[], false),
+        within(ask(Op::Activations, Vetting::Vetted, std::slice::from_ref(&t3), &[], false), &[plan()], Some("run-1")),
+        Ok(()),
+    );
+    let looks = || ask(Op::Activations, Vetting::Vetted, std::slice::from_ref(&t3), &[], false);
+    let scores = |grants: &[Grant]| ask(Op::Logprobs, Vetting::Vetted, grants, &["education"], false);
+    add(
+        "plan-unknown",
+        "the node does not have the plan that was approved",
+        within(looks(), &[], Some("run-1")),
+        Err("grant_required"),
+    );
+    add(
+        "plan-other",
+        "the node has another plan",
+        within(looks(), &[Plan { hours: 25, ..plan() }], Some("run-1")),
+        Err("grant_required"),
+    );
+    add("plan-no-run", "no execution is named", within(looks(), &[plan()], None), Err("run_required"));
+    let only_scores = Plan { ops: list(plan().ops.iter().take(1).cloned().collect()), ..plan() };
+    let other = Grant { plan: Some(only_scores.digest()), ..approval() };
+    add(
+        "plan-without-op",
+        "the approved plan does not list the op",
+        within(
+            ask(Op::Activations, Vetting::Vetted, std::slice::from_ref(&other), &[], false),
+            std::slice::from_ref(&only_scores),
+            Some("run-1"),
+        ),
+        Err("grant_required"),
+    );
+    add(
+        "plan-below",
+        "at a lower tier too its grant opens only the plan: no execution is named",
+        within(scores(std::slice::from_ref(&t3)), &[plan()], None),
+        Err("run_required"),
+    );
+    add(
+        "plan-narrows",
+        "a lower tier within the plan, whose limits on a call are narrower than the policy's",
+        within(scores(std::slice::from_ref(&t3)), &[plan()], Some("run-1")),
+        Ok(()),
+    );
+    add(
+        "plan-beside-grant",
+        "a grant without a plan opens its tier without one",
+        within(scores(&[t2.clone(), t3.clone()]), &[plan()], None),
+        Ok(()),
+    );
+    let later = Grant { not_before: t3.not_before.plus(1), id: comity_wire::GrantId([0x67; 16]), ..other };
+    add(
+        "plan-latest",
+        "of two approvals the later one counts",
+        within(scores(&[later, t3.clone()]), &[plan(), only_scores], Some("run-1")),
         Ok(()),
     );
     let ended = Grant { not_after: NOW, ..t3.clone() };

@@ -353,7 +353,46 @@ pub(crate) fn grant(tier: Tier) -> Grant {
         not_after: NOW.plus(30 * DAY_S),
         plan: (tier == Tier::Audited).then(|| Digest::of(b"the approved plan")),
         reason: text("a good plan"),
+        executions: None,
     }
+}
+
+/// Logprobs and a look at one layer, three hundred calls each.
+pub(crate) fn plan() -> Plan {
+    let row = |op: Op| PlanOp {
+        op,
+        calls: 300,
+        input_tokens: None,
+        output_tokens: None,
+        output_tokens_max: None,
+        logprobs_max: None,
+        choices_max: None,
+        sites: List::default(),
+    };
+    Plan {
+        title: text("Where the answer is decided"),
+        models: list(vec![model("lab/tiny")]),
+        ops: list(vec![
+            PlanOp {
+                input_tokens: Some(60_000),
+                output_tokens: Some(3_000),
+                output_tokens_max: Some(10),
+                logprobs_max: Some(5),
+                choices_max: Some(1),
+                ..row(Op::Logprobs)
+            },
+            PlanOp { sites: list(vec![text("resid_post.4")]), ..row(Op::Activations) },
+        ]),
+        hours: 24,
+        data: list(vec![text("public"), text("synthetic")]),
+        purpose: text("Which layer settles on the answer to a question of arithmetic."),
+        outputs: text("One number for each layer, published with the receipts."),
+    }
+}
+
+/// The owner's approval of that plan for three executions.
+pub(crate) fn approval() -> Grant {
+    Grant { plan: Some(plan().digest()), executions: Some(3), ..grant(Tier::Audited) }
 }
 
 pub(crate) fn scope(name: &str, ops: Vec<Op>) -> Scope {

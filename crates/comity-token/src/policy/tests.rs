@@ -2,7 +2,7 @@ use super::*;
 use crate::world::*;
 
 fn ask<'a>(model: &'a ModelId, op: Op, vetting: Vetting, grants: &'a [&'a Grant]) -> Ask<'a> {
-    Ask { model, op, vetting, purposes: &[], grants, delegated: false, now: NOW }
+    Ask { model, op, vetting, purposes: &[], grants, plans: &[], run: None, delegated: false, now: NOW }
 }
 
 fn tier_of(decision: &Decision) -> Result<Tier, (Code, Move)> {
@@ -95,18 +95,47 @@ fn a_grant_opens_only_what_it_names() {
         |g| g.not_after = NOW,
         |g| g.not_before = NOW.plus(1),
     ];
-    let good = grant(Tier::Audited);
-    let decision = decide(&policy_object(), &ask(&tiny, Op::Activations, Vetting::Vetted, &[&good]));
-    assert_eq!(tier_of(&decision), Ok(Tier::Audited));
+    let (good, plan, run) = (approval(), plan(), "run-1".parse().unwrap());
+    let plans: &[(Digest, &Plan)] = &[(plan.digest(), &plan)];
+    let of = |grants: &[&Grant]| {
+        let asked = Ask { plans, run: Some(&run), ..ask(&tiny, Op::Activations, Vetting::Vetted, grants) };
+        decide(&policy_object(), &asked)
+    };
+    assert_eq!(tier_of(&of(&[&good])), Ok(Tier::Audited));
     for (at, change) in changes.iter().enumerate() {
         let mut grant = good.clone();
         change(&mut grant);
-        let decision = decide(&policy_object(), &ask(&tiny, Op::Activations, Vetting::Vetted, &[&grant]));
-        assert_eq!(tier_of(&decision), Err((Code::GrantRequired, Move::Owner)), "change {at}");
+        assert_eq!(tier_of(&of(&[&grant])), Err((Code::GrantRequired, Move::Owner)), "change {at}");
     }
-    let planless = Grant { plan: None, ..good };
-    let decision = decide(&policy_object(), &ask(&tiny, Op::Activations, Vetting::Vetted, &[&planless]));
-    assert_eq!(tier_of(&decision), Err((Code::GrantRequired, Move::Owner)));
+    let planless = Grant { plan: None, executions: None, ..good };
+    assert_eq!(tier_of(&of(&[&planless])), Err((Code::GrantRequired, Move::Owner)));
+}
+
+#[test]
+fn an_approval_opens_its_plan_and_nothing_else() {
+    let tiny = model("lab/tiny");
+    let (grant, plan, run) = (approval(), plan(), "run-1".parse().unwrap());
+    let (grants, plans): (&[&Grant], &[(Digest, &Plan)]) = (&[&grant], &[(plan.digest(), &plan)]);
+    let education = [text("education")];
+    let asked =
+        Ask { purposes: &education, plans, run: Some(&run), ..ask(&tiny, Op::Logprobs, Vetting::Vetted, grants) };
+    let Decision::Allow(allowed) = decide(&policy_object(), &asked) else { panic!("it is approved") };
+    let approved = allowed.approved.expect("a call within a plan");
+    assert_eq!((approved.grant, approved.plan, approved.executions), (grant.id, plan.digest(), 3));
+    assert_eq!((approved.hours, approved.row.calls, approved.run), (24, 300, run.clone()));
+    // The plan's limits on one call count where they are narrower.
+    assert_eq!((allowed.rule.output_tokens_max, allowed.rule.choices_max), (10, 1));
+    let missing = |asked: &Ask<'_>| match decide(&policy_object(), asked) {
+        Decision::Refuse(missing) => (missing.code, missing.requirement, missing.whose_move),
+        Decision::Allow(_) => panic!("it is not approved"),
+    };
+    let whole = plan.digest();
+    assert_eq!(missing(&Ask { run: None, ..asked }), (Code::RunRequired, Requirement::Run(whole), Move::Caller));
+    assert_eq!(missing(&Ask { plans: &[], ..asked }), (Code::GrantRequired, Requirement::Plan(whole), Move::Owner));
+    // What asks no grant is not the plan's affair.
+    let open = Ask { op: Op::Chat, ..asked };
+    let Decision::Allow(allowed) = decide(&policy_object(), &open) else { panic!("it is open") };
+    assert_eq!((allowed.tier, allowed.approved), (Tier::Registered, None));
 }
 
 #[test]
@@ -119,11 +148,12 @@ fn a_search_hit_tells_the_same_as_the_node() {
     let mut summary = summary();
     summary.ops = list(ops.collect());
     let tiny = model("lab/tiny");
-    let grant = grant(Tier::Audited);
+    let (grant, plan, run) = (approval(), plan(), "run-1".parse().unwrap());
+    let plans: &[(Digest, &Plan)] = &[(plan.digest(), &plan)];
     for op in [Op::Chat, Op::Completions, Op::Activations, Op::Embeddings] {
         for vetting in [Vetting::None, Vetting::Registered, Vetting::Vetted] {
             for grants in [&[][..], &[&grant][..]] {
-                let asked = ask(&tiny, op, vetting, grants);
+                let asked = Ask { plans, run: Some(&run), ..ask(&tiny, op, vetting, grants) };
                 let hit = decide_summary(&summary, &asked).map_err(|missing| (missing.code, missing.whose_move));
                 assert_eq!(hit, tier_of(&decide(&policy_object(), &asked)), "{op} {vetting}");
             }

@@ -123,6 +123,12 @@ pub struct Granted {
     pub models: Vec<ModelId>,
     pub tier: Tier,
     pub not_after: Timestamp,
+    /// The plan that was approved, by its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Digest>,
+    /// How often it may be executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executions: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

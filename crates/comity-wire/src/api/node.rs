@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::clearing::SignedBytes;
 use crate::amount::Amount;
 use crate::digest::Digest;
-use crate::id::{ModelId, NodeId, OrgId, TokenId};
+use crate::id::{GrantId, ModelId, NodeId, OrgId, TokenId};
 use crate::key::PublicKey;
 use crate::op::Op;
+use crate::time::Timestamp;
 
 /// `POST /comity/v1/tokens`: an own-node token of budget 0 (rule 9). Signed by the holder key it names.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,6 +59,52 @@ pub struct LaneStatus {
     pub acknowledged: Amount,
     /// The newest receipt.
     pub receipt: Option<SignedBytes>,
+}
+
+/// `GET /comity/v1/plans?token=…`, signed by a holder on the path: what this owner approved for the token's project and would
+/// count now, and how far each was executed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlansReply {
+    /// The newest approval first.
+    pub plans: Vec<Approval>,
+}
+
+/// A grant that approves a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    pub grant: GrantId,
+    /// The grant's content id: what a token has to name (`grants` of a reservation).
+    pub content: Digest,
+    pub plan: Digest,
+    /// Left out where this node does not have the plan: then nothing can be done under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    pub models: Vec<ModelId>,
+    pub executions: u32,
+    /// That have not begun.
+    pub left: u32,
+    pub not_after: Timestamp,
+    /// Each execution that has begun, the newest first.
+    pub runs: Vec<RunStatus>,
+}
+
+/// An execution of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStatus {
+    pub run: String,
+    pub begun_at: Timestamp,
+    /// From then on no call counts in it.
+    pub ends_at: Timestamp,
+    /// What was charged of each op.
+    pub ops: Vec<RunOp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOp {
+    pub op: Op,
+    pub calls: u64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
 }
 
 /// `GET /comity/v1/receipts?token=…&leaf=…&lane=…&seq=…`, signed by the holder.

@@ -24,6 +24,21 @@ record! {
         /// Digest of the approved experiment plan; needed for t3.
         9 => plan: Option<Digest>,
         10 => reason: Text<400>,
+        /// How often the plan may be executed; left out: once.
+        11 => executions: Option<u32>,
+    }
+}
+
+impl Grant {
+    /// More are approved again: each approval is looked at.
+    pub const EXECUTIONS_MAX: u32 = 100;
+
+    /// How often its plan may be executed.
+    pub const fn executions(&self) -> u32 {
+        match self.executions {
+            Some(executions) => executions,
+            None => 1,
+        }
     }
 }
 
@@ -35,6 +50,11 @@ impl Object for Grant {
         require(ascending(&self.models, Clone::clone), "order of models")?;
         require(ascending(&self.ops, |op| *op), "order of ops")?;
         require(self.tier != Tier::Audited || self.plan.is_some(), "grant: t3 needs an approved plan")?;
+        let executions_fit = match self.executions {
+            None => true,
+            Some(executions) => self.plan.is_some() && (1..=Self::EXECUTIONS_MAX).contains(&executions),
+        };
+        require(executions_fit, "grant: 1 to 100 executions, of a plan")?;
         require(self.not_before < self.not_after, "grant: it ends before it begins")
     }
 }

@@ -50,7 +50,17 @@ async fn usable(shared: &Proxied) -> Result<Vec<Value>, Said> {
         let summary = &hit.summary;
         summary.ops.iter().any(|row| {
             let (model, op) = (&summary.model, row.op);
-            let ask = policy::Ask { model, op, vetting, purposes: &purposes, grants: &[], delegated: false, now };
+            let ask = policy::Ask {
+                model,
+                op,
+                vetting,
+                purposes: &purposes,
+                grants: &[],
+                plans: &[],
+                run: None,
+                delegated: false,
+                now,
+            };
             policy::decide_summary(summary, &ask).is_ok()
         })
     };

@@ -90,9 +90,11 @@ impl Store for Postgres {
                     let of_token = needs.tokens.entry(token).or_default();
                     *of_token = of_token.or(root);
                 }
-                if let Write::Pace { key, .. } = write {
-                    needs.subjects.insert(key.subject.clone());
-                }
+                match write {
+                    Write::Pace { key, .. } => needs.subjects.insert(key.subject.clone()),
+                    Write::Run { key, .. } => needs.subjects.insert(key.subject.clone()),
+                    _ => false,
+                };
             }
             let mut decide = |_: &mut crate::spend::Book| super::super::Decided {
                 writes: writes.to_vec(),

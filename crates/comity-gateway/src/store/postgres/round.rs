@@ -10,7 +10,7 @@ use sqlx::{Connection as _, Row as _};
 use tracing::{debug, warn};
 
 use super::super::{Decided, Needs, StoreError};
-use super::{Postgres, digest, id, read, rows, write};
+use super::{Postgres, digest, id, planned, read, rows, write};
 use crate::spend::{Account, Book, HoldId, LaneKey, Slot};
 
 /// How often a round that the database undid is tried.
@@ -291,8 +291,13 @@ async fn lock_subjects(tx: &mut PgConnection, needs: &Needs, book: &mut Book) ->
     for row in &sqlx::query(sql).bind(&names).fetch_all(&mut *tx).await? {
         paces.entry(row.try_get("subject")?).or_default().push(rows::pace(row)?);
     }
+    let mut runs: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for row in planned::runs(tx, &names).await? {
+        runs.entry(row.0.subject.clone()).or_default().push(row);
+    }
     for (name, rows) in paces {
-        book.load_subject(&name, rows);
+        let runs = runs.remove(&name).unwrap_or_default();
+        book.load_subject(&name, rows, runs);
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ fn ask(lane: u16, seq: u64, hold: u32) -> Ask {
             windows: vec![Window { seconds: 10, requests: Some(12), tokens: Some(400) }],
         }],
         tokens: u64::from(hold),
+        within: Vec::new(),
     }
 }
 
@@ -207,7 +208,7 @@ async fn two_gateways_decide_as_one_book_would() {
             vec![Postgres::open(&database.url()).await.unwrap(), Postgres::open(&database.url()).await.unwrap()];
         let mut alone = Book::new(10);
         alone.load(Account::new(TOKEN, root()));
-        alone.load_subject("s", Vec::new());
+        alone.load_subject("s", Vec::new(), Vec::new());
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let mut pair = Pair { rng, stores, alone, open: Vec::new(), admitted: 0, refused: BTreeMap::new() };
         for step in 0..150 {

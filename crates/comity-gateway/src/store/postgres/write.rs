@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 
 use super::super::{Decided, StoreError};
 use super::rows::int;
-use super::{digest, id};
+use super::{digest, id, planned};
 use crate::spend::{Book, Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Slot, Write};
 
 pub(super) const fn token_of(write: &Write) -> Option<TokenId> {
@@ -24,7 +24,7 @@ pub(super) const fn token_of(write: &Write) -> Option<TokenId> {
         | Write::Final { token, .. }
         | Write::Superseded { token, .. }
         | Write::Claim { token, .. } => Some(*token),
-        Write::Pace { .. } => None,
+        Write::Pace { .. } | Write::Run { .. } => None,
     }
 }
 
@@ -53,7 +53,8 @@ pub(super) async fn all(
         let sql = "UPDATE token SET version = version + 1 WHERE token = ANY($1)";
         sqlx::query(sql).bind(tokens).execute(&mut *tx).await?;
     }
-    let (mut spent, mut lanes, mut paces) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut spent, mut lanes) = (BTreeMap::new(), BTreeMap::new());
+    let (mut paces, mut runs) = (BTreeMap::new(), BTreeMap::new());
     let (mut charges, mut others) = (Vec::new(), Vec::new());
     for write in &decided.writes {
         match write {
@@ -71,6 +72,9 @@ pub(super) async fn all(
             Write::Pace { key, pace } => {
                 paces.insert(key, pace);
             }
+            Write::Run { key, row } => {
+                runs.insert(key, row);
+            }
             other => others.push(other),
         }
     }
@@ -78,6 +82,7 @@ pub(super) async fn all(
     lanes_put(tx, &lanes).await?;
     charges_put(tx, &charges).await?;
     paces_put(tx, &paces).await?;
+    planned::runs_put(tx, &runs).await?;
     for write in others {
         other_put(tx, write).await?;
     }
