@@ -20,6 +20,7 @@ mod house_replicas;
 mod kill_nine;
 mod limits;
 mod named_tests;
+mod plans_by_commands;
 mod policy_commands;
 mod postgres;
 mod replay_charges_nothing;
