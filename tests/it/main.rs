@@ -22,6 +22,7 @@ mod limits;
 mod named_tests;
 mod officer_page;
 mod own_rules;
+mod plans_by_commands;
 mod policy_commands;
 mod postgres;
 mod replay_charges_nothing;

@@ -22,6 +22,7 @@ use crate::config::{Config, Person};
 use crate::form::{Answers, Form};
 use crate::id::ApplicationId;
 use crate::notice::{self, Delivery, Outbox, Targets};
+use crate::plan;
 use crate::refused::Refused;
 use crate::rules::{self, Facts};
 use crate::store::{
@@ -45,6 +46,8 @@ pub struct Decided {
     pub subject: String,
     /// What is granted.
     pub terms: Terms,
+    /// The bytes of the plan that it approves.
+    pub plan: Option<Vec<u8>>,
     /// Why.
     pub reason: String,
     /// When it was decided.
@@ -354,7 +357,8 @@ impl Desk {
             act => act,
         };
         application.salt((self.0.entropy)());
-        application.act(act, actor, &form.form, now)?;
+        application.act(act.clone(), actor, &form.form, now)?;
+        plan::check(&*self.0.store, &application, &act).await?;
         self.keep(&application, before, &form).await?;
         Ok(application)
     }
@@ -441,10 +445,12 @@ impl Desk {
                 let (Act::Approve { terms, reason } | Act::Reinstate { terms, reason }) = &decided.act else {
                     return Err("the event grants nothing".to_owned());
                 };
+                let plan = plan::read(&*self.0.store, &application, terms).await.map_err(|error| error.to_string())?;
                 let decided = Decided {
                     id: effect.grant,
                     subject: application.subject().to_owned(),
                     terms: terms.clone(),
+                    plan,
                     reason: reason.clone(),
                     at: decided.at,
                 };

@@ -24,6 +24,7 @@ pub mod http;
 mod id;
 mod matrix;
 pub mod notice;
+pub mod plan;
 mod refused;
 pub mod rules;
 mod settings;

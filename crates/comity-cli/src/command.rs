@@ -8,6 +8,7 @@ mod init;
 mod login;
 mod mandate;
 mod models;
+mod plan;
 mod project;
 mod proxy;
 mod quote;
@@ -43,6 +44,9 @@ pub enum Command {
     /// Apply to a model's owner for access, and see where it stands
     #[command(subcommand)]
     Access(access::Access),
+    /// Experiment plans: what an owner approves for a number of executions
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
     /// Ask a model one question
     Chat(chat::Chat),
     /// Plain OpenAI on this computer: point any OpenAI client at it
@@ -76,6 +80,7 @@ pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint)
         Command::Whoami(command) => command.run(&session).await,
         Command::Quote(command) => command.run(&session).await,
         Command::Access(command) => command.run(&session).await,
+        Command::Plan(command) => command.run(),
         Command::Chat(command) => command.run(&session).await,
         Command::Proxy(command) => command.run(&session).await,
         Command::Mandate(command) => command.run(&session).await,

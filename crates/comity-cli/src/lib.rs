@@ -3,6 +3,7 @@
 
 mod batch;
 pub mod command;
+pub mod plan;
 mod printer;
 mod said;
 mod session;

@@ -1,5 +1,6 @@
 //! `comity requests`: applications that wait for the owner, and what the owner grants, through the running node's admin socket.
 
+mod plans;
 mod show;
 
 use std::path::PathBuf;
@@ -145,9 +146,15 @@ pub enum RequestsCommand {
         /// Why; the applicant reads it
         #[arg(long)]
         reason: String,
-        /// What is granted: t0 … t2
+        /// What is granted: t0 … t3; t3 with --plan-executions
         #[arg(long, required_if_eq("approve", "true"))]
         tier: Option<Tier>,
+        /// Approve the experiment plan that is attached, for so many executions, 1 to 100
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+        plan_executions: Option<u32>,
+        /// Which plan, as `show` names it, where several are attached
+        #[arg(long, value_name = "DIGEST", requires = "plan_executions")]
+        plan: Option<Digest>,
         /// How long it holds
         #[arg(long, default_value_t = 180)]
         days: u32,
@@ -289,6 +296,11 @@ pub struct GrantShown {
     pub not_after: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Timestamp>,
+    /// The experiment plan that it approves, and for how many executions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executions: Option<u32>,
     pub reason: String,
 }
 
@@ -344,7 +356,8 @@ pub async fn run(command: RequestsCommand) -> Result<String, Failure> {
         }
         RequestsCommand::Show { home, application } => {
             let shown: api::Application = admin::get(&home.home, &format!("/admin/requests/{application}")).await?;
-            show::application(&shown, home.json, shell::now())
+            let text = show::application(&shown, home.json, shell::now())?;
+            if home.json { Ok(text) } else { plans::beside(text, &home.home, &shown).await }
         }
         RequestsCommand::Attachment { home, application, digest, out } => {
             let path = format!("/admin/requests/{application}/attachments/{digest}");
@@ -375,7 +388,19 @@ pub async fn run(command: RequestsCommand) -> Result<String, Failure> {
         RequestsCommand::Sign { home, named, application, text } => {
             acted(&home, named, application, None, json!({"kind": "sign", "text": text})).await
         }
-        RequestsCommand::Decide { home, named, application, approve, reject: _, reason, tier, days, models } => {
+        RequestsCommand::Decide {
+            home,
+            named,
+            application,
+            approve,
+            reject: _,
+            reason,
+            tier,
+            plan_executions,
+            plan,
+            days,
+            models,
+        } => {
             // Looked at first: what is decided of an appeal has other words.
             let path = format!("/admin/requests/{application}");
             let seen: api::Application = admin::get(&home.home, &path).await?;
@@ -384,7 +409,11 @@ pub async fn run(command: RequestsCommand) -> Result<String, Failure> {
             models.sort_unstable();
             models.dedup();
             let not_after = shell::now().plus(u64::from(days) * DAY_S);
-            let terms = json!({"models": models, "tier": tier, "not_after": not_after});
+            let mut terms = json!({"models": models, "tier": tier, "not_after": not_after});
+            if let Some(executions) = plan_executions {
+                terms["plan"] = json!(plans::named(&seen, plan)?);
+                terms["executions"] = json!(executions);
+            }
             let act = match (is_appeal, approve) {
                 (false, true) => json!({"kind": "approve", "terms": terms, "reason": reason}),
                 (false, false) => json!({"kind": "reject", "reason": reason}),

@@ -70,7 +70,11 @@ impl Granting {
 impl comity_access::Grants for Granting {
     fn put(&self, decided: Decided) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
-            let Decided { id, subject, terms, reason, at } = decided;
+            let Decided { id, subject, terms, plan, reason, at } = decided;
+            if let Some(bytes) = plan {
+                // Before the grant that names it: by then it can be looked up.
+                self.gateway.plan_put(&bytes).await.map_err(|error| Failure::from(error).to_string())?;
+            }
             let grant = || {
                 Ok::<_, Failure>(Grant {
                     id,
@@ -81,8 +85,8 @@ impl comity_access::Grants for Granting {
                     ops: List::default(),
                     not_before: at.minus(comity_wire::time::SKEW_S),
                     not_after: terms.not_after,
-                    plan: None,
-                    executions: None,
+                    plan: terms.plan,
+                    executions: terms.executions,
                     reason: Text::new(clipped(&reason))?,
                 })
             };
@@ -255,6 +259,8 @@ async fn grants(State(requests): State<Requests>) -> Json<Vec<GrantShown>> {
         not_before: grant.not_before,
         not_after: grant.not_after,
         withdrawn,
+        plan: grant.plan,
+        executions: grant.plan.map(|_| grant.executions()),
         reason: grant.reason.as_str().to_owned(),
     });
     let mut shown: Vec<GrantShown> = shown.collect();
@@ -297,6 +303,8 @@ async fn grant(
         not_before: grant.not_before,
         not_after: grant.not_after,
         withdrawn: None,
+        plan: None,
+        executions: None,
         reason: grant.reason.as_str().to_owned(),
     };
     Ok((StatusCode::CREATED, Json(shown)))

@@ -1,6 +1,6 @@
 //! What a request asks for, read from its body, and the answer as it comes back.
 
-use comity_wire::object::{Demand, DoorKind, Receipt};
+use comity_wire::object::{Demand, DoorKind, NotARun, Receipt, Run};
 use comity_wire::{Amount, ModelId, NodeId, Op, Verified};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -9,6 +9,9 @@ use crate::keys::Key;
 use crate::route::Route;
 
 use crate::door::Response;
+
+/// Names the execution of an approved plan, in the body of any charged call (spec/03-manifest.md §3.8).
+pub const RUN: &str = "comity_run";
 
 /// One query: a path of the door, and the JSON body that is sent as it stands here.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub struct Query {
     pub demanded: Demanded,
     /// The most the caller lets this call cost; `None`: the wallet chooses.
     pub max_charge: Option<Amount>,
+    /// The execution of an approved plan that it is part of: the body's `comity_run`.
+    pub run: Option<Run>,
     /// Which call it is: the same key and body are asked and charged once. `None`: any call with this body.
     pub key: Option<Key>,
 }
@@ -45,6 +50,8 @@ pub enum NotAQuery {
     Model,
     #[error("no such route: {0}")]
     Route(String),
+    #[error("comity_run: {0}")]
+    Run(NotARun),
     #[error("{0} cannot be streamed")]
     Stream(&'static str),
 }
@@ -99,6 +106,10 @@ impl Query {
         if stream && !route.streams {
             return Err(NotAQuery::Stream(route.path));
         }
+        let run = match fields.get(RUN).filter(|run| !run.is_null()) {
+            Some(run) => Some(run.as_str().unwrap_or_default().parse().map_err(NotAQuery::Run)?),
+            None => None,
+        };
         let demanded = route.demanded(&fields);
         // A body of GET would be nobody's: its one field goes into the address.
         let (query, body) = match route.method {
@@ -106,7 +117,7 @@ impl Query {
             _ => (String::new(), body),
         };
         let (method, path, op) = (route.method, route.path, route.op);
-        Ok(Self { model, op, method, path, query, body, stream, demanded, max_charge: None, key: None })
+        Ok(Self { model, op, method, path, query, body, stream, demanded, max_charge: None, run, key: None })
     }
 
     /// A chat of one question.
@@ -119,6 +130,15 @@ impl Query {
         }
         let body = serde_json::to_vec(&body).expect("a JSON value has bytes");
         Self::from_body("/v1/chat/completions", body).expect("a chat is a query")
+    }
+
+    /// The same as part of an execution of an approved plan.
+    #[must_use]
+    pub fn within(self, run: &Run) -> Self {
+        let Ok(Value::Object(mut fields)) = serde_json::from_slice(&self.body) else { return self };
+        fields.insert(RUN.to_owned(), run.as_str().into());
+        let body = serde_json::to_vec(&fields).expect("a JSON value has bytes");
+        Self { body, run: Some(run.clone()), ..self }
     }
 
     pub fn demand(&self, output_ceiling: u64) -> Demand {

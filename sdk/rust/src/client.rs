@@ -185,6 +185,8 @@ pub struct Client {
     passes: Passes,
     /// Tokens of budget 0 by which owners know who applies to them.
     introduced: Mutex<HashMap<NodeId, (Vec<u8>, SecretKey)>>,
+    /// What owners have approved, by model, as it was looked up last.
+    approved: Mutex<HashMap<ModelId, (Timestamp, Vec<Digest>)>>,
     /// Nodes that were not where their announcement said.
     moved: Mutex<HashSet<NodeId>>,
     /// Chains that a node has shown that it holds.
@@ -260,6 +262,7 @@ impl Client {
             doors: Mutex::default(),
             passes: Passes::default(),
             introduced: Mutex::default(),
+            approved: Mutex::default(),
             moved: Mutex::default(),
             presented: Mutex::default(),
         })

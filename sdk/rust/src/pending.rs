@@ -3,7 +3,7 @@
 //! The house looks a reservation up by its id first: the same request gives the stored token again, however late.
 
 use comity_wire::api::clearing::{ReservationRequest, SignedBytes};
-use comity_wire::{Amount, Code, MandateId, ModelId, NodeId, SecretKey, Timestamp, TokenId};
+use comity_wire::{Amount, Code, Digest, MandateId, ModelId, NodeId, SecretKey, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Stored;
@@ -21,6 +21,9 @@ pub struct Pending {
     pub budget: Amount,
     pub valid_s: u32,
     pub depth: u8,
+    /// Grants that it names, by content id: an approved plan counts only under a token that does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Digest>,
     /// Under which it is drawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mandate: Option<MandateId>,
@@ -47,7 +50,7 @@ impl Pending {
             valid_s: self.valid_s,
             lanes_max: None,
             depth: self.depth,
-            grants: Vec::new(),
+            grants: self.grants.clone(),
             mandate: self.mandate,
         })
     }
@@ -87,6 +90,7 @@ mod tests {
             budget: Amount::credits(1),
             valid_s: 60,
             depth: 0,
+            grants: Vec::new(),
             mandate: None,
             at: Timestamp(1_000),
         }

@@ -162,13 +162,15 @@ impl Wallet {
         model: &ModelId,
         op: Op,
         needed: Amount,
+        grant: Option<&Digest>,
         now: Timestamp,
     ) -> Result<Option<&Purse>, WalletError> {
         let at_node = || self.purses.values().filter(|purse| purse.node() == node && !purse.closed);
         if let Some((purse, what)) = at_node().find_map(|purse| Some((purse, purse.stopped()?))) {
             return Err(purse.refusal(what));
         }
-        let fits = |purse: &&Purse| purse.is_open(now) && purse.allows(model, op);
+        let names = |purse: &Purse| grant.is_none_or(|grant| purse.token().terms.grants.contains(grant));
+        let fits = |purse: &&Purse| purse.is_open(now) && purse.allows(model, op) && names(purse);
         let rank = |purse: &&Purse| (purse.free() >= needed, purse.free_lane().is_ok(), purse.free());
         Ok(at_node().filter(fits).max_by_key(rank))
     }

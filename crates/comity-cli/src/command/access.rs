@@ -58,6 +58,9 @@ pub enum Access {
         organisation: String,
         #[arg(long)]
         person: String,
+        /// An experiment plan (TOML) that the owner is asked to approve: docs/operating/plans.md
+        #[arg(long)]
+        plan: Option<PathBuf>,
         /// Keep it as a draft; `comity access submit` hands it in
         #[arg(long)]
         draft: bool,
@@ -160,7 +163,9 @@ impl Access {
                 say(&if toml { form.text } else { show::form(&form) });
                 Ok(())
             }
-            Self::Apply { models, answers, organisation, person, draft, json } => {
+            Self::Apply { models, answers, organisation, person, plan, draft, json } => {
+                // Before anything is said: a plan with a fault is mended first.
+                let plan = plan.as_deref().map(super::plan::open).transpose()?;
                 let mut models = models;
                 models.sort_unstable();
                 models.dedup();
@@ -176,6 +181,10 @@ impl Access {
                 kept.write(&session.home)?;
                 let opened = client.application_open(&kept.model, &ask).await;
                 let opened = opened.inspect_err(|error| kept.forget_if(error, &session.home)).map_err(refused)?;
+                let opened = match plan {
+                    Some(plan) => attach_plan(&client, &kept, opened, &plan).await?,
+                    None => opened,
+                };
                 if draft {
                     return kept.seen(session, &opened, json);
                 }
@@ -287,6 +296,21 @@ async fn attach(session: &Session, client: &Client, which: Which, file: PathBuf)
     kept.seen(session, &named, which.json)
 }
 
+/// The plan's one encoding as an attachment: the application's log names its digest.
+async fn attach_plan(
+    client: &Client,
+    kept: &Kept,
+    opened: Application,
+    plan: &comity_wire::object::Plan,
+) -> Result<Application, Failure> {
+    let bytes = plan.to_bytes()?;
+    let name = "experiment.plan".to_owned();
+    let act = Applying::Attach { name, digest: plan.digest(), bytes: bytes.len() as u64 };
+    let named = client.application_act(&kept.model, &kept.id, opened.head, &act).await.map_err(refused)?;
+    client.application_attach(&kept.model, &kept.id, bytes).await?;
+    Ok(named)
+}
+
 async fn status(session: &Session, client: &Client, which: Which) -> Result<(), Failure> {
     let all = match &which.application {
         Some(id) => vec![Kept::find(&session.home, Some(id))?],
@@ -316,6 +340,14 @@ async fn status(session: &Session, client: &Client, which: Which) -> Result<(), 
     } else {
         for seen in &found {
             say(&show::application(seen, session::now()));
+            if let Some(plan) = seen.granted.as_ref().and_then(|granted| granted.plan) {
+                let model = seen.granted.as_ref().and_then(|granted| granted.models.first());
+                let approvals = match model {
+                    Some(model) => client.approvals(model).await?,
+                    None => Vec::new(),
+                };
+                say(&show::approvals(approvals.iter().filter(|approval| approval.plan == plan), session::now()));
+            }
         }
     }
     failed.map_or(Ok(()), |error| Err(error.into()))

@@ -20,6 +20,9 @@ pub struct Chat {
     /// The most this call may cost, in micro-credits
     #[arg(long)]
     max_charge: Option<i64>,
+    /// The execution of an approved plan that it is part of: a name of your choice, the same in each of its calls
+    #[arg(long)]
+    run: Option<comity_wire::object::Run>,
     /// Wait for the whole answer instead of printing it as it comes
     #[arg(long)]
     whole: bool,
@@ -41,6 +44,9 @@ impl Chat {
         messages.push(("user", &prompt));
         let whole = self.whole || self.json;
         let mut query = Query::chat(self.model.clone(), &messages, self.max_tokens, !whole);
+        if let Some(run) = &self.run {
+            query = query.within(run);
+        }
         query.max_charge = self.max_charge.map(Amount::new).transpose()?;
         let receipt = if whole {
             let answer = client.ask(&query).await?;

@@ -6,19 +6,25 @@ use comity_token::request::header;
 use comity_token::sign_api;
 use comity_wire::api::access as api;
 use comity_wire::api::clearing::ReservationReply;
-use comity_wire::object::Chain;
-use comity_wire::{Amount, Digest, ModelId, NodeId, SecretKey, TokenId};
+use comity_wire::api::node::{Approval, PlansReply};
+use comity_wire::object::{Chain, Token};
+use comity_wire::{Amount, Digest, ModelId, NodeId, SecretKey, Signed, TokenId};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::send::sf;
 use super::{Client, Error};
+use crate::chat::Query;
 use crate::discover::percent;
 use crate::door::DoorError;
 use crate::pending::Pending;
 use crate::wallet::{WalletError, stored};
 
+/// How long it is remembered what an owner has approved.
+const APPROVED_S: u64 = 60;
+/// Grants that a token names.
+const GRANTS_MAX: usize = 8;
 /// How long a token lives that only says who applies.
 const VALID_S: u32 = 3600;
 /// Where the routes begin.
@@ -148,6 +154,39 @@ impl Client {
         self.knock(node, model, Method::PUT, &path, Bytes::from(bytes)).await.map(|_| ())
     }
 
+    /// What the owner of a model has approved for this project, and how far each plan was executed; the newest first.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn approvals(&self, model: &ModelId) -> Result<Vec<Approval>, Error> {
+        let node = self.node_of(model).await?;
+        let Standing { chain, .. } = self.standing(node, model).await?;
+        let parts = Chain::from_bytes(&chain).map_err(Error::Malformed)?;
+        let token = Signed::<Token>::decode(&parts.token).map_err(Error::Unverified)?.unverified().id;
+        let path = format!("/comity/v1/plans?token={token}");
+        let reply: PlansReply = self.apply(node, model, Method::GET, &path, Bytes::new()).await?;
+        Ok(reply.plans)
+    }
+
+    /// What a token has to name so that a call of an execution counts in its plan. Looked up once a minute.
+    pub(super) async fn approved(&self, query: &Query) -> Result<Vec<Digest>, Error> {
+        if query.run.is_none() {
+            return Ok(Vec::new());
+        }
+        let now = self.now();
+        let known = self.approved.lock().expect("no panic holds this lock").get(&query.model).cloned();
+        if let Some((_, named)) = known.filter(|(at, _)| now < at.plus(APPROVED_S)) {
+            return Ok(named);
+        }
+        let approvals = self.approvals(&query.model).await?;
+        let of_model = approvals.iter().filter(|approval| approval.models.contains(&query.model));
+        let named: Vec<Digest> = of_model.map(|approval| approval.content).take(GRANTS_MAX).collect();
+        if !named.is_empty() {
+            self.approved.lock().expect("no panic holds this lock").insert(query.model.clone(), (now, named.clone()));
+        }
+        Ok(named)
+    }
+
     pub(super) async fn apply<T: DeserializeOwned>(
         &self,
         node: NodeId,
@@ -209,6 +248,7 @@ impl Client {
             budget: Amount::ZERO,
             valid_s: VALID_S,
             depth: 0,
+            grants: Vec::new(),
             mandate: self.profile.mandate,
             at: now,
         };

@@ -4,7 +4,7 @@ use comity_token::directory::Directory as _;
 use comity_wire::api::clearing as house;
 use comity_wire::api::node as api;
 use comity_wire::object::{Chain, Quote, Tier, Token};
-use comity_wire::{Amount, ModelId, NodeId, Op, PublicKey, SecretKey, Signed, TokenId};
+use comity_wire::{Amount, Digest, ModelId, NodeId, Op, PublicKey, SecretKey, Signed, TokenId};
 
 use super::find::Target;
 use super::house::{PAUSES, may_be_cured};
@@ -49,11 +49,18 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn buy(&self, model: &ModelId, budget: Amount, depth: u8) -> Result<TokenId, Error> {
-        self.draw(model, budget, depth, None).await
+        self.draw(model, budget, depth, None, Vec::new()).await
     }
 
     /// `total`: what all tokens of this wallet may hold together.
-    async fn draw(&self, model: &ModelId, budget: Amount, depth: u8, total: Option<Amount>) -> Result<TokenId, Error> {
+    async fn draw(
+        &self,
+        model: &ModelId,
+        budget: Amount,
+        depth: u8,
+        total: Option<Amount>,
+        grants: Vec<Digest>,
+    ) -> Result<TokenId, Error> {
         let target = self.target(model).await?;
         let ops: Vec<_> = target.summary.ops.iter().map(|row| row.op).collect();
         let quote = self.quote(model, &ops).await?;
@@ -67,6 +74,7 @@ impl Client {
             budget,
             valid_s: VALID_S,
             depth,
+            grants,
             mandate: self.profile.mandate,
             at: now,
         };
@@ -201,17 +209,18 @@ impl Client {
             (None, Some(_)) => target.tariff.worst_case(&demand).map_err(Error::Unpriced)?,
             (None, None) => target.tariff.least_charge(query.op).map_err(Error::Unpriced)?,
         };
-        if let Some(token) = self.funded(target, query, needed).await? {
+        let named = self.approved(query).await?;
+        if let Some(token) = self.funded(target, query, needed, named.first()).await? {
             return Ok(token);
         }
         let open = |row: &comity_wire::object::OpTier| row.op == query.op && row.tier == Tier::Open;
         let worst = target.tariff.worst_case(&demand).map_err(Error::Unpriced)?;
-        if worst.is_zero() && target.summary.ops.iter().any(open) {
+        if worst.is_zero() && named.is_empty() && target.summary.ops.iter().any(open) {
             return match self.own_token(&query.model).await {
                 // A hub connects nobody without a token for the node, not even to be given one there. The house's own of
                 // budget 0 is as good, and costs nothing either.
                 Err(error) if error.is_without_pass() && self.profile.project.is_some() => {
-                    self.draw(&query.model, Amount::ZERO, DEPTH, None).await
+                    self.draw(&query.model, Amount::ZERO, DEPTH, None, Vec::new()).await
                 }
                 drawn => drawn,
             };
@@ -224,19 +233,26 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        if let Some(token) = self.funded(target, query, needed).await? {
+        if let Some(token) = self.funded(target, query, needed, named.first()).await? {
             return Ok(token);
         }
         let limits = self.profile.limits;
         if needed > limits.token {
             return Err(Error::TokenLimit { limit: limits.token, needed });
         }
-        self.draw(&query.model, limits.token, DEPTH, Some(limits.total)).await
+        self.draw(&query.model, limits.token, DEPTH, Some(limits.total), named).await
     }
 
-    async fn funded(&self, target: &Target, query: &Query, needed: Amount) -> Result<Option<TokenId>, Error> {
+    /// `grant`: what the token has to name.
+    async fn funded(
+        &self,
+        target: &Target,
+        query: &Query,
+        needed: Amount,
+        grant: Option<&Digest>,
+    ) -> Result<Option<TokenId>, Error> {
         let state = self.state.lock().await;
-        let purse = state.wallet.purse_for(target.node, &query.model, query.op, needed, self.now())?;
+        let purse = state.wallet.purse_for(target.node, &query.model, query.op, needed, grant, self.now())?;
         // Where nothing can be drawn, the call is refused for the budget that is there, not for the lack of a project.
         let serves = |purse: &&crate::wallet::Purse| {
             purse.free() >= needed || purse.budget().is_zero() || self.profile.project.is_none()

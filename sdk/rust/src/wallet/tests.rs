@@ -350,14 +350,14 @@ fn a_wrong_receipt_is_evidence_and_stops_the_token() {
     wallet.apply(&fault).unwrap();
     let stopped = |result| matches!(result, Err(WalletError::Stopped { token: TOKEN, node: NODE, .. }));
     assert!(stopped(wallet.begin(TOKEN, &ask(&model, b"three", 1), NOW).map(|_| ())));
-    let purse = wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, NOW).map(|_| ());
+    let purse = wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, None, NOW).map(|_| ());
     assert!(stopped(purse), "nor is another token drawn");
     assert_eq!(wallet.purse(TOKEN).unwrap().acknowledge(NOW), None, "an acknowledgement is an order to pay");
     let asked_again = wallet.purse(TOKEN).unwrap().doubtful(&UnderWay::default()).count();
     assert_eq!(asked_again, 0, "the node has said what it says");
     // Once it is ended at its node, the user may go on.
     wallet.apply(&Entry::Closed { token: TOKEN }).unwrap();
-    assert!(wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, NOW).unwrap().is_none());
+    assert!(wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, None, NOW).unwrap().is_none());
 }
 
 #[test]
@@ -407,6 +407,7 @@ fn what_was_drawn_counts_until_it_can_no_longer_be_spent() {
         budget: Amount::from_ucr(700),
         valid_s: 60,
         depth: 0,
+        grants: Vec::new(),
         mandate: None,
         at: NOW,
     };
@@ -423,7 +424,7 @@ fn a_token_with_room_and_an_idle_lane_comes_first() {
     let model = model();
     let mut wallet = Wallet::replay([token(1, BUDGET), token(2, Amount::from_ucr(500))]).unwrap();
     let chosen = |wallet: &Wallet, needed| {
-        wallet.purse_for(NODE, &model, Op::Chat, Amount::from_ucr(needed), NOW).unwrap().unwrap().id()
+        wallet.purse_for(NODE, &model, Op::Chat, Amount::from_ucr(needed), None, NOW).unwrap().unwrap().id()
     };
     assert_eq!(chosen(&wallet, 100), TOKEN);
     begin(&mut wallet, b"one", 10);

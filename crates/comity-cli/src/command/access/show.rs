@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use comity_wire::Timestamp;
 use comity_wire::api::access::{Application, Due, FormReply, Party};
+use comity_wire::api::node::Approval;
 use comity_wire::time::DAY_S;
 use serde_json::Value;
 
@@ -85,4 +86,27 @@ pub(super) fn application(seen: &Application, now: Timestamp) -> String {
         let _ = writeln!(text, "  {}  {:<12} {author}  {words}", event.at, event.kind);
     }
     text.trim_end().to_owned()
+}
+
+/// How far approved plans were executed.
+pub(super) fn approvals<'a>(approvals: impl Iterator<Item = &'a Approval>, now: Timestamp) -> String {
+    let mut text = String::new();
+    for approval in approvals {
+        let title = approval.title.as_deref().unwrap_or("(its node does not have the plan)");
+        let _ = writeln!(
+            text,
+            "  plan '{title}': {} of {} executions left, until {}",
+            approval.left, approval.executions, approval.not_after
+        );
+        for run in &approval.runs {
+            let end = if run.ends_at <= now { "over since" } else { "until" };
+            let used: Vec<String> = run
+                .ops
+                .iter()
+                .map(|op| format!("{} {} calls, {} + {} tokens", op.op, op.calls, op.input_tokens, op.output_tokens))
+                .collect();
+            let _ = writeln!(text, "    {:<16} {end} {}  {}", run.run, run.ends_at, used.join("; "));
+        }
+    }
+    plain(text.trim_end())
 }

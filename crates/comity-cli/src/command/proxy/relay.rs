@@ -54,7 +54,11 @@ async fn answer(
     body: &[u8],
 ) -> Result<Response, Said> {
     let body = with_model(shared, body);
-    let query = Query::from_body(route.path, body).map_err(|error| Said::bad_request(error.to_string(), None))?;
+    let mut query = Query::from_body(route.path, body).map_err(|error| Said::bad_request(error.to_string(), None))?;
+    if let Some(run) = headers.get("comity-run").filter(|_| query.run.is_none()) {
+        let run = run.to_str().unwrap_or_default().parse();
+        query = query.within(&run.map_err(|error| Said::bad_request(format!("comity-run: {error}"), None))?);
+    }
     let named = name(shared, connection, &query, headers).await?;
     let query = Query { key: Some(named.key), ..query };
     let waiting = loop {
