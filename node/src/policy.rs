@@ -4,10 +4,12 @@
 mod advice;
 mod facts;
 mod reach;
+mod show;
 
 pub use advice::{Advice, advice};
 pub use facts::{Change, changes};
 pub use reach::{Caller, Outcome, Shift, outcome, shifts, supposed};
+pub use show::shown;
 
 #[cfg(test)]
 mod tests;

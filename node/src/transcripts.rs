@@ -5,6 +5,7 @@
 //! whatever the owner's files say later. One line a call; its head is as readable as the access log's, its texts are not.
 
 mod folder;
+mod record;
 mod sealed;
 
 use std::path::Path;
@@ -20,7 +21,8 @@ use comity_wire::Timestamp;
 use crate::failure::Failure;
 use crate::home::Home;
 
-pub use folder::{Folder, Kept};
+pub use folder::{Folder, Gone, Kept};
+pub use record::{Chosen, Hold, Removed, Said};
 pub use sealed::{Head, Key, Lock, Texts};
 
 /// Texts that wait for the disk; with more of them no call of such a tier is admitted. Calls under way still come on top.
@@ -144,8 +146,8 @@ impl Work {
 
     fn sweep(&self) {
         match self.folder.sweep((self.clock)()) {
-            Ok(gone) if gone.is_empty() => {}
-            Ok(gone) => tracing::info!(days = gone.join(", "), "texts whose days have passed are gone"),
+            Ok(0) => {}
+            Ok(gone) => tracing::info!(gone, "texts whose days have passed are gone"),
             Err(failure) => tracing::error!(%failure, "texts whose days have passed were not removed"),
         }
     }

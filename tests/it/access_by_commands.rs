@@ -50,6 +50,8 @@ struct Found {
     application: String,
     subject: String,
     grant: String,
+    /// The application's link, as it was handed in.
+    link: String,
 }
 
 async fn ask(client: &comity_sdk::Client, model: &ModelId) -> Result<(), String> {
@@ -96,11 +98,12 @@ async fn every_command_of_the_page_and_what_callers_meet() {
     assert!(refused.contains("grant_required"), "{refused}");
 
     let found = RefCell::new(Found::default());
-    let play = async |line: &str| -> String {
+    let said_of = async |line: &str| {
         let line = {
             let found = found.borrow();
             line.replace("app-…", &found.application).replace("sub-…", &found.subject).replace("grant-…", &found.grant)
         };
+        let line = line.replace("LINK", &found.borrow().link);
         let mut words = words(&line.replace("2026-11-29", &today()));
         assert_eq!(words.remove(0), "comity", "{line}");
         if words[0] == "access" {
@@ -110,9 +113,16 @@ async fn every_command_of_the_page_and_what_callers_meet() {
             words[lab] = federation.path().join("lab").display().to_string();
         }
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let said = process::run(&words).await;
+        process::run(&words).await
+    };
+    let play = async |line: &str| -> String {
+        let said = said_of(line).await;
         assert!(said.success, "{line}\n{}{}", said.stdout, said.stderr);
         said.stdout
+    };
+    let refuses = async |line: &str, why: &str| {
+        let said = said_of(line).await;
+        assert!(!said.success && said.stderr.contains(why), "{line}\n{}{}", said.stdout, said.stderr);
     };
     let mut played = 0;
     for block in blocks("sh") {
@@ -134,6 +144,7 @@ async fn every_command_of_the_page_and_what_callers_meet() {
                 assert!(!seen.contains("Jena") && !seen.contains("Lovelace"), "{seen}");
                 let seen: Value = serde_json::from_str(&seen).expect("JSON");
                 found.borrow_mut().subject = seen["subject"].as_str().expect("a pseudonym").to_owned();
+                found.borrow_mut().link = seen["head"].as_str().expect("a link").to_owned();
             } else if is("requests list --home lab --state revoked") || is("requests list --home lab --all") {
                 says(&found.borrow().application);
             } else if is("requests show --home lab app") {
@@ -148,6 +159,15 @@ async fn every_command_of_the_page_and_what_callers_meet() {
                 let seen = play("comity access status --json").await;
                 assert!(!seen.contains("sound, and small") && !seen.contains("the paper"), "{seen}");
                 ask(&client, &lab.model()).await.expect_err("nothing was decided yet");
+                // What was looked at when it was handed in is not what would be decided on now.
+                let old = "comity requests decide --home lab --as dora --seen LINK app-… --reject --reason \"no\"";
+                refuses(old, "application_moved").await;
+            } else if is("requests grants --home lab") && !line.contains("--on") {
+                // A grant that an application led to is taken back there, where the researcher reads why.
+                let grant = said.split_whitespace().next().expect("a grant").to_owned();
+                let past = format!("comity requests revoke --home lab --grant {grant} --reason \"harm\"");
+                refuses(&past, "came of application").await;
+                ask(&client, &lab.model()).await.expect("nothing was taken back");
             } else if line.contains("--as dora app-… --approve") {
                 says("approved");
                 ask(&client, &lab.model()).await.expect("it was granted");

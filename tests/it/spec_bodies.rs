@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use comity_wire::api::{challenge, clearing, count, login, node, person, proposal};
+use comity_wire::api::{advisory, challenge, clearing, count, login, node, person, proposal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -40,6 +40,7 @@ const BODIES: &[Body] = &[
     ("ChallengeRequest", again::<challenge::ChallengeRequest>),
     ("Challenge", again::<challenge::Challenge>),
     ("ChallengesReply", again::<challenge::ChallengesReply>),
+    ("AdvisoriesReply", again::<advisory::AdvisoriesReply>),
     ("CountsReply", again::<count::CountsReply>),
     ("CountRequest", again::<count::CountRequest>),
     ("CountReply", again::<count::CountReply>),

@@ -110,7 +110,15 @@ async fn an_owner_sees_each_call_and_nobody_sees_what_was_said() {
     assert_eq!(count(&spans, KEY.as_bytes()) + count(figures.as_bytes(), KEY.as_bytes()), 0);
     let read = files_with(federation.path(), &[PROMPT, KEY]);
     assert_eq!(read, [home.join("models/upstream.key")], "only the file that the owner wrote has it");
-    assert_eq!(transcripts(&["delete", "--all"]).await, "{\"removed\":2}");
+    let hold = transcripts(&["hold", "--model", &lab.model().to_string(), "--reason", "a court wants it"]).await;
+    assert!(hold.contains("\"number\":1"), "{hold}");
+    let delete = ["delete", "--all", "--reason", "they ask", "--by", "ada"];
+    let went = async |delete: &[&str]| serde_json::from_str::<Value>(&transcripts(delete).await).expect("JSON");
+    assert_eq!(went(&delete).await, serde_json::json!({"removed": 0, "held": 2}));
+    transcripts(&["release", "1", "--reason", "it is over"]).await;
+    assert_eq!(went(&delete).await, serde_json::json!({"removed": 2, "held": 0}));
+    let removed = transcripts(&["removed"]).await;
+    assert!(removed.contains("they ask") && removed.contains("ada") && !removed.contains("canary"), "{removed}");
     assert_eq!(transcripts(&["list"]).await, "");
     // Nor is any key of the federation to be seen, as its file has it or as bytes: houses' and hubs' logs are among the files.
     let keys = keys_below(federation.path());

@@ -54,7 +54,7 @@ async fn listing() -> serde_json::Value {
     let store = Sqlite::open(&path).await.expect("a store");
     let text = "title = \"Access\"\n";
     let form = Form::read(text).expect("a form");
-    let open_max = OpenMax { subject: APPLICATIONS, all: APPLICATIONS };
+    let open_max = OpenMax { subject: APPLICATIONS, subject_a_day: APPLICATIONS, all: APPLICATIONS };
     for number in 0..APPLICATIONS {
         let mut id = [0; 16];
         id[..4].copy_from_slice(&number.to_be_bytes());

@@ -10,7 +10,7 @@ use crate::act::{Act, Actor, Kind, Role, State, Terms};
 use crate::clock::{Due, Party};
 use crate::event::{Broken, Event, Recorded};
 use crate::form::{Answers, Form};
-use crate::id::ApplicationId;
+use crate::id::{ApplicationId, Salt};
 use crate::limit;
 use crate::matrix::row;
 use crate::refused::Refused;
@@ -42,6 +42,7 @@ pub struct Application {
     appeals: usize,
     reminders: usize,
     is_escalated: bool,
+    next_salt: Option<Salt>,
     events: Vec<Recorded>,
 }
 
@@ -116,6 +117,7 @@ impl Application {
             appeals: 0,
             reminders: 0,
             is_escalated: false,
+            next_salt: None,
             events: Vec::new(),
         }
     }
@@ -174,6 +176,11 @@ impl Application {
         self.record(act, who, now, &form.settings)
     }
 
+    /// What makes the next event's link one that nobody can guess the text of.
+    pub const fn salt(&mut self, salt: [u8; 16]) {
+        self.next_salt = Some(Salt(salt));
+    }
+
     fn permitted(&self, kind: Kind, who: &Actor) -> Result<(), Refused> {
         let row = row(kind);
         if !row.states.contains(&self.state) {
@@ -214,6 +221,7 @@ impl Application {
             Act::ChangeModels { models } => asked(models),
             Act::Attach { name, bytes, .. } => self.attachable(name, *bytes),
             Act::Reveal { what, value, salt } => self.opens(*what, value, salt),
+            Act::Sign { .. } => self.signs(who),
             Act::Withdraw { reason } => short(reason),
             Act::RequestReview { reviewers: persons } | Act::RequestDecision { deciders: persons } => some(persons),
             Act::Review { .. } if !self.reviewers.contains(&who.id) => Err(self.stranger(kind, who)),
@@ -279,6 +287,19 @@ impl Application {
                 next: Party::Applicant,
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Nobody signs for an institution but their own, nor for one that they cannot know.
+    fn signs(&self, who: &Actor) -> Result<(), Refused> {
+        if self.is_of(who.organisation.as_deref()) {
+            return Ok(());
+        }
+        let unmet = |what, next| Err(Refused::Unmet { what, next });
+        match (self.shown.get(&Shown::Organisation), &who.organisation) {
+            (_, None) => unmet("it is not known which institution the person signs for", Party::Owner),
+            (None, _) => unmet("which institution the applicant is of is still sealed", Party::Applicant),
+            (Some(_), Some(_)) => unmet("the applicant is of another institution than whoever signs", Party::Signatory),
         }
     }
 
@@ -349,6 +370,7 @@ impl Application {
             state,
             due,
             before: self.head(),
+            salt: self.next_salt.take(),
         };
         let recorded = Recorded::new(event);
         if recorded.bytes().len() > limit::EVENT_BYTES_MAX {
@@ -477,6 +499,17 @@ impl Application {
     /// What the applicant has consented to show.
     pub fn shown(&self, what: Shown) -> Option<&str> {
         self.shown.get(&what).map(String::as_str)
+    }
+
+    /// Whether the applicant has shown that they are of this organisation.
+    pub fn is_of(&self, organisation: Option<&str>) -> bool {
+        let shown = self.shown.get(&Shown::Organisation);
+        shown.zip(organisation).is_some_and(|(theirs, own)| same(theirs, own))
+    }
+
+    /// Whether a person has declared a conflict of interest.
+    pub fn has_stepped_back(&self, person: &str) -> bool {
+        self.conflicts.contains(person)
     }
 
     /// Votes for it, of those without a conflict.

@@ -9,7 +9,7 @@ use crate::act::{Actor, Kind, Role, State};
 use crate::limit;
 use crate::matrix::allows;
 use crate::rules::{Rule, Then};
-use crate::store::OpenMax;
+use crate::store::{KeptMax, OpenMax};
 
 /// All of it; what is left out is as it ships.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,6 +21,12 @@ pub struct Config {
     pub open_of_a_project_max: u32,
     /// Of all projects.
     pub open_max: u32,
+    /// MiB of attachments of one project, also of applications that are over.
+    pub attachments_of_a_project_mib: u32,
+    /// MiB of attachments in all.
+    pub attachments_mib: u32,
+    /// For so many days after an application is over its attachments are kept; their digests stay in its log.
+    pub attachments_days: u32,
     /// Which form is filled in for which models; the first that fits.
     pub form: Vec<FormFile>,
     /// Who acts for the owner.
@@ -37,6 +43,9 @@ impl Default for Config {
             strangers: false,
             open_of_a_project_max: 16,
             open_max: 50_000,
+            attachments_of_a_project_mib: 256,
+            attachments_mib: 8_192,
+            attachments_days: 365,
             form: Vec::new(),
             person: Vec::new(),
             rule: Vec::new(),
@@ -73,6 +82,11 @@ pub struct Person {
 }
 
 impl Person {
+    /// Whether they are here for their institution and not for the owner.
+    pub(crate) fn signs_only(&self) -> bool {
+        self.roles.iter().all(|role| *role == Role::Signatory)
+    }
+
     /// As what they do a thing, where they may: the first of their roles that has it now, else the first that ever has.
     pub fn actor(&self, kind: Kind, state: State) -> Actor {
         let now = self.roles.iter().find(|role| allows(kind, **role, state));
@@ -95,7 +109,11 @@ impl Config {
     }
 
     pub(crate) const fn open(&self) -> OpenMax {
-        OpenMax { subject: self.open_of_a_project_max, all: self.open_max }
+        OpenMax { subject: self.open_of_a_project_max, subject_a_day: limit::BEGUN_A_DAY_MAX, all: self.open_max }
+    }
+
+    pub(crate) const fn kept(&self) -> KeptMax {
+        KeptMax { subject: (self.attachments_of_a_project_mib as u64) << 20, all: (self.attachments_mib as u64) << 20 }
     }
 
     /// What is wrong with it.
@@ -115,6 +133,14 @@ impl Config {
             if person.roles.is_empty() || !person.roles.iter().all(|role| owners.contains(role)) {
                 return Some(format!(
                     "[[access.person]] {id}: roles are signatory, reviewer, decider, appeal-reviewer, operator, at least one"
+                ));
+            }
+        }
+        for person in &self.person {
+            if person.roles.contains(&Role::Signatory) && person.organisation.is_none() {
+                return Some(format!(
+                    "[[access.person]] {} signs, and no organisation says for which institution",
+                    person.id
                 ));
             }
         }

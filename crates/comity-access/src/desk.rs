@@ -5,9 +5,11 @@
 //! note is crossed out once it was done. [`Desk::settle`] does what notes are left: at a start, before anybody is let in, and again
 //! while the node runs.
 
+mod looking;
+mod turn;
+
 use std::sync::Arc;
 
-use comity_wire::api::access as api;
 use comity_wire::object::Vetting;
 use comity_wire::{Digest, GrantId, ModelId, Timestamp};
 use futures::future::BoxFuture;
@@ -22,8 +24,7 @@ use crate::id::ApplicationId;
 use crate::notice::{self, Delivery, Outbox, Targets};
 use crate::refused::Refused;
 use crate::rules::{self, Facts};
-use crate::store::{Append, Appended, Effect, EffectKind, Filter, Row, Store, StoreError, effect_of};
-use crate::view;
+use crate::store::{Append, Appended, Attached, Effect, EffectKind, Filter, Row, Store, StoreError, effect_of};
 
 /// The node's grants, as the desk changes them. Each may be asked again with the same id, and then changes nothing.
 pub trait Grants: Send + Sync {
@@ -98,6 +99,9 @@ pub enum Trouble {
     /// Something happened to it since the caller looked.
     #[error("the application has moved on since you looked at it; look again, then decide")]
     Moved,
+    /// Whoever asks has declared a conflict of interest.
+    #[error("you stepped back from this application, and it is shown to others only")]
+    SteppedBack,
     /// There is none, or none of the caller's.
     #[error("there is no such application here")]
     NotFound,
@@ -142,14 +146,8 @@ struct Inner {
     left: Notify,
 }
 
-/// Acts of one application that follow from one another without anybody: a rule, a clock that ran out twice.
-const FOLLOWING_MAX: usize = 8;
-/// How long notices that are over are remembered, so that they are not said again.
-const NOTICES_KEPT_S: u64 = 7 * comity_wire::time::DAY_S;
 /// The end of a notice that there is none of.
 const AT_ONCE: Timestamp = Timestamp(0);
-/// Applications and grants that are looked at in one turn.
-const TURN_MAX: u32 = 256;
 
 impl Desk {
     /// A desk with its store and its forms; the last form is for models that no other names.
@@ -350,6 +348,7 @@ impl Desk {
             Act::Revoke { reason, effective: AT_ONCE } => Act::Revoke { reason, effective: now },
             act => act,
         };
+        application.salt((self.0.entropy)());
         application.act(act, actor, &form.form, now)?;
         self.keep(&application, before, &form).await?;
         Ok(application)
@@ -373,36 +372,6 @@ impl Desk {
         let wanted = notice::signature_wanted(newest, application, &form.settings);
         let notices = notice::notices(newest, application).into_iter().chain(wanted);
         notices.flat_map(|notice| self.0.targets.deliveries(&notice)).collect()
-    }
-
-    /// Says of clocks that will run out soon that they will, once each; and forgets what was said and is over.
-    ///
-    /// # Errors
-    /// [`Trouble::Store`].
-    pub async fn remind(&self) -> Result<(), Trouble> {
-        let now = (self.0.clock)();
-        self.0.store.forget_notices(now.minus(NOTICES_KEPT_S)).await?;
-        if self.0.targets.names().is_empty() {
-            return Ok(());
-        }
-        let soon = now.plus(notice::SOON_S);
-        let mut filter = Filter { open: true, ..Filter::default() };
-        loop {
-            let page = self.0.store.list(&filter, TURN_MAX).await?;
-            let mut deliveries = Vec::new();
-            for row in page.iter().filter(|row| row.due.is_some_and(|due| due.at <= soon)) {
-                let said = self.find(row.id).await.map(|found| notice::soon(&found, now));
-                deliveries.extend(said.ok().flatten().iter().flat_map(|notice| self.0.targets.deliveries(notice)));
-            }
-            if !deliveries.is_empty() {
-                self.0.store.tell(&deliveries, now).await?;
-                self.0.told.notify_one();
-            }
-            match page.last().filter(|last| last.cursor().0 <= soon) {
-                Some(last) => filter.after = Some(last.cursor()),
-                None => return Ok(()),
-            }
-        }
     }
 
     /// Ends whenever there are notices to deliver.
@@ -483,6 +452,7 @@ impl Desk {
             return Ok(application);
         };
         let before = application.state();
+        application.salt((self.0.entropy)());
         match application.act(act, &actor, &form.form, now) {
             Ok(_) => match self.keep(&application, before, &form).await {
                 // Somebody was quicker than the rule: that stands.
@@ -512,102 +482,26 @@ impl Desk {
         if !named {
             return Err(Trouble::Content("the application names no attachment with these bytes; attach it first"));
         }
-        Ok(self.0.store.attach(id, digest, bytes).await?)
+        match self.0.store.attach(&application, digest, bytes, self.0.config.kept()).await? {
+            Attached::Done => Ok(()),
+            Attached::TooMuch { what, most } => Err(Trouble::TooMany { what, most }),
+        }
+    }
+
+    /// The application that a grant came of; none, where the operator gave it without one.
+    ///
+    /// # Errors
+    /// [`Trouble::Store`].
+    pub async fn application_of(&self, grant: GrantId) -> Result<Option<ApplicationId>, Trouble> {
+        Ok(self.0.store.application_of(grant).await?)
     }
 
     /// An attachment's bytes.
     ///
     /// # Errors
-    /// [`Trouble::NotFound`] where they were never sent.
+    /// [`Trouble::NotFound`] where they were never sent, or are kept no longer.
     pub async fn attachment(&self, id: ApplicationId, digest: Digest) -> Result<Vec<u8>, Trouble> {
         self.0.store.attachment(id, digest).await?.ok_or(Trouble::NotFound)
-    }
-
-    /// Does what decisions have left to be done to the grants; whether nothing is left.
-    pub async fn settle(&self) -> bool {
-        let effects = match self.0.store.effects(TURN_MAX).await {
-            Ok(effects) => effects,
-            Err(error) => {
-                tracing::error!(%error, "cannot read what decisions have left to be done");
-                return false;
-            }
-        };
-        let is_all = (effects.len() as u32) < TURN_MAX;
-        let mut failed = false;
-        for effect in effects {
-            if let Err(error) = self.perform(effect).await {
-                tracing::error!(application = %effect.application, grant = %effect.grant, error, "what was decided is not done yet");
-                failed = true;
-            }
-        }
-        is_all && !failed
-    }
-
-    /// Brings what clocks that have run out bring; how many acts that were.
-    ///
-    /// # Errors
-    /// [`Trouble::Store`].
-    pub async fn tick(&self) -> Result<usize, Trouble> {
-        let mut acts = 0;
-        for id in self.0.store.run_out((self.0.clock)(), TURN_MAX).await? {
-            match self.tick_one(id).await {
-                Ok(done) => acts += done,
-                Err(Trouble::Moved) => {}
-                Err(Trouble::Store(error @ StoreError::Unreadable { .. })) => {
-                    // One that cannot be read does not keep the others from theirs.
-                    tracing::error!(application = %id, %error, "an application's clock has run out, and its log does not hold");
-                }
-                Err(trouble) => return Err(trouble),
-            }
-        }
-        Ok(acts)
-    }
-
-    async fn tick_one(&self, id: ApplicationId) -> Result<usize, Trouble> {
-        let mut application = self.find(id).await?;
-        let form = self.form_of(&application).await?;
-        for done in 0..FOLLOWING_MAX {
-            let now = (self.0.clock)();
-            let Some((act, actor)) = application.tick(now, &form.form.settings) else { return Ok(done) };
-            let before = application.state();
-            application.act(act, &actor, &form.form, now)?;
-            self.keep(&application, before, &form).await?;
-        }
-        Ok(FOLLOWING_MAX)
-    }
-
-    /// Goes on for ever: clocks, and what decisions have left to be done.
-    pub async fn run(&self) -> std::convert::Infallible {
-        const EVERY: std::time::Duration = std::time::Duration::from_secs(5);
-        const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
-        const REMIND: std::time::Duration = std::time::Duration::from_secs(3600);
-        let mut remind_at = tokio::time::Instant::now();
-        loop {
-            if remind_at <= tokio::time::Instant::now() {
-                remind_at = tokio::time::Instant::now() + REMIND;
-                if let Err(error) = self.remind().await {
-                    tracing::error!(%error, "nobody was told of clocks that run out soon; it is tried in an hour");
-                }
-            }
-            if let Err(error) = self.tick().await {
-                tracing::error!(%error, "the clocks of applications stand still; they are looked at again");
-            }
-            let pause = if self.settle().await { EVERY } else { AGAIN };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.0.left.notified() => tokio::time::sleep(AGAIN).await,
-            }
-        }
-    }
-
-    /// As the applicant's side sees it.
-    pub fn for_project(&self, project: &Project, application: &Application) -> api::Application {
-        view::shown(application, view::Side::Applicant, project.roles())
-    }
-
-    /// As the owner's side sees it.
-    pub fn for_person(&self, person: &Person, application: &Application) -> api::Application {
-        view::shown(application, view::Side::Owner, &person.roles)
     }
 }
 

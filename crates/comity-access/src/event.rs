@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::act::{Act, Role, State};
 use crate::clock::Due;
-use crate::id::ApplicationId;
+use crate::id::{ApplicationId, Salt};
 
 /// What a chain is made of: events of applications, and of cases.
 pub trait Linked: Serialize + DeserializeOwned {
@@ -39,6 +39,9 @@ pub struct Event {
     pub due: Option<Due>,
     /// Link of the event before; of the first, zeros.
     pub before: Digest,
+    /// Not in the first, whose text both sides read, nor in those of before salts were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Salt>,
 }
 
 impl Linked for Event {

@@ -22,7 +22,7 @@ use comity_token::request::header;
 use comity_token::{Directory, Trust};
 use comity_wire::api::access as api;
 use comity_wire::object::Chain;
-use comity_wire::{Code, Digest, ModelId, NodeId, OrgId, Timestamp};
+use comity_wire::{Code, ModelId, NodeId, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::act::{Act, State as Standing};
@@ -32,7 +32,7 @@ use crate::desk::{Clock, Desk, Project, Trouble};
 use crate::id::ApplicationId;
 use crate::limit;
 use crate::refused::Refused;
-use crate::store::{Filter, PAGE_MAX};
+use crate::store::{Filter, PAGE_MAX, Row};
 use crate::view;
 
 /// Of a body that is not an attachment.
@@ -59,6 +59,8 @@ struct Desks {
     place: Place,
     guard: Guard,
     attachments: Guard,
+    /// Of its own, so that what strangers send makes no owner's call wait.
+    owners: Guard,
 }
 
 /// The routes.
@@ -67,7 +69,8 @@ pub fn router(desk: Desk, place: Place) -> Router {
         let clock = Arc::clone(&place.clock);
         Guard::new(Limit::bytes(bytes), move || clock())
     };
-    let (guard, attachments) = (guard(BODY_BYTES_MAX), guard(limit::ATTACHMENT_BYTES_MAX as usize));
+    let (guard, attachments, owners) =
+        (guard(BODY_BYTES_MAX), guard(limit::ATTACHMENT_BYTES_MAX as usize), guard(BODY_BYTES_MAX));
     Router::new()
         .route("/comity/v1/access/forms", get(form))
         .route("/comity/v1/access/applications", get(own).post(open))
@@ -79,7 +82,7 @@ pub fn router(desk: Desk, place: Place) -> Router {
         .route("/comity/v1/requests/{id}/acts", post(answer))
         .route("/comity/v1/requests/{id}/attachments/{digest}", get(attachment))
         .layer(from_fn(problem_form))
-        .with_state(Desks { desk, place, guard, attachments })
+        .with_state(Desks { desk, place, guard, attachments, owners })
 }
 
 #[derive(Deserialize)]
@@ -116,12 +119,24 @@ impl Asked {
     /// # Errors
     /// [`Refusal`].
     pub async fn page(self, desk: &Desk, subject: Option<String>) -> Result<api::ListReply, Refusal> {
+        let (rows, next) = self.rows(desk, subject).await?;
+        Ok(api::ListReply { applications: rows.iter().map(view::listed).collect(), next })
+    }
+
+    /// The page, as one of the owner's persons sees it: it may be shorter than what was asked for, also where there is a next one.
+    async fn page_for(self, desk: &Desk, person: &Person) -> Result<api::ListReply, Refusal> {
+        let (rows, next) = self.rows(desk, None).await?;
+        let rows = desk.seen_by(person, rows).await.map_err(|trouble| refused(&trouble))?;
+        Ok(api::ListReply { applications: rows.iter().map(view::listed).collect(), next })
+    }
+
+    async fn rows(self, desk: &Desk, subject: Option<String>) -> Result<(Vec<Row>, Option<String>), Refusal> {
         let (filter, limit) = self.filter(subject)?;
         let mut rows = desk.list(&filter, limit + 1).await.map_err(|trouble| refused(&trouble))?;
         let has_more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let next = rows.last().filter(|_| has_more).map(|row| cursor_text(row.cursor()));
-        Ok(api::ListReply { applications: rows.iter().map(view::listed).collect(), next })
+        Ok((rows, next))
     }
 
     fn filter(self, subject: Option<String>) -> Result<(Filter, u32), Refusal> {
@@ -212,8 +227,8 @@ async fn requests(
     request: Request,
 ) -> Result<Json<api::ListReply>, Refusal> {
     let Query(asked) = asked.map_err(|rejection| bad(rejection.body_text()))?;
-    desks.person(request).await?;
-    asked.page(&desks.desk, None).await.map(Json)
+    let (person, _) = desks.person(request).await?;
+    asked.page_for(&desks.desk, &person).await.map(Json)
 }
 
 async fn request(
@@ -222,7 +237,7 @@ async fn request(
     request: Request,
 ) -> Result<Json<api::Application>, Refusal> {
     let (person, _) = desks.person(request).await?;
-    let found = desks.desk.find(named(&id)?).await.map_err(|trouble| refused(&trouble))?;
+    let found = desks.desk.find_for(&person, named(&id)?).await.map_err(|trouble| refused(&trouble))?;
     Ok(Json(desks.desk.for_person(&person, &found)))
 }
 
@@ -233,7 +248,9 @@ async fn answer(
 ) -> Result<Json<api::Application>, Refusal> {
     let (person, call) = desks.person(request).await?;
     let api::ActRequest { after, act } = call.json()?;
-    let done = desks.desk.act_of_owner(&person, None, named(&id)?, Some(after), read(act)?).await;
+    let (id, act) = (named(&id)?, read(act)?);
+    desks.desk.find_for(&person, id).await.map_err(|trouble| refused(&trouble))?;
+    let done = desks.desk.act_of_owner(&person, None, id, Some(after), act).await;
     Ok(Json(desks.desk.for_person(&person, &done.map_err(|trouble| refused(&trouble))?)))
 }
 
@@ -242,9 +259,10 @@ async fn attachment(
     Path((id, digest)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    desks.person(request).await?;
-    let digest: Digest = digest.parse().map_err(|_| bad("a digest is 64 lower-case hex digits"))?;
-    let bytes = desks.desk.attachment(named(&id)?, digest).await.map_err(|trouble| refused(&trouble))?;
+    let (person, _) = desks.person(request).await?;
+    let (id, digest) = (named(&id)?, digest.parse().map_err(|_| bad("a digest is 64 lower-case hex digits"))?);
+    desks.desk.find_for(&person, id).await.map_err(|trouble| refused(&trouble))?;
+    let bytes = desks.desk.attachment(id, digest).await.map_err(|trouble| refused(&trouble))?;
     // Whatever it is, no browser shows it as a page of this node.
     let headers = [("content-type", "application/octet-stream"), ("content-disposition", "attachment")];
     Ok((headers, bytes).into_response())
@@ -267,7 +285,7 @@ impl Desks {
 
     /// The owner's person whose key has signed the call.
     async fn person(&self, request: Request) -> Result<(Person, Signed), Refusal> {
-        let (_, call) = signed(&self.guard, request).await?;
+        let (_, call) = signed(&self.owners, request).await?;
         let found = self.desk.persons().iter().find(|person| person.key == Some(call.caller.key)).cloned();
         match found {
             Some(person) => Ok((person, call)),
@@ -360,6 +378,7 @@ pub fn refused(trouble: &Trouble) -> Refusal {
             Refused::NoReason { .. } | Refused::Content(_) => Code::InvalidRequest,
         },
         Trouble::Moved => Code::ApplicationMoved,
+        Trouble::SteppedBack => Code::DutyConflict,
         Trouble::NotFound => Code::NotFound,
         Trouble::TooMany { .. } => Code::LimitExceeded,
         Trouble::NoForm | Trouble::Content(_) => Code::InvalidRequest,
@@ -383,7 +402,8 @@ pub fn refused(trouble: &Trouble) -> Refusal {
             Party::Caller => "caller",
             Party::Nobody => "nobody",
         },
-        Trouble::TooMany { what: "open applications at this node", .. } | Trouble::Store(_) => "owner",
+        Trouble::TooMany { what: "open applications at this node" | "MiB of attachments at this node", .. }
+        | Trouble::Store(_) => "owner",
         _ => "caller",
     };
     let refusal = refusal.with("whose_move", whose);

@@ -1,4 +1,4 @@
-//! An application's id: 16 random bytes of the node, `app-` and 32 hex digits in text.
+//! An application's id: 16 random bytes of the node, `app-` and 32 hex digits in text. And what makes an event's link a secret.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,5 +48,31 @@ impl TryFrom<String> for ApplicationId {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
+    }
+}
+
+/// 16 random bytes in an event: whoever sees its link and not its text cannot try texts until one fits.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Salt(pub [u8; 16]);
+
+impl fmt::Debug for Salt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Salt")
+    }
+}
+
+impl From<Salt> for String {
+    fn from(salt: Salt) -> Self {
+        HEXLOWER.encode(&salt.0)
+    }
+}
+
+impl TryFrom<String> for Salt {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or("a salt is 32 lower-case hex digits")
     }
 }

@@ -59,6 +59,8 @@ pub mod limit {
     pub const MODELS_MAX: usize = 64;
     /// Persons that are asked in one act.
     pub const PERSONS_MAX: usize = 16;
+    /// Applications that one project begins within 24 hours.
+    pub const BEGUN_A_DAY_MAX: u32 = 64;
     /// Attachments of one application.
     pub const ATTACHMENTS_MAX: usize = 16;
     /// Bytes of one attachment.

@@ -91,8 +91,33 @@ pub struct Append<'a> {
 pub struct OpenMax {
     /// Of one project.
     pub subject: u32,
+    /// Of one project, begun within a day, whatever became of them.
+    pub subject_a_day: u32,
     /// Of all.
     pub all: u32,
+}
+
+/// Bytes of attachments that are kept at once, also of applications that are over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptMax {
+    /// Of one project.
+    pub subject: u64,
+    /// Of all.
+    pub all: u64,
+}
+
+/// What became of an attachment's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// They are there.
+    Done,
+    /// A bound of [`KeptMax`]; nothing was written.
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// How much there may be.
+        most: u32,
+    },
 }
 
 /// What became of an act.
@@ -169,20 +194,35 @@ pub trait Store: Outbox + Cases {
     fn append<'a>(&'a self, append: Append<'a>) -> Answer<'a, Appended>;
     /// A page, those whose time ends first before the others; at most `limit` and [`PAGE_MAX`].
     fn list<'a>(&'a self, filter: &'a Filter, limit: u32) -> Answer<'a, Vec<Row>>;
-    /// Those whose clock has run out.
-    fn run_out(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ApplicationId>>;
+    /// A page of those whose clock has run out, the longest ago first, behind a place.
+    fn run_out(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, ApplicationId)>,
+        limit: u32,
+    ) -> Answer<'_, Vec<(Timestamp, ApplicationId)>>;
     /// A form's text.
     fn form(&self, digest: Digest) -> Answer<'_, Option<String>>;
     /// Keeps an attachment's bytes; a repeat changes nothing.
-    fn attach<'a>(&'a self, id: ApplicationId, digest: Digest, bytes: &'a [u8]) -> Answer<'a, ()>;
+    fn attach<'a>(
+        &'a self,
+        of: &'a Application,
+        digest: Digest,
+        bytes: &'a [u8],
+        most: KeptMax,
+    ) -> Answer<'a, Attached>;
+    /// Removes the bytes of all attachments of applications that nothing happened to since, and that are over; how many.
+    fn forget_attachments(&self, ended_before: Timestamp) -> Answer<'_, u64>;
     /// The bytes, where they were sent.
     fn attachment(&self, id: ApplicationId, digest: Digest) -> Answer<'_, Option<Vec<u8>>>;
-    /// What is still to be done to the node's grants, oldest first within an application.
-    fn effects(&self, limit: u32) -> Answer<'_, Vec<Effect>>;
+    /// A page of what is still to be done of a kind to the node's grants, behind a place, oldest first within an application.
+    fn effects(&self, kind: EffectKind, after: Option<(ApplicationId, u64)>, limit: u32) -> Answer<'_, Vec<Effect>>;
     /// It was done.
     fn effect_done(&self, effect: Effect) -> Answer<'_, ()>;
     /// The grant that an application last gave.
     fn grant_of(&self, id: ApplicationId) -> Answer<'_, Option<GrantId>>;
+    /// The application that a grant came of.
+    fn application_of(&self, grant: GrantId) -> Answer<'_, Option<ApplicationId>>;
     /// Writes notices that no event brings: a clock that will run out. Those that are there stay as they are.
     fn tell<'a>(&'a self, deliveries: &'a [Delivery], at: Timestamp) -> Answer<'a, ()>;
     /// Forgets notices that were over before a time.

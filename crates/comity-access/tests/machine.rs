@@ -71,7 +71,8 @@ fn who(role: Role) -> Actor {
         Role::Operator => "olaf",
         Role::Bot => "clock",
     };
-    Actor { id: id.into(), role, organisation: Some("Lab".into()) }
+    let organisation = if role == Role::Signatory { "Uni Jena" } else { "Lab" };
+    Actor { id: id.into(), role, organisation: Some(organisation.into()) }
 }
 
 fn called(id: &str, role: Role) -> Actor {
@@ -211,6 +212,10 @@ fn every_cell_of_the_matrix_is_what_the_machine_does() {
                 let mut story = at(*state);
                 // Late enough for the clock's own acts.
                 story.now = story.app.due().filter(|_| *role == Role::Bot).map_or(story.now, |due| due.at);
+                if *kind == Kind::Sign && allows(Kind::Reveal, Role::Applicant, *state) {
+                    // Nobody signs for an institution that they cannot know.
+                    story.does(Kind::Reveal, Role::Applicant);
+                }
                 let outcome = if *kind == Kind::CopyAsNew {
                     let new = story.app.copy_as_new(ApplicationId([8; 16]), &story.form, &who(*role), story.now);
                     new.map(|new| assert_eq!(new.models(), story.app.models()))
@@ -351,11 +356,19 @@ fn a_condition_names_who_can_meet_it() {
     story.does(Kind::Submit, Role::Applicant);
     let next = |story: &mut Story| story.by(Kind::Approve, &who(Role::Decider)).map_err(|refused| refused.next());
     assert_eq!(next(&mut story), Err(Party::Signatory));
-    story.does(Kind::Sign, Role::Signatory);
-    assert_eq!(next(&mut story), Err(Party::Applicant));
+    let signs = |story: &mut Story, organisation: Option<&str>| {
+        let who = Actor { organisation: organisation.map(str::to_owned), ..who(Role::Signatory) };
+        story.by(Kind::Sign, &who).map_err(|refused| refused.next())
+    };
+    // Not before it is known for whom, nor for another institution than one's own.
+    assert_eq!(signs(&mut story, Some("Uni Jena")), Err(Party::Applicant));
     let other = Act::Reveal { what: Shown::Organisation, value: "Uni Bonn".into(), salt: salt() };
     assert!(matches!(story.act(other, &who(Role::Applicant)), Err(Refused::Content(_))), "not what was sealed");
     story.does(Kind::Reveal, Role::Applicant);
+    assert_eq!(next(&mut story), Err(Party::Signatory));
+    assert_eq!(signs(&mut story, None), Err(Party::Owner));
+    assert_eq!(signs(&mut story, Some("Uni Bonn")), Err(Party::Signatory));
+    assert_eq!(signs(&mut story, Some("uni jena ")), Ok(State::Submitted));
     assert_eq!(next(&mut story), Err(Party::Owner));
     story.does(Kind::RequestDecision, Role::Operator).does(Kind::Vote, Role::Decider);
     assert_eq!(next(&mut story), Ok(State::Approved));

@@ -13,6 +13,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use comity_http::Refusal;
 use comity_http::problem::{no_such_method, no_such_route, problem_form};
+use comity_wire::api::advisory::CategorySum;
 use comity_wire::api::challenge::Challenge;
 use comity_wire::api::clearing::ProjectReply;
 use comity_wire::api::count::MatchOfNode;
@@ -178,7 +179,7 @@ pub struct LogWitness {
 impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
-    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods,matches}`, `POST /admin/counts`, `GET /admin/projects/{id}`,
+    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods,matches,oversight}`, `POST /admin/counts`, `GET /admin/projects/{id}`,
     /// `POST /admin/sample`, `GET /admin/sample/{index}`, `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,prices,recovery,journal}`, `GET /admin/reports/statement/{project}`;
     /// `GET /admin/owners/{terms,schedules,show/{owner}}`, `POST /admin/owners/remittances`;
@@ -210,6 +211,7 @@ impl Clearing {
             .route("/admin/disputes", get(disputes))
             .route("/admin/challenges", get(challenges))
             .route("/admin/periods", get(periods))
+            .route("/admin/oversight", get(oversight))
             .route("/admin/counts", post(count_ask))
             .route("/admin/matches", get(matches))
             .route("/admin/sample", post(sample))
@@ -421,6 +423,20 @@ async fn matches(
 ) -> Result<Json<Vec<MatchOfNode>>, Refusal> {
     let Query(Counted { from, to }) = query.map_err(|rejection| Failure::invalid(rejection.body_text()))?;
     Ok(Json(house.matches(from, to).await?))
+}
+
+/// `GET /admin/oversight?days=…`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Days {
+    days: u32,
+}
+
+async fn oversight(
+    State(house): State<Clearing>,
+    Query(Days { days }): Query<Days>,
+) -> Result<Json<Vec<CategorySum>>, Refusal> {
+    Ok(Json(house.oversight(days).await?))
 }
 
 async fn challenges(State(house): State<Clearing>) -> Result<Json<Vec<Challenge>>, Refusal> {

@@ -10,6 +10,7 @@ mod counts;
 mod lists;
 pub(crate) mod log;
 mod openapi;
+mod oversight;
 pub(crate) mod pages;
 mod persons;
 mod table;
@@ -130,10 +131,18 @@ fn routes() -> Vec<Route<Api>> {
         Route::get("healthz", "/healthz", healthz, "Whether the process serves").reply::<Live>(),
         Route::get("readyz", "/readyz", readyz, "Whether every part of the house is as it must be").reply::<Ready>(),
     ];
-    [own, persons::routes(), lists::routes(), challenges::routes(), counts::routes(), log::routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        own,
+        persons::routes(),
+        lists::routes(),
+        challenges::routes(),
+        counts::routes(),
+        oversight::routes(),
+        log::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// What each kind of call may be refused for. Tests of the house fail where one is missing (`table::held`).

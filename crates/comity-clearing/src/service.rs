@@ -15,7 +15,8 @@ pub(crate) mod log;
 mod logins;
 mod mandates;
 mod nodes;
-pub(crate) mod owners;
+pub(crate) mod oversight;
+mod owners;
 mod payouts;
 pub(crate) mod periods;
 mod persons;
@@ -105,6 +106,8 @@ struct Inner {
     /// When the sequencer looked last.
     log_turned: Mutex<tokio::time::Instant>,
     probe: vital::Probe,
+    /// How many flags of a project are too many, over all owners.
+    volume_limits: comity_guard::volume::Limits,
     /// Who is believed of persons.
     issuers: RwLock<Arc<logins::Issuers>>,
     turns: Turns,
@@ -184,6 +187,7 @@ impl Clearing {
             log: log::Sequencer::default(),
             log_turned: Mutex::new(tokio::time::Instant::now()),
             probe: vital::Probe::default(),
+            volume_limits: oversight::limits(),
             issuers: RwLock::default(),
             turns: Turns::default(),
             retired: AtomicBool::new(false),
@@ -201,6 +205,7 @@ impl Clearing {
         house.every(Calendar::BEAT_S, "certificates", |house| async move { house.certificates_look().await });
         house.every(SWEEP_EVERY_S, "sweep", |house| async move { house.sweep().await.map(drop) });
         house.every(COUNTS_EVERY_S, "counts", |house| async move { house.counts_turn().await.map(drop) });
+        house.every(COUNTS_EVERY_S, "oversight", |house| async move { house.oversight_turn().await });
         house.every(Calendar::BEAT_S, "standing", |house| async move { house.standing_renew().await.map(drop) });
         // A log that does not go on keeps no house from its work: it says so, and waits for its operator.
         if let Err(failure) = house.log_turn().await {

@@ -19,6 +19,7 @@ pub(crate) mod logins;
 pub(crate) mod mandates;
 pub(crate) mod money;
 pub(crate) mod ops;
+pub(crate) mod oversight;
 pub(crate) mod owners;
 pub(crate) mod payouts;
 pub(crate) mod periods;
@@ -189,6 +190,12 @@ pub(crate) fn migrations() -> Migrations {
             "proposals",
             include_str!("../migrations/0572_proposals.sql"),
             include_str!("../migrations/postgres/0572_proposals.sql"),
+        )
+        .with(
+            580,
+            "oversight",
+            include_str!("../migrations/0580_oversight.sql"),
+            include_str!("../migrations/postgres/0580_oversight.sql"),
         )
 }
 

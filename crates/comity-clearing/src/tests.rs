@@ -35,6 +35,7 @@ mod logins;
 mod lots;
 mod mandates;
 mod moving;
+mod oversight;
 mod owners;
 mod periods;
 mod persons;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use comity_wire::api::advisory::AdvisoriesReply;
 use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengesReply};
 use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, SignedBytes,
@@ -40,6 +41,8 @@ pub trait House: Send + Sync {
         challenge: Digest,
         ask: AnswerRequest,
     ) -> BoxFuture<'_, Result<Challenge, HouseError>>;
+    /// `GET /v1/advisories`, every page.
+    fn advisories(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<AdvisoriesReply, HouseError>>;
     /// `GET /v1/counts`.
     fn counts(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<CountsReply, HouseError>>;
     /// `POST /v1/counts`.
@@ -107,6 +110,7 @@ impl Gateway {
             if ticked {
                 self.answer_challenges().await;
                 self.send_counts().await;
+                self.take_advice().await;
             }
         }
     }

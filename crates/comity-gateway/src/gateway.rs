@@ -280,6 +280,11 @@ impl Gateway {
         self.0.volume_flush().await;
     }
 
+    /// What houses tell of projects that spread over several owners, by project.
+    pub fn advised(&self) -> Vec<(String, comity_guard::volume::Advice)> {
+        self.0.guarding.advised((self.0.clock)())
+    }
+
     /// The newest flags that the owner was told of, newest first.
     pub fn flags(&self) -> Vec<Flagged> {
         self.0.guarding.told()

@@ -7,14 +7,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use comity_guard::volume::{Alarm, CALL_MAX, Counted, HISTORY_HOURS, Limits, Print, Seen, Volume};
+use comity_guard::volume::{Advice, Alarm, CALL_MAX, Counted, HISTORY_HOURS, Limits, Print, Seen, Volume};
 use comity_guard::{Band, Category, Findings};
 use comity_http::Refusal;
+use comity_wire::api::advisory::{Advisory, AdvisoryBand};
 use comity_wire::object::{FilterAction, Logging, TierRule};
-use comity_wire::{Code, ModelId, Timestamp};
+use comity_wire::{Code, ModelId, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::Inner;
+use crate::claims::{bounded, houses};
+use crate::gateway::{Gateway, Inner};
 use crate::phase::authorise::Authorised;
 use crate::store::{Store, StoreError, Suspension};
 
@@ -61,12 +63,17 @@ pub struct Words<'t> {
 /// Bytes of a prompt that are handed on with a flag.
 pub const WORDS_BYTES_MAX: usize = 4_096;
 
+/// By the project's pseudonym.
+type Told = BTreeMap<String, Vec<Advice>>;
+
 /// What the guard of a gateway knows.
 pub(crate) struct Guarding {
     volume: Mutex<Volume>,
     throttled: Mutex<BTreeMap<String, Timestamp>>,
     suspended: RwLock<BTreeMap<String, Suspension>>,
     told: Mutex<VecDeque<Flagged>>,
+    /// What each house told of projects when it answered last.
+    advised: Mutex<BTreeMap<OrgId, Told>>,
     flags: Option<Arc<dyn Flags>>,
 }
 
@@ -77,6 +84,7 @@ impl Guarding {
             throttled: Mutex::default(),
             suspended: RwLock::default(),
             told: Mutex::default(),
+            advised: Mutex::default(),
             flags,
         };
         guarding.follow(store).await?;
@@ -119,6 +127,25 @@ impl Guarding {
 
     pub(crate) fn suspended(&self) -> Vec<Suspension> {
         self.suspended.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// What houses tell of projects that spread over several owners, while it is news.
+    pub(crate) fn advised(&self, now: Timestamp) -> Vec<(String, Advice)> {
+        let volume = lock(&self.volume);
+        let told = volume.advised().filter(|(_, advice)| now < advice.until);
+        told.map(|(project, advice)| (project.to_owned(), *advice)).collect()
+    }
+
+    /// Takes in what a house tells, in place of what it told before. A house that does not answer is not taken to say that all is well.
+    fn advise(&self, house: OrgId, told: Told, now: Timestamp) {
+        let mut by_house = lock(&self.advised);
+        by_house.insert(house, told);
+        let mut all = Told::new();
+        for (project, advised) in by_house.values().flatten() {
+            let news = advised.iter().filter(|advice| now < advice.until);
+            all.entry(project.clone()).or_default().extend(news);
+        }
+        lock(&self.volume).advise(all);
     }
 
     fn tell(&self, flagged: Flagged, text: Option<Words<'_>>) {
@@ -203,6 +230,39 @@ pub(crate) fn refusal(category: Category, action: FilterAction) -> Refusal {
     Refusal::new(code, format!("{message} ({})", category.name()))
         .with("category", category.name())
         .with("whose_move", whose_move)
+}
+
+impl Gateway {
+    /// Asks each house of this federation what it sees of projects over several owners (spec/07-settlement.md §10), once. What is told
+    /// is an amount above its bound like one that was counted here: the policy's row `volume/` and the category says what is done.
+    pub async fn take_advice(&self) {
+        let inner = &*self.0;
+        let Some(house) = &inner.house else { return };
+        for org in houses(inner) {
+            match bounded(house.advisories(org, inner.node)).await {
+                Ok(reply) => inner.guarding.advise(org, told(org, &reply.advisories), inner.now()),
+                // Of a house that nobody has drawn a token for this node from, this node is not known.
+                Err(error) => tracing::debug!(house = %org, %error, "no advisories were told"),
+            }
+        }
+    }
+}
+
+/// What a house tells, but for categories that are not known here.
+fn told(house: OrgId, advisories: &[Advisory]) -> Told {
+    let mut told = Told::new();
+    for advisory in advisories {
+        let Ok(category) = advisory.category.parse() else { continue };
+        let Advisory { subject, count, bound, band, until, .. } = advisory;
+        tracing::warn!(%house, project = %subject, category = advisory.category, count, bound, "a project's flags are spread over several owners");
+        let band = match band {
+            AdvisoryBand::Medium => Band::Medium,
+            AdvisoryBand::High => Band::High,
+        };
+        let advice = Advice { category, count: *count, bound: *bound, band, until: *until };
+        told.entry(subject.to_string()).or_default().push(advice);
+    }
+    told
 }
 
 impl Inner {

@@ -15,6 +15,7 @@
 mod limits;
 mod prints;
 mod project;
+mod spread;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ use project::Project;
 
 pub use limits::{BadLimits, Limit, Limits};
 pub use prints::Print;
+pub use spread::{Advice, Spread, spread};
 
 /// Projects that are remembered; one more, and the one that was seen longest ago is forgotten. Its counts are in the store.
 pub const PROJECTS_MAX: usize = 4_096;
@@ -34,6 +36,8 @@ pub const PROJECTS_MAX: usize = 4_096;
 pub const DELTAS_MAX: usize = 100_000;
 /// Flags of one call that count: a single text is no flood.
 pub const CALL_MAX: u32 = 1_000;
+/// Projects that houses may speak of at once.
+pub const ADVISED_MAX: usize = 4_096;
 /// Hours of history that a store has to keep.
 pub const HISTORY_HOURS: u32 = 29 * 24;
 
@@ -134,6 +138,8 @@ pub enum Why {
     Unusual,
     /// Far more in an hour than it used to: above its moving average.
     Burst,
+    /// Over several owners, as a clearing house tells: at none of them alone.
+    Spread,
 }
 
 impl Why {
@@ -145,6 +151,7 @@ impl Why {
             Self::Purpose => "volume/purpose",
             Self::Unusual => "volume/unusual",
             Self::Burst => "volume/burst",
+            Self::Spread => "volume/spread",
         }
     }
 }
@@ -199,6 +206,7 @@ pub struct Volume {
     projects_max: usize,
     projects: BTreeMap<String, Project>,
     deltas: BTreeMap<(String, Counted, u32), u32>,
+    advised: BTreeMap<String, Vec<Advice>>,
     /// Counts that could not be kept for the store.
     lost: u64,
 }
@@ -214,7 +222,14 @@ impl Volume {
     #[must_use]
     pub fn bounded(limits: Limits, projects_max: usize) -> Self {
         let projects_max = projects_max.max(1);
-        Self { limits, projects_max, projects: BTreeMap::new(), deltas: BTreeMap::new(), lost: 0 }
+        Self {
+            limits,
+            projects_max,
+            projects: BTreeMap::new(),
+            deltas: BTreeMap::new(),
+            advised: BTreeMap::new(),
+            lost: 0,
+        }
     }
 
     /// Whether what a store has of a project was taken in, and since when.
@@ -256,11 +271,23 @@ impl Volume {
         fresh.filter(|alarm| project.tell(alarm.why, alarm.counted, now)).collect()
     }
 
-    /// All that is above a bound now.
+    /// All that is above a bound now, here or as houses have told.
     #[must_use]
     pub fn standing(&self, project: &str, purposes: &[&str], now: Timestamp) -> Vec<Alarm> {
-        let Some(project) = self.projects.get(project) else { return Vec::new() };
-        Counted::all().flat_map(|counted| project.alarms(counted, &self.limits, purposes, now)).collect()
+        let advised = self.advised.get(project).into_iter().flatten().filter_map(|advice| advice.alarm(now));
+        let known = self.projects.get(project);
+        let own = known.map(|known| Counted::all().flat_map(|of| known.alarms(of, &self.limits, purposes, now)));
+        own.into_iter().flatten().chain(advised).collect()
+    }
+
+    /// What houses tell of projects, in place of what they told before; of more than [`ADVISED_MAX`] projects, the first by name.
+    pub fn advise(&mut self, advised: BTreeMap<String, Vec<Advice>>) {
+        self.advised = advised.into_iter().take(ADVISED_MAX).collect();
+    }
+
+    /// What houses have told of a project, or of all, by name.
+    pub fn advised(&self) -> impl Iterator<Item = (&str, &Advice)> {
+        self.advised.iter().flat_map(|(project, advised)| advised.iter().map(|advice| (project.as_str(), advice)))
     }
 
     /// Counts of the last 24 hours.

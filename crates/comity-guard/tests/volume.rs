@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use comity_guard::volume::{Alarm, Counted, DELTAS_MAX, Delta, Limits, Print, Seen, Volume, Why};
+use comity_guard::volume::{ADVISED_MAX, Advice, Alarm, Counted, DELTAS_MAX, Delta, Limits, Print, Seen, Volume, Why};
 use comity_guard::{Band, Category};
 use comity_wire::Timestamp;
 use proptest::prelude::*;
@@ -247,4 +247,30 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_a_house_tells_stands_until_it_is_old_and_is_told_of_with_the_next_flag() {
+    let mut volume = volume();
+    let advice = Advice {
+        category: Category::PoliticalPersuasion,
+        count: 400,
+        bound: 200,
+        band: Band::Medium,
+        until: NOW.plus(DAY),
+    };
+    volume.advise(BTreeMap::from([("p".to_owned(), vec![advice])]));
+    // Also of a project that was never seen here.
+    let standing = volume.standing("p", &["biology"], NOW);
+    assert_eq!(standing, [advice.alarm(NOW).expect("it is news")]);
+    assert_eq!(volume.standing("q", &["biology"], NOW), []);
+    // A call without such a flag is not a part of it; the first that has one is told of, once a day.
+    assert_eq!(volume.observe(NOW, &seen("p", &["biology"], 0)), []);
+    let told = calls(&mut volume, NOW, 3, "p", &["biology"]);
+    assert_eq!(told.iter().map(|alarm| (alarm.why, alarm.count)).collect::<Vec<_>>(), [(Why::Spread, 400)]);
+    assert_eq!(volume.standing("p", &["biology"], NOW.plus(DAY)), []);
+    // What is told later stands in its place, and no more projects are kept than there is room for.
+    volume.advise((0..ADVISED_MAX + 9).map(|at| (format!("p{at:05}"), vec![advice])).collect());
+    assert_eq!(volume.advised().count(), ADVISED_MAX);
+    assert_eq!(volume.standing("p", &["biology"], NOW), []);
 }

@@ -1,6 +1,7 @@
 //! The JSON that two sides share: requests and replies of the clearing house and of a node.
 
 pub mod access;
+pub mod advisory;
 pub mod case;
 pub mod challenge;
 pub mod clearing;

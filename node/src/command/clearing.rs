@@ -11,6 +11,7 @@ mod doctor;
 mod log;
 mod matching;
 mod migrate;
+mod oversight;
 mod owner;
 mod period;
 mod person;
@@ -85,6 +86,8 @@ pub enum ClearingCommand {
     /// Periods: close the books of a month
     #[command(subcommand)]
     Period(period::PeriodCommand),
+    /// Flags by category over all projects and owners; owners concerned are told by themselves of a project that spreads thin
+    Oversight(oversight::OversightArguments),
     /// Owners: how they are paid, what is payable, and what they were paid
     #[command(subcommand)]
     Owner(owner::OwnerCommand),
@@ -290,6 +293,10 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         }
         ClearingCommand::Dispute(command) => {
             comity_cli::say(&dispute::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Oversight(arguments) => {
+            comity_cli::say(&oversight::run(&arguments).await?);
             Ok(())
         }
         ClearingCommand::Period(command) => {

@@ -17,6 +17,7 @@ pub(crate) mod stop;
 mod top;
 
 mod transcripts;
+pub mod who;
 mod witness;
 
 pub use doctor::Doctor;
@@ -40,6 +41,8 @@ pub enum NodeCommand {
     Top(Top),
     /// What the owner's filter told of, and who is suspended
     Flags(Flags),
+    /// Who can stop what at this node, and what is stopped
+    Who(who::Who),
     /// Stop a model, a project or the node: nothing of it is let in from within a second on, until it is resumed
     Stop(Stop),
     /// Let in again what was stopped, or whom the filter suspended
@@ -96,6 +99,7 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         NodeCommand::Run(arguments) => owner::run(arguments.run, arguments.watch, failpoint).await,
         NodeCommand::Top(top) => top.run().await,
         NodeCommand::Flags(flags) => flags.run().await,
+        NodeCommand::Who(who) => who.run().await,
         NodeCommand::Stop(stop) => stop.run().await,
         NodeCommand::Resume(resume) => resume.run().await,
         NodeCommand::Doctor(doctor) => doctor.run().await,

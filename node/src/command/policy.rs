@@ -1,4 +1,4 @@
-//! `comity policy check|preview|diff|publish`: what the policies of the models folder mean, and what publishing them would change.
+//! `comity policy check|show|preview|diff|publish`: what the policies of the models folder mean, and what publishing them would change.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -24,6 +24,8 @@ use crate::shell;
 pub enum PolicyCommand {
     /// Read every policy of the models folder, and name what its owner may not have meant
     Check(Which),
+    /// Show what is in force: for whom each tier is, what leaves by which op, what is kept
+    Show(Which),
     /// Show what a caller would get, op by op, and what is missing where it gets nothing
     Preview(Preview),
     /// Compare the models folder with what is published: what changes, and who gains or loses what
@@ -91,6 +93,7 @@ struct Written {
 pub async fn run(command: PolicyCommand) -> Result<String, Failure> {
     match command {
         PolicyCommand::Check(which) => check(&which),
+        PolicyCommand::Show(which) => show(&which).await,
         PolicyCommand::Preview(preview) => previewed(&preview).await,
         PolicyCommand::Diff(which) => {
             let differences = differences(&which).await?;
@@ -153,6 +156,33 @@ fn check(which: &Which) -> Result<String, Failure> {
         }
     }
     Ok(text.trim_end().to_owned())
+}
+
+/// As published, whatever the files say meanwhile.
+async fn show(which: &Which) -> Result<String, Failure> {
+    let published = published(which).await?;
+    let is_asked = |model: &ModelId| which.name.as_ref().is_none_or(|name| model.name() == name);
+    let mut told = Vec::new();
+    for policy in &published {
+        told.extend(policy.models.iter().filter(|model| is_asked(model)).map(|model| (model, policy)));
+    }
+    if which.json {
+        let one = |(model, policy): &(&ModelId, &Policy)| json!({"model": model, "version": policy.version, "issued_at": policy.issued_at, "says": policy::shown(policy)});
+        return Ok(serde_json::to_string(&told.iter().map(one).collect::<Vec<_>>())?);
+    }
+    let one = |(model, policy): &(&ModelId, &Policy)| {
+        format!("{model}  version {} of {}\n{}", policy.version, policy.issued_at, policy::shown(policy))
+    };
+    Ok(told.iter().map(one).collect::<Vec<_>>().join("\n"))
+}
+
+/// What the running node has published, each with its owner's signature.
+async fn published(which: &Which) -> Result<Vec<Policy>, Failure> {
+    let home = Home::open(&which.home)?;
+    let in_force: InForce = admin::get(&which.home, "/admin/policies").await?;
+    let key = home.keys.read(KeyName::Writer)?.public();
+    let read = |frame: &String| Ok((*Signed::<Policy>::decode(&bytes(frame)?)?.verify(&key)?).clone());
+    in_force.policies.iter().map(read).collect()
 }
 
 #[derive(Debug, Serialize)]
@@ -226,18 +256,12 @@ struct Difference {
 }
 
 async fn differences(which: &Which) -> Result<Vec<Difference>, Failure> {
-    let home = Home::open(&which.home)?;
-    let in_force: InForce = admin::get(&which.home, "/admin/policies").await?;
-    let key = home.keys.read(KeyName::Writer)?.public();
-    let mut published = Vec::new();
-    for frame in &in_force.policies {
-        published.push(Signed::<Policy>::decode(&bytes(frame)?)?.verify(&key)?);
-    }
+    let published = published(which).await?;
     let difference = |written: Written| {
         let Written { name, model, policy: after } = written;
         let before = published.iter().find(|policy| policy.models.contains(&model));
         let nothing = Policy { tiers: Default::default(), rules: Default::default(), ..after.clone() };
-        let before_policy = before.map_or(&nothing, |policy| &**policy);
+        let before_policy = before.unwrap_or(&nothing);
         Difference {
             changes: policy::changes(before_policy, &after),
             shifts: policy::shifts(before_policy, &after, &model, shell::now()),

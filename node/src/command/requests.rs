@@ -36,6 +36,9 @@ pub struct Named {
     /// In whose name: an id of [[access.person]] in node.toml; may be left out where there is one person only
     #[arg(long = "as", value_name = "PERSON")]
     person: Option<String>,
+    /// The link that `show` ended with: where anything has happened since, nothing is done
+    #[arg(long, value_name = "LINK")]
+    seen: Option<Digest>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -322,7 +325,7 @@ async fn acted(
     role: Option<&str>,
     act: Value,
 ) -> Result<String, Failure> {
-    let ask = ActAsk { person: named.person, role: role.map(str::to_owned), after: None, act };
+    let ask = ActAsk { person: named.person, role: role.map(str::to_owned), after: named.seen, act };
     let shown: api::Application = admin::post(&home.home, &format!("/admin/requests/{id}/acts"), &ask).await?;
     show::application(&shown, home.json, shell::now())
 }
@@ -388,10 +391,8 @@ pub async fn run(command: RequestsCommand) -> Result<String, Failure> {
                 (true, true) => json!({"kind": "reinstate", "terms": terms, "reason": reason}),
                 (true, false) => json!({"kind": "dismiss", "reason": reason}),
             };
-            let ask = ActAsk { person: named.person, role: None, after: Some(seen.head), act };
-            let shown: api::Application =
-                admin::post(&home.home, &format!("/admin/requests/{application}/acts"), &ask).await?;
-            show::application(&shown, home.json, shell::now())
+            let named = Named { seen: named.seen.or(Some(seen.head)), ..named };
+            acted(&home, named, application, None, act).await
         }
         RequestsCommand::Revoke { home, named, application, grant, reason, notice_days } => {
             match (application, grant) {

@@ -119,7 +119,7 @@ pub(super) fn window(window: &Window) -> String {
     format!("{} in {seconds} s", counted.join(" and "))
 }
 
-fn open(hours: &Hours) -> String {
+pub(super) fn open(hours: &Hours) -> String {
     let Hours { days, from, until } = hours;
     let days = if days.is_empty() { "every day".to_owned() } else { listed(days, ToString::to_string) };
     let clock = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);

@@ -100,3 +100,23 @@ fn advice_names_what_its_owner_may_not_have_meant() {
         [[policy.rules]]\nop = \"chat\"\ntier = \"t2\"\ninput_bytes_max = 65_536\noutput_tokens_max = 16\nchoices_max = 4\nlogprobs_max = 0\n\n[tariff]";
     assert_eq!(places(&[("[tariff]", tiers)]), ["chat.t2.output_tokens_max"]);
 }
+
+#[test]
+fn what_leaves_and_to_whom_is_said_and_so_is_what_has_no_bound() {
+    let text = shown(&policy(&[]));
+    assert!(text.contains("projects that are registered at a clearing house"), "{text}");
+    assert!(text.contains("120 requests and 200000 tokens in 60 s") && !text.contains("your grant"), "{text}");
+    let stricter = [
+        ("grant = false", "grant = true"),
+        ("logprobs_max = 0", "logprobs_max = 5"),
+        ("# logprobs_decimals = 3", "logprobs_decimals = 3"),
+    ];
+    let text = shown(&policy(&stricter));
+    assert!(text.contains("with your grant") && text.contains("3 decimals"), "{text}");
+    // Each op of each tier has its line.
+    let policy = policy(&[]);
+    let lines = |op: &str| text.lines().filter(|line| line.trim_start().starts_with(op)).count();
+    for rule in &policy.rules {
+        assert!(lines(&rule.op.to_string()) > 0, "{}: {text}", rule.op);
+    }
+}

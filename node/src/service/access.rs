@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::command::node::who::PersonShown;
 use crate::command::requests::{ActAsk, Attachment, GrantAsk, GrantShown, WithdrawAsk};
 use crate::failure::{Failure, While as _};
 use crate::home::{Card, Home};
@@ -152,6 +153,7 @@ impl Requests {
             .route("/admin/requests/{id}", get(show))
             .route("/admin/requests/{id}/acts", post(act))
             .route("/admin/requests/{id}/attachments/{digest}", get(attachment))
+            .route("/admin/persons", get(persons))
             .route("/admin/notices", get(notices))
             .route("/admin/grants", get(grants).post(grant))
             .route("/admin/grants/withdraw", post(withdraw))
@@ -227,6 +229,16 @@ async fn attachment(
     Ok(Json(Attachment::of(&bytes)))
 }
 
+async fn persons(State(requests): State<Requests>) -> Json<Vec<PersonShown>> {
+    let shown = |person: &Person| PersonShown {
+        id: person.id.clone(),
+        roles: person.roles.clone(),
+        organisation: person.organisation.clone(),
+        key: person.key,
+    };
+    Json(requests.desk.persons().iter().map(shown).collect())
+}
+
 async fn notices(State(requests): State<Requests>) -> Json<Vec<Standing>> {
     Json(requests.notices.standing())
 }
@@ -296,6 +308,13 @@ async fn withdraw(
     if !is_known {
         return Err(Refusal::new(Code::NotFound, format!("this node has given no grant {grant}"))
             .hint("comity requests grants lists them"));
+    }
+    let application = requests.desk.application_of(grant).await.map_err(|trouble| refused(&trouble))?;
+    if let Some(application) = application {
+        let message = format!("grant {grant} came of application {application}, which would still say that it holds");
+        return Err(Refusal::new(Code::ApplicationState, message)
+            .hint(format!("comity requests revoke {application}: the researcher reads why, and may appeal"))
+            .with("whose_move", "caller"));
     }
     let failed = |failure: Failure| Refusal::new(Code::StoreUnavailable, failure.to_string());
     requests.granting.take_back(grant).await.map_err(failed)?;

@@ -7,6 +7,7 @@ use comity_http::dial::{CallError, Client};
 use comity_http::{Endpoint, TrustedKeys};
 use comity_supply::BoxFuture;
 use comity_token::Directory;
+use comity_wire::api::advisory::AdvisoriesReply;
 use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengesReply};
 use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply};
 use comity_wire::api::count::{CountReply, CountRequest, CountsReply};
@@ -83,7 +84,7 @@ fn house_keys(directory: &dyn Directory, anchor: &Anchor) -> impl Iterator<Item 
     std::iter::once(anchor.transport_key).chain(replicas)
 }
 
-/// Pages of challenges that are read in one round of claims; what lies behind them waits for the next.
+/// Pages of challenges, or of advisories, that are read in one round of claims; what lies behind them waits for the next.
 const PAGES_MAX: usize = 10;
 
 fn unreached(reason: impl Into<String>) -> HouseError {
@@ -128,6 +129,20 @@ impl House for HouseClient {
         ask: AnswerRequest,
     ) -> BoxFuture<'_, Result<Challenge, HouseError>> {
         Box::pin(async move { self.post(house, &format!("/v1/challenges/{challenge}/answers"), &ask).await })
+    }
+
+    fn advisories(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<AdvisoriesReply, HouseError>> {
+        Box::pin(async move {
+            let (mut advisories, mut cursor) = (Vec::new(), String::new());
+            for _ in 0..PAGES_MAX {
+                let path = format!("/v1/advisories?node={node}&limit=1000{cursor}");
+                let page: AdvisoriesReply = self.call(house, Method::GET, &path, None::<&()>).await?;
+                advisories.extend(page.advisories);
+                let Some(next) = page.next else { break };
+                cursor = format!("&cursor={next}");
+            }
+            Ok(AdvisoriesReply { advisories, next: None })
+        })
     }
 
     fn counts(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<CountsReply, HouseError>> {

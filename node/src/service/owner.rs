@@ -42,6 +42,8 @@ const STANDING_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3
 /// The same, where it could not be published.
 const STANDING_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
 const NEWS_SETTLE: std::time::Duration = std::time::Duration::from_millis(200);
+/// How often it is looked at what was taken back, told or not: where it took longer than that to reach this gateway's own memory.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A server that could not be judged is asked again after this long.
 const MEASURE_AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
@@ -190,7 +192,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep_until(renew_at) => {}
+                () = tokio::time::sleep_until(renew_at.min(tokio::time::Instant::now() + LOOK)) => {}
                 () = withdrawn.notified() => {}
                 // What was told reaches this gateway's own memory a moment later.
                 true = told => tokio::time::sleep(NEWS_SETTLE).await,
@@ -484,7 +486,8 @@ async fn top(State(admin): State<Admin>) -> Json<Top> {
 
 async fn flags(State(admin): State<Admin>) -> Json<flags::View> {
     let suspended = admin.gateway.suspended().into_iter().map(stops::suspended);
-    Json(flags::View { flags: admin.gateway.flags(), suspended: suspended.collect() })
+    let advised = admin.gateway.advised().into_iter().map(|(project, advice)| flags::Advised { project, advice });
+    Json(flags::View { flags: admin.gateway.flags(), suspended: suspended.collect(), advised: advised.collect() })
 }
 
 async fn resume(State(admin): State<Admin>, Json(ask): Json<flags::Resume>) -> Response {

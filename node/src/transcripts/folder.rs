@@ -5,14 +5,23 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use comity_gateway::Transcript;
-use comity_wire::Timestamp;
 use comity_wire::time::DAY_S;
+use comity_wire::{Digest, Timestamp};
 
+use super::record::{self, Chosen, Hold, Removed, Said};
 use super::sealed::{Head, Key, Lock, Texts};
 use super::within;
 use crate::failure::{Failure, While as _};
 
 pub struct Folder(PathBuf);
+
+/// What became of those that were to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    pub went: usize,
+    /// That a hold keeps.
+    pub held: usize,
+}
 
 /// A transcript that lies there.
 pub struct Kept {
@@ -66,18 +75,27 @@ impl Folder {
         })
     }
 
-    /// Removes what has to go by now; the days that went.
+    /// Removes what has to go by now, but for what a hold keeps; how many went.
     ///
     /// # Errors
     /// [`Failure`] where something stays that must not.
-    pub fn sweep(&self, now: Timestamp) -> Result<Vec<String>, Failure> {
+    pub fn sweep(&self, now: Timestamp) -> Result<usize, Failure> {
         let _held = self.lock()?;
-        let gone = due(self.days()?, &day(now));
-        for name in &gone {
+        let over = due(self.days()?, &day(now));
+        let files = self.files()?.into_iter().filter(|(day, _)| over.contains(day)).map(|(_, path)| path).collect();
+        let gone = self.go(
+            files,
+            |_| true,
+            |receipts| Removed { at: now, asked: None, of: None, receipts, before: Digest::ZERO },
+        )?;
+        for name in over {
             let path = self.0.join(name);
-            std::fs::remove_dir_all(&path).while_(format!("cannot remove {}", path.display()))?;
+            // What a hold keeps keeps its folder.
+            if self.files_in(&path)?.is_empty() {
+                std::fs::remove_dir_all(&path).while_(format!("cannot remove {}", path.display()))?;
+            }
         }
-        Ok(gone)
+        Ok(gone.went)
     }
 
     /// All that is there, the first that goes first.
@@ -94,30 +112,83 @@ impl Folder {
         Ok(all)
     }
 
-    /// Removes those that `is_meant`; how many went.
+    /// Removes those that were chosen, but for what a hold keeps.
     ///
     /// # Errors
     /// [`Failure`] naming the file that could not be written; what was not rewritten is as it was.
-    pub fn remove(&self, is_meant: impl Fn(&Head) -> bool) -> Result<usize, Failure> {
+    pub fn remove(&self, chosen: &Chosen, asked: Said) -> Result<Gone, Failure> {
         let _held = self.lock()?;
-        let mut gone = 0;
-        for (_, path) in self.files()? {
-            let mut stay = String::new();
-            let mut here = 0;
+        let files = self.files()?.into_iter().map(|(_, path)| path).collect();
+        let removed = |receipts| {
+            let (at, of) = (asked.at, Some(chosen.clone()));
+            Removed { at, asked: Some(asked.clone()), of, receipts, before: Digest::ZERO }
+        };
+        self.go(files, |head| chosen.fits(head), removed)
+    }
+
+    /// File by file: what is to go is said, then it goes.
+    fn go(
+        &self,
+        files: Vec<PathBuf>,
+        is_meant: impl Fn(&Head) -> bool,
+        removed: impl Fn(Vec<Digest>) -> Removed,
+    ) -> Result<Gone, Failure> {
+        let holds: Vec<Hold> = record::holds(&self.0)?.into_iter().filter(Hold::stands).collect();
+        let mut gone = Gone::default();
+        for path in files {
+            let (mut stay, mut receipts) = (String::new(), Vec::new());
             for line in lines(&path)? {
-                if is_meant(&Head::read(&line)?) {
-                    here += 1;
+                let head = Head::read(&line)?;
+                let is_held = is_meant(&head) && holds.iter().any(|hold| hold.of.fits(&head));
+                gone.held += usize::from(is_held);
+                if is_meant(&head) && !is_held {
+                    receipts.push(head.receipt);
                 } else {
                     stay.push_str(&line);
                     stay.push('\n');
                 }
             }
-            if here > 0 {
+            if !receipts.is_empty() {
+                gone.went += receipts.len();
+                Removed::say(&self.0, removed(receipts))?;
                 replace(&path, &stay)?;
-                gone += here;
             }
         }
         Ok(gone)
+    }
+
+    /// From now on these do not go, neither when their days are over nor when they are asked to.
+    ///
+    /// # Errors
+    /// [`Failure`] where it cannot be written down.
+    pub fn hold(&self, of: Chosen, said: Said) -> Result<Hold, Failure> {
+        let _held = self.lock()?;
+        record::hold(&self.0, of, said)
+    }
+
+    /// Ends a hold: what is overdue goes with the next turn.
+    ///
+    /// # Errors
+    /// [`Failure`] where none of that number stands.
+    pub fn release(&self, number: u64, said: Said) -> Result<Hold, Failure> {
+        let _held = self.lock()?;
+        record::release(&self.0, number, said)
+    }
+
+    /// Every hold there ever was, the oldest first.
+    ///
+    /// # Errors
+    /// [`Failure`] where they cannot be read.
+    pub fn holds(&self) -> Result<Vec<Hold>, Failure> {
+        record::holds(&self.0)
+    }
+
+    /// What went, the oldest first, and the digest of the newest line: whoever keeps it sees later whether a line was changed.
+    ///
+    /// # Errors
+    /// [`Failure`] where a line does not follow the one before.
+    pub fn removed(&self) -> Result<(Vec<Removed>, Digest), Failure> {
+        Removed::check(&self.0)
     }
 
     fn lock(&self) -> Result<File, Failure> {
@@ -139,15 +210,19 @@ impl Folder {
     fn files(&self) -> Result<Vec<(String, PathBuf)>, Failure> {
         let mut files = Vec::new();
         for day in self.days()? {
-            let folder = self.0.join(&day);
-            let entries = std::fs::read_dir(&folder).while_(format!("cannot read {}", folder.display()))?;
-            let paths = entries.flatten().map(|entry| entry.path());
-            let mut paths: Vec<_> =
-                paths.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect();
-            paths.sort();
+            let paths = self.files_in(&self.0.join(&day))?;
             files.extend(paths.into_iter().map(|path| (day.clone(), path)));
         }
         Ok(files)
+    }
+
+    fn files_in(&self, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+        let entries = std::fs::read_dir(folder).while_(format!("cannot read {}", folder.display()))?;
+        let paths = entries.flatten().map(|entry| entry.path());
+        let mut paths: Vec<_> =
+            paths.filter(|path| path.extension().is_some_and(|extension| extension == "jsonl")).collect();
+        paths.sort();
+        Ok(paths)
     }
 }
 
@@ -169,7 +244,7 @@ fn due(days: Vec<String>, today: &str) -> Vec<String> {
 }
 
 /// The length of what was written whole: a line that a death cut off is taken away.
-fn whole(file: &mut File) -> std::io::Result<u64> {
+pub(super) fn whole(file: &mut File) -> std::io::Result<u64> {
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
     if length > 0 {
@@ -188,13 +263,13 @@ fn whole(file: &mut File) -> std::io::Result<u64> {
 }
 
 /// Whole ones alone: the node may have died over the last.
-fn lines(path: &Path) -> Result<Vec<String>, Failure> {
+pub(super) fn lines(path: &Path) -> Result<Vec<String>, Failure> {
     let wrong = || format!("cannot read {}", path.display());
     let text = std::fs::read_to_string(path).while_(wrong())?;
     Ok(text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect())
 }
 
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     if text.is_empty() {
         return std::fs::remove_file(path).while_(format!("cannot remove {}", path.display()));
     }

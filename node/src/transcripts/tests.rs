@@ -32,6 +32,14 @@ fn transcript(subject: &str, at: Timestamp, days: u16) -> Transcript {
     }
 }
 
+fn of(subject: &str) -> Chosen {
+    Chosen { subject: Some(subject.into()), ..Chosen::default() }
+}
+
+fn said(reason: &str) -> Said {
+    Said { at: NOW, by: "ada".into(), reason: reason.into() }
+}
+
 /// Every byte below a folder.
 fn bytes_below(folder: &Path) -> Vec<u8> {
     let mut all = Vec::new();
@@ -84,11 +92,11 @@ fn they_go_on_the_day_that_was_told_and_not_before() {
     let left = |files: &Folder| files.all().unwrap().into_iter().map(|kept| kept.head.subject).collect::<Vec<_>>();
     // The day of NOW began so many seconds before it.
     let morning = Timestamp(NOW.0 - NOW.0 % DAY_S);
-    assert!(files.sweep(morning.plus(DAY_S - 1)).unwrap().is_empty());
-    assert_eq!(files.sweep(morning.plus(DAY_S)).unwrap().len(), 1);
+    assert_eq!(files.sweep(morning.plus(DAY_S - 1)).unwrap(), 0);
+    assert_eq!(files.sweep(morning.plus(DAY_S)).unwrap(), 1);
     assert_eq!(left(&files), ["long"]);
-    assert!(files.sweep(morning.plus(30 * DAY_S - 1)).unwrap().is_empty());
-    assert_eq!(files.sweep(morning.plus(30 * DAY_S)).unwrap().len(), 1);
+    assert_eq!(files.sweep(morning.plus(30 * DAY_S - 1)).unwrap(), 0);
+    assert_eq!(files.sweep(morning.plus(30 * DAY_S)).unwrap(), 1);
     assert!(left(&files).is_empty() && within(&home.path).join("notes").exists());
 }
 
@@ -106,7 +114,7 @@ fn one_projects_texts_can_be_removed_and_a_line_that_was_cut_off_harms_nothing()
     std::fs::write(&path, text).unwrap();
     assert_eq!(files.all().unwrap().len(), 3);
     files.append(&lock, &transcript("c", NOW, 9)).unwrap();
-    assert_eq!(files.remove(|head| head.subject == "a").unwrap(), 2);
+    assert_eq!(files.remove(&of("a"), said("asked")).unwrap(), Gone { went: 2, held: 0 });
     let left: Vec<_> = files.all().unwrap().into_iter().map(|kept| kept.head.subject).collect();
     assert_eq!(left, ["b", "c"]);
 }
@@ -143,4 +151,64 @@ fn without_a_lock_nothing_is_kept() {
     let home = Home::init(&folder.path().join("lab"), "lab", "Lab", Role::Owner).unwrap();
     assert!(Writer::start(&home, Arc::new(|| NOW)).unwrap().is_none());
     assert!(!within(&home.path).exists());
+}
+
+#[test]
+fn what_a_hold_keeps_does_not_go_by_its_days_nor_by_a_command_until_it_is_released() {
+    let (_folder, home) = home();
+    let files = Folder::open(&home.path).unwrap();
+    let lock = Lock::of(&home.path).unwrap().unwrap();
+    for subject in ["a", "b"] {
+        files.append(&lock, &transcript(subject, NOW, 1)).unwrap();
+    }
+    let hold = files.hold(of("a"), said("a court wants it")).unwrap();
+    let left = |files: &Folder| files.all().unwrap().into_iter().map(|kept| kept.head.subject).collect::<Vec<_>>();
+    assert_eq!(files.sweep(NOW.plus(9 * DAY_S)).unwrap(), 1);
+    assert_eq!(files.sweep(NOW.plus(9 * DAY_S)).unwrap(), 0);
+    assert_eq!(left(&files), ["a"]);
+    for chosen in [of("a"), Chosen::default()] {
+        assert_eq!(files.remove(&chosen, said("they ask")).unwrap(), Gone { went: 0, held: 1 });
+    }
+    assert!(files.release(hold.number + 1, said("x")).is_err());
+    let released = files.release(hold.number, said("it is over")).unwrap();
+    assert!(!released.stands() && files.release(hold.number, said("again")).is_err());
+    assert_eq!(files.holds().unwrap(), [released]);
+    assert_eq!(files.sweep(NOW.plus(9 * DAY_S)).unwrap(), 1);
+    assert!(left(&files).is_empty());
+    // The folder of the day went with the last of them.
+    assert_eq!(
+        std::fs::read_dir(within(&home.path)).unwrap().flatten().filter(|entry| entry.path().is_dir()).count(),
+        0
+    );
+}
+
+#[test]
+fn what_went_is_said_in_a_log_that_cannot_be_changed_unseen() {
+    let (_folder, home) = home();
+    let files = Folder::open(&home.path).unwrap();
+    let lock = Lock::of(&home.path).unwrap().unwrap();
+    assert_eq!(files.removed().unwrap(), (vec![], Digest::ZERO));
+    for (subject, days) in [("a", 1), ("b", 9), ("c", 9)] {
+        files.append(&lock, &transcript(subject, NOW, days)).unwrap();
+    }
+    files.sweep(NOW.plus(2 * DAY_S)).unwrap();
+    files.remove(&of("b"), said("they ask")).unwrap();
+    files.remove(&of("nobody"), said("they ask")).unwrap();
+    let (removed, newest) = files.removed().unwrap();
+    let receipts: Vec<_> = removed.iter().map(|one| one.receipts.clone()).collect();
+    assert_eq!(receipts, [vec![Digest::of(b"a")], vec![Digest::of(b"b")]]);
+    assert_eq!((removed[0].asked.clone(), removed[1].asked.clone()), (None, Some(said("they ask"))));
+    assert_ne!(newest, Digest::ZERO);
+    // A line that is changed is seen by the next, one that is left out by its neighbour, the last by whoever kept the newest digest.
+    let path = within(&home.path).join("removed.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(&Digest::of(b"a").to_string(), &Digest::of(b"x").to_string())).unwrap();
+    assert!(files.removed().is_err());
+    assert!(files.remove(&of("c"), said("they ask")).is_err(), "nothing goes while the log does not hold");
+    assert_eq!(files.all().unwrap().len(), 1);
+    let second = text.split_inclusive('\n').nth(1).unwrap();
+    std::fs::write(&path, second).unwrap();
+    assert!(files.removed().is_err());
+    std::fs::write(&path, text.split_inclusive('\n').next().unwrap()).unwrap();
+    assert_ne!(files.removed().unwrap().1, newest);
 }

@@ -18,6 +18,10 @@ struct Given {
     put: Mutex<Vec<Decided>>,
     withdrawn: Mutex<Vec<GrantId>>,
     is_broken: AtomicBool,
+    /// In which order.
+    steps: Mutex<Vec<&'static str>>,
+    /// Of this project no grant can be written.
+    is_broken_for: Mutex<Option<String>>,
 }
 
 impl Given {
@@ -38,7 +42,11 @@ impl Grants for Given {
     fn put(&self, decided: Decided) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             self.check()?;
+            if self.is_broken_for.lock().unwrap().as_ref() == Some(&decided.subject) {
+                return Err("its name is too long".into());
+            }
             self.put.lock().unwrap().push(decided);
+            self.steps.lock().unwrap().push("put");
             Ok(())
         })
     }
@@ -47,6 +55,7 @@ impl Grants for Given {
         Box::pin(async move {
             self.check()?;
             self.withdrawn.lock().unwrap().push(id);
+            self.steps.lock().unwrap().push("withdrawn");
             Ok(())
         })
     }
@@ -164,6 +173,10 @@ roles = ["appeal-reviewer"]
 [[person]]
 id = "rita"
 roles = ["reviewer"]
+[[person]]
+id = "sig"
+roles = ["signatory"]
+organisation = "uni"
 "#;
 
 #[tokio::test]
@@ -452,4 +465,143 @@ fn a_configuration_says_what_is_wrong_with_it() {
     assert!(fault("[[rule]]\nthen = \"approve\"\ndays = 3").unwrap_err().contains("tier and days"));
     assert!(fault("[[rule]]\nthen = \"grant\"").unwrap_err().contains("approve, reject or review"));
     assert!(fault("[[rule]]\nthen = \"reject\"\nreason = \"x\"\nvetted = true").unwrap_err().contains("vetted"));
+}
+
+#[tokio::test]
+async fn nobody_finds_a_hidden_text_by_its_link() {
+    let world = World::new(PERSONS).await;
+    let asked = world.handed_in(&project("sub-a"), 1).await;
+    let asked = world.of_owner("dora", &asked, Act::RequestReview { reviewers: vec!["rita".into()] }).await.unwrap();
+    let asked = world.of_owner("rita", &asked, Act::Review { favour: false, reason: "no".into() }).await.unwrap();
+    let hidden = asked.events().last().unwrap();
+    // Somebody guesses everything that it says: author, role, act, time, what stands before it.
+    let mut guess = hidden.event().clone();
+    assert_eq!(crate::Recorded::new(guess.clone()).link(), hidden.link());
+    let salt = guess.salt.take().expect("a salt");
+    assert_ne!(crate::Recorded::new(guess).link(), hidden.link());
+    let salts: Vec<_> = asked.events().iter().filter_map(|recorded| recorded.event().salt).collect();
+    assert_eq!(salts.iter().filter(|other| **other == salt).count(), 1, "each has its own");
+    assert_eq!(salts.len(), asked.events().len() - 1, "only the first, which the project wrote itself, has none");
+}
+
+#[tokio::test]
+async fn persons_see_what_is_their_business() {
+    let world = World::new(PERSONS).await;
+    let (sub, id) = (project("sub-a"), ApplicationId([1; 16]));
+    let person = |name: &str| world.desk.person(name).unwrap().clone();
+    let seen = async |name: &str| match world.desk.find_for(&person(name), id).await {
+        Ok(_) => "seen",
+        Err(Trouble::NotFound) => "not found",
+        Err(Trouble::SteppedBack) => "stepped back",
+        Err(trouble) => panic!("{trouble}"),
+    };
+    let listed = async |name: &str| {
+        let rows = world.desk.list(&Filter::default(), 9).await.unwrap();
+        world.desk.seen_by(&person(name), rows).await.unwrap().len()
+    };
+    // A draft is its project's alone, also where it is never handed in.
+    let left = world.desk.open(&sub, ApplicationId([2; 16]), vec![model()], answers()).await.unwrap();
+    world.of_project(&sub, &left, Act::Withdraw { reason: String::new() }).await.unwrap();
+    let draft = world.desk.open(&sub, id, vec![model()], answers()).await.unwrap();
+    assert_eq!((seen("dora").await, listed("dora").await), ("not found", 0));
+    let asked = world.of_project(&sub, &draft, Act::Submit { sealed: sealed() }).await.unwrap();
+    assert_eq!((seen("dora").await, listed("dora").await), ("seen", 1));
+    // Whoever signs for an institution sees who has shown that they are of it, and reads what the applicant reads.
+    assert_eq!((seen("sig").await, listed("sig").await), ("not found", 0));
+    let sign = Act::Sign { text: "for the faculty".into() };
+    let refused = world.of_owner("sig", &asked, sign.clone()).await;
+    assert!(matches!(refused, Err(Trouble::Refused(Refused::Unmet { next: Party::Applicant, .. }))), "{refused:?}");
+    let salt = Digest::of(b"salt");
+    let shown = Act::Reveal { what: Shown::Organisation, value: "Uni".into(), salt };
+    let asked = world.of_project(&sub, &asked, shown).await.unwrap();
+    assert_eq!((seen("sig").await, listed("sig").await), ("seen", 1));
+    let asked = world.of_owner("sig", &asked, sign).await.unwrap();
+    let asked = world.of_owner("dora", &asked, Act::Remark { text: "a rival".into(), public: false }).await.unwrap();
+    let text = |name: &str| serde_json::to_string(&world.desk.for_person(&person(name), &asked)).unwrap();
+    assert!(text("dora").contains("a rival") && !text("sig").contains("a rival"));
+    // Whoever steps back has nothing more to read.
+    world.of_owner("rita", &asked, Act::DeclareConflict { reason: "my student".into() }).await.unwrap();
+    assert_eq!((seen("rita").await, seen("dora").await, listed("rita").await), ("stepped back", "seen", 1));
+}
+
+#[tokio::test]
+async fn nobody_signs_for_another_institution() {
+    let config = PERSONS.replace("organisation = \"uni\"", "organisation = \"Academy\"");
+    let world = World::new(&config).await;
+    let sub = project("sub-a");
+    let asked = world.handed_in(&sub, 1).await;
+    let shown = Act::Reveal { what: Shown::Organisation, value: "Uni".into(), salt: Digest::of(b"salt") };
+    let asked = world.of_project(&sub, &asked, shown).await.unwrap();
+    assert!(matches!(
+        world.desk.find_for(&world.desk.person("sig").unwrap().clone(), asked.id()).await,
+        Err(Trouble::NotFound)
+    ));
+    let refused = world.of_owner("sig", &asked, Act::Sign { text: "for the faculty".into() }).await;
+    assert!(matches!(refused, Err(Trouble::Refused(Refused::Unmet { next: Party::Signatory, .. }))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_keeps_nothing_else_from_being_done() {
+    let world = World::new("").await;
+    world.given.is_broken.store(true, Ordering::SeqCst);
+    let subjects = ["sub-a", "sub-b", "sub-c", "sub-d", "sub-e"];
+    for (number, subject) in (1..).zip(subjects) {
+        let asked = world.handed_in(&project(subject), number).await;
+        world.of_owner("operator", &asked, approval(9)).await.unwrap();
+    }
+    let revoked = world.desk.find(ApplicationId([5; 16])).await.unwrap();
+    let revoke = Act::Revoke { reason: "harm".into(), effective: AT_ONCE };
+    world.of_owner("operator", &revoked, revoke).await.unwrap();
+    // What comes first can never be written, and there is more than one page.
+    world.given.is_broken.store(false, Ordering::SeqCst);
+    *world.given.is_broken_for.lock().unwrap() = Some("sub-a".into());
+    assert!(!world.desk.settle().await);
+    let held = || world.given.held().iter().map(|decided| decided.subject.clone()).collect::<Vec<_>>();
+    assert_eq!(held(), ["sub-b", "sub-c", "sub-d"], "also what was granted and taken back before it was ever written");
+    assert_eq!(
+        *world.given.steps.lock().unwrap(),
+        ["withdrawn", "put", "put", "put", "put"],
+        "who goes out, goes first"
+    );
+    *world.given.is_broken_for.lock().unwrap() = None;
+    assert!(world.desk.settle().await);
+    assert_eq!(held(), ["sub-b", "sub-c", "sub-d", "sub-a"]);
+}
+
+#[tokio::test]
+async fn one_log_that_does_not_hold_stops_no_other_clock() {
+    let world = World::new("").await;
+    for number in 1..=5 {
+        world.desk.open(&project("sub-a"), ApplicationId([number; 16]), vec![model()], answers()).await.unwrap();
+    }
+    let path = world._folder.path().join("access.sqlite");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let other = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let spoil = "INSERT INTO access_event (application, n, bytes) SELECT application, n + 1, bytes FROM access_event \
+                 ORDER BY application LIMIT 2";
+    sqlx::query(spoil).execute(&other).await.unwrap();
+    world.pass(400 * DAY);
+    assert_eq!(world.desk.tick().await.unwrap(), 3);
+    assert_eq!(world.desk.find(ApplicationId([5; 16])).await.unwrap().state(), State::Lapsed);
+}
+
+#[tokio::test]
+async fn attachments_have_bounds_and_an_end() {
+    let world = World::new("attachments_of_a_project_mib = 1\nattachments_days = 3").await;
+    let sub = project("sub-a");
+    let mut asked = world.desk.open(&sub, ApplicationId([1; 16]), vec![model()], answers()).await.unwrap();
+    let files = [vec![1_u8; 700 << 10], vec![2; 700 << 10]];
+    for bytes in &files {
+        let named = Act::Attach { name: "a".into(), digest: Digest::of(bytes), bytes: bytes.len() as u64 };
+        asked = world.of_project(&sub, &asked, named).await.unwrap();
+    }
+    world.desk.attach(&sub, asked.id(), &files[0]).await.unwrap();
+    let refused = world.desk.attach(&sub, asked.id(), &files[1]).await;
+    assert!(matches!(refused, Err(Trouble::TooMany { most: 1, .. })), "{refused:?}");
+    world.of_project(&sub, &asked, Act::Withdraw { reason: String::new() }).await.unwrap();
+    world.pass(3 * DAY);
+    assert_eq!(world.desk.forget_attachments().await.unwrap(), 0);
+    world.pass(1);
+    assert_eq!(world.desk.forget_attachments().await.unwrap(), 1);
+    assert!(matches!(world.desk.attachment(asked.id(), Digest::of(&files[0])).await, Err(Trouble::NotFound)));
 }

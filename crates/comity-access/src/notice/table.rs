@@ -8,6 +8,7 @@ use comity_wire::{Digest, Timestamp};
 use super::id::NoticeId;
 use super::words::{self, Side};
 use super::{About, Notice, To, Topic};
+use crate::Shown;
 use crate::act::{Act, Kind, Role, State};
 use crate::application::Application;
 use crate::clock::Party;
@@ -118,13 +119,14 @@ pub fn notices(event: &Recorded, application: &Application) -> Vec<Notice> {
         .collect()
 }
 
-/// What is said to those who may sign for the applicant's institution, where the form wants a signature and there is none yet:
-/// when the application is handed in, and again with each answer.
+/// What is said to those who may sign for the applicant's institution, where the form wants a signature and there is none to what
+/// is asked now: when it is known which institution that is, and again with what is changed after that.
 pub fn signature_wanted(event: &Recorded, application: &Application, settings: &Settings) -> Option<Notice> {
     let link = event.link();
     let event = event.event();
     let log = Log::until(event, application);
-    let is_asked = settings.signatory && !log.is_signed && matches!(event.act.kind(), Kind::Submit | Kind::Answer);
+    let is_news = matches!(event.act.kind(), Kind::Reveal | Kind::Answer | Kind::ChangeModels);
+    let is_asked = settings.signatory && !log.is_signed && log.is_known && is_news;
     is_asked.then(|| said_of(event, link, Side::Signatory, vec![all(Role::Signatory)], &log))
 }
 
@@ -193,6 +195,8 @@ struct Log<'a> {
     before: Option<State>,
     is_handed_in: bool,
     is_signed: bool,
+    /// The applicant has shown of which institution they are.
+    is_known: bool,
     reviewers: BTreeSet<&'a str>,
     deciders: BTreeSet<&'a str>,
     /// Who did it, and need not be told.
@@ -207,6 +211,7 @@ impl<'a> Log<'a> {
             before: None,
             is_handed_in: false,
             is_signed: false,
+            is_known: false,
             reviewers: BTreeSet::new(),
             deciders: BTreeSet::new(),
             quiet: Some(&event.author),
@@ -216,6 +221,9 @@ impl<'a> Log<'a> {
             match &event.act {
                 Act::Submit { .. } => log.is_handed_in = true,
                 Act::Sign { .. } => log.is_signed = true,
+                // It was something else that they signed.
+                Act::Answer { .. } | Act::ChangeModels { .. } => log.is_signed = false,
+                Act::Reveal { what: Shown::Organisation, .. } => log.is_known = true,
                 Act::RequestReview { reviewers } => log.reviewers.extend(reviewers.iter().map(String::as_str)),
                 Act::RequestDecision { deciders } => log.deciders.extend(deciders.iter().map(String::as_str)),
                 Act::Escalate { to } => drop(log.deciders.insert(to)),

@@ -5,7 +5,8 @@ use comity_wire::object::Tier;
 use comity_wire::{Digest, GrantId, ModelId, Timestamp};
 
 use super::{
-    Append, Appended, Effect, EffectKind, Filter, NEVER, OpenMax, Postgres, Sqlite, Store, StoreError, effect_of,
+    Append, Appended, Attached, Effect, EffectKind, Filter, KeptMax, NEVER, OpenMax, Postgres, Sqlite, Store,
+    StoreError, effect_of,
 };
 use crate::act::{Act, Actor, Role, State, Terms};
 use crate::application::Application;
@@ -17,7 +18,7 @@ use crate::{Sealed, commitment};
 
 const NOW: Timestamp = Timestamp(1_800_000_000);
 const FORM: &str = "title = \"Access\"\n[settings]\nanswer_s = 1000\napplicant_s = 5000\n";
-const MANY: OpenMax = OpenMax { subject: 100_000, all: 100_000 };
+const MANY: OpenMax = OpenMax { subject: 100_000, subject_a_day: 100_000, all: 100_000 };
 
 comity_scratch::contract! {
     {
@@ -179,18 +180,27 @@ async fn lists_those_that_end_first_page_by_page(store: &impl Store) {
     assert_eq!(of(Filter { model: Some(model("o_d")), open: true, ..Filter::default() }).await, [1, 3, 5]);
     assert_eq!(of(Filter { model: Some(model("odd")), ..Filter::default() }).await, Vec::<u8>::new());
     assert_eq!(whole[1].models, [model("o_d")]);
-    let due = async |seconds: u64| store.run_out(NOW.plus(seconds), 10).await.expect("the store");
+    let due = async |seconds: u64| {
+        let (mut after, mut due) = (None, Vec::new());
+        loop {
+            let page = store.run_out(NOW.plus(seconds), after, 2).await.expect("the store");
+            let Some(last) = page.last() else { return due };
+            after = Some(*last);
+            due.extend(page.iter().map(|(_, id)| *id));
+        }
+    };
     assert_eq!(due(1_008).await, []);
     assert_eq!(due(1_009).await, [id(6)]);
     assert_eq!(due(5_000).await, [id(6), id(1), id(2)]);
 }
 
 async fn bounds_what_is_open(store: &impl Store) {
-    let (form, most) = (form(), OpenMax { subject: 2, all: 3 });
-    let put = async |number, subject| {
-        let application = opened(number, subject, "one", NOW);
+    let (form, most) = (form(), OpenMax { subject: 2, subject_a_day: 4, all: 3 });
+    let put_at = async |number, subject, now| {
+        let application = opened(number, subject, "one", now);
         store.append(append(&application, &form, most)).await.expect("the store")
     };
+    let put = async |number, subject| put_at(number, subject, NOW).await;
     assert_eq!(put(1, "sub-a").await, Appended::Done);
     assert_eq!(put(2, "sub-a").await, Appended::Done);
     assert!(matches!(put(3, "sub-a").await, Appended::TooMany { most: 2, .. }));
@@ -199,6 +209,17 @@ async fn bounds_what_is_open(store: &impl Store) {
     let mut first = store.load(id(1)).await.expect("the store").expect("it is there");
     done(store, &mut first, Act::Withdraw { reason: String::new() }, &applicant("sub-a"), NOW.plus(1)).await;
     assert_eq!(put(6, "sub-a").await, Appended::Done, "one that is over makes room");
+    // Begun and withdrawn without end: that has one too.
+    let withdraw = async |number| {
+        let mut one = store.load(id(number)).await.expect("the store").expect("it is there");
+        done(store, &mut one, Act::Withdraw { reason: String::new() }, &applicant("sub-a"), NOW.plus(1)).await;
+    };
+    withdraw(6).await;
+    assert_eq!(put(7, "sub-a").await, Appended::Done);
+    withdraw(7).await;
+    assert!(matches!(put(8, "sub-a").await, Appended::TooMany { most: 4, .. }));
+    assert!(matches!(put_at(8, "sub-a", NOW.plus(86_399)).await, Appended::TooMany { most: 4, .. }));
+    assert_eq!(put_at(8, "sub-a", NOW.plus(86_400)).await, Appended::Done);
 }
 
 async fn notes_what_is_left_to_do_until_it_was_done(store: &impl Store) {
@@ -217,36 +238,69 @@ async fn notes_what_is_left_to_do_until_it_was_done(store: &impl Store) {
         assert_eq!(store.append(written).await.expect("the store"), Appended::Done);
         effect
     };
+    let left = async || {
+        let (mut after, mut left) = ([None; 2], Vec::new());
+        for (kind, after) in [EffectKind::Grant, EffectKind::Withdraw].into_iter().zip(&mut after) {
+            while let Some(effect) = store.effects(kind, *after, 1).await.expect("the store").pop() {
+                *after = Some((effect.application, effect.n));
+                left.push(effect);
+            }
+        }
+        left
+    };
     let granted = step(&mut application, approval("one"), 1, NOW.plus(1)).await.expect("it grants");
     assert_eq!(granted.kind, EffectKind::Grant);
-    assert_eq!(store.effects(10).await.expect("the store"), [granted]);
+    assert_eq!(left().await, [granted]);
     assert_eq!(store.grant_of(id(1)).await.expect("the store"), Some(GrantId([1; 16])));
+    assert_eq!(store.application_of(GrantId([1; 16])).await.expect("the store"), Some(id(1)));
+    assert_eq!(store.application_of(GrantId([2; 16])).await.expect("the store"), None);
     assert!(!store.was_revoked("sub-a").await.expect("the store"));
     // A notice takes nothing back yet.
     let notice = Act::Revoke { reason: "it ends".into(), effective: NOW.plus(50) };
     assert_eq!(step(&mut application, notice, 1, NOW.plus(2)).await, None);
     let revoked = Act::Revoke { reason: "it ends now".into(), effective: NOW.plus(3) };
     let withdrawn = step(&mut application, revoked, 1, NOW.plus(3)).await.expect("it takes back");
-    assert_eq!(store.effects(10).await.expect("the store"), [granted, withdrawn]);
+    assert_eq!(left().await, [granted, withdrawn]);
     store.effect_done(granted).await.expect("the store");
-    assert_eq!(store.effects(10).await.expect("the store"), [withdrawn]);
+    assert_eq!(left().await, [withdrawn]);
     store.effect_done(withdrawn).await.expect("the store");
     store.effect_done(withdrawn).await.expect("a repeat is nothing");
-    assert_eq!(store.effects(10).await.expect("the store"), []);
+    assert_eq!(left().await, []);
     assert!(store.was_revoked("sub-a").await.expect("the store"));
     assert!(!store.was_revoked("sub-b").await.expect("the store"));
 }
 
 async fn keeps_attachments_and_forms(store: &impl Store) {
-    kept(store, &opened(1, "sub-a", "one", NOW)).await;
+    let mut first = opened(1, "sub-a", "one", NOW);
+    kept(store, &first).await;
     assert_eq!(store.form(form().digest()).await.expect("the store").as_deref(), Some(FORM));
     assert_eq!(store.form(Digest::of(b"another")).await.expect("the store"), None);
     let (bytes, digest) = (b"%PDF".to_vec(), Digest::of(b"%PDF"));
     assert_eq!(store.attachment(id(1), digest).await.expect("the store"), None);
-    store.attach(id(1), digest, &bytes).await.expect("the store");
-    store.attach(id(1), digest, &bytes).await.expect("a repeat is nothing");
+    // Of a project and in all; what does not fit is not there.
+    let most = KeptMax { subject: 1 << 20, all: (2 << 20) + 2 };
+    let put = async |of: &Application, bytes: &[u8]| {
+        store.attach(of, Digest::of(bytes), bytes, most).await.expect("the store")
+    };
+    assert_eq!(put(&first, &bytes).await, Attached::Done);
+    assert_eq!(put(&first, &bytes).await, Attached::Done, "a repeat is nothing");
     assert_eq!(store.attachment(id(1), digest).await.expect("the store"), Some(bytes));
     assert_eq!(store.attachment(id(2), digest).await.expect("the store"), None);
+    let whole = vec![7; 1 << 20];
+    assert!(matches!(put(&first, &whole).await, Attached::TooMuch { most: 1, .. }));
+    assert_eq!(store.attachment(id(1), Digest::of(&whole)).await.expect("the store"), None);
+    for (number, subject) in [(2, "sub-b"), (3, "sub-c")] {
+        let other = opened(number, subject, "one", NOW);
+        kept(store, &other).await;
+        let is_room = put(&other, &whole).await == Attached::Done;
+        assert_eq!(is_room, number == 2, "{number}: two and four bytes are too much by two");
+    }
+    // What is over is kept for a while, and what is not, however long it takes.
+    done(store, &mut first, Act::Withdraw { reason: String::new() }, &applicant("sub-a"), NOW.plus(5)).await;
+    assert_eq!(store.forget_attachments(NOW.plus(5)).await.expect("the store"), 0);
+    assert_eq!(store.forget_attachments(NOW.plus(6)).await.expect("the store"), 1);
+    assert_eq!(store.attachment(id(1), digest).await.expect("the store"), None);
+    assert_eq!(store.attachment(id(2), Digest::of(&whole)).await.expect("the store"), Some(whole));
 }
 
 async fn keeps_notices_on_their_way(store: &impl Store) {

@@ -4,8 +4,8 @@ use comity_scratch::{Database, Kept};
 use comity_wire::object::FilterAction;
 use comity_wire::{Digest, Timestamp};
 
-use super::{Appended, OpenMax, Postgres, Sqlite, Store, StoreError, take_cases};
-use crate::case::store::{Append, Cases, Excerpt, Which};
+use super::{Appended, Postgres, Sqlite, Store, StoreError, take_cases};
+use crate::case::store::{Append, Cases, Excerpt, OpenMax, Which};
 use crate::case::{Act, Actor, Case, CaseId, Measure, Role, Seen, Settings, State};
 use crate::notice::{Delivery, DeliveryId};
 

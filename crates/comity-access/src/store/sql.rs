@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use comity_wire::time::DAY_S;
 use comity_wire::{Digest, GrantId, ModelId, Timestamp};
 use futures::FutureExt as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -11,7 +12,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Row as _, SqlSafeStr as _};
 
 use super::outbox;
-use super::{Answer, Append, Appended, Effect, EffectKind, Filter, NEVER, OpenMax, PAGE_MAX, Row, Store, StoreError};
+use super::{
+    Answer, Append, Appended, Attached, Effect, EffectKind, Filter, KeptMax, NEVER, OpenMax, PAGE_MAX, Row, Store,
+    StoreError,
+};
 use crate::act::{Kind, State};
 use crate::application::Application;
 use crate::clock::{Due, Party};
@@ -90,7 +94,7 @@ fn migrator<const N: usize>(files: [(&'static str, &'static str); N]) -> Migrato
 }
 
 const ROWS: &str = "SELECT id, subject, state, party, due_at, models, opened_at, changed_at FROM access_application \
-     WHERE ($1 = '' OR state = $1) AND ($2 = '' OR party = $2) AND ($3 = '' OR models LIKE $3 ESCAPE '!') AND ($4 = 0 OR is_open = 1) \
+     WHERE ($1 = '' OR state = $1) AND ($2 = '' OR party = $2) AND ($3 = '' OR replace(models, $3, '') <> models) AND ($4 = 0 OR is_open = 1) \
      AND (due_at > $5 OR (due_at = $5 AND id > $6))";
 const OF_SUBJECT: &str = " AND subject = $8";
 const ORDER: &str = " ORDER BY due_at, id LIMIT $7";
@@ -101,7 +105,7 @@ fn rows_of(filter: &Filter) -> String {
 
 /// A model's id between blanks, as `models` has it.
 fn pattern(model: &ModelId) -> String {
-    format!("% {} %", model.to_string().replace('!', "!!").replace('_', "!_").replace('%', "!%"))
+    format!(" {model} ")
 }
 
 fn kind_word(kind: EffectKind) -> &'static str {
@@ -228,16 +232,22 @@ macro_rules! store {
                     let models = application.models().iter().map(ModelId::to_string).collect::<Vec<_>>().join(" ");
                     let (is_open, changed_at) = (i64::from(!application.state().is_ended()), int(event.at.0));
                     if event.n == 1 {
-                        let OpenMax { subject, all } = append.open_max;
-                        let open: (i64, i64) = sqlx::query_as(
+                        let OpenMax { subject, subject_a_day, all } = append.open_max;
+                        let open: (i64, i64, i64) = sqlx::query_as(
                             "SELECT (SELECT count(*) FROM access_application WHERE subject = $1 AND is_open = 1), \
-                             (SELECT count(*) FROM access_application WHERE is_open = 1)",
+                             (SELECT count(*) FROM access_application WHERE is_open = 1), \
+                             (SELECT count(*) FROM access_application WHERE subject = $1 AND opened_at > $2)",
                         )
                         .bind(application.subject())
+                        .bind(int(event.at.minus(DAY_S).0))
                         .fetch_one(&mut *tx)
                         .await?;
                         if open.0 >= i64::from(subject) {
                             return Ok(Appended::TooMany { what: "open applications of one project", most: subject });
+                        }
+                        if open.2 >= i64::from(subject_a_day) {
+                            let what = "applications of one project begun within a day";
+                            return Ok(Appended::TooMany { what, most: subject_a_day });
                         }
                         if open.1 >= i64::from(all) {
                             return Ok(Appended::TooMany { what: "open applications at this node", most: all });
@@ -342,16 +352,27 @@ macro_rules! store {
                 .boxed()
             }
 
-            fn run_out(&self, now: Timestamp, limit: u32) -> Answer<'_, Vec<ApplicationId>> {
+            fn run_out(
+                &self,
+                now: Timestamp,
+                after: Option<(Timestamp, ApplicationId)>,
+                limit: u32,
+            ) -> Answer<'_, Vec<(Timestamp, ApplicationId)>> {
                 within(async move {
-                    let ids: Vec<(Vec<u8>,)> = sqlx::query_as(
-                        "SELECT id FROM access_application WHERE due_at <= $1 ORDER BY due_at, id LIMIT $2",
+                    let (at, id) = after.map_or((-1, Vec::new()), |(at, id)| (int(at.0), id.0.to_vec()));
+                    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+                        "SELECT due_at, id FROM access_application WHERE due_at <= $1 \
+                         AND (due_at > $2 OR (due_at = $2 AND id > $3)) ORDER BY due_at, id LIMIT $4",
                     )
                     .bind(int(now.0))
+                    .bind(at)
+                    .bind(id)
                     .bind(i64::from(limit))
                     .fetch_all(&self.0)
                     .await?;
-                    ids.into_iter().map(|(id,)| sixteen(id, "an application's id").map(ApplicationId)).collect()
+                    let at = |seconds: i64| Timestamp(u64::try_from(seconds).unwrap_or(0));
+                    let row = |(due, id)| Ok((at(due), ApplicationId(sixteen(id, "an application's id")?)));
+                    rows.into_iter().map(row).collect()
                 })
                 .boxed()
             }
@@ -367,17 +388,58 @@ macro_rules! store {
                 .boxed()
             }
 
-            fn attach<'a>(&'a self, id: ApplicationId, digest: Digest, bytes: &'a [u8]) -> Answer<'a, ()> {
+            fn attach<'a>(
+                &'a self,
+                of: &'a Application,
+                digest: Digest,
+                bytes: &'a [u8],
+                most: KeptMax,
+            ) -> Answer<'a, Attached> {
                 within(async move {
-                    sqlx::query(
+                    let id = of.id().0.to_vec();
+                    let mut tx = self.0.begin_with($begin).await?;
+                    let put = sqlx::query(
                         "INSERT INTO access_attachment (application, digest, bytes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
                     )
-                    .bind(id.0.to_vec())
+                    .bind(id)
                     .bind(digest.0.to_vec())
                     .bind(bytes)
+                    .execute(&mut *tx)
+                    .await?;
+                    if put.rows_affected() == 0 {
+                        return Ok(Attached::Done);
+                    }
+                    let kept: (i64, i64) = sqlx::query_as(
+                        "SELECT (SELECT CAST(COALESCE(SUM(length(bytes)), 0) AS BIGINT) FROM access_attachment JOIN access_application \
+                         ON application = id WHERE subject = $1), \
+                         (SELECT CAST(COALESCE(SUM(length(bytes)), 0) AS BIGINT) FROM access_attachment)",
+                    )
+                    .bind(of.subject())
+                    .fetch_one(&mut *tx)
+                    .await?;
+                    let too_much = |what, most: u64| Ok(Attached::TooMuch { what, most: (most >> 20) as u32 });
+                    if kept.0 > int(most.subject) {
+                        return too_much("MiB of attachments of one project", most.subject);
+                    }
+                    if kept.1 > int(most.all) {
+                        return too_much("MiB of attachments at this node", most.all);
+                    }
+                    tx.commit().await?;
+                    Ok(Attached::Done)
+                })
+                .boxed()
+            }
+
+            fn forget_attachments(&self, ended_before: Timestamp) -> Answer<'_, u64> {
+                within(async move {
+                    let removed = sqlx::query(
+                        "DELETE FROM access_attachment WHERE application IN \
+                         (SELECT id FROM access_application WHERE is_open = 0 AND changed_at < $1)",
+                    )
+                    .bind(int(ended_before.0))
                     .execute(&self.0)
                     .await?;
-                    Ok(())
+                    Ok(removed.rows_affected())
                 })
                 .boxed()
             }
@@ -395,11 +457,21 @@ macro_rules! store {
                 .boxed()
             }
 
-            fn effects(&self, limit: u32) -> Answer<'_, Vec<Effect>> {
+            fn effects(
+                &self,
+                kind: EffectKind,
+                after: Option<(ApplicationId, u64)>,
+                limit: u32,
+            ) -> Answer<'_, Vec<Effect>> {
                 within(async move {
+                    let (id, n) = after.map_or((Vec::new(), 0), |(id, n)| (id.0.to_vec(), int(n)));
                     let rows: Vec<(Vec<u8>, i64, String, Vec<u8>)> = sqlx::query_as(
-                        "SELECT application, n, kind, grant_id FROM access_effect WHERE is_done = 0 ORDER BY application, n LIMIT $1",
+                        "SELECT application, n, kind, grant_id FROM access_effect WHERE is_done = 0 AND kind = $1 \
+                         AND (application > $2 OR (application = $2 AND n > $3)) ORDER BY application, n LIMIT $4",
                     )
+                    .bind(kind_word(kind))
+                    .bind(id)
+                    .bind(n)
                     .bind(i64::from(limit))
                     .fetch_all(&self.0)
                     .await?;
@@ -431,6 +503,18 @@ macro_rules! store {
                     .await?;
                     let Some(row) = row else { return Ok(None) };
                     Ok(Some(GrantId(sixteen(row.try_get("grant_id")?, "a grant's id")?)))
+                })
+                .boxed()
+            }
+
+            fn application_of(&self, grant: GrantId) -> Answer<'_, Option<ApplicationId>> {
+                within(async move {
+                    let row: Option<(Vec<u8>,)> =
+                        sqlx::query_as("SELECT application FROM access_effect WHERE grant_id = $1 AND kind = 'grant' LIMIT 1")
+                            .bind(grant.0.to_vec())
+                            .fetch_optional(&self.0)
+                            .await?;
+                    row.map(|(id,)| sixteen(id, "an application's id").map(ApplicationId)).transpose()
                 })
                 .boxed()
             }

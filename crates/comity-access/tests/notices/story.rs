@@ -31,7 +31,8 @@ pub(crate) fn who(role: Role) -> Actor {
         Role::Operator => "olaf",
         Role::Bot => "clock",
     };
-    Actor { id: id.into(), role, organisation: Some("canary-lab".into()) }
+    let organisation = if role == Role::Signatory { "canary-uni" } else { "canary-lab" };
+    Actor { id: id.into(), role, organisation: Some(organisation.into()) }
 }
 
 fn model() -> ModelId {
@@ -135,6 +136,10 @@ impl Story {
 
     /// Does it and gives what is said of it.
     pub(crate) fn does(&mut self, kind: Kind, role: Role) -> Vec<Notice> {
+        if kind == Kind::Sign && self.app.shown(Shown::Organisation).is_none() {
+            // Nobody signs for an institution that they cannot know.
+            self.does(Kind::Reveal, Role::Applicant);
+        }
         self.now = self.now.plus(60);
         let act = act(kind, role, self.now);
         self.done(act, &who(role))

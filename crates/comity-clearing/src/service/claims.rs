@@ -97,6 +97,7 @@ impl Clearing {
                 if done.changed() {
                     let named = (token, claimed.number);
                     store::settlement::claim_insert_in_tx(conn, claimed.id, named, &bytes, &reply, now).await?;
+                    house.oversee_in_tx(conn, &row, &claimed, now).await?;
                 }
                 // A house that lost its books learns from this claim whose the node is.
                 if let Some(certificate) = known.certificate {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use comity_token::{Capability, Directory, verify_for_settlement};
-use comity_wire::object::{Acknowledgement, Claim, Final, IssuerStatus, Receipt, Token};
-use comity_wire::{Amount, Digest, NodeId, OrgId, PublicKey, Signed, TokenId, Unverified, Verified};
+use comity_wire::object::{Acknowledgement, Claim, Final, Flags, IssuerStatus, Receipt, Token};
+use comity_wire::{Amount, Digest, NodeId, OrgId, PublicKey, Signed, Timestamp, TokenId, Unverified, Verified};
 
 use super::{Head, LaneKey, PathCap, Refused};
 
@@ -42,6 +42,10 @@ pub struct LaneClaim {
     pub receipt: Digest,
     /// Root over receipts 1…n−1.
     pub history: Digest,
+    /// Counts of the lane's receipts by filter category, from the first on.
+    pub flags: Flags,
+    /// When receipt n was signed, by the node's clock.
+    pub at: Timestamp,
     pub settled_n: Option<u64>,
     pub inclusion: Vec<Digest>,
     /// How much of the total a holder acknowledged, and up to which receipt.
@@ -134,6 +138,8 @@ fn lane(
         total: receipt.total,
         receipt: receipt.id(),
         history: receipt.history,
+        flags: receipt.flags_total.clone(),
+        at: receipt.at,
         settled_n,
         inclusion,
         acknowledged: Amount::ZERO,

@@ -354,6 +354,8 @@ fn honest(truth: &Truth, settled: Option<&Lane>) -> LaneClaim {
         total: *truth.totals.last().unwrap(),
         receipt: truth.ids[n - 1],
         history: root(&truth.ids[..n - 1]),
+        flags: comity_wire::object::Flags::default(),
+        at: Timestamp(0),
         settled_n,
         inclusion: settled_n.map_or_else(Vec::new, |settled| lane_proof(&truth.ids, n as u64, settled)),
         acknowledged: truth.acknowledged,

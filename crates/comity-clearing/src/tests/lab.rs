@@ -21,6 +21,8 @@ pub(super) struct Lab {
     pub(super) lanes: BTreeMap<(Digest, u16), Vec<comity_wire::Verified<Receipt>>>,
     pub(super) settled: BTreeMap<(Digest, u16), u64>,
     pub(super) number: u64,
+    /// What each further call is flagged for.
+    pub(super) flags: Flags,
     /// Whose key signs the requests under a leaf.
     pub(super) holders: BTreeMap<Digest, SecretKey>,
     /// Of each receipt: the base and the signature of the request that it charges.
@@ -40,6 +42,7 @@ impl Lab {
             lanes: BTreeMap::new(),
             settled: BTreeMap::new(),
             number: 0,
+            flags: Flags::default(),
             requests: BTreeMap::new(),
         }
     }
@@ -129,8 +132,12 @@ impl Lab {
             remainder: 0,
             meters: Meters::default().with(Meter::Requests, 1),
             meters_total: Meters::default().with(Meter::Requests, n),
-            flags: Flags::default(),
-            flags_total: Flags::default(),
+            flags: self.flags.clone(),
+            flags_total: {
+                let mut total = receipts.last().map(|last| last.flags_total.clone()).unwrap_or_default();
+                total.add(&self.flags);
+                total
+            },
             bytes_out: None,
             rank: None,
             basis: Basis::Counted,

@@ -1,21 +1,25 @@
 //! Acknowledgements, claims, finals: what owner and house can rely on.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use comity_token::verify_claim;
+use comity_wire::api::advisory::{AdvisoriesReply, Advisory, AdvisoryBand};
 use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengeCause, ChallengeState, ChallengesReply, Shown};
 use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, lane_continues,
 };
 use comity_wire::api::count::{CountAsked, CountReply, CountRequest, CountsReply};
 use comity_wire::api::node::FinalAnswer;
-use comity_wire::object::{Acknowledgement, Count, CountLine, Final, Receipt};
+use comity_wire::cbor::Text;
+use comity_wire::object::{Acknowledgement, Count, CountLine, FilterAction, Final, Receipt};
 use comity_wire::{Amount, Code, Digest, NodeId, OrgId, Signed, Timestamp};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::json;
 use tower::ServiceExt as _;
 
+use super::guarded::{HARMLESS, POLITICAL, prompt, rows};
 use super::world::*;
 use crate::control::token_of;
 use crate::{House, HouseError};
@@ -30,6 +34,7 @@ struct Books {
     restored: Mutex<Option<Restored>>,
     challenges: Mutex<Vec<Challenge>>,
     shown: Mutex<Vec<Shown>>,
+    advisories: Mutex<Vec<Advisory>>,
     asked: Mutex<Vec<CountAsked>>,
     counts: Mutex<Vec<Vec<u8>>>,
     /// What goes on while a claim is on its way: one for each.
@@ -102,6 +107,12 @@ impl House for Arc<Books> {
         async move { Ok(answer) }.boxed()
     }
 
+    fn advisories(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<AdvisoriesReply, HouseError>> {
+        assert_eq!((house, node), (HOUSE, NODE));
+        let advisories = Books::answer(self, self.advisories.lock().unwrap().clone());
+        async move { Ok(AdvisoriesReply { advisories: advisories?, next: None }) }.boxed()
+    }
+
     fn counts(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<CountsReply, HouseError>> {
         assert_eq!((house, node), (HOUSE, NODE));
         let counts = self.asked.lock().unwrap().clone();
@@ -130,6 +141,80 @@ async fn ask(world: &World, chain: &[u8], seq: u64) -> comity_wire::Verified<Rec
 async fn post_ack(world: &World, bytes: Vec<u8>) -> String {
     let body = json!({"acknowledgement": comity_wire::api::clearing::SignedBytes::new(bytes).unwrap()});
     code(world.call("POST", "/comity/v1/acknowledgements", "", &body, &secret("anyone")).await).await
+}
+
+/// What a house sees over several owners is an amount above its bound, like one that was counted here (spec §7.10).
+#[tokio::test]
+async fn what_a_house_tells_of_a_project_is_acted_on_as_the_policy_says() {
+    let books = Arc::new(Books::default());
+    let row = rows(&[("volume/political_persuasion", FilterAction::Hold)]);
+    let world = World::new(Setting { house: Some(Arc::new(books.clone())), ..row }).await;
+    let subject = comity_wire::Pseudonym([7; 16]);
+    let named = subject.to_string();
+    let chain = world.mint(|token| token.subject = Text::new(named.as_str()).unwrap());
+    let told = |subject, category: &str| Advisory {
+        subject,
+        category: category.into(),
+        count: 400,
+        bound: 200,
+        band: AdvisoryBand::Medium,
+        first_at: NOW,
+        at: NOW,
+        until: NOW.plus(3_600),
+    };
+    let said = async |seq, text| world.code(&prompt(&world, &chain, seq, text)).await;
+    assert_eq!(said(1, POLITICAL).await, "ok");
+    // Of another project, or of a category that is not known here: nothing changes.
+    let other = comity_wire::Pseudonym([8; 16]);
+    *books.advisories.lock().unwrap() = vec![told(other, "political_persuasion"), told(subject, "of a later version")];
+    world.gateway.take_advice().await;
+    assert_eq!(said(2, POLITICAL).await, "ok");
+    books.advisories.lock().unwrap().push(told(subject, "political_persuasion"));
+    world.gateway.take_advice().await;
+    assert_eq!(said(3, POLITICAL).await, "held_for_review");
+    assert_eq!(said(3, HARMLESS).await, "ok", "the project is not stopped, the amount is");
+    let advised: Vec<String> = world.gateway.advised().into_iter().map(|(project, _)| project).collect();
+    assert!(advised.contains(&named) && advised.len() == 2, "{advised:?}");
+    // The owner is told with the first call that adds to it, and what was done.
+    let flags = world.gateway.flags();
+    let spread: Vec<_> = flags.iter().filter(|flag| flag.rule == "volume/spread").collect();
+    assert!(matches!(spread[..], [one] if one.action == FilterAction::Hold && one.count == 400), "{flags:?}");
+    // A house that does not answer is not taken to say that all is well; one that has nothing to tell any more is.
+    *books.refuse.lock().unwrap() = Some(None);
+    world.gateway.take_advice().await;
+    assert_eq!(said(4, POLITICAL).await, "held_for_review");
+    *books.refuse.lock().unwrap() = None;
+    books.advisories.lock().unwrap().clear();
+    world.gateway.take_advice().await;
+    assert_eq!(said(4, POLITICAL).await, "ok");
+    // It ends by itself, too.
+    books.advisories.lock().unwrap().push(told(subject, "political_persuasion"));
+    world.gateway.take_advice().await;
+    world.clock.fetch_add(3_600, Ordering::SeqCst);
+    assert_eq!(said(5, POLITICAL).await, "ok");
+    assert!(world.gateway.advised().is_empty());
+}
+
+/// Without a row the owner is told, and nothing is stopped.
+#[tokio::test]
+async fn an_owner_without_a_row_is_told_of_a_project_that_spreads_thin() {
+    let books = Arc::new(Books::default());
+    let row = rows(&[("political_persuasion", FilterAction::Log)]);
+    let world = World::new(Setting { house: Some(Arc::new(books.clone())), ..row }).await;
+    let subject = comity_wire::Pseudonym([7; 16]);
+    let chain = world.mint(|token| token.subject = Text::new(subject.to_string()).unwrap());
+    let (category, band) = ("political_persuasion".to_owned(), AdvisoryBand::High);
+    let until = NOW.plus(3_600);
+    let told = Advisory { subject, category, count: 2_000, bound: 200, band, first_at: NOW, at: NOW, until };
+    books.advisories.lock().unwrap().push(told);
+    world.gateway.take_advice().await;
+    for (seq, text, flags) in [(1, HARMLESS, 0), (2, POLITICAL, 1), (3, POLITICAL, 1)] {
+        assert_eq!(world.code(&prompt(&world, &chain, seq, text)).await, "ok");
+        let flagged = world.gateway.flags();
+        let spread = flagged.iter().filter(|flag| flag.rule == "volume/spread").collect::<Vec<_>>();
+        assert_eq!(spread.len(), flags, "{flagged:?}");
+        assert!(spread.iter().all(|flag| flag.count == 2_000 && flag.project == subject.to_string()));
+    }
 }
 
 #[tokio::test]

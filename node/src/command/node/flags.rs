@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use comity_gateway::Flagged;
+use comity_guard::volume::Advice;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -28,6 +29,16 @@ pub(crate) struct View {
     /// Newest first.
     pub(crate) flags: Vec<Flagged>,
     pub(crate) suspended: Vec<Suspended>,
+    /// What clearing houses see of projects over several owners.
+    #[serde(default)]
+    pub(crate) advised: Vec<Advised>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Advised {
+    pub(crate) project: String,
+    #[serde(flatten)]
+    pub(crate) advice: Advice,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,13 +68,20 @@ impl Flags {
             comity_cli::say(&serde_json::to_string_pretty(&view)?);
             return Ok(());
         }
-        if view.flags.is_empty() && view.suspended.is_empty() {
+        if view.flags.is_empty() && view.suspended.is_empty() && view.advised.is_empty() {
             comity_cli::say("nothing was flagged since this process started");
             return Ok(());
         }
         for one in &view.suspended {
             let Suspended { project, category, rule, since } = one;
             comity_cli::say(&format!("suspended  {project}  {category}  {rule}  since {since}"));
+        }
+        for Advised { project, advice } in &view.advised {
+            let Advice { category, count, bound, until, .. } = advice;
+            let line = format!(
+                "spread     {project}  {category}  at least {count} over several owners in a day, {bound} are allowed; until {until}"
+            );
+            comity_cli::say(&line);
         }
         for one in &view.flags {
             let (band, action) = (json!(one.band), json!(one.action));

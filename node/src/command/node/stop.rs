@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::command::node::flags::Suspended;
 use crate::failure::Failure;
 use crate::home::Home;
-use crate::service::stops::{self, Ask, Done};
+use crate::service::stops::{self, Ask, Done, View};
 
 #[derive(Debug, clap::Args)]
 pub struct Stop {
@@ -118,17 +118,21 @@ impl Stop {
             }
             return Ok(());
         }
-        for stop in &view.stops {
-            comity_cli::say(&format!("stopped  {}  {}", stop.target, said(stop)));
-        }
-        for Suspended { project, category, rule, since } in &view.suspended {
-            comity_cli::say(&format!("suspended  project {project}  by the filter since {since}: {rule} ({category})"));
-        }
-        if view.stops.is_empty() && view.suspended.is_empty() {
-            comity_cli::say("nothing is stopped");
+        for line in stopped(&view) {
+            comity_cli::say(&line);
         }
         Ok(())
     }
+}
+
+/// What is stopped, a line each.
+pub(super) fn stopped(view: &View) -> Vec<String> {
+    let stops = view.stops.iter().map(|stop| format!("stopped  {}  {}", stop.target, said(stop)));
+    let suspended = view.suspended.iter().map(|Suspended { project, category, rule, since }| {
+        format!("suspended  project {project}  by the filter since {since}: {rule} ({category})")
+    });
+    let lines: Vec<String> = stops.chain(suspended).collect();
+    if lines.is_empty() { vec!["nothing is stopped".to_owned()] } else { lines }
 }
 
 impl Resume {

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::home::Home;
-use crate::transcripts::{Folder, Head, Key};
+use crate::shell;
+use crate::transcripts::{Chosen, Folder, Gone, Key, Said};
 
 #[derive(Debug, Subcommand)]
 pub enum Transcripts {
@@ -17,8 +18,63 @@ pub enum Transcripts {
     List(Which),
     /// Print heads and texts, one JSON object a line
     Show(Show),
-    /// Remove for good
+    /// Remove for good, but for what a hold keeps; it is written down who asked and why
     Delete(Delete),
+    /// Keep some, whatever their days: a court wants them, a case is open
+    Hold(HoldAsk),
+    /// End a hold: what is overdue goes within the hour
+    Release(Release),
+    /// Print all holds, one JSON object a line
+    Holds(Of),
+    /// Print what went, who asked and why, and check that no line was changed
+    Removed(Of),
+}
+
+/// Who says so, and why.
+#[derive(Debug, Args)]
+struct Why {
+    /// Why; it is written down
+    #[arg(long)]
+    reason: String,
+    /// Who says so, where it is not this login's name
+    #[arg(long = "by", value_name = "NAME")]
+    author: Option<String>,
+}
+
+impl Why {
+    fn said(&self) -> Said {
+        let by = self.author.clone().unwrap_or_else(crate::command::login);
+        Said { at: shell::now(), by, reason: self.reason.clone() }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct HoldAsk {
+    /// The node's home folder
+    #[arg(long)]
+    home: PathBuf,
+    #[command(flatten)]
+    chosen: ChosenArguments,
+    #[command(flatten)]
+    why: Why,
+}
+
+#[derive(Debug, Args)]
+pub struct Release {
+    /// The node's home folder
+    #[arg(long)]
+    home: PathBuf,
+    /// The hold's number
+    number: u64,
+    #[command(flatten)]
+    why: Why,
+}
+
+#[derive(Debug, Args)]
+pub struct Of {
+    /// The node's home folder
+    #[arg(long)]
+    home: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -37,7 +93,7 @@ pub struct Which {
     #[arg(long)]
     home: PathBuf,
     #[command(flatten)]
-    chosen: Chosen,
+    chosen: ChosenArguments,
 }
 
 #[derive(Debug, Args)]
@@ -58,12 +114,14 @@ pub struct Delete {
     #[arg(long, conflicts_with_all = ["subject", "receipt", "model"], required_unless_present_any = ["subject", "receipt", "model"])]
     all: bool,
     #[command(flatten)]
-    chosen: Chosen,
+    chosen: ChosenArguments,
+    #[command(flatten)]
+    why: Why,
 }
 
 /// Which; all that are named must fit.
 #[derive(Debug, Args)]
-struct Chosen {
+struct ChosenArguments {
     /// Of this project, by its pseudonym
     #[arg(long)]
     subject: Option<String>,
@@ -75,12 +133,9 @@ struct Chosen {
     model: Option<String>,
 }
 
-impl Chosen {
-    fn fits(&self, head: &Head) -> bool {
-        let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
-        is(&self.subject, &head.subject)
-            && is(&self.receipt, &head.receipt.to_string())
-            && is(&self.model, head.model.as_str())
+impl ChosenArguments {
+    fn chosen(&self) -> Chosen {
+        Chosen { subject: self.subject.clone(), receipt: self.receipt.clone(), model: self.model.clone() }
     }
 }
 
@@ -101,8 +156,42 @@ impl Transcripts {
             Self::Show(show) => show.which.print(Some(&Key::read(&show.key)?)),
             Self::Delete(delete) => {
                 let folder = Folder::open(&Home::open(&delete.home)?.path)?;
-                let gone = folder.remove(|head| delete.chosen.fits(head))?;
-                comity_cli::say(&json!({"removed": gone}).to_string());
+                let Gone { went, held } = folder.remove(&delete.chosen.chosen(), delete.why.said())?;
+                comity_cli::say(&json!({"removed": went, "held": held}).to_string());
+                if held > 0 {
+                    comity_cli::note("what a hold keeps is still there: comity node transcripts holds");
+                }
+                Ok(())
+            }
+            Self::Hold(ask) => {
+                let chosen = ask.chosen.chosen();
+                if chosen.is_all() {
+                    return Err(Failure::new("a hold says what it keeps").hint("--subject, --receipt or --model"));
+                }
+                let folder = Folder::open(&Home::open(&ask.home)?.path)?;
+                comity_cli::say(&serde_json::to_string(&folder.hold(chosen, ask.why.said())?)?);
+                Ok(())
+            }
+            Self::Release(release) => {
+                let folder = Folder::open(&Home::open(&release.home)?.path)?;
+                comity_cli::say(&serde_json::to_string(&folder.release(release.number, release.why.said())?)?);
+                Ok(())
+            }
+            Self::Holds(of) => {
+                for hold in Folder::open(&Home::open(&of.home)?.path)?.holds()? {
+                    comity_cli::say(&serde_json::to_string(&hold)?);
+                }
+                Ok(())
+            }
+            Self::Removed(of) => {
+                let (removed, newest) = Folder::open(&Home::open(&of.home)?.path)?.removed()?;
+                for one in &removed {
+                    comity_cli::say(&serde_json::to_string(one)?);
+                }
+                comity_cli::note(&format!(
+                    "{} lines, each follows the one before; the newest is {newest}: keep it to see later that none was changed",
+                    removed.len()
+                ));
                 Ok(())
             }
         }
@@ -112,7 +201,8 @@ impl Transcripts {
 impl Which {
     fn print(&self, key: Option<&Key>) -> Result<(), Failure> {
         let folder = Folder::open(&Home::open(&self.home)?.path)?;
-        for kept in folder.all()?.iter().filter(|kept| self.chosen.fits(&kept.head)) {
+        let chosen = self.chosen.chosen();
+        for kept in folder.all()?.iter().filter(|kept| chosen.fits(&kept.head)) {
             let mut line = json!({"head": kept.head, "until": kept.until});
             if let Some(key) = key {
                 line["texts"] = serde_json::to_value(kept.open(key)?)?;

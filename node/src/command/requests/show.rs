@@ -87,8 +87,13 @@ pub(super) fn application(shown: &api::Application, json: bool, now: Timestamp) 
     for event in &shown.events {
         let written: Value = event.text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let author = written["author"].as_str().unwrap_or_default();
-        let words = ["reason", "text"].iter().find_map(|name| written["act"][*name].as_str()).unwrap_or_default();
-        let words = comity_cli::plain(words).replace('\n', "\n               ");
+        let act = &written["act"];
+        let words = match (event.kind.as_str(), act["name"].as_str(), act["digest"].as_str(), act["bytes"].as_u64()) {
+            // As `requests attachment` wants it.
+            ("attach", Some(name), Some(digest), Some(bytes)) => format!("{digest}  {bytes} bytes  {name}"),
+            _ => ["reason", "text"].iter().find_map(|name| act[*name].as_str()).unwrap_or_default().to_owned(),
+        };
+        let words = comity_cli::plain(&words).replace('\n', "\n               ");
         let _ =
             writeln!(text, "  {:>3}  {}  {:<16} {} ({})  {words}", event.n, event.at, event.kind, author, event.role);
     }

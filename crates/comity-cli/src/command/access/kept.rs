@@ -36,9 +36,10 @@ impl Kept {
         write(&Self::path(home, &self.id), self)
     }
 
-    /// Forgets what was never begun: the node has said so. Where no answer came it may have been begun all the same.
+    /// Forgets what was never begun: the node has said so. Where no answer came, or the node's store gave none, it may have been begun
+    /// all the same.
     pub(super) fn forget_if(&self, error: &comity_sdk::Error, home: &Path) {
-        if error.code().is_some() {
+        if error.code().is_some_and(|code| code.status() < 500) {
             let _ = std::fs::remove_file(Self::path(home, &self.id));
         }
     }
