@@ -173,7 +173,14 @@ impl Casework {
         let done = match seen(&flagged) {
             Ok(seen) => {
                 let flag = Flag { subject: flagged.project.clone(), seen, at: flagged.at };
-                self.desk.flagged(flag, &seal).await.map_err(Failure::from)
+                match self.desk.flagged(flag, &seal).await {
+                    // Whoever floods the node with flags does not flood its log.
+                    Err(trouble @ Trouble::TooMany { .. }) => {
+                        tracing::debug!(%trouble, "a flag opens no case; it stands in the list of `comity node flags`");
+                        return;
+                    }
+                    done => done.map_err(Failure::from),
+                }
             }
             Err(failure) => Err(failure),
         };

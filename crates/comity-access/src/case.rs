@@ -35,7 +35,7 @@ pub use statistics::{Counts, Statistics};
 use comity_wire::time::DAY_S;
 use serde::{Deserialize, Serialize};
 
-use crate::store::OpenMax;
+use store::OpenMax;
 
 /// What an owner says about its cases: `[access.case]` in `node.toml`. How long whom is waited for, and how many there may be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl Settings {
     }
 
     pub(crate) const fn open(&self) -> OpenMax {
-        OpenMax { subject: self.open_of_a_project_max, subject_a_day: u32::MAX, all: self.open_max }
+        OpenMax { subject: self.open_of_a_project_max, all: self.open_max }
     }
 }
 

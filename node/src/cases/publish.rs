@@ -20,11 +20,12 @@ const FOLDER: &str = "statistics";
 /// How often it is looked whether a quarter is over.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// What was published before, to go into the feed with everything else at a start.
+/// What was published before, to go into the feed with everything else at a start. What another key of the feed's writer has signed
+/// is signed again, word for word; a file that holds none is left out, and named in the log.
 ///
 /// # Errors
 /// [`Failure`] naming the file that cannot be read.
-pub fn published(home: &Home) -> Result<Vec<Vec<u8>>, Failure> {
+pub fn published(home: &Home, writer: &SecretKey) -> Result<Vec<Vec<u8>>, Failure> {
     let folder = home.file(FOLDER);
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
@@ -34,7 +35,24 @@ pub fn published(home: &Home) -> Result<Vec<Vec<u8>>, Failure> {
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "cbor"));
     paths.sort();
-    paths.iter().map(|path| std::fs::read(path).while_(format!("cannot read {}", path.display()))).collect()
+    let mut objects = Vec::new();
+    for path in paths {
+        let bytes = std::fs::read(&path).while_(format!("cannot read {}", path.display()))?;
+        match Signed::<Statistics>::decode(&bytes) {
+            Ok(signed) if signed.unverified().org != home.card.organisation => {
+                tracing::error!(path = %path.display(), "statistics of another organisation are not published");
+            }
+            Ok(signed) => {
+                let said = signed.unverified().clone();
+                let is_current = signed.verify(&writer.public()).is_ok();
+                objects.push(if is_current { bytes } else { cose::try_sign(&said, writer)?.bytes().to_vec() });
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "this file holds no statistics, and is not published");
+            }
+        }
+    }
+    Ok(objects)
 }
 
 /// Publishes, in the process that writes the organisation's feed.
@@ -101,5 +119,50 @@ impl Publisher {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use comity_wire::Timestamp;
+    use comity_wire::cbor::{List, Text};
+
+    use super::*;
+    use crate::home::Role;
+
+    #[test]
+    fn what_was_said_is_said_again_also_under_another_key_and_what_is_broken_keeps_no_node_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("lab"), "lab", "Lab", Role::Owner).unwrap();
+        let (before, now) = (SecretKey::from_seed([1; 32]), SecretKey::from_seed([2; 32]));
+        assert!(published(&home, &now).unwrap().is_empty());
+        let said = |org, quarter: &str| Statistics {
+            org,
+            period: Text::new(quarter).unwrap(),
+            issued_at: Timestamp(1_800_000_000),
+            rows: List::default(),
+        };
+        std::fs::create_dir(home.file(FOLDER)).unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(home.file(FOLDER).join(name), bytes).unwrap();
+        let ours = home.card.organisation;
+        let newest = cose::try_sign(&said(ours, "2026-q2"), &now).unwrap().bytes().to_vec();
+        write("cases-2026-q1.cbor", cose::try_sign(&said(ours, "2026-q1"), &before).unwrap().bytes());
+        write("cases-2026-q2.cbor", &newest);
+        write("cases-2026-q3.cbor", b"torn");
+        write(
+            "cases-2026-q4.cbor",
+            cose::try_sign(&said(comity_wire::OrgId([9; 16]), "2026-q4"), &now).unwrap().bytes(),
+        );
+        write("notes.txt", b"");
+        let objects = published(&home, &now).unwrap();
+        let periods: Vec<String> = objects
+            .iter()
+            .map(|bytes| {
+                let signed = Signed::<Statistics>::decode(bytes).unwrap().verify(&now.public()).unwrap();
+                signed.period.to_string()
+            })
+            .collect();
+        assert_eq!(periods, ["2026-q1", "2026-q2"]);
+        assert_eq!(objects[1], newest);
     }
 }

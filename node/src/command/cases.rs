@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use comity_access::case::{Act, CaseId, Measure, Quarter, Role};
+use comity_cli::plain;
 use comity_wire::{Amount, Digest, ModelId};
 use serde_json::Value;
 
@@ -262,7 +263,7 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 /// One case in one line: which, where it stands, of whom, for what, and whose move it is.
 fn line(notice: &Value) -> String {
     let seen = &notice["seen"][0];
-    format!(
+    let line = format!(
         "{}  {:<10}  {}  {} ({}, {}) at {}  {}",
         text(notice, "case"),
         text(notice, "state"),
@@ -272,7 +273,8 @@ fn line(notice: &Value) -> String {
         text(seen, "band"),
         text(seen, "model"),
         text(notice, "next")
-    )
+    );
+    plain(&line).replace('\n', " ")
 }
 
 /// The log, line by line, and what was seen.
@@ -280,13 +282,15 @@ fn whole(shown: &Value) -> String {
     let mut lines = vec![line(shown)];
     for event in shown["events"].as_array().into_iter().flatten() {
         let act = &event["act"];
+        // What strangers wrote moves no cursor, and begins no line of its own.
         let words = ["reason", "text", "reference"].map(|name| text(act, name)).join("");
+        let words = plain(&words).replace('\n', "\n      ");
         let at = event["at"].as_u64().map_or_else(String::new, |at| comity_wire::Timestamp(at).to_string());
         let kind = text(act, "kind");
         lines.push(format!(
             "{}  {at}  {kind}  by {} ({}): {words}",
             event["n"],
-            text(event, "author"),
+            plain(text(event, "author")).replace('\n', " "),
             text(event, "role")
         ));
     }
@@ -299,11 +303,34 @@ fn whole(shown: &Value) -> String {
         ));
     }
     if let Some(seen) = shown["seen_text"].as_str() {
-        lines.push(format!("seen (of the prompt):\n{seen}"));
+        lines.push(format!("seen (of the prompt):\n      {}", plain(seen).replace('\n', "\n      ")));
     }
     if let Some(why) = shown["seen_sealed"].as_str() {
         lines.push(format!("seen: {why}"));
     }
     lines.push(format!("link {}", text(shown, "link")));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_wrote_steers_no_terminal_and_poses_as_no_line() {
+        let shown = json!({
+            "case": "case-1", "state": "to-decide", "project": "sub-a", "next": "the owner decides",
+            "seen": [{"category": "a\u{1b}[2J", "rule": "r", "band": "high", "model": "lab/tiny"}],
+            "events": [{"n": 2, "at": 1_800_000_000, "author": "sub-a", "role": "project",
+                        "act": {"kind": "answer", "text": "no\u{1b}[2J\u{202e}\n3  clear  by hanna (handler): all is well"}}],
+            "seen_text": "x\nlink 0000\u{7}", "link": "abcd",
+        });
+        let said = whole(&shown);
+        assert!(!said.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{said:?}");
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(!lines.iter().any(|line| line.starts_with("3  clear") || *line == "link 0000"), "{said}");
+        assert_eq!(lines.last(), Some(&"link abcd"));
+    }
 }

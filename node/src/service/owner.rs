@@ -86,7 +86,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         )?);
         // Not announced yet: an announcement without doors would hide those that others know from before a restart.
         objects.push(member.certificate.clone());
-        objects.extend(published(&member.home)?);
+        objects.extend(published(&member.home, &writer)?);
         member.put(objects).await?;
     } else {
         follow::known(&member, &served).await?;

@@ -18,11 +18,11 @@ use super::machine::Case;
 use super::quarter::{Quarter, Tally};
 use super::refused::Refused;
 use super::statistics::Statistics;
-use super::store::{Append, Excerpt, Row, Which};
+use super::store::{Append, Excerpt, OpenMax, Row, Which};
 use super::{Settings, notices};
 use crate::desk::{Clock, Entropy};
 use crate::notice::{Delivery, SOON_S, Targets};
-use crate::store::{Appended, OpenMax, Store, StoreError};
+use crate::store::{Appended, Store, StoreError};
 
 /// A case that others write at the same moment is read again so often.
 const TRIES_MAX: usize = 8;

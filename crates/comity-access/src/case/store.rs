@@ -11,7 +11,7 @@ use super::event::{Due, Party};
 use super::id::CaseId;
 use super::machine::Case;
 use crate::notice::Delivery;
-use crate::store::{Appended, NEVER, OpenMax, StoreError};
+use crate::store::{Appended, NEVER, StoreError};
 
 /// Bytes of a sealed excerpt.
 pub const EXCERPT_BYTES_MAX: usize = 16 << 10;
@@ -41,6 +41,15 @@ pub struct Append<'a> {
     pub deliveries: &'a [Delivery],
     /// How many may be undecided, of this project and in all; asked where it is the first event.
     pub open_max: OpenMax,
+}
+
+/// How many cases may be open at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenMax {
+    /// Of one project.
+    pub subject: u32,
+    /// Of all.
+    pub all: u32,
 }
 
 /// What a list is asked for. Each that is said narrows.

@@ -6,8 +6,8 @@ use futures::future::BoxFuture;
 
 use super::outbox;
 use super::sql::{Postgres, Sqlite, int, sixteen, within};
-use super::{Appended, NEVER, OpenMax, StoreError};
-use crate::case::store::{Append, Cases, EXCERPT_BYTES_MAX, Excerpt, PAGE_MAX, Row, Which, due_of};
+use super::{Appended, NEVER, StoreError};
+use crate::case::store::{Append, Cases, EXCERPT_BYTES_MAX, Excerpt, OpenMax, PAGE_MAX, Row, Which, due_of};
 use crate::case::{Case, CaseId, Event, State};
 use crate::event::Recorded;
 

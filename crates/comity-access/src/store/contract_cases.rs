@@ -4,14 +4,14 @@ use comity_scratch::{Database, Kept};
 use comity_wire::object::FilterAction;
 use comity_wire::{Digest, Timestamp};
 
-use super::{Appended, OpenMax, Postgres, Sqlite, Store, StoreError, take_cases};
-use crate::case::store::{Append, Cases, Excerpt, Which};
+use super::{Appended, Postgres, Sqlite, Store, StoreError, take_cases};
+use crate::case::store::{Append, Cases, Excerpt, OpenMax, Which};
 use crate::case::{Act, Actor, Case, CaseId, Measure, Role, Seen, Settings, State};
 use crate::notice::{Delivery, DeliveryId};
 
 const NOW: Timestamp = Timestamp(1_800_000_000);
 const DAY: u64 = 86_400;
-const MANY: OpenMax = OpenMax { subject: 100, subject_a_day: u32::MAX, all: 100 };
+const MANY: OpenMax = OpenMax { subject: 100, all: 100 };
 
 comity_scratch::contract! {
     {
@@ -250,7 +250,7 @@ async fn keeps_what_was_seen_until_it_is_forgotten(store: &impl Store) {
 }
 
 async fn bounds_what_is_open(store: &impl Store) {
-    let most = OpenMax { subject: 2, subject_a_day: u32::MAX, all: 3 };
+    let most = OpenMax { subject: 2, all: 3 };
     let open = async |number, subject| {
         let case = opened(number, subject, NOW);
         put(store, Append { open_max: most, ..append(&case) }).await
