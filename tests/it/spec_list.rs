@@ -17,7 +17,7 @@ fn marks(text: &str) -> BTreeSet<String> {
     let is_mark = |word: &&str| {
         let Some((letter, number)) = word.split_once('-') else { return false };
         letter.len() == 1
-            && "EFHKLNQRSTV".contains(letter)
+            && "BEFHKLNQRSTV".contains(letter)
             && !number.is_empty()
             && number.bytes().all(|b| b.is_ascii_digit())
     };
