@@ -81,6 +81,11 @@ async fn a_plan_is_executed_as_often_as_it_was_approved() {
             if line.contains("plan check") {
                 says("2 calls, 10000 tokens in, 64 tokens out, 16 in one answer");
                 *digest.borrow_mut() = said.stdout.split_whitespace().nth(1).expect("a digest").to_owned();
+            } else if line.contains("plan dry-run") {
+                says("once approved  answered in tier t3");
+                says("needs its owner's grant for tier t3");
+                says("an execution costs at most");
+                assert_eq!(upstream.asked(), 0, "no model was asked");
             } else if line.contains("access apply") {
                 says("submitted");
                 let id = said.stdout.split_whitespace().find(|word| word.starts_with("app-")).expect("an id");
@@ -110,7 +115,7 @@ async fn a_plan_is_executed_as_often_as_it_was_approved() {
             }
         }
     }
-    assert_eq!(played, 8, "each command of the page was played");
+    assert_eq!(played, 9, "each command of the page was played");
 
     let asked = upstream.asked();
     let refused = async |line: &str, what: &str| {

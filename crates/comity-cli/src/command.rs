@@ -80,7 +80,7 @@ pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint)
         Command::Whoami(command) => command.run(&session).await,
         Command::Quote(command) => command.run(&session).await,
         Command::Access(command) => command.run(&session).await,
-        Command::Plan(command) => command.run(),
+        Command::Plan(command) => command.run(&session).await,
         Command::Chat(command) => command.run(&session).await,
         Command::Proxy(command) => command.run(&session).await,
         Command::Mandate(command) => command.run(&session).await,

@@ -11,6 +11,7 @@ mod find;
 mod house;
 mod mandate;
 mod person;
+mod rehearse;
 mod send;
 mod stream;
 mod under_way;
@@ -33,6 +34,7 @@ use crate::receipts;
 use crate::wallet::{Purse, Wallet, WalletError, stored};
 use under_way::UnderWay;
 
+pub use rehearse::Rehearsed;
 pub use stream::Streaming;
 
 /// What the client is given instead of reaching for it.
