@@ -83,11 +83,7 @@ impl Folder {
         let _held = self.lock()?;
         let over = due(self.days()?, &day(now));
         let files = self.files()?.into_iter().filter(|(day, _)| over.contains(day)).map(|(_, path)| path).collect();
-        let gone = self.go(
-            files,
-            |_| true,
-            |receipts| Removed { at: now, asked: None, of: None, receipts, before: Digest::ZERO },
-        )?;
+        let gone = self.go(files, |_| true, |receipts| Removed::new(now, None, receipts))?;
         for name in over {
             let path = self.0.join(name);
             // What a hold keeps keeps its folder.
@@ -119,10 +115,7 @@ impl Folder {
     pub fn remove(&self, chosen: &Chosen, asked: Said) -> Result<Gone, Failure> {
         let _held = self.lock()?;
         let files = self.files()?.into_iter().map(|(_, path)| path).collect();
-        let removed = |receipts| {
-            let (at, of) = (asked.at, Some(chosen.clone()));
-            Removed { at, asked: Some(asked.clone()), of, receipts, before: Digest::ZERO }
-        };
+        let removed = |receipts| Removed::new(asked.at, Some((asked.clone(), chosen.clone())), receipts);
         self.go(files, |head| chosen.fits(head), removed)
     }
 

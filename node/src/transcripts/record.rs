@@ -17,6 +17,8 @@ pub(super) const HOLDS: &str = "holds.jsonl";
 pub(super) const REMOVED: &str = "removed.jsonl";
 /// Holds at a time: each is looked at for each line that would go.
 const HOLDS_MAX: usize = 256;
+/// Receipts that one line names.
+const RECEIPTS_LISTED_MAX: usize = 256;
 const LINK_CONTEXT: &[u8] = b"comity/v1/transcripts-removed\0";
 
 /// Which; all that are named must fit.
@@ -85,13 +87,28 @@ pub struct Removed {
     /// Left out where their days were over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<Chosen>,
-    /// Of which calls.
+    /// How many calls.
+    pub calls: u64,
+    /// SHA-256 of their receipts' ids, in the order of the file: whoever has them can show that these went.
+    pub receipts_digest: Digest,
+    /// The ids, where somebody asked and there are few: what goes by its days goes each day, and a line of it stays short.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub receipts: Vec<Digest>,
     /// The digest of the line before, of the first one zeros.
     pub before: Digest,
 }
 
 impl Removed {
+    pub(super) fn new(at: Timestamp, asked: Option<(Said, Chosen)>, receipts: Vec<Digest>) -> Self {
+        let calls = receipts.len() as u64;
+        let parts: Vec<&[u8]> = receipts.iter().map(|receipt| &receipt.0[..]).collect();
+        let receipts_digest = Digest::of_parts(&parts);
+        let is_listed = asked.is_some() && receipts.len() <= RECEIPTS_LISTED_MAX;
+        let receipts = if is_listed { receipts } else { Vec::new() };
+        let (asked, of) = asked.unzip();
+        Self { at, asked, of, calls, receipts_digest, receipts, before: Digest::ZERO }
+    }
+
     /// Of a line as it is written.
     fn link(line: &str) -> Digest {
         Digest::of_parts(&[LINK_CONTEXT, line.as_bytes()])
