@@ -74,8 +74,10 @@ RECORDS = {
     "LogStanding": "1 number u64, 2 content digest",
     "LogClaim": "1 token id.tok, 2 content digest, 3 number u64",
     "LogFinal": "1 token id.tok, 2 content digest",
+    "LogDecisions": "1 node id.node, 2 n u64, 3 log u64, 4 content digest",
+    "DecisionHead": "1 node id.node, 2 n u64, 3 log u64, 4 size u64, 5 root digest, 6 at time",
 }
-LOG_ENTRIES = {1: "Transfer", 2: "Token", 3: "Standing", 4: "Claim", 5: "Final"}
+LOG_ENTRIES = {1: "Transfer", 2: "Token", 3: "Standing", 4: "Claim", 5: "Final", 6: "Decisions"}
 ENUMERATIONS = {
     "DoorKind": (1, "https quic relayed libp2p"), "Tier": (0, "t0 t1 t2 t3"), "Vetting": (0, "none registered vetted"),
     "FilterAction": (1, "allow log annotate hold throttle block suspend"), "Identity": (1, "pseudonym organisation person"),
@@ -103,7 +105,7 @@ KINDS = {
     "final": ("Final", 192 * KIB, 16384), "claim": ("Claim", 2 * KIB * KIB, 16384),
     "count": ("Count", 64 * KIB, 16384),
     "revocation-list": ("RevocationList", 512 * KIB, 32768), "notice": ("Notice", 512, 16),
-    "statistics": ("Statistics", 24 * KIB, 2048),
+    "statistics": ("Statistics", 24 * KIB, 2048), "decision-head": ("DecisionHead", 512, 16),
 }
 UNSIGNED = {"release": ("Release", KIB, 32), "plan": ("Plan", 16 * KIB, 1024)}
 
@@ -288,6 +290,7 @@ RULES = {"Token": token_rules, "Block": block_rules, "Receipt": receipt_rules,
          "Acknowledgement": lambda view: (need(view["lanes"], "no lane"), ascending([(lane["leaf"], lane["lane"]) for lane in view["lanes"]])),
          "Grant": grant_rules, "Plan": plan_rules,
          "Quote": lambda view: (ascending([scope["model"] for scope in view["scope"]]), [order("Op", scope["ops"]) for scope in view["scope"]]),
+         "DecisionHead": lambda view: need(all(1 <= view[name] < 2**63 for name in ("n", "log", "size")), "numbers begin with 1"),
          "Mandate": lambda view: ascending(view["models"]),
          "Policy": policy_rules}
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use comity_wire::api::{advisory, challenge, clearing, count, login, node, person, proposal};
+use comity_wire::api::{advisory, challenge, clearing, count, decisions, login, node, person, proposal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -42,6 +42,8 @@ const BODIES: &[Body] = &[
     ("ChallengesReply", again::<challenge::ChallengesReply>),
     ("AdvisoriesReply", again::<advisory::AdvisoriesReply>),
     ("CountsReply", again::<count::CountsReply>),
+    ("DecisionsReply", again::<decisions::DecisionsReply>),
+    ("DecisionsRequest", again::<decisions::DecisionsRequest>),
     ("CountRequest", again::<count::CountRequest>),
     ("CountReply", again::<count::CountReply>),
     ("AnswerRequest", again::<challenge::AnswerRequest>),

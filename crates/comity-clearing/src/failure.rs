@@ -91,6 +91,11 @@ pub enum Failure {
     /// What is stored is not what was signed.
     #[error("the log does not go on: {what}")]
     LogStopped { what: String },
+    /// What an owner's node signed before is not in what it signs now.
+    #[error("the decisions do not go on from those that are logged: {what}")]
+    DecisionsBroken { what: String },
+    #[error("as many {what} as are taken in an hour have come; the next one is taken in {wait_s} s")]
+    TooSoon { what: &'static str, wait_s: u64 },
     #[error("this house has no key for a log")]
     LogKeyless,
     #[error("packet {id} was answered by packet {by}, in other words")]
@@ -131,6 +136,8 @@ impl Failure {
                 Code::StoreUnavailable
             }
             Self::LogKeyless => Code::NotFound,
+            Self::DecisionsBroken { .. } => Code::BrokenHistory,
+            Self::TooSoon { .. } => Code::TooManyRequests,
             Self::InFlight => Code::InFlight,
             Self::IdempotencyConflict => Code::IdempotencyConflict,
             Self::Unreadable { .. } | Self::Books { .. } | Self::Entropy => Code::Internal,

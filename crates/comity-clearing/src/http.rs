@@ -7,6 +7,7 @@ mod amie;
 mod calls;
 mod challenges;
 mod counts;
+mod decisions;
 mod lists;
 pub(crate) mod log;
 mod openapi;
@@ -137,6 +138,7 @@ fn routes() -> Vec<Route<Api>> {
         lists::routes(),
         challenges::routes(),
         counts::routes(),
+        decisions::routes(),
         oversight::routes(),
         log::routes(),
     ]
@@ -202,6 +204,7 @@ mod codes {
         RosterBehind,
         StandingStale
     );
+    pub(super) const DECISIONS: &[Code] = with_object!(NotYours, BrokenHistory, TooManyRequests);
     pub(super) const REFUND: &[Code] = &[NotFound, TooEarly];
     pub(super) const MANDATE: &[Code] = with_object!(NotFound, MandateRequired, LimitExceeded);
 }
@@ -380,6 +383,13 @@ impl From<Failure> for Refusal {
                 .with("whose_move", "the issuer's")
                 .retry_after_s(RETRY_AFTER_S)
                 .hint("log in again after a while"),
+            Failure::TooSoon { wait_s, .. } => refusal
+                .retry_after_s(wait_s)
+                .with("whose_move", "owner")
+                .hint("the node brings the next head by itself"),
+            Failure::DecisionsBroken { .. } => refusal
+                .with("whose_move", "owner")
+                .hint("comity node decisions check, on the node; where its store was set back: comity node decisions renew --reason"),
             Failure::DutyConflict { .. } => refusal.hint("comity clearing act list, and another officer's key"),
             Failure::Settlement(settlement::Refused::SettledDiffers { lanes }) => refusal.with("settled", json!(lanes)),
             Failure::NotRegistered => refusal.hint("comity clearing project add --member <your key>, by the operator"),

@@ -10,6 +10,7 @@ pub(crate) mod awards;
 pub(crate) mod central;
 pub(crate) mod challenges;
 pub(crate) mod counts;
+pub(crate) mod decisions;
 pub(crate) mod disputes;
 pub(crate) mod feed;
 pub(crate) mod house;
@@ -197,6 +198,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0580_oversight.sql"),
             include_str!("../migrations/postgres/0580_oversight.sql"),
         )
+        .with(
+            583,
+            "decisions",
+            include_str!("../migrations/0583_decisions.sql"),
+            include_str!("../migrations/postgres/0583_decisions.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.
@@ -256,6 +263,10 @@ impl Cells<'_> {
     pub(crate) fn amount_maybe(&self, name: &'static str) -> Result<Option<Amount>, Failure> {
         let ucr = self.row.int_maybe(name)?;
         ucr.map(|ucr| Amount::new(ucr).map_err(|_| self.unreadable(name))).transpose()
+    }
+
+    pub(crate) fn uint_maybe(&self, name: &'static str) -> Result<Option<u64>, Failure> {
+        self.row.int_maybe(name)?.map(|number| u64::try_from(number).map_err(|_| self.unreadable(name))).transpose()
     }
 
     pub(crate) fn time_maybe(&self, name: &'static str) -> Result<Option<Timestamp>, Failure> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use comity_ledger::{AccountCode, AccountId, AuditReport, Auditor, NewAccount, Posted, Reference, TransferKind};
 use comity_wire::log::{Checkpoint, Entry, Growing, LogTransfer, TileId};
-use comity_wire::{Digest, TokenId};
+use comity_wire::{Digest, NodeId, TokenId};
 use serde::Serialize;
 
 /// What was found. The house holds if [`LogReport::holds`].
@@ -51,6 +51,8 @@ pub enum LogBreak {
     EvidenceWithoutToken { index: u64, token: TokenId },
     /// Revocation lists are numbered upwards.
     StandingNotAscending { index: u64, number: u64 },
+    /// Heads of one node's decisions are numbered upwards, and so are the logs that they are of.
+    DecisionsNotAscending { index: u64, node: NodeId },
     /// Paid under a token that the log does not know.
     SettledWithoutToken { index: u64, transfer: String, token: TokenId },
     /// Paid on no claim of the token, or on evidence that is none of the token's.
@@ -74,6 +76,8 @@ pub struct LogAuditor {
     evidence: HashMap<Digest, Evidence>,
     settled: Vec<Settled>,
     standing: u64,
+    /// Of each node its newest head and the log that it is of.
+    decisions: HashMap<NodeId, (u64, u64)>,
     breaks: Vec<LogBreak>,
     breaks_left_out: u64,
 }
@@ -146,6 +150,13 @@ impl LogAuditor {
             Ok(Entry::Final(said)) => {
                 self.evidence(index, said.token, said.content);
                 "final"
+            }
+            Ok(Entry::Decisions(said)) => {
+                let before = self.decisions.insert(said.node, (said.n, said.log));
+                if before.is_some_and(|(n, log)| said.n <= n || said.log < log) {
+                    self.found(LogBreak::DecisionsNotAscending { index, node: said.node });
+                }
+                "decisions"
             }
             Err(error) => {
                 self.found(LogBreak::EntryUnreadable { index, why: error.to_string() });

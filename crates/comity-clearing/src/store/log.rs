@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use comity_ledger::books::{Coded, transfers_after};
 use comity_ledger::db::{Db, Row, query};
 use comity_wire::log::{
-    Entry, LogClaim, LogFinal, LogStanding, LogToken, LogTransfer, TILE_WIDTH, TileId, Tiles, TransferBytes,
+    Entry, LogClaim, LogDecisions, LogFinal, LogStanding, LogToken, LogTransfer, TILE_WIDTH, TileId, Tiles,
+    TransferBytes,
 };
-use comity_wire::{Amount, Digest, Encode as _, Timestamp, TokenId};
+use comity_wire::{Amount, Digest, Encode as _, NodeId, Timestamp, TokenId};
 
 use super::{Cells, int, seconds};
 use crate::failure::Failure;
@@ -35,7 +36,13 @@ pub(crate) struct Waiting {
     pub(crate) transfers: u64,
     /// The acts among them.
     acts: Vec<i64>,
+    /// Heads of decisions, and where among them they stand.
+    heads: Vec<(Digest, u64)>,
 }
+
+/// What waits, with what a head of decisions says beside its number.
+const ACTS: &str = "SELECT unsealed.*, h.node AS of_node, h.log AS of_log FROM unsealed \
+     LEFT JOIN decision_head h ON h.content = unsealed.content";
 
 /// The next entries, at most `limit` transfers and as many other acts.
 pub(crate) async fn waiting(conn: &mut Db<'_>, state: &State, limit: u32) -> Result<Waiting, Failure> {
@@ -44,7 +51,7 @@ pub(crate) async fn waiting(conn: &mut Db<'_>, state: &State, limit: u32) -> Res
     let last = transfers.last().map_or(state.transfers, |last| last.posted.seq);
     // An act stands behind the transfers that were there before it: those of the next page's wait for that page.
     let upto = if is_all { i64::MAX } else { int(last) };
-    let acts = query("SELECT * FROM unsealed WHERE place <= ? ORDER BY seq LIMIT ?")
+    let acts = query(format!("{ACTS} WHERE unsealed.place <= ? ORDER BY unsealed.seq LIMIT ?"))
         .bind(upto)
         .bind(i64::from(limit))
         .fetch_all(conn)
@@ -61,7 +68,11 @@ pub(crate) async fn waiting(conn: &mut Db<'_>, state: &State, limit: u32) -> Res
     for row in &acts {
         let cells = Cells { table: "unsealed", row };
         take(&mut found, cells.uint("place")?);
-        found.entries.push(act(cells)?.to_cbor());
+        let act = act(cells)?;
+        if let Entry::Decisions(said) = &act {
+            found.heads.push((said.content, found.entries.len() as u64));
+        }
+        found.entries.push(act.to_cbor());
         found.acts.push(cells.int("seq")?);
     }
     if !is_cut {
@@ -87,6 +98,10 @@ fn act(cells: Cells<'_>) -> Result<Entry, Failure> {
         3 => Entry::Standing(LogStanding { number, content }),
         4 => Entry::Claim(LogClaim { token: token()?, content, number }),
         5 => Entry::Final(LogFinal { token: token()?, content }),
+        6 => {
+            let node = NodeId(cells.bytes("of_node")?);
+            Entry::Decisions(LogDecisions { node, n: number, log: cells.uint("of_log")?, content })
+        }
         _ => return Err(cells.unreadable("kind")),
     })
 }
@@ -126,6 +141,9 @@ pub(crate) async fn seal_in_tx(
             idx += 1;
         }
         inserting.execute(conn).await?;
+    }
+    for (content, at) in &sealed.heads {
+        super::decisions::place_in_tx(conn, *content, before.size + at).await?;
     }
     for (tile, hashes) in tiles {
         query(
@@ -398,11 +416,18 @@ pub(crate) async fn acts_expected(conn: &mut Db<'_>) -> Result<Vec<(Digest, Entr
         let (token, content) = (TokenId(cells.bytes("token")?), cells.digest("id")?);
         all.push((content, Entry::Final(LogFinal { token, content })));
     }
+    let rows = query("SELECT node, n, log, content FROM decision_head").fetch_all(conn).await?;
+    for row in &rows {
+        let cells = Cells { table: "decision_head", row };
+        let (node, content) = (NodeId(cells.bytes("node")?), cells.digest("content")?);
+        let said = LogDecisions { node, n: cells.uint("n")?, log: cells.uint("log")?, content };
+        all.push((content, Entry::Decisions(said)));
+    }
     Ok(all)
 }
 
 /// The acts that wait in the queue, by content id.
 pub(crate) async fn acts_waiting(conn: &mut Db<'_>) -> Result<Vec<Entry>, Failure> {
-    let rows = query("SELECT * FROM unsealed ORDER BY seq").fetch_all(conn).await?;
+    let rows = query(format!("{ACTS} ORDER BY unsealed.seq")).fetch_all(conn).await?;
     rows.iter().map(|row| act(Cells { table: "unsealed", row })).collect()
 }

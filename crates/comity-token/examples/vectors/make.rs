@@ -542,6 +542,8 @@ fn objects() -> String {
     };
     let statistics = Statistics { org: LAB, period: text("2026-q3"), issued_at: NOW, rows: list(vec![row]) };
     make(f, &statistics, "lab writer", "F-5", "cases of a quarter, small counts left out");
+    let decided = DecisionHead { node: LAB_NODE, n: 3, log: 1, size: 40, root: Digest::of(b"decided"), at: NOW };
+    make(f, &decided, "lab receipt", "D-1", "forty events, the third head");
     let approved = json!({
         "object": "grant",
         "key": secret("lab writer").public(),
@@ -1260,6 +1262,7 @@ fn log_entries(file: &mut File) {
         ("entry-standing", log::Entry::Standing(log::LogStanding { number: 1, content })),
         ("entry-claim", log::Entry::Claim(log::LogClaim { token, content, number: 2 })),
         ("entry-final", log::Entry::Final(log::LogFinal { token, content })),
+        ("entry-decisions", log::Entry::Decisions(log::LogDecisions { node: LAB_NODE, n: 3, log: 1, content })),
     ];
     let last = all[4].1.to_cbor();
     for (id, entry) in all {
@@ -1273,7 +1276,7 @@ fn log_entries(file: &mut File) {
         bytes[at] = byte;
         bytes
     };
-    add("entry-kind", "a kind that is not in the list", &with(1, 6), "malformed");
+    add("entry-kind", "a kind that is not in the list", &with(1, 23), "malformed");
     add("entry-kind-0", "kind 0", &with(1, 0), "malformed");
     add("entry-other-kind", "a final's fields as a token's", &with(1, 2), "malformed");
     add("entry-trailing", "something behind it", &[&last[..], &[0]].concat(), "malformed");

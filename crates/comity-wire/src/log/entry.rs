@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::amount::Amount;
 use crate::cbor::{Decode, Encode, Limits, Malformed, Reader, Writer, record};
 use crate::digest::Digest;
-use crate::id::TokenId;
+use crate::id::{NodeId, TokenId};
 
 /// An entry is at most this long: what `tlog-tiles` can say in a bundle is 65,535.
 pub const ENTRY_BYTES_MAX: usize = 4_096;
@@ -13,7 +13,7 @@ pub const ENTRY_BYTES_MAX: usize = 4_096;
 /// The length of the ledger's own form of a transfer.
 pub const TRANSFER_BYTES: usize = 147;
 
-/// One act of the house. Nothing in it names a holder, a project or a person.
+/// One act of the house, or of an owner before it. Nothing in it names a holder, a project or a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Entry {
@@ -27,6 +27,8 @@ pub enum Entry {
     Claim(LogClaim),
     /// A final was taken in.
     Final(LogFinal),
+    /// An owner's node sealed what its people decided.
+    Decisions(LogDecisions),
 }
 
 record! {
@@ -72,6 +74,18 @@ record! {
     }
 }
 
+record! {
+    pub struct LogDecisions {
+        1 => node: NodeId,
+        /// The head's number at its node.
+        2 => n: u64,
+        /// Which of the node's logs of decisions: another one begins where one was lost.
+        3 => log: u64,
+        /// The head's content id.
+        4 => content: Digest,
+    }
+}
+
 /// A transfer as the ledger writes it (spec/10-log.md §2). Its fields are the ledger's to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferBytes(pub [u8; TRANSFER_BYTES]);
@@ -103,6 +117,7 @@ impl Entry {
             Self::Standing(_) => 3,
             Self::Claim(_) => 4,
             Self::Final(_) => 5,
+            Self::Decisions(_) => 6,
         }
     }
 
@@ -125,6 +140,7 @@ impl Encode for Entry {
             Self::Standing(said) => said.encode(w),
             Self::Claim(said) => said.encode(w),
             Self::Final(said) => said.encode(w),
+            Self::Decisions(said) => said.encode(w),
         }
     }
 }
@@ -142,6 +158,7 @@ impl Decode for Entry {
             3 => r.value().map(Self::Standing),
             4 => r.value().map(Self::Claim),
             5 => r.value().map(Self::Final),
+            6 => r.value().map(Self::Decisions),
             _ => Err(Malformed::value(at, "kind of log entry")),
         }
     }
@@ -162,12 +179,13 @@ mod tests {
             Entry::Standing(LogStanding { number: 2, content }),
             Entry::Claim(LogClaim { token, content, number: 1 }),
             Entry::Final(LogFinal { token, content }),
+            Entry::Decisions(LogDecisions { node: NodeId([8; 16]), n: 1, log: 1, content }),
         ];
         for entry in all {
             let bytes = entry.to_cbor();
             assert_eq!(Entry::from_bytes(&bytes).unwrap(), entry);
             let mut unknown = bytes.clone();
-            unknown[1] = 6;
+            unknown[1] = 9;
             assert!(Entry::from_bytes(&unknown).is_err(), "a kind that is not in the list");
             assert!(Entry::from_bytes(&[&bytes[..], &[0]].concat()).is_err(), "something behind it");
             assert!(Entry::from_bytes(&bytes[..bytes.len() - 1]).is_err(), "cut");
