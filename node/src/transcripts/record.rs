@@ -3,8 +3,8 @@
 //! Both are files beside the texts, a JSON object a line, written while the folder's lock is held. Each removal carries the digest of the
 //! one before, so that a line which was changed or taken out is seen ([`Removed::check`]).
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use comity_wire::{Digest, Timestamp};
@@ -17,6 +17,8 @@ pub(super) const HOLDS: &str = "holds.jsonl";
 pub(super) const REMOVED: &str = "removed.jsonl";
 /// Holds at a time: each is looked at for each line that would go.
 const HOLDS_MAX: usize = 256;
+/// What is read of a log's end at first: a line has some 20 KB at most.
+const TAIL_BYTES: u64 = 64 << 10;
 /// Receipts that one line names.
 const RECEIPTS_LISTED_MAX: usize = 256;
 const LINK_CONTEXT: &[u8] = b"comity/v1/transcripts-removed\0";
@@ -110,8 +112,8 @@ impl Removed {
     }
 
     /// Of a line as it is written.
-    fn link(line: &str) -> Digest {
-        Digest::of_parts(&[LINK_CONTEXT, line.as_bytes()])
+    fn link(line: &[u8]) -> Digest {
+        Digest::of_parts(&[LINK_CONTEXT, line])
     }
 
     /// All of them, each behind the one before.
@@ -129,16 +131,18 @@ impl Removed {
                 ))
                 .hint("somebody changed the file: put it back from a backup, and ask who did"));
             }
-            link = Self::link(&line);
+            link = Self::link(line.as_bytes());
             all.push(removed);
         }
         Ok((all, link))
     }
 
-    /// Says that texts will go, before they do: one that is said and still there is no harm, and is removed at the next turn.
+    /// Says that texts will go, before they do: one that is said and still there is no harm, and is removed at the next turn. It stands
+    /// behind the last line, whatever that says: a log that somebody changed keeps no text longer than was told.
     pub(super) fn say(folder: &Path, mut removed: Self) -> Result<(), Failure> {
-        removed.before = Self::check(folder)?.1;
-        append(&folder.join(REMOVED), &serde_json::to_string(&removed)?)
+        let path = folder.join(REMOVED);
+        removed.before = last_line(&path)?.map_or(Digest::ZERO, |line| Self::link(&line));
+        append(&path, &serde_json::to_string(&removed)?)
     }
 }
 
@@ -168,6 +172,32 @@ pub(super) fn release(folder: &Path, number: u64, said: Said) -> Result<Hold, Fa
     let text = known.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
     super::folder::replace(&folder.join(HOLDS), &(text.join("\n") + "\n"))?;
     Ok(released)
+}
+
+/// The last whole line, read from the end.
+fn last_line(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    let wrong = || format!("cannot read {}", path.display());
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).while_(wrong()),
+    };
+    let length = file.metadata().while_(wrong())?.len();
+    let mut tail = Vec::new();
+    let mut span = TAIL_BYTES.min(length);
+    loop {
+        file.seek(SeekFrom::Start(length - span)).while_(wrong())?;
+        tail.clear();
+        file.read_to_end(&mut tail).while_(wrong())?;
+        let end = tail.iter().rposition(|byte| *byte == b'\n');
+        let begin = end.and_then(|end| tail[..end].iter().rposition(|byte| *byte == b'\n').map(|at| at + 1));
+        match (begin, end) {
+            (Some(begin), Some(end)) => return Ok(Some(tail[begin..end].to_vec())),
+            // The whole file was read.
+            (None, end) if span == length => return Ok(end.map(|end| tail[..end].to_vec())),
+            _ => span = span.saturating_mul(2).min(length),
+        }
+    }
 }
 
 /// Whole ones alone; none where there is no file.
