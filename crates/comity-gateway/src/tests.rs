@@ -4,6 +4,7 @@ mod bounds;
 mod canaries;
 mod cases;
 mod evidence;
+mod exports;
 mod guarded;
 mod matrix;
 mod money;
