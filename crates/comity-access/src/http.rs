@@ -21,6 +21,7 @@ use comity_http::{Refusal, Signed};
 use comity_token::request::header;
 use comity_token::{Directory, Trust};
 use comity_wire::api::access as api;
+use comity_wire::api::decisions::DecisionProof;
 use comity_wire::object::Chain;
 use comity_wire::{Code, ModelId, NodeId, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ use crate::desk::{Clock, Desk, Project, Trouble};
 use crate::id::ApplicationId;
 use crate::limit;
 use crate::refused::Refused;
+use crate::seal::Unproved;
 use crate::store::{Filter, PAGE_MAX, Row};
 use crate::view;
 
@@ -76,6 +78,7 @@ pub fn router(desk: Desk, place: Place) -> Router {
         .route("/comity/v1/access/applications", get(own).post(open))
         .route("/comity/v1/access/applications/{id}", get(show))
         .route("/comity/v1/access/applications/{id}/acts", post(act))
+        .route("/comity/v1/access/applications/{id}/proof", get(proof))
         .route("/comity/v1/access/applications/{id}/attachments", put(attach))
         .route("/comity/v1/requests", get(requests))
         .route("/comity/v1/requests/{id}", get(request))
@@ -201,6 +204,31 @@ async fn show(
     let (project, _) = desks.project(request).await?;
     let found = desks.desk.of_project(&project, named(&id)?).await.map_err(|trouble| refused(&trouble))?;
     Ok(Json(desks.desk.for_project(&project, &found)))
+}
+
+async fn proof(
+    State(desks): State<Desks>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<DecisionProof>, Refusal> {
+    let (project, _) = desks.project(request).await?;
+    let found = desks.desk.of_project(&project, named(&id)?).await.map_err(|trouble| refused(&trouble))?;
+    desks.desk.proof(&found).await.map(Json).map_err(|unproved| unproven(&unproved))
+}
+
+/// Why there is no proof, as the caller hears it.
+pub(crate) fn unproven(unproved: &Unproved) -> Refusal {
+    match unproved {
+        Unproved::NotSealed => {
+            Refusal::new(Code::NotFound, unproved.to_string()).hint("ask again in a minute").with("whose_move", "owner")
+        }
+        Unproved::Store(_) | Unproved::Tiles(_) => {
+            tracing::error!(error = %unproved, "an event could not be proved");
+            Refusal::new(Code::StoreUnavailable, "the proof cannot be made at present")
+                .retry_after_s(5)
+                .with("whose_move", "owner")
+        }
+    }
 }
 
 async fn act(

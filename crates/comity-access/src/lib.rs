@@ -27,6 +27,7 @@ pub mod notice;
 pub mod plan;
 mod refused;
 pub mod rules;
+pub mod seal;
 mod settings;
 pub mod store;
 mod view;

@@ -9,7 +9,10 @@ mod cases;
 mod contract;
 #[cfg(test)]
 mod contract_cases;
+#[cfg(test)]
+mod contract_seals;
 mod outbox;
+mod seals;
 mod sql;
 
 use comity_wire::{Digest, GrantId, ModelId, Timestamp};
@@ -22,6 +25,7 @@ use crate::clock::{Due, Party};
 use crate::form::Form;
 use crate::id::ApplicationId;
 use crate::notice::{Delivery, Outbox};
+use crate::seal::Seals;
 
 pub use before::{Taken, take_cases};
 pub use sql::{Postgres, Sqlite};
@@ -206,8 +210,8 @@ pub const PAGE_MAX: u32 = 1_000;
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-/// A database of applications and cases.
-pub trait Store: Outbox + Cases {
+/// A database of applications and cases, and of what was sealed of them.
+pub trait Store: Outbox + Cases + Seals {
     /// The log, oldest first, read and checked.
     fn load(&self, id: ApplicationId) -> Answer<'_, Option<Application>>;
     /// Writes the newest event of an application, whole or not at all.

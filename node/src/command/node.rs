@@ -11,7 +11,9 @@ use crate::program::Failpoint;
 use crate::service::owner;
 use crate::watch::WatchArguments;
 
+mod decisions;
 mod doctor;
+mod export;
 pub(crate) mod flags;
 mod packs;
 pub(crate) mod stop;
@@ -55,6 +57,11 @@ pub enum NodeCommand {
     Doctor(Doctor),
     /// Cosign a clearing house's log: see that it only grows, and say so
     Witness(Box<Witness>),
+    /// Whether what was decided on applications and cases is as it was, and where houses have logged that
+    #[command(subcommand)]
+    Decisions(decisions::Decisions),
+    /// All that is kept of one project, in a folder to hand over
+    Export(export::Export),
     /// What was kept of calls whose tier keeps their texts
     #[command(subcommand)]
     Transcripts(Transcripts),
@@ -107,6 +114,8 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         NodeCommand::Who(who) => who.run().await,
         NodeCommand::Stop(stop) => stop.run().await,
         NodeCommand::Resume(resume) => resume.run().await,
+        NodeCommand::Decisions(decisions) => decisions.run().await,
+        NodeCommand::Export(export) => export.run().await,
         NodeCommand::Doctor(doctor) => doctor.run().await,
         NodeCommand::Witness(witness) => {
             comity_cli::say(&witness.run().await?);

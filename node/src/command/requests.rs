@@ -323,7 +323,9 @@ impl Attachment {
         Self { base64: STANDARD.encode(bytes) }
     }
 
-    fn bytes(&self) -> Result<Vec<u8>, Failure> {
+    /// # Errors
+    /// [`Failure`] where it is none.
+    pub fn bytes(&self) -> Result<Vec<u8>, Failure> {
         STANDARD
             .decode(&self.base64)
             .map_err(|_| Failure::new("the node answered with something else than an attachment"))

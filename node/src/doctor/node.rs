@@ -6,7 +6,8 @@ use super::{Check, Report, State};
 use crate::command::node::stop::said;
 use crate::home::{Home, Role};
 use crate::offer::Offer;
-use crate::service::stops;
+use crate::service::decisions::Standing;
+use crate::service::{admin, stops};
 use crate::settings::Settings;
 use crate::shell;
 
@@ -16,8 +17,23 @@ pub async fn look(home: &Home) -> Report {
     checks.extend(models(home));
     let (stopped, running) = stopped(home).await;
     checks.extend(stopped);
+    if running {
+        checks.extend(decisions(home).await);
+    }
     let well = checks.iter().all(|check| check.state < State::Fail);
     Report { what: "node", at: shell::now(), well, running, checks }
+}
+
+/// Whether what was decided goes on from what houses have logged.
+async fn decisions(home: &Home) -> Option<Check> {
+    let standing: Standing = admin::get_if_running(&home.path, "/admin/decisions").await.ok()??;
+    let path = home.path.display();
+    if let Some((at, what)) = standing.houses.iter().find_map(|at| Some((at.house, at.broken.as_ref()?))) {
+        let next = format!("comity node decisions check --home {path}; docs/operating/decisions.md");
+        return Some(Check::fail("decisions", format!("they do not go on from what {at} has logged: {what}"), next));
+    }
+    let Standing { sealed, waiting, .. } = standing;
+    Some(Check::ok("decisions", format!("{sealed} events are sealed, {waiting} wait")))
 }
 
 fn role(home: &Home) -> Check {

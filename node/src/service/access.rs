@@ -185,6 +185,32 @@ async fn list(State(requests): State<Requests>, Query(asked): Query<Asked>) -> R
     asked.page(&requests.desk, None).await.map(Json)
 }
 
+/// Whoever operates the node, who sees what each of its persons sees.
+pub(super) fn operator(desk: &Desk) -> Person {
+    Person {
+        id: "operator".into(),
+        roles: desk.persons().iter().flat_map(|person| person.roles.iter().copied()).collect(),
+        organisation: None,
+        key: None,
+    }
+}
+
+/// A grant as the operator is shown it.
+pub(super) fn shown(grant: &Grant, withdrawn: Option<Timestamp>) -> GrantShown {
+    GrantShown {
+        grant: grant.id,
+        subject: grant.subject.as_str().to_owned(),
+        models: grant.models.to_vec(),
+        tier: grant.tier,
+        not_before: grant.not_before,
+        not_after: grant.not_after,
+        withdrawn,
+        plan: grant.plan,
+        executions: grant.plan.map(|_| grant.executions()),
+        reason: grant.reason.as_str().to_owned(),
+    }
+}
+
 async fn show(
     State(requests): State<Requests>,
     Path(id): Path<ApplicationId>,
@@ -194,12 +220,7 @@ async fn show(
     // Nobody has to say who they are to look: whoever operates the node sees everything.
     let person = match person {
         Some(named) => requests.person(Some(&named))?.clone(),
-        None => Person {
-            id: "operator".into(),
-            roles: requests.desk.persons().iter().flat_map(|person| person.roles.iter().copied()).collect(),
-            organisation: None,
-            key: None,
-        },
+        None => operator(&requests.desk),
     };
     Ok(Json(requests.desk.for_person(&person, &found)))
 }
@@ -251,18 +272,7 @@ async fn notices(State(requests): State<Requests>) -> Json<Vec<Standing>> {
 /// All that were ever given.
 async fn grants(State(requests): State<Requests>) -> Json<Vec<GrantShown>> {
     let ever = requests.granting.gateway.grants_ever().into_iter();
-    let shown = ever.map(|(grant, withdrawn)| GrantShown {
-        grant: grant.id,
-        subject: grant.subject.as_str().to_owned(),
-        models: grant.models.to_vec(),
-        tier: grant.tier,
-        not_before: grant.not_before,
-        not_after: grant.not_after,
-        withdrawn,
-        plan: grant.plan,
-        executions: grant.plan.map(|_| grant.executions()),
-        reason: grant.reason.as_str().to_owned(),
-    });
+    let shown = ever.map(|(grant, withdrawn)| shown(&grant, withdrawn));
     let mut shown: Vec<GrantShown> = shown.collect();
     shown.sort_by_key(|grant| (grant.not_before, grant.grant));
     Json(shown)
@@ -295,19 +305,7 @@ async fn grant(
     };
     let grant = made(models).map_err(failed)?;
     requests.granting.sign(&grant).await.map_err(failed)?;
-    let shown = GrantShown {
-        grant: grant.id,
-        subject: grant.subject.as_str().to_owned(),
-        models: grant.models.to_vec(),
-        tier,
-        not_before: grant.not_before,
-        not_after: grant.not_after,
-        withdrawn: None,
-        plan: None,
-        executions: None,
-        reason: grant.reason.as_str().to_owned(),
-    };
-    Ok((StatusCode::CREATED, Json(shown)))
+    Ok((StatusCode::CREATED, Json(shown(&grant, None))))
 }
 
 async fn withdraw(

@@ -11,6 +11,7 @@ use comity_wire::api::advisory::AdvisoriesReply;
 use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengesReply};
 use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply};
 use comity_wire::api::count::{CountReply, CountRequest, CountsReply};
+use comity_wire::api::decisions::{DecisionsReply, DecisionsRequest};
 use comity_wire::object::{Anchor, AnchorRole, DoorKind};
 use comity_wire::{Digest, NodeId, OrgId, PublicKey, SecretKey};
 use http::Method;
@@ -46,6 +47,22 @@ impl HouseClient {
         let addresses: Vec<_> = own.map(|door| door.address.to_string()).collect();
         let trusted = TrustedKeys::Exactly(house_keys(&*self.directory, anchor).map(|key| *key.as_bytes()).collect());
         Client::new(Endpoint { addresses, trusted }).map_err(|error| unreached(error.to_string()))
+    }
+
+    /// The newest head of this node's decisions that a house has.
+    ///
+    /// # Errors
+    /// [`HouseError`].
+    pub async fn decisions(&self, house: OrgId, node: NodeId) -> Result<DecisionsReply, HouseError> {
+        self.call(house, Method::GET, &format!("/v1/decisions?node={node}"), None::<&()>).await
+    }
+
+    /// Brings the next one.
+    ///
+    /// # Errors
+    /// [`HouseError`].
+    pub async fn decided(&self, house: OrgId, ask: DecisionsRequest) -> Result<DecisionsReply, HouseError> {
+        self.post(house, "/v1/decisions", &ask).await
     }
 
     async fn post<T: DeserializeOwned>(

@@ -29,6 +29,8 @@ use crate::keystore::KeyName;
 use crate::models;
 use crate::offer::{Offer, Published};
 use crate::program::Failpoint;
+use crate::service::decisions::{self, Decisions};
+use crate::service::exports::Exports;
 use crate::service::measured::{self, Finding, Measured};
 use crate::service::{Doors, Member, access, cases, follow, house_client, stops, upstreams};
 use crate::settings::Settings;
@@ -101,7 +103,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             directory: Arc::clone(&member.directory),
             served,
             store,
-            receipt_key,
+            receipt_key: receipt_key.clone(),
             own_issuer: Some(issuer.clone()),
             feed_writer: writer.public(),
             house: Some(Arc::new(house_client::HouseClient::of(&member))),
@@ -127,6 +129,14 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         card: member.home.card.clone(),
         writer: Arc::clone(&writer),
         withdrawn: Arc::clone(&withdrawn),
+    });
+    let decisions = Decisions::new(decisions::Parts {
+        store: Arc::clone(&access_store),
+        house: house_client::HouseClient::of(&member),
+        directory: Arc::clone(&member.directory),
+        node: member.home.card.node,
+        receipt_key,
+        clock: Arc::clone(&member.clock),
     });
     let desk = access::open(&member.home, &settings, access_store, Arc::clone(&granting)).await?;
     let notices = access::Notices::start(&member.home, &settings, &desk, &casework.desk)?;
@@ -155,8 +165,10 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     let shown = Arc::clone(&watching);
     let metrics = get(move || std::future::ready(open_metrics(shown.text())));
     let figures = Figures::open(watch.metrics, Router::new().route("/metrics", metrics)).await?;
+    let exports = Exports { gateway: gateway.clone(), desk: desk.clone() };
+    let operator = admin.router().merge(decisions.clone().router()).merge(exports.router());
     let operator =
-        admin.router().merge(access::Requests { desk: desk.clone(), notices: notices.dispatcher(), granting }.router());
+        operator.merge(access::Requests { desk: desk.clone(), notices: notices.dispatcher(), granting }.router());
     let doors = Doors::open(&member, &arguments, router, Some(operator)).await?;
     if publishes {
         member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
@@ -227,6 +239,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         never = desk.run() => match never {},
         never = casework.desk.run() => match never {},
         never = statistics => match never {},
+        never = decisions.run() => match never {},
         () = claims => Ok(()),
         result = doors.told_to_stop(&member) => result,
     };

@@ -32,6 +32,11 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// The line as it lies there, its texts sealed.
+    pub fn as_written(&self) -> &str {
+        &self.line
+    }
+
     /// # Errors
     /// [`Failure`] where it was sealed for another key.
     pub fn open(&self, key: &Key) -> Result<Texts, Failure> {

@@ -5,6 +5,7 @@
 
 pub mod access;
 mod case;
+pub mod decisions;
 mod draw;
 mod end;
 mod find;

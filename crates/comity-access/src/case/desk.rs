@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use comity_wire::api::decisions::DecisionProof;
 use comity_wire::object::FilterAction;
 use comity_wire::{Digest, Timestamp};
 use futures::future::BoxFuture;
@@ -22,6 +23,7 @@ use super::store::{Append, Excerpt, OpenMax, Row, Which};
 use super::{Settings, notices};
 use crate::desk::{Clock, Entropy};
 use crate::notice::{Delivery, SOON_S, Targets};
+use crate::seal::{self, Of, Unproved};
 use crate::store::{Appended, Store, StoreError};
 
 /// A case that others write at the same moment is read again so often.
@@ -115,6 +117,14 @@ impl Desk {
     ) -> Self {
         let (told, left) = (Notify::new(), Notify::new());
         Self(Arc::new(Inner { store, doors, settings, targets, clock, entropy, told, left }))
+    }
+
+    /// That its newest sealed event cannot be rewritten unseen.
+    ///
+    /// # Errors
+    /// [`Unproved`].
+    pub async fn proof(&self, id: CaseId) -> Result<DecisionProof, Unproved> {
+        seal::shown(&*self.0.store, Of::Case(id)).await
     }
 
     /// Opens a case for what a filter saw, or adds it to the undecided one of the same project, category and model.

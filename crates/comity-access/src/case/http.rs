@@ -14,6 +14,7 @@ use comity_http::signed::Guard;
 use comity_http::{Refusal, Signed};
 use comity_wire::api::access::ActRequest;
 use comity_wire::api::case as api;
+use comity_wire::api::decisions::DecisionProof;
 use comity_wire::{Code, Timestamp};
 use serde::Deserialize;
 
@@ -24,7 +25,7 @@ use super::id::{CaseId, NotACaseId};
 use super::refused::Refused;
 use super::store::{PAGE_MAX, Which};
 use super::view;
-use crate::http::{Place, bad, project_of, signed};
+use crate::http::{Place, bad, project_of, signed, unproven};
 
 /// Of a body; a text has at most 4,000 bytes, which JSON may write with six for each.
 const BODY_BYTES_MAX: usize = 32 << 10;
@@ -46,6 +47,7 @@ pub fn router(desk: Desk, place: Place) -> Router {
         .route("/comity/v1/access/cases", get(list))
         .route("/comity/v1/access/cases/{id}", get(show))
         .route("/comity/v1/access/cases/{id}/acts", post(act))
+        .route("/comity/v1/access/cases/{id}/proof", get(proof))
         .layer(from_fn(problem_form))
         .with_state(Cases { desk, place, guard })
 }
@@ -90,6 +92,16 @@ async fn show(
     let (subject, _) = cases.project(request).await?;
     let found = cases.desk.of_project(&subject, named(&id)?).await;
     Ok(Json(view::shown(&found.map_err(|trouble| refused(&trouble))?)))
+}
+
+async fn proof(
+    State(cases): State<Cases>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<DecisionProof>, Refusal> {
+    let (subject, _) = cases.project(request).await?;
+    let found = cases.desk.of_project(&subject, named(&id)?).await.map_err(|trouble| refused(&trouble))?;
+    cases.desk.proof(found.id()).await.map(Json).map_err(|unproved| unproven(&unproved))
 }
 
 async fn act(State(cases): State<Cases>, Path(id): Path<String>, request: Request) -> Result<Json<api::Case>, Refusal> {

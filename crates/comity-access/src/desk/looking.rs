@@ -5,12 +5,14 @@
 //! everything, from those who stepped back.
 
 use comity_wire::api::access as api;
+use comity_wire::api::decisions::DecisionProof;
 
 use super::{Desk, Project, Trouble};
 use crate::act::{Act, State};
 use crate::application::Application;
 use crate::config::Person;
 use crate::id::ApplicationId;
+use crate::seal::{self, Of, Unproved};
 use crate::store::Row;
 use crate::view::{self, Side};
 
@@ -48,6 +50,14 @@ impl Desk {
             }
         }
         Ok(seen)
+    }
+
+    /// That its newest sealed event cannot be rewritten unseen.
+    ///
+    /// # Errors
+    /// [`Unproved`].
+    pub async fn proof(&self, application: &Application) -> Result<DecisionProof, Unproved> {
+        seal::shown(&*self.0.store, Of::Application(application.id())).await
     }
 
     /// As the applicant's side sees it.

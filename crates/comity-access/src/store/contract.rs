@@ -16,7 +16,7 @@ use crate::id::ApplicationId;
 use crate::notice::{Delivery, DeliveryId};
 use crate::{Sealed, commitment};
 
-const NOW: Timestamp = Timestamp(1_800_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_800_000_000);
 const FORM: &str = "title = \"Access\"\n[settings]\nanswer_s = 1000\napplicant_s = 5000\n";
 const MANY: OpenMax = OpenMax { subject: 100_000, subject_a_day: 100_000, all: 100_000 };
 
@@ -35,7 +35,7 @@ comity_scratch::contract! {
 }
 
 /// Either, with a way to meddle with its tables.
-trait Meddled: Store {
+pub(super) trait Meddled: Store {
     async fn meddle(&self, sql: &'static str) -> Result<u64, sqlx::Error>;
 }
 
@@ -51,12 +51,12 @@ impl Meddled for Postgres {
     }
 }
 
-async fn sqlite() -> Kept<Sqlite, tempfile::TempDir> {
+pub(super) async fn sqlite() -> Kept<Sqlite, tempfile::TempDir> {
     let folder = tempfile::tempdir().expect("a folder");
     Kept::new(Sqlite::open(&folder.path().join("access.sqlite")).await.expect("a store"), folder)
 }
 
-async fn postgres() -> Kept<Postgres, Database> {
+pub(super) async fn postgres() -> Kept<Postgres, Database> {
     let database = Database::create().await;
     Kept::new(Postgres::open(&database.url()).await.expect("a store"), database)
 }
@@ -69,21 +69,21 @@ fn model(name: &str) -> ModelId {
     format!("lab/{name}").parse().expect("a model")
 }
 
-fn id(number: u16) -> ApplicationId {
+pub(super) fn id(number: u16) -> ApplicationId {
     let mut id = [0; 16];
     id[..2].copy_from_slice(&number.to_be_bytes());
     ApplicationId(id)
 }
 
-fn applicant(subject: &str) -> Actor {
+pub(super) fn applicant(subject: &str) -> Actor {
     Actor { id: subject.into(), role: Role::Applicant, organisation: None }
 }
 
-fn decider() -> Actor {
+pub(super) fn decider() -> Actor {
     Actor { id: "dora".into(), role: Role::Decider, organisation: None }
 }
 
-fn sealed() -> Sealed {
+pub(super) fn sealed() -> Sealed {
     let salt = Digest::of(b"salt");
     Sealed {
         organisation: commitment(crate::Shown::Organisation, &salt, "Uni"),
@@ -91,7 +91,7 @@ fn sealed() -> Sealed {
     }
 }
 
-fn opened(number: u16, subject: &str, name: &str, now: Timestamp) -> Application {
+pub(super) fn opened(number: u16, subject: &str, name: &str, now: Timestamp) -> Application {
     Application::open(id(number), &form(), &applicant(subject), vec![model(name)], Answers::new(), now)
         .expect("it opens")
 }
@@ -100,12 +100,12 @@ fn append<'a>(application: &'a Application, form: &'a Form, open_max: OpenMax) -
     Append { application, form, form_text: FORM, effect: None, deliveries: &[], open_max }
 }
 
-async fn kept(store: &impl Store, application: &Application) {
+pub(super) async fn kept(store: &impl Store, application: &Application) {
     let form = form();
     assert_eq!(store.append(append(application, &form, MANY)).await.expect("the store"), Appended::Done);
 }
 
-async fn done(store: &impl Store, application: &mut Application, act: Act, who: &Actor, now: Timestamp) {
+pub(super) async fn done(store: &impl Store, application: &mut Application, act: Act, who: &Actor, now: Timestamp) {
     application.act(act, who, &form(), now).expect("the rules let it in");
     kept(store, application).await;
 }

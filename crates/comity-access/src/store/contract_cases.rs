@@ -57,7 +57,7 @@ impl Meddled for Postgres {
     }
 }
 
-fn id(number: u8) -> CaseId {
+pub(super) fn id(number: u8) -> CaseId {
     CaseId([number; 16])
 }
 
@@ -101,7 +101,7 @@ async fn put(store: &impl Cases, append: Append<'_>) -> Appended {
     store.case_append(append).await.expect("the store")
 }
 
-async fn begun(store: &impl Cases, number: u8, subject: &str, now: Timestamp) -> Case {
+pub(super) async fn begun(store: &impl Cases, number: u8, subject: &str, now: Timestamp) -> Case {
     let case = opened(number, subject, now);
     assert_eq!(put(store, append(&case)).await, Appended::Done);
     case
@@ -112,7 +112,7 @@ fn act(case: &mut Case, act: Act, role: Role) {
     case.act(act, &who(role), now, &Settings::default()).expect("the rules let it in");
 }
 
-fn answer() -> Act {
+pub(super) fn answer() -> Act {
     Act::Answer { text: "it is a study".into(), brought_by: None }
 }
 
@@ -120,7 +120,7 @@ fn clear() -> Act {
     Act::Clear { reason: "it is".into() }
 }
 
-async fn done(store: &impl Cases, case: &mut Case, what: Act, role: Role) {
+pub(super) async fn done(store: &impl Cases, case: &mut Case, what: Act, role: Role) {
     act(case, what, role);
     assert_eq!(put(store, append(case)).await, Appended::Done);
 }

@@ -55,7 +55,8 @@ impl Sqlite {
         let access = include_str!("../../migrations/0001_access.sql");
         let notice = include_str!("../../migrations/0002_notice.sql");
         let case = include_str!("../../migrations/0003_case.sql");
-        migrator([("access", access), ("notice", notice), ("case", case)]).run(&pool).await?;
+        let seal = include_str!("../../migrations/0004_seal.sql");
+        migrator([("access", access), ("notice", notice), ("case", case), ("seal", seal)]).run(&pool).await?;
         Ok(Self(pool))
     }
 
@@ -79,7 +80,8 @@ impl Postgres {
         let access = include_str!("../../migrations/postgres/0001_access.sql");
         let notice = include_str!("../../migrations/postgres/0002_notice.sql");
         let case = include_str!("../../migrations/postgres/0003_case.sql");
-        migrator([("access", access), ("notice", notice), ("case", case)]).run(&pool).await?;
+        let seal = include_str!("../../migrations/postgres/0004_seal.sql");
+        migrator([("access", access), ("notice", notice), ("case", case), ("seal", seal)]).run(&pool).await?;
         Ok(Self(pool))
     }
 }

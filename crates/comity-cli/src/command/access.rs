@@ -2,11 +2,13 @@
 
 mod cases;
 mod kept;
+mod proof;
 mod show;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use comity_sdk::client::decisions::Log;
 use comity_sdk::{Client, Error};
 use comity_wire::api::access::{Application, Applying, OpenRequest, Shown};
 use comity_wire::{Code, Digest, ModelId};
@@ -123,6 +125,13 @@ pub enum Access {
         #[arg(long)]
         reason: String,
     },
+    /// Prove that what was decided cannot be decided anew unseen: it is under a head of the owner, which is in the house's log
+    Proof {
+        /// app-…; left out where there is one only
+        application: Option<String>,
+        #[command(flatten)]
+        by: proof::By,
+    },
     /// Begin another one with the models and answers of one that is over
     Again(Which),
     /// What was held against your project at a model's owner: look, answer, appeal
@@ -237,6 +246,13 @@ impl Access {
             }
             Self::Appeal { which, reason } => {
                 act(session, &client, which, |_, _| Ok(Applying::Appeal { reason })).await
+            }
+            Self::Proof { application, by } => {
+                let kept = Kept::find(&session.home, application.as_deref())?;
+                let seen = client.application(&kept.model, &kept.id).await?;
+                kept.check(&seen)?;
+                let events: Vec<_> = seen.events.iter().map(|event| (event.n, event.link)).collect();
+                proof::prove(&client, &kept.model, (Log::Application, &kept.id), &events, &by).await
             }
             Self::Cases(cases) => cases.run(session, &client).await,
             Self::Again(which) => {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use comity_sdk::client::decisions::Log;
 use comity_sdk::{Client, Error};
 use comity_wire::api::case::{Case, Due, Heard, Listed, Party};
 use comity_wire::object::Statistics;
@@ -10,6 +11,7 @@ use comity_wire::{Code, Digest, ModelId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::proof;
 use super::show::span;
 use crate::printer::{Failure, note, plain, say};
 use crate::session::{self, Session};
@@ -56,6 +58,16 @@ pub enum Cases {
         #[arg(long)]
         json: bool,
     },
+    /// Prove that what was said and decided cannot be changed unseen: it is under a head of the owner, which is in the house's log
+    Proof {
+        /// case-…, as `comity access cases list` says it
+        case: String,
+        /// A model of the owner, where `list` has not been asked from this home
+        #[arg(long)]
+        model: Option<ModelId>,
+        #[command(flatten)]
+        by: proof::By,
+    },
     /// Ask somebody else at the owner to look at what was decided again
     Appeal {
         #[command(flatten)]
@@ -90,6 +102,13 @@ impl Cases {
                 let found: Vec<&Statistics> = found.iter().map(|statistics| &**statistics).collect();
                 say(&if json { serde_json::to_string_pretty(&found)? } else { counts(&found) });
                 Ok(())
+            }
+            Self::Proof { case, model, by } => {
+                let kept = Which { case, model, json: false }.kept(&session.home)?;
+                let seen = client.case(&kept.model, &kept.id).await?;
+                kept.check(&seen)?;
+                let events: Vec<_> = seen.events.iter().map(|event| (event.n, event.link)).collect();
+                proof::prove(client, &kept.model, (Log::Case, &kept.id), &events, &by).await
             }
             Self::Answer { which, text } => act(session, client, which, Heard::Answer { text }).await,
             Self::Appeal { which, reason } => act(session, client, which, Heard::Appeal { reason }).await,

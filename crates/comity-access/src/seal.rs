@@ -1,0 +1,288 @@
+//! Sealed decisions (spec/11-access.md §11.9): the links of all events in one Merkle tree, so that whoever rewrites one has to
+//! rewrite what houses have logged.
+
+use std::collections::BTreeSet;
+
+use comity_wire::api::clearing::SignedBytes;
+use comity_wire::api::decisions::{DecisionProof, Logged};
+use comity_wire::log::{Growing, Steps, TileError, TileId, Tiles, tiles_of};
+use comity_wire::{Digest, OrgId, Timestamp};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::case::CaseId;
+use crate::id::ApplicationId;
+use crate::store::StoreError;
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Events that are sealed in one transaction.
+pub const SEAL_MAX: u32 = 512;
+/// Heads that are kept, besides the newest that each house has in its log.
+pub const HEADS_KEPT: u64 = 1_000;
+
+/// Whose event a leaf is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Of {
+    /// An application's.
+    Application(ApplicationId),
+    /// A case's.
+    Case(CaseId),
+}
+
+impl Of {
+    pub(crate) const fn kind(self) -> i64 {
+        match self {
+            Self::Application(_) => 1,
+            Self::Case(_) => 2,
+        }
+    }
+
+    pub(crate) const fn id(self) -> [u8; 16] {
+        match self {
+            Self::Application(id) => id.0,
+            Self::Case(id) => id.0,
+        }
+    }
+}
+
+impl std::fmt::Display for Of {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Application(id) => write!(f, "{id}"),
+            Self::Case(id) => write!(f, "{id}"),
+        }
+    }
+}
+
+/// How far the sealing has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// Which log, from 1.
+    pub log: u64,
+    /// Leaves.
+    pub size: u64,
+    /// The number of the newest head; 0 where none was signed.
+    pub heads: u64,
+}
+
+/// One event's link in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Whose.
+    pub of: Of,
+    /// Which event.
+    pub n: u64,
+    /// Where, from 0.
+    pub place: u64,
+    /// The leaf's data.
+    pub link: Digest,
+}
+
+/// A signed head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its number.
+    pub n: u64,
+    /// Of which log.
+    pub log: u64,
+    /// Over how many leaves.
+    pub size: u64,
+    /// As it was signed.
+    pub bytes: Vec<u8>,
+}
+
+/// A head, and where houses have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedHead {
+    /// The head.
+    pub head: Head,
+    /// Houses that have it in their logs, and at which place.
+    pub logged: Vec<(OrgId, u64)>,
+}
+
+/// Where sealed decisions rest.
+pub trait Seals: Send + Sync {
+    /// How far it has come.
+    fn tree(&self) -> Answer<'_, Tree>;
+    /// How many events wait.
+    fn unsealed(&self) -> Answer<'_, u64>;
+    /// Gives the next events their leaves, at most `limit`; how many. Another process may have been quicker: then 0.
+    fn seal(&self, limit: u32) -> Answer<'_, u64>;
+    /// Tiles of the tree of `size`, each as wide as it is there; what is not stored is left out.
+    fn tiles<'a>(&'a self, log: u64, ids: &'a BTreeSet<TileId>, size: u64) -> Answer<'a, Tiles>;
+    /// Keeps a head over the tree as it stands; `false` where another process was quicker.
+    fn head_put<'a>(&'a self, head: &'a Head) -> Answer<'a, bool>;
+    /// The newest head.
+    fn head_newest(&self) -> Answer<'_, Option<Head>>;
+    /// The newest head of the present log that a house has in its log, and in which; else the newest.
+    fn head_shown(&self) -> Answer<'_, Option<LoggedHead>>;
+    /// Remembers where a house has a head in its log.
+    fn head_logged(&self, house: OrgId, n: u64, index: u64) -> Answer<'_, ()>;
+    /// The newest sealed event of an application or a case among the first `size` leaves.
+    fn leaf_of(&self, of: Of, log: u64, size: u64) -> Answer<'_, Option<Leaf>>;
+    /// Leaves from a place on, with the link that the event has now; `None` where there is no such event.
+    fn leaves(&self, log: u64, from: u64, limit: u32) -> Answer<'_, Vec<(Leaf, Option<Digest>)>>;
+    /// Ends the log and begins the next, in which all events are sealed anew. Its number.
+    fn log_begin<'a>(&'a self, reason: &'a str, at: Timestamp) -> Answer<'a, u64>;
+}
+
+/// Why there is no proof.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unproved {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Nothing of it is under a head yet.
+    #[error("no event of it is sealed yet: that takes a minute")]
+    NotSealed,
+    /// Tiles are missing or cut.
+    #[error("the tree of decisions is not whole")]
+    Tiles(#[from] TileError),
+}
+
+/// A path from the newest sealed event of a log to a head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The head.
+    pub head: Head,
+    /// Where houses have it in their logs.
+    pub logged: Vec<(OrgId, u64)>,
+    /// The event.
+    pub leaf: Leaf,
+    /// From the leaf up.
+    pub path: Vec<Digest>,
+}
+
+/// Proves the newest sealed event of an application or a case.
+///
+/// # Errors
+/// [`Unproved`].
+pub async fn prove(store: &(impl Seals + ?Sized), of: Of) -> Result<Proof, Unproved> {
+    let LoggedHead { head, logged } = store.head_shown().await?.ok_or(Unproved::NotSealed)?;
+    let leaf = store.leaf_of(of, head.log, head.size).await?.ok_or(Unproved::NotSealed)?;
+    let steps = Steps::inclusion(leaf.place, head.size).ok_or(Unproved::NotSealed)?;
+    let tiles = store.tiles(head.log, &steps.tiles(), head.size).await?;
+    Ok(Proof { path: steps.of(&tiles)?, head, logged, leaf })
+}
+
+/// The same, as it is handed out.
+///
+/// # Errors
+/// [`Unproved`].
+pub async fn shown(store: &(impl Seals + ?Sized), of: Of) -> Result<DecisionProof, Unproved> {
+    let Proof { head, logged, leaf, path } = prove(store, of).await?;
+    let bytes = SignedBytes::new(&head.bytes[..]);
+    let head = bytes.map_err(|_| StoreError::Unreadable { what: "a head that is too long".into() })?;
+    let logged = logged.into_iter().map(|(house, index)| Logged { house, index }).collect();
+    Ok(DecisionProof { head, n: leaf.n, link: leaf.link, leaf: leaf.place, path, logged })
+}
+
+/// The root over the first `size` leaves, out of stored tiles.
+///
+/// # Errors
+/// [`Unproved`].
+pub async fn root(store: &(impl Seals + ?Sized), log: u64, size: u64) -> Result<Digest, Unproved> {
+    let tiles = store.tiles(log, &tiles_of(0..size), size).await?;
+    Ok(tiles.root(0..size)?)
+}
+
+/// That the tree of `size` goes on from its first `old` leaves.
+///
+/// # Errors
+/// [`Unproved`].
+pub async fn consistency(
+    store: &(impl Seals + ?Sized),
+    log: u64,
+    old: u64,
+    size: u64,
+) -> Result<Vec<Digest>, Unproved> {
+    let steps = Steps::consistency(old, size).ok_or(Unproved::NotSealed)?;
+    let tiles = store.tiles(log, &steps.tiles(), size).await?;
+    Ok(steps.of(&tiles)?)
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "found", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Found {
+    /// An event is another one than was sealed.
+    Changed {
+        /// Whose.
+        of: Of,
+        /// Which.
+        n: u64,
+    },
+    /// An event that was sealed is gone.
+    Gone {
+        /// Whose.
+        of: Of,
+        /// Which.
+        n: u64,
+    },
+    /// A leaf is missing.
+    LeafMissing {
+        /// Where.
+        place: u64,
+    },
+    /// The stored tree is not what the leaves make.
+    TreeDiffers {
+        /// Over so many leaves.
+        size: u64,
+    },
+}
+
+/// Every event against what was sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// How far the sealing had come.
+    pub tree: Tree,
+    /// The root that the leaves make.
+    pub root: Digest,
+    /// At most [`FOUND_MAX`].
+    pub found: Vec<Found>,
+}
+
+/// How much of what a check finds is listed.
+pub const FOUND_MAX: usize = 1_000;
+
+/// Holds every event against what was sealed, and the tree against its leaves.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn check(store: &(impl Seals + ?Sized)) -> Result<Checked, StoreError> {
+    let tree = store.tree().await?;
+    let (mut grown, mut found) = (Growing::default(), Vec::new());
+    while grown.size() < tree.size {
+        let page = store.leaves(tree.log, grown.size(), SEAL_MAX).await?;
+        if page.first().is_none_or(|(leaf, _)| leaf.place != grown.size()) {
+            found.push(Found::LeafMissing { place: grown.size() });
+            break;
+        }
+        for (leaf, now) in page {
+            if leaf.place != grown.size() || leaf.place >= tree.size {
+                break;
+            }
+            grown.push(&leaf.link.0);
+            let Leaf { of, n, .. } = leaf;
+            match now {
+                _ if found.len() >= FOUND_MAX => {}
+                None => found.push(Found::Gone { of, n }),
+                Some(link) if link != leaf.link => found.push(Found::Changed { of, n }),
+                Some(_) => {}
+            }
+        }
+    }
+    let stored = match root(store, tree.log, tree.size).await {
+        Ok(root) => Some(root),
+        Err(Unproved::Store(error)) => return Err(error),
+        Err(_) => None,
+    };
+    if stored != Some(grown.root()) {
+        found.push(Found::TreeDiffers { size: tree.size });
+    }
+    Ok(Checked { tree, root: grown.root(), found })
+}

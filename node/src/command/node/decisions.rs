@@ -1,0 +1,116 @@
+//! `comity node decisions`: whether what was decided here is as it was, and where houses have logged that, through the admin socket.
+
+use std::path::PathBuf;
+
+use comity_access::seal::Found;
+use comity_wire::api::decisions::HeadKnown;
+
+use crate::failure::Failure;
+use crate::service::admin;
+use crate::service::decisions::{AtHouse, Checked, Renew, Standing};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Decisions {
+    /// How many events are sealed, and what each house has in its log
+    Status(At),
+    /// Seal now what waits, instead of within a minute
+    Seal(At),
+    /// Hold every event against what was sealed, and that against what houses have; exit code 1 where something was changed
+    Check(At),
+    /// Begin another log, where the store was set back and cannot go on from what houses have. Everybody sees that one ended
+    Renew(RenewArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct At {
+    /// The node's home folder
+    #[arg(long)]
+    home: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RenewArguments {
+    #[command(flatten)]
+    at: At,
+    /// Why; it is kept
+    #[arg(long)]
+    reason: String,
+    /// Who says so, where it is not this login's name
+    #[arg(long = "by", value_name = "NAME")]
+    author: Option<String>,
+}
+
+impl Decisions {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Status(at) => at.tell(&admin::get::<Standing>(&at.home, "/admin/decisions").await?),
+            Self::Seal(at) => at.tell(&admin::post::<Standing>(&at.home, "/admin/decisions/seal", &()).await?),
+            Self::Renew(RenewArguments { at, reason, author }) => {
+                let ask = Renew { author: author.unwrap_or_else(crate::command::login), reason };
+                at.tell(&admin::post::<Standing>(&at.home, "/admin/decisions/renew", &ask).await?)
+            }
+            Self::Check(at) => {
+                let checked: Checked = admin::get(&at.home, "/admin/decisions/check").await?;
+                at.told(&checked)
+            }
+        }
+    }
+}
+
+impl At {
+    fn tell(&self, standing: &Standing) -> Result<(), Failure> {
+        if self.json {
+            comity_cli::say(&serde_json::to_string_pretty(standing)?);
+            return Ok(());
+        }
+        let Standing { log, sealed, waiting, head, over, houses } = standing;
+        comity_cli::say(&format!("log {log}: {sealed} events are sealed, {waiting} wait; head {head} is over {over}"));
+        houses.iter().for_each(|at| comity_cli::say(&line(at)));
+        Ok(())
+    }
+
+    fn told(&self, checked: &Checked) -> Result<(), Failure> {
+        let Checked { holds, log, sealed, waiting, root, found, houses } = checked;
+        if self.json {
+            comity_cli::say(&serde_json::to_string_pretty(checked)?);
+        } else {
+            comity_cli::say(&format!("log {log}: {sealed} events, root {root}; {waiting} wait"));
+            for one in found {
+                comity_cli::say(&match one {
+                    Found::Changed { of, n } => format!("changed     event {n} of {of} is another one than was sealed"),
+                    Found::Gone { of, n } => format!("gone        event {n} of {of} was sealed"),
+                    Found::LeafMissing { place } => format!("gone        leaf {place} of the tree"),
+                    Found::TreeDiffers { size } => {
+                        format!("changed     the tree over {size} events is not what its leaves make")
+                    }
+                    other => format!("{other:?}"),
+                });
+            }
+            houses.iter().for_each(|at| comity_cli::say(&line(at)));
+        }
+        if *holds {
+            return Ok(());
+        }
+        Err(Failure::new("what was decided here is not what was sealed").hint(
+            "find out who changed the store before anything else; where a backup was restored: comity node decisions renew --reason …",
+        ))
+    }
+}
+
+fn line(AtHouse { house, newest, broken, trouble }: &AtHouse) -> String {
+    let has = match newest {
+        None => "has nothing of this node".to_owned(),
+        Some(HeadKnown { n, log, size, index, .. }) => match index {
+            Some(index) => format!("has head {n} of log {log} over {size} events, entry {index} of its own log"),
+            None => format!("has head {n} of log {log} over {size} events, and has not sealed it yet"),
+        },
+    };
+    match (broken, trouble) {
+        (Some(broken), _) => format!("{house}  {has}. BROKEN: {broken}"),
+        (None, Some(trouble)) => format!("{house}  {has}. It was not reached: {trouble}"),
+        (None, None) => format!("{house}  {has}"),
+    }
+}

@@ -1,0 +1,254 @@
+//! That what an owner decided cannot be decided anew unseen (spec/11-access.md §11.9): the newest event of a log is under a head of the
+//! node, and the head is in the house's log.
+
+use bytes::Bytes;
+use comity_token::Directory as _;
+use comity_wire::api::clearing::LogInclusion;
+use comity_wire::api::decisions::{DecisionProof, Logged, STEPS_MAX};
+use comity_wire::log::{Checkpoint, Entry, LogDecisions, Note, VerifierKey, includes};
+use comity_wire::object::{AnchorRole, DecisionHead};
+use comity_wire::{Digest, ModelId, NodeId, PublicKey, Signed, Verified, merkle};
+use http::Method;
+
+use super::{Client, Error};
+use crate::discover::percent;
+
+/// What an owner's log is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    Application,
+    Case,
+}
+
+/// An event that was found under a head.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// Which event; those before it are under the same head, by its link.
+    pub n: u64,
+    pub head: Verified<DecisionHead>,
+    /// In the log of this profile's house; `None` where the owner names none, and so vouches alone.
+    pub logged: Option<InLog>,
+}
+
+/// A head's entry in a house's log.
+#[derive(Clone, Debug)]
+pub struct InLog {
+    pub index: u64,
+    /// The tree that it was shown in.
+    pub checkpoint: Checkpoint,
+    /// Whether the checkpoint is signed by the key that the caller named; without one nobody but the house says so.
+    pub is_signed: bool,
+}
+
+/// Why an event is not proved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotSealed {
+    #[error(transparent)]
+    Call(#[from] Error),
+    #[error("the proof is of event {n}, which the log does not have as it says: the log was rewritten")]
+    Rewritten { n: u64 },
+    #[error("the head is not this node's word")]
+    Head(#[source] comity_wire::Unverified),
+    #[error("the head is another node's")]
+    OfAnother,
+    #[error("the path does not lead to the head's root")]
+    Path,
+    #[error("entry {index} of the house's log is not this head")]
+    Entry { index: u64 },
+    #[error("the house's checkpoint does not stand: {0}")]
+    Checkpoint(String),
+    #[error("the house does not show that entry {index} is in its log")]
+    Inclusion { index: u64 },
+}
+
+impl Client {
+    /// Asks the owner for the proof of an application's or a case's newest sealed event, and verifies it against the links that the
+    /// caller has of that log, by event. `log_key` is the house's, as its operator publishes it.
+    ///
+    /// # Errors
+    /// [`NotSealed`].
+    pub async fn sealed(
+        &self,
+        model: &ModelId,
+        (log, id): (Log, &str),
+        link_of: impl Fn(u64) -> Option<Digest>,
+        log_key: Option<&VerifierKey>,
+    ) -> Result<Sealed, NotSealed> {
+        let node = self.node_of(model).await?;
+        let root = match log {
+            Log::Application => "/comity/v1/access/applications",
+            Log::Case => "/comity/v1/access/cases",
+        };
+        let path = format!("{root}/{}/proof", percent(id));
+        let proof: DecisionProof = self.apply(node, model, Method::GET, &path, Bytes::new()).await?;
+        let certificate = self.seen.directory.certificate(node).ok_or(Error::Missing("the node's certificate"))?;
+        let keys: Vec<_> = certificate.receipt_keys.iter().map(|entry| entry.key).collect();
+        let head = under_head(&proof, node, &keys, link_of)?;
+        let roster = self.seen.directory.roster();
+        let house = roster.anchors_of(AnchorRole::House).next().map(|anchor| anchor.org);
+        let logged = proof.logged.iter().find(|logged| Some(logged.house) == house);
+        let logged = match logged {
+            None => None,
+            Some(Logged { index, .. }) => Some(self.in_log(*index, &head, log_key).await?),
+        };
+        Ok(Sealed { n: proof.n, head, logged })
+    }
+
+    async fn in_log(
+        &self,
+        index: u64,
+        head: &Verified<DecisionHead>,
+        key: Option<&VerifierKey>,
+    ) -> Result<InLog, NotSealed> {
+        let shown: LogInclusion = self.house_get(&format!("/v1/log/inclusion?index={index}")).await?;
+        in_tree(index, &shown, head, key)
+    }
+}
+
+/// The head that an event is under.
+fn under_head(
+    proof: &DecisionProof,
+    node: NodeId,
+    keys: &[PublicKey],
+    link_of: impl Fn(u64) -> Option<Digest>,
+) -> Result<Verified<DecisionHead>, NotSealed> {
+    if link_of(proof.n) != Some(proof.link) {
+        return Err(NotSealed::Rewritten { n: proof.n });
+    }
+    let head = Signed::<DecisionHead>::decode(&proof.head).and_then(|head| head.verify_any(keys));
+    let head = head.map_err(NotSealed::Head)?;
+    if head.node != node {
+        return Err(NotSealed::OfAnother);
+    }
+    let leaf = merkle::leaf(&proof.link);
+    if proof.path.len() > STEPS_MAX || !includes(leaf, proof.leaf, head.size, &head.root, &proof.path) {
+        return Err(NotSealed::Path);
+    }
+    Ok(head)
+}
+
+/// A head's place in the tree that a house has signed.
+fn in_tree(
+    index: u64,
+    shown: &LogInclusion,
+    head: &Verified<DecisionHead>,
+    key: Option<&VerifierKey>,
+) -> Result<InLog, NotSealed> {
+    let expected = LogDecisions { node: head.node, n: head.n, log: head.log, content: head.id() };
+    if Entry::from_bytes(&shown.entry).ok() != Some(Entry::Decisions(expected)) {
+        return Err(NotSealed::Entry { index });
+    }
+    let note = Note::parse(shown.checkpoint.as_bytes()).map_err(|error| NotSealed::Checkpoint(error.to_string()))?;
+    let checkpoint = match key {
+        Some(key) => note.verify(key).map_err(|error| NotSealed::Checkpoint(error.to_string()))?,
+        None => Checkpoint::parse(note.text()).map_err(|error| NotSealed::Checkpoint(error.to_string()))?,
+    };
+    let leaf = merkle::leaf_of(&shown.entry);
+    let Checkpoint { size, root, .. } = &checkpoint;
+    if shown.proof.len() > STEPS_MAX || !includes(leaf, index, *size, root, &shown.proof) {
+        return Err(NotSealed::Inclusion { index });
+    }
+    Ok(InLog { index, checkpoint, is_signed: key.is_some() })
+}
+
+#[cfg(test)]
+mod tests {
+    use comity_wire::api::clearing::SignedBytes;
+    use comity_wire::cbor::Bytes;
+    use comity_wire::log::{Growing, KeyUse, Steps, Tiles};
+    use comity_wire::{Encode as _, SecretKey, Timestamp, cose};
+
+    use super::*;
+
+    const NODE: NodeId = NodeId([1; 16]);
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_seed([seed; 32])
+    }
+
+    fn path(tree: &Growing, at: u64) -> Vec<Digest> {
+        let steps = Steps::inclusion(at, tree.size()).expect("a leaf");
+        let mut tiles = Tiles::default();
+        for tile in steps.tiles() {
+            tiles.insert(tile, tile.width_at(tree.size()), &tree.tile(tile)).expect("a tile");
+        }
+        steps.of(&tiles).expect("whole tiles")
+    }
+
+    fn link(n: u64) -> Option<Digest> {
+        (1..=5).contains(&n).then(|| Digest::of(&n.to_be_bytes()))
+    }
+
+    /// Five events, of which the fourth is proved; signed by the node's key.
+    fn proof() -> (DecisionProof, DecisionHead) {
+        let mut tree = Growing::default();
+        (1..=5).for_each(|n| tree.push(&link(n).expect("an event").0));
+        let head = DecisionHead { node: NODE, n: 7, log: 1, size: 5, root: tree.root(), at: Timestamp(9) };
+        let (link, path) = (link(4).expect("an event"), path(&tree, 3));
+        (DecisionProof { head: signed(&head, 1), n: 4, link, leaf: 3, path, logged: vec![] }, head)
+    }
+
+    fn signed(head: &DecisionHead, by: u8) -> SignedBytes {
+        SignedBytes::new(cose::sign(head, &key(by)).bytes()).expect("a head")
+    }
+
+    #[test]
+    fn an_event_is_under_a_head_of_this_node_or_nothing_is_proved() {
+        let keys = [key(1).public()];
+        let judged = |proof: &DecisionProof| under_head(proof, NODE, &keys, link).map(|head| head.n);
+        let (whole, head) = proof();
+        assert_eq!(judged(&whole).expect("it holds"), 7);
+        let refused = |change: fn(&mut DecisionProof, &DecisionHead)| {
+            let mut proof = whole.clone();
+            change(&mut proof, &head);
+            judged(&proof).expect_err("it does not hold")
+        };
+        assert!(matches!(refused(|proof, _| proof.n = 3), NotSealed::Rewritten { n: 3 }));
+        assert!(matches!(refused(|proof, _| proof.link = Digest::ZERO), NotSealed::Rewritten { n: 4 }));
+        assert!(matches!(refused(|proof, _| proof.leaf = 2), NotSealed::Path));
+        assert!(matches!(refused(|proof, _| proof.path[0] = Digest::ZERO), NotSealed::Path));
+        assert!(matches!(refused(|proof, _| proof.path = vec![Digest::ZERO; 65]), NotSealed::Path));
+        let other = |proof: &mut DecisionProof, head: &DecisionHead| proof.head = signed(head, 2);
+        assert!(matches!(refused(other), NotSealed::Head(_)));
+        let elsewhere = |proof: &mut DecisionProof, head: &DecisionHead| {
+            proof.head = signed(&DecisionHead { node: NodeId([2; 16]), ..head.clone() }, 1);
+        };
+        assert!(matches!(refused(elsewhere), NotSealed::OfAnother));
+        let smaller = |proof: &mut DecisionProof, head: &DecisionHead| {
+            proof.head = signed(&DecisionHead { size: 4, ..head.clone() }, 1);
+        };
+        assert!(matches!(refused(smaller), NotSealed::Path));
+    }
+
+    #[test]
+    fn a_head_is_in_the_tree_that_the_house_has_signed_or_it_is_not_logged() {
+        let head = cose::sign(&proof().1, &key(1));
+        let said = |n| LogDecisions { node: NODE, n, log: 1, content: head.id() };
+        let entries = [Entry::Decisions(said(6)).to_cbor(), Entry::Decisions(said(7)).to_cbor(), vec![7; 40]];
+        let mut tree = Growing::default();
+        entries.iter().for_each(|entry| tree.push(entry));
+        let log = VerifierKey::new("comity/house/log/1", KeyUse::Log, key(3).public()).expect("a key");
+        let checkpoint = Checkpoint { origin: "comity/house/log/1".into(), size: 3, root: tree.root() };
+        let shown = |at: usize| LogInclusion {
+            index: at as u64,
+            size: 3,
+            root: tree.root(),
+            entry: Bytes::new(entries[at].clone()).expect("an entry"),
+            said: serde_json::Value::Null,
+            proof: path(&tree, at as u64),
+            checkpoint: Note::sign(&checkpoint, &key(3)).expect("a note").to_string(),
+        };
+        let found = in_tree(1, &shown(1), &head, Some(&log)).expect("it is there");
+        assert!(found.is_signed && found.index == 1);
+        assert!(!in_tree(1, &shown(1), &head, None).expect("the house says so").is_signed);
+        // Another head's entry; the right one elsewhere; another tree; another key.
+        assert!(matches!(in_tree(0, &shown(0), &head, Some(&log)), Err(NotSealed::Entry { index: 0 })));
+        assert!(matches!(in_tree(0, &shown(1), &head, Some(&log)), Err(NotSealed::Inclusion { index: 0 })));
+        let mut cut = shown(1);
+        cut.proof.pop();
+        assert!(matches!(in_tree(1, &cut, &head, Some(&log)), Err(NotSealed::Inclusion { .. })));
+        let other = VerifierKey::new("comity/house/log/1", KeyUse::Log, key(4).public()).expect("a key");
+        assert!(matches!(in_tree(1, &shown(1), &head, Some(&other)), Err(NotSealed::Checkpoint(_))));
+    }
+}

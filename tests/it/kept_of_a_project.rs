@@ -1,0 +1,106 @@
+//! What an owner keeps of a project is handed over and removed by the commands of `docs/operating/kept.md`.
+
+use std::path::Path;
+
+use comity_sdk::Query;
+use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain};
+use comity_tests::{Federation, Owner, Scripted, process};
+use comity_wire::{Amount, Digest};
+use serde_json::{Value, json};
+
+const PAGE: &str = include_str!("../../docs/operating/kept.md");
+const PROMPT: &str = "canary-91ab77-of-the-prompt";
+
+#[test]
+fn each_command_of_the_page_is_played_here() {
+    let played = include_str!("kept_of_a_project.rs");
+    let blocks = PAGE.split("```sh\n").skip(1).map(|rest| rest.split("```").next().expect("a block ends"));
+    let lines: Vec<&str> = blocks.flat_map(str::lines).filter(|line| line.starts_with("comity")).collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    for line in lines {
+        for word in line.split_whitespace().filter(|word| word.starts_with("--") && *word != "--home") {
+            assert!(played.contains(&format!("\"{word}\"")), "{word} of {line} is not played");
+        }
+    }
+}
+
+fn lines(folder: &str, name: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(Path::new(folder).join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_kept_of_a_project_is_handed_over_and_its_texts_removed() {
+    let upstream = Scripted::start().await;
+    let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
+    let mut federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, |name, home| {
+        if name != "lab" {
+            return;
+        }
+        let path = home.join("models/model.toml");
+        let text = std::fs::read_to_string(&path).expect("the model's file");
+        let text = text.replace("logging = \"metadata\"", "logging = \"bodies\"");
+        std::fs::write(&path, text.replace("retention_days = 0", "retention_days = 2")).expect("it can be written");
+    })
+    .await;
+    let home = federation.path().join("lab").display().to_string();
+    let key = federation.path().join("transcripts.key").display().to_string();
+    federation.service("lab").end().await;
+    process::expect(&["node", "transcripts", "init", "--home", &home, "--key", &key]).await;
+    federation.service("lab").restart().await;
+    let (client, model) = (federation.client("asker"), lab.model());
+    let token = client.buy(&model, Amount::from_ucr(20 * REQUEST_UCR), 0).await;
+    token.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    for words in [PROMPT, "Where?"] {
+        let query = Query::chat(model.clone(), &[("user", words)], Some(8), false);
+        client.ask(&query).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    }
+    let subject = federation.account().await.pseudonyms[0].subject.to_string();
+    let name = model.to_string();
+    let open = ["cases", "open", "--home", &home, "--project", &subject, "--model", &name, "--category", "cbrn"];
+    process::expect(&[&open[..], &["--reason", "a word", "--by", "hanna"]].concat()).await;
+    let grant = ["requests", "grant", "--home", &home, "--subject", &subject, "--tier", "t1", "--model", &name];
+    process::expect(&[&grant[..], &["--reason", "they may"]].concat()).await;
+
+    let into = federation.path().join("sub-ada").display().to_string();
+    let export = ["node", "export", "--home", &home, "--project", &subject, "--into", &into];
+    let export = [&export[..], &["--reason", "they ask what we have", "--by", "hanna"]].concat();
+    let said = process::expect(&export).await;
+    let text = std::fs::read(Path::new(&into).join("export.json")).expect("what was handed over");
+    assert!(said.contains(&format!("export.json  {}", Digest::of(&text))), "{said}");
+    let handed: Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!((&handed["project"], &handed["by"]), (&json!(subject), &json!("hanna")));
+    for part in handed["files"].as_array().expect("files") {
+        let bytes = std::fs::read(Path::new(&into).join(part["name"].as_str().expect("a name"))).expect("it is there");
+        assert_eq!(part["sha256"], json!(Digest::of(&bytes)), "{part}");
+        assert!(!bytes.windows(PROMPT.len()).any(|part| part == PROMPT.as_bytes()), "texts stay sealed: {part}");
+    }
+    let calls = lines(&into, "calls.jsonl");
+    assert_eq!(calls.len(), 2);
+    assert_eq!((&calls[0]["receipt"]["n"], &calls[0]["receipt"]["model"]), (&json!(1), &json!(name)));
+    assert!(calls[0]["request"].as_str().expect("a base").contains("\"@method\": POST"), "{}", calls[0]);
+    assert_eq!((lines(&into, "cases.jsonl").len(), lines(&into, "grants.jsonl").len()), (1, 1));
+    assert_eq!((lines(&into, "texts.jsonl").len(), lines(&into, "stops.jsonl").len()), (2, 0));
+    let again = process::run(&export).await;
+    assert!(!again.success && again.stderr.contains("is there already"), "{}", again.stderr);
+
+    // Of a project that has never been here there is nothing; opened, the texts can be read.
+    let nobody = federation.path().join("nobody").display().to_string();
+    let stranger =
+        ["node", "export", "--home", &home, "--project", "sub-aaaqeayeaudaocajbifqydiob4", "--into", &nobody];
+    process::expect(&[&stranger[..], &["--reason", "they ask"]].concat()).await;
+    assert_eq!((lines(&nobody, "calls.jsonl").len(), lines(&nobody, "texts.jsonl").len()), (0, 0));
+    assert_eq!((lines(&nobody, "cases.jsonl").len(), lines(&nobody, "grants.jsonl").len()), (0, 0));
+    let opened = federation.path().join("opened").display().to_string();
+    let export = ["node", "export", "--home", &home, "--project", &subject, "--into", &opened, "--key", &key];
+    process::expect(&[&export[..], &["--reason", "they ask what we have"]].concat()).await;
+    assert!(lines(&opened, "texts.jsonl").iter().any(|line| line["texts"].to_string().contains(PROMPT)));
+
+    let delete = ["node", "transcripts", "delete", "--home", &home, "--subject", &subject, "--reason", "they asked"];
+    let went: Value =
+        serde_json::from_str(&process::expect(&[&delete[..], &["--by", "hanna"]].concat()).await).unwrap();
+    assert_eq!(went, json!({ "removed": 2, "held": 0 }));
+    let removed = process::expect(&["node", "transcripts", "removed", "--home", &home]).await;
+    assert!(removed.contains("they asked") && removed.contains(&subject), "{removed}");
+    federation.end().await;
+}
