@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::detector::Detector;
@@ -35,7 +36,7 @@ struct Waiting {
 }
 
 /// How pairs came out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Signs {
     /// The announced side was better off.
     pub better: u64,
@@ -95,9 +96,10 @@ impl Pairs {
         self.counts
     }
 
-    /// Begins anew.
+    /// Begins anew: what was found before counts for no later finding.
     pub fn reset(&mut self) {
         self.better.reset();
         self.worse.reset();
+        self.counts = Signs::default();
     }
 }
