@@ -7,6 +7,7 @@ mod amie;
 mod calls;
 mod challenges;
 mod counts;
+mod findings;
 mod lists;
 pub(crate) mod log;
 mod openapi;
@@ -138,6 +139,7 @@ fn routes() -> Vec<Route<Api>> {
         challenges::routes(),
         counts::routes(),
         oversight::routes(),
+        findings::routes(),
         log::routes(),
     ]
     .into_iter()

@@ -10,6 +10,7 @@ mod claims;
 mod counts;
 mod disputes;
 mod exchange;
+pub mod findings;
 mod lists;
 pub(crate) mod log;
 mod logins;

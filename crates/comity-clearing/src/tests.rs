@@ -29,6 +29,7 @@ mod counts;
 mod disputes;
 mod exchange;
 mod federation;
+mod findings;
 mod lab;
 mod logging;
 mod logins;
