@@ -4,7 +4,7 @@ pub mod access;
 pub mod admin;
 pub mod cases;
 mod central;
-mod doors;
+pub(crate) mod doors;
 mod follow;
 pub mod house;
 pub mod house_client;

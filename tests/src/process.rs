@@ -102,6 +102,18 @@ pub async fn run(arguments: &[&str]) -> Ended {
     Ended { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
+/// [`run`], of the program that dies where it is told to: `at` is `POINT:COUNT`.
+///
+/// # Panics
+/// Where it cannot be started.
+pub async fn run_armed(arguments: &[&str], at: &str) -> Ended {
+    // No core file, whatever the machine is set to.
+    let mut command = shell("ulimit -c 0", &crash_binary());
+    let output = command.env("COMITY_CRASH_AT", at).args(arguments).output().await.expect("the binary starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    Ended { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
 /// [`run`], for commands that must succeed; gives their stdout.
 ///
 /// # Panics

@@ -1,4 +1,4 @@
-//! `comity node init|renew|run|top|stop|resume|doctor|witness`: an owner's node.
+//! `comity node init|renew|run|top|stop|resume|doctor|witness|findings`: an owner's node.
 
 use std::path::PathBuf;
 
@@ -12,6 +12,7 @@ use crate::service::owner;
 use crate::watch::WatchArguments;
 
 mod doctor;
+mod findings;
 pub(crate) mod flags;
 mod packs;
 pub(crate) mod stop;
@@ -55,6 +56,9 @@ pub enum NodeCommand {
     Doctor(Doctor),
     /// Cosign a clearing house's log: see that it only grows, and say so
     Witness(Box<Witness>),
+    /// What a clearing house's blind checks found of this node's models, and your answer
+    #[command(subcommand)]
+    Findings(findings::FindingsCommand),
     /// What was kept of calls whose tier keeps their texts
     #[command(subcommand)]
     Transcripts(Transcripts),
@@ -110,6 +114,10 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         NodeCommand::Doctor(doctor) => doctor.run().await,
         NodeCommand::Witness(witness) => {
             comity_cli::say(&witness.run().await?);
+            Ok(())
+        }
+        NodeCommand::Findings(command) => {
+            comity_cli::say(&findings::run(command).await?);
             Ok(())
         }
         NodeCommand::Transcripts(transcripts) => transcripts.run(),
