@@ -2,6 +2,7 @@
 //! is found in nothing; one that exchanges its model is found within a day of probes, with receipts that stand by themselves. What becomes of a
 //! finding, and who counts more than there is: `probes_page.rs`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use comity_sdk::journal::{Entry, Journal};
 use comity_sdk::{Client, receipts};
 use comity_tests::federation::{LOOPBACK, PER_TOKEN};
 use comity_tests::{Federation, Owner, process};
-use comity_wire::object::Receipt;
+use comity_wire::object::{Chain, Receipt, Token, Vetting};
 use comity_wire::time::DAY_S;
 use comity_wire::{Digest, Signed, Timestamp};
 use serde_json::{Value, json};
@@ -153,18 +154,39 @@ impl Stage {
         self.json(&["run", "--rehearse", &day]).await
     }
 
+    /// What the tokens of personas show of them to an owner: purposes, and how many had each.
+    fn purposes(&self) -> BTreeMap<Vec<String>, usize> {
+        let mut purposes = BTreeMap::new();
+        for entry in self.wallets() {
+            let Entry::Token { chain, .. } = entry else { continue };
+            let chain = Chain::from_bytes(&chain).expect("a chain");
+            let token = Signed::<Token>::decode(&chain.token).expect("a token");
+            let terms = &token.unverified().terms;
+            assert_eq!(terms.vetting, Vetting::Registered);
+            let said = terms.purposes.iter().map(ToString::to_string).collect();
+            *purposes.entry(said).or_default() += 1;
+        }
+        purposes
+    }
+
     /// What all receipts in the personas' wallets charge together, each read from its file.
     fn spent(&self) -> u64 {
-        let mut charged = 0;
-        for folder in std::fs::read_dir(self.house.join("probe/people")).expect("people") {
-            let folder = folder.expect("a folder").path();
-            for entry in Journal::read(&Client::journal(&folder)).expect("a journal") {
-                let Entry::Receipt { receipt, .. } = entry else { continue };
+        let charge = |entry| match entry {
+            Entry::Receipt { receipt, .. } => {
                 let receipt = Signed::<Receipt>::decode(&receipt).expect("a receipt");
-                charged += receipt.unverified().charge.ucr().unsigned_abs();
+                Some(receipt.unverified().charge.ucr().unsigned_abs())
             }
-        }
-        charged
+            _ => None,
+        };
+        self.wallets().into_iter().filter_map(charge).sum()
+    }
+
+    fn wallets(&self) -> Vec<Entry> {
+        let people = std::fs::read_dir(self.house.join("probe/people")).expect("people");
+        let journal = |folder: std::io::Result<std::fs::DirEntry>| {
+            Journal::read(&Client::journal(&folder.expect("a folder").path())).expect("a journal")
+        };
+        people.flat_map(journal).collect()
     }
 
     pub(crate) async fn found(&self) -> Vec<Value> {
@@ -232,6 +254,11 @@ async fn an_honest_owner_is_found_in_nothing_and_one_that_exchanged_its_model_is
     let tally = &status["models"][0]["tally"];
     assert_eq!((&tally["compared"], tally["failed"].as_u64()), (&tally["answered"], Some(0)), "{status}");
     assert_eq!(tally["answered"].as_u64(), Some(stage.upstream.asked() as u64), "asked once each");
+
+    // Owners know auditors by what they declare, and nobody else by anything.
+    let purposes = stage.purposes();
+    let known: Vec<&str> = purposes.keys().map(|said| said[0].as_str()).collect();
+    assert_eq!(known, ["audit", "research", "teaching"], "{purposes:?}");
 
     stage.upstream.exchange();
     let swapped = Timestamp(stage.day * DAY_S);

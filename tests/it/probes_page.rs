@@ -3,7 +3,7 @@
 
 use comity_http::dial::Client;
 use comity_http::{Endpoint, TrustedKeys};
-use comity_tests::process;
+use comity_tests::{eventually, process};
 use http::Method;
 use serde_json::Value;
 
@@ -30,6 +30,25 @@ async fn published(stage: &Stage) -> Vec<Value> {
     let client = Client::new(Endpoint { addresses, trusted }).expect("an address");
     let reply: Value = client.call(Method::GET, "/v1/findings", None::<&()>).await.expect("the house answers");
     reply["findings"].as_array().expect("a list").clone()
+}
+
+/// The process that goes on: one at a time, and what is asked of it meanwhile is done by it.
+async fn goes_on(stage: &Stage) {
+    let home = stage.house.display().to_string();
+    let running = process::spawn(&["clearing", "probe", "run", "--home", &home]);
+    eventually("it runs", async || {
+        let status = stage.json(&["status", "--json"]).await;
+        if status["running"] == true { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    for second in [vec!["run", "--once"], vec!["init"]] {
+        let words = [&["clearing", "probe", second[0], "--home", &home], &second[1..]].concat();
+        let refused = process::run(&words).await;
+        assert!(!refused.success && refused.stderr.contains("hint"), "{}", refused.stderr);
+    }
+    let stopped = process::stop(running).await;
+    assert!(stopped.success && stopped.stdout.contains("stopped"), "{}{}", stopped.stdout, stopped.stderr);
+    assert_eq!(stage.json(&["status", "--json"]).await["running"], false);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,6 +111,7 @@ async fn what_was_found_is_shown_answered_and_published() {
             assert_eq!(stage.json(&["init"]).await["new"], 0);
         } else if line.contains("--once") {
             assert_eq!(json()["failed"], 0, "{said}");
+            goes_on(&stage).await;
         } else if line.contains("probe status") {
             assert!(
                 said.contains("not running") && said.contains("lab/model") && said.contains("no baseline yet"),

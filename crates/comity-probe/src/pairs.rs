@@ -103,3 +103,22 @@ impl Pairs {
         self.counts = Signs::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_before_counts_for_no_later_finding() {
+        let mut pairs = Pairs::default();
+        let pair = |pairs: &mut Pairs| {
+            pairs.observe(Kind::Chat, true, 0);
+            pairs.observe(Kind::Chat, false, 1);
+        };
+        (0..9).for_each(|_| pair(&mut pairs));
+        assert_eq!(pairs.signs(), Signs { better: 9, worse: 0, pairs: 9 });
+        pairs.reset();
+        pair(&mut pairs);
+        assert_eq!(pairs.signs(), Signs { better: 1, worse: 0, pairs: 1 });
+    }
+}

@@ -220,6 +220,22 @@ mod tests {
         read
     }
 
+    /// An owner reads body and signed maximum: both are what any wallet makes of the question.
+    #[test]
+    fn a_probe_is_asked_as_any_question_is() {
+        let model: ModelId = "lab/model".parse().unwrap();
+        let prompt = comity_probe::Pool::new(comity_probe::Secret::new([1; 32])).prompt(7);
+        let key = Call::key(1, 2, 3, Timestamp(4));
+        let worst = Amount::credits(1);
+        let call = Call { model: model.clone(), prompt, stream: false, logprobs: None, worst, key };
+        let asked = Query::chat(model, &[("user", &call.prompt.text)], Some(call.prompt.max_tokens), false);
+        let query = call.query();
+        assert_eq!((&query.body, query.path, query.max_charge), (&asked.body, asked.path, None));
+        assert_eq!(query.demanded, asked.demanded);
+        assert_eq!(Call::key(1, 2, 3, Timestamp(9)).digest, key.digest, "the same call after a restart");
+        assert_ne!(Call::key(1, 2, 4, Timestamp(4)).digest, key.digest);
+    }
+
     #[test]
     fn an_answer_is_the_same_whole_or_in_pieces() {
         let tokens = r#"{"token":"Pa","top_logprobs":[{"token":"Pa","logprob":-0.5},{"token":"Li","logprob":-1.5}]}"#;

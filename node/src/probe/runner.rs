@@ -481,7 +481,15 @@ impl Runner {
             if self.under_way.values().any(|persona| *persona == planned.persona) || self.tasks.len() >= PARALLEL_MAX {
                 continue;
             }
-            let found = if shell::now().since(at) > DOUBT_S { None } else { self.call(day, ask, &planned, at)? };
+            let found = if shell::now().since(at) > DOUBT_S { Ok(None) } else { self.call(day, ask, &planned, at) };
+            let found = match found {
+                Ok(found) => found,
+                Err(failure) => {
+                    tracing::warn!(error = %failure, "a persona's wallet cannot be used now: its call stays in doubt");
+                    self.doubted.insert((day, ask), shell::now());
+                    continue;
+                }
+            };
             match found {
                 Some((client, call)) => self.spawn(day, ask, planned.persona, client, call, true),
                 None => {
@@ -501,8 +509,13 @@ impl Runner {
     }
 
     async fn finish(&mut self, all: bool) {
-        let ready: Vec<u32> =
+        let mut ready: Vec<u32> =
             self.store.state.cast.iter().filter(|(_, who)| who.ready).map(|(name, _)| *name).collect();
+        if !ready.is_empty() {
+            // From somewhere else each time: what one unreached node holds up is not always the same.
+            let from = usize::from(shell::random::<1>()[0]) % ready.len();
+            ready.rotate_left(from);
+        }
         let busy: BTreeSet<u32> = self.under_way.values().copied().collect();
         for persona in ready.into_iter().filter(|persona| !busy.contains(persona)) {
             let Ok(Some(client)) = self.client(persona) else { continue };
