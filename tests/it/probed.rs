@@ -72,24 +72,47 @@ fn answer(body: &Value, model: u64, more: u64) -> axum::response::Response {
     let (input, output) = (more(prompt.len() as u64 / 4 + 8), 5);
     let usage = json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
     let text = words.join(" ");
+    // What each word is, what it might have been; where nobody asked, nothing.
+    let listed = |words: &[&str]| {
+        let token = |word: &&str| {
+            let top = json!([{"token": word, "logprob": -0.2, "bytes": null}, {"token": "or", "logprob": -2.5, "bytes": null}]);
+            json!({"token": word, "logprob": -0.2, "bytes": null, "top_logprobs": top})
+        };
+        let content: Vec<Value> = words.iter().map(token).collect();
+        if body["logprobs"] == true { json!({"content": content}) } else { Value::Null }
+    };
     if body["stream"] == true {
-        let piece = |delta: Value, end: Option<&str>| {
+        let piece = |delta: Value, words: &[&str], end: Option<&str>| {
             json!({"id": "s", "object": "chat.completion.chunk", "created": 0, "model": "scripted",
-                   "choices": [{"index": 0, "delta": delta, "finish_reason": end}]})
+                   "choices": [{"index": 0, "delta": delta, "logprobs": listed(words), "finish_reason": end}]})
         };
         let last = json!({"id": "s", "object": "chat.completion.chunk", "created": 0, "model": "scripted", "choices": [],
                           "usage": usage});
         let (first, second) = text.split_at(4);
-        let frames = [piece(json!({"content": first}), None), piece(json!({"content": second}), Some("stop")), last];
+        let (begin, end) = words.split_at(1);
+        let frames =
+            [piece(json!({"content": first}), begin, None), piece(json!({"content": second}), end, Some("stop")), last];
         let mut stream: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
         stream.push_str("data: [DONE]\n\n");
         return ([("content-type", "text/event-stream")], stream).into_response();
     }
-    let choice = json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"});
+    let message = json!({"role": "assistant", "content": text});
+    let choice = json!({"index": 0, "message": message, "logprobs": listed(&words), "finish_reason": "stop"});
     Json(json!({"id": "s", "object": "chat.completion", "created": 0, "model": "scripted", "choices": [choice],
                 "usage": usage}))
     .into_response()
 }
+
+/// A rule that gives log-probabilities, before the tariff.
+const LOGPROBS: &str = r#"[[policy.rules]]
+op = "logprobs"
+tier = "t1"
+input_bytes_max = 8_192
+output_tokens_max = 128
+choices_max = 1
+logprobs_max = 5
+
+[tariff]"#;
 
 /// A federation of one owner, and a house that checks it.
 pub(crate) struct Stage {
@@ -110,7 +133,10 @@ impl Stage {
                 let model = home.join("models/model.toml");
                 let offer = std::fs::read_to_string(&model).expect("an offer").replace("4_096", "8_192");
                 let offer = offer.replace("output_tokens_max = 64", "output_tokens_max = 128");
-                std::fs::write(model, offer.replace("context_length = 256", "context_length = 4096")).expect("written");
+                let offer = offer.replace("context_length = 256", "context_length = 4096");
+                let offer = offer.replace("[tariff]", LOGPROBS)
+                    + "\n[[tariff.prices]]\nop = \"logprobs\"\nminimum = 0\nrates = []\n";
+                std::fs::write(model, offer).expect("written");
             }
         };
         let federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, furnish).await;
@@ -119,11 +145,15 @@ impl Stage {
         Self { federation, upstream, house, day }
     }
 
-    /// `probe.toml` as the page has it.
+    /// `probe.toml` as the page has it, by words alone.
     pub(crate) fn write(&self) {
+        self.write_with(|toml| toml);
+    }
+
+    fn write_with(&self, change: impl Fn(String) -> String) {
         let toml = PAGE.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block");
         let toml = toml.replace("https://hub.example:4443", &self.federation.address("hub"));
-        std::fs::write(self.house.join("probe.toml"), toml).expect("probe.toml");
+        std::fs::write(self.house.join("probe.toml"), change(toml)).expect("probe.toml");
     }
 
     pub(crate) async fn probe(&self, words: &[&str]) -> String {
@@ -179,6 +209,14 @@ impl Stage {
             _ => None,
         };
         self.wallets().into_iter().filter_map(charge).sum()
+    }
+
+    /// How many answers of the journal list their tokens.
+    fn listed(&self) -> usize {
+        let folder = self.house.join("probe");
+        let text =
+            ["journal", "snapshot.json"].map(|file| std::fs::read_to_string(folder.join(file)).unwrap_or_default());
+        text.iter().map(|text| text.matches("\"top\":[[").count()).sum()
     }
 
     fn wallets(&self) -> Vec<Entry> {
@@ -240,7 +278,7 @@ impl Stage {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_honest_owner_is_found_in_nothing_and_one_that_exchanged_its_model_is() {
     let mut stage = Stage::start().await;
-    stage.write();
+    stage.write_with(|toml| toml.replace("# logprobs", "logprobs"));
     let made = stage.json(&["init"]).await;
     assert_eq!(made["waiting"], 0, "{made}");
     stage.settle().await;
@@ -255,6 +293,7 @@ async fn an_honest_owner_is_found_in_nothing_and_one_that_exchanged_its_model_is
     assert_eq!((&tally["compared"], tally["failed"].as_u64()), (&tally["answered"], Some(0)), "{status}");
     assert_eq!(tally["answered"].as_u64(), Some(stage.upstream.asked() as u64), "asked once each");
 
+    assert!(stage.listed() > 500, "log-probabilities came with the answers");
     // Owners know auditors by what they declare, and nobody else by anything.
     let purposes = stage.purposes();
     let known: Vec<&str> = purposes.keys().map(|said| said[0].as_str()).collect();
