@@ -29,6 +29,8 @@ pub enum KeyName {
     Witness,
     /// One of the persons who keep a house's books.
     Officer,
+    /// What a house's blind probes grow from: when, who, what. Nobody signs with it.
+    Probe,
 }
 
 /// Why a key cannot be had.
@@ -59,6 +61,7 @@ impl KeyName {
             Self::Log => "log",
             Self::Witness => "witness",
             Self::Officer => "officer",
+            Self::Probe => "probe",
         }
     }
 }

@@ -15,6 +15,7 @@ mod models;
 pub mod offer;
 pub mod packs;
 pub mod policy;
+pub mod probe;
 pub mod program;
 mod scorecard_upstream;
 pub mod service;

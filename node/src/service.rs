@@ -5,7 +5,7 @@ pub mod admin;
 pub mod cases;
 mod central;
 pub mod decisions;
-mod doors;
+pub(crate) mod doors;
 pub mod exports;
 mod follow;
 pub mod house;

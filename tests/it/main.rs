@@ -26,6 +26,8 @@ mod own_rules;
 mod plans_by_commands;
 mod policy_commands;
 mod postgres;
+mod probed;
+mod probes_page;
 mod replay_charges_nothing;
 mod restore_drill;
 mod sealed_decisions;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use comity_clearing::service::findings;
 use comity_wire::api::{advisory, challenge, clearing, count, decisions, login, node, person, proposal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +42,8 @@ const BODIES: &[Body] = &[
     ("Challenge", again::<challenge::Challenge>),
     ("ChallengesReply", again::<challenge::ChallengesReply>),
     ("AdvisoriesReply", again::<advisory::AdvisoriesReply>),
+    ("FindingsReply", again::<findings::FindingsReply>),
+    ("FindingAnswer", again::<findings::FindingAnswer>),
     ("CountsReply", again::<count::CountsReply>),
     ("DecisionsReply", again::<decisions::DecisionsReply>),
     ("DecisionsRequest", again::<decisions::DecisionsRequest>),

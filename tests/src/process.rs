@@ -102,6 +102,39 @@ pub async fn run(arguments: &[&str]) -> Ended {
     Ended { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
+/// A command that goes on until it is told to stop.
+///
+/// # Panics
+/// Where it cannot be started.
+pub fn spawn(arguments: &[&str]) -> Child {
+    command(binary()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
+}
+
+/// Tells it to stop, and gives what it said.
+///
+/// # Panics
+/// Where it does not end.
+pub async fn stop(child: Child) -> Ended {
+    let id = child.id().expect("it runs");
+    Command::new("kill").args(["-TERM", &id.to_string()]).status().await.expect("kill runs");
+    let output = tokio::time::timeout(END_TIMEOUT, child.wait_with_output()).await.expect("it ends");
+    let output = output.expect("it was started");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    Ended { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+/// [`run`], of the program that dies where it is told to: `at` is `POINT:COUNT`.
+///
+/// # Panics
+/// Where it cannot be started.
+pub async fn run_armed(arguments: &[&str], at: &str) -> Ended {
+    // No core file, whatever the machine is set to.
+    let mut command = shell("ulimit -c 0", &crash_binary());
+    let output = command.env("COMITY_CRASH_AT", at).args(arguments).output().await.expect("the binary starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    Ended { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
 /// [`run`], for commands that must succeed; gives their stdout.
 ///
 /// # Panics

@@ -41,6 +41,7 @@ pub use crate::service::amie::{
     TransactionRow, UsagePage,
 };
 pub use crate::service::central::{AccountView, Bind, PacketAt, PacketRefuse, PacketView, UsageRefusal, UsageView};
+pub use crate::service::findings::FindingAct;
 use crate::service::log::LogStatus;
 use crate::service::{ActReply, Clearing, ClosedPeriod, Contradiction, Dispute, Swept};
 
@@ -179,7 +180,7 @@ pub struct LogWitness {
 impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
-    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods,matches,oversight}`, `POST /admin/counts`, `GET /admin/projects/{id}`,
+    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods,matches,oversight,findings}`, `POST /admin/{counts,findings}`, `GET /admin/projects/{id}`,
     /// `POST /admin/sample`, `GET /admin/sample/{index}`, `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,prices,recovery,journal}`, `GET /admin/reports/statement/{project}`;
     /// `GET /admin/owners/{terms,schedules,show/{owner}}`, `POST /admin/owners/remittances`;
@@ -212,6 +213,7 @@ impl Clearing {
             .route("/admin/challenges", get(challenges))
             .route("/admin/periods", get(periods))
             .route("/admin/oversight", get(oversight))
+            .route("/admin/findings", post(finding_act).get(findings))
             .route("/admin/counts", post(count_ask))
             .route("/admin/matches", get(matches))
             .route("/admin/sample", post(sample))
@@ -437,6 +439,17 @@ async fn oversight(
     Query(Days { days }): Query<Days>,
 ) -> Result<Json<Vec<CategorySum>>, Refusal> {
     Ok(Json(house.oversight(days).await?))
+}
+
+async fn findings(State(house): State<Clearing>) -> Result<Json<Vec<comity_probe::Finding>>, Refusal> {
+    Ok(Json(house.findings().await?))
+}
+
+async fn finding_act(
+    State(house): State<Clearing>,
+    Body(act): Body<FindingAct>,
+) -> Result<Json<comity_probe::Finding>, Refusal> {
+    Ok(Json(house.finding_act(act).await?))
 }
 
 async fn challenges(State(house): State<Clearing>) -> Result<Json<Vec<Challenge>>, Refusal> {

@@ -102,6 +102,8 @@ pub enum Failure {
     AmieAnswered { id: u64, by: u64 },
     #[error("transaction {id} is {state}")]
     AmieOver { id: u64, state: &'static str },
+    #[error("{0}")]
+    Finding(comity_probe::Refused),
 }
 
 impl Failure {
@@ -124,6 +126,9 @@ impl Failure {
             Self::MandateUnknown { .. } => Code::NotFound,
             Self::ReservationConflict { .. } => Code::ReservationConflict,
             Self::AmieAnswered { .. } | Self::AmieOver { .. } => Code::AmieConflict,
+            Self::Finding(comity_probe::Refused::State { .. }) => Code::Closed,
+            Self::Finding(comity_probe::Refused::TooEarly { .. }) => Code::TooEarly,
+            Self::Finding(comity_probe::Refused::Text) => Code::InvalidRequest,
             Self::QuoteExpired { .. } => Code::Expired,
             Self::ModelNotFound { .. } => Code::ModelNotFound,
             Self::Withdrawn { .. } => Code::Withdrawn,

@@ -8,6 +8,7 @@ mod calls;
 mod challenges;
 mod counts;
 mod decisions;
+mod findings;
 mod lists;
 pub(crate) mod log;
 mod openapi;
@@ -140,6 +141,7 @@ fn routes() -> Vec<Route<Api>> {
         counts::routes(),
         decisions::routes(),
         oversight::routes(),
+        findings::routes(),
         log::routes(),
     ]
     .into_iter()

@@ -11,6 +11,7 @@ mod counts;
 mod decisions;
 mod disputes;
 mod exchange;
+pub mod findings;
 mod lists;
 pub(crate) mod log;
 mod logins;

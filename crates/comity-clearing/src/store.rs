@@ -13,6 +13,7 @@ pub(crate) mod counts;
 pub(crate) mod decisions;
 pub(crate) mod disputes;
 pub(crate) mod feed;
+pub(crate) mod findings;
 pub(crate) mod house;
 pub(crate) mod lists;
 pub(crate) mod log;
@@ -197,6 +198,12 @@ pub(crate) fn migrations() -> Migrations {
             "oversight",
             include_str!("../migrations/0580_oversight.sql"),
             include_str!("../migrations/postgres/0580_oversight.sql"),
+        )
+        .with(
+            582,
+            "findings",
+            include_str!("../migrations/0582_findings.sql"),
+            include_str!("../migrations/postgres/0582_findings.sql"),
         )
         .with(
             583,

@@ -30,6 +30,7 @@ mod decisions;
 mod disputes;
 mod exchange;
 mod federation;
+mod findings;
 mod lab;
 mod logging;
 mod logins;

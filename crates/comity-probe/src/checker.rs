@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use comity_wire::{Digest, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
@@ -47,7 +48,7 @@ pub struct Asked<'a> {
 }
 
 /// What is suspected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// It answers otherwise than it did under the same release.

@@ -6,9 +6,10 @@
 
 use comity_wire::time::DAY_S;
 use comity_wire::{Digest, ModelId, NodeId, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::checker::{Suspicion, Why};
+use crate::checker::{RECEIPTS_MAX, Suspicion, Why};
 use crate::pairs::Signs;
 
 /// How long an owner has to answer, at least.
@@ -17,7 +18,7 @@ pub const ANSWER_S: u64 = 14 * DAY_S;
 pub(crate) const TEXT_BYTES_MAX: usize = 16_384;
 
 /// What was found of one release behind one door.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// Digest of the evidence: names it, and nobody can change it under the name.
     pub id: Digest,
@@ -31,7 +32,7 @@ pub struct Finding {
 }
 
 /// What is published.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// Which node.
     pub node: NodeId,
@@ -67,7 +68,7 @@ pub struct Evidence {
 }
 
 /// Where a finding stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Made by the tests; a person of the house has not looked at it.
@@ -174,6 +175,12 @@ impl Finding {
             receipts: suspicion.receipts.clone(),
         };
         Self { id: evidence.id(), evidence, state: State::Drawn, answer: None }
+    }
+
+    /// Whether its id is that of its evidence, and its evidence within bounds.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.id == self.evidence.id() && self.evidence.receipts.len() <= RECEIPTS_MAX
     }
 
     /// Does an act, or says why not.

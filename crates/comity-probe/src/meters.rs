@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use comity_wire::object::Basis;
 use comity_wire::object::Tariff;
 use comity_wire::{Amount, Digest, Meter, Meters, Op};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Contradictions of a kind before they are told of.
@@ -52,7 +53,7 @@ pub struct Bill {
 }
 
 /// Two numbers that cannot both be true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Contradiction {
     /// The same prompt had another number of tokens before.

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::detector::Detector;
@@ -35,7 +36,7 @@ struct Waiting {
 }
 
 /// How pairs came out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Signs {
     /// The announced side was better off.
     pub better: u64,
@@ -95,9 +96,29 @@ impl Pairs {
         self.counts
     }
 
-    /// Begins anew.
+    /// Begins anew: what was found before counts for no later finding.
     pub fn reset(&mut self) {
         self.better.reset();
         self.worse.reset();
+        self.counts = Signs::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_before_counts_for_no_later_finding() {
+        let mut pairs = Pairs::default();
+        let pair = |pairs: &mut Pairs| {
+            pairs.observe(Kind::Chat, true, 0);
+            pairs.observe(Kind::Chat, false, 1);
+        };
+        (0..9).for_each(|_| pair(&mut pairs));
+        assert_eq!(pairs.signs(), Signs { better: 9, worse: 0, pairs: 9 });
+        pairs.reset();
+        pair(&mut pairs);
+        assert_eq!(pairs.signs(), Signs { better: 1, worse: 0, pairs: 1 });
     }
 }

@@ -63,7 +63,7 @@ pub struct Door {
     pub tariff: Tariff,
     /// Alternatives that it gives with log-probabilities, if it does.
     pub logprobs: Option<u8>,
-    /// How much hangs on it, 1 to 4.
+    /// How much hangs on it, 1 to 4; 0: it keeps its place and is not asked.
     pub risk: u8,
 }
 
@@ -96,6 +96,13 @@ pub struct Held {
     worst: Amount,
 }
 
+impl Held {
+    /// That of a call whose money a purse that was kept still holds, after the process that made it has ended.
+    pub fn again(at: Timestamp, worst: Amount) -> Self {
+        Self { day: at.seconds() / DAY_S, worst }
+    }
+}
+
 /// All doors of a house.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -125,6 +132,18 @@ impl Program {
         Some(self.doors.len() - 1)
     }
 
+    /// Puts another release, or other terms, in a door's place: whoever works there stays.
+    pub fn replace(&mut self, at: usize, door: Door, known: Checker) {
+        if let Some(place) = self.doors.get_mut(at) {
+            *place = (door, known);
+        }
+    }
+
+    /// How a house checks from now on.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// A door and what is known of it.
     #[must_use]
     pub fn door(&self, at: usize) -> Option<(&Door, &Checker)> {
@@ -142,11 +161,37 @@ impl Program {
         &mut self.purse
     }
 
+    /// The prompt of a number.
+    #[must_use]
+    pub fn prompt(&self, number: u32) -> Prompt {
+        self.pool.prompt(number)
+    }
+
+    /// Who works at the door of a place on a day, and whether they say that they are auditors.
+    #[must_use]
+    pub fn cast(&self, door: usize, day: u64) -> Vec<(u32, bool)> {
+        self.places(door, day).into_iter().map(|place| (place.persona, place.announced)).collect()
+    }
+
+    /// Personas that somebody was shown.
+    #[must_use]
+    pub fn burnt(&self) -> &BTreeSet<u32> {
+        &self.burnt
+    }
+
+    /// These were shown to somebody, before this program was made.
+    pub fn burn(&mut self, personas: impl IntoIterator<Item = u32>) {
+        self.burnt.extend(personas);
+    }
+
     /// The calls of a day (days since 1970), in order of time. Their worst cases together are within what the day has left.
     #[must_use]
     pub fn plan(&self, day: u64) -> Vec<Ask> {
         let now = Timestamp(day.saturating_mul(DAY_S));
-        let mut doors: Vec<(usize, f64)> = (0..self.doors.len()).map(|at| (at, self.weight(at, now))).collect();
+        let mut doors: Vec<(usize, f64)> = (0..self.doors.len())
+            .filter(|at| self.doors[*at].0.risk > 0)
+            .map(|at| (at, self.weight(at, now)))
+            .collect();
         doors.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         let mut left = self.purse.left(day);
         let mut asks = Vec::new();
@@ -307,7 +352,7 @@ impl Program {
         let places = |calls: f64| {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
             let places = (calls / CALLS_A_DAY).round().clamp(1.0, PLACES_MAX as f64 / 2.0) as usize;
-            places
+            if calls > 0.0 { places } else { 0 }
         };
         let (open, blind) = (places(calls_a_day * announced), places(calls_a_day * (1.0 - announced)));
         let of = |place: usize| {

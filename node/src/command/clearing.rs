@@ -1,4 +1,4 @@
-//! `comity clearing init|renew|replica|run|backup|restore|migrate|doctor|project|person|award|officer|act|dispute|match|period|owner|revoke|log|report|amie`:
+//! `comity clearing init|renew|replica|run|backup|restore|migrate|doctor|project|person|award|officer|act|dispute|match|period|owner|probe|revoke|log|report|amie`:
 //! the house.
 
 mod act;
@@ -15,6 +15,7 @@ mod oversight;
 mod owner;
 mod period;
 mod person;
+mod probe;
 mod replica;
 pub(super) mod report;
 
@@ -91,6 +92,9 @@ pub enum ClearingCommand {
     /// Owners: how they are paid, what is payable, and what they were paid
     #[command(subcommand)]
     Owner(owner::OwnerCommand),
+    /// Owners are checked too: blind calls by ordinary projects, and what they show
+    #[command(subcommand)]
+    Probe(probe::ProbeCommand),
     /// Stop new work under a token, at a node, or at all nodes of an organisation. Work that was admitted is paid
     Revoke(RevokeArguments),
 }
@@ -305,6 +309,10 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         }
         ClearingCommand::Person(command) => {
             comity_cli::say(&person::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::Probe(command) => {
+            comity_cli::say(&probe::run(command, failpoint).await?);
             Ok(())
         }
         ClearingCommand::Owner(command) => {

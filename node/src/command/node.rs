@@ -1,4 +1,4 @@
-//! `comity node init|renew|run|top|stop|resume|doctor|witness`: an owner's node.
+//! `comity node init|renew|run|top|stop|resume|doctor|witness|findings`: an owner's node.
 
 use std::path::PathBuf;
 
@@ -14,6 +14,7 @@ use crate::watch::WatchArguments;
 mod decisions;
 mod doctor;
 mod export;
+mod findings;
 pub(crate) mod flags;
 mod packs;
 pub(crate) mod stop;
@@ -62,6 +63,9 @@ pub enum NodeCommand {
     Decisions(decisions::Decisions),
     /// All that is kept of one project, in a folder to hand over
     Export(export::Export),
+    /// What a clearing house's blind checks found of this node's models, and your answer
+    #[command(subcommand)]
+    Findings(findings::FindingsCommand),
     /// What was kept of calls whose tier keeps their texts
     #[command(subcommand)]
     Transcripts(Transcripts),
@@ -119,6 +123,10 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         NodeCommand::Doctor(doctor) => doctor.run().await,
         NodeCommand::Witness(witness) => {
             comity_cli::say(&witness.run().await?);
+            Ok(())
+        }
+        NodeCommand::Findings(command) => {
+            comity_cli::say(&findings::run(command).await?);
             Ok(())
         }
         NodeCommand::Transcripts(transcripts) => transcripts.run(),

@@ -50,6 +50,12 @@ pub(super) struct Plain {
     cursor: Option<String>,
 }
 
+impl Plain {
+    pub(super) fn page(&self, list: &str) -> Result<Page, Failure> {
+        Page::of(&[list.as_bytes()], self.limit, self.cursor.as_deref())
+    }
+}
+
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct OfAccount {
