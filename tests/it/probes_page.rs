@@ -32,6 +32,23 @@ async fn published(stage: &Stage) -> Vec<Value> {
     reply["findings"].as_array().expect("a list").clone()
 }
 
+/// More for one of the projects, as for any: the probes have it from the next `init` on.
+async fn supplemented(stage: &Stage) {
+    let home = stage.house.display().to_string();
+    let lot = async || stage.json(&["status", "--json"]).await["lot"].as_u64().expect("an amount");
+    let before = lot().await;
+    let profile = std::fs::read_to_string(stage.house.join("probe/people/00000/profile.toml")).expect("a profile");
+    let project =
+        profile.lines().find_map(|line| line.strip_prefix("project = ")).expect("a project").trim_matches('"');
+    let shown = process::expect(&["clearing", "project", "show", "--home", &home, project]).await;
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let award = shown["lots"][0]["award"].as_str().expect("an award");
+    let more = ["clearing", "award", "supplement", "--home", &home, award, "--number", "1", "--part", "2"];
+    process::expect(&more).await;
+    stage.json(&["init"]).await;
+    assert_eq!(lot().await, before + 2_000_000);
+}
+
 /// The process that goes on: one at a time, and what is asked of it meanwhile is done by it.
 async fn goes_on(stage: &Stage) {
     let home = stage.house.display().to_string();
@@ -109,6 +126,7 @@ async fn what_was_found_is_shown_answered_and_published() {
             assert_eq!(std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777, 0o600);
             // Again: the same people.
             assert_eq!(stage.json(&["init"]).await["new"], 0);
+            supplemented(&stage).await;
         } else if line.contains("--once") {
             assert_eq!(json()["failed"], 0, "{said}");
             goes_on(&stage).await;

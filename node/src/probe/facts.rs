@@ -24,6 +24,8 @@ pub enum Event {
     Cast { persona: u32, who: Who },
     /// It has its credits.
     Ready { persona: u32, lot: Amount },
+    /// It was given more since: an award that was supplemented, as any may be.
+    Given { persona: u32, more: Amount },
     /// What was found at a place: another release there begins anew, another tariff does not.
     Door { at: usize, door: Place },
     /// The calls of a day.
@@ -50,6 +52,7 @@ pub struct Who {
     pub announced: bool,
     pub title: String,
     pub purpose: String,
+    /// What it was given, all awards together.
     pub award: Amount,
     pub ends_at: Timestamp,
     #[serde(default)]

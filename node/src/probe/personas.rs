@@ -57,7 +57,14 @@ pub async fn make(
     for (persona, announced) in wanted {
         made.personas += 1;
         let who = match store.state.cast.get(&persona) {
-            Some(who) if who.ready => continue,
+            Some(who) if who.ready => {
+                let (project, known) = (who.project, who.award);
+                let awarded = account(&home.path, project).await?.map_or(known, |account| account.awarded);
+                if let Some(more) = awarded.checked_sub(known).filter(|more| !more.is_zero()) {
+                    store.record(Event::Given { persona, more })?;
+                }
+                continue;
+            }
             Some(who) => who.clone(),
             None => {
                 made.new += 1;

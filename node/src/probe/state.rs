@@ -162,6 +162,12 @@ impl State {
                     self.program.purse_mut().renew(self.day_max, lot);
                 }
             }
+            Event::Given { persona, more } => {
+                let who = self.cast.get_mut(&persona).filter(|who| who.ready);
+                let who = who.ok_or_else(|| astray("credits of a persona that has none"))?;
+                who.award = who.award.saturating_add(more);
+                self.program.purse_mut().renew(self.day_max, more);
+            }
             Event::Door { at, door } => self.door(at, door)?,
             Event::Planned { day, asks } => {
                 let stands = vec![Stands::Waits; asks.len()];
@@ -309,7 +315,7 @@ impl State {
         }
     }
 
-    /// Another program of the same secret, to look ahead with.
+    /// What another program grows from, one that looks ahead.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.secret
@@ -429,8 +435,11 @@ mod tests {
         let failed = Event::Failed { day: DAY, ask: 3, at, charge: Amount::from_ucr(5), why: "cut".to_owned() };
         state.apply(failed.clone()).unwrap();
         assert!(state.apply(failed).is_err(), "it ended once");
+        // Supplemented, as any award may be.
+        state.apply(Event::Given { persona: 9, more: Amount::from_ucr(7) }).unwrap();
+        assert!(state.apply(Event::Given { persona: 8, more: Amount::from_ucr(7) }).is_err(), "nobody");
         let purse = again(&state).program().purse().clone();
-        assert_eq!((purse.spent(DAY), purse.lot()), (Amount::from_ucr(5), Amount::new(1_999_995).unwrap()));
+        assert_eq!((purse.spent(DAY), purse.lot()), (Amount::from_ucr(5), Amount::new(2_000_002).unwrap()));
         assert_eq!(state.tallies[0].reasons["cut"], (1, at));
     }
 
