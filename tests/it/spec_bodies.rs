@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use comity_wire::api::{advisory, challenge, clearing, count, login, node, person, proposal};
+use comity_wire::api::{advisory, challenge, clearing, count, credit, login, node, person, proposal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -42,6 +42,8 @@ const BODIES: &[Body] = &[
     ("ChallengesReply", again::<challenge::ChallengesReply>),
     ("AdvisoriesReply", again::<advisory::AdvisoriesReply>),
     ("CountsReply", again::<count::CountsReply>),
+    ("CreditNoteRequest", again::<credit::CreditNoteRequest>),
+    ("CreditNoteReply", again::<credit::CreditNoteReply>),
     ("CountRequest", again::<count::CountRequest>),
     ("CountReply", again::<count::CountReply>),
     ("AnswerRequest", again::<challenge::AnswerRequest>),

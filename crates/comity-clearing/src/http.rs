@@ -7,6 +7,7 @@ mod amie;
 mod calls;
 mod challenges;
 mod counts;
+mod credits;
 mod lists;
 pub(crate) mod log;
 mod openapi;
@@ -137,6 +138,7 @@ fn routes() -> Vec<Route<Api>> {
         lists::routes(),
         challenges::routes(),
         counts::routes(),
+        credits::routes(),
         oversight::routes(),
         log::routes(),
     ]
@@ -201,6 +203,17 @@ mod codes {
         RosterExpired,
         RosterBehind,
         StandingStale
+    );
+    pub(super) const CREDIT_NOTE: &[Code] = with_object!(
+        NotFound,
+        NotYours,
+        WrongAudience,
+        NotYetValid,
+        LimitExceeded,
+        CreditTooHigh,
+        CreditWaits,
+        Closed,
+        IdempotencyConflict
     );
     pub(super) const REFUND: &[Code] = &[NotFound, TooEarly];
     pub(super) const MANDATE: &[Code] = with_object!(NotFound, MandateRequired, LimitExceeded);

@@ -3,6 +3,7 @@
 mod access;
 mod certificate;
 mod count;
+mod credit;
 mod feed;
 mod manifest;
 mod money;
@@ -18,6 +19,7 @@ mod token;
 pub use access::*;
 pub use certificate::*;
 pub use count::*;
+pub use credit::*;
 pub use feed::*;
 pub use manifest::*;
 pub use money::*;

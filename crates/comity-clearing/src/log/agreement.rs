@@ -230,6 +230,7 @@ fn content(act: &Entry) -> Digest {
         Entry::Standing(said) => said.content,
         Entry::Claim(said) => said.content,
         Entry::Final(said) => said.content,
+        Entry::CreditNote(said) => said.content,
         Entry::Transfer(said) => Digest::of(&said.to_cbor()),
     }
 }

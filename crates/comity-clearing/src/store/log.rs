@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use comity_ledger::books::{Coded, transfers_after};
 use comity_ledger::db::{Db, Row, query};
 use comity_wire::log::{
-    Entry, LogClaim, LogFinal, LogStanding, LogToken, LogTransfer, TILE_WIDTH, TileId, Tiles, TransferBytes,
+    Entry, LogClaim, LogCreditNote, LogFinal, LogStanding, LogToken, LogTransfer, TILE_WIDTH, TileId, Tiles,
+    TransferBytes,
 };
 use comity_wire::{Amount, Digest, Encode as _, Timestamp, TokenId};
 
@@ -87,6 +88,7 @@ fn act(cells: Cells<'_>) -> Result<Entry, Failure> {
         3 => Entry::Standing(LogStanding { number, content }),
         4 => Entry::Claim(LogClaim { token: token()?, content, number }),
         5 => Entry::Final(LogFinal { token: token()?, content }),
+        7 => Entry::CreditNote(LogCreditNote { token: token()?, content, amount: cells.amount("number")? }),
         _ => return Err(cells.unreadable("kind")),
     })
 }
@@ -397,6 +399,12 @@ pub(crate) async fn acts_expected(conn: &mut Db<'_>) -> Result<Vec<(Digest, Entr
         let cells = Cells { table: "final", row };
         let (token, content) = (TokenId(cells.bytes("token")?), cells.digest("id")?);
         all.push((content, Entry::Final(LogFinal { token, content })));
+    }
+    let rows = query("SELECT id, token, amount FROM credit_note").fetch_all(conn).await?;
+    for row in &rows {
+        let cells = Cells { table: "credit_note", row };
+        let (token, content) = (TokenId(cells.bytes("token")?), cells.digest("id")?);
+        all.push((content, Entry::CreditNote(LogCreditNote { token, content, amount: cells.amount("amount")? })));
     }
     Ok(all)
 }

@@ -163,6 +163,7 @@ fn object(vector: &Value) -> Outcome {
             Final,
             Claim,
             Count,
+            CreditNote,
             RevocationList,
             Notice,
             Statistics

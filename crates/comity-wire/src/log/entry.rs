@@ -27,6 +27,8 @@ pub enum Entry {
     Claim(LogClaim),
     /// A final was taken in.
     Final(LogFinal),
+    /// A credit note was taken in.
+    CreditNote(LogCreditNote),
 }
 
 record! {
@@ -72,6 +74,16 @@ record! {
     }
 }
 
+record! {
+    pub struct LogCreditNote {
+        1 => token: TokenId,
+        /// The note's content id: the evidence of the transfers that it caused.
+        2 => content: Digest,
+        /// What they add up to.
+        3 => amount: Amount,
+    }
+}
+
 /// A transfer as the ledger writes it (spec/10-log.md §2). Its fields are the ledger's to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferBytes(pub [u8; TRANSFER_BYTES]);
@@ -103,6 +115,7 @@ impl Entry {
             Self::Standing(_) => 3,
             Self::Claim(_) => 4,
             Self::Final(_) => 5,
+            Self::CreditNote(_) => 7,
         }
     }
 
@@ -125,6 +138,7 @@ impl Encode for Entry {
             Self::Standing(said) => said.encode(w),
             Self::Claim(said) => said.encode(w),
             Self::Final(said) => said.encode(w),
+            Self::CreditNote(said) => said.encode(w),
         }
     }
 }
@@ -142,6 +156,7 @@ impl Decode for Entry {
             3 => r.value().map(Self::Standing),
             4 => r.value().map(Self::Claim),
             5 => r.value().map(Self::Final),
+            7 => r.value().map(Self::CreditNote),
             _ => Err(Malformed::value(at, "kind of log entry")),
         }
     }
@@ -162,12 +177,13 @@ mod tests {
             Entry::Standing(LogStanding { number: 2, content }),
             Entry::Claim(LogClaim { token, content, number: 1 }),
             Entry::Final(LogFinal { token, content }),
+            Entry::CreditNote(LogCreditNote { token, content, amount: Amount::from_ucr(7) }),
         ];
         for entry in all {
             let bytes = entry.to_cbor();
             assert_eq!(Entry::from_bytes(&bytes).unwrap(), entry);
             let mut unknown = bytes.clone();
-            unknown[1] = 6;
+            unknown[1] = 9;
             assert!(Entry::from_bytes(&unknown).is_err(), "a kind that is not in the list");
             assert!(Entry::from_bytes(&[&bytes[..], &[0]].concat()).is_err(), "something behind it");
             assert!(Entry::from_bytes(&bytes[..bytes.len() - 1]).is_err(), "cut");
