@@ -76,8 +76,10 @@ RECORDS = {
     "LogFinal": "1 token id.tok, 2 content digest",
     "LogDecisions": "1 node id.node, 2 n u64, 3 log u64, 4 content digest",
     "DecisionHead": "1 node id.node, 2 n u64, 3 log u64, 4 size u64, 5 root digest, 6 at time",
+    "LogCreditNote": "1 token id.tok, 2 content digest, 3 amount amount",
+    "CreditNote": "1 id id.credit, 2 node id.node, 3 token id.tok, 4 amount amount, 5 reason CreditReason, 6 case digest?, 7 at time",
 }
-LOG_ENTRIES = {1: "Transfer", 2: "Token", 3: "Standing", 4: "Claim", 5: "Final", 6: "Decisions"}
+LOG_ENTRIES = {1: "Transfer", 2: "Token", 3: "Standing", 4: "Claim", 5: "Final", 6: "Decisions", 7: "CreditNote"}
 ENUMERATIONS = {
     "DoorKind": (1, "https quic relayed libp2p"), "Tier": (0, "t0 t1 t2 t3"), "Vetting": (0, "none registered vetted"),
     "FilterAction": (1, "allow log annotate hold throttle block suspend"), "Identity": (1, "pseudonym organisation person"),
@@ -85,6 +87,7 @@ ENUMERATIONS = {
     "Delegates": (1, "all members none"), "Logging": (1, "none metadata bodies"),
     "Basis": (1, "upstream relayed counted vendor_usage nothing"),
     "Ended": (1, "stop length filtered client_gone upstream_error upstream_silent drained"),
+    "CreditReason": (1, "case fault goodwill"),
     "RevokedKind": (1, "token block grant node organisation"), "IssuerUse": (1, "budget own_node"),
     "IssuerStatus": (1, "active retired compromised"), "AnchorRole": (1, "house hub"),
     "EntryKind": (1, "summary manifest policy tariff node_certificate announcement revocation_list grant statistics"),
@@ -103,7 +106,7 @@ KINDS = {
     "token": ("Token", 4 * KIB, 512), "delegation": ("Block", 2 * KIB, 64), "mandate": ("Mandate", 8 * KIB, 128),
     "receipt": ("Receipt", 2 * KIB, 256), "acknowledgement": ("Acknowledgement", 16 * KIB, 1024),
     "final": ("Final", 192 * KIB, 16384), "claim": ("Claim", 2 * KIB * KIB, 16384),
-    "count": ("Count", 64 * KIB, 16384),
+    "count": ("Count", 64 * KIB, 16384), "credit-note": ("CreditNote", KIB, 16),
     "revocation-list": ("RevocationList", 512 * KIB, 32768), "notice": ("Notice", 512, 16),
     "statistics": ("Statistics", 24 * KIB, 2048), "decision-head": ("DecisionHead", 512, 16),
 }
@@ -291,6 +294,7 @@ RULES = {"Token": token_rules, "Block": block_rules, "Receipt": receipt_rules,
          "Grant": grant_rules, "Plan": plan_rules,
          "Quote": lambda view: (ascending([scope["model"] for scope in view["scope"]]), [order("Op", scope["ops"]) for scope in view["scope"]]),
          "DecisionHead": lambda view: need(all(1 <= view[name] < 2**63 for name in ("n", "log", "size")), "numbers begin with 1"),
+         "CreditNote": lambda view: need(view["amount"] and (view["reason"] == "case") == bool(view["case"]), "credit note"),
          "Mandate": lambda view: ascending(view["models"]),
          "Policy": policy_rules}
 
@@ -311,7 +315,7 @@ def log_entry(data):
     need(isinstance(parts, list) and len(parts) == 2, "log entry")
     need(isinstance(parts[0], int) and not isinstance(parts[0], bool) and parts[0] in LOG_ENTRIES, "kind of log entry")
     name = LOG_ENTRIES[parts[0]]
-    return {"kind": name.lower(), **record(f"Log{name}", parts[1])}
+    return {"kind": re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower(), **record(f"Log{name}", parts[1])}
 
 
 def chain_parts(data):

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use comity_clearing::service::findings;
-use comity_wire::api::{advisory, challenge, clearing, count, decisions, login, node, person, proposal};
+use comity_wire::api::{advisory, challenge, clearing, count, credit, decisions, login, node, person, proposal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -47,6 +47,8 @@ const BODIES: &[Body] = &[
     ("CountsReply", again::<count::CountsReply>),
     ("DecisionsReply", again::<decisions::DecisionsReply>),
     ("DecisionsRequest", again::<decisions::DecisionsRequest>),
+    ("CreditNoteRequest", again::<credit::CreditNoteRequest>),
+    ("CreditNoteReply", again::<credit::CreditNoteReply>),
     ("CountRequest", again::<count::CountRequest>),
     ("CountReply", again::<count::CountReply>),
     ("AnswerRequest", again::<challenge::AnswerRequest>),

@@ -57,7 +57,7 @@ pub enum Break {
     LotDiffers,
     /// What a token drew on a lot, or what of it came home, is not what its transfers say.
     DrawDiffers,
-    /// Awarded ≠ unreleased + available + expired + in escrow + settled from escrow − what disputes took back, for a project.
+    /// Awarded ≠ unreleased + available + expired + in escrow + settled from escrow − what disputes took back and owners gave back, for a project.
     ProjectDiffers,
     /// Credits were made, moved or taken back by no act.
     ActMissing,
@@ -70,6 +70,8 @@ pub enum Break {
     TokenDiffers,
     /// A dispute does not hold what it says, its token is paid all the same, or nobody stands for how it ended.
     DisputeDiffers,
+    /// A credit note did not move what it says, or a token does not say what its notes gave back.
+    CreditNoteDiffers,
     /// The totals of a closed period are not what its transfers add up to.
     PeriodDiffers,
     /// An owner's terms, schedule, costs or project are not what an act says, or an act's are missing.

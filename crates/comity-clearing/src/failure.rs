@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use comity_ledger::{CommitError, StoreError};
 use comity_token::Denied;
-use comity_wire::{Amount, Code, LotId, MandateId, ModelId, NodeId, Op, ProjectId, Timestamp, TokenId, Unverified};
+use comity_wire::{
+    Amount, Code, CreditNoteId, LotId, MandateId, ModelId, NodeId, Op, ProjectId, Timestamp, TokenId, Unverified,
+};
 
 use crate::lots::Unusable;
 use crate::settlement;
@@ -21,6 +23,12 @@ pub enum Failure {
     Denied(#[from] Denied),
     #[error("the claim or final was refused")]
     Settlement(#[from] settlement::Refused),
+    #[error("the credit note was not booked")]
+    Credit(#[from] settlement::credit::Refused),
+    #[error("credit note {id} was brought before with another content: take a new id")]
+    CreditNoteConflict { id: CreditNoteId },
+    #[error("{what}")]
+    NotYet { what: &'static str },
     #[error("this key is not registered here: ask the clearing house's operator to add it to your project")]
     NotRegistered,
     #[error("this is not yours: {what}")]
@@ -113,6 +121,9 @@ impl Failure {
             Self::Unverified(source) => source.code(),
             Self::Denied(source) => source.code(),
             Self::Settlement(source) => source.code(),
+            Self::Credit(source) => source.code(),
+            Self::CreditNoteConflict { .. } => Code::IdempotencyConflict,
+            Self::NotYet { .. } => Code::NotYetValid,
             Self::NotRegistered => Code::NotRegistered,
             Self::NotYours { .. } => Code::NotYours,
             Self::NotFound { .. } => Code::NotFound,
@@ -162,6 +173,7 @@ impl Failure {
             Self::Denied(source) => chain(source),
             Self::Settlement(settlement::Refused::Unverified(source)) => chain(source),
             Self::Settlement(source) => chain(source),
+            Self::Credit(source) => chain(source),
             other => other.to_string(),
         }
     }

@@ -7,6 +7,7 @@ mod amie;
 mod calls;
 mod challenges;
 mod counts;
+mod credits;
 mod decisions;
 mod findings;
 mod lists;
@@ -140,6 +141,7 @@ fn routes() -> Vec<Route<Api>> {
         challenges::routes(),
         counts::routes(),
         decisions::routes(),
+        credits::routes(),
         oversight::routes(),
         findings::routes(),
         log::routes(),
@@ -207,6 +209,17 @@ mod codes {
         StandingStale
     );
     pub(super) const DECISIONS: &[Code] = with_object!(NotYours, BrokenHistory, TooManyRequests);
+    pub(super) const CREDIT_NOTE: &[Code] = with_object!(
+        NotFound,
+        NotYours,
+        WrongAudience,
+        NotYetValid,
+        LimitExceeded,
+        CreditTooHigh,
+        CreditWaits,
+        Closed,
+        IdempotencyConflict
+    );
     pub(super) const REFUND: &[Code] = &[NotFound, TooEarly];
     pub(super) const MANDATE: &[Code] = with_object!(NotFound, MandateRequired, LimitExceeded);
 }

@@ -39,7 +39,7 @@ pub struct TrialRow {
 }
 
 /// A project's credits from the beginning of a period to its end:
-/// opening + awarded + moved in + exchanged − moved out − withdrawn − expired − settled + reversed = closing.
+/// opening + awarded + moved in + exchanged − moved out − withdrawn − expired − settled + reversed + credited = closing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollRow {
     pub project: String,
@@ -55,6 +55,8 @@ pub struct RollRow {
     pub settled_ucr: i64,
     /// Settled, and taken back by a dispute.
     pub reversed_ucr: i64,
+    /// Settled, and given back by the owner: credit notes.
+    pub credited_ucr: i64,
     pub closing_ucr: i64,
 }
 
@@ -76,7 +78,7 @@ pub struct HoldRow {
     pub overdue: bool,
 }
 
-/// What an owner earned and was paid: opening + settled + from suspense − disputed − remitted − exchanged = closing = payable + not
+/// What an owner earned and was paid: opening + settled + from suspense − disputed − credited − remitted − exchanged = closing = payable + not
 /// payable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayableRow {
@@ -87,6 +89,8 @@ pub struct PayableRow {
     pub settled_ucr: i64,
     pub from_suspense_ucr: i64,
     pub disputed_ucr: i64,
+    /// Given back to projects: credit notes.
+    pub credited_ucr: i64,
     pub remitted_ucr: i64,
     /// Turned into credit for the owner's own projects.
     pub exchanged_ucr: i64,

@@ -8,6 +8,7 @@ pub mod central;
 mod challenges;
 mod claims;
 mod counts;
+mod credits;
 mod decisions;
 mod disputes;
 mod exchange;

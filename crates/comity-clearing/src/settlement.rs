@@ -7,6 +7,7 @@
 //! not at all.
 
 pub mod calendar;
+pub mod credit;
 pub mod draw;
 pub mod escrow;
 pub mod evidence;

@@ -10,6 +10,7 @@ pub(crate) mod awards;
 pub(crate) mod central;
 pub(crate) mod challenges;
 pub(crate) mod counts;
+pub(crate) mod credits;
 pub(crate) mod decisions;
 pub(crate) mod disputes;
 pub(crate) mod feed;
@@ -198,6 +199,12 @@ pub(crate) fn migrations() -> Migrations {
             "oversight",
             include_str!("../migrations/0580_oversight.sql"),
             include_str!("../migrations/postgres/0580_oversight.sql"),
+        )
+        .with(
+            581,
+            "credit notes",
+            include_str!("../migrations/0581_credit_notes.sql"),
+            include_str!("../migrations/postgres/0581_credit_notes.sql"),
         )
         .with(
             582,

@@ -26,6 +26,7 @@ mod auditing;
 mod central;
 mod central_usage;
 mod counts;
+mod credits;
 mod decisions;
 mod disputes;
 mod exchange;

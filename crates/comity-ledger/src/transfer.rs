@@ -39,6 +39,8 @@ pub enum TransferKind {
     Reallocate = 13,
     /// An owner's earnings become credits of a project of its own.
     Exchange = 14,
+    /// An owner gives back what it earned under a token, to the lots that paid.
+    CreditNote = 15,
 }
 
 /// A transfer to be posted. Everything in it but the id is content: under one id there is one content.
@@ -67,7 +69,7 @@ pub struct Posted {
 }
 
 impl TransferKind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Award,
         Self::Allocate,
         Self::Reserve,
@@ -82,6 +84,7 @@ impl TransferKind {
         Self::Correction,
         Self::Reallocate,
         Self::Exchange,
+        Self::CreditNote,
     ];
 
     /// The number that is stored, and hashed into ids.
@@ -114,6 +117,7 @@ impl TransferKind {
             Self::Correction => true,
             Self::Reallocate => matches!((from, to), (A::Allocation, A::Allocation)),
             Self::Exchange => matches!((from, to), (A::OwnerPayable, A::Allocation)),
+            Self::CreditNote => matches!((from, to), (A::OwnerPayable, A::Allocation | A::Suspense)),
         }
     }
 }

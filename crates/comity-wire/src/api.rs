@@ -6,6 +6,7 @@ pub mod case;
 pub mod challenge;
 pub mod clearing;
 pub mod count;
+pub mod credit;
 pub mod decisions;
 pub mod login;
 pub mod node;

@@ -124,6 +124,10 @@ codes! {
     SettledDiffers "settled_differs" 409 false;
     BrokenHistory "broken_history" 409 false;
     TooEarly "too_early" 409 false;
+    /// A credit note above what its owner can ever have of the token.
+    CreditTooHigh "credit_too_high" 409 false;
+    /// A credit note that cannot be booked yet: a dispute, nothing settled, or the owner is owed too little now.
+    CreditWaits "credit_waits" 409 true;
     // Gone.
     Withdrawn "withdrawn" 410 false;
     Closed "closed" 410 false;

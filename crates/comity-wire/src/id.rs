@@ -123,6 +123,8 @@ ids! {
     /// `cti`: names a token and its escrow.
     TokenId "tok";
     QuoteId "quote";
+    /// What an owner gives back of a token.
+    CreditNoteId "credit";
     GrantId "grant";
     MandateId "mand";
     /// What a funder gave a project, at the clearing house.

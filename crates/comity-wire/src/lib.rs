@@ -27,8 +27,8 @@ pub use code::Code;
 pub use cose::{Kind, Object, Signed, Unverified, Verified};
 pub use digest::Digest;
 pub use id::{
-    AwardId, GrantId, LotId, MandateId, MemberId, ModelId, NodeId, OrgId, ProjectId, Pseudonym, QuoteId, RosterId,
-    TokenId,
+    AwardId, CreditNoteId, GrantId, LotId, MandateId, MemberId, ModelId, NodeId, OrgId, ProjectId, Pseudonym, QuoteId,
+    RosterId, TokenId,
 };
 pub use key::{PublicKey, SecretKey};
 pub use meter::{Meter, Meters};

@@ -3,6 +3,7 @@
 mod access;
 mod certificate;
 mod count;
+mod credit;
 mod decisions;
 mod feed;
 mod manifest;
@@ -19,6 +20,7 @@ mod token;
 pub use access::*;
 pub use certificate::*;
 pub use count::*;
+pub use credit::*;
 pub use decisions::*;
 pub use feed::*;
 pub use manifest::*;

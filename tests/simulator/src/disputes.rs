@@ -126,6 +126,7 @@ impl Books {
                 receipted: sum(&|lane| lane.total),
                 settled: escrow.paid.saturating_sub(reversed),
                 reversed,
+                credited: Amount::ZERO,
                 clamped: escrow.clamped,
                 late: escrow.late,
                 stopped: sum(&stopped),

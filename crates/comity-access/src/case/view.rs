@@ -28,6 +28,7 @@ pub(super) fn shown(case: &Case) -> api::Case {
         measure: case.measure().map(|measure| measure.to_string()),
         owed: owed.collect(),
         is_paid: case.owed().1,
+        refunds: Vec::new(),
         next: notice.next,
         head: notice.link,
         events: case.events().iter().map(event).collect(),

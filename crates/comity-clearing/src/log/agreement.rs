@@ -231,6 +231,7 @@ fn content(act: &Entry) -> Digest {
         Entry::Claim(said) => said.content,
         Entry::Final(said) => said.content,
         Entry::Decisions(said) => said.content,
+        Entry::CreditNote(said) => said.content,
         Entry::Transfer(said) => Digest::of(&said.to_cbor()),
     }
 }

@@ -49,6 +49,12 @@ pub enum LogBreak {
     EvidenceRepeated { index: u64, content: Digest },
     /// A claim or a final for a token that the log does not know.
     EvidenceWithoutToken { index: u64, token: TokenId },
+    /// Given back on no credit note of the token.
+    CreditedWithoutNote { index: u64, transfer: String, token: TokenId, evidence: Digest },
+    /// A credit note's transfers are not what it says.
+    CreditNoteDiffers { content: Digest, token: TokenId, said_ucr: i128, moved_ucr: i128 },
+    /// More was given back than was settled under the token and not taken back by a dispute.
+    CreditPassed { token: TokenId, settled_ucr: i128, credited_ucr: i128 },
     /// Revocation lists are numbered upwards.
     StandingNotAscending { index: u64, number: u64 },
     /// Heads of one node's decisions are numbered upwards, and so are the logs that they are of.
@@ -75,6 +81,7 @@ pub struct LogAuditor {
     tokens: HashMap<TokenId, Token>,
     evidence: HashMap<Digest, Evidence>,
     settled: Vec<Settled>,
+    credited: Vec<Settled>,
     standing: u64,
     /// Of each node its newest head and the log that it is of.
     decisions: HashMap<NodeId, (u64, u64)>,
@@ -90,11 +97,17 @@ struct Token {
     budget: i128,
     reserved: i128,
     settled: i128,
+    /// Taken back by disputes.
+    reversed: i128,
+    /// Given back by credit notes.
+    credited: i128,
     claims: u64,
 }
 
 struct Evidence {
     token: TokenId,
+    /// Of a credit note: what it says, and what moved on it.
+    note: Option<(i128, i128)>,
 }
 
 struct Settled {
@@ -102,6 +115,7 @@ struct Settled {
     transfer: String,
     token: TokenId,
     evidence: Digest,
+    amount: i128,
 }
 
 impl LogAuditor {
@@ -144,11 +158,11 @@ impl LogAuditor {
             }
             Ok(Entry::Claim(said)) => {
                 self.tokens.entry(said.token).or_default().claims += 1;
-                self.evidence(index, said.token, said.content);
+                self.evidence(index, said.token, said.content, None);
                 "claim"
             }
             Ok(Entry::Final(said)) => {
-                self.evidence(index, said.token, said.content);
+                self.evidence(index, said.token, said.content, None);
                 "final"
             }
             Ok(Entry::Decisions(said)) => {
@@ -158,6 +172,10 @@ impl LogAuditor {
                 }
                 "decisions"
             }
+            Ok(Entry::CreditNote(said)) => {
+                self.evidence(index, said.token, said.content, Some((said.amount.ucr().into(), 0)));
+                "credit_note"
+            }
             Err(error) => {
                 self.found(LogBreak::EntryUnreadable { index, why: error.to_string() });
                 "unreadable"
@@ -166,8 +184,8 @@ impl LogAuditor {
         *self.kinds.entry(kind).or_default() += 1;
     }
 
-    fn evidence(&mut self, index: u64, token: TokenId, content: Digest) {
-        if self.evidence.insert(content, Evidence { token }).is_some() {
+    fn evidence(&mut self, index: u64, token: TokenId, content: Digest, note: Option<(i128, i128)>) {
+        if self.evidence.insert(content, Evidence { token, note }).is_some() {
             self.found(LogBreak::EvidenceRepeated { index, content });
         }
         // A token stands in the log before what rests on it, since its signature came first.
@@ -193,10 +211,22 @@ impl LogAuditor {
             TransferKind::Settle | TransferKind::SuspenseSettle => {
                 self.tokens.entry(token).or_default().settled += amount;
                 let transfer = moved.id.to_string();
-                self.settled.push(Settled { index, transfer, token, evidence: moved.evidence });
+                self.settled.push(Settled { index, transfer, token, evidence: moved.evidence, amount });
                 moved.kind == TransferKind::Settle && !self.is_escrow_of(token, moved.debit)
             }
             TransferKind::Refund => !self.is_escrow_of(token, moved.debit),
+            TransferKind::DisputeEnd => {
+                if credit != AccountCode::OwnerPayable {
+                    self.tokens.entry(token).or_default().reversed += amount;
+                }
+                false
+            }
+            TransferKind::CreditNote => {
+                self.tokens.entry(token).or_default().credited += amount;
+                let transfer = moved.id.to_string();
+                self.credited.push(Settled { index, transfer, token, evidence: moved.evidence, amount });
+                false
+            }
             _ => false,
         };
         if of_another {
@@ -237,6 +267,7 @@ impl LogAuditor {
             }
         }
         self.settlements();
+        self.credit_notes();
         let sum = |of: fn(&Token) -> i128| self.tokens.values().map(of).sum();
         let (tokens_budget_ucr, settled_ucr) = (sum(|token| token.budget), sum(|token| token.settled));
         let ledger = self.ledger.finish();
@@ -256,9 +287,10 @@ impl LogAuditor {
     /// Every payment rests on a token and a claim, and no token pays above its budget. A payment stands in the log before
     /// the claim that it was made in one transaction with: so they are looked at together, at the end.
     fn settlements(&mut self) {
-        for Settled { index, transfer, token, evidence } in std::mem::take(&mut self.settled) {
+        for Settled { index, transfer, token, evidence, .. } in std::mem::take(&mut self.settled) {
             let known = &self.tokens[&token];
-            let of_token = |content| self.evidence.get(content).is_some_and(|found| found.token == token);
+            let of_token =
+                |content| self.evidence.get(content).is_some_and(|found| found.token == token && found.note.is_none());
             // What was claimed and waited for its day is paid by time itself, on no new evidence.
             let rests = known.claims > 0 && (evidence == Digest::ZERO || of_token(&evidence));
             let is_logged = known.content.is_some();
@@ -279,6 +311,34 @@ impl LogAuditor {
             // A reservation whose token is not signed yet has no budget here: it is looked at once it has.
             if reserved > budget && content.is_some() {
                 self.found(LogBreak::EscrowPassed { token: id, budget_ucr: budget, reserved_ucr: reserved });
+            }
+        }
+    }
+
+    /// Whatever is given back rests on a credit note of its token, each note moved what it says, and no token gives back more than
+    /// it was paid. Looked at at the end, as payments are.
+    fn credit_notes(&mut self) {
+        for Settled { index, transfer, token, evidence, amount } in std::mem::take(&mut self.credited) {
+            let found = self.evidence.get_mut(&evidence).filter(|found| found.token == token);
+            match found.and_then(|found| found.note.as_mut()) {
+                Some((_, moved)) => *moved += amount,
+                None => self.found(LogBreak::CreditedWithoutNote { index, transfer, token, evidence }),
+            }
+        }
+        let said = |(content, found): (&Digest, &Evidence)| found.note.map(|note| (*content, found.token, note));
+        let mut notes: Vec<_> = self.evidence.iter().filter_map(said).collect();
+        notes.sort_unstable_by_key(|(content, ..)| *content);
+        for (content, token, (said_ucr, moved_ucr)) in notes {
+            if said_ucr != moved_ucr {
+                self.found(LogBreak::CreditNoteDiffers { content, token, said_ucr, moved_ucr });
+            }
+        }
+        let mut ids: Vec<_> = self.tokens.keys().copied().collect();
+        ids.sort_unstable();
+        for token in ids {
+            let Token { settled, reversed, credited, .. } = self.tokens[&token];
+            if credited > 0 && credited > settled - reversed {
+                self.found(LogBreak::CreditPassed { token, settled_ucr: settled - reversed, credited_ucr: credited });
             }
         }
     }

@@ -4,7 +4,8 @@ use comity_ledger::{
     AccountCode as Code, AccountId, NewAccount, Posted, Reference, Transfer, TransferId, TransferKind, Unit,
 };
 use comity_wire::log::{
-    Checkpoint, Entry, Growing, LogClaim, LogFinal, LogStanding, LogToken, LogTransfer, TileId, TransferBytes,
+    Checkpoint, Entry, Growing, LogClaim, LogCreditNote, LogFinal, LogStanding, LogToken, LogTransfer, TileId,
+    TransferBytes,
 };
 use comity_wire::{Amount, Digest, Encode as _, Timestamp, TokenId};
 
@@ -83,6 +84,16 @@ impl Writing {
             }
             "refund" => {
                 self.moved(Kind::Refund, [account(Code::Escrow, words[1]), allocation], number(2), words[1], words[3]);
+            }
+            "credit" => self.moved(Kind::CreditNote, [payable, allocation], number(2), words[1], words[3]),
+            "note" => {
+                let (token, content, amount) = (token(words[1]), evidence(words[2]), Amount::from_ucr(number(3)));
+                self.act(Entry::CreditNote(LogCreditNote { token, content, amount }));
+            }
+            "reverse" => {
+                let hold = account(Code::DisputeHold, words[1]);
+                self.moved(Kind::Dispute, [payable, hold], number(2), words[1], "dispute");
+                self.moved(Kind::DisputeEnd, [hold, allocation], number(2), words[1], "act");
             }
             // From an escrow that is now said to be something else.
             "recode" => {
@@ -167,6 +178,25 @@ fn a_payment_rests_on_a_token_and_a_claim_of_its_own() {
     check("token b 30 \n settle b 5 -", &["settled_without_claim"]);
     check("token b 30 \n settle b 5 first \n claim b x", &["settled_without_claim"]);
     check("token b 30 \n settle b 5 x \n claim b x", &[]);
+}
+
+#[test]
+fn what_is_given_back_rests_on_a_note_of_the_token_and_was_paid_before() {
+    check("credit a 5 one \n credit a 2 one \n note a one 7 \n credit a 23 two \n note a two 23", &[]);
+    check("credit a 5 one", &["credited_without_note"]);
+    check("credit a 5 first", &["credited_without_note"]);
+    check("token b 30 \n credit a 5 one \n note b one 5", &["credited_without_note", "credit_note_differs"]);
+    check("credit a 5 one \n note a one 6", &["credit_note_differs"]);
+    check("note a one 6", &["credit_note_differs"]);
+    check("credit a 5 one \n note a one 5 \n note a one 5", &["evidence_repeated"]);
+    check("token b 30 \n settle b 9 x \n claim b x \n credit a 31 one \n note a one 31", &["credit_passed"]);
+    check("reverse a 10 \n credit a 20 one \n note a one 20", &[]);
+    check(
+        "token b 30 \n settle b 9 x \n claim b x \n reverse a 10 \n credit a 21 one \n note a one 21",
+        &["credit_passed"],
+    );
+    // A note is no reason to pay.
+    check("token b 30 \n settle b 5 one \n claim b x \n credit b 5 one \n note b one 5", &["settled_without_claim"]);
 }
 
 #[test]

@@ -93,6 +93,7 @@ impl Clearing {
             budget: row.budget,
             settled: row.paid,
             refunded: row.refunded,
+            credited: row.credited,
             expires_at: row.expires_at,
             settle_by: self.calendar().moved(row.issued_at, row.settle_by, self.now()),
             closed: row.phase == 2,

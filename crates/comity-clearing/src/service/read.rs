@@ -218,8 +218,8 @@ async fn lots(
     };
     for token in tokens {
         let draws = draws.get(&token.id).map_or(&[][..], Vec::as_slice);
-        // What suspense paid was drawn from no lot.
-        for (lot, part) in falls_on(draws, token.paid) {
+        // What suspense paid was drawn from no lot, and what was given back is charged to none any more.
+        for (lot, part) in falls_on(draws, token.paid.saturating_sub(token.credited)) {
             add(&mut charged, lot, part);
         }
         for draw in draws {

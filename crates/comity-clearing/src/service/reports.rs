@@ -72,8 +72,10 @@ impl Clearing {
             let awarded = Moved { before: awarded.before + pooled.before, within: awarded.within + pooled.within };
             let less = [&flows.moved_out, &flows.withdrawn, &flows.expired, &flows.settled].map(|sums| of(sums, id));
             let (moved_in, reversed) = (of(&flows.moved_in, id), of(&flows.reversed, id));
-            let exchanged = of(&flows.exchanged, id);
-            let given = |part: fn(Moved) -> i64| [awarded, moved_in, exchanged, reversed].map(part).iter().sum::<i64>();
+            let (exchanged, credited) = (of(&flows.exchanged, id), of(&flows.credited, id));
+            let given = |part: fn(Moved) -> i64| {
+                [awarded, moved_in, exchanged, reversed, credited].map(part).iter().sum::<i64>()
+            };
             let opening = given(|moved| moved.before) - less.iter().map(|moved| moved.before).sum::<i64>();
             let closing = given(Moved::whole) - less.iter().map(|moved| moved.whole()).sum::<i64>();
             RollRow {
@@ -88,6 +90,7 @@ impl Clearing {
                 expired_ucr: less[2].within,
                 settled_ucr: less[3].within,
                 reversed_ucr: reversed.within,
+                credited_ucr: credited.within,
                 closing_ucr: closing,
             }
         };
@@ -103,6 +106,7 @@ impl Clearing {
             total.expired_ucr += row.expired_ucr;
             total.settled_ucr += row.settled_ucr;
             total.reversed_ucr += row.reversed_ucr;
+            total.credited_ucr += row.credited_ucr;
             total.closing_ucr += row.closing_ucr;
         }
         Ok(self.report("roll-forward", period, rows, Some(total)))
@@ -132,7 +136,8 @@ impl Clearing {
         let disputed = store::reports::payables(&mut seen, "debit", "8, 12", span).await?;
         let remitted = store::reports::payables(&mut seen, "debit", "10", span).await?;
         let exchanged = store::reports::payables(&mut seen, "debit", "14", span).await?;
-        let mut owners: Vec<OrgId> = [&settled, &suspense, &returned, &disputed, &remitted, &exchanged]
+        let credited = store::reports::payables(&mut seen, "debit", "15", span).await?;
+        let mut owners: Vec<OrgId> = [&settled, &suspense, &returned, &disputed, &credited, &remitted, &exchanged]
             .into_iter()
             .flat_map(|sums| sums.keys().copied())
             .collect();
@@ -149,8 +154,13 @@ impl Clearing {
             let of = |sums: &BTreeMap<OrgId, Moved>| sums.get(owner).copied().unwrap_or_default();
             let (settled, suspense, remitted) = (of(&settled), of(&suspense), of(&remitted));
             let (returned, disputed, exchanged) = (of(&returned), of(&disputed), of(&exchanged));
+            let credited = of(&credited);
             let at = |part: fn(Moved) -> i64| {
-                part(settled) + part(suspense) + part(returned) - part(disputed) - part(remitted) - part(exchanged)
+                part(settled) + part(suspense) + part(returned)
+                    - part(disputed)
+                    - part(credited)
+                    - part(remitted)
+                    - part(exchanged)
             };
             let (terms, standing) = &payable[owner];
             let closing_ucr = at(Moved::whole);
@@ -162,6 +172,7 @@ impl Clearing {
                 settled_ucr: settled.within,
                 from_suspense_ucr: suspense.within,
                 disputed_ucr: disputed.within - returned.within,
+                credited_ucr: credited.within,
                 remitted_ucr: remitted.within,
                 exchanged_ucr: exchanged.within,
                 closing_ucr,
@@ -177,6 +188,7 @@ impl Clearing {
             total.settled_ucr += row.settled_ucr;
             total.from_suspense_ucr += row.from_suspense_ucr;
             total.disputed_ucr += row.disputed_ucr;
+            total.credited_ucr += row.credited_ucr;
             total.remitted_ucr += row.remitted_ucr;
             total.exchanged_ucr += row.exchanged_ucr;
             total.closing_ucr += row.closing_ucr;

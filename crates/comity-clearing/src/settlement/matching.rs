@@ -16,9 +16,11 @@ pub struct Booked {
     /// Receipts over all lanes, by the newest that were claimed.
     pub charges: u64,
     pub receipted: Amount,
-    /// Moved to the owner, less what a dispute took back.
+    /// Moved to the owner, less what a dispute took back, and what it gave back.
     pub settled: Amount,
     pub reversed: Amount,
+    /// By credit notes.
+    pub credited: Amount,
     /// Of the receipts: above what could be paid.
     pub clamped: Amount,
     /// Claimed after the close, and so not among the receipts.
@@ -140,6 +142,7 @@ fn receipts_and_ledger(token: TokenId, book: &Booked, found: &mut Found) {
     let mut rest = Rest { token, left, found };
     rest.part(book.clamped, BreakKind::Clamped);
     rest.part(book.reversed, BreakKind::Disputed);
+    rest.part(book.credited, BreakKind::Credited);
     rest.part(book.stopped, BreakKind::Stopped);
     if book.disputed {
         rest.all(BreakKind::Disputed);
@@ -178,6 +181,7 @@ fn told(token: TokenId, kind: BreakKind, amount: Amount) -> Break {
             (Party::Nobody, "a challenge was not answered: not paid unless the holder acknowledges it")
         }
         BreakKind::Disputed => (Party::House, "in dispute, or taken back by one: see `comity clearing dispute list`"),
+        BreakKind::Credited => (Party::Nobody, "the owner gave it back by a credit note: booked, and done"),
         BreakKind::Unacknowledged => {
             (Party::Nobody, "nobody acknowledged it and it is above the window that the house pays without")
         }
@@ -263,6 +267,10 @@ mod tests {
         assert_eq!(breaks(&disputed), [(BreakKind::Clamped, 5), (BreakKind::Stopped, 7), (BreakKind::Disputed, 28)]);
         let reversed = of(Some(line(3, 100)), Some(Booked { reversed: ucr(100), ..book(100, 0) }));
         assert_eq!(breaks(&reversed), [(BreakKind::Disputed, 100)]);
+        let both = Booked { reversed: ucr(60), credited: ucr(30), ..book(100, 10) };
+        let both = of(Some(line(3, 100)), Some(both));
+        assert_eq!(breaks(&both), [(BreakKind::Disputed, 60), (BreakKind::Credited, 30)]);
+        assert_eq!(both.breaks[1].whose_move, Party::Nobody);
         assert_eq!(breaks(&of(Some(line(3, 100)), Some(book(100, 101)))), [(BreakKind::PaidAbove, 1)]);
     }
 
@@ -279,6 +287,7 @@ mod tests {
                 stopped: ucr(part(17)),
                 waiting: ucr(part(19)),
                 reversed: ucr(part(23) % 3),
+                credited: ucr(part(27) % 5),
                 disputed: step % 3 == 0,
                 open: step % 2 == 0,
                 ..book(receipted, settled)

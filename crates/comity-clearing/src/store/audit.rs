@@ -15,16 +15,16 @@ use crate::audit::Break;
 use crate::failure::Failure;
 
 /// Each counts the rows that break a promise. Kinds of transfers: 1 award, 2 allocate, 3 reserve, 4 settle, 5 refund,
-/// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 10 remit, 11 withdraw, 13 reallocate, 14 exchange; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
+/// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 10 remit, 11 withdraw, 13 reallocate, 14 exchange, 15 credit note; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
 /// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired, 8 held by a dispute, 9 remitted. A lot named by its project, and awards that are `pooled`,
 /// are from before there were lots.
-pub(crate) const CHECKS: [(Break, &str); 19] = [
+pub(crate) const CHECKS: [(Break, &str); 20] = [
     (
         Break::AllocationOverspent,
         "SELECT COUNT(*) FROM project p WHERE \
          (SELECT COALESCE(SUM(amount), 0) FROM lot l WHERE l.project = p.id) < \
          (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 4 WHERE t.project = p.id) - \
-         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 9 \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind IN (9, 15) \
          JOIN account c ON c.id = f.credit_id AND c.code = 3 WHERE t.project = p.id) + \
          (SELECT COALESCE(SUM(e.credits - e.debits), 0) FROM token t JOIN account e ON e.reference = t.id AND e.code = 4 WHERE t.project = p.id)",
     ),
@@ -36,7 +36,7 @@ pub(crate) const CHECKS: [(Break, &str); 19] = [
          (SELECT COALESCE(SUM(c.credits - c.debits), 0) FROM lot l JOIN account c ON c.reference = l.id AND c.code IN (2, 3, 7) WHERE l.project = p.id) + \
          (SELECT COALESCE(SUM(e.credits - e.debits), 0) FROM token t JOIN account e ON e.reference = t.id AND e.code = 4 WHERE t.project = p.id) + \
          (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 4 WHERE t.project = p.id) - \
-         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 9 \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind IN (9, 15) \
          JOIN account c ON c.id = f.credit_id AND c.code = 3 WHERE t.project = p.id)",
     ),
     (
@@ -60,7 +60,7 @@ pub(crate) const CHECKS: [(Break, &str); 19] = [
          (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f JOIN account d ON d.id = f.debit_id \
          WHERE f.reference = w.token AND f.kind = 3 AND d.reference = w.lot) OR w.returned <> \
          (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f JOIN account c ON c.id = f.credit_id \
-         WHERE f.reference = w.token AND f.kind IN (5, 9) AND c.reference = w.lot)",
+         WHERE f.reference = w.token AND f.kind IN (5, 9, 15) AND c.reference = w.lot)",
     ),
     (Break::TokenOverspent, "SELECT COUNT(*) FROM token WHERE paid > budget"),
     (
@@ -132,6 +132,8 @@ pub(crate) const CHECKS: [(Break, &str); 19] = [
          EXISTS (SELECT 1 FROM lot o WHERE o.id = c.reference AND o.origin = l.id AND o.award = l.award) \
          WHEN 14 THEN d.code = 5 AND c.code = 3 AND c.reference = l.id AND \
          EXISTS (SELECT 1 FROM payout p WHERE p.transfer = f.id AND p.owner = d.reference) \
+         WHEN 15 THEN d.code = 5 AND d.reference = t.owner AND EXISTS (SELECT 1 FROM credit_note n WHERE n.id = f.evidence AND n.token = t.id) AND \
+         (c.code = 6 OR (c.code = 3 AND EXISTS (SELECT 1 FROM draw w WHERE w.token = t.id AND w.lot = c.reference))) \
          END, FALSE)",
     ),
     (
@@ -149,6 +151,15 @@ pub(crate) const CHECKS: [(Break, &str); 19] = [
          (SELECT COALESCE(SUM(h.credits - h.debits), 0) FROM account h WHERE h.reference = i.token AND h.code = 8) OR \
          (i.state = 0 AND t.frozen <> 2) OR \
          (i.state <> 0 AND NOT EXISTS (SELECT 1 FROM act x WHERE x.id = i.act AND x.state = 1))",
+    ),
+    (
+        // Each note moved what it says; of each token the notes are what it says was given back.
+        Break::CreditNoteDiffers,
+        "SELECT COUNT(*) FROM token t LEFT JOIN (SELECT n.token, SUM(n.amount) AS amount, SUM(CASE WHEN n.amount = \
+         (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f WHERE f.reference = n.token AND f.kind = 15 AND f.evidence = n.id) THEN 0 ELSE 1 END) AS differing \
+         FROM credit_note n GROUP BY n.token) summed ON summed.token = t.id WHERE \
+         t.credited <> COALESCE(summed.amount, 0) OR COALESCE(summed.differing, 0) <> 0 OR \
+         t.credited <> (SELECT COALESCE(SUM(f.amount), 0) FROM transfer f WHERE f.reference = t.id AND f.kind = 15)",
     ),
     (
         // Each payment has its lines, but those from before payments had any.

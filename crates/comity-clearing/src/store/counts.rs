@@ -215,18 +215,20 @@ pub(crate) async fn booked(conn: &mut Db<'_>, scope: Scope) -> Result<BTreeMap<T
         book.receipted = cells.amount("receipted")?;
         book.stopped = cells.amount("stopped")?;
     }
-    // Settled from escrow or suspense; what a dispute moved back went to another account than the owner's.
+    // Settled from escrow or suspense; what a dispute or a credit note moved back went to another account than the owner's.
     let moved = format!(
         "SELECT t.id, CAST(SUM(CASE WHEN f.kind IN (4, 6) THEN f.amount WHEN c.code <> 5 THEN -f.amount ELSE 0 END) AS BIGINT) \
-         AS settled, CAST(SUM(CASE WHEN f.kind = 9 AND c.code <> 5 THEN f.amount ELSE 0 END) AS BIGINT) AS reversed \
+         AS settled, CAST(SUM(CASE WHEN f.kind = 9 AND c.code <> 5 THEN f.amount ELSE 0 END) AS BIGINT) AS reversed, \
+         CAST(SUM(CASE WHEN f.kind = 15 THEN f.amount ELSE 0 END) AS BIGINT) AS credited \
          FROM token t JOIN transfer f ON f.reference = t.id JOIN account c ON c.id = f.credit_id \
-         WHERE {OF_SCOPE} AND f.kind IN (4, 6, 9) GROUP BY t.id"
+         WHERE {OF_SCOPE} AND f.kind IN (4, 6, 9, 15) GROUP BY t.id"
     );
     for row in asking(moved).fetch_all(conn).await? {
         let cells = Cells { table: "transfer", row: &row };
         let book = booked.entry(TokenId(cells.bytes("id")?)).or_default();
         book.settled = cells.amount("settled")?;
         book.reversed = cells.amount("reversed")?;
+        book.credited = cells.amount("credited")?;
     }
     Ok(booked)
 }

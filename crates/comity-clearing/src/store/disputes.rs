@@ -72,7 +72,7 @@ pub(crate) async fn open_in_tx(
     let mut ledger = LedgerTx::new(conn);
     let earned = ledger.account_in_tx(payable.id).await?.map_or(Amount::ZERO, |account| account.available());
     let reversed = reversed(ledger.db(), token.id).await?;
-    let held = token.paid.saturating_sub(reversed).min(earned);
+    let held = token.paid.saturating_sub(reversed).saturating_sub(token.credited).min(earned);
     if !held.is_zero() {
         let mut ledger = LedgerTx::new(conn);
         money::open_in_tx(&mut ledger, &[payable, hold], now).await?;
@@ -100,7 +100,7 @@ pub(crate) async fn open_in_tx(
 }
 
 /// What earlier disputes took back under a token.
-async fn reversed(conn: &mut Db<'_>, token: TokenId) -> Result<Amount, Failure> {
+pub(super) async fn reversed(conn: &mut Db<'_>, token: TokenId) -> Result<Amount, Failure> {
     let row = query("SELECT CAST(COALESCE(SUM(held), 0) AS BIGINT) FROM dispute WHERE token = ? AND state = 2")
         .bind(token.0.to_vec())
         .fetch_one(conn)

@@ -41,7 +41,7 @@ pub(crate) async fn earnings(
     limit: u32,
 ) -> Result<Vec<Earning>, Failure> {
     let rows = query(
-        "SELECT id, budget, paid, waiting, clamped, issued_at, settle_by, phase FROM token \
+        "SELECT id, budget, paid, credited, waiting, clamped, issued_at, settle_by, phase FROM token \
          WHERE node = ? AND owner = ? AND id > ? ORDER BY id LIMIT ?",
     )
     .bind(node.0.to_vec())
@@ -56,6 +56,7 @@ pub(crate) async fn earnings(
             token: TokenId(cells.bytes("id")?),
             budget: cells.amount("budget")?,
             settled: cells.amount("paid")?,
+            credited: cells.amount("credited")?,
             waiting: cells.amount("waiting")?,
             clamped: cells.amount("clamped")?,
             issued_at: cells.time("issued_at")?,

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use comity_ledger::books::{Coded, transfers_after};
 use comity_ledger::db::{Db, Row, query};
 use comity_wire::log::{
-    Entry, LogClaim, LogDecisions, LogFinal, LogStanding, LogToken, LogTransfer, TILE_WIDTH, TileId, Tiles,
-    TransferBytes,
+    Entry, LogClaim, LogCreditNote, LogDecisions, LogFinal, LogStanding, LogToken, LogTransfer, TILE_WIDTH, TileId,
+    Tiles, TransferBytes,
 };
 use comity_wire::{Amount, Digest, Encode as _, NodeId, Timestamp, TokenId};
 
@@ -102,6 +102,7 @@ fn act(cells: Cells<'_>) -> Result<Entry, Failure> {
             let node = NodeId(cells.bytes("of_node")?);
             Entry::Decisions(LogDecisions { node, n: number, log: cells.uint("of_log")?, content })
         }
+        7 => Entry::CreditNote(LogCreditNote { token: token()?, content, amount: cells.amount("number")? }),
         _ => return Err(cells.unreadable("kind")),
     })
 }
@@ -422,6 +423,12 @@ pub(crate) async fn acts_expected(conn: &mut Db<'_>) -> Result<Vec<(Digest, Entr
         let (node, content) = (NodeId(cells.bytes("node")?), cells.digest("content")?);
         let said = LogDecisions { node, n: cells.uint("n")?, log: cells.uint("log")?, content };
         all.push((content, Entry::Decisions(said)));
+    }
+    let rows = query("SELECT id, token, amount FROM credit_note").fetch_all(conn).await?;
+    for row in &rows {
+        let cells = Cells { table: "credit_note", row };
+        let (token, content) = (TokenId(cells.bytes("token")?), cells.digest("id")?);
+        all.push((content, Entry::CreditNote(LogCreditNote { token, content, amount: cells.amount("amount")? })));
     }
     Ok(all)
 }

@@ -75,7 +75,7 @@ pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, owner: OrgId, terms: &Terms)
     Ok(())
 }
 
-/// What an owner earned under each token in a time, less what disputes set aside or took back, in the order of sale.
+/// What an owner earned under each token in a time, less what disputes set aside or took back and what it gave back itself, in the order of sale.
 pub(crate) async fn earned(
     conn: &mut Db<'_>,
     owner: OrgId,
@@ -85,7 +85,7 @@ pub(crate) async fn earned(
         "SELECT s.reference AS token, t.issued_at, CAST(SUM(s.amount) AS BIGINT) AS net FROM (\
          SELECT f.reference, f.amount FROM transfer f WHERE f.credit_id = ?1 AND f.kind IN (4, 6, 9) \
          AND f.posted_at >= ?2 AND f.posted_at < ?3 UNION ALL \
-         SELECT f.reference, -f.amount FROM transfer f WHERE f.debit_id = ?1 AND f.kind = 8 \
+         SELECT f.reference, -f.amount FROM transfer f WHERE f.debit_id = ?1 AND f.kind IN (8, 15) \
          AND f.posted_at >= ?2 AND f.posted_at < ?3) s \
          JOIN token t ON t.id = s.reference GROUP BY s.reference, t.issued_at ORDER BY t.issued_at, s.reference",
     )

@@ -95,6 +95,8 @@ pub(crate) struct Flows {
     pub(crate) settled: BTreeMap<ProjectId, Moved>,
     /// Settled, and taken back by a dispute.
     pub(crate) reversed: BTreeMap<ProjectId, Moved>,
+    /// Settled, and given back by the owner.
+    pub(crate) credited: BTreeMap<ProjectId, Moved>,
 }
 
 pub(crate) async fn flows(conn: &mut Db<'_>, span: Span) -> Result<Flows, Failure> {
@@ -112,6 +114,7 @@ pub(crate) async fn flows(conn: &mut Db<'_>, span: Span) -> Result<Flows, Failur
         expired: by_project(conn, LOT, 7, span).await?,
         settled: by_project(conn, TOKEN, 4, span).await?,
         reversed: by_project(conn, TO, 9, span).await?,
+        credited: by_project(conn, TO, 15, span).await?,
     })
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn of_project(conn: &mut Db<'_>, project: ProjectId) -> Result<
     .await?;
     let reversed = |to: AccountCode| {
         query(
-            "SELECT CAST(COALESCE(SUM(f.amount), 0) AS BIGINT) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind = 9 \
+            "SELECT CAST(COALESCE(SUM(f.amount), 0) AS BIGINT) FROM token t JOIN transfer f ON f.reference = t.id AND f.kind IN (9, 15) \
              JOIN account c ON c.id = f.credit_id AND c.code = ? WHERE t.project = ?",
         )
         .bind(code(to))
@@ -102,11 +102,11 @@ async fn balance(conn: &mut Db<'_>, of: AccountCode) -> Result<Amount, Failure> 
     amount(row.fetch_one(conn).await?)
 }
 
-/// What disputes took back from owners, to accounts of one code.
+/// What disputes took back from owners, and what owners gave back, to accounts of one code.
 async fn reversed(conn: &mut Db<'_>, to: AccountCode) -> Result<Amount, Failure> {
     let sum = query(
         "SELECT CAST(COALESCE(SUM(f.amount), 0) AS BIGINT) FROM transfer f JOIN account c ON c.id = f.credit_id \
-         WHERE f.kind = 9 AND c.code = ?",
+         WHERE f.kind IN (9, 15) AND c.code = ?",
     );
     amount(sum.bind(code(to)).fetch_one(conn).await?)
 }

@@ -4,8 +4,8 @@ use comity_token::sign_acknowledgement;
 use comity_wire::api::clearing::lane_proof;
 use comity_wire::object::*;
 use comity_wire::{
-    Amount, Digest, Encode, Exact, MandateId, Meter, Object, Op, ProjectId, QuoteId, SecretKey, TokenId, Verified,
-    cose, log, merkle,
+    Amount, CreditNoteId, Digest, Encode, Exact, MandateId, Meter, Object, Op, ProjectId, QuoteId, SecretKey, TokenId,
+    Verified, cose, log, merkle,
 };
 use serde_json::{Map, Value, json};
 
@@ -460,7 +460,7 @@ fn mandate() -> Mandate {
 }
 
 /// Id, note, what is wrong with it.
-type RefusedRow = (&'static str, &'static str, fn(&mut Plan));
+type RefusedRow<T = Plan> = (&'static str, &'static str, fn(&mut T));
 
 /// What is no plan.
 fn plans_refused(file: &mut File) {
@@ -496,6 +496,24 @@ fn plans_refused(file: &mut File) {
     ];
     for (id, note, change) in rows {
         file.add(id, "object", "F-7", note, changed(change), Err("malformed"));
+    }
+}
+
+fn credit_notes_refused(file: &mut File, good: &CreditNote) {
+    let changed = |change: fn(&mut CreditNote)| {
+        let mut changed = good.clone();
+        change(&mut changed);
+        let key = secret("lab receipt");
+        let bytes = Raw::of::<CreditNote>(key.public().as_bytes()).sign(&changed.to_cbor(), &key);
+        json!({ "object": "credit-note", "key": key.public(), "hex": hex::encode(bytes) })
+    };
+    let rows: [RefusedRow<CreditNote>; 3] = [
+        ("credit-note-of-nothing", "an amount of nothing", |note| note.amount = Amount::ZERO),
+        ("credit-note-without-case", "for a case, and no link of one", |note| note.case = None),
+        ("credit-note-with-case", "for no case, and a link of one", |note| note.reason = CreditReason::Goodwill),
+    ];
+    for (id, note, change) in rows {
+        file.add(id, "object", "S-22", note, changed(change), Err("malformed"));
     }
 }
 
@@ -572,6 +590,17 @@ fn objects() -> String {
         at: NOW,
     };
     make(f, &count, "lab receipt", "S-16", "of one token");
+    let credited = CreditNote {
+        id: CreditNoteId([14; 16]),
+        node: LAB_NODE,
+        token: TOKEN,
+        amount: Amount::from_ucr(41),
+        reason: CreditReason::Case,
+        case: Some(Digest::of(b"the event of a case")),
+        at: NOW,
+    };
+    make(f, &credited, "lab receipt", "S-22", "after a case that did not stand");
+    credit_notes_refused(f, &credited);
     let revoked = vec![(RevokedKind::Token, TOKEN.to_string()), (RevokedKind::Block, chains::root().id().to_string())];
     add(f, &revocations(HOUSE, revoked, NOW, "house issuer"), "house issuer", "V-2", "a token and a block");
     let notice =
@@ -1263,6 +1292,10 @@ fn log_entries(file: &mut File) {
         ("entry-claim", log::Entry::Claim(log::LogClaim { token, content, number: 2 })),
         ("entry-final", log::Entry::Final(log::LogFinal { token, content })),
         ("entry-decisions", log::Entry::Decisions(log::LogDecisions { node: LAB_NODE, n: 3, log: 1, content })),
+        (
+            "entry-credit-note",
+            log::Entry::CreditNote(log::LogCreditNote { token, content, amount: Amount::from_ucr(41) }),
+        ),
     ];
     let last = all[4].1.to_cbor();
     for (id, entry) in all {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::access::Event;
 use crate::amount::Amount;
 use crate::digest::Digest;
-use crate::id::ModelId;
+use crate::id::{CreditNoteId, ModelId, TokenId};
 use crate::object::FilterAction;
 use crate::time::Timestamp;
 
@@ -35,6 +35,9 @@ pub struct Case {
     pub owed: Vec<Owed>,
     /// Whether all of it was given back.
     pub is_paid: bool,
+    /// What the owner gives back by credit notes, the first one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refunds: Vec<Refund>,
     /// In a sentence.
     pub next: String,
     /// The newest link: keep it. A log that no longer goes through it was rewritten.
@@ -60,6 +63,25 @@ pub struct Owed {
     pub receipt: Digest,
     pub amount: Amount,
     pub reason: String,
+}
+
+/// Credits that the owner told the house to give back. Neither `booked_at` nor `refused`: the house has not answered yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    pub note: CreditNoteId,
+    /// The token that had paid: its lots have the credits again.
+    pub token: TokenId,
+    pub amount: Amount,
+    pub reason: String,
+    /// When the house booked it, by the house's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booked_at: Option<Timestamp>,
+    /// The evidence of the transfers, as the house's log and a statement name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Digest>,
+    /// Why the house does not book it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

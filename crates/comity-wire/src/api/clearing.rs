@@ -293,9 +293,17 @@ pub struct TokenStatus {
     pub budget: Amount,
     pub settled: Amount,
     pub refunded: Amount,
+    /// Of the settled: given back by the owner, by credit notes.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub credited: Amount,
     pub expires_at: Timestamp,
     pub settle_by: Timestamp,
     pub closed: bool,
+}
+
+/// Whether an amount is left out.
+fn is_nothing(amount: &Amount) -> bool {
+    amount.is_zero()
 }
 
 /// `GET /v1/projects/{id}/tokens`, by a member key: every token of the project, in the order of their ids.
@@ -326,6 +334,9 @@ pub struct Earning {
     pub budget: Amount,
     /// Posted to the owner's account.
     pub settled: Amount,
+    /// Of it: given back by credit notes.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub credited: Amount,
     /// Receipted and not acknowledged: waits for its challenge window.
     pub waiting: Amount,
     /// Claimed above the budget, and never paid.

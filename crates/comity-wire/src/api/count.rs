@@ -93,6 +93,8 @@ pub enum BreakKind {
     Stopped,
     /// A dispute keeps it, or took it back.
     Disputed,
+    /// The owner gave it back by a credit note.
+    Credited,
     /// Receipts that nobody acknowledged, above what the window lets the house pay.
     Unacknowledged,
     /// More was moved than was receipted.

@@ -29,6 +29,8 @@ pub enum Entry {
     Final(LogFinal),
     /// An owner's node sealed what its people decided.
     Decisions(LogDecisions),
+    /// A credit note was taken in.
+    CreditNote(LogCreditNote),
 }
 
 record! {
@@ -86,6 +88,16 @@ record! {
     }
 }
 
+record! {
+    pub struct LogCreditNote {
+        1 => token: TokenId,
+        /// The note's content id: the evidence of the transfers that it caused.
+        2 => content: Digest,
+        /// What they add up to.
+        3 => amount: Amount,
+    }
+}
+
 /// A transfer as the ledger writes it (spec/10-log.md §2). Its fields are the ledger's to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferBytes(pub [u8; TRANSFER_BYTES]);
@@ -118,6 +130,7 @@ impl Entry {
             Self::Claim(_) => 4,
             Self::Final(_) => 5,
             Self::Decisions(_) => 6,
+            Self::CreditNote(_) => 7,
         }
     }
 
@@ -141,6 +154,7 @@ impl Encode for Entry {
             Self::Claim(said) => said.encode(w),
             Self::Final(said) => said.encode(w),
             Self::Decisions(said) => said.encode(w),
+            Self::CreditNote(said) => said.encode(w),
         }
     }
 }
@@ -159,6 +173,7 @@ impl Decode for Entry {
             4 => r.value().map(Self::Claim),
             5 => r.value().map(Self::Final),
             6 => r.value().map(Self::Decisions),
+            7 => r.value().map(Self::CreditNote),
             _ => Err(Malformed::value(at, "kind of log entry")),
         }
     }
@@ -180,6 +195,7 @@ mod tests {
             Entry::Claim(LogClaim { token, content, number: 1 }),
             Entry::Final(LogFinal { token, content }),
             Entry::Decisions(LogDecisions { node: NodeId([8; 16]), n: 1, log: 1, content }),
+            Entry::CreditNote(LogCreditNote { token, content, amount: Amount::from_ucr(7) }),
         ];
         for entry in all {
             let bytes = entry.to_cbor();
