@@ -4,6 +4,7 @@
 //! seen is kept only where the tier's log class keeps texts, sealed for a key in `keys/`, and deleted when the model's retention is over.
 
 pub mod publish;
+pub mod refund;
 mod seal;
 
 use std::path::Path;
@@ -12,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use comity_access::case::desk::{Desk, Doors, Flag, Others, Trouble};
 use comity_access::case::store::{Excerpt, Which};
-use comity_access::case::{Act, CaseId, Notice, Role, Seen};
+use comity_access::case::{Act, Answer, CaseId, Notice, Order, Role, Seen};
 use comity_access::store::{Store, take_cases};
 use comity_gateway::store::stops::{Running, Stop, Target, Word};
-use comity_gateway::{Flagged, Flags, Gateway, Words};
+use comity_gateway::{Credit, CreditError, Flagged, Flags, Gateway, Words};
 use comity_wire::ModelId;
 use comity_wire::object::FilterAction;
 use comity_wire::time::DAY_S;
@@ -107,6 +108,7 @@ pub struct Shown {
 #[derive(Clone)]
 pub struct Casework {
     pub desk: Desk,
+    gateway: Gateway,
     seal: Arc<Seal>,
 }
 
@@ -132,13 +134,13 @@ impl Casework {
         }
         let seal = Arc::new(Seal::of(&home.path)?);
         let (config, targets) = (settings.access.case.clone(), settings.notice.clone());
-        let doors = Arc::new(AtGateway(gateway));
+        let doors = Arc::new(AtGateway(gateway.clone()));
         let desk = Desk::new(store, doors, config, targets, Arc::new(shell::now), Arc::new(shell::random));
         // What was decided before a crash is done before anybody is let in, where that can be.
         if !desk.settle().await {
             tracing::error!("some decisions in cases are not done yet; the node starts, and goes on trying");
         }
-        Ok(Self { desk, seal })
+        Ok(Self { desk, gateway, seal })
     }
 
     /// Writes down what flags open until `stop`; what came before the end, too.
@@ -290,6 +292,17 @@ impl Doors for AtGateway {
                 }
             }
             Ok(())
+        })
+    }
+
+    fn refund(&self, order: Order) -> BoxFuture<'_, Result<Answer, String>> {
+        Box::pin(async move {
+            let Order { note, subject, token, amount, link, at } = order;
+            match self.0.credit(&Credit { id: note, subject, token, amount, case: link, at }).await {
+                Ok(reply) => Ok(Answer::Booked { content: reply.content, booked_at: reply.taken_at }),
+                Err(CreditError::Declined { code, message }) => Ok(Answer::Declined { code, message }),
+                Err(later) => Err(later.to_string()),
+            }
         })
     }
 }

@@ -83,7 +83,7 @@ async fn researcher(federation: &Federation) -> String {
 
 #[test]
 fn each_command_of_the_page_is_played_here() {
-    let played = include_str!("cases_by_commands.rs");
+    let played = concat!(include_str!("cases_by_commands.rs"), include_str!("credit_notes.rs"));
     let block = PAGE.split("```sh\n").skip(1).map(|rest| rest.split("```").next().expect("a block ends"));
     let mut lines = 0;
     for line in block.flat_map(str::lines).filter(|line| line.starts_with("comity")) {

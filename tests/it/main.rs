@@ -12,6 +12,7 @@ mod catching_up;
 mod challenged;
 mod clearing_ops;
 mod conformance;
+mod credit_notes;
 mod demo_adds_up;
 mod doors;
 mod fuzz;

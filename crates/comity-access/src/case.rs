@@ -23,10 +23,10 @@ pub mod store;
 mod view;
 
 pub use crate::event::Linked;
-pub use act::{Act, Actor, Effect, Kind, Measure, Role, Seen, State};
+pub use act::{Act, Actor, Effect, Kind, Measure, Order, Role, Seen, State};
 pub use event::{Due, Event, Party};
 pub use id::{CaseId, NotACaseId};
-pub use machine::{Case, Notice, Owed};
+pub use machine::{Answer, Case, Notice, Owed, Refund};
 pub use matrix::{MATRIX, Row, allows, markdown, row};
 pub use quarter::{NotAQuarter, Quarter, Tally};
 pub use refused::Refused;
@@ -117,4 +117,6 @@ pub mod limit {
     pub const NAME_BYTES_MAX: usize = 256;
     /// Receipts for which something is owed.
     pub const OWED_MAX: usize = 32;
+    /// Credit notes that are ordered.
+    pub const REFUNDS_MAX: usize = 32;
 }

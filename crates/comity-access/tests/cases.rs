@@ -6,7 +6,7 @@ use comity_access::case::{
     limit, markdown,
 };
 use comity_wire::object::FilterAction;
-use comity_wire::{Amount, Digest, Timestamp};
+use comity_wire::{Amount, CreditNoteId, Digest, Timestamp, TokenId};
 
 const NOW: Timestamp = Timestamp(1_800_000_000);
 const DAY: u64 = 86_400;
@@ -67,6 +67,14 @@ fn act(kind: Kind) -> Act {
         Kind::Confirm => Act::Confirm { reason: reason() },
         Kind::Owe => Act::Owe { receipt: Digest::of(b"r"), amount: Amount::from_ucr(5), reason: reason() },
         Kind::Pay => Act::Pay { reference: "lot 7".into() },
+        Kind::Refund => {
+            let (note, token) = (CreditNoteId([7; 16]), TokenId([8; 16]));
+            Act::Refund { note, token, amount: Amount::from_ucr(5), reason: reason() }
+        }
+        Kind::Booked => Act::Booked { note: CreditNoteId([7; 16]), content: Digest::of(b"note"), booked_at: NOW },
+        Kind::Declined => {
+            Act::Declined { note: CreditNoteId([7; 16]), code: "closed".into(), message: "too late".into() }
+        }
         Kind::Await => Act::Await {},
         Kind::Lapse => Act::Lapse {},
         Kind::Close => Act::Close {},
@@ -78,7 +86,7 @@ fn role_of(kind: Kind) -> Role {
     match kind {
         Kind::Answer | Kind::Appeal => Role::Project,
         Kind::Overturn | Kind::Confirm => Role::AppealReviewer,
-        Kind::Add | Kind::Await | Kind::Lapse | Kind::Close | Kind::Forget => Role::Bot,
+        Kind::Add | Kind::Await | Kind::Lapse | Kind::Close | Kind::Forget | Kind::Booked | Kind::Declined => Role::Bot,
         _ => Role::Handler,
     }
 }
@@ -120,6 +128,9 @@ fn every_cell_of_the_matrix_is_what_the_machine_does() {
                 if *kind == Kind::Pay && state.is_for_the_project() {
                     go(&mut case, &[Kind::Owe]);
                 }
+                if matches!(kind, Kind::Booked | Kind::Declined) && state.is_for_the_project() {
+                    go(&mut case, &[Kind::Refund]);
+                }
                 let (before, late) = (case.clone(), NOW.plus(1_000 * DAY));
                 // A reviewer of its own, who did nothing before.
                 let fresh = if *role == Role::AppealReviewer { called("rosa", *role) } else { who(*role) };
@@ -136,7 +147,7 @@ fn every_cell_of_the_matrix_is_what_the_machine_does() {
             }
         }
     }
-    assert_eq!(taken, 53, "cells that the table has");
+    assert_eq!(taken, 65, "cells that the table has");
 }
 
 #[test]
@@ -336,8 +347,11 @@ fn the_page_of_notices_shows_who_hears_of_what_in_a_case() {
             Kind::Lapse => in_state(State::Appealed),
             Kind::Appeal | Kind::Close => in_state(State::Upheld),
             Kind::Overturn | Kind::Confirm => in_state(State::Appealed),
-            Kind::Owe | Kind::Pay => in_state(State::Lapsed),
+            Kind::Owe | Kind::Pay | Kind::Refund | Kind::Booked | Kind::Declined => in_state(State::Lapsed),
         };
+        if matches!(kind, Kind::Booked | Kind::Declined) {
+            go(&mut case, &[Kind::Refund]);
+        }
         if *kind == Kind::Pay {
             go(&mut case, &[Kind::Owe]);
         }

@@ -12,6 +12,7 @@ use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, SignedBytes,
 };
 use comity_wire::api::count::{CountReply, CountRequest, CountsReply};
+use comity_wire::api::credit::{CreditNoteReply, CreditNoteRequest};
 use comity_wire::cbor::{Bytes, List};
 use comity_wire::object::{Acknowledgement, Claim, ClaimLane, IssuerUse, Organisation, Receipt};
 use comity_wire::{Code, Digest, NodeId, OrgId, Signed, TokenId, cose};
@@ -48,6 +49,8 @@ pub trait House: Send + Sync {
     fn counts(&self, house: OrgId, node: NodeId) -> BoxFuture<'_, Result<CountsReply, HouseError>>;
     /// `POST /v1/counts`.
     fn count(&self, house: OrgId, ask: CountRequest) -> BoxFuture<'_, Result<CountReply, HouseError>>;
+    /// `POST /v1/credit-notes` at the house that issued the token.
+    fn credit_note(&self, house: OrgId, ask: CreditNoteRequest) -> BoxFuture<'_, Result<CreditNoteReply, HouseError>>;
 }
 
 /// Why the house gave no answer, or said no.

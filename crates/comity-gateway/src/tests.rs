@@ -3,6 +3,7 @@
 mod bounds;
 mod canaries;
 mod cases;
+mod credits;
 mod evidence;
 mod exports;
 mod guarded;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use comity_access::case::{Act, CaseId, Measure, Quarter, Role};
 use comity_cli::plain;
-use comity_wire::{Amount, Digest, ModelId};
+use comity_wire::{Amount, Digest, ModelId, TokenId};
 use serde_json::Value;
 
+use crate::cases::refund::RefundAsk;
 use crate::cases::{Ask, OpenAsk};
 use crate::failure::Failure;
 use crate::service::admin;
@@ -128,7 +129,29 @@ pub enum CasesCommand {
         #[arg(long)]
         reason: String,
     },
-    /// What was owed was given back
+    /// After a case that did not stand: what the project was charged for calls that were flagged so, by token
+    Charges {
+        #[command(flatten)]
+        at: At,
+        case: CaseId,
+    },
+    /// After a case that did not stand: give credits back, by a credit note to the clearing house
+    Refund {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        by: By,
+        case: CaseId,
+        /// Which had paid, where flagged calls were charged under several, or under none
+        #[arg(long)]
+        token: Option<TokenId>,
+        /// Micro-credits, where it is not what the flagged calls had cost
+        #[arg(long, value_name = "UCR")]
+        amount: Option<u32>,
+        #[arg(long)]
+        reason: String,
+    },
+    /// What was owed was given back, in another way
     Pay {
         #[command(flatten)]
         at: At,
@@ -183,7 +206,9 @@ impl By {
 /// # Errors
 /// [`Failure`] where the node is not running, or refuses.
 pub async fn run(command: CasesCommand) -> Result<String, Failure> {
-    use CasesCommand::{Answer, Appeal, Decide, List, Open, Owe, Pay, Publish, Remark, Show, Statistics};
+    use CasesCommand::{
+        Answer, Appeal, Charges, Decide, List, Open, Owe, Pay, Publish, Refund, Remark, Show, Statistics,
+    };
     match command {
         List { at, project, ended } => {
             let mut path = format!("/admin/cases?undecided={}", !ended);
@@ -238,6 +263,19 @@ pub async fn run(command: CasesCommand) -> Result<String, Failure> {
         Owe { at, by, case, receipt, amount, reason } => {
             let owe = Act::Owe { receipt, amount: Amount::from_ucr(amount), reason };
             act(&at, case, owe, Role::Handler, by).await
+        }
+        Charges { at, case } => {
+            let charges: Value = admin::get(&at.home, &format!("/admin/cases/{case}/refund")).await?;
+            if at.json {
+                return Ok(serde_json::to_string_pretty(&charges)?);
+            }
+            let lines: Vec<String> = charges.as_array().into_iter().flatten().map(charged).collect();
+            Ok(if lines.is_empty() { "no token of that time".into() } else { lines.join("\n") })
+        }
+        Refund { at, by, case, token, amount, reason } => {
+            let amount = amount.map(Amount::from_ucr);
+            let ask = RefundAsk { token, amount, reason, author: by.name() };
+            said(&at, admin::post(&at.home, &format!("/admin/cases/{case}/refund"), &ask).await?)
         }
         Pay { at, by, case, reference } => act(&at, case, Act::Pay { reference }, Role::Handler, by).await,
     }
@@ -302,6 +340,7 @@ fn whole(shown: &Value) -> String {
             text(owed, "reason")
         ));
     }
+    lines.extend(shown["refunds"].as_array().into_iter().flatten().map(refund));
     if let Some(seen) = shown["seen_text"].as_str() {
         lines.push(format!("seen (of the prompt):\n      {}", plain(seen).replace('\n', "\n      ")));
     }
@@ -310,6 +349,27 @@ fn whole(shown: &Value) -> String {
     }
     lines.push(format!("link {}", text(shown, "link")));
     lines.join("\n")
+}
+
+/// A credit note, and what the house said to it.
+fn refund(refund: &Value) -> String {
+    let (booked, declined) = (&refund["answer"]["booked"], &refund["answer"]["declined"]);
+    let stands = match (booked["booked_at"].as_u64(), declined["message"].as_str()) {
+        (Some(at), _) => format!("booked at {}", comity_wire::Timestamp(at)),
+        (None, Some(why)) => format!("declined by the house: {}", plain(why).replace('\n', " ")),
+        (None, None) => "the house has not booked it yet".into(),
+    };
+    format!("refund  {} µcr of {} by {}: {stands}", refund["amount"], text(refund, "token"), text(refund, "note"))
+}
+
+fn charged(one: &Value) -> String {
+    format!(
+        "{}  {} µcr for {} flagged calls, of {} µcr charged",
+        text(one, "token"),
+        one["amount"],
+        one["receipts"],
+        one["charged"]
+    )
 }
 
 #[cfg(test)]

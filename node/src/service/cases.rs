@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cases::publish::Publisher;
+use crate::cases::refund::RefundAsk;
 use crate::cases::{Ask, OpenAsk};
 use crate::failure::Failure;
 
@@ -30,6 +31,7 @@ pub fn router(publisher: Publisher) -> Router {
         .route("/admin/cases/statistics", get(statistics))
         .route("/admin/cases/statistics/{quarter}", get(look).post(publish))
         .route("/admin/cases/{id}", get(show).post(act))
+        .route("/admin/cases/{id}/refund", get(charges).post(refund))
         .with_state(publisher)
 }
 
@@ -66,6 +68,14 @@ async fn show(State(node): State<Publisher>, Path(id): Path<CaseId>) -> Response
 
 async fn act(State(node): State<Publisher>, Path(id): Path<CaseId>, Json(ask): Json<Ask>) -> Response {
     answer(value(node.casework.act(id, ask).await))
+}
+
+async fn charges(State(node): State<Publisher>, Path(id): Path<CaseId>) -> Response {
+    answer(value(node.casework.charges(id).await))
+}
+
+async fn refund(State(node): State<Publisher>, Path(id): Path<CaseId>, Json(ask): Json<RefundAsk>) -> Response {
+    answer(value(node.casework.refund(id, ask).await))
 }
 
 fn value(done: Result<impl Serialize, Failure>) -> Result<Value, Failure> {

@@ -11,6 +11,7 @@ use comity_wire::api::advisory::AdvisoriesReply;
 use comity_wire::api::challenge::{AnswerRequest, Challenge, ChallengesReply};
 use comity_wire::api::clearing::{ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply};
 use comity_wire::api::count::{CountReply, CountRequest, CountsReply};
+use comity_wire::api::credit::{CreditNoteReply, CreditNoteRequest};
 use comity_wire::api::decisions::{DecisionsReply, DecisionsRequest};
 use comity_wire::object::{Anchor, AnchorRole, DoorKind};
 use comity_wire::{Digest, NodeId, OrgId, PublicKey, SecretKey};
@@ -169,5 +170,9 @@ impl House for HouseClient {
 
     fn count(&self, house: OrgId, ask: CountRequest) -> BoxFuture<'_, Result<CountReply, HouseError>> {
         Box::pin(async move { self.post(house, "/v1/counts", &ask).await })
+    }
+
+    fn credit_note(&self, house: OrgId, ask: CreditNoteRequest) -> BoxFuture<'_, Result<CreditNoteReply, HouseError>> {
+        Box::pin(async move { self.post(house, "/v1/credit-notes", &ask).await })
     }
 }

@@ -198,6 +198,15 @@ impl Bugs for NobodyClaimsAnew {
     }
 }
 
+/// A house that forgets which credit notes it booked, and books them again (S-22, S-23).
+pub struct NotesForgotten;
+
+impl Bugs for NotesForgotten {
+    fn house_forgets_notes(&self) -> bool {
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use comity_simulator::{STEPS, campaign};
@@ -312,6 +321,12 @@ mod tests {
     #[test]
     fn an_owner_who_does_not_claim_anew_after_the_house_was_set_back_is_short() {
         check(&NobodyClaimsAnew, &["an honest node is paid what it charged"]);
+    }
+
+    #[test]
+    fn a_credit_note_that_is_booked_twice_is_caught() {
+        let bounds = ["set aside, taken and given back within what was paid", "the books take a credit note"];
+        check(&NotesForgotten, &[&bounds[..], &["an assertion", "a credit note moves what it says"]].concat());
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Books {
     pub(crate) evidence: Evidence,
     pub(crate) asked: BTreeMap<Digest, Asked>,
     pub(crate) disputes: BTreeMap<Digest, Dispute>,
+    /// Credit notes by their ids: of which token, over how much.
+    pub(crate) notes: BTreeMap<u64, (TokenId, Amount)>,
     /// Payments to the owner.
     payments: u64,
 }
@@ -51,6 +53,7 @@ impl Books {
             evidence: Evidence::default(),
             asked: BTreeMap::new(),
             disputes: BTreeMap::new(),
+            notes: BTreeMap::new(),
             payments: 0,
         };
         for (number, (amount, restricted, from, to)) in (1_u8..).zip(LOTS) {

@@ -41,6 +41,11 @@ pub trait Bugs: Sync {
         false
     }
 
+    /// Whether the house forgets which credit notes it booked.
+    fn house_forgets_notes(&self) -> bool {
+        false
+    }
+
     /// Whether the owner's operator claims everything once more after the house was set back to a backup.
     fn operator_claims_anew(&self) -> bool {
         true

@@ -124,9 +124,9 @@ impl Books {
                 lanes: escrow.lanes.len() as u64,
                 charges: escrow.lanes.values().map(|lane| lane.n).sum(),
                 receipted: sum(&|lane| lane.total),
-                settled: escrow.paid.saturating_sub(reversed),
+                settled: escrow.paid.saturating_sub(reversed).saturating_sub(self.credited(*id)),
                 reversed,
-                credited: Amount::ZERO,
+                credited: self.credited(*id),
                 clamped: escrow.clamped,
                 late: escrow.late,
                 stopped: sum(&stopped),
@@ -187,13 +187,13 @@ impl Books {
     /// Opens a dispute: what the owner was paid under the token, and has not been paid out, is set aside.
     fn dispute(&mut self, token: TokenId, evidence: Digest, now: Timestamp) -> bool {
         let id = Digest::of_parts(&[b"dispute", &token.0, evidence.as_bytes()]);
-        let is_open = self.disputes.values().any(|dispute| dispute.token == token && dispute.outcome.is_none());
-        if is_open || self.disputes.contains_key(&id) || !self.escrows.contains_key(&token) {
+        if self.is_disputed(token) || self.disputes.contains_key(&id) || !self.escrows.contains_key(&token) {
             return false;
         }
         let reversed = self.reversed(token);
         let paid = self.escrows[&token].paid;
-        let held = paid.saturating_sub(reversed).min(self.available(payable()));
+        let gone = reversed.saturating_add(self.credited(token));
+        let held = paid.saturating_sub(gone).min(self.available(payable()));
         if !held.is_zero() {
             let _ = self.ledger.open(&[hold(token)], now);
             let posted = self.post(TransferKind::Dispute, payable(), hold(token), held, id.as_bytes(), now);
@@ -204,7 +204,12 @@ impl Books {
         true
     }
 
-    fn reversed(&self, token: TokenId) -> Amount {
+    /// Whether one is open.
+    pub(crate) fn is_disputed(&self, token: TokenId) -> bool {
+        self.disputes.values().any(|dispute| dispute.token == token && dispute.outcome.is_none())
+    }
+
+    pub(crate) fn reversed(&self, token: TokenId) -> Amount {
         let of = self.disputes.values().filter(|one| one.token == token && one.outcome == Some(Outcome::Reversed));
         of.fold(Amount::ZERO, |sum, one| sum.saturating_add(one.held))
     }
@@ -420,8 +425,8 @@ impl House {
             let holds = books.available(hold(*id)).ucr();
             around.truth.holds("a dispute holds what it set aside", held == holds, || format!("token {id}"))?;
             around.truth.bound(
-                "set aside and taken back within what was paid",
-                held + books.reversed(*id).ucr(),
+                "set aside, taken and given back within what was paid",
+                held + books.reversed(*id).ucr() + books.credited(*id).ucr(),
                 escrow.paid.ucr(),
                 || format!("token {id}"),
             )?;

@@ -13,6 +13,7 @@ mod around;
 mod books;
 pub mod bugs;
 mod claims;
+mod credits;
 mod disputes;
 mod federation;
 mod forge;
@@ -201,6 +202,10 @@ mod tests {
         "a claim after the close",
         "a claim that does not verify",
         "a claim that is drawn from",
+        "a credit note above what was paid",
+        "a credit note again",
+        "a credit note in a dispute",
+        "a credit note that waits",
         "a dispute",
         "a dispute that is reversed",
         "a dispute that is upheld",
@@ -234,6 +239,7 @@ mod tests {
         "answered from the store",
         "asked again",
         "clamped",
+        "credits that are given back",
         "credits that cannot be used now",
         "late",
         "paid from escrow",

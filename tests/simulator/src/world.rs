@@ -4,7 +4,7 @@ use comity_clearing::settlement::Phase;
 use comity_clearing::settlement::matching::{Booked, matched};
 use comity_token::{Narrow, delegate};
 use comity_wire::api::challenge::{ASKED_MAX, SHOWN_MAX};
-use comity_wire::api::count::BreakKind;
+use comity_wire::api::count::{Break, BreakKind};
 use comity_wire::object::Chain;
 use comity_wire::{Amount, Signed, Timestamp};
 
@@ -185,6 +185,7 @@ impl<'b> World<'b> {
             }
             102 if self.house.up => self.house.decide(&mut around!(self, HOUSE_CLOCK)).map(drop),
             103 if self.house.up => self.house.pay_out(&mut around!(self, HOUSE_CLOCK)),
+            104 if self.house.up => self.house.credit_note(&mut around!(self, HOUSE_CLOCK)),
             _ => {
                 self.holders[who].show(&mut around!(self, who));
                 Ok(())
@@ -506,7 +507,10 @@ impl<'b> World<'b> {
             return Ok(());
         }
         let late = |token| booked.get(token).is_some_and(|book: &Booked| !book.late.is_zero());
-        let broken = matched.breaks.iter().find(|found| !late(&found.token));
+        // What the owner gave back itself is a difference that says so, to the micro-credit.
+        let credited =
+            |found: &Break| found.kind == BreakKind::Credited && found.amount == self.house.books.credited(found.token);
+        let broken = matched.breaks.iter().find(|found| !late(&found.token) && !credited(found));
         self.truth
             .holds("meter, receipts and ledger of an honest node match", broken.is_none(), || format!("{broken:?}"))?;
         self.truth

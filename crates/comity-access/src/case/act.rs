@@ -3,7 +3,7 @@
 use std::fmt;
 
 use comity_wire::object::FilterAction;
-use comity_wire::{Amount, Digest, ModelId};
+use comity_wire::{Amount, CreditNoteId, Digest, ModelId, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::act::words;
@@ -57,6 +57,9 @@ words! {
         Confirm = "confirm",
         Owe = "owe",
         Pay = "pay",
+        Refund = "refund",
+        Booked = "booked",
+        Declined = "declined",
         Await = "await",
         Lapse = "lapse",
         Close = "close",
@@ -89,6 +92,9 @@ impl Kind {
             Self::Confirm => "case-confirm",
             Self::Owe => "case-owe",
             Self::Pay => "case-pay",
+            Self::Refund => "case-refund",
+            Self::Booked => "case-booked",
+            Self::Declined => "case-declined",
             Self::Await => "case-await",
             Self::Lapse => "case-lapse",
             Self::Close => "case-close",
@@ -177,6 +183,30 @@ pub enum Act {
         /// Where that can be seen: a statement, a lot, a letter.
         reference: String,
     },
+    /// Credits go back to the project: the clearing house is told by a credit note, until it answers.
+    Refund {
+        /// Drawn by the desk.
+        note: CreditNoteId,
+        /// Which had paid.
+        token: TokenId,
+        amount: Amount,
+        reason: String,
+    },
+    /// The house has booked a credit note.
+    Booked {
+        note: CreditNoteId,
+        /// The note's content id, as the house's log has it.
+        content: Digest,
+        /// By the house's clock.
+        booked_at: Timestamp,
+    },
+    /// The house will not book it.
+    Declined {
+        note: CreditNoteId,
+        /// The house's code and sentence.
+        code: String,
+        message: String,
+    },
     /// The project's time to answer is over.
     Await {},
     /// The owner's time is over.
@@ -194,6 +224,21 @@ pub enum Effect {
     Lift { subject: String },
     /// The project is stopped.
     Stop { subject: String, reason: String },
+    /// The clearing house is told to give credits back.
+    Refund(Order),
+}
+
+/// What a credit note says; the door signs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    pub note: CreditNoteId,
+    /// The project's pseudonym: the token has to be its own.
+    pub subject: String,
+    pub token: TokenId,
+    pub amount: Amount,
+    /// The link of the event that orders it.
+    pub link: Digest,
+    pub at: Timestamp,
 }
 
 impl Act {
@@ -210,6 +255,9 @@ impl Act {
             Self::Confirm { .. } => Kind::Confirm,
             Self::Owe { .. } => Kind::Owe,
             Self::Pay { .. } => Kind::Pay,
+            Self::Refund { .. } => Kind::Refund,
+            Self::Booked { .. } => Kind::Booked,
+            Self::Declined { .. } => Kind::Declined,
             Self::Await {} => Kind::Await,
             Self::Lapse {} => Kind::Lapse,
             Self::Close {} => Kind::Close,
@@ -226,7 +274,8 @@ impl Act {
             | Self::Appeal { reason, .. }
             | Self::Overturn { reason }
             | Self::Confirm { reason }
-            | Self::Owe { reason, .. } => Some(reason),
+            | Self::Owe { reason, .. }
+            | Self::Refund { reason, .. } => Some(reason),
             Self::Pay { reference } => Some(reference),
             _ => None,
         }

@@ -4,18 +4,20 @@
 //! A decision and what it does at the doors are in two stores. The decision is written first, with a note of what has to be done; the
 //! note is crossed out once it was done. [`Desk::run`] does what notes are left, also those of another process of the node.
 
+mod refunds;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use comity_wire::api::decisions::DecisionProof;
 use comity_wire::object::FilterAction;
-use comity_wire::{Digest, Timestamp};
+use comity_wire::{CreditNoteId, Digest, Timestamp};
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 
-use super::act::{Act, Actor, Effect, Kind, Measure, Role, Seen, State};
+use super::act::{Act, Actor, Effect, Kind, Measure, Order, Role, Seen, State};
 use super::id::CaseId;
-use super::machine::Case;
+use super::machine::{Answer, Case};
 use super::quarter::{Quarter, Tally};
 use super::refused::Refused;
 use super::statistics::Statistics;
@@ -37,6 +39,8 @@ pub trait Doors: Send + Sync {
     fn stop(&self, case: CaseId, subject: String, reason: String) -> BoxFuture<'_, Result<(), String>>;
     /// A stop by this case ends, and a suspension by the filter, but for what others hold.
     fn lift(&self, case: CaseId, subject: String, others: Others) -> BoxFuture<'_, Result<(), String>>;
+    /// The clearing house is told to give credits back: what it says for good, or why it has not said anything yet.
+    fn refund(&self, order: Order) -> BoxFuture<'_, Result<Answer, String>>;
 }
 
 /// What stays of a project's other cases when one is lifted.
@@ -104,6 +108,8 @@ struct Inner {
     told: Notify,
     /// Something is left to be done at the doors.
     left: Notify,
+    /// A credit note was ordered.
+    ordered: Notify,
 }
 
 impl Desk {
@@ -115,8 +121,8 @@ impl Desk {
         clock: Clock,
         entropy: Entropy,
     ) -> Self {
-        let (told, left) = (Notify::new(), Notify::new());
-        Self(Arc::new(Inner { store, doors, settings, targets, clock, entropy, told, left }))
+        let (told, left, ordered) = (Notify::new(), Notify::new(), Notify::new());
+        Self(Arc::new(Inner { store, doors, settings, targets, clock, entropy, told, left, ordered }))
     }
 
     /// That its newest sealed event cannot be rewritten unseen.
@@ -325,6 +331,10 @@ impl Desk {
                 }
                 // The project sees that it is there, and its link: a salt keeps the words from being guessed by it.
                 (_, Act::Remark { text, .. }) => (Act::Remark { text, salt: Some(self.salt()) }, author.as_str()),
+                (_, Act::Refund { token, amount, reason, .. }) => {
+                    let note = CreditNoteId((self.0.entropy)());
+                    (Act::Refund { note, token, amount, reason }, author.as_str())
+                }
                 (_, act) => (act, author.as_str()),
             };
             let actor = Actor { id: who.to_owned(), role };
@@ -393,6 +403,11 @@ impl Desk {
             Some(Effect::Lift { subject }) => {
                 let others = self.others(&subject, id).await.map_err(|trouble| trouble.to_string())?;
                 self.0.doors.lift(id, subject, others).await?;
+            }
+            // The house may be long in answering, and nobody is let in or stopped the later for that.
+            Some(Effect::Refund(_)) => {
+                self.0.ordered.notify_one();
+                return Ok(());
             }
         }
         self.0.store.case_effect_done(id, n).await.map_err(|error| error.to_string())
@@ -487,8 +502,15 @@ impl Desk {
         }
     }
 
-    /// Goes on for ever: clocks, and what decisions have left to be done.
+    /// Goes on for ever: clocks, what decisions have left to be done, and credit notes.
     pub async fn run(&self) -> std::convert::Infallible {
+        tokio::select! {
+            never = self.run_clocks() => never,
+            never = self.run_refunds() => never,
+        }
+    }
+
+    async fn run_clocks(&self) -> std::convert::Infallible {
         const EVERY: Duration = Duration::from_secs(15);
         const AGAIN: Duration = Duration::from_secs(1);
         const REMIND: Duration = Duration::from_secs(3600);

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use comity_wire::{Amount, Digest, Timestamp};
+use comity_wire::{Amount, CreditNoteId, Digest, Timestamp, TokenId};
 use serde::Serialize;
 
-use super::act::{Act, Actor, Effect, Kind, Measure, Role, Seen, State};
+use super::act::{Act, Actor, Effect, Kind, Measure, Order, Role, Seen, State};
 use super::event::{Due, Event, Party};
 use super::id::CaseId;
 use super::matrix::row;
@@ -29,6 +29,7 @@ pub struct Case {
     measure: Option<Measure>,
     owed: Vec<Owed>,
     is_paid: bool,
+    refunds: Vec<Refund>,
     events: Vec<Recorded<Event>>,
 }
 
@@ -38,6 +39,28 @@ pub struct Owed {
     pub receipt: Digest,
     pub amount: Amount,
     pub reason: String,
+}
+
+/// Credits that the owner ordered to be given back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refund {
+    pub note: CreditNoteId,
+    pub token: TokenId,
+    pub amount: Amount,
+    pub reason: String,
+    /// What the house said; `None` while it has not answered.
+    pub answer: Option<Answer>,
+    /// The event that ordered it.
+    #[serde(skip)]
+    n: u64,
+}
+
+/// What the house says to a credit note, for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    Booked { content: Digest, booked_at: Timestamp },
+    Declined { code: String, message: String },
 }
 
 /// What the project is told: rule, category, band and deadline, and what can be done about it. No text that was seen: the
@@ -55,6 +78,9 @@ pub struct Notice {
     /// Reasons of decisions, newest last.
     pub decisions: Vec<String>,
     pub owed: Vec<Owed>,
+    /// What was ordered to be given back, and what became of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refunds: Vec<Refund>,
     /// In a sentence.
     pub next: String,
 }
@@ -102,6 +128,7 @@ impl Case {
             measure: None,
             owed: Vec::new(),
             is_paid: false,
+            refunds: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -167,8 +194,9 @@ impl Case {
             return Err(Refused::NotYours { kind, role: who.role, roles: row.roles });
         }
         self.conditions(&act, who, now)?;
-        let effect = self.effect(&act);
         self.record(act, who, now, settings);
+        let last = self.events.last().expect("one was recorded").event();
+        let effect = self.effect(last);
         Ok((self.events.last().expect("one was recorded"), effect))
     }
 
@@ -205,6 +233,16 @@ impl Case {
                 Err(Refused::Content("what is owed is more than nothing"))
             }
             Act::Owe { .. } if self.is_paid => Err(Refused::Content("what was owed is paid; more is another case")),
+            Act::Refund { amount, .. } if *amount <= Amount::ZERO => {
+                Err(Refused::Content("what is given back is more than nothing"))
+            }
+            Act::Refund { note, .. } if self.refunds.iter().any(|refund| refund.note == *note) => {
+                Err(Refused::Content("a credit note of this id is ordered already"))
+            }
+            Act::Refund { .. } => self.fewer(kind, limit::REFUNDS_MAX),
+            Act::Booked { note, .. } | Act::Declined { note, .. } if !self.waits_for_the_house(*note) => {
+                Err(Refused::Content("no credit note of this id waits for the house"))
+            }
             Act::Pay { .. } if self.owed.is_empty() => Err(Refused::Content("nothing is owed")),
             Act::Pay { .. } if self.is_paid => Err(Refused::Content("it is paid already")),
             Act::Forget {} if self.excerpt.is_none() || self.is_forgotten => {
@@ -227,21 +265,41 @@ impl Case {
         }
     }
 
-    fn effect(&self, act: &Act) -> Option<Effect> {
+    /// What follows of an event of this case.
+    fn effect(&self, event: &Event) -> Option<Effect> {
         let subject = self.subject.clone();
-        match act {
+        match &event.act {
             Act::Clear { .. } | Act::Overturn { .. } | Act::Lapse {} => Some(Effect::Lift { subject }),
             Act::Uphold { measure: Measure::Stop, .. } => {
                 Some(Effect::Stop { subject, reason: format!("{} was upheld", self.id) })
             }
+            Act::Refund { .. } => self.order(event.n),
             _ => None,
         }
+    }
+
+    /// The credit note that an event orders, while the house has not answered it.
+    fn order(&self, n: u64) -> Option<Effect> {
+        let refund = self.refunds.iter().find(|refund| refund.n == n && refund.answer.is_none())?;
+        let recorded = self.events.iter().find(|recorded| recorded.event().n == n)?;
+        Some(Effect::Refund(Order {
+            note: refund.note,
+            subject: self.subject.clone(),
+            token: refund.token,
+            amount: refund.amount,
+            link: recorded.link(),
+            at: recorded.event().at,
+        }))
+    }
+
+    fn waits_for_the_house(&self, note: CreditNoteId) -> bool {
+        self.refunds.iter().any(|refund| refund.note == note && refund.answer.is_none())
     }
 
     /// What an event has left to be done, where the case has not taken it back since.
     pub(super) fn left(&self, n: u64) -> Option<Effect> {
         let event = self.events.iter().map(Recorded::event).find(|event| event.n == n)?;
-        let effect = self.effect(&event.act)?;
+        let effect = self.effect(event)?;
         let is_taken_back = matches!(effect, Effect::Stop { .. }) && self.state.is_for_the_project();
         (!is_taken_back).then_some(effect)
     }
@@ -282,7 +340,8 @@ impl Case {
             Kind::Confirm => State::Confirmed,
             Kind::Lapse => State::Lapsed,
             Kind::Close => State::Closed,
-            Kind::Add | Kind::Remark | Kind::Owe | Kind::Pay | Kind::Forget => self.state,
+            Kind::Add | Kind::Remark | Kind::Owe | Kind::Pay | Kind::Refund => self.state,
+            Kind::Booked | Kind::Declined | Kind::Forget => self.state,
         }
     }
 
@@ -314,11 +373,37 @@ impl Case {
                 self.owed.push(Owed { receipt: *receipt, amount: *amount, reason: reason.clone() });
             }
             Act::Pay { .. } => self.is_paid = true,
+            Act::Refund { note, token, amount, reason } => self.refunds.push(Refund {
+                note: *note,
+                token: *token,
+                amount: *amount,
+                reason: reason.clone(),
+                answer: None,
+                n: event.n,
+            }),
+            Act::Booked { note, content, booked_at } => {
+                self.answered(*note, Answer::Booked { content: *content, booked_at: *booked_at });
+            }
+            Act::Declined { note, code, message } => {
+                self.answered(*note, Answer::Declined { code: code.clone(), message: message.clone() });
+            }
             Act::Forget {} => self.is_forgotten = true,
             _ => {}
         }
         (self.state, self.due) = (event.state, event.due);
         self.events.push(recorded);
+    }
+
+    /// What the house said to an order; and whether all that is owed has come back by that.
+    fn answered(&mut self, note: CreditNoteId, answer: Answer) {
+        if let Some(refund) = self.refunds.iter_mut().find(|refund| refund.note == note) {
+            refund.answer = Some(answer);
+        }
+        let sum = |amounts: &mut dyn Iterator<Item = Amount>| amounts.fold(Amount::ZERO, Amount::saturating_add);
+        let is_booked = |refund: &&Refund| matches!(refund.answer, Some(Answer::Booked { .. }));
+        let booked = sum(&mut self.refunds.iter().filter(is_booked).map(|refund| refund.amount));
+        let owed = sum(&mut self.owed.iter().map(|owed| owed.amount));
+        self.is_paid |= !owed.is_zero() && booked >= owed;
     }
 
     pub const fn id(&self) -> CaseId {
@@ -362,6 +447,11 @@ impl Case {
         (&self.owed, self.is_paid)
     }
 
+    /// What was ordered to be given back, the first one first.
+    pub fn refunds(&self) -> &[Refund] {
+        &self.refunds
+    }
+
     pub fn events(&self) -> &[Recorded<Event>] {
         &self.events
     }
@@ -389,6 +479,7 @@ impl Case {
             link: self.link(),
             decisions: self.events.iter().filter_map(reason).collect(),
             owed: self.owed.clone(),
+            refunds: self.refunds.clone(),
             next: self.next(),
         }
     }
@@ -401,6 +492,9 @@ impl Case {
             State::Upheld => format!("the project may appeal{until}"),
             State::Appealed => {
                 format!("somebody who took no part decides the appeal{until}; after that it ends for the project")
+            }
+            _ if self.refunds.iter().any(|refund| refund.answer.is_none()) => {
+                "the owner has ordered credits to be given back, and waits for the clearing house".into()
             }
             _ if !self.owed.is_empty() && !self.is_paid => {
                 "the owner owes what is listed, and has to give it back".into()

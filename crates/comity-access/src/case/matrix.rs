@@ -35,6 +35,10 @@ pub const MATRIX: &[Row] = &[
     of(Kind::Confirm, &[Role::AppealReviewer], &[State::Appealed]),
     of(Kind::Owe, OWNER, FOR_THE_PROJECT),
     of(Kind::Pay, OWNER, FOR_THE_PROJECT),
+    of(Kind::Refund, OWNER, FOR_THE_PROJECT),
+    // The house, by the program that asked it.
+    of(Kind::Booked, BOT, FOR_THE_PROJECT),
+    of(Kind::Declined, BOT, FOR_THE_PROJECT),
     of(Kind::Await, BOT, &[State::Open]),
     of(Kind::Lapse, BOT, &[State::ToDecide, State::Appealed]),
     of(Kind::Close, BOT, &[State::Upheld]),

@@ -52,6 +52,8 @@ pub const TABLE: &[Row] = &[
     of(Kind::Confirm, BOTH),
     of(Kind::Owe, &[Who::Project]),
     of(Kind::Pay, &[Who::Project]),
+    of(Kind::Booked, BOTH),
+    of(Kind::Declined, &[Who::Operators]),
     of(Kind::Await, &[Who::Operators]),
     of(Kind::Lapse, BOTH),
     of(Kind::Close, &[Who::Project]),
@@ -223,6 +225,10 @@ fn to_project(event: &Event) -> (&'static str, String) {
         Act::Confirm { .. } => ("Your appeal was not right", "What was decided before stands.".into()),
         Act::Owe { .. } => ("The owner owes your project", "For a call that should have been answered.".into()),
         Act::Pay { .. } => ("What was owed was given back", String::new()),
+        Act::Booked { .. } => (
+            "Credits were given back to your project",
+            "They lie in the lots that had paid; your statement shows them.".into(),
+        ),
         Act::Lapse {} => ("Your case has ended for you", "The owner did not decide in time.".into()),
         Act::Close {} => ("Your case was closed", "Nobody appealed in time, and what was decided stands.".into()),
         _ => ("Something happened in your case", String::new()),
@@ -243,6 +249,10 @@ fn to_owner(event: &Event) -> (&'static str, String) {
         Act::Appeal { .. } => ("A case was appealed", "Whoever took part in what is appealed cannot decide it.".into()),
         Act::Overturn { .. } => ("An appeal in a case was right", by),
         Act::Confirm { .. } => ("An appeal in a case was not right", by),
+        Act::Booked { .. } => ("A credit note of a case was booked", "The project has its credits again.".into()),
+        Act::Declined { .. } => {
+            ("A credit note of a case was declined", "The clearing house does not book it; the case says why.".into())
+        }
         Act::Await {} => ("A case waits for a decision", "The project did not answer in time.".into()),
         Act::Lapse {} => ("A case has ended for the project", "Nobody of your side decided in time.".into()),
         _ => ("Something happened in a case", by),

@@ -6,7 +6,7 @@ use comity_wire::api::{access, case as api};
 use super::act::{Act, Seen};
 use super::desk::Desk;
 use super::event::{Due, Event, Party};
-use super::machine::Case;
+use super::machine::{Answer, Case, Refund};
 use super::store::Row;
 use crate::event::Recorded;
 
@@ -28,11 +28,21 @@ pub(super) fn shown(case: &Case) -> api::Case {
         measure: case.measure().map(|measure| measure.to_string()),
         owed: owed.collect(),
         is_paid: case.owed().1,
-        refunds: Vec::new(),
+        refunds: case.refunds().iter().map(refund).collect(),
         next: notice.next,
         head: notice.link,
         events: case.events().iter().map(event).collect(),
     }
+}
+
+fn refund(refund: &Refund) -> api::Refund {
+    let (booked_at, content, refused) = match &refund.answer {
+        None => (None, None, None),
+        Some(Answer::Booked { content, booked_at }) => (Some(*booked_at), Some(*content), None),
+        Some(Answer::Declined { message, .. }) => (None, None, Some(message.clone())),
+    };
+    let Refund { note, token, amount, reason, .. } = refund.clone();
+    api::Refund { note, token, amount, reason, booked_at, content, refused }
 }
 
 pub(super) fn listed(row: &Row) -> api::Listed {

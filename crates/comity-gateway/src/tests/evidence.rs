@@ -10,9 +10,10 @@ use comity_wire::api::clearing::{
     ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, Restored, SettledLane, lane_continues,
 };
 use comity_wire::api::count::{CountAsked, CountReply, CountRequest, CountsReply};
+use comity_wire::api::credit::{CreditNoteReply, CreditNoteRequest};
 use comity_wire::api::node::FinalAnswer;
 use comity_wire::cbor::Text;
-use comity_wire::object::{Acknowledgement, Count, CountLine, FilterAction, Final, Receipt};
+use comity_wire::object::{Acknowledgement, Count, CountLine, CreditNote, FilterAction, Final, Receipt};
 use comity_wire::{Amount, Code, Digest, NodeId, OrgId, Signed, Timestamp};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -26,10 +27,10 @@ use crate::{House, HouseError};
 
 /// Keeps what it was sent; answers as it is told.
 #[derive(Default)]
-struct Books {
+pub(super) struct Books {
     claims: Mutex<Vec<Vec<u8>>>,
     finals: Mutex<Vec<Vec<u8>>>,
-    refuse: Mutex<Option<Option<Code>>>,
+    pub(super) refuse: Mutex<Option<Option<Code>>>,
     settled: Mutex<Vec<SettledLane>>,
     restored: Mutex<Option<Restored>>,
     challenges: Mutex<Vec<Challenge>>,
@@ -37,6 +38,7 @@ struct Books {
     advisories: Mutex<Vec<Advisory>>,
     asked: Mutex<Vec<CountAsked>>,
     counts: Mutex<Vec<Vec<u8>>>,
+    pub(super) notes: Mutex<Vec<CreditNote>>,
     /// What goes on while a claim is on its way: one for each.
     meanwhile: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
@@ -122,6 +124,25 @@ impl House for Arc<Books> {
     fn count(&self, _: OrgId, ask: CountRequest) -> BoxFuture<'_, Result<CountReply, HouseError>> {
         self.counts.lock().unwrap().push(ask.count.to_vec());
         let answer = Books::answer(self, CountReply { pages: 1, matched: None });
+        async move { answer }.boxed()
+    }
+
+    fn credit_note(&self, house: OrgId, ask: CreditNoteRequest) -> BoxFuture<'_, Result<CreditNoteReply, HouseError>> {
+        assert_eq!(house, HOUSE);
+        let signed = Signed::<CreditNote>::decode(&ask.note).unwrap().verify(&secret("receipt").public()).unwrap();
+        let note = signed.object().clone();
+        let reply = CreditNoteReply {
+            id: note.id,
+            content: signed.id(),
+            token: note.token,
+            amount: note.amount,
+            returned: note.amount,
+            to_suspense: Amount::ZERO,
+            left: Amount::ZERO,
+            taken_at: note.at,
+        };
+        self.notes.lock().unwrap().push(note);
+        let answer = Books::answer(self, reply);
         async move { answer }.boxed()
     }
 }

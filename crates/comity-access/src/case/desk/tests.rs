@@ -15,6 +15,8 @@ const DAY: u64 = 86_400;
 struct Opened {
     said: Mutex<Vec<String>>,
     is_broken: AtomicBool,
+    /// What the house says, the last one first.
+    answers: Mutex<Vec<Result<Answer, String>>>,
 }
 
 impl Opened {
@@ -40,6 +42,17 @@ impl Doors for Opened {
         let stop = others.stop.map_or_else(String::new, |other| format!(", {} stops it", other.0[7]));
         let suspend = if others.suspend { ", suspended" } else { "" };
         Box::pin(async move { self.say(format!("lift {subject} by {}{suspend}{stop}", case.0[7])) })
+    }
+
+    fn refund(&self, order: Order) -> BoxFuture<'_, Result<Answer, String>> {
+        let said = format!("give {} back of {} to {}, on {}", order.amount, order.token, order.subject, order.link);
+        Box::pin(async move { self.say(said).and_then(|()| self.answer()) })
+    }
+}
+
+impl Opened {
+    fn answer(&self) -> Result<Answer, String> {
+        self.answers.lock().unwrap().pop().unwrap_or_else(|| Err("the house is silent".into()))
     }
 }
 
@@ -337,4 +350,55 @@ fn deadlines_leave_everybody_a_time() {
     assert_eq!((config.case.answer_s, config.case.decide_s, config.fault()), (7 * DAY, 14 * DAY, None));
     let config: crate::Config = toml::from_str("[case]\nanswer_s = 60\n").expect("it can be read");
     assert!(config.fault().is_some_and(|fault| fault.contains("[access.case]")));
+}
+
+/// Ordered once, brought until the house answers, by whichever process is there, and written down once.
+#[tokio::test]
+async fn a_credit_note_is_brought_until_the_house_has_answered() {
+    use comity_wire::{Amount, TokenId};
+
+    let world = World::new(Settings::default()).await;
+    let id = world.flag("sub-a", FilterAction::Suspend).await.unwrap();
+    world.owner(id, Role::Handler, "hanna", Act::Clear { reason: "a quotation".into() }).await.unwrap();
+    let order = |amount| Act::Refund {
+        note: CreditNoteId([0; 16]),
+        token: TokenId([7; 16]),
+        amount: Amount::from_ucr(amount),
+        reason: "withheld for nothing".into(),
+    };
+    assert!(world.owner(id, Role::Handler, "hanna", order(0)).await.is_err(), "of nothing");
+    world.doors.said();
+    let case = world.owner(id, Role::Handler, "hanna", order(40)).await.unwrap();
+    let [refund] = case.refunds() else { panic!("one order") };
+    assert!(refund.note != CreditNoteId([0; 16]) && refund.answer.is_none(), "{refund:?}");
+    assert!(world.doors.said().is_empty(), "whoever orders it does not wait for the house");
+    assert!(case.notice().next.contains("waits for the clearing house"));
+    // What decisions have left to be done does not wait for it either.
+    assert!(world.desk.settle().await);
+    assert_eq!(world.desk.refunds().await, 1, "a house that is silent");
+    // A bot is no operator, and an operator no house.
+    let booked = Act::Booked { note: refund.note, content: Digest::of(b"note"), booked_at: Timestamp(NOW) };
+    assert!(world.owner(id, Role::Handler, "hanna", booked).await.is_err());
+    // Another process brings it, as this one was killed: the same order, on the same link.
+    let [first] = &world.doors.said()[..] else { panic!("once") };
+    let answer = Answer::Booked { content: Digest::of(b"note"), booked_at: Timestamp(NOW + 5) };
+    world.doors.answers.lock().unwrap().push(Ok(answer.clone()));
+    assert_eq!(world.other().refunds().await, 0);
+    assert_eq!(&world.doors.said()[0], first);
+    let case = world.desk.find(id).await.unwrap();
+    assert_eq!((case.refunds()[0].answer.clone(), case.events().len()), (Some(answer), 4));
+    // Answered once: nobody brings it again.
+    assert_eq!((world.desk.refunds().await, world.doors.said().len()), (0, 0));
+    let told = world.told().await;
+    let kinds: Vec<_> =
+        told.iter().map(|notice| notice.kind).filter(|kind| *kind == Topic::Case(Kind::Booked)).collect();
+    assert_eq!(kinds.len(), 2, "the project hears of it, and the operators: {told:?}");
+    // What the house declines stands in the case with its reason, and another order may follow.
+    let declined = Answer::Declined { code: "credit_too_high".into(), message: "more than the 60".into() };
+    world.doors.answers.lock().unwrap().push(Ok(declined.clone()));
+    world.owner(id, Role::Handler, "hanna", order(61)).await.unwrap();
+    assert_eq!(world.desk.refunds().await, 0);
+    let case = world.desk.find(id).await.unwrap();
+    assert_eq!(case.refunds()[1].answer, Some(declined));
+    assert!(!case.refunds()[0].note.eq(&case.refunds()[1].note));
 }

@@ -285,6 +285,14 @@ fn shown(seen: &Case, now: Timestamp) -> String {
         let paid = if seen.is_paid { "given back" } else { "the owner owes" };
         let _ = writeln!(text, "  owed       {} µcr for receipt {} ({paid})", owed.amount.ucr(), owed.receipt);
     }
+    for refund in &seen.refunds {
+        let stands = match (refund.booked_at, &refund.refused) {
+            (Some(at), _) => format!("given back at {at}"),
+            (None, Some(why)) => format!("not booked: {}", plain(why).replace('\n', " ")),
+            (None, None) => "ordered; the clearing house has not booked it yet".into(),
+        };
+        let _ = writeln!(text, "  refund     {} µcr of {} ({stands})", refund.amount.ucr(), refund.token);
+    }
     let can = if seen.can.is_empty() { "nothing more".to_owned() } else { seen.can.join(", ") };
     let _ = writeln!(text, "  you can    {}", plain(&can));
     for event in &seen.events {

@@ -1,0 +1,90 @@
+//! Credit notes: what the node tells the house, what it takes for an answer, and what flagged calls had cost.
+
+use std::sync::Arc;
+
+use comity_guard::Category;
+use comity_wire::cbor::Text;
+use comity_wire::object::{CreditReason, FilterAction};
+use comity_wire::{Amount, Code, CreditNoteId, Digest, Pseudonym, Timestamp, TokenId};
+
+use super::evidence::Books;
+use super::guarded::{HARMLESS, POLITICAL, prompt, rows};
+use super::world::*;
+use crate::{Credit, CreditError, FlaggedCharges};
+
+const SUBJECT: Pseudonym = Pseudonym([7; 16]);
+
+async fn charged() -> (World, Arc<Books>) {
+    let books = Arc::new(Books::default());
+    let row = rows(&[("political_persuasion", FilterAction::Annotate)]);
+    let world = World::new(Setting { house: Some(Arc::new(books.clone())), ..row }).await;
+    let chain = world.mint(|token| token.subject = Text::new(SUBJECT.to_string()).unwrap());
+    for (seq, text) in [(1, HARMLESS), (2, POLITICAL), (3, HARMLESS)] {
+        assert_eq!(world.code(&prompt(&world, &chain, seq, text)).await, "ok");
+    }
+    (world, books)
+}
+
+fn credit(amount: u32) -> Credit {
+    let (id, case) = (CreditNoteId([5; 16]), Digest::of(b"link"));
+    Credit { id, subject: SUBJECT.to_string(), token: TOKEN, amount: Amount::from_ucr(amount), case, at: NOW }
+}
+
+#[tokio::test]
+async fn a_credit_note_is_signed_and_its_answer_is_final_or_not() {
+    let (world, books) = charged().await;
+    let reply = world.gateway.credit(&credit(7)).await.unwrap();
+    let note = books.notes.lock().unwrap()[0].clone();
+    assert_eq!((note.node, note.token, note.reason), (NODE, TOKEN, CreditReason::Case));
+    assert_eq!(
+        (note.amount, note.case, reply.content),
+        (Amount::from_ucr(7), Some(Digest::of(b"link")), reply.content)
+    );
+    // Brought again it is the same object, to the byte.
+    assert_eq!(world.gateway.credit(&credit(7)).await.unwrap().content, reply.content);
+    // What another day may bring, and what was not said, is asked again; the rest is the house's last word.
+    for (said, is_final) in [
+        (None, false),
+        (Some(Code::CreditWaits), false),
+        (Some(Code::StoreUnavailable), false),
+        (Some(Code::WrongKey), false),
+        (Some(Code::NotFound), false),
+        (Some(Code::CreditTooHigh), true),
+        (Some(Code::Closed), true),
+        (Some(Code::LimitExceeded), true),
+        (Some(Code::IdempotencyConflict), true),
+    ] {
+        *books.refuse.lock().unwrap() = Some(said);
+        let refused = world.gateway.credit(&credit(7)).await.unwrap_err();
+        assert_eq!(matches!(refused, CreditError::Declined { .. }), is_final, "{said:?}: {refused:?}");
+    }
+    // Another project's token, and one that was never charged here, are nobody's business of the house's.
+    let before = books.notes.lock().unwrap().len();
+    let other = Credit { subject: Pseudonym([8; 16]).to_string(), ..credit(7) };
+    let unknown = Credit { token: TokenId([9; 16]), ..credit(7) };
+    for stranger in [other, unknown] {
+        let refused = world.gateway.credit(&stranger).await.unwrap_err();
+        assert!(matches!(refused, CreditError::Declined { code, .. } if code == "not_yours"));
+    }
+    assert_eq!(books.notes.lock().unwrap().len(), before);
+}
+
+#[tokio::test]
+async fn what_flagged_calls_had_cost_is_read_from_receipts() {
+    let (world, _books) = charged().await;
+    let of = async |subject: Pseudonym, category: u8, from: Timestamp| {
+        let model = model();
+        let time = (from, NOW.plus(60));
+        world.gateway.flagged_charges(&subject.to_string(), (&model, category), time).await.unwrap()
+    };
+    let political = Category::PoliticalPersuasion.number();
+    let [one] = &of(SUBJECT, political, NOW).await[..] else { panic!("one token") };
+    let FlaggedCharges { token, receipts, amount, charged } = one.clone();
+    assert_eq!((token, receipts), (TOKEN, 1));
+    assert!(!amount.is_zero() && amount < charged, "{one:?}");
+    // Of another category nothing was flagged; of another time and of another project there is nothing.
+    let [none] = &of(SUBJECT, Category::Cbrn.number(), NOW).await[..] else { panic!("one token") };
+    assert_eq!((none.receipts, none.amount, none.charged), (0, Amount::ZERO, charged));
+    assert_eq!(of(SUBJECT, political, NOW.plus(1)).await[0].receipts, 0);
+    assert!(of(Pseudonym([8; 16]), political, NOW).await.is_empty());
+}

@@ -1,0 +1,111 @@
+//! Credit notes at the house: an owner gives back, now and then too much, twice, or of what is in dispute. The core decides; the books
+//! keep what was noted.
+
+use comity_clearing::settlement::Phase;
+use comity_clearing::settlement::credit::{Book, Booked, Refused, book};
+use comity_ledger::TransferKind;
+use comity_wire::{Amount, TokenId};
+
+use crate::around::Around;
+use crate::books::{Books, allocation, payable, suspense};
+use crate::house::House;
+use crate::truth::Checked;
+
+impl Books {
+    /// What notes gave back of a token.
+    pub(crate) fn credited(&self, token: TokenId) -> Amount {
+        let of = self.notes.values().filter(|note| note.0 == token);
+        of.fold(Amount::ZERO, |sum, note| sum.saturating_add(note.1))
+    }
+
+    fn book(&self, token: TokenId) -> Book {
+        let escrow = &self.escrows[&token];
+        Book {
+            budget: escrow.budget,
+            settled: escrow.paid,
+            reversed: self.reversed(token),
+            credited: self.credited(token),
+            notes: self.notes.values().filter(|note| note.0 == token).count() as u64,
+            held: escrow.held,
+            owed: self.available(payable()),
+            is_disputed: self.is_disputed(token),
+            is_open: escrow.phase != Phase::Closed,
+            settle_by: escrow.settle_by,
+            draws: self.draws.get(&token).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Moves what was decided; `false` where the books refuse.
+    fn credit(&mut self, (id, token, amount): (u64, TokenId, Amount), booked: Booked, around: &Around<'_>) -> bool {
+        let kind = TransferKind::CreditNote;
+        for (lot, part) in &booked.home {
+            let id = [&id.to_be_bytes()[..], &lot.0].concat();
+            if !self.post(kind, payable(), allocation(*lot), *part, &id, around.now) {
+                return false;
+            }
+        }
+        let over = booked.to_suspense;
+        if !over.is_zero() && !self.post(kind, payable(), suspense(), over, &id.to_be_bytes(), around.now) {
+            return false;
+        }
+        self.draws.insert(token, booked.draws);
+        self.notes.insert(id, (token, amount));
+        true
+    }
+}
+
+impl House {
+    /// The owner brings a note: a new one, or one that it brought before.
+    pub(crate) fn credit_note(&mut self, around: &mut Around<'_>) -> Checked {
+        let known: Vec<_> = self.books.notes.iter().map(|(id, note)| (*id, note.0, note.1)).collect();
+        let tokens: Vec<_> = self.books.escrows.keys().copied().collect();
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let note = if !known.is_empty() && around.chance.one_in(4) {
+            known[around.chance.index(known.len())]
+        } else {
+            let token = tokens[around.chance.index(tokens.len())];
+            let left = self.books.book(token).settled;
+            let part = Amount::from_ucr(1 + u32::try_from(around.chance.below(60)).expect("small"));
+            let amount = match around.chance.below(4) {
+                0 if !left.is_zero() => left,
+                1 => left.saturating_add(part),
+                _ => part,
+            };
+            (around.chance.below(u64::MAX), token, amount)
+        };
+        self.transact(around, |books, around| {
+            let (id, token, amount) = note;
+            let owed = books.available(payable());
+            let is_known = books.notes.contains_key(&id) && !around.bugs.house_forgets_notes();
+            if is_known {
+                around.truth.meet("a credit note again");
+                return Ok(Ok(()));
+            }
+            let mut before = books.book(token);
+            if around.bugs.house_forgets_notes() {
+                before.credited = Amount::ZERO;
+            }
+            match book(around.now, &before, amount) {
+                Ok(booked) => {
+                    around.truth.holds("nothing goes back while a dispute is open", !before.is_disputed, || {
+                        format!("token {token}")
+                    })?;
+                    let posted = books.credit(note, booked, around);
+                    around.truth.holds("the books take a credit note", posted, || format!("token {token}"))?;
+                    let less = owed.saturating_sub(books.available(payable()));
+                    around.truth.holds("a credit note moves what it says", less == amount, || {
+                        format!("token {token}: {less} of {amount}")
+                    })?;
+                    around.truth.meet("credits that are given back");
+                }
+                Err(Refused::TooHigh { .. }) => around.truth.meet("a credit note above what was paid"),
+                Err(Refused::Disputed) => around.truth.meet("a credit note in a dispute"),
+                Err(_) => around.truth.meet("a credit note that waits"),
+            }
+            Ok(Ok(()))
+        })
+        .map(drop)
+    }
+}
