@@ -5,6 +5,7 @@ pub mod admin;
 pub mod cases;
 mod central;
 pub(crate) mod doors;
+mod findings;
 mod follow;
 pub mod house;
 pub mod house_client;
