@@ -7,6 +7,7 @@ mod central;
 pub mod decisions;
 pub(crate) mod doors;
 pub mod exports;
+mod findings;
 mod follow;
 pub mod house;
 pub mod house_client;

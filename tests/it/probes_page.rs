@@ -161,6 +161,16 @@ async fn what_was_found_is_shown_answered_and_published() {
             assert!(json()["state"]["shown"]["answer_by"].is_u64(), "{said}");
             let list = stage.found().await;
             assert!(list.iter().any(|one| one["id"] == id.as_str() && one["dealt_with"] == true), "{list:?}");
+            // The node looks at its start, and twice a day.
+            let lab = stage.federation.service("lab");
+            assert!(!lab.log().contains(&id), "nobody was told before");
+            lab.end().await;
+            lab.restart().await;
+            eventually("the node's log says so", async || {
+                let log = stage.federation.service("lab").log();
+                if log.contains(&id) && log.contains("waits for an answer") { Ok(()) } else { Err(log) }
+            })
+            .await;
         } else if line.contains("node findings list") {
             let list = json();
             assert_eq!((list[0]["id"].as_str(), list[0]["answer"].as_str()), (Some(id.as_str()), None), "{said}");

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use comity_clearing::service::findings::FindingsReply;
 use comity_gateway::{House, HouseError};
 use comity_http::dial::{CallError, Client};
 use comity_http::{Endpoint, TrustedKeys};
+use comity_probe::Finding;
 use comity_supply::BoxFuture;
 use comity_token::Directory;
 use comity_wire::api::advisory::AdvisoriesReply;
@@ -35,6 +37,27 @@ impl HouseClient {
             transport: member.transport.clone(),
             clock: Arc::clone(&member.clock),
         }
+    }
+
+    /// The houses of the roster.
+    pub fn houses(&self) -> Vec<OrgId> {
+        self.directory.roster().anchors_of(AnchorRole::House).map(|anchor| anchor.org).collect()
+    }
+
+    /// What a house has shown to this node.
+    ///
+    /// # Errors
+    /// [`HouseError`].
+    pub async fn findings(&self, house: OrgId, node: NodeId) -> Result<Vec<Finding>, HouseError> {
+        let (mut findings, mut cursor) = (Vec::new(), String::new());
+        for _ in 0..PAGES_MAX {
+            let path = format!("/v1/findings/shown?node={node}{cursor}");
+            let page: FindingsReply = self.call(house, Method::GET, &path, None::<&()>).await?;
+            findings.extend(page.findings);
+            let Some(next) = page.next else { break };
+            cursor = format!("&cursor={next}");
+        }
+        Ok(findings)
     }
 
     fn client(&self, house: OrgId) -> Result<Client, HouseError> {
@@ -102,7 +125,7 @@ fn house_keys(directory: &dyn Directory, anchor: &Anchor) -> impl Iterator<Item 
     std::iter::once(anchor.transport_key).chain(replicas)
 }
 
-/// Pages of challenges, or of advisories, that are read in one round of claims; what lies behind them waits for the next.
+/// Pages of challenges, of advisories or of findings, that are read in one round of claims; what lies behind them waits for the next.
 const PAGES_MAX: usize = 10;
 
 fn unreached(reason: impl Into<String>) -> HouseError {

@@ -32,7 +32,7 @@ use crate::program::Failpoint;
 use crate::service::decisions::{self, Decisions};
 use crate::service::exports::Exports;
 use crate::service::measured::{self, Finding, Measured};
-use crate::service::{Doors, Member, access, cases, follow, house_client, stops, upstreams};
+use crate::service::{Doors, Member, access, cases, findings, follow, house_client, stops, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
@@ -232,6 +232,12 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             None => std::future::pending().await,
         }
     };
+    let found = async {
+        match publishes {
+            true => findings::watch(house_client::HouseClient::of(&member), member.home.card.node).await,
+            false => std::future::pending().await,
+        }
+    };
     let why = tokio::select! {
         never = renew => never,
         never = probes => match never {},
@@ -240,6 +246,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         never = casework.desk.run() => match never {},
         never = statistics => match never {},
         never = decisions.run() => match never {},
+        never = found => match never {},
         () = claims => Ok(()),
         result = doors.told_to_stop(&member) => result,
     };
