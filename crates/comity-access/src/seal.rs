@@ -1,5 +1,5 @@
-//! Sealed decisions (spec/11-access.md §11.9): the links of all events in one Merkle tree, so that whoever rewrites one has to
-//! rewrite what houses have logged.
+//! Sealed decisions (spec/11-access.md §11.9): the links of all events in one Merkle tree, so that one which was
+//! sealed cannot be changed or taken out unseen. That nothing was added later it does not show.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Heads of what owners' people decided: each goes on from the one before, and the house logs it, so that no owner can write its
-//! decisions anew unseen (spec/11-access.md §9).
+//! Heads of what owners' people decided: each goes on from the one before, and the house logs it, so that no owner can change or
+//! take out unseen what it has sealed (spec/11-access.md §9).
 
 use comity_wire::api::decisions::{DecisionsReply, DecisionsRequest, HeadKnown, STEPS_MAX};
 use comity_wire::log::goes_on;
