@@ -20,6 +20,7 @@ use comity_gateway::{Call, Gateway, Watch};
 
 use crate::failure::Failure;
 
+pub use access::Watched;
 pub use access_log::AccessLog;
 pub use figures::{Figures, open_metrics};
 pub use house::{HouseWatchArguments, HouseWatching};

@@ -162,11 +162,18 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     assert!(words.contains("events 1 to 3 stand under head 2") && words.contains("key that you named"), "{words}");
     let unsigned = told(&ada, &["cases", "proof", &case]).await;
     assert!(unsigned.contains("by the house's word alone"), "{unsigned}");
+    let proved: Value = serde_json::from_str(&told(&ada, &proof).await).expect("JSON");
+    let since: Vec<_> = proved["since"].as_array().expect("a list").iter().collect();
+    let by: Vec<_> = since.iter().map(|one| (one["n"].as_u64(), one["head"].as_u64(), one["log"].as_u64())).collect();
+    assert_eq!(by, [(1, 1), (2, 2), (3, 2)].map(|(n, head)| (Some(n), Some(head), Some(1))), "{proved}");
+    assert_eq!(proved["late"], json!([]));
     let (name_of_key, rest) = vkey.split_once("/log/1+").expect("a key of the first log");
     let other = access(&ada, &["cases", "proof", &case, "--log-key", &format!("{name_of_key}/log/2+{rest}")]).await;
     assert!(!other.success, "a key that is not the log's");
     let held = said(&home, &["check"]).await;
     assert!(held.contains("log 1: 3 events, root "), "{held}");
+    let ended = decisions(&home, &["renew", "--reason", "so that nobody sees", "--by", "hanna"]).await;
+    assert!(!ended.success && ended.stderr.contains("nothing is lost or changed"), "{}", ended.stderr);
     let folder = federation.path().join("log").display().to_string();
     process::expect(&["clearing", "log", "export", "--home", &house, &folder]).await;
     let audited = process::expect(&["audit", &folder, "--key", &vkey, "--json"]).await;
@@ -184,16 +191,24 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     // The file is an older one: whatever it says now, the house knows more.
     federation.service("lab").end().await;
     put_back(&home, &older);
+    federation.service("house").end().await;
     federation.service("lab").restart().await;
+    // While no house answers, it does not know that, and signs nothing.
+    process::expect(&["cases", "decide", &case, "--home", &home, "--clear", "--reason", "x", "--by", "hanna"]).await;
+    let unheard = said(&home, &["seal"]).await;
+    assert!(unheard.contains("2 events are sealed, 0 wait; head 1 is over 1"), "{unheard}");
+    assert!(unheard.contains("nothing is signed before a house has said"), "{unheard}");
+    let unknown = decisions(&home, &["check"]).await;
+    assert!(!unknown.success && unknown.stderr.contains("not every house has said so"), "{}", unknown.stderr);
+    federation.service("house").restart().await;
     let set_back = eventually("the node sees that it was set back", async || {
         let standing = said(&home, &["seal"]).await;
         if standing.contains("BROKEN") { Ok(standing) } else { Err(standing) }
     })
     .await;
-    assert!(set_back.contains("its head 2 is over 3 events, and this node's store has 1"), "{set_back}");
+    assert!(set_back.contains("its head 2 is over 3 events, and this node's store has 2"), "{set_back}");
     let held = decisions(&home, &["check"]).await;
     assert!(!held.success && held.stdout.contains("BROKEN"), "{}", held.stdout);
-    process::expect(&["cases", "decide", &case, "--home", &home, "--clear", "--reason", "x", "--by", "hanna"]).await;
     let standing = said(&home, &["status"]).await;
     assert!(standing.contains("head 1 is over 1"), "nothing more is signed: {standing}");
 
@@ -204,6 +219,16 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     logged(&home).await;
     let after = said(&home, &["check"]).await;
     assert!(after.contains("of log 2 over "), "{after}");
+    // The first event is what it was, and stands since it did; the second is in the new log alone.
+    let kept = access(&ada, &["cases", "proof", &case]).await;
+    assert!(!kept.success && kept.stderr.contains("rewritten"), "her home kept the links: {}", kept.stderr);
+    let fresh = stranger(&federation, &ada, &case, &name).await;
+    let words = told(&fresh, &["cases", "proof", &case, "--model", &name]).await;
+    assert!(words.contains("log 2 of this node: 1 before it ended"), "{words}");
+    let proof = ["cases", "proof", &case, "--model", &name, "--json"];
+    let proved: Value = serde_json::from_str(&told(&fresh, &proof).await).expect("JSON");
+    assert_eq!((&proved["since"][0]["head"], &proved["since"][0]["log"]), (&json!(1), &json!(1)), "{proved}");
+    assert_eq!((&proved["since"][1]["log"], &proved["late"]), (&json!(2), &json!([])), "{proved}");
 
     // The right file again, of the log that everybody saw end.
     federation.service("lab").end().await;
@@ -216,6 +241,20 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     .await;
     assert!(late.contains("of log 2, and this node's store is at log 1"), "{late}");
     federation.end().await;
+}
+
+/// The same project with a home that kept no links.
+async fn stranger(federation: &Federation, ada: &str, case: &str, model: &str) -> String {
+    let home = federation.path().join("stranger");
+    std::fs::create_dir_all(&home).expect("a home");
+    for entry in std::fs::read_dir(ada).expect("her home").filter_map(Result::ok) {
+        if entry.file_type().expect("a kind").is_file() {
+            std::fs::copy(entry.path(), home.join(entry.file_name())).expect("a copy");
+        }
+    }
+    let home = home.display().to_string();
+    told(&home, &["cases", "show", case, "--model", model]).await;
+    home
 }
 
 async fn copied_while_stopped(federation: &mut Federation, home: &str) -> Vec<(std::path::PathBuf, Vec<u8>)> {

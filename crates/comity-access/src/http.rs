@@ -21,7 +21,7 @@ use comity_http::{Refusal, Signed};
 use comity_token::request::header;
 use comity_token::{Directory, Trust};
 use comity_wire::api::access as api;
-use comity_wire::api::decisions::DecisionProof;
+use comity_wire::api::decisions::{DecisionProof, ProofAsked};
 use comity_wire::object::Chain;
 use comity_wire::{Code, ModelId, NodeId, OrgId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -209,11 +209,13 @@ async fn show(
 async fn proof(
     State(desks): State<Desks>,
     Path(id): Path<String>,
+    asked: Result<Query<ProofAsked>, QueryRejection>,
     request: Request,
 ) -> Result<Json<DecisionProof>, Refusal> {
+    let Query(asked) = asked.map_err(|rejection| bad(rejection.body_text()))?;
     let (project, _) = desks.project(request).await?;
     let found = desks.desk.of_project(&project, named(&id)?).await.map_err(|trouble| refused(&trouble))?;
-    desks.desk.proof(&found).await.map(Json).map_err(|unproved| unproven(&unproved))
+    desks.desk.proof(&found, asked).await.map(Json).map_err(|unproved| unproven(&unproved))
 }
 
 /// Why there is no proof, as the caller hears it.

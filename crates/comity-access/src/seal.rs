@@ -1,10 +1,10 @@
 //! Sealed decisions (spec/11-access.md §11.9): the links of all events in one Merkle tree, so that one which was
-//! sealed cannot be changed or taken out unseen. That nothing was added later it does not show.
+//! sealed cannot be changed or taken out unseen, and everybody sees when it was sealed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comity_wire::api::clearing::SignedBytes;
-use comity_wire::api::decisions::{DecisionProof, Logged};
+use comity_wire::api::decisions::{DecisionProof, FirstHead, Logged, ProofAsked, SINCE_MAX, Since};
 use comity_wire::log::{Growing, Steps, TileError, TileId, Tiles, tiles_of};
 use comity_wire::{Digest, OrgId, Timestamp};
 use futures::future::BoxFuture;
@@ -18,7 +18,7 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Events that are sealed in one transaction.
 pub const SEAL_MAX: u32 = 512;
-/// Heads that are kept, besides the newest that each house has in its log.
+/// Heads that are kept besides those that a house has in its log, of which each shows since when something was decided.
 pub const HEADS_KEPT: u64 = 1_000;
 
 /// Whose event a leaf is.
@@ -74,6 +74,8 @@ pub struct Leaf {
     pub of: Of,
     /// Which event.
     pub n: u64,
+    /// In which log.
+    pub log: u64,
     /// Where, from 0.
     pub place: u64,
     /// The leaf's data.
@@ -116,14 +118,20 @@ pub trait Seals: Send + Sync {
     fn head_put<'a>(&'a self, head: &'a Head) -> Answer<'a, bool>;
     /// The newest head.
     fn head_newest(&self) -> Answer<'_, Option<Head>>;
-    /// The newest head of the present log that a house has in its log, and in which; else the newest.
-    fn head_shown(&self) -> Answer<'_, Option<LoggedHead>>;
-    /// Remembers where a house has a head in its log.
-    fn head_logged(&self, house: OrgId, n: u64, index: u64) -> Answer<'_, ()>;
+    /// The newest head of the present log that this house has in its log, else that any has, else the newest.
+    fn head_shown(&self, house: Option<OrgId>) -> Answer<'_, Option<LoggedHead>>;
+    /// The first head over a leaf that this house, or any, has in its log.
+    fn head_first(&self, log: u64, place: u64, house: Option<OrgId>) -> Answer<'_, Option<LoggedHead>>;
+    /// Remembers where a house has a head in its log; `false` where this store has no such head.
+    fn head_logged(&self, house: OrgId, n: u64, index: u64) -> Answer<'_, bool>;
     /// The newest sealed event of an application or a case among the first `size` leaves.
     fn leaf_of(&self, of: Of, log: u64, size: u64) -> Answer<'_, Option<Leaf>>;
+    /// Leaves of events from `from` to before `to`, in this log and those before, that are what the events are now; by event and log.
+    fn leaves_of(&self, of: Of, from: u64, to: u64) -> Answer<'_, Vec<Leaf>>;
     /// Leaves from a place on, with the link that the event has now; `None` where there is no such event.
     fn leaves(&self, log: u64, from: u64, limit: u32) -> Answer<'_, Vec<(Leaf, Option<Digest>)>>;
+    /// Events that neither are sealed nor wait for it, at most `limit`.
+    fn never_sealed(&self, limit: u32) -> Answer<'_, Vec<(Of, u64)>>;
     /// Ends the log and begins the next, in which all events are sealed anew. Its number.
     fn log_begin<'a>(&'a self, reason: &'a str, at: Timestamp) -> Answer<'a, u64>;
 }
@@ -160,24 +168,80 @@ pub struct Proof {
 ///
 /// # Errors
 /// [`Unproved`].
-pub async fn prove(store: &(impl Seals + ?Sized), of: Of) -> Result<Proof, Unproved> {
-    let LoggedHead { head, logged } = store.head_shown().await?.ok_or(Unproved::NotSealed)?;
-    let leaf = store.leaf_of(of, head.log, head.size).await?.ok_or(Unproved::NotSealed)?;
+pub async fn prove(store: &(impl Seals + ?Sized), of: Of, house: Option<OrgId>) -> Result<Proof, Unproved> {
+    let shown = store.head_shown(house).await?.ok_or(Unproved::NotSealed)?;
+    let leaf = store.leaf_of(of, shown.head.log, shown.head.size).await?.ok_or(Unproved::NotSealed)?;
+    under(store, shown, leaf).await
+}
+
+async fn under(store: &(impl Seals + ?Sized), shown: LoggedHead, leaf: Leaf) -> Result<Proof, Unproved> {
+    let LoggedHead { head, logged } = shown;
     let steps = Steps::inclusion(leaf.place, head.size).ok_or(Unproved::NotSealed)?;
     let tiles = store.tiles(head.log, &steps.tiles(), head.size).await?;
     Ok(Proof { path: steps.of(&tiles)?, head, logged, leaf })
+}
+
+/// Proves events from `from` to before `to` under the first head over each that a house has in its log. An event which was sealed in a log
+/// that ended, and is still what it was, is shown there: it stands since then.
+///
+/// # Errors
+/// [`Unproved`].
+pub async fn since(
+    store: &(impl Seals + ?Sized),
+    of: Of,
+    (from, to): (u64, u64),
+    house: Option<OrgId>,
+) -> Result<Vec<Proof>, Unproved> {
+    let mut found = BTreeMap::new();
+    for leaf in store.leaves_of(of, from, to).await? {
+        if found.contains_key(&leaf.n) {
+            continue;
+        }
+        if let Some(first) = store.head_first(leaf.log, leaf.place, house).await? {
+            found.insert(leaf.n, under(store, first, leaf).await?);
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 /// The same, as it is handed out.
 ///
 /// # Errors
 /// [`Unproved`].
-pub async fn shown(store: &(impl Seals + ?Sized), of: Of) -> Result<DecisionProof, Unproved> {
-    let Proof { head, logged, leaf, path } = prove(store, of).await?;
+pub async fn shown(
+    store: &(impl Seals + ?Sized),
+    of: Of,
+    ProofAsked { from, house }: ProofAsked,
+) -> Result<DecisionProof, Unproved> {
+    let Proof { head, logged, leaf, path } = prove(store, of, house).await?;
+    let from = from.unwrap_or(1);
+    let to = from.saturating_add(SINCE_MAX).min(leaf.n + 1);
+    let (mut events, mut heads) = (Vec::new(), BTreeMap::new());
+    for Proof { head, logged, leaf, path } in since(store, of, (from, to), house).await? {
+        events.push(Since { n: leaf.n, link: leaf.link, head: head.n, leaf: leaf.place, path });
+        if let std::collections::btree_map::Entry::Vacant(entry) = heads.entry(head.n) {
+            let (head, logged) = handed(&head, logged)?;
+            entry.insert(FirstHead { head, logged });
+        }
+    }
+    let (head, logged) = handed(&head, logged)?;
+    Ok(DecisionProof {
+        head,
+        n: leaf.n,
+        link: leaf.link,
+        leaf: leaf.place,
+        path,
+        logged,
+        since: events,
+        heads: heads.into_values().collect(),
+        next: (to <= leaf.n).then_some(to),
+    })
+}
+
+fn handed(head: &Head, logged: Vec<(OrgId, u64)>) -> Result<(SignedBytes, Vec<Logged>), StoreError> {
     let bytes = SignedBytes::new(&head.bytes[..]);
     let head = bytes.map_err(|_| StoreError::Unreadable { what: "a head that is too long".into() })?;
-    let logged = logged.into_iter().map(|(house, index)| Logged { house, index }).collect();
-    Ok(DecisionProof { head, n: leaf.n, link: leaf.link, leaf: leaf.place, path, logged })
+    Ok((head, logged.into_iter().map(|(house, index)| Logged { house, index }).collect()))
 }
 
 /// The root over the first `size` leaves, out of stored tiles.
@@ -218,6 +282,13 @@ pub enum Found {
     },
     /// An event that was sealed is gone.
     Gone {
+        /// Whose.
+        of: Of,
+        /// Which.
+        n: u64,
+    },
+    /// An event neither is sealed nor waits for it: somebody took it away from there.
+    NeverSealed {
         /// Whose.
         of: Of,
         /// Which.
@@ -284,5 +355,8 @@ pub async fn check(store: &(impl Seals + ?Sized)) -> Result<Checked, StoreError>
     if stored != Some(grown.root()) {
         found.push(Found::TreeDiffers { size: tree.size });
     }
+    let room = u32::try_from(FOUND_MAX.saturating_sub(found.len())).unwrap_or(0);
+    let never = store.never_sealed(room).await?;
+    found.extend(never.into_iter().map(|(of, n)| Found::NeverSealed { of, n }));
     Ok(Checked { tree, root: grown.root(), found })
 }

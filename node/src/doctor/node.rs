@@ -32,7 +32,14 @@ async fn decisions(home: &Home) -> Option<Check> {
         let next = format!("comity node decisions check --home {path}; docs/operating/decisions.md");
         return Some(Check::fail("decisions", format!("they do not go on from what {at} has logged: {what}"), next));
     }
-    let Standing { sealed, waiting, .. } = standing;
+    let Standing { sealed, waiting, heard, over, .. } = standing;
+    if !heard && over < sealed {
+        let what = format!(
+            "{} of {sealed} events are under no root, and no house has answered since the start",
+            sealed - over
+        );
+        return Some(Check::warn("decisions", what, format!("comity node decisions status --home {path}")));
+    }
     Some(Check::ok("decisions", format!("{sealed} events are sealed, {waiting} wait")))
 }
 

@@ -1,6 +1,8 @@
 //! Sealed decisions at work (spec/11-access.md §11.9): the links of applications' and cases' events go into one tree, its heads are signed
-//! and brought to the houses of the federation, and a tree that does not go on from what a house has is not signed any more.
+//! and brought to the houses of the federation, and a tree that does not go on from what a house has is not signed any more. After a start
+//! nothing is signed before a house has said what it has: a store that was set back looks whole by itself.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,13 +11,13 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_access::seal::{self, Found, Head, LoggedHead, SEAL_MAX, Tree};
-use comity_access::store::Store;
+use comity_access::store::{Store, StoreError};
 use comity_gateway::HouseError;
 use comity_token::Directory;
 use comity_wire::api::clearing::SignedBytes;
 use comity_wire::api::decisions::{DecisionsRequest, HeadKnown};
 use comity_wire::object::{AnchorRole, DecisionHead};
-use comity_wire::{Code, Digest, NodeId, OrgId, SecretKey, Timestamp, cose};
+use comity_wire::{Code, Digest, NodeId, OrgId, SecretKey, Signed, Timestamp, cose};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -27,6 +29,8 @@ use crate::failure::{Failure, While as _};
 const EVERY: Duration = Duration::from_secs(60);
 /// Houses are asked so often, also where nothing happened.
 const ASK_EVERY_S: u64 = 3_600;
+/// A head that is older is not brought any more: houses take none of more than an hour ago (D-2).
+const FRESH_S: u64 = 1_800;
 /// Rounds between two complaints about a tree that does not go on.
 const COMPLAIN_EVERY: u32 = 60;
 const REASON_BYTES_MAX: usize = 1_000;
@@ -49,8 +53,12 @@ struct Inner {
     /// One turn at a time in this process.
     turn: tokio::sync::Mutex<()>,
     last: Mutex<Vec<AtHouse>>,
-    /// When each house last said that this tree goes on from what it has: a store that was set back looks whole by itself.
+    /// When each house last said that this tree goes on from what it has.
     asked_at: Mutex<Option<Timestamp>>,
+    /// Whether any house answered since the start.
+    heard: AtomicBool,
+    /// As it stood after the last turn.
+    seen: Mutex<Option<Standing>>,
 }
 
 /// How it stands.
@@ -66,6 +74,8 @@ pub struct Standing {
     pub head: u64,
     /// How many events it is over.
     pub over: u64,
+    /// Whether a house answered since the start; nothing is signed before, where there is one.
+    pub heard: bool,
     pub houses: Vec<AtHouse>,
 }
 
@@ -86,6 +96,7 @@ pub struct AtHouse {
 /// What a check found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Checked {
+    /// Nothing was changed, and every house has said so.
     pub holds: bool,
     pub log: u64,
     pub sealed: u64,
@@ -110,6 +121,8 @@ impl Decisions {
             turn: tokio::sync::Mutex::new(()),
             last: Mutex::new(Vec::new()),
             asked_at: Mutex::new(None),
+            heard: AtomicBool::new(false),
+            seen: Mutex::new(None),
         }))
     }
 
@@ -147,9 +160,10 @@ impl Decisions {
         let tree = store.tree().await?;
         let mut houses = Vec::new();
         if tree.size > 0 && !self.is_settled(tree).await? {
-            houses = self.ask(tree).await?;
-            if houses.iter().all(|at| at.broken.is_none()) {
-                let head = self.signed(tree, &houses).await?;
+            houses = self.ask().await?;
+            let heard = houses.is_empty() || self.0.heard.load(Ordering::Relaxed);
+            if heard && houses.iter().all(|at| at.broken.is_none()) {
+                let head = self.signed(&houses).await?;
                 if let Some(head) = head {
                     for at in &mut houses {
                         self.bring(&head, at).await?;
@@ -161,8 +175,15 @@ impl Decisions {
             }
             *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = houses.clone();
         }
+        let standing = self.standing().await?;
+        *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(standing);
         drop(turn);
         Ok(houses)
+    }
+
+    /// As it stood after the last turn; `None` before the first.
+    pub fn seen(&self) -> Option<Standing> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the newest head is over the whole tree, each house has it in its log, and said so not long ago.
@@ -172,7 +193,7 @@ impl Decisions {
         if asked_at.is_none_or(|at| at.plus(ASK_EVERY_S) <= (self.0.parts.clock)()) {
             return Ok(false);
         }
-        let Some(LoggedHead { head, logged }) = store.head_shown().await? else { return Ok(false) };
+        let Some(LoggedHead { head, logged }) = store.head_shown(None).await? else { return Ok(false) };
         let is_whole = (head.n, head.log, head.size) == (tree.heads, tree.log, tree.size);
         Ok(is_whole && self.houses().iter().all(|house| logged.iter().any(|(at, _)| at == house)))
     }
@@ -185,22 +206,37 @@ impl Decisions {
         houses
     }
 
-    /// What each house has, and whether this tree goes on from there.
-    async fn ask(&self, tree: Tree) -> Result<Vec<AtHouse>, Failure> {
-        let Parts { house: client, node, .. } = &self.0.parts;
+    /// What each house has, and whether the tree goes on from there. The tree is read behind each answer: another process of the node may
+    /// have brought more meanwhile.
+    async fn ask(&self) -> Result<Vec<AtHouse>, Failure> {
+        let Parts { store, house: client, node, .. } = &self.0.parts;
         let mut asked = Vec::new();
         for house in self.houses() {
             let mut at = AtHouse { house, newest: None, broken: None, trouble: None };
             match client.decisions(house, *node).await {
-                Ok(reply) => at.newest = reply.newest,
+                Ok(reply) => {
+                    self.0.heard.store(true, Ordering::Relaxed);
+                    at.newest = reply.newest;
+                }
                 Err(error) => at.trouble = Some(error.message),
             }
             if let Some(newest) = &at.newest {
-                at.broken = self.broken(tree, newest).await?;
+                at.broken = self.broken(store.tree().await?, newest).await?;
+            }
+            if at.broken.is_none() {
+                self.remember(&at).await?;
             }
             asked.push(at);
         }
         Ok(asked)
+    }
+
+    /// Remembers where a house has its newest head of this node.
+    async fn remember(&self, AtHouse { house, newest, .. }: &AtHouse) -> Result<(), Failure> {
+        if let Some(HeadKnown { n, index: Some(index), .. }) = newest {
+            self.0.parts.store.head_logged(*house, *n, *index).await?;
+        }
+        Ok(())
     }
 
     async fn broken(&self, tree: Tree, newest: &HeadKnown) -> Result<Option<String>, Failure> {
@@ -222,12 +258,19 @@ impl Decisions {
         }
     }
 
-    /// A head over the whole tree: the newest one, or another. `None` where another process of the node was quicker.
-    async fn signed(&self, tree: Tree, houses: &[AtHouse]) -> Result<Option<Head>, Failure> {
+    /// A head over the whole tree: the newest one, or another where that is too old for a house which does not have it. `None` where
+    /// another process of the node was quicker.
+    async fn signed(&self, houses: &[AtHouse]) -> Result<Option<Head>, Failure> {
         let Parts { store, node, receipt_key, clock, .. } = &self.0.parts;
+        let tree = store.tree().await?;
         let newest = store.head_newest().await?;
         if let Some(newest) = newest.filter(|newest| (newest.log, newest.size) == (tree.log, tree.size)) {
-            return Ok(Some(newest));
+            let has_it = |at: &AtHouse| at.newest.as_ref().is_some_and(|known| known.n >= newest.n);
+            let is_due = houses.iter().any(|at| at.trouble.is_none() && !has_it(at));
+            let signed_at = Signed::<DecisionHead>::decode(&newest.bytes)?.unverified().at;
+            if !is_due || clock() < signed_at.plus(FRESH_S) {
+                return Ok(Some(newest));
+            }
         }
         let known = houses.iter().filter_map(|at| at.newest.as_ref()).map(|newest| newest.n).max().unwrap_or(0);
         let n = tree.heads.max(known) + 1;
@@ -256,13 +299,32 @@ impl Decisions {
             let bytes = SignedBytes::new(&head.bytes[..]).while_("a head of decisions is too long")?;
             match client.decided(at.house, DecisionsRequest { head: bytes, consistency }).await {
                 Ok(reply) => at.newest = reply.newest,
-                Err(HouseError { code: Some(Code::BrokenHistory), message, .. }) => at.broken = Some(message),
+                Err(HouseError { code: Some(Code::BrokenHistory), message, .. }) => {
+                    // Another process of the node may have brought a later head meanwhile.
+                    self.look_again(at, message).await?;
+                }
                 Err(error) => at.trouble = Some(error.message),
             }
         }
-        let logged = at.newest.as_ref().filter(|newest| newest.n == head.n).and_then(|newest| newest.index);
-        if let Some(index) = logged {
-            store.head_logged(at.house, head.n, index).await?;
+        self.remember(at).await
+    }
+
+    /// Whether what a house has now is what this tree goes on from, after it refused a head.
+    async fn look_again(&self, at: &mut AtHouse, refused: String) -> Result<(), Failure> {
+        let Parts { store, house: client, node, .. } = &self.0.parts;
+        let reply = match client.decisions(at.house, *node).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                at.trouble = Some(error.message);
+                return Ok(());
+            }
+        };
+        at.newest = reply.newest;
+        if let Some(newest) = &at.newest {
+            at.broken = self.broken(store.tree().await?, newest).await?;
+        }
+        if at.broken.is_none() {
+            at.trouble = Some(format!("it did not take a head: {refused}"));
         }
         Ok(())
     }
@@ -272,15 +334,16 @@ impl Decisions {
         let (tree, waiting) = (store.tree().await?, store.unsealed().await?);
         let over = store.head_newest().await?.filter(|head| head.log == tree.log).map_or(0, |head| head.size);
         let houses = self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(Standing { log: tree.log, sealed: tree.size, waiting, head: tree.heads, over, houses })
+        let heard = self.0.heard.load(Ordering::Relaxed);
+        Ok(Standing { log: tree.log, sealed: tree.size, waiting, head: tree.heads, over, heard, houses })
     }
 
     /// Every event against what was sealed, and the tree against what houses have.
     async fn check(&self) -> Result<Checked, Failure> {
         let Parts { store, .. } = &self.0.parts;
         let seal::Checked { tree, root, found } = seal::check(&**store).await?;
-        let houses = self.ask(tree).await?;
-        let holds = found.is_empty() && houses.iter().all(|at| at.broken.is_none());
+        let houses = self.ask().await?;
+        let holds = found.is_empty() && houses.iter().all(|at| at.broken.is_none() && at.trouble.is_none());
         let waiting = store.unsealed().await?;
         Ok(Checked { holds, log: tree.log, sealed: tree.size, waiting, root, found, houses })
     }
@@ -290,12 +353,19 @@ impl Decisions {
             return Err(Failure::new(format!("a reason has 1 to {REASON_BYTES_MAX} bytes")));
         }
         let Parts { store, clock, .. } = &self.0.parts;
-        // Behind the newest log that any house knows: a store that was set back does not know it.
-        let known = self.ask(store.tree().await?).await?;
+        let turn = self.0.turn.lock().await;
+        let is_stuck = matches!(store.seal(SEAL_MAX).await, Err(StoreError::Unreadable { .. }));
+        let Checked { holds, houses: known, .. } = self.check().await?;
         if let Some(at) = known.iter().find(|at| at.trouble.is_some()) {
             return Err(Failure::new(format!("{} does not say what it has of this node", at.house))
                 .hint("another log is begun behind the newest one that a house knows: try again when it answers"));
         }
+        if holds && !is_stuck {
+            return Err(Failure::new("nothing is lost or changed: the log of decisions goes on").hint(
+                "another log is for a store that lost events, and everybody would see that one ended: comity node decisions check",
+            ));
+        }
+        // Behind the newest log that any house knows: a store that was set back does not know it.
         let newest = known.iter().filter_map(|at| at.newest.as_ref()).map(|newest| newest.log).max().unwrap_or(0);
         let said = format!("{author}: {reason}");
         loop {
@@ -305,6 +375,7 @@ impl Decisions {
                 break;
             }
         }
+        drop(turn);
         self.turn().await?;
         self.standing().await
     }

@@ -36,7 +36,7 @@ use crate::service::{Doors, Member, access, cases, findings, follow, house_clien
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
-use crate::watch::{Figures, Top, WatchArguments, Watching, open_metrics};
+use crate::watch::{Figures, Top, WatchArguments, Watched, Watching, open_metrics};
 
 /// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
 const STANDING_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
@@ -140,7 +140,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     });
     let desk = access::open(&member.home, &settings, access_store, Arc::clone(&granting)).await?;
     let notices = access::Notices::start(&member.home, &settings, &desk, &casework.desk)?;
-    watching.of_access((desk.clone(), notices.dispatcher()));
+    watching.of_access(Watched { desk: desk.clone(), dispatcher: notices.dispatcher(), decisions: decisions.clone() });
     let place = comity_access::http::Place {
         org: member.home.card.organisation,
         node: member.home.card.node,

@@ -9,7 +9,7 @@ mod refunds;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comity_wire::api::decisions::DecisionProof;
+use comity_wire::api::decisions::{DecisionProof, ProofAsked};
 use comity_wire::object::FilterAction;
 use comity_wire::{CreditNoteId, Digest, Timestamp};
 use futures::future::BoxFuture;
@@ -129,8 +129,8 @@ impl Desk {
     ///
     /// # Errors
     /// [`Unproved`].
-    pub async fn proof(&self, id: CaseId) -> Result<DecisionProof, Unproved> {
-        seal::shown(&*self.0.store, Of::Case(id)).await
+    pub async fn proof(&self, id: CaseId, asked: ProofAsked) -> Result<DecisionProof, Unproved> {
+        seal::shown(&*self.0.store, Of::Case(id), asked).await
     }
 
     /// Opens a case for what a filter saw, or adds it to the undecided one of the same project, category and model.

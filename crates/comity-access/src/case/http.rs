@@ -14,7 +14,7 @@ use comity_http::signed::Guard;
 use comity_http::{Refusal, Signed};
 use comity_wire::api::access::ActRequest;
 use comity_wire::api::case as api;
-use comity_wire::api::decisions::DecisionProof;
+use comity_wire::api::decisions::{DecisionProof, ProofAsked};
 use comity_wire::{Code, Timestamp};
 use serde::Deserialize;
 
@@ -97,11 +97,13 @@ async fn show(
 async fn proof(
     State(cases): State<Cases>,
     Path(id): Path<String>,
+    asked: Result<Query<ProofAsked>, QueryRejection>,
     request: Request,
 ) -> Result<Json<DecisionProof>, Refusal> {
+    let Query(asked) = asked.map_err(|rejection| bad(rejection.body_text()))?;
     let (subject, _) = cases.project(request).await?;
     let found = cases.desk.of_project(&subject, named(&id)?).await.map_err(|trouble| refused(&trouble))?;
-    cases.desk.proof(found.id()).await.map(Json).map_err(|unproved| unproven(&unproved))
+    cases.desk.proof(found.id(), asked).await.map(Json).map_err(|unproved| unproven(&unproved))
 }
 
 async fn act(State(cases): State<Cases>, Path(id): Path<String>, request: Request) -> Result<Json<api::Case>, Refusal> {

@@ -5,7 +5,7 @@
 //! everything, from those who stepped back.
 
 use comity_wire::api::access as api;
-use comity_wire::api::decisions::DecisionProof;
+use comity_wire::api::decisions::{DecisionProof, ProofAsked};
 
 use super::{Desk, Project, Trouble};
 use crate::act::{Act, State};
@@ -56,8 +56,8 @@ impl Desk {
     ///
     /// # Errors
     /// [`Unproved`].
-    pub async fn proof(&self, application: &Application) -> Result<DecisionProof, Unproved> {
-        seal::shown(&*self.0.store, Of::Application(application.id())).await
+    pub async fn proof(&self, application: &Application, asked: ProofAsked) -> Result<DecisionProof, Unproved> {
+        seal::shown(&*self.0.store, Of::Application(application.id()), asked).await
     }
 
     /// As the applicant's side sees it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use comity_wire::api::decisions::{ProofAsked, SINCE_MAX};
 use comity_wire::log::{goes_on, includes};
 use comity_wire::{Digest, OrgId};
 
@@ -10,7 +11,7 @@ use super::{Store, contract, contract_cases};
 use crate::act::Act;
 use crate::case::{CaseId, Role};
 use crate::seal::{
-    Checked, Found, HEADS_KEPT, Head, Of, SEAL_MAX, Seals, Tree, Unproved, check, consistency, prove, root,
+    Checked, Found, HEADS_KEPT, Head, Of, SEAL_MAX, Seals, Tree, Unproved, check, consistency, prove, root, since,
 };
 
 comity_scratch::contract! {
@@ -22,6 +23,9 @@ comity_scratch::contract! {
         never_changes_what_was_sealed
         keeps_the_head_that_is_logged
         begins_another_log_with_all_that_is_left
+        shows_since_when_an_event_stands_also_in_a_log_that_ended
+        finds_what_was_taken_from_the_queue
+        hands_out_a_long_log_in_pages
     }
     sqlite: sqlite, postgres: postgres
 }
@@ -59,7 +63,7 @@ async fn head(store: &impl Seals, n: u64) -> Head {
 }
 
 async fn shown(store: &impl Seals) -> Option<(Head, Vec<(OrgId, u64)>)> {
-    store.head_shown().await.expect("the store").map(|shown| (shown.head, shown.logged))
+    store.head_shown(None).await.expect("the store").map(|shown| (shown.head, shown.logged))
 }
 
 async fn links(store: &impl Seals, log: u64) -> Vec<(Of, u64, Digest)> {
@@ -91,22 +95,22 @@ async fn seals_each_event_once_in_order(store: &impl Store) {
 
 async fn proves_that_an_event_is_under_a_head(store: &impl Store) {
     let (application, case) = decided(store).await;
-    assert!(matches!(prove(store, application).await, Err(Unproved::NotSealed)));
+    assert!(matches!(prove(store, application, None).await, Err(Unproved::NotSealed)));
     assert_eq!(store.seal(4).await.expect("the store"), 4);
-    assert!(matches!(prove(store, application).await, Err(Unproved::NotSealed)), "there is no head");
+    assert!(matches!(prove(store, application, None).await, Err(Unproved::NotSealed)), "there is no head");
     head(store, 1).await;
     seal_all(store).await;
     // The third event of the application has a leaf, and no head is over it yet.
     for (of, n) in [(application, 2), (case, 2)] {
-        let proof = prove(store, of).await.expect("a proof");
+        let proof = prove(store, of, None).await.expect("a proof");
         assert_eq!((proof.leaf.n, proof.head.n, proof.logged.len()), (n, 1, 0));
         let leaf = Digest::of_parts(&[&[0], &proof.leaf.link.0]);
         let over = root(store, 1, 4).await.expect("a root");
         assert!(includes(leaf, proof.leaf.place, 4, &over, &proof.path));
     }
     head(store, 2).await;
-    assert_eq!(prove(store, application).await.expect("a proof").leaf.n, 3);
-    assert!(matches!(prove(store, Of::Case(CaseId([9; 16]))).await, Err(Unproved::NotSealed)));
+    assert_eq!(prove(store, application, None).await.expect("a proof").leaf.n, 3);
+    assert!(matches!(prove(store, Of::Case(CaseId([9; 16])), None).await, Err(Unproved::NotSealed)));
 }
 
 async fn proves_that_a_tree_goes_on(store: &impl Store) {
@@ -172,20 +176,99 @@ async fn keeps_the_head_that_is_logged(store: &impl Store) {
     let stale = Head { n: 2, size: 3, ..first.clone() };
     assert!(!store.head_put(&stale).await.expect("the store"), "the tree went on meanwhile");
     let second = head(store, 2).await;
-    store.head_logged(HOUSE, 1, 40).await.expect("the store");
-    store.head_logged(HOUSE, 1, 40).await.expect("the same again");
+    assert!(logged_at(store, HOUSE, 1, 40).await && logged_at(store, HOUSE, 1, 40).await, "the same again");
     // A logged one is worth more than a newer one that nobody has seen.
     assert_eq!(shown(store).await, Some((first.clone(), vec![(HOUSE, 40)])));
     assert_eq!(store.head_newest().await.expect("the store"), Some(second.clone()));
-    // What is long over goes, but for what is logged.
+    // What is long over goes, but for what is logged: that says since when.
     let last = head(store, HEADS_KEPT + 3).await;
-    assert_eq!(shown(store).await, Some((first, vec![(HOUSE, 40)])));
-    store.head_logged(HOUSE, last.n, 90).await.expect("the store");
+    assert_eq!(shown(store).await, Some((first.clone(), vec![(HOUSE, 40)])));
+    assert!(logged_at(store, HOUSE, last.n, 90).await);
     assert_eq!(shown(store).await, Some((last.clone(), vec![(HOUSE, 90)])));
-    assert!(store.head_logged(HOUSE, 2, 50).await.is_err(), "the second was dropped");
-    // The first goes, now that the house has a newer one.
+    assert!(!logged_at(store, HOUSE, 2, 50).await, "the second was dropped");
     head(store, 2 * HEADS_KEPT + 9).await;
-    assert!(store.head_logged(OTHER, 1, 50).await.is_err() && store.head_logged(OTHER, last.n, 50).await.is_ok());
+    // Each house has its own newest; a house that has none is shown another's.
+    assert!(logged_at(store, OTHER, 1, 50).await);
+    let of = async |house| store.head_shown(Some(house)).await.expect("the store").expect("a head").head.n;
+    assert_eq!((of(HOUSE).await, of(OTHER).await, of(OrgId([5; 16])).await), (last.n, 1, last.n));
+}
+
+async fn logged_at(store: &impl Seals, house: OrgId, n: u64, index: u64) -> bool {
+    store.head_logged(house, n, index).await.expect("the store")
+}
+
+async fn shows_since_when_an_event_stands_also_in_a_log_that_ended(store: &impl Meddled) {
+    let (application, case) = decided(store).await;
+    assert_eq!(store.seal(3).await.expect("the store"), 3);
+    head(store, 1).await;
+    seal_all(store).await;
+    head(store, 2).await;
+    let seen = async |of, house| {
+        let found = since(store, of, (1, 9), house).await.expect("the store");
+        for proof in &found {
+            let leaf = Digest::of_parts(&[&[0], &proof.leaf.link.0]);
+            let over = root(store, proof.head.log, proof.head.size).await.expect("a root");
+            assert!(includes(leaf, proof.leaf.place, proof.head.size, &over, &proof.path));
+        }
+        found.iter().map(|proof| (proof.leaf.n, proof.head.n)).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(application, None).await, [], "no house has anything");
+    assert!(logged_at(store, HOUSE, 2, 41).await);
+    assert_eq!(seen(application, None).await, [(1, 2), (2, 2), (3, 2)]);
+    assert!(logged_at(store, OTHER, 1, 7).await);
+    assert_eq!(seen(application, None).await, [(1, 1), (2, 1), (3, 2)]);
+    assert_eq!(seen(application, Some(HOUSE)).await, [(1, 2), (2, 2), (3, 2)]);
+    assert_eq!(seen(application, Some(OTHER)).await, [(1, 1), (2, 1)]);
+    assert_eq!(seen(case, None).await, [(1, 1), (2, 2)]);
+    // An event is written anew and sealed again in another log: the others stand since when they did.
+    for sql in UNGUARDED {
+        let _ = store.meddle(sql).await;
+    }
+    let changed =
+        store.meddle("UPDATE access_event SET bytes = (SELECT bytes FROM access_event WHERE n = 1) WHERE n = 2");
+    assert_eq!(changed.await.expect("no guard"), 1);
+    assert_eq!(seen(application, None).await, [(1, 1), (3, 2)], "what was sealed is not what it is");
+    assert_eq!(store.log_begin("nobody will see", NOW.plus(9)).await.expect("the store"), 2);
+    seal_all(store).await;
+    head(store, 3).await;
+    assert!(logged_at(store, HOUSE, 3, 99).await);
+    assert_eq!(seen(application, None).await, [(1, 1), (2, 3), (3, 2)]);
+}
+
+async fn finds_what_was_taken_from_the_queue(store: &impl Meddled) {
+    let (application, _) = decided(store).await;
+    assert_eq!(store.seal(4).await.expect("the store"), 4);
+    assert_eq!(check(store).await.expect("the store").found, [], "the last one waits");
+    assert_eq!(store.meddle("DELETE FROM access_unsealed").await.expect("no guard"), 1);
+    assert_eq!(check(store).await.expect("the store").found, [Found::NeverSealed { of: application, n: 3 }]);
+    store.log_begin("it was taken away", NOW.plus(9)).await.expect("the store");
+    assert_eq!(check(store).await.expect("the store").found, [], "all wait again");
+    seal_all(store).await;
+    assert_eq!(check(store).await.expect("the store").found, []);
+}
+
+async fn hands_out_a_long_log_in_pages(store: &impl Store) {
+    let mut case = contract_cases::begun(store, 1, "sub-a", NOW).await;
+    contract_cases::done(store, &mut case, contract_cases::answer(), Role::Project).await;
+    for _ in 0..SINCE_MAX {
+        let note = crate::case::Act::Remark { text: "a note".into(), salt: None };
+        contract_cases::done(store, &mut case, note, Role::Handler).await;
+    }
+    seal_all(store).await;
+    head(store, 1).await;
+    assert!(logged_at(store, HOUSE, 1, 5).await);
+    let of = Of::Case(contract_cases::id(1));
+    let page = async |from| {
+        let asked = ProofAsked { from: Some(from), house: Some(HOUSE) };
+        let page = crate::seal::shown(store, of, asked).await.expect("a proof");
+        let ends = page.since.first().zip(page.since.last()).map(|(first, last)| (first.n, last.n));
+        assert_eq!((page.n, page.heads.len()), (SINCE_MAX + 2, usize::from(ends.is_some())));
+        (ends, page.next)
+    };
+    assert_eq!(page(1).await, (Some((1, SINCE_MAX)), Some(SINCE_MAX + 1)));
+    assert_eq!(page(SINCE_MAX + 1).await, (Some((SINCE_MAX + 1, SINCE_MAX + 2)), None));
+    assert_eq!(page(SINCE_MAX + 3).await, (None, None));
+    assert_eq!(page(u64::MAX).await, (None, None));
 }
 
 async fn begins_another_log_with_all_that_is_left(store: &impl Store) {
@@ -202,6 +285,52 @@ async fn begins_another_log_with_all_that_is_left(store: &impl Store) {
     assert_eq!(links(store, 1).await, before, "what was sealed before stays");
     assert!(!store.head_put(&Head { n: 4, log: 2, size: 5, bytes: vec![1] }).await.expect("the store"));
     head(store, 5).await;
-    assert_eq!(prove(store, application).await.expect("a proof").head.n, 5);
+    assert_eq!(prove(store, application, None).await.expect("a proof").head.n, 5);
     assert_eq!(check(store).await.expect("the store").found, []);
+}
+
+/// What only an engine with several writers can do.
+mod beside {
+    mod postgres {
+        use super::super::*;
+
+        #[tokio::test]
+        async fn an_event_that_is_written_while_another_log_begins_is_sealed_once_and_in_order() {
+            let store = super::super::postgres().await;
+            let (application, _) = decided(&*store).await;
+            seal_all(&*store).await;
+            // Another process has written the fourth event of the application, and has not committed.
+            let mut writing = store.pool().begin().await.expect("a connection");
+            let fourth = "INSERT INTO access_event (application, n, bytes) SELECT application, 4, bytes FROM access_event WHERE n = 3";
+            sqlx::query(fourth).execute(&mut *writing).await.expect("it is an event");
+            let begin = store.log_begin("it was lost", NOW.plus(9));
+            let waits = async {
+                let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+                loop {
+                    let (waiting,): (i64,) = sqlx::query_as(sql).fetch_one(store.pool()).await.expect("the server");
+                    if waiting > 0 {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            futures::pin_mut!(begin, waits);
+            // It waits for whoever writes; where it would not, it is over at once and what follows shows it.
+            let begun = match futures::future::select(begin, waits).await {
+                futures::future::Either::Left((log, _)) => {
+                    writing.commit().await.expect("it is written");
+                    log
+                }
+                futures::future::Either::Right(((), begin)) => {
+                    writing.commit().await.expect("it is written");
+                    begin.await
+                }
+            };
+            assert_eq!(begun.expect("the store"), 2);
+            assert_eq!(seal_all(&*store).await, 6);
+            let sealed = links(&*store, 2).await;
+            let of_it: Vec<_> = sealed.iter().filter(|(of, ..)| *of == application).map(|(_, n, _)| *n).collect();
+            assert_eq!(of_it, [1, 2, 3, 4]);
+        }
+    }
 }

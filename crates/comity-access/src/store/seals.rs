@@ -20,14 +20,27 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 const WAITING: &str = "SELECT u.seq, u.kind, u.of_id, u.n, COALESCE(e.bytes, c.bytes) FROM access_unsealed u \
      LEFT JOIN access_event e ON u.kind = 1 AND e.application = u.of_id AND e.n = u.n \
      LEFT JOIN access_case_event c ON u.kind = 2 AND c.case_id = u.of_id AND c.n = u.n ORDER BY u.seq LIMIT $1";
-const LEAVES: &str = "SELECT l.kind, l.of_id, l.n, l.place, l.link, COALESCE(e.bytes, c.bytes) FROM access_leaf l \
+const LEAVES: &str = "SELECT l.kind, l.of_id, l.n, l.log, l.place, l.link, COALESCE(e.bytes, c.bytes) FROM access_leaf l \
      LEFT JOIN access_event e ON l.kind = 1 AND e.application = l.of_id AND e.n = l.n \
      LEFT JOIN access_case_event c ON l.kind = 2 AND c.case_id = l.of_id AND c.n = l.n \
      WHERE l.log = $1 AND l.place >= $2 ORDER BY l.place LIMIT $3";
-const FORGET_LOGGED: &str = "DELETE FROM access_head_logged WHERE n < $1 AND n < \
-     (SELECT max(g.n) FROM access_head_logged g WHERE g.house = access_head_logged.house)";
 const FORGET: &str = "DELETE FROM access_head WHERE n < $1 AND NOT EXISTS \
      (SELECT 1 FROM access_head_logged g WHERE g.n = access_head.n)";
+const FIRST: &str = "SELECT h.n, h.log, h.size, h.bytes FROM access_head h WHERE h.log = $1 AND h.size > $2 AND EXISTS \
+     (SELECT 1 FROM access_head_logged g WHERE g.n = h.n AND ($3 = 0 OR g.house = $4)) ORDER BY h.n LIMIT 1";
+/// What this house has comes before what any has, and that before what none has.
+const SHOWN: &str = "SELECT h.n, h.log, h.size, h.bytes FROM access_head h JOIN access_seal s ON s.log = h.log ORDER BY \
+     CASE WHEN EXISTS (SELECT 1 FROM access_head_logged g WHERE g.n = h.n AND g.house = $1) THEN 0 \
+     WHEN EXISTS (SELECT 1 FROM access_head_logged g WHERE g.n = h.n) THEN 1 ELSE 2 END, h.n DESC LIMIT 1";
+const LEAVES_OF: &str = "SELECT l.kind, l.of_id, l.n, l.log, l.place, l.link, COALESCE(e.bytes, c.bytes) FROM access_leaf l \
+     LEFT JOIN access_event e ON l.kind = 1 AND e.application = l.of_id AND e.n = l.n \
+     LEFT JOIN access_case_event c ON l.kind = 2 AND c.case_id = l.of_id AND c.n = l.n \
+     WHERE l.kind = $1 AND l.of_id = $2 AND l.n >= $3 AND l.n < $4 ORDER BY l.n, l.log";
+const NEVER: &str = "SELECT v.kind, v.of_id, v.n FROM (SELECT 1 AS kind, application AS of_id, n FROM access_event \
+     UNION ALL SELECT 2, case_id, n FROM access_case_event) v WHERE NOT EXISTS \
+     (SELECT 1 FROM access_unsealed u WHERE u.kind = v.kind AND u.of_id = v.of_id AND u.n = v.n) AND NOT EXISTS \
+     (SELECT 1 FROM access_leaf l JOIN access_seal s ON s.log = l.log WHERE l.kind = v.kind AND l.of_id = v.of_id AND l.n = v.n) \
+     ORDER BY v.kind, v.of_id, v.n LIMIT $1";
 const PUT_TILE: &str = "INSERT INTO access_tile (log, level, n, hashes) VALUES ($1, $2, $3, $4) \
      ON CONFLICT (log, level, n) DO UPDATE SET hashes = excluded.hashes";
 
@@ -67,10 +80,18 @@ fn head_of((n, log, size, bytes): HeadColumns) -> Result<Head, StoreError> {
     Ok(Head { n: uint(n)?, log: uint(log)?, size: uint(size)?, bytes })
 }
 
-type LeafColumns = (i64, Vec<u8>, i64, i64, Vec<u8>);
+type LeafColumns = (i64, Vec<u8>, i64, i64, i64, Vec<u8>);
 
-fn leaf_of((kind, id, n, place, link): LeafColumns) -> Result<Leaf, StoreError> {
-    Ok(Leaf { of: of(kind, id)?, n: uint(n)?, place: uint(place)?, link: digest(link)? })
+fn leaf_of((kind, id, n, log, place, link): LeafColumns) -> Result<Leaf, StoreError> {
+    Ok(Leaf { of: of(kind, id)?, n: uint(n)?, log: uint(log)?, place: uint(place)?, link: digest(link)? })
+}
+
+type LeafNow = (i64, Vec<u8>, i64, i64, i64, Vec<u8>, Option<Vec<u8>>);
+
+/// A leaf, and the link that its event has now.
+fn leaf_now((kind, id, n, log, place, sealed, bytes): LeafNow) -> Result<(Leaf, Option<Digest>), StoreError> {
+    let leaf = leaf_of((kind, id, n, log, place, sealed))?;
+    Ok((leaf, bytes.map(|bytes| link(leaf.of, &bytes))))
 }
 
 /// Puts a stored tile among the others, as wide as it is in the tree of `size`; one that is not so wide is left out.
@@ -85,7 +106,18 @@ fn tile_take(tiles: &mut Tiles, tile: TileId, size: u64, mut hashes: Vec<u8>) ->
 }
 
 macro_rules! seals {
-    ($name:ident, $begin:literal) => {
+    ($name:ident, $begin:literal, $still:expr) => {
+        impl $name {
+            async fn where_logged(&self, head: Option<HeadColumns>) -> Result<Option<LoggedHead>, StoreError> {
+                let Some(head) = head.map(head_of).transpose()? else { return Ok(None) };
+                let sql = "SELECT house, idx FROM access_head_logged WHERE n = $1 ORDER BY house";
+                let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(sql).bind(int(head.n)).fetch_all(&self.0).await?;
+                let logged = |(house, index)| Ok((OrgId(sixteen(house, "a house")?), uint(index)?));
+                let logged = rows.into_iter().map(logged).collect::<Result<_, StoreError>>()?;
+                Ok(Some(LoggedHead { head, logged }))
+            }
+        }
+
         impl Seals for $name {
             fn tree(&self) -> Answer<'_, Tree> {
                 within(async move {
@@ -183,11 +215,8 @@ macro_rules! seals {
                     let sql = "INSERT INTO access_head (n, log, size, bytes) VALUES ($1, $2, $3, $4)";
                     let query = sqlx::query(sql).bind(int(head.n)).bind(int(head.log)).bind(int(head.size));
                     query.bind(&head.bytes).execute(&mut *tx).await?;
-                    // Of what is long over each house keeps the newest that it has.
                     let over = int(head.n.saturating_sub(HEADS_KEPT));
-                    for sql in [FORGET_LOGGED, FORGET] {
-                        sqlx::query(sql).bind(over).execute(&mut *tx).await?;
-                    }
+                    sqlx::query(FORGET).bind(over).execute(&mut *tx).await?;
                     tx.commit().await?;
                     Ok(true)
                 })
@@ -203,36 +232,44 @@ macro_rules! seals {
                 .boxed()
             }
 
-            fn head_shown(&self) -> Answer<'_, Option<LoggedHead>> {
+            fn head_shown(&self, house: Option<OrgId>) -> Answer<'_, Option<LoggedHead>> {
                 within(async move {
-                    let sql = "SELECT h.n, h.log, h.size, h.bytes FROM access_head h JOIN access_seal s ON s.log = h.log \
-                               ORDER BY CASE WHEN EXISTS (SELECT 1 FROM access_head_logged g WHERE g.n = h.n) THEN 0 ELSE 1 END, \
-                               h.n DESC LIMIT 1";
-                    let found: Option<HeadColumns> = sqlx::query_as(sql).fetch_optional(&self.0).await?;
-                    let Some(head) = found.map(head_of).transpose()? else { return Ok(None) };
-                    let sql = "SELECT house, idx FROM access_head_logged WHERE n = $1 ORDER BY house";
-                    let rows: Vec<(Vec<u8>, i64)> =
-                        sqlx::query_as(sql).bind(int(head.n)).fetch_all(&self.0).await?;
-                    let logged = |(house, index)| Ok((OrgId(sixteen(house, "a house")?), uint(index)?));
-                    let logged = rows.into_iter().map(logged).collect::<Result<_, StoreError>>()?;
-                    Ok(Some(LoggedHead { head, logged }))
+                    let house = house.map(|house| house.0.to_vec()).unwrap_or_default();
+                    let found: Option<HeadColumns> =
+                        sqlx::query_as(SHOWN).bind(house).fetch_optional(&self.0).await?;
+                    self.where_logged(found).await
                 })
                 .boxed()
             }
 
-            fn head_logged(&self, house: OrgId, n: u64, index: u64) -> Answer<'_, ()> {
+            fn head_first(&self, log: u64, place: u64, house: Option<OrgId>) -> Answer<'_, Option<LoggedHead>> {
                 within(async move {
+                    let query = sqlx::query_as(FIRST).bind(int(log)).bind(int(place)).bind(i64::from(house.is_some()));
+                    let house = house.map(|house| house.0.to_vec()).unwrap_or_default();
+                    let found: Option<HeadColumns> = query.bind(house).fetch_optional(&self.0).await?;
+                    self.where_logged(found).await
+                })
+                .boxed()
+            }
+
+            fn head_logged(&self, house: OrgId, n: u64, index: u64) -> Answer<'_, bool> {
+                within(async move {
+                    let sql = "SELECT 1 FROM access_head WHERE n = $1";
+                    let known: Option<(i32,)> = sqlx::query_as(sql).bind(int(n)).fetch_optional(&self.0).await?;
+                    if known.is_none() {
+                        return Ok(false);
+                    }
                     let sql = "INSERT INTO access_head_logged (house, n, idx) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
                     let query = sqlx::query(sql).bind(house.0.to_vec()).bind(int(n)).bind(int(index));
                     query.execute(&self.0).await?;
-                    Ok(())
+                    Ok(true)
                 })
                 .boxed()
             }
 
             fn leaf_of(&self, of: Of, log: u64, size: u64) -> Answer<'_, Option<Leaf>> {
                 within(async move {
-                    let sql = "SELECT kind, of_id, n, place, link FROM access_leaf \
+                    let sql = "SELECT kind, of_id, n, log, place, link FROM access_leaf \
                                WHERE log = $1 AND kind = $2 AND of_id = $3 AND place < $4 ORDER BY n DESC LIMIT 1";
                     let query = sqlx::query_as(sql).bind(int(log)).bind(of.kind()).bind(of.id().to_vec());
                     let found: Option<LeafColumns> = query.bind(int(size)).fetch_optional(&self.0).await?;
@@ -241,16 +278,31 @@ macro_rules! seals {
                 .boxed()
             }
 
+            fn leaves_of(&self, of: Of, from: u64, to: u64) -> Answer<'_, Vec<Leaf>> {
+                within(async move {
+                    let query = sqlx::query_as(LEAVES_OF).bind(of.kind()).bind(of.id().to_vec());
+                    let rows: Vec<LeafNow> = query.bind(int(from)).bind(int(to)).fetch_all(&self.0).await?;
+                    let leaves = rows.into_iter().map(leaf_now).collect::<Result<Vec<_>, _>>()?;
+                    let are_so = leaves.into_iter().filter(|(leaf, now)| *now == Some(leaf.link));
+                    Ok(are_so.map(|(leaf, _)| leaf).collect())
+                })
+                .boxed()
+            }
+
             fn leaves(&self, log: u64, from: u64, limit: u32) -> Answer<'_, Vec<(Leaf, Option<Digest>)>> {
                 within(async move {
-                    type Columns = (i64, Vec<u8>, i64, i64, Vec<u8>, Option<Vec<u8>>);
                     let query = sqlx::query_as(LEAVES).bind(int(log)).bind(int(from)).bind(i64::from(limit));
-                    let rows: Vec<Columns> = query.fetch_all(&self.0).await?;
-                    let read = |(kind, id, n, place, sealed, bytes): Columns| {
-                        let leaf = leaf_of((kind, id, n, place, sealed))?;
-                        Ok((leaf, bytes.map(|bytes| link(leaf.of, &bytes))))
-                    };
-                    rows.into_iter().map(read).collect()
+                    let rows: Vec<LeafNow> = query.fetch_all(&self.0).await?;
+                    rows.into_iter().map(leaf_now).collect()
+                })
+                .boxed()
+            }
+
+            fn never_sealed(&self, limit: u32) -> Answer<'_, Vec<(Of, u64)>> {
+                within(async move {
+                    let query = sqlx::query_as(NEVER).bind(i64::from(limit));
+                    let rows: Vec<(i64, Vec<u8>, i64)> = query.fetch_all(&self.0).await?;
+                    rows.into_iter().map(|(kind, id, n)| Ok((of(kind, id)?, uint(n)?))).collect()
                 })
                 .boxed()
             }
@@ -259,6 +311,9 @@ macro_rules! seals {
                 within(async move {
                     let mut tx = self.0.begin_with($begin).await?;
                     sqlx::query("UPDATE access_seal SET log = log + 1, size = 0 WHERE one = 1").execute(&mut *tx).await?;
+                    if let Some(still) = $still {
+                        sqlx::query(still).execute(&mut *tx).await?;
+                    }
                     let sql = "SELECT log FROM access_seal WHERE one = 1";
                     let (log,): (i64,) = sqlx::query_as(sql).fetch_one(&mut *tx).await?;
                     let sql = "INSERT INTO access_log_begun (log, reason, at) VALUES ($1, $2, $3)";
@@ -279,5 +334,11 @@ macro_rules! seals {
     };
 }
 
-seals!(Sqlite, "BEGIN IMMEDIATE");
-seals!(Postgres, "BEGIN");
+// One writer at a time is SQLite's way. In PostgreSQL an event could be written between what empties the queue and what fills it; whoever
+// seals takes the row of `access_seal` first, too.
+seals!(Sqlite, "BEGIN IMMEDIATE", None::<&'static str>);
+seals!(
+    Postgres,
+    "BEGIN",
+    Some("LOCK TABLE access_event, access_case_event, access_unsealed IN SHARE ROW EXCLUSIVE MODE")
+);

@@ -56,7 +56,9 @@ impl Sqlite {
         let notice = include_str!("../../migrations/0002_notice.sql");
         let case = include_str!("../../migrations/0003_case.sql");
         let seal = include_str!("../../migrations/0004_seal.sql");
-        migrator([("access", access), ("notice", notice), ("case", case), ("seal", seal)]).run(&pool).await?;
+        let since = include_str!("../../migrations/0005_since.sql");
+        let files = [("access", access), ("notice", notice), ("case", case), ("seal", seal), ("since", since)];
+        migrator(files).run(&pool).await?;
         Ok(Self(pool))
     }
 
@@ -81,7 +83,9 @@ impl Postgres {
         let notice = include_str!("../../migrations/postgres/0002_notice.sql");
         let case = include_str!("../../migrations/postgres/0003_case.sql");
         let seal = include_str!("../../migrations/postgres/0004_seal.sql");
-        migrator([("access", access), ("notice", notice), ("case", case), ("seal", seal)]).run(&pool).await?;
+        let since = include_str!("../../migrations/postgres/0005_since.sql");
+        let files = [("access", access), ("notice", notice), ("case", case), ("seal", seal), ("since", since)];
+        migrator(files).run(&pool).await?;
         Ok(Self(pool))
     }
 }

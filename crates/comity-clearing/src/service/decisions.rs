@@ -15,6 +15,8 @@ const DECIDED: &str = "heads of decisions are brought, and asked for, by the nod
 /// Heads of one node that are taken in an hour.
 const AN_HOUR_MAX: u32 = 60;
 const HOUR_S: u64 = 3_600;
+/// How long ago a head may have been signed: its moment says since when its events stand here.
+const OLD_S: u64 = 3_600;
 
 impl Clearing {
     /// The newest head of a node.
@@ -47,10 +49,15 @@ impl Clearing {
             .write(move |conn| {
                 Box::pin(async move {
                     let newest = store::decisions::newest(conn, node).await?;
+                    if newest.as_ref().is_some_and(|newest| newest.content == head.id()) {
+                        return Ok(newest);
+                    }
+                    if head.at.plus(OLD_S) < now {
+                        return Err(Failure::invalid(
+                            "the head was signed more than an hour ago: sign one now, and set the node's clock",
+                        ));
+                    }
                     if let Some(newest) = &newest {
-                        if newest.content == head.id() {
-                            return Ok(Some(newest.clone()));
-                        }
                         follows(newest, &head, &proof)?;
                         let nth = store::decisions::nth_newest(conn, node, AN_HOUR_MAX).await?;
                         if let Some(next) = nth.map(|at| at.plus(HOUR_S)).filter(|next| *next > now) {

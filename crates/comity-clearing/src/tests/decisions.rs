@@ -3,7 +3,7 @@
 use comity_wire::api::decisions::{DecisionsReply, HeadKnown};
 use comity_wire::log::{Entry, Growing, LogDecisions, Steps, Tiles};
 use comity_wire::object::DecisionHead;
-use comity_wire::{Digest, cose};
+use comity_wire::{Digest, Timestamp, cose};
 use serde_json::{Value, json};
 
 use super::world::*;
@@ -178,7 +178,14 @@ async fn a_head_is_the_nodes_own_word(on: On) {
     assert_eq!(refused(&world, &ahead).await, "invalid_request");
     assert_eq!(refused(&world, &(head.0.clone(), vec![Digest::ZERO])).await, "invalid_request");
     assert_eq!(newest(&world).await, None);
-    taken(&world, &head).await;
+    // What a head says of the time is true to the hour; the newest one may come again whenever.
+    let mut old = head.clone();
+    old.0.at = Timestamp(world.now().0 - 3_601);
+    assert_eq!(refused(&world, &old).await, "invalid_request");
+    old.0.at = Timestamp(world.now().0 - 3_600);
+    let known = taken(&world, &old).await;
+    world.pass(7_200).await;
+    assert_eq!(taken(&world, &old).await, known);
     for meddling in ["UPDATE decision_head SET size = 9", "DELETE FROM decision_head"] {
         let done = comity_ledger::db::query(meddling).execute(&mut world.books.connect().await.db()).await;
         assert!(done.is_err(), "{meddling}");

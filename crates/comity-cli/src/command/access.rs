@@ -251,7 +251,11 @@ impl Access {
                 let kept = Kept::find(&session.home, application.as_deref())?;
                 let seen = client.application(&kept.model, &kept.id).await?;
                 kept.check(&seen)?;
-                let events: Vec<_> = seen.events.iter().map(|event| (event.n, event.link)).collect();
+                let events: Vec<_> = seen
+                    .events
+                    .iter()
+                    .map(|event| proof::Event { n: event.n, link: event.link, at: event.at })
+                    .collect();
                 proof::prove(&client, &kept.model, (Log::Application, &kept.id), &events, &by).await
             }
             Self::Cases(cases) => cases.run(session, &client).await,

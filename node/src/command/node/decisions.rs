@@ -66,8 +66,11 @@ impl At {
             comity_cli::say(&serde_json::to_string_pretty(standing)?);
             return Ok(());
         }
-        let Standing { log, sealed, waiting, head, over, houses } = standing;
+        let Standing { log, sealed, waiting, head, over, heard, houses } = standing;
         comity_cli::say(&format!("log {log}: {sealed} events are sealed, {waiting} wait; head {head} is over {over}"));
+        if !heard && !houses.is_empty() {
+            comity_cli::say("nothing is signed before a house has said what it has of this node");
+        }
         houses.iter().for_each(|at| comity_cli::say(&line(at)));
         Ok(())
     }
@@ -82,6 +85,9 @@ impl At {
                 comity_cli::say(&match one {
                     Found::Changed { of, n } => format!("changed     event {n} of {of} is another one than was sealed"),
                     Found::Gone { of, n } => format!("gone        event {n} of {of} was sealed"),
+                    Found::NeverSealed { of, n } => {
+                        format!("unsealed    event {n} of {of} neither is sealed nor waits for it")
+                    }
                     Found::LeafMissing { place } => format!("gone        leaf {place} of the tree"),
                     Found::TreeDiffers { size } => {
                         format!("changed     the tree over {size} events is not what its leaves make")
@@ -93,6 +99,10 @@ impl At {
         }
         if *holds {
             return Ok(());
+        }
+        if found.is_empty() && houses.iter().all(|at| at.broken.is_none()) {
+            return Err(Failure::new("nothing was changed as far as this store goes, and not every house has said so")
+                .hint("a store that was set back looks whole by itself: check again when each house answers"));
         }
         Err(Failure::new("what was decided here is not what was sealed").hint(
             "find out who changed the store before anything else; where a backup was restored: comity node decisions renew --reason …",

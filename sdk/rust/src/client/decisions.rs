@@ -1,13 +1,15 @@
 //! That what an owner decided cannot be decided anew unseen (spec/11-access.md §11.9): the newest event of a log is under a head of the
-//! node, and the head is in the house's log.
+//! node, and the head is in the house's log; and since when each event stands there.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use comity_token::Directory as _;
 use comity_wire::api::clearing::LogInclusion;
-use comity_wire::api::decisions::{DecisionProof, Logged, STEPS_MAX};
+use comity_wire::api::decisions::{DecisionProof, FirstHead, Logged, STEPS_MAX, Since};
 use comity_wire::log::{Checkpoint, Entry, LogDecisions, Note, VerifierKey, includes};
 use comity_wire::object::{AnchorRole, DecisionHead};
-use comity_wire::{Digest, ModelId, NodeId, PublicKey, Signed, Verified, merkle};
+use comity_wire::{Digest, ModelId, NodeId, OrgId, PublicKey, Signed, Timestamp, Verified, merkle};
 use http::Method;
 
 use super::{Client, Error};
@@ -28,6 +30,24 @@ pub struct Sealed {
     pub head: Verified<DecisionHead>,
     /// In the log of this profile's house; `None` where the owner names none, and so vouches alone.
     pub logged: Option<InLog>,
+    /// For each event up to `n` the first head over it that the house has in its log: whatever was decided was decided by then. Empty
+    /// where `logged` is `None`.
+    pub since: Vec<SealedBy>,
+}
+
+/// When an event was under a head that the house logged.
+#[derive(Clone, Debug)]
+pub struct SealedBy {
+    /// Which event.
+    pub n: u64,
+    /// The head's number.
+    pub head: u64,
+    /// Which of the node's logs; it may have ended since.
+    pub log: u64,
+    /// When the head was signed; houses take none that is older than an hour.
+    pub at: Timestamp,
+    /// The head's entry in the house's log.
+    pub index: u64,
 }
 
 /// A head's entry in a house's log.
@@ -54,6 +74,8 @@ pub enum NotSealed {
     OfAnother,
     #[error("the path does not lead to the head's root")]
     Path,
+    #[error("the owner does not show since when event {n} stands in the house's log")]
+    NoSince { n: u64 },
     #[error("entry {index} of the house's log is not this head")]
     Entry { index: u64 },
     #[error("the house's checkpoint does not stand: {0}")]
@@ -63,8 +85,8 @@ pub enum NotSealed {
 }
 
 impl Client {
-    /// Asks the owner for the proof of an application's or a case's newest sealed event, and verifies it against the links that the
-    /// caller has of that log, by event. `log_key` is the house's, as its operator publishes it.
+    /// Asks the owner for the proof of an application's or a case's newest sealed event, and since when each event is, and verifies both
+    /// against the links that the caller has of that log, by event. `log_key` is the house's, as its operator publishes it.
     ///
     /// # Errors
     /// [`NotSealed`].
@@ -80,29 +102,99 @@ impl Client {
             Log::Application => "/comity/v1/access/applications",
             Log::Case => "/comity/v1/access/cases",
         };
-        let path = format!("{root}/{}/proof", percent(id));
-        let proof: DecisionProof = self.apply(node, model, Method::GET, &path, Bytes::new()).await?;
-        let certificate = self.seen.directory.certificate(node).ok_or(Error::Missing("the node's certificate"))?;
-        let keys: Vec<_> = certificate.receipt_keys.iter().map(|entry| entry.key).collect();
-        let head = under_head(&proof, node, &keys, link_of)?;
         let roster = self.seen.directory.roster();
         let house = roster.anchors_of(AnchorRole::House).next().map(|anchor| anchor.org);
-        let logged = proof.logged.iter().find(|logged| Some(logged.house) == house);
-        let logged = match logged {
-            None => None,
-            Some(Logged { index, .. }) => Some(self.in_log(*index, &head, log_key).await?),
+        let path = |from: u64| {
+            let house = house.map(|house| format!("&house={house}")).unwrap_or_default();
+            format!("{root}/{}/proof?from={from}{house}", percent(id))
         };
-        Ok(Sealed { n: proof.n, head, logged })
+        let proof: DecisionProof = self.apply(node, model, Method::GET, &path(1), Bytes::new()).await?;
+        let certificate = self.seen.directory.certificate(node).ok_or(Error::Missing("the node's certificate"))?;
+        let keys: Vec<_> = certificate.receipt_keys.iter().map(|entry| entry.key).collect();
+        let head = under_head(&proof, node, &keys, &link_of)?;
+        let (n, Some(index)) = (proof.n, index_at(&proof.logged, house)) else {
+            return Ok(Sealed { n: proof.n, head, logged: None, since: Vec::new() });
+        };
+        let logged = self.in_log(index, (&head, head.id()), log_key).await?;
+        let mut firsts = Firsts { node, house, heads: BTreeMap::new() };
+        let (mut since, mut page, mut from) = (Vec::new(), proof, 1);
+        loop {
+            for head in std::mem::take(&mut page.heads) {
+                let Some((first, content, index)) = firsts.read(&head)? else { continue };
+                self.in_log(index, (&first, content), log_key).await?;
+                firsts.heads.insert(first.n, (first, index));
+            }
+            for event in &page.since {
+                since.push(firsts.under(event, &link_of)?);
+            }
+            match page.next.filter(|next| *next > from && *next <= n) {
+                Some(next) => from = next,
+                None => break,
+            }
+            page = self.apply(node, model, Method::GET, &path(from), Bytes::new()).await?;
+        }
+        each_has_one(n, &since)?;
+        Ok(Sealed { n, head, logged: Some(logged), since })
     }
 
     async fn in_log(
         &self,
         index: u64,
-        head: &Verified<DecisionHead>,
+        head: (&DecisionHead, Digest),
         key: Option<&VerifierKey>,
     ) -> Result<InLog, NotSealed> {
         let shown: LogInclusion = self.house_get(&format!("/v1/log/inclusion?index={index}")).await?;
         in_tree(index, &shown, head, key)
+    }
+}
+
+fn index_at(logged: &[Logged], house: Option<OrgId>) -> Option<u64> {
+    logged.iter().find(|logged| Some(logged.house) == house).map(|logged| logged.index)
+}
+
+/// First heads over events, by number. That the node signed one is the house's word, whose entry names its content: the receipt keys of long
+/// ago stand in no certificate.
+struct Firsts {
+    node: NodeId,
+    house: Option<OrgId>,
+    heads: BTreeMap<u64, (DecisionHead, u64)>,
+}
+
+impl Firsts {
+    /// A head of this node that is not known yet, its content id, and its place in the house's log.
+    fn read(&self, shown: &FirstHead) -> Result<Option<(DecisionHead, Digest, u64)>, NotSealed> {
+        let signed = Signed::<DecisionHead>::decode(&shown.head).map_err(NotSealed::Head)?;
+        let head = signed.unverified().clone();
+        if head.node != self.node {
+            return Err(NotSealed::OfAnother);
+        }
+        let index = index_at(&shown.logged, self.house).filter(|_| !self.heads.contains_key(&head.n));
+        Ok(index.map(|index| (head, signed.id(), index)))
+    }
+
+    fn under(
+        &self,
+        Since { n, link, head, leaf, path }: &Since,
+        link_of: impl Fn(u64) -> Option<Digest>,
+    ) -> Result<SealedBy, NotSealed> {
+        if link_of(*n) != Some(*link) {
+            return Err(NotSealed::Rewritten { n: *n });
+        }
+        let (first, index) = self.heads.get(head).ok_or(NotSealed::NoSince { n: *n })?;
+        let data = merkle::leaf(link);
+        if path.len() > STEPS_MAX || !includes(data, *leaf, first.size, &first.root, path) {
+            return Err(NotSealed::Path);
+        }
+        Ok(SealedBy { n: *n, head: *head, log: first.log, at: first.at, index: *index })
+    }
+}
+
+/// Each event up to `n`, once and in order.
+fn each_has_one(n: u64, since: &[SealedBy]) -> Result<(), NotSealed> {
+    let missing = (1..=n).zip(since.iter().map(|one| Some(one.n)).chain(std::iter::repeat(None)));
+    match missing.into_iter().find(|(expected, shown)| Some(*expected) != *shown) {
+        Some((n, _)) => Err(NotSealed::NoSince { n }),
+        None => Ok(()),
     }
 }
 
@@ -132,10 +224,10 @@ fn under_head(
 fn in_tree(
     index: u64,
     shown: &LogInclusion,
-    head: &Verified<DecisionHead>,
+    (head, content): (&DecisionHead, Digest),
     key: Option<&VerifierKey>,
 ) -> Result<InLog, NotSealed> {
-    let expected = LogDecisions { node: head.node, n: head.n, log: head.log, content: head.id() };
+    let expected = LogDecisions { node: head.node, n: head.n, log: head.log, content };
     if Entry::from_bytes(&shown.entry).ok() != Some(Entry::Decisions(expected)) {
         return Err(NotSealed::Entry { index });
     }
@@ -186,7 +278,8 @@ mod tests {
         (1..=5).for_each(|n| tree.push(&link(n).expect("an event").0));
         let head = DecisionHead { node: NODE, n: 7, log: 1, size: 5, root: tree.root(), at: Timestamp(9) };
         let (link, path) = (link(4).expect("an event"), path(&tree, 3));
-        (DecisionProof { head: signed(&head, 1), n: 4, link, leaf: 3, path, logged: vec![] }, head)
+        let (logged, since, heads, next) = (vec![], vec![], vec![], None);
+        (DecisionProof { head: signed(&head, 1), n: 4, link, leaf: 3, path, logged, since, heads, next }, head)
     }
 
     fn signed(head: &DecisionHead, by: u8) -> SignedBytes {
@@ -222,6 +315,39 @@ mod tests {
     }
 
     #[test]
+    fn since_when_an_event_stands_is_shown_for_each_or_nothing_is_proved() {
+        let house = OrgId([3; 16]);
+        let mut tree = Growing::default();
+        (1..=3).for_each(|n| tree.push(&link(n).expect("an event").0));
+        let head = DecisionHead { node: NODE, n: 2, log: 1, size: 3, root: tree.root(), at: Timestamp(9) };
+        let mut firsts = Firsts { node: NODE, house: Some(house), heads: BTreeMap::new() };
+        let at = |house, head: &DecisionHead, by| FirstHead {
+            head: signed(head, by),
+            logged: vec![Logged { house, index: 40 }],
+        };
+        // By whichever key: the house's entry names the content. In another house's log it is nothing here.
+        let (first, content, index) = firsts.read(&at(house, &head, 5)).expect("it is one").expect("it is logged");
+        assert_eq!((&first, content, index), (&head, cose::sign(&head, &key(5)).id(), 40));
+        assert!(firsts.read(&at(OrgId([4; 16]), &head, 1)).expect("it is one").is_none());
+        let elsewhere = DecisionHead { node: NodeId([2; 16]), ..head.clone() };
+        assert!(matches!(firsts.read(&at(house, &elsewhere, 1)), Err(NotSealed::OfAnother)));
+        firsts.heads.insert(2, (first, index));
+        let since =
+            |n: u64| Since { n, link: link(n).expect("an event"), head: 2, leaf: n - 1, path: path(&tree, n - 1) };
+        let by = firsts.under(&since(2), link).expect("it is under it");
+        assert_eq!((by.n, by.head, by.log, by.at, by.index), (2, 2, 1, Timestamp(9), 40));
+        assert!(matches!(firsts.under(&Since { leaf: 0, ..since(2) }, link), Err(NotSealed::Path)));
+        assert!(matches!(firsts.under(&Since { head: 3, ..since(2) }, link), Err(NotSealed::NoSince { n: 2 })));
+        assert!(matches!(firsts.under(&Since { n: 3, ..since(2) }, link), Err(NotSealed::Rewritten { n: 3 })));
+        let all: Vec<_> = (1..=3).map(|n| firsts.under(&since(n), link).expect("it is under it")).collect();
+        each_has_one(3, &all).expect("each has");
+        for (n, shown) in [(4, &all[..]), (1, &[]), (2, &[all[0].clone(), all[2].clone()]), (1, &all[1..])] {
+            let missing = each_has_one(n.max(3), shown);
+            assert!(matches!(missing, Err(NotSealed::NoSince { n: which }) if which == n), "{n} {missing:?}");
+        }
+    }
+
+    #[test]
     fn a_head_is_in_the_tree_that_the_house_has_signed_or_it_is_not_logged() {
         let head = cose::sign(&proof().1, &key(1));
         let said = |n| LogDecisions { node: NODE, n, log: 1, content: head.id() };
@@ -239,16 +365,17 @@ mod tests {
             proof: path(&tree, at as u64),
             checkpoint: Note::sign(&checkpoint, &key(3)).expect("a note").to_string(),
         };
-        let found = in_tree(1, &shown(1), &head, Some(&log)).expect("it is there");
+        let head = (&*head, head.id());
+        let found = in_tree(1, &shown(1), head, Some(&log)).expect("it is there");
         assert!(found.is_signed && found.index == 1);
-        assert!(!in_tree(1, &shown(1), &head, None).expect("the house says so").is_signed);
+        assert!(!in_tree(1, &shown(1), head, None).expect("the house says so").is_signed);
         // Another head's entry; the right one elsewhere; another tree; another key.
-        assert!(matches!(in_tree(0, &shown(0), &head, Some(&log)), Err(NotSealed::Entry { index: 0 })));
-        assert!(matches!(in_tree(0, &shown(1), &head, Some(&log)), Err(NotSealed::Inclusion { index: 0 })));
+        assert!(matches!(in_tree(0, &shown(0), head, Some(&log)), Err(NotSealed::Entry { index: 0 })));
+        assert!(matches!(in_tree(0, &shown(1), head, Some(&log)), Err(NotSealed::Inclusion { index: 0 })));
         let mut cut = shown(1);
         cut.proof.pop();
-        assert!(matches!(in_tree(1, &cut, &head, Some(&log)), Err(NotSealed::Inclusion { .. })));
+        assert!(matches!(in_tree(1, &cut, head, Some(&log)), Err(NotSealed::Inclusion { .. })));
         let other = VerifierKey::new("comity/house/log/1", KeyUse::Log, key(4).public()).expect("a key");
-        assert!(matches!(in_tree(1, &shown(1), &head, Some(&other)), Err(NotSealed::Checkpoint(_))));
+        assert!(matches!(in_tree(1, &shown(1), head, Some(&other)), Err(NotSealed::Checkpoint(_))));
     }
 }

@@ -66,7 +66,7 @@ pub enum Cases {
         #[arg(long)]
         model: Option<ModelId>,
         #[command(flatten)]
-        by: proof::By,
+        by: Box<proof::By>,
     },
     /// Ask somebody else at the owner to look at what was decided again
     Appeal {
@@ -107,7 +107,11 @@ impl Cases {
                 let kept = Which { case, model, json: false }.kept(&session.home)?;
                 let seen = client.case(&kept.model, &kept.id).await?;
                 kept.check(&seen)?;
-                let events: Vec<_> = seen.events.iter().map(|event| (event.n, event.link)).collect();
+                let events: Vec<_> = seen
+                    .events
+                    .iter()
+                    .map(|event| proof::Event { n: event.n, link: event.link, at: event.at })
+                    .collect();
                 proof::prove(client, &kept.model, (Log::Case, &kept.id), &events, &by).await
             }
             Self::Answer { which, text } => act(session, client, which, Heard::Answer { text }).await,

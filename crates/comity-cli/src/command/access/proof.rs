@@ -1,9 +1,10 @@
 //! `comity access proof`: that an owner cannot decide anew, unseen, what it decided.
 
 use comity_sdk::Client;
-use comity_sdk::client::decisions::{InLog, Log, NotSealed, Sealed};
+use comity_sdk::client::decisions::{InLog, Log, NotSealed, Sealed, SealedBy};
 use comity_wire::log::{Checkpoint, VerifierKey};
-use comity_wire::{Digest, ModelId};
+use comity_wire::{Digest, ModelId, Timestamp};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::printer::{Failure, say};
@@ -14,6 +15,9 @@ pub struct By {
     /// The key of the house's log, which its operator publishes; without it the house alone says what is in its log
     #[arg(long, value_name = "VKEY", value_parser = key)]
     log_key: Option<VerifierKey>,
+    /// An event that no house had so many hours after the moment it names ends this command with exit code 1
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    within: u64,
     #[arg(long)]
     json: bool,
 }
@@ -27,17 +31,55 @@ pub(super) async fn prove(
     client: &Client,
     model: &ModelId,
     (log, id): (Log, &str),
-    events: &[(u64, Digest)],
+    events: &[Event],
     by: &By,
 ) -> Result<(), Failure> {
-    let link_of = |n| events.iter().find(|(event, _)| *event == n).map(|(_, link)| *link);
+    let of = |n| events.iter().find(|event| event.n == n);
+    let link_of = |n| of(n).map(|event| event.link);
     let sealed = client.sealed(model, (log, id), link_of, by.log_key.as_ref()).await.map_err(unproved)?;
-    let last = events.last().map_or(0, |(n, _)| *n);
-    say(&if by.json { serde_json::to_string_pretty(&as_json(id, last, &sealed))? } else { shown(id, last, &sealed) });
-    Ok(())
+    let last = events.last().map_or(0, |event| event.n);
+    let late = late(events, &sealed.since, by.within);
+    say(&if by.json {
+        serde_json::to_string_pretty(&as_json(id, last, &sealed, &late))?
+    } else {
+        shown(id, last, &sealed, &late)
+    });
+    match late.first() {
+        None => Ok(()),
+        Some(Late { n, .. }) => Err(Failure::new(
+            format!("event {n} of {id} came into the house's log late"),
+            "a log that was written anew looks like this, and so does an owner whose house could not be reached for so long: ask the owner",
+        )),
+    }
 }
 
-fn as_json(id: &str, last: u64, Sealed { n, head, logged }: &Sealed) -> serde_json::Value {
+/// An event as the owner showed it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    pub(super) n: u64,
+    pub(super) link: Digest,
+    pub(super) at: Timestamp,
+}
+
+/// An event that no house had for long.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Late {
+    n: u64,
+    at: Timestamp,
+    sealed_by: Timestamp,
+}
+
+/// Events of which the first head was signed more than so many hours after the moment that they name.
+fn late(events: &[Event], since: &[SealedBy], hours: u64) -> Vec<Late> {
+    let within_s = hours.saturating_mul(3_600);
+    let of = |n| events.iter().find(|event| event.n == n);
+    let both = since.iter().filter_map(|one| Some((of(one.n)?, one)));
+    let late = both.filter(|(event, one)| one.at.since(event.at) > within_s);
+    late.map(|(event, one)| Late { n: event.n, at: event.at, sealed_by: one.at }).collect()
+}
+
+fn as_json(id: &str, last: u64, Sealed { n, head, logged, since }: &Sealed, late: &[Late]) -> serde_json::Value {
+    let by = |SealedBy { n, head, log, at, index }: &SealedBy| json!({ "n": n, "head": head, "log": log, "sealed_by": at, "index": index });
     let in_log = |InLog { index, checkpoint: Checkpoint { origin, size, root }, is_signed }: &InLog| json!({ "index": index, "origin": origin, "size": size, "root": root, "is_signed": is_signed });
     json!({
         "of": id,
@@ -45,17 +87,26 @@ fn as_json(id: &str, last: u64, Sealed { n, head, logged }: &Sealed) -> serde_js
         "sealed": n,
         "head": { "node": head.node, "n": head.n, "log": head.log, "size": head.size, "root": head.root, "at": head.at, "content": head.id() },
         "logged": logged.as_ref().map(in_log),
+        "since": since.iter().map(by).collect::<Vec<_>>(),
+        "late": late,
     })
 }
 
-fn shown(id: &str, last: u64, Sealed { n, head, logged }: &Sealed) -> String {
+fn shown(id: &str, last: u64, Sealed { n, head, logged, since: _ }: &Sealed, late: &[Late]) -> String {
     let events = match n {
         1 => "event 1".to_owned(),
         n => format!("events 1 to {n}"),
     };
     let rest = if last > *n { format!("; {} more will be within a minute", last - n) } else { String::new() };
+    let ended = match head.log {
+        1 => String::new(),
+        log => format!(
+            "That is log {log} of this node: {} before it ended, for a reason that only the owner knows.\n",
+            log - 1
+        ),
+    };
     let mut text =
-        format!("{id}: {events} stand under head {} of {}, signed at {}{rest}\n", head.n, head.node, head.at);
+        format!("{id}: {events} stand under head {} of {}, signed at {}{rest}\n{ended}", head.n, head.node, head.at);
     text.push_str(&match logged {
         None => {
             "No clearing house has that head in its log yet: the owner alone vouches for it. Ask again in a minute."
@@ -70,6 +121,9 @@ fn shown(id: &str, last: u64, Sealed { n, head, logged }: &Sealed) -> String {
             format!("The head is entry {index} of {}, in its tree of {}, {by}.", checkpoint.origin, checkpoint.size)
         }
     });
+    for Late { n, at, sealed_by } in late {
+        text.push_str(&format!("\nEvent {n} says that it happened at {at}; the house has it since {sealed_by}."));
+    }
     text
 }
 
@@ -87,5 +141,23 @@ fn unproved(error: NotSealed) -> Failure {
             ),
             "nothing is proved: ask the owner, and the clearing house's operator, how that came about",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_came_late_into_the_log_is_named() {
+        let event = |n, at| Event { n, link: Digest::ZERO, at: Timestamp(at) };
+        let by = |n, at| SealedBy { n, head: 1, log: 1, at: Timestamp(at), index: 0 };
+        let events = [event(1, 1_000), event(2, 2_000), event(3, 90_000)];
+        // The third names a moment behind its head, by a clock that was set.
+        let since = [by(1, 1_060), by(2, 2_000 + 86_400), by(3, 89_999)];
+        assert_eq!(late(&events, &since, 24), []);
+        let expected = Late { n: 2, at: Timestamp(2_000), sealed_by: Timestamp(88_400) };
+        assert_eq!(late(&events, &since, 23), [expected]);
+        assert_eq!(late(&events, &since, 0).iter().map(|late| late.n).collect::<Vec<_>>(), [1, 2]);
     }
 }
