@@ -129,6 +129,8 @@ pub enum OpenError {
     Store(#[from] StoreError),
     #[error("cannot read or begin the clearing house's books")]
     Begin(#[source] Failure),
+    #[error("the operating system gives no thread to write the books in")]
+    Thread(#[source] std::io::Error),
 }
 
 /// How often the house looks whether a month is to be counted.
@@ -199,7 +201,8 @@ impl Clearing {
         };
         let house = Self { inner: Arc::new(inner) };
         // The writer outlives the calls that use it: it stops when told, after what is queued.
-        house.inner.tasks.spawn(writer.run(house.inner.stop.clone().cancelled_owned()));
+        let writing = writer.run_apart(house.inner.stop.clone().cancelled_owned()).map_err(OpenError::Thread)?;
+        house.inner.tasks.spawn(writing);
         house.beat().await.map_err(OpenError::Begin)?;
         house.standing_begin().await.map_err(OpenError::Begin)?;
         house.certificates_look().await.map_err(OpenError::Begin)?;

@@ -139,6 +139,34 @@ impl Committer {
 }
 
 impl Writer {
+    /// [`Writer::run`] in a thread of its own, so that it waits for nobody but the database: what wakes it between two statements
+    /// would else stand in line behind every request that the runtime has to begin. Resolves when it has ended.
+    ///
+    /// # Errors
+    /// Where the operating system gives no thread.
+    pub fn run_apart(
+        mut self,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<impl Future<Output = ()> + Send> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (ended, end) = oneshot::channel::<()>();
+        let work = async move {
+            // A socket answers to the runtime that opened it.
+            if let Some(conn) = self.conn.take_if(|conn| matches!(conn, Conn::Postgres(..)))
+                && let Err(error) = conn.close().await
+            {
+                tracing::warn!(%error, "the connection that the writer began with did not close cleanly");
+            }
+            self.run(stop).await;
+            drop(ended);
+        };
+        std::thread::Builder::new().name("comity-writer".into()).spawn(move || runtime.block_on(work))?;
+        Ok(async move {
+            // Nothing is sent: the sender goes with the writer.
+            let _ = end.await;
+        })
+    }
+
     /// Serves jobs until `stop` resolves or every [`Committer`] is gone; then does what is queued and closes.
     ///
     /// Dropping it half-way abandons the open transaction; its callers hear [`CommitError::Unknown`].

@@ -12,7 +12,7 @@ use crate::account::{AccountCode, NewAccount, Unit};
 use crate::audit::{AuditReport, Break};
 use crate::contract::{NOW, account, transfer};
 use crate::db::{Conn, Db, ROWS_PER_STATEMENT_MAX, list, query};
-use crate::decide::{Group, GroupOutcome};
+use crate::decide::{Group, GroupOutcome, Outcome};
 use crate::id::{Reference, TransferId};
 use crate::store::Store as _;
 use crate::transfer::{Transfer, TransferKind};
@@ -231,6 +231,32 @@ async fn a_row_that_moved_under_a_decision_is_noticed() {
     let reserve =
         transfer(TransferKind::Reserve, 9, account(AccountCode::Allocation, 1), account(AccountCode::Escrow, 2), 5);
     let posted = LedgerTx::new(&mut Db::Sqlite(&mut tx)).transfer_post_in_tx(reserve, NOW).await;
+    assert!(matches!(posted, Err(StoreError::ReadBack { .. })), "{posted:?}");
+}
+
+#[tokio::test]
+async fn an_account_that_was_just_opened_is_not_read_back_and_its_move_is_noticed_all_the_same() {
+    let mut books = books().await;
+    let escrow = account(AccountCode::Escrow, 77);
+    let reserve = |n, ucr| transfer(TransferKind::Reserve, n, account(AccountCode::Allocation, 1), escrow, ucr);
+    let mut tx = books.conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    {
+        let mut db = Db::Sqlite(&mut tx);
+        let mut ledger = LedgerTx::new(&mut db);
+        ledger.accounts_open_in_tx(&[escrow], NOW).await.unwrap();
+        // Twice: the second rests on what the first has moved.
+        assert_eq!(ledger.transfer_post_in_tx(reserve(31, 5), NOW).await.unwrap(), Outcome::Created);
+        assert_eq!(ledger.transfer_post_in_tx(reserve(32, 6), NOW).await.unwrap(), Outcome::Created);
+        assert_eq!(ledger.accounts_in_tx(&[escrow.id]).await.unwrap()[0].credits, Amount::from_ucr(11));
+    }
+    tx.rollback().await.unwrap();
+    let mut tx = books.conn.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let mut db = Db::Sqlite(&mut tx);
+    let mut ledger = LedgerTx::new(&mut db);
+    ledger.accounts_open_in_tx(&[escrow], NOW).await.unwrap();
+    let meddle = query("UPDATE account SET credits = credits + 1 WHERE id = ?").bind(escrow.id.0.to_vec());
+    assert_eq!(meddle.execute(ledger.db()).await.unwrap(), 1);
+    let posted = ledger.transfer_post_in_tx(reserve(33, 5), NOW).await;
     assert!(matches!(posted, Err(StoreError::ReadBack { .. })), "{posted:?}");
 }
 

@@ -28,6 +28,9 @@ pub(super) const ACCOUNTS_UPDATE: &str = "WITH moved (id, debits, credits, debit
 /// The books inside an open transaction.
 pub struct LedgerTx<'a> {
     db: Db<'a>,
+    /// What was opened here and did not move since: it need not be read back. Should anybody else move it in the same transaction, the
+    /// update finds other sums than it was told.
+    fresh: BTreeMap<AccountId, Account>,
 }
 
 impl<'a> LedgerTx<'a> {
@@ -38,7 +41,7 @@ impl<'a> LedgerTx<'a> {
     /// Where no transaction is open: then each statement would commit on its own.
     pub fn new(db: &'a mut Db<'_>) -> Self {
         assert!(db.is_in_transaction(), "the ledger is written inside an open transaction");
-        Self { db: db.reborrow() }
+        Self { db: db.reborrow(), fresh: BTreeMap::new() }
     }
 
     /// The connection, for tables that share the transaction.
@@ -129,6 +132,7 @@ impl Store for LedgerTx<'_> {
         });
         let opened = opening.each(rows).execute(&mut self.db).await?;
         written("new accounts", opened, created.len())?;
+        self.fresh.extend(new().map(|account| (account.id, account.opened(now))));
         if created.len() == accounts.len() {
             return Ok(vec![Opened::Created; accounts.len()]);
         }
@@ -153,9 +157,11 @@ impl Store for LedgerTx<'_> {
         now: Timestamp,
     ) -> Result<Vec<GroupOutcome>, StoreError> {
         check_bounds(groups)?;
-        let accounts: Vec<AccountId> = Group::accounts(groups).into_iter().collect();
+        let (fresh, others): (Vec<AccountId>, Vec<AccountId>) =
+            Group::accounts(groups).into_iter().partition(|id| self.fresh.contains_key(id));
         let transfers: Vec<TransferId> = Group::transfers(groups).into_iter().collect();
-        let accounts = read::accounts(&mut self.db, &accounts).await?;
+        let mut accounts = read::accounts(&mut self.db, &others).await?;
+        accounts.extend(fresh.iter().filter_map(|id| self.fresh.remove(id)));
         let known = read::transfers(&mut self.db, &transfers).await?;
         let view = View::new(accounts, known.into_iter().map(|posted| posted.transfer));
         let decision = decide(&view, groups, now);

@@ -354,3 +354,26 @@ async fn single_reservations_per_second() {
         bench.serve(callers).await;
     }
 }
+
+#[tokio::test]
+async fn a_writer_apart_waits_for_nobody_and_ends_when_told_with_what_was_queued_done() {
+    let Bench { committer, mut writer, dir, .. } = bench(64).await;
+    let (committed, commits) = std::sync::mpsc::channel();
+    writer.hook(move || committed.send(()).is_ok()).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let ended = writer.run_apart(async move { drop(stopped.await) }).unwrap();
+    let mut first = Box::pin(write(committer.clone(), "first", Ok(1)));
+    assert!(futures::poll!(&mut first).is_pending());
+    // This runtime does nothing else meanwhile: its one thread stands here.
+    commits.recv_timeout(Duration::from_secs(60)).expect("it was committed by another thread");
+    assert_eq!(first.await.unwrap(), 1);
+    let mut second = Box::pin(write(committer.clone(), "second", Ok(2)));
+    assert!(futures::poll!(&mut second).is_pending());
+    stop.send(()).unwrap();
+    ended.await;
+    assert_eq!(second.await.unwrap(), 2);
+    assert!(matches!(write(committer, "third", Ok(3)).await, Err(CommitError::Stopped)));
+    let mut conn = Database::sqlite(dir.path().join("ledger.db")).connect().await.unwrap();
+    let words = query("SELECT word FROM word ORDER BY word").fetch_all(&mut conn.db()).await.unwrap();
+    assert_eq!(words.len(), 2);
+}
