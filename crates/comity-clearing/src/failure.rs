@@ -33,6 +33,11 @@ pub enum Failure {
     NotRegistered,
     #[error("this is not yours: {what}")]
     NotYours { what: &'static str },
+    /// Its certificate may still be on its way here: whoever has a new key brings the same again.
+    #[error(
+        "this clearing house knows no such transport key of node {node}: bring it again once it has the node's certificate"
+    )]
+    NodeKeyUnknown { node: NodeId },
     #[error("no such {what}")]
     NotFound { what: String },
     #[error("project {project} is frozen: ask the clearing house's operator")]
@@ -126,6 +131,7 @@ impl Failure {
             Self::NotYet { .. } => Code::NotYetValid,
             Self::NotRegistered => Code::NotRegistered,
             Self::NotYours { .. } => Code::NotYours,
+            Self::NodeKeyUnknown { .. } => Code::WrongKey,
             Self::NotFound { .. } => Code::NotFound,
             Self::Frozen { .. } => Code::Frozen,
             Self::BalanceTooLow { .. } => Code::BalanceTooLow,

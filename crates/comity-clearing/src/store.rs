@@ -218,6 +218,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0583_decisions.sql"),
             include_str!("../migrations/postgres/0583_decisions.sql"),
         )
+        .with(
+            584,
+            "open tokens of owners",
+            include_str!("../migrations/0584_open_tokens.sql"),
+            include_str!("../migrations/postgres/0584_open_tokens.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

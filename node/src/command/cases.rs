@@ -150,6 +150,9 @@ pub enum CasesCommand {
         amount: Option<u32>,
         #[arg(long)]
         reason: String,
+        /// Besides what was ordered of this token in this case before
+        #[arg(long)]
+        again: bool,
     },
     /// What was owed was given back, in another way
     Pay {
@@ -272,9 +275,9 @@ pub async fn run(command: CasesCommand) -> Result<String, Failure> {
             let lines: Vec<String> = charges.as_array().into_iter().flatten().map(charged).collect();
             Ok(if lines.is_empty() { "no token of that time".into() } else { lines.join("\n") })
         }
-        Refund { at, by, case, token, amount, reason } => {
+        Refund { at, by, case, token, amount, reason, again } => {
             let amount = amount.map(Amount::from_ucr);
-            let ask = RefundAsk { token, amount, reason, author: by.name() };
+            let ask = RefundAsk { token, amount, reason, author: by.name(), again };
             said(&at, admin::post(&at.home, &format!("/admin/cases/{case}/refund"), &ask).await?)
         }
         Pay { at, by, case, reference } => act(&at, case, Act::Pay { reference }, Role::Handler, by).await,
@@ -364,11 +367,15 @@ fn refund(refund: &Value) -> String {
 
 fn charged(one: &Value) -> String {
     format!(
-        "{}  {} µcr for {} flagged calls, of {} µcr charged",
+        "{}  {} µcr for {} flagged calls, of {} µcr charged{}",
         text(one, "token"),
         one["amount"],
         one["receipts"],
-        one["charged"]
+        one["charged"],
+        match one["ordered"].as_u64() {
+            Some(ordered @ 1..) => format!(", besides {ordered} ordered back in this case"),
+            _ => String::new(),
+        }
     )
 }
 

@@ -207,6 +207,15 @@ impl Bugs for NotesForgotten {
     }
 }
 
+/// A house that books credit notes out of whatever the owner is owed, also what a dispute may come to need (S-24).
+pub struct OthersPay;
+
+impl Bugs for OthersPay {
+    fn house_gives_what_others_earned(&self) -> bool {
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use comity_simulator::{STEPS, campaign};
@@ -327,6 +336,11 @@ mod tests {
     fn a_credit_note_that_is_booked_twice_is_caught() {
         let bounds = ["set aside, taken and given back within what was paid", "the books take a credit note"];
         check(&NotesForgotten, &[&bounds[..], &["an assertion", "a credit note moves what it says"]].concat());
+    }
+
+    #[test]
+    fn a_credit_note_that_others_pay_is_caught() {
+        check(&OthersPay, &["a note leaves what disputes may take"]);
     }
 
     #[test]

@@ -29,6 +29,10 @@ pub(crate) struct Books {
     pub(crate) disputes: BTreeMap<Digest, Dispute>,
     /// Credit notes by their ids: of which token, over how much.
     pub(crate) notes: BTreeMap<u64, (TokenId, Amount)>,
+    /// When a token's final was taken.
+    pub(crate) finals: BTreeMap<TokenId, Timestamp>,
+    /// What the owner was paid out of each token.
+    pub(crate) paid_out: BTreeMap<TokenId, Amount>,
     /// Payments to the owner.
     payments: u64,
 }
@@ -54,6 +58,8 @@ impl Books {
             asked: BTreeMap::new(),
             disputes: BTreeMap::new(),
             notes: BTreeMap::new(),
+            finals: BTreeMap::new(),
+            paid_out: BTreeMap::new(),
             payments: 0,
         };
         for (number, (amount, restricted, from, to)) in (1_u8..).zip(LOTS) {
@@ -167,6 +173,8 @@ impl Books {
             let id = self.payments.to_be_bytes();
             let posted = self.post(TransferKind::Remit, payable(), remitted(), amount, &id, now);
             assert!(posted, "an owner is paid what it has");
+            // All of it, so what disputes and notes had taken of what was paid before is paid back by it.
+            self.paid_out = self.escrows.keys().map(|token| (*token, self.net(*token))).collect();
         }
         amount
     }

@@ -46,6 +46,11 @@ pub trait Bugs: Sync {
         false
     }
 
+    /// Whether the house books credit notes out of whatever the owner is owed.
+    fn house_gives_what_others_earned(&self) -> bool {
+        false
+    }
+
     /// Whether the owner's operator claims everything once more after the house was set back to a backup.
     fn operator_claims_anew(&self) -> bool {
         true

@@ -1,10 +1,10 @@
 //! Credit notes at the house: an owner gives back, now and then too much, twice, or of what is in dispute. The core decides; the books
 //! keep what was noted.
 
-use comity_clearing::settlement::Phase;
-use comity_clearing::settlement::credit::{Book, Booked, Refused, book};
+use comity_clearing::settlement::credit::{Book, Booked, Kept, Other, Refused, book};
+use comity_clearing::settlement::{CHALLENGE_S, Phase};
 use comity_ledger::TransferKind;
-use comity_wire::{Amount, TokenId};
+use comity_wire::{Amount, Timestamp, TokenId};
 
 use crate::around::Around;
 use crate::books::{Books, allocation, payable, suspense};
@@ -18,7 +18,36 @@ impl Books {
         of.fold(Amount::ZERO, |sum, note| sum.saturating_add(note.1))
     }
 
-    fn book(&self, token: TokenId) -> Book {
+    fn kept(&self, token: TokenId, now: Timestamp) -> Kept {
+        let (mut kept, since) = (Kept::default(), self.calendar.since(now, CHALLENGE_S));
+        for (id, escrow) in self.escrows.iter().filter(|(id, _)| **id != token) {
+            let is_closed = escrow.phase == Phase::Closed;
+            let other = Other {
+                settled: escrow.paid,
+                gone: escrow.paid.saturating_sub(self.net(*id)),
+                paid_out: self.paid_out.get(id).copied().unwrap_or_default(),
+                is_closed,
+                waiting: if is_closed { escrow.held } else { Amount::ZERO },
+                is_undecided: self.is_disputed(*id) || self.is_asked(*id),
+                final_at: self.finals.get(id).copied(),
+            };
+            kept.add(&other, since);
+        }
+        kept
+    }
+
+    /// What other tokens have in the owner's account, and may lose in a dispute: reckoned without the core.
+    fn may_be_disputed(&self, token: TokenId) -> Amount {
+        let is_under_way =
+            |id: &TokenId| self.escrows[id].phase != Phase::Closed || self.is_disputed(*id) || self.is_asked(*id);
+        let others = self.escrows.keys().filter(|id| **id != token && is_under_way(id));
+        others.fold(Amount::ZERO, |sum, id| {
+            let paid_out = self.paid_out.get(id).copied().unwrap_or_default();
+            sum.saturating_add(self.net(*id).saturating_sub(paid_out))
+        })
+    }
+
+    fn book(&self, token: TokenId, now: Timestamp) -> Book {
         let escrow = &self.escrows[&token];
         Book {
             budget: escrow.budget,
@@ -27,7 +56,9 @@ impl Books {
             credited: self.credited(token),
             notes: self.notes.values().filter(|note| note.0 == token).count() as u64,
             held: escrow.held,
+            paid_out: self.paid_out.get(&token).copied().unwrap_or_default(),
             owed: self.available(payable()),
+            kept: self.kept(token, now),
             is_disputed: self.is_disputed(token),
             is_open: escrow.phase != Phase::Closed,
             settle_by: escrow.settle_by,
@@ -58,7 +89,10 @@ impl House {
     /// The owner brings a note: a new one, or one that it brought before.
     pub(crate) fn credit_note(&mut self, around: &mut Around<'_>) -> Checked {
         let known: Vec<_> = self.books.notes.iter().map(|(id, note)| (*id, note.0, note.1)).collect();
-        let tokens: Vec<_> = self.books.escrows.keys().copied().collect();
+        let all: Vec<_> = self.books.escrows.keys().copied().collect();
+        let paid_out = |token: &TokenId| self.books.paid_out.get(token).is_some_and(|amount| !amount.is_zero());
+        let friends: Vec<_> = all.iter().copied().filter(paid_out).collect();
+        let tokens = if friends.is_empty() || around.chance.one_in(2) { all } else { friends };
         if tokens.is_empty() {
             return Ok(());
         }
@@ -66,7 +100,7 @@ impl House {
             known[around.chance.index(known.len())]
         } else {
             let token = tokens[around.chance.index(tokens.len())];
-            let left = self.books.book(token).settled;
+            let left = self.books.escrows[&token].paid;
             let part = Amount::from_ucr(1 + u32::try_from(around.chance.below(60)).expect("small"));
             let amount = match around.chance.below(4) {
                 0 if !left.is_zero() => left,
@@ -83,7 +117,10 @@ impl House {
                 around.truth.meet("a credit note again");
                 return Ok(Ok(()));
             }
-            let mut before = books.book(token);
+            let mut before = books.book(token, around.now);
+            if around.bugs.house_gives_what_others_earned() {
+                before.kept = Kept::default();
+            }
             if around.bugs.house_forgets_notes() {
                 before.credited = Amount::ZERO;
             }
@@ -98,9 +135,17 @@ impl House {
                     around.truth.holds("a credit note moves what it says", less == amount, || {
                         format!("token {token}: {less} of {amount}")
                     })?;
+                    // An owner who gives back to a friend cannot give what a dispute about somebody else's token will need.
+                    let (kept, left) = (books.may_be_disputed(token), books.available(payable()));
+                    let what = || format!("token {token} gives {amount}");
+                    around.truth.bound("a note leaves what disputes may take", kept.ucr(), left.ucr(), what)?;
                     around.truth.meet("credits that are given back");
+                    if before.settled == before.paid_out {
+                        around.truth.meet("credits of a token that was paid out");
+                    }
                 }
                 Err(Refused::TooHigh { .. }) => around.truth.meet("a credit note above what was paid"),
+                Err(Refused::Kept { .. }) => around.truth.meet("a credit note that others would have to pay"),
                 Err(Refused::Disputed) => around.truth.meet("a credit note in a dispute"),
                 Err(_) => around.truth.meet("a credit note that waits"),
             }

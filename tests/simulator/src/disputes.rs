@@ -209,6 +209,24 @@ impl Books {
         self.disputes.values().any(|dispute| dispute.token == token && dispute.outcome.is_none())
     }
 
+    /// What an open one has set aside.
+    fn set_aside(&self, token: TokenId) -> Amount {
+        let open = self.disputes.values().find(|dispute| dispute.token == token && dispute.outcome.is_none());
+        open.map_or(Amount::ZERO, |dispute| dispute.held)
+    }
+
+    /// What of a token's earnings is the owner's now, paid out or not.
+    pub(crate) fn net(&self, token: TokenId) -> Amount {
+        let gone = self.reversed(token).saturating_add(self.set_aside(token)).saturating_add(self.credited(token));
+        self.escrows[&token].paid.saturating_sub(gone)
+    }
+
+    /// Whether a challenge about it is open, or nobody has drawn from a claim of it.
+    pub(crate) fn is_asked(&self, token: TokenId) -> bool {
+        self.asked.values().any(|asked| asked.token == token && asked.state == State::Open)
+            || self.evidence.waiting.iter().any(|claim| claim.token == token)
+    }
+
     pub(crate) fn reversed(&self, token: TokenId) -> Amount {
         let of = self.disputes.values().filter(|one| one.token == token && one.outcome == Some(Outcome::Reversed));
         of.fold(Amount::ZERO, |sum, one| sum.saturating_add(one.held))

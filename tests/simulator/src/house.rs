@@ -201,9 +201,12 @@ impl House {
             return Ok(());
         };
         let input = Input::Final(&finalled);
-        let Some(outcome) = self.transact(around, |books, around| Self::step(books, token, &input, around))? else {
-            return Ok(());
-        };
+        let outcome = self.transact(around, |books, around| {
+            let outcome = Self::step(books, token, &input, around)?;
+            books.finals.entry(token).or_insert(around.now);
+            Ok(outcome)
+        });
+        let Some(outcome) = outcome? else { return Ok(()) };
         around.truth.meet(if outcome.is_ok() { "a final" } else { "a final that contradicts" });
         if outcome.is_err_and(|refused| refused.is_the_nodes()) {
             self.contradicted(token, finalled.id, around)?;

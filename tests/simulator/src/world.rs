@@ -459,6 +459,10 @@ impl<'b> World<'b> {
         if self.house.restored > 0 && self.bugs.operator_claims_anew() {
             self.node.claim_anew(&mut around!(self, NODE_CLOCK))?;
         }
+        // Whose tokens were paid out gives back to a friend what the others are about to earn.
+        if self.chance.one_in(2) {
+            self.house.pay_out(&mut around!(self, HOUSE_CLOCK))?;
+        }
         for round in 0..6 {
             for who in 0..3 {
                 self.holders[who].resolve(&mut around!(self, who));
@@ -473,6 +477,7 @@ impl<'b> World<'b> {
             self.node.claim(&mut around!(self, NODE_CLOCK))?;
             self.drain()?;
         }
+        self.give_back()?;
         self.let_pass(73 * HOUR_S);
         for _ in 0..3 {
             self.node.claim(&mut around!(self, NODE_CLOCK))?;
@@ -484,6 +489,7 @@ impl<'b> World<'b> {
             self.let_pass(days * DAY_S);
             self.sweep()?;
             while self.house.decide(&mut around!(self, HOUSE_CLOCK))? {}
+            self.give_back()?;
         }
         for (id, escrow) in &self.house.books.escrows {
             let nothing = escrow.held.is_zero() && escrow.phase == Phase::Closed;
@@ -492,6 +498,10 @@ impl<'b> World<'b> {
         self.house.pay_out(&mut around!(self, HOUSE_CLOCK))?;
         self.check_match()?;
         self.house.audit(&mut around!(self, HOUSE_CLOCK))
+    }
+
+    fn give_back(&mut self) -> Checked {
+        (0..3).try_for_each(|_| self.house.credit_note(&mut around!(self, HOUSE_CLOCK)))
     }
 
     /// The node's meter, what was claimed, and what the ledger moved (spec/07-settlement.md §9).

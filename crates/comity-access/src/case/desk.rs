@@ -6,12 +6,14 @@
 
 mod refunds;
 
+pub use refunds::{Again, ToGive};
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use comity_wire::api::decisions::{DecisionProof, ProofAsked};
 use comity_wire::object::FilterAction;
-use comity_wire::{CreditNoteId, Digest, Timestamp};
+use comity_wire::{Digest, Timestamp};
 use futures::future::BoxFuture;
 use tokio::sync::Notify;
 
@@ -332,8 +334,8 @@ impl Desk {
                 // The project sees that it is there, and its link: a salt keeps the words from being guessed by it.
                 (_, Act::Remark { text, .. }) => (Act::Remark { text, salt: Some(self.salt()) }, author.as_str()),
                 (_, Act::Refund { token, amount, reason, .. }) => {
-                    let note = CreditNoteId((self.0.entropy)());
-                    (Act::Refund { note, token, amount, reason }, author.as_str())
+                    let ask = ToGive { token, amount, reason };
+                    return self.order(id, &Actor { id: author, role }, ask, Again::No).await;
                 }
                 (_, act) => (act, author.as_str()),
             };

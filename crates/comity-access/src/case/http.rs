@@ -153,7 +153,7 @@ fn refused(trouble: &Trouble) -> Refusal {
             Refused::NotYours { .. } | Refused::Stranger { .. } => Code::NotYours,
             Refused::TookPart { .. } => Code::DutyConflict,
             Refused::TooMuch { .. } => Code::LimitExceeded,
-            Refused::NoReason { .. } | Refused::Content(_) => Code::InvalidRequest,
+            Refused::NoReason { .. } | Refused::Content(_) | Refused::Ordered { .. } => Code::InvalidRequest,
         },
         Trouble::Moved => Code::CaseMoved,
         Trouble::NotFound => Code::NotFound,

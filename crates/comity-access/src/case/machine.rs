@@ -452,6 +452,13 @@ impl Case {
         &self.refunds
     }
 
+    /// What of a token is ordered to be given back: the house has booked it, or has not answered.
+    pub fn ordered(&self, token: TokenId) -> Amount {
+        let stands =
+            |refund: &&Refund| refund.token == token && !matches!(refund.answer, Some(Answer::Declined { .. }));
+        self.refunds.iter().filter(stands).fold(Amount::ZERO, |sum, refund| sum.saturating_add(refund.amount))
+    }
+
     pub fn events(&self) -> &[Recorded<Event>] {
         &self.events
     }

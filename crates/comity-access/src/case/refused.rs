@@ -1,6 +1,6 @@
 //! Why an act was not taken, and whose move is next.
 
-use comity_wire::Timestamp;
+use comity_wire::{Amount, Timestamp, TokenId};
 
 use super::act::{Kind, Role, State};
 use super::event::Party;
@@ -24,6 +24,11 @@ pub enum Refused {
     TooMuch { what: &'static str, most: u64 },
     #[error("{0}")]
     Content(&'static str),
+    /// A second order of the same token.
+    #[error(
+        "{amount} of {token} are ordered back in this case already; whoever means more than that says so (--again)"
+    )]
+    Ordered { token: TokenId, amount: Amount },
     #[error("{kind} is the clock's, and it runs until {until}")]
     TooEarly { kind: Kind, until: Timestamp },
 }

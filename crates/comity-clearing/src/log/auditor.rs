@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use comity_ledger::{AccountCode, AccountId, AuditReport, Auditor, NewAccount, Posted, Reference, TransferKind};
 use comity_wire::log::{Checkpoint, Entry, Growing, LogTransfer, TileId};
-use comity_wire::{Digest, NodeId, TokenId};
+use comity_wire::object::Token as ComityToken;
+use comity_wire::{Digest, NodeId, Timestamp, TokenId};
 use serde::Serialize;
+
+use crate::settlement::CHALLENGE_S;
 
 /// What was found. The house holds if [`LogReport::holds`].
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +58,8 @@ pub enum LogBreak {
     CreditNoteDiffers { content: Digest, token: TokenId, said_ucr: i128, moved_ucr: i128 },
     /// More was given back than was settled under the token and not taken back by a dispute.
     CreditPassed { token: TokenId, settled_ucr: i128, credited_ucr: i128 },
+    /// A credit note of one token was paid by what others had earned, about which disputes could still open.
+    CreditedFromOthers { index: u64, transfer: String, token: TokenId, owed_ucr: i128, kept_ucr: i128 },
     /// Revocation lists are numbered upwards.
     StandingNotAscending { index: u64, number: u64 },
     /// Heads of one node's decisions are numbered upwards, and so are the logs that they are of.
@@ -82,6 +87,9 @@ pub struct LogAuditor {
     evidence: HashMap<Digest, Evidence>,
     settled: Vec<Settled>,
     credited: Vec<Settled>,
+    owners: HashMap<AccountId, Owner>,
+    /// When the last transfer was posted.
+    at: Timestamp,
     standing: u64,
     /// Of each node its newest head and the log that it is of.
     decisions: HashMap<NodeId, (u64, u64)>,
@@ -102,6 +110,32 @@ struct Token {
     /// Given back by credit notes.
     credited: i128,
     claims: u64,
+    /// When credits were set aside for it.
+    sold_at: Option<Timestamp>,
+    /// Not after this was its final taken.
+    final_at: Option<Timestamp>,
+    /// What of it was moved to the owner and not away again, but for payments.
+    net: i128,
+}
+
+impl Token {
+    /// Whether the log alone shows that a dispute about it can still open. A house may know of longer times; none of shorter ones.
+    fn can_be_disputed(&self, now: Timestamp) -> bool {
+        let until = match (self.final_at, self.sold_at) {
+            (Some(at), _) => at.plus(CHALLENGE_S),
+            (None, Some(at)) => at.plus(ComityToken::SETTLE_S_MIN),
+            (None, None) => return false,
+        };
+        self.reversed == 0 && now < until
+    }
+}
+
+/// An owner, by the account of what it is owed.
+#[derive(Default)]
+struct Owner {
+    owed: i128,
+    /// Tokens of it that were settled first since it was paid last: nothing was paid out of these.
+    unpaid: Vec<TokenId>,
 }
 
 struct Evidence {
@@ -162,6 +196,8 @@ impl LogAuditor {
                 "claim"
             }
             Ok(Entry::Final(said)) => {
+                let at = self.at;
+                self.tokens.entry(said.token).or_default().final_at.get_or_insert(at);
                 self.evidence(index, said.token, said.content, None);
                 "final"
             }
@@ -203,9 +239,13 @@ impl LogAuditor {
         self.ledger.transfer_coded(&posted, debit, credit);
         let moved = posted.transfer;
         let (token, amount) = (TokenId(moved.reference.0), i128::from(moved.amount.ucr()));
+        self.at = posted.posted_at;
+        self.owed(index, &posted, (debit, credit));
         let of_another = match moved.kind {
             TransferKind::Reserve => {
-                self.tokens.entry(token).or_default().reserved += amount;
+                let known = self.tokens.entry(token).or_default();
+                known.reserved += amount;
+                known.sold_at.get_or_insert(posted.posted_at);
                 !self.is_escrow_of(token, moved.credit)
             }
             TransferKind::Settle | TransferKind::SuspenseSettle => {
@@ -231,6 +271,42 @@ impl LogAuditor {
         };
         if of_another {
             self.found(LogBreak::EscrowOfAnother { index, transfer: moved.id.to_string(), token });
+        }
+    }
+
+    /// What owners are owed, and that no credit note takes of it what another token has in it that may still come into dispute.
+    fn owed(&mut self, index: u64, posted: &Posted, (debit, credit): (AccountCode, AccountCode)) {
+        let moved = &posted.transfer;
+        let (token, amount) = (TokenId(moved.reference.0), i128::from(moved.amount.ucr()));
+        if credit == AccountCode::OwnerPayable {
+            let known = self.tokens.entry(token).or_default();
+            let owner = self.owners.entry(moved.credit).or_default();
+            if known.settled == 0 {
+                owner.unpaid.push(token);
+            }
+            known.net += amount;
+            owner.owed += amount;
+        }
+        if debit != AccountCode::OwnerPayable {
+            return;
+        }
+        let owner = self.owners.entry(moved.debit).or_default();
+        owner.owed -= amount;
+        if matches!(moved.kind, TransferKind::Remit | TransferKind::Exchange) {
+            owner.unpaid.clear();
+            return;
+        }
+        self.tokens.entry(token).or_default().net -= amount;
+        if moved.kind != TransferKind::CreditNote {
+            return;
+        }
+        let tokens = &self.tokens;
+        owner.unpaid.retain(|other| tokens[other].can_be_disputed(posted.posted_at));
+        let others = owner.unpaid.iter().filter(|other| **other != token);
+        let (owed_ucr, kept_ucr) = (owner.owed, others.map(|other| tokens[other].net.max(0)).sum::<i128>());
+        if owed_ucr < kept_ucr {
+            let transfer = moved.id.to_string();
+            self.found(LogBreak::CreditedFromOthers { index, transfer, token, owed_ucr, kept_ucr });
         }
     }
 

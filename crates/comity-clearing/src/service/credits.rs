@@ -8,8 +8,10 @@ use comity_wire::{Amount, OrgId, PublicKey, Signed, Timestamp, Unverified, Verif
 use super::Clearing;
 use super::nodes::Known;
 use crate::failure::Failure;
-use crate::settlement::credit;
+use crate::settlement::CHALLENGE_S;
+use crate::settlement::credit::{self, Book, Booked};
 use crate::store;
+use crate::store::tokens::TokenRow;
 
 /// How far a node's clock may be ahead.
 const AHEAD_S: u64 = 60;
@@ -21,13 +23,24 @@ impl Clearing {
     /// [`Failure`]; then nothing moved.
     pub async fn credit_note(&self, caller: &PublicKey, bytes: &[u8]) -> Result<CreditNoteReply, Failure> {
         let signed = Signed::<CreditNote>::decode(bytes)?;
-        let known = self.node_asking(caller, signed.unverified().node, CALLER).await?;
+        let node = signed.unverified().node;
+        let known = self.known(node).await?;
+        // Keys rotate, and a certificate takes its time to come here: no last word.
+        let owner = known.owner.filter(|_| known.transport_keys.contains(caller));
+        let owner = owner.ok_or(Failure::NodeKeyUnknown { node })?;
         let (now, house) = (self.now(), self.clone());
         let note = in_force(signed, &known, now)?;
-        let owner = known.owner.ok_or(Failure::NotYours { what: CALLER })?;
+        let since = self.calendar().since(now, CHALLENGE_S);
+        // A note that waits is brought again and again, and to decide on it all that its owner may still be asked for is
+        // added up: that must not keep others from writing.
+        let mut conn = self.read().await?;
+        let mut snapshot = conn.snapshot().await?;
+        decide_in_tx(&mut snapshot.db(), &note, owner, (since, now)).await?;
+        snapshot.rollback().await?;
+        drop(conn);
         self.write(move |conn| {
             Box::pin(async move {
-                let reply = credit_note_in_tx(conn, &note, owner, now).await?;
+                let reply = credit_note_in_tx(conn, &note, owner, (since, now)).await?;
                 house.fail("credit_note.before_commit");
                 Ok(reply)
             })
@@ -36,8 +49,6 @@ impl Clearing {
         .inspect(|_| self.fail("credit_note.after_commit"))
     }
 }
-
-const CALLER: &str = "a credit note is sent by the node that makes it, with its transport key";
 
 /// A claim pays an owner what others signed for, so an old key is good enough for it. A note gives the owner's money away on its
 /// word alone: the key has to be one that the owner certifies today.
@@ -58,23 +69,48 @@ fn in_force(signed: Signed<CreditNote>, known: &Known, now: Timestamp) -> Result
     Ok(signed.verify_any(&keys)?)
 }
 
-async fn credit_note_in_tx(
+/// What a note comes to.
+enum Decided {
+    /// It was booked before.
+    Before(CreditNoteReply),
+    Now(Box<(TokenRow, Book, Booked)>),
+}
+
+async fn decide_in_tx(
     conn: &mut Db<'_>,
     note: &Verified<CreditNote>,
     owner: OrgId,
-    now: Timestamp,
-) -> Result<CreditNoteReply, Failure> {
+    (since, now): (Timestamp, Timestamp),
+) -> Result<Decided, Failure> {
     let (id, token) = (note.object().id, note.token);
     if let Some((before, reply)) = store::credits::find(conn, note.node, id).await? {
-        return if before == *note.object() { Ok(reply) } else { Err(Failure::CreditNoteConflict { id }) };
+        return if before == *note.object() {
+            Ok(Decided::Before(reply))
+        } else {
+            Err(Failure::CreditNoteConflict { id })
+        };
     }
     let row = store::tokens::token_find(conn, token).await?;
     let row = row.ok_or_else(|| Failure::NotFound { what: format!("token {token}") })?;
     if (row.node, row.owner) != (note.node, owner) {
         return Err(Failure::NotYours { what: "a credit note is for a token of the node that makes it" });
     }
-    let before = store::credits::book_in_tx(conn, &row).await?;
+    let before = store::credits::book_in_tx(conn, &row, since).await?;
     let booked = credit::book(now, &before, note.amount)?;
+    Ok(Decided::Now(Box::new((row, before, booked))))
+}
+
+async fn credit_note_in_tx(
+    conn: &mut Db<'_>,
+    note: &Verified<CreditNote>,
+    owner: OrgId,
+    (since, now): (Timestamp, Timestamp),
+) -> Result<CreditNoteReply, Failure> {
+    let (row, before, booked) = match decide_in_tx(conn, note, owner, (since, now)).await? {
+        Decided::Before(reply) => return Ok(reply),
+        Decided::Now(decided) => *decided,
+    };
+    let (id, token) = (note.object().id, note.token);
     let returned = booked.home.iter().fold(Amount::ZERO, |sum, (_, part)| sum.saturating_add(*part));
     let reply = CreditNoteReply {
         id,

@@ -62,6 +62,22 @@ impl Calendar {
         to.since(from).saturating_sub(self.closed_s(from, to))
     }
 
+    /// The newest moment since which the house took claims for so long; the beginning of time where it never did.
+    pub fn since(&self, now: Timestamp, open_s: u64) -> Timestamp {
+        let mut left = open_s;
+        let mut spans = self.spans.iter().rev();
+        let running =
+            |span: &(Timestamp, Timestamp)| if now.since(span.1) > Self::GAP_S { *span } else { (span.0, now) };
+        let newest = spans.next().map(running);
+        for (from, to) in newest.into_iter().chain(spans.copied()) {
+            match left.checked_sub(to.since(from)) {
+                Some(more) if more > 0 => left = more,
+                _ => return to.minus(left),
+            }
+        }
+        Timestamp(0)
+    }
+
     /// Whether a deadline that was set at `from` for `due` is reached.
     pub fn has_passed(&self, from: Timestamp, due: Timestamp, now: Timestamp) -> bool {
         self.open_s(from, now) >= due.since(from)
@@ -104,6 +120,26 @@ mod tests {
         assert!(!calendar.has_passed(Timestamp(0), Timestamp(601), Timestamp(1200)));
         assert!(calendar.has_passed(Timestamp(0), Timestamp(600), Timestamp(1200)));
         assert_eq!(Calendar::default().open_s(Timestamp(0), Timestamp(1200)), 0, "no beat at all");
+    }
+
+    #[test]
+    fn a_window_looks_back_over_closed_time() {
+        let calendar = beats((0..=10).map(|i| i * 60).chain((100..=110).map(|i| i * 60)));
+        for (now, open_s, since) in [
+            (6600, 0, 6600),
+            (6650, 100, 6550),
+            (6600, 600, 6000),
+            (6600, 601, 599),
+            (6600, 1200, 0),
+            (6600, 1201, 0),
+            (7200, 100, 6500),
+        ] {
+            assert_eq!(calendar.since(Timestamp(now), open_s), Timestamp(since), "{open_s} before {now}");
+            if open_s <= 1200 {
+                assert_eq!(calendar.open_s(Timestamp(since), Timestamp(now)), open_s);
+            }
+        }
+        assert_eq!(Calendar::default().since(Timestamp(5), 0), Timestamp(0));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What a credit note does to the books of one token (spec/07-settlement.md §11): pure, decided before anything is written.
 //!
 //! It promises: no more goes back than was settled to the owner and is still its own; the lots get it that paid, the last charged
-//! first, and the house what it had paid from suspense; nothing of it comes from escrow. Whether and when the owner was paid out
-//! for that token makes no difference: the credits come from what it is owed now, and a payment takes them into account.
+//! first, and the house what it had paid from suspense; nothing of it comes from escrow, and nothing from what a dispute about
+//! another token of the owner's may still take. What the owner was paid out for the token it may give back too: out of what
+//! it is owed for others, as far as these are past disputes.
 
 use comity_wire::time::DAY_S;
 use comity_wire::{Amount, Code, LotId, Timestamp};
@@ -28,14 +29,74 @@ pub struct Book {
     pub notes: u64,
     /// Still in escrow.
     pub held: Amount,
+    /// Of it: paid out to the owner.
+    pub paid_out: Amount,
     /// What the owner is owed now, over all its tokens.
     pub owed: Amount,
+    /// What disputes about its other tokens may ask for.
+    pub kept: Kept,
     pub is_disputed: bool,
     /// More may still be settled.
     pub is_open: bool,
     pub settle_by: Timestamp,
     /// In the order in which charges fall on them.
     pub draws: Vec<Draw>,
+}
+
+/// Another token of the same owner's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Other {
+    pub settled: Amount,
+    /// Of it: held by a dispute, taken back by one, or given back by notes.
+    pub gone: Amount,
+    /// Of it: paid out to the owner.
+    pub paid_out: Amount,
+    /// Nothing more is claimed under it.
+    pub is_closed: bool,
+    /// What is claimed and waits for its window.
+    pub waiting: Amount,
+    /// A dispute or a challenge about it is open, or nobody has yet drawn from a claim of it.
+    pub is_undecided: bool,
+    /// When its node's final was taken.
+    pub final_at: Option<Timestamp>,
+}
+
+impl Other {
+    /// Whether a dispute about it is open or may still open, where a window that began at `since` is just over: a second final of
+    /// the node is looked for as long as a tail is.
+    fn can_be_disputed(&self, since: Timestamp) -> bool {
+        !self.is_closed || !self.waiting.is_zero() || self.is_undecided || self.final_at.is_some_and(|at| at > since)
+    }
+}
+
+/// What of the owner's earnings disputes about its other tokens may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// What these tokens themselves have in the owner's account.
+    own: Amount,
+    /// With what was paid out for them: a dispute takes that from what the owner is owed for others.
+    all: Amount,
+}
+
+impl Kept {
+    /// Counts one of the owner's other tokens.
+    pub fn add(&mut self, other: &Other, since: Timestamp) {
+        if other.can_be_disputed(since) {
+            let net = other.settled.saturating_sub(other.gone);
+            self.own = self.own.saturating_add(net.saturating_sub(other.paid_out));
+            self.all = self.all.saturating_add(net);
+        }
+    }
+}
+
+impl Book {
+    /// What the owner can give back now. What the token itself still has in the owner's account may go unless another token's own
+    /// would pay for it; anything above that, only if disputes about all others would still find what they may ask for.
+    fn free(&self) -> Amount {
+        let net = self.settled.saturating_sub(self.reversed).saturating_sub(self.credited);
+        let own = net.saturating_sub(self.paid_out);
+        own.min(self.owed.saturating_sub(self.kept.own)).max(self.owed.saturating_sub(self.kept.all))
+    }
 }
 
 /// What moves.
@@ -66,6 +127,10 @@ pub enum Refused {
     #[error("the owner is owed {owed} now, less than {asked}: it is booked once the owner has earned that much")]
     OwedTooLittle { asked: Amount, owed: Amount },
     #[error(
+        "the owner is owed {owed} now, and of that {free} is free, less than {asked}: the rest is kept while other tokens of it can still come into dispute; it is booked once their time is over, or more was earned"
+    )]
+    Kept { asked: Amount, free: Amount, owed: Amount },
+    #[error(
         "it is too late: what was sold under this token could be given back until {until}; the owner and the project settle it otherwise"
     )]
     TooLate { until: Timestamp },
@@ -77,7 +142,9 @@ impl Refused {
     pub const fn code(&self) -> Code {
         match self {
             Self::TooHigh { .. } => Code::CreditTooHigh,
-            Self::Disputed | Self::NotSettled { .. } | Self::OwedTooLittle { .. } => Code::CreditWaits,
+            Self::Disputed | Self::NotSettled { .. } | Self::OwedTooLittle { .. } | Self::Kept { .. } => {
+                Code::CreditWaits
+            }
             Self::TooLate { .. } => Code::Closed,
             Self::TooMany => Code::LimitExceeded,
         }
@@ -111,6 +178,10 @@ pub fn book(now: Timestamp, book: &Book, amount: Amount) -> Result<Booked, Refus
     if amount > book.owed {
         return Err(Refused::OwedTooLittle { asked: amount, owed: book.owed });
     }
+    let free = book.free();
+    if amount > free {
+        return Err(Refused::Kept { asked: amount, free, owed: book.owed });
+    }
     // What lies in escrow is drawn and not charged: it goes home by another way.
     let drawn =
         book.draws.iter().fold(Amount::ZERO, |sum, draw| sum.saturating_add(draw.amount.saturating_sub(draw.returned)));
@@ -130,6 +201,7 @@ pub fn book(now: Timestamp, book: &Book, amount: Amount) -> Result<Booked, Refus
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settlement::CHALLENGE_S;
 
     const NOW: Timestamp = Timestamp(1_800_000_000);
 
@@ -192,6 +264,64 @@ mod tests {
         assert_eq!(book(NOW, &odd, ucr(80)).unwrap().to_suspense, ucr(20));
     }
 
+    type Change = fn(&mut Other);
+
+    /// Of the owner's other tokens: 100 settled, of which so much was paid out; closed long ago, unless `change` says otherwise.
+    fn kept(others: &[(u32, Change)]) -> Kept {
+        let mut kept = Kept::default();
+        for (paid_out, change) in others {
+            let mut other = Other { settled: ucr(100), paid_out: ucr(*paid_out), is_closed: true, ..Other::default() };
+            other.final_at = Some(NOW.minus(CHALLENGE_S));
+            change(&mut other);
+            kept.add(&other, NOW.minus(CHALLENGE_S));
+        }
+        kept
+    }
+
+    #[test]
+    fn only_what_is_past_disputes_pays_for_another_token() {
+        for (change, is_kept) in [
+            ((|_| ()) as Change, false),
+            (|other| other.is_closed = false, true),
+            (|other| other.waiting = ucr(1), true),
+            (|other| other.is_undecided = true, true),
+            (|other| other.final_at = Some(NOW.minus(CHALLENGE_S - 1)), true),
+            (|other| other.final_at = None, false),
+        ] {
+            let expected = if is_kept { (ucr(70), ucr(100)) } else { (Amount::ZERO, Amount::ZERO) };
+            let kept = kept(&[(30, change)]);
+            assert_eq!((kept.own, kept.all), expected);
+        }
+        let open = |other: &mut Other| (other.is_closed, other.gone) = (false, ucr(60));
+        assert_eq!(kept(&[(0, open), (50, open)]), Kept { own: ucr(40), all: ucr(80) });
+    }
+
+    #[test]
+    fn what_other_tokens_may_come_to_need_is_left_to_them() {
+        // 150 were settled under this token; what was paid out of it, what the owner is owed, what others keep, and what is free.
+        for (paid_out, owed, own, all, free) in [
+            (0, 150, 0, 0, 150),
+            // Its own goes back, whatever others have.
+            (0, 250, 100, 100, 150),
+            (0, 350, 100, 100, 250),
+            // It was paid out: what can still be disputed pays nothing of it.
+            (150, 100, 100, 100, 0),
+            (150, 130, 100, 100, 30),
+            (100, 150, 100, 100, 50),
+            // The others were paid out too early, so that a dispute would take from this one: its own goes back all the same.
+            (0, 150, 0, 100, 150),
+            (100, 50, 0, 100, 50),
+            (150, 130, 0, 100, 30),
+            // A third one was paid out and then disputed: what is missing is nobody's to give.
+            (0, 230, 100, 100, 130),
+            (0, 90, 100, 100, 0),
+        ] {
+            let kept = Kept { own: ucr(own), all: ucr(all) };
+            let book = Book { paid_out: ucr(paid_out), owed: ucr(owed), kept, ..closed() };
+            assert_eq!(book.free(), ucr(free), "{book:?}");
+        }
+    }
+
     #[test]
     fn each_refusal_says_whose_move_it_is() {
         let refused = |change: fn(&mut Book), amount: u32| {
@@ -208,6 +338,12 @@ mod tests {
         assert_eq!(refused(|book| book.is_open = true, 151), Refused::NotSettled { asked: ucr(151), left: ucr(150) });
         assert_eq!(refused(|book| book.is_open = true, 201), Refused::TooHigh { asked: ucr(201), left: ucr(200) });
         assert_eq!(refused(|book| book.owed = ucr(9), 10), Refused::OwedTooLittle { asked: ucr(10), owed: ucr(9) });
+        let rest = |book: &mut Book| (book.paid_out, book.kept) = (ucr(150), Kept { own: ucr(990), all: ucr(990) });
+        let kept = refused(rest, 11);
+        assert_eq!(
+            (kept.code(), kept),
+            (Code::CreditWaits, Refused::Kept { asked: ucr(11), free: ucr(10), owed: ucr(1_000) })
+        );
         assert_eq!(refused(|book| book.is_disputed = true, 1).code(), Code::CreditWaits);
         assert_eq!(refused(|book| book.notes = NOTES_MAX, 1), Refused::TooMany);
         let late = refused(|book| book.settle_by = NOW.minus(UNTIL_S), 1);

@@ -4,11 +4,12 @@ use comity_ledger::db::{Db, query};
 use comity_ledger::{Group, LedgerTx, Store as _, Transfer, TransferId, TransferKind};
 use comity_wire::object::CreditNote;
 use comity_wire::{Amount, Digest, NodeId, Signed, Timestamp, Verified};
+use futures::TryStreamExt as _;
 
 use super::tokens::TokenRow;
 use super::{Cells, awards, disputes, json, money, seconds};
 use crate::failure::Failure;
-use crate::settlement::credit::{Book, Booked};
+use crate::settlement::credit::{Book, Booked, Kept, Other};
 
 /// The note that a node brought under an id, and what it was answered.
 pub(crate) async fn find<T: serde::de::DeserializeOwned>(
@@ -27,12 +28,14 @@ pub(crate) async fn find<T: serde::de::DeserializeOwned>(
     Ok(Some((signed.unverified().clone(), cells.json("reply")?)))
 }
 
-/// What the books have of a token for a credit note.
-pub(crate) async fn book_in_tx(conn: &mut Db<'_>, token: &TokenRow) -> Result<Book, Failure> {
-    let sql = "SELECT (SELECT COUNT(*) FROM credit_note WHERE token = ?1) AS notes, waiting FROM token WHERE id = ?1";
-    let row = query(sql).bind(token.id.0.to_vec()).fetch_one(conn).await?;
+/// What the books have of a token for a credit note, where a window that began at `since` is just over.
+pub(crate) async fn book_in_tx(conn: &mut Db<'_>, token: &TokenRow, since: Timestamp) -> Result<Book, Failure> {
+    let sql = "SELECT (SELECT COUNT(*) FROM credit_note WHERE token = ?1) AS notes, waiting, \
+               (SELECT CAST(COALESCE(SUM(l.amount), 0) AS BIGINT) FROM payout_line l WHERE l.owner = ?2 AND l.token = ?1) AS paid_out \
+               FROM token WHERE id = ?1";
+    let row = query(sql).bind(token.id.0.to_vec()).bind(token.owner.0.to_vec()).fetch_one(conn).await?;
     let cells = Cells { table: "credit_note", row: &row };
-    let (notes, waiting) = (cells.uint("notes")?, cells.amount("waiting")?);
+    let (notes, waiting, paid_out) = (cells.uint("notes")?, cells.amount("waiting")?, cells.amount("paid_out")?);
     let escrow = money::escrow_of(conn, token.id).await?;
     let mut balances = [Amount::ZERO; 2];
     for (balance, account) in balances.iter_mut().zip([escrow, money::payable(token.owner)]) {
@@ -47,12 +50,48 @@ pub(crate) async fn book_in_tx(conn: &mut Db<'_>, token: &TokenRow) -> Result<Bo
         credited: token.credited,
         notes,
         held,
+        paid_out,
         owed,
+        kept: kept_in_tx(conn, token, since).await?,
         is_disputed: disputes::open_of(conn, token.id).await?.is_some(),
         is_open: token.phase < 2 || !waiting.is_zero(),
         settle_by: token.settle_by,
         draws: awards::draws(conn, token.id).await?,
     })
+}
+
+/// What disputes about the owner's other tokens may ask for. Which of them are looked at is for speed alone: whether one can still
+/// come into dispute is decided where the note is.
+async fn kept_in_tx(conn: &mut Db<'_>, token: &TokenRow, since: Timestamp) -> Result<Kept, Failure> {
+    let looked_at = query(
+        "SELECT t.paid, t.credited, t.phase, t.waiting, r.final_at, r.undecided, \
+         (SELECT CAST(COALESCE(SUM(d.held), 0) AS BIGINT) FROM dispute d WHERE d.token = t.id AND d.state <> 1) AS disputed, \
+         (SELECT CAST(COALESCE(SUM(l.amount), 0) AS BIGINT) FROM payout_line l WHERE l.owner = t.owner AND l.token = t.id) AS paid_out \
+         FROM (SELECT w.id, CAST(MAX(w.final_at) AS BIGINT) AS final_at, CAST(MAX(w.undecided) AS BIGINT) AS undecided FROM (\
+         SELECT id, 0 AS final_at, 0 AS undecided FROM token WHERE owner = ?1 AND phase < 2 UNION ALL \
+         SELECT id, 0, 0 FROM token WHERE waiting > 0 UNION ALL \
+         SELECT token, taken_at, 0 FROM final WHERE taken_at > ?2 UNION ALL \
+         SELECT token, 0, 1 FROM claim WHERE drawn = 0 UNION ALL \
+         SELECT token, 0, 1 FROM challenge WHERE state = 0 UNION ALL \
+         SELECT token, 0, 1 FROM dispute WHERE state = 0) w GROUP BY w.id) r \
+         JOIN token t ON t.id = r.id WHERE t.owner = ?1 AND t.id <> ?3 AND t.paid > 0",
+    );
+    let looked_at = looked_at.bind(token.owner.0.to_vec()).bind(seconds(since)).bind(token.id.0.to_vec());
+    let (mut kept, mut rows) = (Kept::default(), looked_at.fetch(conn));
+    while let Some(row) = rows.try_next().await? {
+        let cells = Cells { table: "token", row: &row };
+        let other = Other {
+            settled: cells.amount("paid")?,
+            gone: cells.amount("credited")?.saturating_add(cells.amount("disputed")?),
+            paid_out: cells.amount("paid_out")?,
+            is_closed: cells.int("phase")? == 2,
+            waiting: cells.amount("waiting")?,
+            is_undecided: cells.int("undecided")? != 0,
+            final_at: Some(cells.time("final_at")?).filter(|at| at.0 > 0),
+        };
+        kept.add(&other, since);
+    }
+    Ok(kept)
 }
 
 /// Moves what was decided and keeps the note.

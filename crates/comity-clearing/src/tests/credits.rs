@@ -5,11 +5,12 @@ use comity_wire::object::{Count, CountLine, CreditNote, CreditReason};
 use comity_wire::{CreditNoteId, Digest, Timestamp, TokenId, cose};
 use serde_json::{Value, json};
 
-use super::disputes::{claimed, disputes, end};
+use super::disputes::{claimed, disputes, draw, end};
 use super::owners::{contract, earn, pay, set, terms};
 use super::world::*;
 use crate::acts::{Act, Outcome, PayRun, PeriodClose};
 use crate::reports::Period;
+use crate::settlement::CHALLENGE_S;
 use crate::settlement::credit::UNTIL_S;
 
 fn note(world: &World, number: u8, token: TokenId, amount: u32) -> CreditNote {
@@ -109,19 +110,37 @@ async fn no_more_is_given_back_than_was_paid_and_by_nobody_else(on: On) {
     for (signer, caller, why) in [
         ("transport", "transport", "wrong_key"),
         ("rival receipt", "transport", "wrong_key"),
-        ("receipt", "rival transport", "not_yours"),
-        ("receipt", "member", "not_yours"),
-        ("receipt", "receipt", "not_yours"),
+        ("receipt", "rival transport", "wrong_key"),
+        ("receipt", "member", "wrong_key"),
+        ("receipt", "receipt", "wrong_key"),
     ] {
         assert_eq!(code(&send_by(&world, &good, (signer, caller)).await), why, "{signer} by {caller}");
     }
     let ahead = CreditNote { at: world.now().plus(61), ..good.clone() };
     assert_eq!(code(&send(&world, &ahead).await), "not_yet_valid");
+    // Another node, also of the same owner, gives nothing of what this one was paid.
+    world.directory.insert(&second_certificate()).unwrap();
+    let second = CreditNote { node: SECOND_NODE, ..good.clone() };
+    assert_eq!(code(&send_by(&world, &second, ("second receipt", "second transport")).await), "not_yours");
     let unknown = note(&world, 3, TokenId([9; 16]), 1);
     assert_eq!(code(&send(&world, &unknown).await), "not_found");
     taken(&world, &good).await;
     assert_eq!(code(&send(&world, &note(&world, 4, token, 1)).await), "credit_too_high");
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
+    is_sound(&world).await;
+}
+
+/// A node has new keys before every house has heard of them: no last word.
+async fn a_house_that_has_not_heard_of_a_new_key_says_nothing_for_good(on: On) {
+    let world = World::new(on, 10_000).await;
+    let lab = earn(&world, 10).await;
+    let good = note(&world, 1, lab.token.id, 10);
+    let (status, refused) = send_by(&world, &good, ("receipt 2", "transport 2")).await;
+    assert_eq!((status, &refused["code"]), (401, &json!("wrong_key")), "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("bring it again"), "{refused}");
+    world.directory.insert(&rotated_certificate("transport 2", "receipt 2", world.now().plus(1))).unwrap();
+    world.pass(60).await;
+    assert_eq!(send_by(&world, &good, ("receipt 2", "transport 2")).await.0, 200);
     is_sound(&world).await;
 }
 
@@ -178,35 +197,105 @@ async fn a_dispute_comes_first_and_takes_only_what_is_left(on: On) {
     }
 }
 
-/// Paid out is no reason to keep it: it comes from what the owner is owed now, and the next payment is so much less.
+/// Paid out is no reason to keep it: it comes from what the owner is owed for others, once nobody can dispute these, and the next
+/// payment is so much less.
 async fn what_was_paid_out_is_taken_from_the_next_payment(on: On) {
     let world = World::new(on, 10_000).await;
     set(&world, terms(LAB, world.now(), contract("C-1", None, None))).await.unwrap();
     let first = earn(&world, 10).await;
     pay(&world, 100, "wire 1").await.unwrap();
-    let (status, refused) = send(&world, &note(&world, 1, first.token.id, 30)).await;
-    assert_eq!((status, &refused["code"]), (409, &json!("credit_waits")));
-    assert!(refused["detail"].as_str().unwrap().contains("is owed 0 "), "{refused}");
-    earn(&world, 5).await;
-    taken(&world, &note(&world, 1, first.token.id, 30)).await;
+    let given = note(&world, 1, first.token.id, 30);
+    let waits = async |why: &str| {
+        let (status, refused) = send(&world, &given).await;
+        assert_eq!((status, &refused["code"]), (409, &json!("credit_waits")), "{why}: {refused}");
+        assert!(refused["detail"].as_str().unwrap().contains(why), "{why}: {refused}");
+    };
+    waits("is owed 0 ").await;
+    let second = earn(&world, 5).await;
+    waits("is owed 50 µcr now").await;
+    // Its end is not the end of what may be said of it, nor is time alone: its claim has to be drawn from.
+    assert_eq!(world.finish(second.final_()).await.0, 200);
+    waits("0 cr is free").await;
+    world.pass(CHALLENGE_S).await;
+    waits("0 cr is free").await;
+    draw(&world).await;
+    taken(&world, &given).await;
     let row = world.house.payables(Period::default()).await.unwrap().rows.remove(0);
     assert_eq!((row.credited_ucr, row.closing_ucr, row.payable_ucr), (30, 20, 20));
     assert!(pay(&world, 21, "wire 2").await.is_err());
     // A run nets it: first what is to be taken back, then what is due.
-    world.pass(DAY + 3_600).await;
-    let until = START.plus(DAY);
+    world.pass(3_600).await;
+    let until = START.plus(3 * DAY);
     world.house.act(Act::PeriodClose(PeriodClose { name: "one".into(), until }), None).await.unwrap();
     let run = |name: &str| Act::PayRun(PayRun { run: name.into(), until, paid_on: world.now(), owners: vec![] });
+    let before = world.house.payables(Period { from: None, to: Some(until) }).await.unwrap();
     world.house.act(run("run 1"), None).await.unwrap();
     let set = world.house.remittances("run 1", None, crate::service::For::Owner).await.unwrap();
     assert_eq!((set.net_ucr, set.remittances.len()), (20, 1), "{set:?}");
     // Given back after the period was closed: the closed one stays, the next run nets it.
-    let before = world.house.payables(Period { from: None, to: Some(until) }).await.unwrap();
-    earn(&world, 4).await;
+    let fourth = earn(&world, 4).await;
+    assert_eq!(world.finish(fourth.final_()).await.0, 200);
+    draw(&world).await;
+    world.pass(CHALLENGE_S).await;
     taken(&world, &note(&world, 2, first.token.id, 10)).await;
     assert_eq!(world.house.payables(Period { from: None, to: Some(until) }).await.unwrap().rows, before.rows);
     assert_eq!(world.house.payables(Period::default()).await.unwrap().rows[0].payable_ucr, 30);
     assert_eq!(world.sums().await[1], 150);
+    is_sound(&world).await;
+}
+
+/// An owner gives back to a friend what it was paid out, before somebody else finds out what its other token was worth.
+async fn a_note_leaves_what_a_dispute_about_another_token_takes(on: On) {
+    let world = World::new(on, 10_000).await;
+    set(&world, terms(LAB, world.now(), contract("C-1", None, None))).await.unwrap();
+    let friend = earn(&world, 10).await;
+    assert_eq!(world.finish(friend.final_()).await.0, 200);
+    pay(&world, 100, "wire 1").await.unwrap();
+    let mut other = claimed(&world, 5, 5).await;
+    let own = earn(&world, 3).await;
+    draw(&world).await;
+    // What the third token itself has is its own to give.
+    assert_eq!(code(&send(&world, &note(&world, 1, friend.token.id, 1)).await), "credit_waits");
+    taken(&world, &note(&world, 2, own.token.id, 10)).await;
+    let receipts = other.lanes.get_mut(&(other.token.id(), 0)).unwrap();
+    receipts.pop();
+    other.charge(other.root(), 0, 2 * PRICE);
+    assert_eq!(code(&world.claim(&other.claim(vec![])).await), "broken_history");
+    let [dispute] = &disputes(&world).await[..] else { panic!("one dispute") };
+    assert_eq!(dispute.held, ucr(50), "all that was paid under the token is there");
+    assert_eq!(code(&send(&world, &note(&world, 1, friend.token.id, 1)).await), "credit_waits");
+    taken(&world, &note(&world, 3, own.token.id, 10)).await;
+    end(&world, dispute, Outcome::Reversed).await;
+    // What is left is still under way.
+    assert_eq!(code(&send(&world, &note(&world, 1, friend.token.id, 1)).await), "credit_waits");
+    assert_eq!(world.finish(own.final_()).await.0, 200);
+    world.pass(CHALLENGE_S).await;
+    taken(&world, &note(&world, 1, friend.token.id, 1)).await;
+    assert_eq!(world.sums().await[1], 100 + 10 - 1);
+    is_sound(&world).await;
+}
+
+/// A house that pays before its windows are over has taken that risk itself; what is left to a dispute then, a note on a token that
+/// was paid out does not take as well.
+async fn a_note_leaves_what_a_dispute_about_a_token_that_was_paid_out_takes(on: On) {
+    let world = World::new(on, 10_000).await;
+    set(&world, terms(LAB, world.now(), contract("C-1", None, None))).await.unwrap();
+    let friend = earn(&world, 10).await;
+    assert_eq!(world.finish(friend.final_()).await.0, 200);
+    let mut other = claimed(&world, 5, 5).await;
+    pay(&world, 150, "wire 1").await.unwrap();
+    let later = earn(&world, 8).await;
+    assert_eq!(world.finish(later.final_()).await.0, 200);
+    draw(&world).await;
+    world.pass(CHALLENGE_S).await;
+    assert_eq!(code(&send(&world, &note(&world, 1, friend.token.id, 31)).await), "credit_waits");
+    taken(&world, &note(&world, 2, friend.token.id, 30)).await;
+    let receipts = other.lanes.get_mut(&(other.token.id(), 0)).unwrap();
+    receipts.pop();
+    other.charge(other.root(), 0, 2 * PRICE);
+    assert_eq!(code(&world.claim(&other.claim(vec![])).await), "broken_history");
+    let [dispute] = &disputes(&world).await[..] else { panic!("one dispute") };
+    assert_eq!(dispute.held, ucr(50));
     is_sound(&world).await;
 }
 
@@ -277,9 +366,12 @@ async fn an_audit_finds_each_credit_note_that_was_bent(on: On) {
 on_each_store! {
     a_credit_note_gives_back_once_what_it_says
     no_more_is_given_back_than_was_paid_and_by_nobody_else
+    a_house_that_has_not_heard_of_a_new_key_says_nothing_for_good
     a_key_that_was_rotated_out_gives_nothing_away
     a_dispute_comes_first_and_takes_only_what_is_left
     what_was_paid_out_is_taken_from_the_next_payment
+    a_note_leaves_what_a_dispute_about_another_token_takes
+    a_note_leaves_what_a_dispute_about_a_token_that_was_paid_out_takes
     the_match_says_what_was_given_back
     what_comes_home_late_expires_and_what_comes_too_late_is_refused
     an_audit_finds_each_credit_note_that_was_bent

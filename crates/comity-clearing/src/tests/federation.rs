@@ -74,12 +74,17 @@ fn roster() -> Vec<u8> {
 
 pub(super) const DAY: u64 = 86_400;
 
-/// A certificate of the lab's node by `org`, good for 90 days from `from`.
-fn certificate((org, name): (OrgId, &str), (transport, receipt): (&str, &str), from: Timestamp) -> Vec<u8> {
+/// A certificate of a node by `org`, good for 90 days from `from`.
+fn certificate_of(
+    node: NodeId,
+    (org, name): (OrgId, &str),
+    (transport, receipt): (&str, &str),
+    from: Timestamp,
+) -> Vec<u8> {
     let receipt = ReceiptKey { key: secret(receipt).public(), from, until: from.plus(90 * DAY) };
     let certificate = NodeCertificate {
         org,
-        node: NODE,
+        node,
         transport_keys: list(vec![secret(transport).public()]),
         receipt_keys: list(vec![receipt]),
         not_before: from,
@@ -87,6 +92,18 @@ fn certificate((org, name): (OrgId, &str), (transport, receipt): (&str, &str), f
         restore: 0,
     };
     cose::sign(&certificate, &secret(&format!("{name} organisation"))).bytes().to_vec()
+}
+
+/// Of the lab's node.
+fn certificate(of: (OrgId, &str), keys: (&str, &str), from: Timestamp) -> Vec<u8> {
+    certificate_of(NODE, of, keys, from)
+}
+
+/// Another node of the lab's.
+pub(super) const SECOND_NODE: NodeId = NodeId([0x5e; 16]);
+
+pub(super) fn second_certificate() -> Vec<u8> {
+    certificate_of(SECOND_NODE, (LAB, "lab"), ("second transport", "second receipt"), START)
 }
 
 /// What everybody publishes, with this certificate for the lab's node.

@@ -49,6 +49,7 @@ async fn a_credit_note_is_signed_and_its_answer_is_final_or_not() {
         (Some(Code::StoreUnavailable), false),
         (Some(Code::WrongKey), false),
         (Some(Code::NotFound), false),
+        (Some(Code::NotYours), true),
         (Some(Code::CreditTooHigh), true),
         (Some(Code::Closed), true),
         (Some(Code::LimitExceeded), true),

@@ -3,17 +3,60 @@
 
 use std::time::Duration;
 
+use comity_wire::{Amount, CreditNoteId, TokenId};
+
 use super::{Desk, PAGE, TRIES_MAX, Trouble};
 use crate::case::act::{Act, Actor, Effect, Role};
 use crate::case::id::CaseId;
-use crate::case::machine::Answer;
+use crate::case::machine::{Answer, Case};
+use crate::case::refused::Refused;
+
+/// What is to be given back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToGive {
+    /// Which had paid.
+    pub token: TokenId,
+    pub amount: Amount,
+    pub reason: String,
+}
+
+/// Whether an order may be the second one of its token in a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    No,
+    /// It is meant to be.
+    Meant,
+}
 
 impl Desk {
-    /// Brings a credit note to the house and writes down what it says. While it says nothing the order stays noted.
+    /// Orders credits of a token to be given back. Once a case: what was ordered twice by mistake would be given twice, so a second
+    /// order of the same token has to be meant as one. What the house declined was no order.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn order(&self, id: CaseId, who: &Actor, ask: ToGive, again: Again) -> Result<Case, Trouble> {
+        let ToGive { token, amount, reason } = ask;
+        for _ in 0..TRIES_MAX {
+            let case = self.find(id).await?;
+            if again == Again::No && !case.ordered(token).is_zero() {
+                return Err(Refused::Ordered { token, amount: case.ordered(token) }.into());
+            }
+            let note = CreditNoteId((self.0.entropy)());
+            // Behind the link that was read: of two at the same moment one is second.
+            match self.act(case, Act::Refund { note, token, amount, reason: reason.clone() }, who).await {
+                Err(Trouble::Moved) => {}
+                done => return done,
+            }
+        }
+        Err(Trouble::Moved)
+    }
+
+    /// Brings a credit note to the house and writes down what it says. Until that is written the order stays noted: the house says the
+    /// same as often as it is asked.
     async fn refund(&self, id: CaseId, n: u64) -> Result<(), String> {
         for _ in 0..TRIES_MAX {
             let case = self.find(id).await.map_err(|trouble| trouble.to_string())?;
-            let Some(Effect::Refund(order)) = case.left(n) else { break };
+            let Some(Effect::Refund(order)) = case.left(n) else { return self.answered(id, n).await };
             let note = order.note;
             let act = match self.0.doors.refund(order).await? {
                 Answer::Booked { content, booked_at } => Act::Booked { note, content, booked_at },
@@ -23,12 +66,17 @@ impl Desk {
             // Read again: the house took its time.
             let case = self.find(id).await.map_err(|trouble| trouble.to_string())?;
             match self.act(case, act, &house).await {
-                Ok(_) => break,
+                Ok(_) => return self.answered(id, n).await,
                 // Something else happened, or another process was quicker: the house says the same again.
                 Err(Trouble::Moved | Trouble::Refused(_)) => {}
                 Err(trouble) => return Err(trouble.to_string()),
             }
         }
+        Err("the house has answered, and others wrote in the case each time that was to be written down".into())
+    }
+
+    /// The case has the house's answer: nothing is left of the order.
+    async fn answered(&self, id: CaseId, n: u64) -> Result<(), String> {
         self.0.store.case_effect_done(id, n).await.map_err(|error| error.to_string())
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use comity_wire::CreditNoteId;
+
 use super::*;
 use crate::notice::{About, Notice, Topic};
 use crate::store::Sqlite;
@@ -118,13 +120,6 @@ fn desk(
     now: &Arc<AtomicU64>,
     drawn: &Arc<AtomicU64>,
 ) -> Desk {
-    #[derive(serde::Deserialize)]
-    struct Written {
-        notice: Targets,
-    }
-    let text = "[[notice]]\nby = \"webhook\"\nname = \"desk\"\nurl = \"https://desk.example/\"\nsecret_file = \"s\"\n\
-                roles = [\"operator\", \"appeal-reviewer\", \"applicant\"]\n";
-    let Written { notice } = toml::from_str(text).expect("a target");
     let (clock, drawn) = (Arc::clone(now), Arc::clone(drawn));
     let entropy = move || {
         let mut bytes = [0; 16];
@@ -132,7 +127,18 @@ fn desk(
         bytes
     };
     let clock = move || Timestamp(clock.load(Ordering::SeqCst));
-    Desk::new(Arc::clone(store), Arc::clone(doors) as _, settings, notice, Arc::new(clock), Arc::new(entropy))
+    Desk::new(Arc::clone(store), Arc::clone(doors) as _, settings, targets(), Arc::new(clock), Arc::new(entropy))
+}
+
+fn targets() -> Targets {
+    #[derive(serde::Deserialize)]
+    struct Written {
+        notice: Targets,
+    }
+    let text = "[[notice]]\nby = \"webhook\"\nname = \"desk\"\nurl = \"https://desk.example/\"\nsecret_file = \"s\"\n\
+                roles = [\"operator\", \"appeal-reviewer\", \"applicant\"]\n";
+    let Written { notice } = toml::from_str(text).expect("a target");
+    notice
 }
 
 fn seen(action: FilterAction) -> Seen {
@@ -396,9 +402,62 @@ async fn a_credit_note_is_brought_until_the_house_has_answered() {
     // What the house declines stands in the case with its reason, and another order may follow.
     let declined = Answer::Declined { code: "credit_too_high".into(), message: "more than the 60".into() };
     world.doors.answers.lock().unwrap().push(Ok(declined.clone()));
-    world.owner(id, Role::Handler, "hanna", order(61)).await.unwrap();
+    // Said twice by mistake it would be given twice.
+    let twice = world.owner(id, Role::Handler, "hanna", order(61)).await.unwrap_err();
+    assert!(matches!(twice, Trouble::Refused(Refused::Ordered { .. })), "{twice}");
+    let hanna = Actor { id: "hanna".into(), role: Role::Handler };
+    let ask =
+        |token, amount| ToGive { token: TokenId([token; 16]), amount: Amount::from_ucr(amount), reason: "r".into() };
+    world.desk.order(id, &hanna, ask(7, 61), Again::Meant).await.unwrap();
     assert_eq!(world.desk.refunds().await, 0);
     let case = world.desk.find(id).await.unwrap();
-    assert_eq!(case.refunds()[1].answer, Some(declined));
+    assert_eq!(case.refunds()[1].answer, Some(declined.clone()));
     assert!(!case.refunds()[0].note.eq(&case.refunds()[1].note));
+    // What was declined was no order; what waits is one, and another token is another.
+    assert_eq!(case.ordered(TokenId([7; 16])), Amount::from_ucr(40));
+    let case = world.desk.order(id, &hanna, ask(8, 5), Again::No).await.unwrap();
+    assert_eq!((case.ordered(TokenId([8; 16])), case.ordered(TokenId([9; 16]))), (Amount::from_ucr(5), Amount::ZERO));
+    let twice = world.desk.order(id, &hanna, ask(8, 5), Again::No).await.unwrap_err();
+    assert!(twice.to_string().contains("--again"), "{twice}");
+    world.doors.answers.lock().unwrap().push(Ok(declined));
+    assert_eq!(world.desk.refunds().await, 0);
+    world.desk.order(id, &hanna, ask(8, 4), Again::No).await.unwrap();
+}
+
+/// Whoever writes in the case at each moment at which the house's answer was to be written down, loses none of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_the_house_is_not_lost_to_others_who_write() {
+    use comity_wire::{Amount, TokenId};
+
+    let world = World::new(Settings::default()).await;
+    let id = world.flag("sub-a", FilterAction::Suspend).await.unwrap();
+    world.owner(id, Role::Handler, "hanna", Act::Clear { reason: "a quotation".into() }).await.unwrap();
+    let hanna = Actor { id: "hanna".into(), role: Role::Handler };
+    let ask = ToGive { token: TokenId([7; 16]), amount: Amount::from_ucr(40), reason: "withheld".into() };
+    world.desk.order(id, &hanna, ask, Again::No).await.unwrap();
+    // Between reading the case and writing the event a desk asks what time it is: there somebody else remarks something.
+    let (other, handle) = (world.other(), tokio::runtime::Handle::current());
+    let busy = Arc::new(AtomicBool::new(true));
+    let clock: Clock = {
+        let busy = busy.clone();
+        Arc::new(move || {
+            if busy.load(Ordering::SeqCst) {
+                let (other, handle) = (other.clone(), handle.clone());
+                let remark = Act::Remark { text: "and another thing".into(), salt: None };
+                let said = async move { other.act_of_owner(id, Role::Handler, "petra".into(), remark).await };
+                std::thread::spawn(move || handle.block_on(said)).join().unwrap().unwrap();
+            }
+            Timestamp(NOW)
+        })
+    };
+    let (doors, settings) = (world.doors.clone(), world.settings.clone());
+    let hurried = Desk::new(world.store.clone(), doors, settings, targets(), clock, Arc::new(|| [9; 16]));
+    let answer = Answer::Booked { content: Digest::of(b"note"), booked_at: Timestamp(NOW + 5) };
+    *world.doors.answers.lock().unwrap() = vec![Ok(answer.clone()); 2 * TRIES_MAX];
+    assert_eq!(hurried.refunds().await, 1, "it was answered, and is not written down");
+    assert_eq!(world.desk.find(id).await.unwrap().refunds()[0].answer, None);
+    busy.store(false, Ordering::SeqCst);
+    assert_eq!(hurried.refunds().await, 0);
+    assert_eq!(world.desk.find(id).await.unwrap().refunds()[0].answer, Some(answer));
+    assert!(world.store.case_effects(None, 9).await.unwrap().is_empty());
 }
