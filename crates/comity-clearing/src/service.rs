@@ -13,6 +13,7 @@ mod decisions;
 mod disputes;
 mod exchange;
 pub mod findings;
+mod gathered;
 mod lists;
 pub(crate) mod log;
 mod logins;
@@ -93,6 +94,7 @@ struct Inner {
     failpoint: Failpoint,
     committer: Committer,
     reserving: Reserving,
+    memberships: reservations::Memberships,
     /// Quotes whose signature was verified: one serves many reservations.
     quotes_known: quotes::Known,
     reader: Reader,
@@ -182,6 +184,7 @@ impl Clearing {
             failpoint,
             committer,
             reserving,
+            memberships: reservations::memberships(reader.clone()),
             quotes_known: quotes::Known::default(),
             reader,
             calendar: Mutex::new(calendar),

@@ -238,19 +238,29 @@ fn bare(project: ProjectId, statements: &[Statement]) -> Case<'_> {
     Case { project, statements, accepted: true, role: Role::Member, person: None, pis: &[], conduct: None }
 }
 
-/// What the house states of a key for a project. Persons are read only where they can matter: not where the operator has said the
-/// most, or the last, that there is to say.
+/// What the house states of a key for a project where the operator has said the most, or the last, that there is to say: then persons
+/// do not matter.
+pub(super) fn level_said(
+    (project, statements): (ProjectId, &[Statement]),
+    role: Role,
+    now: Timestamp,
+) -> Option<Level> {
+    let said = vetting::stated(statements, now).map(|said| said.value);
+    let is_said = matches!(said, Some(Vetting::Vetted | Vetting::None));
+    is_said.then(|| vetting::level(vetting::VERSION, &Case { role, ..bare(project, statements) }, now))
+}
+
+/// What the house states of a key for a project.
 pub(super) async fn level_of(
     conn: &mut Db<'_>,
     (project, statements): (ProjectId, &[Statement]),
     (key, role): (&PublicKey, Role),
     now: Timestamp,
 ) -> Result<Level, Failure> {
-    let case = Case { role, ..bare(project, statements) };
-    let said = vetting::stated(statements, now).map(|said| said.value);
-    if matches!(said, Some(Vetting::Vetted | Vetting::None)) {
-        return Ok(vetting::level(vetting::VERSION, &case, now));
+    if let Some(level) = level_said((project, statements), role, now) {
+        return Ok(level);
     }
+    let case = Case { role, ..bare(project, statements) };
     let person = match store::persons::key_find(conn, key).await? {
         Some(bound) if bound.revoked_at.is_none() => Some(store::persons::person(conn, bound.person, now).await?),
         _ => None,

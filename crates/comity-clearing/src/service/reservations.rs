@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use comity_ledger::group_commit::{JobFuture, Merged};
-use comity_ledger::{Committer, Db, Group, LedgerTx, Transfer, TransferId, TransferKind};
+use comity_ledger::{Committer, Db, Group, LedgerTx, Reader, Transfer, TransferId, TransferKind};
 use comity_token::mint;
 use comity_wire::api::clearing::{ReservationReply, ReservationRequest, SignedBytes};
 use comity_wire::object::{NodeCertificate, Quote, Token, Vetting};
@@ -14,12 +14,13 @@ use comity_wire::{
     TokenId, Verified, cose,
 };
 
+use super::gathered::Gathered;
 use super::nodes::not_the_owner;
 use super::{Clearing, Failpoint, persons};
 use crate::failure::Failure;
 use crate::lots::{self, Lot, Purpose};
 use crate::mandates::{self, Redeemed, Role};
-use crate::store::projects::Project;
+use crate::store::projects::{Membership, Project};
 use crate::store::tokens::TokenRow;
 use crate::store::{self, money};
 use crate::{pseudonym, quote, reservation};
@@ -64,6 +65,19 @@ pub(super) enum Reserved {
     Known,
 }
 
+/// Reads what projects are to the keys that ask for them, many at a time.
+pub(super) type Memberships = Gathered<(ProjectId, PublicKey), Option<Membership>>;
+
+pub(super) fn memberships(reader: Reader) -> Memberships {
+    Gathered::new(move |asked: Vec<(ProjectId, PublicKey)>| {
+        let reader = reader.clone();
+        Box::pin(async move {
+            let known = store::projects::memberships(&mut reader.acquire().await?.db(), &asked).await?;
+            Ok(asked.iter().map(|(project, key)| known.get(&(*project, *key.as_bytes())).cloned()).collect())
+        })
+    })
+}
+
 /// The job that serves reservations.
 pub(super) fn reserving(committer: Committer, failpoint: Failpoint) -> Reserving {
     Merged::new(committer, move |conn, asked| {
@@ -85,26 +99,31 @@ impl Clearing {
         let quote = self.inner.quotes_known.verified(&request.quote, &self.inner.keys.issuers())?;
         let project = quote.project;
         let fingerprint = reservation::fingerprint(request);
-        let mut conn = self.read().await?;
-        let found = store::projects::project_of_member(&mut conn.db(), project, caller).await?;
+        let found = match self.inner.memberships.ask((project, *caller)).await {
+            Some(found) => found,
+            None => store::projects::project_of_member(&mut self.read().await?.db(), project, caller).await?,
+        };
         let Some((project_row, role, statements)) = found else {
-            Self::member_of(&mut conn.db(), caller, project).await?;
+            Self::member_of(&mut self.read().await?.db(), caller, project).await?;
             return Err(Failure::NotFound { what: format!("project {project}") });
         };
-        let level = persons::level_of(&mut conn.db(), (project, &statements), (caller, role), self.now()).await?;
+        let (now, of) = (self.now(), (project, &statements[..]));
+        let level = match persons::level_said(of, role, now) {
+            Some(level) => level,
+            None => persons::level_of(&mut self.read().await?.db(), of, (caller, role), now).await?,
+        };
         let drafted = self.drafted(request, &quote, &project_row, level.vetting, fingerprint);
         let asked = match drafted.and_then(|asked| asked.under(role, caller, request.mandate)) {
             Ok(asked) => asked,
             // What would not be sold now may have been sold before: then this is its repeat.
-            Err(refused) => match store::tokens::token_find(&mut conn.db(), request.id).await? {
-                Some(row) => {
-                    drop(conn);
-                    return self.repeated(&row, project, request, fingerprint).await;
-                }
-                None => return Err(refused),
-            },
+            Err(refused) => {
+                let sold = store::tokens::token_find(&mut self.read().await?.db(), request.id).await?;
+                return match sold {
+                    Some(row) => self.repeated(&row, project, request, fingerprint).await,
+                    None => Err(refused),
+                };
+            }
         };
-        drop(conn);
         let reserved = self.inner.reserving.ask(asked).await?;
         self.fail("reserve.after_commit");
         let reply = match reserved? {

@@ -1,5 +1,7 @@
 //! Projects, members, vetting evidence, pseudonyms.
 
+use std::collections::BTreeMap;
+
 use comity_ledger::db::{Db, query};
 use comity_ledger::values;
 use comity_wire::object::Vetting;
@@ -44,31 +46,46 @@ pub(crate) async fn project_find(conn: &mut Db<'_>, id: ProjectId) -> Result<Opt
     row.map(|row| project(Cells { table: "project", row: &row })).transpose()
 }
 
-/// A project, what `key` may do for it, and the evidence on it, oldest first, in one statement; none where it is no member's.
+/// What a key may see of a project: the project, what the key may do for it, and the evidence on it, oldest first.
+pub(crate) type Membership = (Project, Role, Vec<Statement>);
+
+/// Joined by the keys of `member`, row for row: the `COALESCE` keeps SQLite from making an index of what is asked by itself.
+const MEMBERSHIPS: &str = "WITH asked (project, key) AS ({rows}) \
+    SELECT p.*, m.key, m.role, v.seq, v.value, v.issuer, v.claim, v.from_at, COALESCE(v.until_at, -1) AS until_at FROM asked \
+    JOIN member m ON m.project = COALESCE(asked.project, asked.project) AND m.key = COALESCE(asked.key, asked.key) \
+    JOIN project p ON p.id = m.project LEFT JOIN vetting v ON v.project = p.id";
+
+/// Those that are there, in one statement.
+pub(crate) async fn memberships(
+    conn: &mut Db<'_>,
+    asked: &[(ProjectId, PublicKey)],
+) -> Result<BTreeMap<(ProjectId, [u8; 32]), Membership>, Failure> {
+    let mut found = BTreeMap::new();
+    let asking = query(MEMBERSHIPS).each(asked.iter().map(|(project, key)| values![project.0, *key.as_bytes()]));
+    // A row may come twice.
+    for row in asking.repeatable().fetch_all(conn).await? {
+        let project = project(Cells { table: "project", row: &row })?;
+        let member = Cells { table: "member", row: &row };
+        let (key, role) = (member.bytes("key")?, role(member)?);
+        let (_, _, statements) =
+            found.entry((project.id, key)).or_insert_with(|| (project, role, BTreeMap::<i64, Statement>::new()));
+        if let Some(seq) = row.int_maybe("seq")? {
+            statements.insert(seq, statement(Cells { table: "vetting", row: &row })?);
+        }
+    }
+    let in_order = |(project, role, statements): (Project, Role, BTreeMap<i64, Statement>)| {
+        (project, role, statements.into_values().collect())
+    };
+    Ok(found.into_iter().map(|(of, one)| (of, in_order(one))).collect())
+}
+
+/// One of them; none where the project is no member's of this key.
 pub(crate) async fn project_of_member(
     conn: &mut Db<'_>,
     id: ProjectId,
     key: &PublicKey,
-) -> Result<Option<(Project, Role, Vec<Statement>)>, Failure> {
-    let rows = query(
-        "SELECT p.*, m.role, v.seq, v.value, v.issuer, v.claim, v.from_at, COALESCE(v.until_at, -1) AS until_at FROM project p \
-         JOIN member m ON m.project = p.id AND m.key = ?2 LEFT JOIN vetting v ON v.project = p.id \
-         WHERE p.id = ?1 ORDER BY v.seq",
-    )
-    .bind(id.0.to_vec())
-    .bind(key.as_bytes().to_vec())
-    .fetch_all(conn)
-    .await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let (project, role) =
-        (project(Cells { table: "project", row: first })?, role(Cells { table: "member", row: first })?);
-    let mut statements = Vec::with_capacity(rows.len());
-    for row in &rows {
-        if row.int_maybe("seq")?.is_some() {
-            statements.push(statement(Cells { table: "vetting", row })?);
-        }
-    }
-    Ok(Some((project, role, statements)))
+) -> Result<Option<Membership>, Failure> {
+    Ok(memberships(conn, &[(id, *key)]).await?.into_values().next())
 }
 
 pub(crate) async fn projects(conn: &mut Db<'_>) -> Result<Vec<Project>, Failure> {
@@ -249,4 +266,31 @@ pub(crate) async fn organisation_put_in_tx(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use comity_ledger::Database;
+    use comity_ledger::books;
+    use comity_ledger::db::{ROWS_PER_STATEMENT_MAX, list};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn members_are_found_by_their_key_however_many_are_asked_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::sqlite(folder.path().join("house.sqlite"));
+        books::migrate(&database, crate::store::migrations()).await.expect("the tables");
+        let mut conn = database.connect().await.expect("a connection");
+        for rows in [1, ROWS_PER_STATEMENT_MAX] {
+            let rows = format!("VALUES {}", list("(x'00',x'00')", rows));
+            let plan = query(format!("EXPLAIN QUERY PLAN {}", MEMBERSHIPS.replace("{rows}", &rows)));
+            let steps = plan.fetch_all(&mut conn.db()).await.expect("a plan");
+            let steps: Vec<String> = steps.iter().map(|row| row.text("detail").expect("a step")).collect();
+            for table in ["m", "p", "v"] {
+                assert!(steps.iter().any(|step| step.starts_with(&format!("SEARCH {table} USING"))), "{steps:?}");
+            }
+            assert!(!steps.iter().any(|step| step.contains("AUTOMATIC")), "{steps:?}");
+        }
+    }
 }
