@@ -197,7 +197,7 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     process::expect(&["cases", "decide", &case, "--home", &home, "--clear", "--reason", "x", "--by", "hanna"]).await;
     let unheard = said(&home, &["seal"]).await;
     assert!(unheard.contains("2 events are sealed, 0 wait; head 1 is over 1"), "{unheard}");
-    assert!(unheard.contains("nothing is signed before a house has said"), "{unheard}");
+    assert!(unheard.contains("nothing is signed before each house"), "{unheard}");
     let unknown = decisions(&home, &["check"]).await;
     assert!(!unknown.success && unknown.stderr.contains("not every house has said so"), "{}", unknown.stderr);
     federation.service("house").restart().await;

@@ -122,6 +122,10 @@ pub trait Seals: Send + Sync {
     fn head_shown(&self, house: Option<OrgId>) -> Answer<'_, Option<LoggedHead>>;
     /// The first head over a leaf that this house, or any, has in its log.
     fn head_first(&self, log: u64, place: u64, house: Option<OrgId>) -> Answer<'_, Option<LoggedHead>>;
+    /// A head by its number.
+    fn head(&self, n: u64) -> Answer<'_, Option<Head>>;
+    /// Houses that have some head in their logs.
+    fn houses_logged(&self) -> Answer<'_, BTreeSet<OrgId>>;
     /// Remembers where a house has a head in its log; `false` where this store has no such head.
     fn head_logged(&self, house: OrgId, n: u64, index: u64) -> Answer<'_, bool>;
     /// The newest sealed event of an application or a case among the first `size` leaves.

@@ -35,7 +35,7 @@ async fn decisions(home: &Home) -> Option<Check> {
     let Standing { sealed, waiting, heard, over, .. } = standing;
     if !heard && over < sealed {
         let what = format!(
-            "{} of {sealed} events are under no root, and no house has answered since the start",
+            "{} of {sealed} events are under no root, and not every house that has something of this node has answered since the start",
             sealed - over
         );
         return Some(Check::warn("decisions", what, format!("comity node decisions status --home {path}")));

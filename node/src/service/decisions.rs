@@ -1,8 +1,8 @@
 //! Sealed decisions at work (spec/11-access.md §11.9): the links of applications' and cases' events go into one tree, its heads are signed
 //! and brought to the houses of the federation, and a tree that does not go on from what a house has is not signed any more. After a start
-//! nothing is signed before a house has said what it has: a store that was set back looks whole by itself.
+//! nothing is signed before each house that has something of it has said what: a store that was set back looks whole by itself.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ struct Inner {
     last: Mutex<Vec<AtHouse>>,
     /// When each house last said that this tree goes on from what it has.
     asked_at: Mutex<Option<Timestamp>>,
-    /// Whether any house answered since the start.
-    heard: AtomicBool,
+    /// Houses that answered since the start.
+    heard: Mutex<BTreeSet<OrgId>>,
     /// As it stood after the last turn.
     seen: Mutex<Option<Standing>>,
 }
@@ -74,7 +74,7 @@ pub struct Standing {
     pub head: u64,
     /// How many events it is over.
     pub over: u64,
-    /// Whether a house answered since the start; nothing is signed before, where there is one.
+    /// Whether the houses that have something of this node answered since the start; nothing is signed before.
     pub heard: bool,
     pub houses: Vec<AtHouse>,
 }
@@ -121,7 +121,7 @@ impl Decisions {
             turn: tokio::sync::Mutex::new(()),
             last: Mutex::new(Vec::new()),
             asked_at: Mutex::new(None),
-            heard: AtomicBool::new(false),
+            heard: Mutex::default(),
             seen: Mutex::new(None),
         }))
     }
@@ -161,8 +161,7 @@ impl Decisions {
         let mut houses = Vec::new();
         if tree.size > 0 && !self.is_settled(tree).await? {
             houses = self.ask().await?;
-            let heard = houses.is_empty() || self.0.heard.load(Ordering::Relaxed);
-            if heard && houses.iter().all(|at| at.broken.is_none()) {
+            if self.has_heard().await? && houses.iter().all(|at| at.broken.is_none()) {
                 let head = self.signed(&houses).await?;
                 if let Some(head) = head {
                     for at in &mut houses {
@@ -211,14 +210,19 @@ impl Decisions {
     async fn ask(&self) -> Result<Vec<AtHouse>, Failure> {
         let Parts { store, house: client, node, .. } = &self.0.parts;
         let mut asked = Vec::new();
+        let before = self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for house in self.houses() {
             let mut at = AtHouse { house, newest: None, broken: None, trouble: None };
             match client.decisions(house, *node).await {
                 Ok(reply) => {
-                    self.0.heard.store(true, Ordering::Relaxed);
+                    self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(house);
                     at.newest = reply.newest;
                 }
-                Err(error) => at.trouble = Some(error.message),
+                Err(error) => {
+                    at.trouble = Some(error.message);
+                    // What it once said stands until it says something else.
+                    at.newest = before.iter().find(|at| at.house == house).and_then(|at| at.newest.clone());
+                }
             }
             if let Some(newest) = &at.newest {
                 at.broken = self.broken(store.tree().await?, newest).await?;
@@ -231,12 +235,28 @@ impl Decisions {
         Ok(asked)
     }
 
-    /// Remembers where a house has its newest head of this node.
+    /// Remembers where a house has its newest head of this node, if it is the one that this store has under that number.
     async fn remember(&self, AtHouse { house, newest, .. }: &AtHouse) -> Result<(), Failure> {
-        if let Some(HeadKnown { n, index: Some(index), .. }) = newest {
-            self.0.parts.store.head_logged(*house, *n, *index).await?;
+        let Parts { store, .. } = &self.0.parts;
+        if let Some(HeadKnown { n, content, index: Some(index), .. }) = newest
+            && let Some(head) = store.head(*n).await?
+            && Signed::<DecisionHead>::decode(&head.bytes)?.id() == *content
+        {
+            store.head_logged(*house, *n, *index).await?;
         }
         Ok(())
+    }
+
+    /// Whether each house that has something of this node said since the start what that is, or, where none has, any of them did.
+    async fn has_heard(&self) -> Result<bool, Failure> {
+        let houses = self.houses();
+        let logged = self.0.parts.store.houses_logged().await?;
+        let heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut knowing = houses.iter().filter(|house| logged.contains(house)).peekable();
+        Ok(match knowing.peek() {
+            Some(_) => knowing.all(|house| heard.contains(house)),
+            None => houses.is_empty() || houses.iter().any(|house| heard.contains(house)),
+        })
     }
 
     async fn broken(&self, tree: Tree, newest: &HeadKnown) -> Result<Option<String>, Failure> {
@@ -334,7 +354,7 @@ impl Decisions {
         let (tree, waiting) = (store.tree().await?, store.unsealed().await?);
         let over = store.head_newest().await?.filter(|head| head.log == tree.log).map_or(0, |head| head.size);
         let houses = self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let heard = self.0.heard.load(Ordering::Relaxed);
+        let heard = self.has_heard().await?;
         Ok(Standing { log: tree.log, sealed: tree.size, waiting, head: tree.heads, over, heard, houses })
     }
 

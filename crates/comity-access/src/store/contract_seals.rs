@@ -189,6 +189,9 @@ async fn keeps_the_head_that_is_logged(store: &impl Store) {
     head(store, 2 * HEADS_KEPT + 9).await;
     // Each house has its own newest; a house that has none is shown another's.
     assert!(logged_at(store, OTHER, 1, 50).await);
+    assert_eq!(store.houses_logged().await.expect("the store"), BTreeSet::from([HOUSE, OTHER]));
+    assert_eq!(store.head(last.n).await.expect("the store"), Some(last.clone()));
+    assert_eq!(store.head(2).await.expect("the store"), None);
     let of = async |house| store.head_shown(Some(house)).await.expect("the store").expect("a head").head.n;
     assert_eq!((of(HOUSE).await, of(OTHER).await, of(OrgId([5; 16])).await), (last.n, 1, last.n));
 }
@@ -305,7 +308,7 @@ mod beside {
             sqlx::query(fourth).execute(&mut *writing).await.expect("it is an event");
             let begin = store.log_begin("it was lost", NOW.plus(9));
             let waits = async {
-                let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+                let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
                 loop {
                     let (waiting,): (i64,) = sqlx::query_as(sql).fetch_one(store.pool()).await.expect("the server");
                     if waiting > 0 {

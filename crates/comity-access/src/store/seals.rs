@@ -27,11 +27,16 @@ const LEAVES: &str = "SELECT l.kind, l.of_id, l.n, l.log, l.place, l.link, COALE
 const FORGET: &str = "DELETE FROM access_head WHERE n < $1 AND NOT EXISTS \
      (SELECT 1 FROM access_head_logged g WHERE g.n = access_head.n)";
 const FIRST: &str = "SELECT h.n, h.log, h.size, h.bytes FROM access_head h WHERE h.log = $1 AND h.size > $2 AND EXISTS \
-     (SELECT 1 FROM access_head_logged g WHERE g.n = h.n AND ($3 = 0 OR g.house = $4)) ORDER BY h.n LIMIT 1";
+     (SELECT 1 FROM access_head_logged g WHERE g.n = h.n AND ($3 = 0 OR g.house = $4)) ORDER BY h.size, h.n LIMIT 1";
 /// What this house has comes before what any has, and that before what none has.
-const SHOWN: &str = "SELECT h.n, h.log, h.size, h.bytes FROM access_head h JOIN access_seal s ON s.log = h.log ORDER BY \
-     CASE WHEN EXISTS (SELECT 1 FROM access_head_logged g WHERE g.n = h.n AND g.house = $1) THEN 0 \
-     WHEN EXISTS (SELECT 1 FROM access_head_logged g WHERE g.n = h.n) THEN 1 ELSE 2 END, h.n DESC LIMIT 1";
+const SHOWN: [&str; 3] = [
+    "SELECT h.n, h.log, h.size, h.bytes FROM access_head_logged g JOIN access_head h ON h.n = g.n \
+     JOIN access_seal s ON s.log = h.log WHERE g.house = $1 ORDER BY g.n DESC LIMIT 1",
+    "SELECT h.n, h.log, h.size, h.bytes FROM access_head_logged g JOIN access_head h ON h.n = g.n \
+     JOIN access_seal s ON s.log = h.log WHERE g.house <> $1 ORDER BY g.n DESC LIMIT 1",
+    "SELECT h.n, h.log, h.size, h.bytes FROM access_head h JOIN access_seal s ON s.log = h.log \
+     WHERE length($1) >= 0 ORDER BY h.n DESC LIMIT 1",
+];
 const LEAVES_OF: &str = "SELECT l.kind, l.of_id, l.n, l.log, l.place, l.link, COALESCE(e.bytes, c.bytes) FROM access_leaf l \
      LEFT JOIN access_event e ON l.kind = 1 AND e.application = l.of_id AND e.n = l.n \
      LEFT JOIN access_case_event c ON l.kind = 2 AND c.case_id = l.of_id AND c.n = l.n \
@@ -106,7 +111,7 @@ fn tile_take(tiles: &mut Tiles, tile: TileId, size: u64, mut hashes: Vec<u8>) ->
 }
 
 macro_rules! seals {
-    ($name:ident, $begin:literal, $still:expr) => {
+    ($name:ident, $begin:literal) => {
         impl $name {
             async fn where_logged(&self, head: Option<HeadColumns>) -> Result<Option<LoggedHead>, StoreError> {
                 let Some(head) = head.map(head_of).transpose()? else { return Ok(None) };
@@ -235,9 +240,14 @@ macro_rules! seals {
             fn head_shown(&self, house: Option<OrgId>) -> Answer<'_, Option<LoggedHead>> {
                 within(async move {
                     let house = house.map(|house| house.0.to_vec()).unwrap_or_default();
-                    let found: Option<HeadColumns> =
-                        sqlx::query_as(SHOWN).bind(house).fetch_optional(&self.0).await?;
-                    self.where_logged(found).await
+                    for sql in SHOWN {
+                        let query = sqlx::query_as(sql).bind(house.clone());
+                        let found: Option<HeadColumns> = query.fetch_optional(&self.0).await?;
+                        if found.is_some() {
+                            return self.where_logged(found).await;
+                        }
+                    }
+                    Ok(None)
                 })
                 .boxed()
             }
@@ -248,6 +258,24 @@ macro_rules! seals {
                     let house = house.map(|house| house.0.to_vec()).unwrap_or_default();
                     let found: Option<HeadColumns> = query.bind(house).fetch_optional(&self.0).await?;
                     self.where_logged(found).await
+                })
+                .boxed()
+            }
+
+            fn head(&self, n: u64) -> Answer<'_, Option<Head>> {
+                within(async move {
+                    let sql = "SELECT n, log, size, bytes FROM access_head WHERE n = $1";
+                    let found: Option<HeadColumns> = sqlx::query_as(sql).bind(int(n)).fetch_optional(&self.0).await?;
+                    found.map(head_of).transpose()
+                })
+                .boxed()
+            }
+
+            fn houses_logged(&self) -> Answer<'_, BTreeSet<OrgId>> {
+                within(async move {
+                    let sql = "SELECT DISTINCT house FROM access_head_logged";
+                    let rows: Vec<(Vec<u8>,)> = sqlx::query_as(sql).fetch_all(&self.0).await?;
+                    rows.into_iter().map(|(house,)| Ok(OrgId(sixteen(house, "a house")?))).collect()
                 })
                 .boxed()
             }
@@ -310,10 +338,8 @@ macro_rules! seals {
             fn log_begin<'a>(&'a self, reason: &'a str, at: Timestamp) -> Answer<'a, u64> {
                 within(async move {
                     let mut tx = self.0.begin_with($begin).await?;
+                    // Waits for whoever is writing an event, and lets nobody begin: the triggers share this row's lock.
                     sqlx::query("UPDATE access_seal SET log = log + 1, size = 0 WHERE one = 1").execute(&mut *tx).await?;
-                    if let Some(still) = $still {
-                        sqlx::query(still).execute(&mut *tx).await?;
-                    }
                     let sql = "SELECT log FROM access_seal WHERE one = 1";
                     let (log,): (i64,) = sqlx::query_as(sql).fetch_one(&mut *tx).await?;
                     let sql = "INSERT INTO access_log_begun (log, reason, at) VALUES ($1, $2, $3)";
@@ -334,11 +360,5 @@ macro_rules! seals {
     };
 }
 
-// One writer at a time is SQLite's way. In PostgreSQL an event could be written between what empties the queue and what fills it; whoever
-// seals takes the row of `access_seal` first, too.
-seals!(Sqlite, "BEGIN IMMEDIATE", None::<&'static str>);
-seals!(
-    Postgres,
-    "BEGIN",
-    Some("LOCK TABLE access_event, access_case_event, access_unsealed IN SHARE ROW EXCLUSIVE MODE")
-);
+seals!(Sqlite, "BEGIN IMMEDIATE");
+seals!(Postgres, "BEGIN");

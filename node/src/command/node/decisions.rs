@@ -69,7 +69,7 @@ impl At {
         let Standing { log, sealed, waiting, head, over, heard, houses } = standing;
         comity_cli::say(&format!("log {log}: {sealed} events are sealed, {waiting} wait; head {head} is over {over}"));
         if !heard && !houses.is_empty() {
-            comity_cli::say("nothing is signed before a house has said what it has of this node");
+            comity_cli::say("nothing is signed before each house that has something of this node has said what");
         }
         houses.iter().for_each(|at| comity_cli::say(&line(at)));
         Ok(())

@@ -30,6 +30,8 @@ pub struct Sealed {
     pub head: Verified<DecisionHead>,
     /// In the log of this profile's house; `None` where the owner names none, and so vouches alone.
     pub logged: Option<InLog>,
+    /// Whether the federation has a house at all.
+    pub has_house: bool,
     /// For each event up to `n` the first head over it that the house has in its log: whatever was decided was decided by then. Empty
     /// where `logged` is `None`.
     pub since: Vec<SealedBy>,
@@ -113,7 +115,7 @@ impl Client {
         let keys: Vec<_> = certificate.receipt_keys.iter().map(|entry| entry.key).collect();
         let head = under_head(&proof, node, &keys, &link_of)?;
         let (n, Some(index)) = (proof.n, index_at(&proof.logged, house)) else {
-            return Ok(Sealed { n: proof.n, head, logged: None, since: Vec::new() });
+            return Ok(Sealed { n: proof.n, head, logged: None, has_house: house.is_some(), since: Vec::new() });
         };
         let logged = self.in_log(index, (&head, head.id()), log_key).await?;
         let mut firsts = Firsts { node, house, heads: BTreeMap::new() };
@@ -134,7 +136,7 @@ impl Client {
             page = self.apply(node, model, Method::GET, &path(from), Bytes::new()).await?;
         }
         each_has_one(n, &since)?;
-        Ok(Sealed { n, head, logged: Some(logged), since })
+        Ok(Sealed { n, head, logged: Some(logged), has_house: true, since })
     }
 
     async fn in_log(

@@ -38,7 +38,8 @@ pub(super) async fn prove(
     let link_of = |n| of(n).map(|event| event.link);
     let sealed = client.sealed(model, (log, id), link_of, by.log_key.as_ref()).await.map_err(unproved)?;
     let last = events.last().map_or(0, |event| event.n);
-    let late = late(events, &sealed.since, by.within);
+    let late =
+        if sealed.has_house { late(events, &sealed.since, by.within, crate::session::now()) } else { Vec::new() };
     say(&if by.json {
         serde_json::to_string_pretty(&as_json(id, last, &sealed, &late))?
     } else {
@@ -47,7 +48,7 @@ pub(super) async fn prove(
     match late.first() {
         None => Ok(()),
         Some(Late { n, .. }) => Err(Failure::new(
-            format!("event {n} of {id} came into the house's log late"),
+            format!("event {n} of {id} came into the house's log late, or is not in it"),
             "a log that was written anew looks like this, and so does an owner whose house could not be reached for so long: ask the owner",
         )),
     }
@@ -66,19 +67,21 @@ pub(super) struct Event {
 struct Late {
     n: u64,
     at: Timestamp,
-    sealed_by: Timestamp,
+    /// When the first head over it was signed that the house has; `None` where it has none.
+    sealed_by: Option<Timestamp>,
 }
 
-/// Events of which the first head was signed more than so many hours after the moment that they name.
-fn late(events: &[Event], since: &[SealedBy], hours: u64) -> Vec<Late> {
+/// Events of which the first head was signed more than so many hours after the moment that they name, or was not in that time.
+fn late(events: &[Event], since: &[SealedBy], hours: u64, now: Timestamp) -> Vec<Late> {
     let within_s = hours.saturating_mul(3_600);
-    let of = |n| events.iter().find(|event| event.n == n);
-    let both = since.iter().filter_map(|one| Some((of(one.n)?, one)));
-    let late = both.filter(|(event, one)| one.at.since(event.at) > within_s);
-    late.map(|(event, one)| Late { n: event.n, at: event.at, sealed_by: one.at }).collect()
+    let judged = events.iter().map(|event| {
+        let by = since.iter().find(|one| one.n == event.n).map(|one| one.at);
+        (by.unwrap_or(now).since(event.at) > within_s, Late { n: event.n, at: event.at, sealed_by: by })
+    });
+    judged.filter(|(is_late, _)| *is_late).map(|(_, late)| late).collect()
 }
 
-fn as_json(id: &str, last: u64, Sealed { n, head, logged, since }: &Sealed, late: &[Late]) -> serde_json::Value {
+fn as_json(id: &str, last: u64, Sealed { n, head, logged, since, .. }: &Sealed, late: &[Late]) -> serde_json::Value {
     let by = |SealedBy { n, head, log, at, index }: &SealedBy| json!({ "n": n, "head": head, "log": log, "sealed_by": at, "index": index });
     let in_log = |InLog { index, checkpoint: Checkpoint { origin, size, root }, is_signed }: &InLog| json!({ "index": index, "origin": origin, "size": size, "root": root, "is_signed": is_signed });
     json!({
@@ -92,7 +95,7 @@ fn as_json(id: &str, last: u64, Sealed { n, head, logged, since }: &Sealed, late
     })
 }
 
-fn shown(id: &str, last: u64, Sealed { n, head, logged, since: _ }: &Sealed, late: &[Late]) -> String {
+fn shown(id: &str, last: u64, Sealed { n, head, logged, .. }: &Sealed, late: &[Late]) -> String {
     let events = match n {
         1 => "event 1".to_owned(),
         n => format!("events 1 to {n}"),
@@ -122,7 +125,11 @@ fn shown(id: &str, last: u64, Sealed { n, head, logged, since: _ }: &Sealed, lat
         }
     });
     for Late { n, at, sealed_by } in late {
-        text.push_str(&format!("\nEvent {n} says that it happened at {at}; the house has it since {sealed_by}."));
+        let has = match sealed_by {
+            Some(by) => format!("has it since {by}"),
+            None => "does not have it".to_owned(),
+        };
+        text.push_str(&format!("\nEvent {n} says that it happened at {at}; the house {has}."));
     }
     text
 }
@@ -155,9 +162,13 @@ mod tests {
         let events = [event(1, 1_000), event(2, 2_000), event(3, 90_000)];
         // The third names a moment behind its head, by a clock that was set.
         let since = [by(1, 1_060), by(2, 2_000 + 86_400), by(3, 89_999)];
-        assert_eq!(late(&events, &since, 24), []);
-        let expected = Late { n: 2, at: Timestamp(2_000), sealed_by: Timestamp(88_400) };
-        assert_eq!(late(&events, &since, 23), [expected]);
-        assert_eq!(late(&events, &since, 0).iter().map(|late| late.n).collect::<Vec<_>>(), [1, 2]);
+        let at = |hours| late(&events, &since, hours, Timestamp(1_000_000));
+        assert_eq!(at(24), []);
+        assert_eq!(at(23), [Late { n: 2, at: Timestamp(2_000), sealed_by: Some(Timestamp(88_400)) }]);
+        assert_eq!(at(0).iter().map(|late| late.n).collect::<Vec<_>>(), [1, 2]);
+        // What an owner leaves out is late once it should be there.
+        let shown = |now| late(&events, &since[..2], 24, Timestamp(now));
+        assert_eq!(shown(90_000 + 86_400), []);
+        assert_eq!(shown(90_001 + 86_400), [Late { n: 3, at: Timestamp(90_000), sealed_by: None }]);
     }
 }
