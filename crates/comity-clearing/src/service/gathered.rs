@@ -2,6 +2,7 @@
 //! back costs more than what most of them ask for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -12,6 +13,8 @@ use crate::failure::Failure;
 const TOGETHER_MAX: usize = 256;
 /// Questions that wait; one more is asked alone.
 const WAITING_MAX: usize = 4_096;
+/// How long a read may take before each asks alone, on a connection of its own.
+const READ_WAIT: Duration = Duration::from_secs(2);
 
 /// Answers questions `Q` with `A`, many at a time.
 pub(super) struct Gathered<Q, A>(Arc<Shared<Q, A>>);
@@ -77,7 +80,7 @@ impl<Q, A> Shared<Q, A> {
             };
             let (questions, replies): (Vec<Q>, Vec<_>) = asked.into_iter().unzip();
             // Where it failed the replies go, and each asks alone.
-            if let Ok(answers) = (self.read)(questions).await {
+            if let Ok(Ok(answers)) = tokio::time::timeout(READ_WAIT, (self.read)(questions)).await {
                 replies.into_iter().zip(answers).for_each(|(reply, answer)| {
                     // A caller who left does not want to know.
                     let _ = reply.send(answer);
