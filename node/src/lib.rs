@@ -8,6 +8,7 @@ pub mod demo;
 pub mod doctor;
 mod engine_upstream;
 pub mod failure;
+pub mod handed;
 pub mod home;
 pub mod keystore;
 pub mod log;

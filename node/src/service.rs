@@ -9,6 +9,7 @@ pub(crate) mod doors;
 pub mod exports;
 mod findings;
 mod follow;
+pub mod homes;
 pub mod house;
 pub mod house_client;
 mod issuers;

@@ -153,6 +153,22 @@ impl Work {
     }
 }
 
+/// Until when texts lie in a home, as far as their days and holds say now; `None` where there are none.
+///
+/// # Errors
+/// [`Failure`] where the folder cannot be read.
+pub fn lies_until(home: &Path) -> Result<Option<Timestamp>, Failure> {
+    if within(home).is_dir() { Folder::open(home)?.lies_until() } else { Ok(None) }
+}
+
+/// Whether a home has a lock, and so keeps the texts of calls that say so.
+///
+/// # Errors
+/// [`Failure`] where the lock cannot be read.
+pub fn keeps(home: &Path) -> Result<bool, Failure> {
+    Ok(Lock::of(home)?.is_some())
+}
+
 /// Where they lie in a home.
 fn within(home: &Path) -> std::path::PathBuf {
     home.join("transcripts")

@@ -60,7 +60,8 @@ RECORDS = {
     "Training": "1 flop Fraction?, 2 method t24, 3 hardware t96?, 4 started_at time?, 5 ended_at time?, 6 data t512?",
     "Fraction": "1 mantissa int, 2 exponent10 int",
     "Evaluation": "1 benchmark t96, 2 metric t48, 3 value Fraction, 4 date time, 5 harness t96?, 6 source t256?",
-    "DataPolicy": "1 retention_days u16, 2 trains_on_inputs bool, 3 logging Logging, 4 residency [t2]16, 5 data_classes [t48]8",
+    "DataPolicy": "1 retention_days u16, 2 trains_on_inputs bool, 3 logging Logging, 4 residency [t2]16, 5 data_classes [t48]8, 6 moderation Moderation?",
+    "Moderation": "1 by t96, 2 answers bool, 3 retention_days u16, 4 tiers [Tier]4",
     "ManifestOp": "1 op Op, 2 tariff digest, 3 schema b8192?",
     "Status": "1 state ModelState, 2 sunset time?, 3 reason t256?",
     "Measured": "1 name t48, 2 value bool, 3 at time",
@@ -76,6 +77,7 @@ RECORDS = {
     "LogFinal": "1 token id.tok, 2 content digest",
     "LogDecisions": "1 node id.node, 2 n u64, 3 log u64, 4 content digest",
     "DecisionHead": "1 node id.node, 2 n u64, 3 log u64, 4 size u64, 5 root digest, 6 at time",
+    "Export": "1 node id.node, 2 subject t80, 3 contents digest, 4 complete bool, 5 at time",
     "LogCreditNote": "1 token id.tok, 2 content digest, 3 amount amount",
     "CreditNote": "1 id id.credit, 2 node id.node, 3 token id.tok, 4 amount amount, 5 reason CreditReason, 6 case digest?, 7 at time",
 }
@@ -109,6 +111,7 @@ KINDS = {
     "count": ("Count", 64 * KIB, 16384), "credit-note": ("CreditNote", KIB, 16),
     "revocation-list": ("RevocationList", 512 * KIB, 32768), "notice": ("Notice", 512, 16),
     "statistics": ("Statistics", 24 * KIB, 2048), "decision-head": ("DecisionHead", 512, 16),
+    "export": ("Export", 512, 16),
 }
 UNSIGNED = {"release": ("Release", KIB, 32), "plan": ("Plan", 16 * KIB, 1024)}
 
@@ -295,6 +298,8 @@ RULES = {"Token": token_rules, "Block": block_rules, "Receipt": receipt_rules,
          "Quote": lambda view: (ascending([scope["model"] for scope in view["scope"]]), [order("Op", scope["ops"]) for scope in view["scope"]]),
          "DecisionHead": lambda view: need(all(1 <= view[name] < 2**63 for name in ("n", "log", "size")), "numbers begin with 1"),
          "CreditNote": lambda view: need(view["amount"] and (view["reason"] == "case") == bool(view["case"]), "credit note"),
+         "Export": lambda view: need(view["subject"], "of nobody"),
+         "Moderation": lambda view: (need(view["by"] and view["tiers"], "moderation by somebody, of tiers"), order("Tier", view["tiers"])),
          "Mandate": lambda view: ascending(view["models"]),
          "Policy": policy_rules}
 

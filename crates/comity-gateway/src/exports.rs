@@ -8,15 +8,16 @@ use comity_wire::{Digest, Signed, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::control::token_of;
 use crate::gateway::Gateway;
 use crate::spend::LaneKey;
-use crate::store::StoreError;
+use crate::store::kept::FILL_MAX;
+use crate::store::stops::{Said, Target};
+use crate::store::{StoreError, TextHome};
 
 /// Calls of one page.
 pub const CALLS_MAX: usize = 1_000;
-/// Tokens that one page looks at: a page may be empty, and not the last.
-const TOKENS_MAX: usize = 512;
+/// Tokens of the project that one page looks at: a page may be short, and not the last.
+const TOKENS_MAX: u32 = if cfg!(test) { 2 } else { 512 };
 
 /// A call as it is kept: its receipt, and the signed request that it answers, which has no text in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,20 +53,16 @@ impl Gateway {
         most: usize,
     ) -> Result<(Vec<CallKept>, Option<CallPlace>), StoreError> {
         let store = self.0.ledger.store();
-        let mut tokens = store.tokens().await?;
-        tokens.sort_unstable();
-        let (mut calls, mut looked) = (Vec::new(), 0);
-        for token in tokens.into_iter().filter(|token| after.is_none_or(|after| *token >= after.token)) {
-            if looked == TOKENS_MAX {
-                let place = CallPlace { token, leaf: Digest::ZERO, lane: 0, n: 0 };
-                return Ok((calls, Some(place)));
-            }
-            looked += 1;
-            let chains = store.chains(token).await?;
-            let terms = chains.iter().find_map(|(_, chain)| token_of(chain));
-            if terms.is_none_or(|terms| terms.subject.as_str() != subject) {
-                continue;
-            }
+        if after.is_none() {
+            // Chains of before stores noted whose they are: once, and never again.
+            while store.subjects_fill().await? == FILL_MAX {}
+        }
+        let from = after.map_or(TokenId([0; 16]), |after| after.token);
+        let mut tokens = store.tokens_of(subject, from, TOKENS_MAX + 1).await?;
+        // The one above a page's tokens is where the next page begins.
+        let rest = (tokens.len() > TOKENS_MAX as usize).then(|| tokens.pop()).flatten();
+        let mut calls = Vec::new();
+        for token in tokens {
             let Some(account) = store.account(token).await? else { continue };
             for (key, lane) in &account.lanes {
                 let done = after.filter(|after| after.token == token).map_or(0, |after| {
@@ -85,7 +82,34 @@ impl Gateway {
                 }
             }
         }
-        Ok((calls, None))
+        Ok((calls, rest.map(|token| CallPlace { token, leaf: Digest::ZERO, lane: 0, n: 0 })))
+    }
+
+    /// Homes of this node's processes in which texts of calls lie, or may.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn text_homes(&self) -> Result<Vec<TextHome>, StoreError> {
+        self.0.ledger.store().homes().await
+    }
+
+    /// Says what lies in the home of this process.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn text_home_put(&self, home: &TextHome) -> Result<(), StoreError> {
+        self.0.ledger.store().home_put(home).await
+    }
+
+    /// Who stopped and resumed a project here, the newest first, of the newest `most` lines of the log; and whether those are all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn stop_log_of(&self, subject: &str, most: u32) -> Result<(Vec<Said>, bool), StoreError> {
+        let log = self.stop_log(most).await?;
+        let is_all = log.last().is_none_or(|oldest| oldest.n == 1);
+        let target = Target::Project(subject.to_owned());
+        Ok((log.into_iter().filter(|said| said.target == target).collect(), is_all))
     }
 
     async fn call(&self, token: TokenId, key: LaneKey, n: u64) -> Result<Option<CallKept>, StoreError> {

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod contract;
 pub mod guarded;
+pub mod kept;
 mod memory;
 pub mod planned;
 pub mod postgres;
@@ -21,6 +22,7 @@ use futures::future::BoxFuture;
 use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Pace, Rule, Slot, Write};
 
 pub use guarded::{Guarded, Suspension};
+pub use kept::{Kept, TextHome};
 pub use memory::Memory;
 pub use planned::Planned;
 pub use postgres::Postgres;
@@ -64,7 +66,7 @@ pub enum StoreError {
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The durable side of the spend core. Every method is safe to drop but [`Store::write`], whose outcome is then unknown.
-pub trait Store: Guarded + Planned + Stops {
+pub trait Store: Guarded + Kept + Planned + Stops {
     /// The token's account, if it was ever written.
     fn account(&self, token: TokenId) -> Answer<'_, Option<Account>>;
     /// All rows, or none. Compares the fence.

@@ -1,27 +1,92 @@
 //! What is kept of one project, through the admin socket: for whoever asks an owner what it has about them.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use comity_access::case::store::Which;
 use comity_access::store::{Filter, Row};
 use comity_access::{Act, Desk, Event};
+use comity_gateway::store::GRANTS_MAX;
+use comity_gateway::store::stops::Said;
 use comity_gateway::{CALLS_MAX, CallKept, CallPlace, Gateway};
-use comity_wire::{Digest, Timestamp};
+use comity_wire::object::Export;
+use comity_wire::time::SKEW_S;
+use comity_wire::{Digest, NodeId, SecretKey, Timestamp, cose};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::access::{operator, shown};
 use super::owner::answer;
+use crate::cases::Casework;
 use crate::failure::Failure;
+use crate::handed::Missing;
 
 /// Applications of one page: each is its whole log.
 const APPLICATIONS_MAX: u32 = 50;
+/// Cases of one page: each is its whole log, with what was seen.
+const CASES_MAX: u32 = 20;
+/// Lines of the log of stops that are looked at.
+const STOPS_MAX: u32 = 100_000;
 
 #[derive(Clone)]
 pub struct Exports {
     pub gateway: Gateway,
     pub desk: Desk,
+    pub casework: Casework,
+    pub node: NodeId,
+    pub receipt_key: SecretKey,
+    /// As this process began with it.
+    pub certificate: Arc<[u8]>,
+}
+
+/// Where a page of cases ended.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AfterCase {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Cases {
+    pub cases: Vec<Value>,
+    pub missing: Vec<Missing>,
+    pub next: Option<(Timestamp, String)>,
+}
+
+/// `POST /admin/kept/{project}/signed`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sign {
+    pub contents: Digest,
+    pub complete: bool,
+    pub at: Timestamp,
+}
+
+/// Both base64url.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SignedExport {
+    pub export: String,
+    pub certificate: String,
+}
+
+/// What an export has beside calls, applications, cases and texts.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Beside {
+    pub grants: Vec<Value>,
+    pub stops: Vec<Value>,
+    pub stop_log: Vec<Said>,
+    pub counted: Value,
+    /// Homes of this node's processes in which texts lie.
+    pub homes: Vec<comity_gateway::store::TextHome>,
+    pub missing: Vec<Missing>,
 }
 
 /// Where a page of calls ended; absent: from the beginning.
@@ -64,6 +129,8 @@ impl Exports {
             .route("/admin/kept/{project}", get(beside))
             .route("/admin/kept/{project}/calls", get(calls))
             .route("/admin/kept/{project}/applications", get(applications))
+            .route("/admin/kept/{project}/cases", get(cases))
+            .route("/admin/kept/{project}/signed", post(sign))
             .with_state(self)
     }
 
@@ -91,18 +158,78 @@ impl Exports {
     }
 }
 
-/// Grants, stops and counts.
-async fn beside(State(exports): State<Exports>, Path(project): Path<String>) -> Response {
-    let Exports { gateway, .. } = &exports;
-    let grants = gateway.grants_ever().into_iter().filter(|(grant, _)| grant.subject.as_str() == project);
-    let grants: Vec<_> = grants.map(|(grant, withdrawn)| shown(&grant, withdrawn)).collect();
-    let said = async {
+impl Exports {
+    async fn beside(&self, project: String) -> Result<Beside, Failure> {
+        let gateway = &self.gateway;
+        let mut missing = Vec::new();
+        let mut lacks = |what: &str, why: String| missing.push(Missing { what: what.to_owned(), why });
+        let ever = gateway.grants_ever();
+        if ever.len() >= GRANTS_MAX {
+            lacks("grants", format!("this process looks at {GRANTS_MAX} grants, and there may be more"));
+        }
+        let grants = ever.into_iter().filter(|(grant, _)| grant.subject.as_str() == project);
+        let grants = grants
+            .map(|(grant, withdrawn)| serde_json::to_value(shown(&grant, withdrawn)))
+            .collect::<Result<_, _>>()?;
         let target = comity_gateway::store::stops::Target::Project(project.clone());
-        let stops: Vec<_> = gateway.stops_now().await?.into_iter().filter(|stop| stop.target == target).collect();
-        let counted = gateway.counted_of(&project).await?;
-        Ok::<_, Failure>(json!({ "grants": grants, "stops": stops, "counted": counted }))
-    };
-    answer(said.await)
+        let stops = gateway.stops_now().await?.into_iter().filter(|stop| stop.target == target);
+        let stops = stops.map(serde_json::to_value).collect::<Result<_, _>>()?;
+        let (stop_log, is_all) = gateway.stop_log_of(&project, STOPS_MAX).await?;
+        if !is_all {
+            lacks("the log of stops", format!("older lines than the newest {STOPS_MAX} were not looked at"));
+        }
+        let (counted, homes) = (gateway.counted_of(&project).await?, gateway.text_homes().await?);
+        Ok(Beside { grants, stops, stop_log, counted, homes, missing })
+    }
+
+    async fn cases(&self, project: String, after: AfterCase) -> Result<Cases, Failure> {
+        let after = match (after.at, after.id) {
+            (Some(at), Some(id)) => Some((at, id.parse().map_err(|_| Failure::new("that is no case's id"))?)),
+            _ => None,
+        };
+        let which = Which { subject: Some(project), open: false, after };
+        let rows = self.casework.desk.list(&which, CASES_MAX).await?;
+        let next = rows.last().filter(|_| rows.len() == CASES_MAX as usize).map(|row| row.cursor());
+        let (mut cases, mut missing) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let shown = self.casework.show(row.id).await?;
+            if let Some(why) = &shown.seen_sealed {
+                missing.push(Missing { what: format!("what was seen in {}, opened", row.id), why: why.clone() });
+            }
+            cases.push(serde_json::to_value(shown)?);
+        }
+        Ok(Cases { cases, missing, next: next.map(|(at, id)| (at, id.to_string())) })
+    }
+
+    fn sign(&self, project: &str, Sign { contents, complete, at }: Sign) -> Result<SignedExport, Failure> {
+        let now = crate::shell::now();
+        if at > now.plus(SKEW_S) || at < now.minus(SKEW_S) {
+            return Err(Failure::new("an export is signed when it is made, and not later"));
+        }
+        let subject = crate::home::text("a project's pseudonym", project)?;
+        let export = Export { node: self.node, subject, contents, complete, at };
+        let export = cose::try_sign(&export, &self.receipt_key)?;
+        tracing::info!(project, %contents, complete, "what is kept of a project was handed over");
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        Ok(SignedExport { export: text(export.bytes()), certificate: text(&self.certificate) })
+    }
+}
+
+/// Grants, stops, counts, and where texts lie.
+async fn beside(State(exports): State<Exports>, Path(project): Path<String>) -> Response {
+    answer(exports.beside(project).await.and_then(|beside| Ok(serde_json::to_value(beside)?)))
+}
+
+async fn cases(
+    State(exports): State<Exports>,
+    Path(project): Path<String>,
+    Query(after): Query<AfterCase>,
+) -> Response {
+    answer(exports.cases(project, after).await.and_then(|cases| Ok(serde_json::to_value(cases)?)))
+}
+
+async fn sign(State(exports): State<Exports>, Path(project): Path<String>, Json(asked): Json<Sign>) -> Response {
+    answer(exports.sign(&project, asked).and_then(|signed| Ok(serde_json::to_value(signed)?)))
 }
 
 async fn calls(

@@ -32,7 +32,7 @@ use crate::program::Failpoint;
 use crate::service::decisions::{self, Decisions};
 use crate::service::exports::Exports;
 use crate::service::measured::{self, Finding, Measured};
-use crate::service::{Doors, Member, access, cases, findings, follow, house_client, stops, upstreams};
+use crate::service::{Doors, Member, access, cases, findings, follow, homes, house_client, stops, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
@@ -130,6 +130,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         writer: Arc::clone(&writer),
         withdrawn: Arc::clone(&withdrawn),
     });
+    let exports_key = receipt_key.clone();
     let decisions = Decisions::new(decisions::Parts {
         store: Arc::clone(&access_store),
         house: house_client::HouseClient::of(&member),
@@ -165,7 +166,14 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     let shown = Arc::clone(&watching);
     let metrics = get(move || std::future::ready(open_metrics(shown.text())));
     let figures = Figures::open(watch.metrics, Router::new().route("/metrics", metrics)).await?;
-    let exports = Exports { gateway: gateway.clone(), desk: desk.clone() };
+    let exports = Exports {
+        gateway: gateway.clone(),
+        desk: desk.clone(),
+        casework: casework.clone(),
+        node: member.home.card.node,
+        receipt_key: exports_key,
+        certificate: member.certificate.as_slice().into(),
+    };
     let operator = admin.router().merge(decisions.clone().router()).merge(exports.router());
     let operator =
         operator.merge(access::Requests { desk: desk.clone(), notices: notices.dispatcher(), granting }.router());
@@ -238,6 +246,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             false => std::future::pending().await,
         }
     };
+    let homes = homes::tell(gateway.clone(), member.home.path.clone());
     let why = tokio::select! {
         never = renew => never,
         never = probes => match never {},
@@ -247,6 +256,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         never = statistics => match never {},
         never = decisions.run() => match never {},
         never = found => match never {},
+        never = homes => match never {},
         () = claims => Ok(()),
         result = doors.told_to_stop(&member) => result,
     };

@@ -13,6 +13,9 @@ use super::sealed::{Head, Key, Lock, Texts};
 use super::within;
 use crate::failure::{Failure, While as _};
 
+/// A hold has no end that anybody knows: the year 9999.
+const FAR: Timestamp = Timestamp(253_370_764_800);
+
 pub struct Folder(PathBuf);
 
 /// What became of those that were to go.
@@ -111,6 +114,33 @@ impl Folder {
             }
         }
         Ok(all)
+    }
+
+    /// Those that were chosen, one after the other, the first that goes first.
+    ///
+    /// # Errors
+    /// [`Failure`] naming the file that cannot be read, or what `take` says.
+    pub fn each(&self, chosen: &Chosen, mut take: impl FnMut(Kept) -> Result<(), Failure>) -> Result<(), Failure> {
+        for (until, path) in self.files()? {
+            for line in lines(&path)? {
+                let kept = Kept { head: Head::read(&line)?, until: until.clone(), line };
+                if chosen.fits(&kept.head) {
+                    take(kept)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Until when something lies there; `None` where nothing does.
+    ///
+    /// # Errors
+    /// [`Failure`] where it cannot be read.
+    pub(super) fn lies_until(&self) -> Result<Option<Timestamp>, Failure> {
+        let days = self.files()?.into_iter().filter_map(|(day, _)| Timestamp::of_date(&day).ok());
+        let last = days.max().map(|day| day.plus(DAY_S));
+        let holds = self.holds()?.iter().any(Hold::stands);
+        Ok(last.map(|last| if holds { last.max(FAR) } else { last }))
     }
 
     /// Removes those that were chosen, but for what a hold keeps.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use comity_guard::Category;
 use comity_guard::volume::{Counted, Delta};
 use comity_scratch::{Database, Kept};
+use comity_wire::cbor::{List, Text};
 use comity_wire::merkle::Frontier;
-use comity_wire::object::{Flags, Tier};
-use comity_wire::{Amount, Digest, GrantId, Meter, Meters, Op, OrgId, Timestamp, TokenId};
+use comity_wire::object::{Chain, Confirmation, Flags, IdText, Scope, Terms, Tier, Token, Vetting};
+use comity_wire::{Amount, Digest, GrantId, Meter, Meters, NodeId, Op, OrgId, SecretKey, Timestamp, TokenId, cose};
 
+use super::kept::{Kept as _, TextHome};
 use super::stops::{Running, SaidAct, Stop, Target, Word};
 use super::{Memory, Postgres, Sqlite, Store, StoreError, Suspension};
 use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Rule, RunKey, RunRow, Slot, Volume, Write};
@@ -281,6 +283,89 @@ async fn a_batch_is_written_whole_or_not_at_all(store: &dyn Store) {
     assert_eq!(store.charge(TOKEN, KEY, Slot { seq: 2, item: 0 }).await.unwrap(), None);
 }
 
+/// A token's rows, under a chain that is one.
+fn met(token: u8, subject: &str) -> Vec<Write> {
+    let (id, secret) = (TokenId([token; 16]), SecretKey::from_seed([7; 32]));
+    let signed = Token {
+        issuer: IdText(OrgId([1; 16])),
+        subject: Text::new(subject).unwrap(),
+        audience: IdText(NodeId([2; 16])),
+        expires_at: Timestamp(3_600),
+        not_before: Timestamp(0),
+        issued_at: Timestamp(0),
+        id,
+        holder: Confirmation(secret.public()),
+        terms: Terms {
+            roster_version: 1,
+            scope: List::new(vec![Scope {
+                model: "lab/tiny".parse().unwrap(),
+                release: ROOT,
+                ops: List::new(vec![Op::Chat]).unwrap(),
+                tariff: ROOT,
+            }])
+            .unwrap(),
+            budget: Amount::credits(1),
+            vetting: Vetting::Registered,
+            purposes: List::default(),
+            window: Amount::credits(1),
+            lanes_max: 8,
+            longest_op_s: 600,
+            settle_by: Timestamp(4_200 + Token::SETTLE_S_MIN),
+            depth: 2,
+            grants: List::default(),
+        },
+    };
+    let signed = cose::sign(&signed, &secret);
+    let chain = Chain { token: signed.bytes().to_vec(), blocks: Vec::new() }.to_bytes();
+    vec![
+        Write::Token { token: id, root: signed.id() },
+        Write::Chain { token: id, leaf: signed.id(), bytes: chain.into() },
+    ]
+}
+
+async fn tokens(store: &dyn Store, subject: &str, from: u8, most: u32) -> Vec<u8> {
+    let tokens = store.tokens_of(subject, TokenId([from; 16]), most).await.unwrap();
+    tokens.into_iter().map(|token| token.0[0]).collect()
+}
+
+async fn finds_the_tokens_of_one_project(store: &dyn Store) {
+    for (token, subject) in [(9, "sub-a"), (3, "sub-b"), (5, "sub-a"), (4, "sub-a")] {
+        store.write(&met(token, subject)).await.unwrap();
+    }
+    // Its chain is none: it is nobody's.
+    store.write(&charge(1, 1)).await.unwrap();
+    assert_eq!(tokens(store, "sub-a", 0, 10).await, [4, 5, 9]);
+    assert_eq!(tokens(store, "sub-a", 5, 10).await, [5, 9], "from one on, with it");
+    assert_eq!(tokens(store, "sub-a", 0, 2).await, [4, 5]);
+    assert_eq!(tokens(store, "sub-b", 0, 10).await, [3]);
+    assert!(tokens(store, "sub-", 0, 10).await.is_empty());
+    assert_eq!(store.subjects_fill().await.unwrap(), 0, "each chain said whose it is as it was written");
+}
+
+async fn knows_the_homes_with_texts(store: &dyn Store) {
+    let home = |id: &str, seen_at, until| {
+        let (seen_at, until) = (Timestamp(seen_at), Timestamp(until));
+        TextHome { id: id.into(), place: format!("host:/{id}"), seen_at, until }
+    };
+    let ids = async || store.homes().await.unwrap().into_iter().map(|home| home.id).collect::<Vec<_>>();
+    store.home_put(&home("b", 100, 500)).await.unwrap();
+    store.home_put(&home("a", 110, 300)).await.unwrap();
+    store.home_put(&home("b", 120, 600)).await.unwrap();
+    assert_eq!(store.homes().await.unwrap(), [home("a", 110, 300), home("b", 120, 600)]);
+    store.home_put(&home("c", 299, 700)).await.unwrap();
+    assert_eq!(ids().await, ["a", "b", "c"], "of one that is not heard of texts lie there until then");
+    store.home_put(&home("c", 300, 700)).await.unwrap();
+    assert_eq!(ids().await, ["b", "c"], "and no longer");
+    store.home_put(&home("b", 310, 310)).await.unwrap();
+    assert_eq!(ids().await, ["c"], "nothing lies there any more");
+    for number in 1..super::kept::HOMES_MAX {
+        store.home_put(&home(&format!("n{number}"), 320, 700)).await.unwrap();
+    }
+    let one_more = store.home_put(&home("z", 320, 700)).await;
+    assert!(matches!(one_more, Err(StoreError::Refused { .. })), "{one_more:?}");
+    store.home_put(&home("c", 330, 700)).await.unwrap();
+}
+
 async fn memory() -> Kept<Memory, ()> {
     Kept::new(Memory::default(), ())
 }
@@ -297,7 +382,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 
 comity_scratch::contract! {
     { reads_back keeps_what_ends_a_token keeps_grants windows_read_back plans_and_executions_read_back remembers_what_the_guard_saw
-      remembers_what_was_stopped
+      remembers_what_was_stopped finds_the_tokens_of_one_project knows_the_homes_with_texts
       remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres
 }
@@ -353,4 +438,34 @@ fn numbered(row: &Write, at: u64) -> Write {
         (slot.seq, charged.n) = (at, at);
     }
     row
+}
+
+/// Chains of before, as a store has them that was made by an earlier version.
+#[tokio::test]
+async fn chains_of_before_are_told_whose_they_are_in_bounded_steps() {
+    let (dir, many) = (tempfile::tempdir().unwrap(), super::kept::FILL_MAX + 20);
+    let path = dir.path().join("spend.db");
+    let store = Sqlite::open(&path).await.unwrap();
+    store.write(&met(9, "sub-a")).await.unwrap();
+    let leaves = (0..many).map(|n| Write::Chain {
+        token: TokenId([9; 16]),
+        leaf: id(u64::from(n)),
+        bytes: Arc::from(&b"none"[..]),
+    });
+    store.write(&leaves.collect::<Vec<_>>()).await.unwrap();
+    let url = format!("sqlite://{}", path.display());
+    let mut raw = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    sqlx::query("UPDATE chain SET subject = NULL").execute(&mut raw).await.unwrap();
+    assert!(tokens(&store, "sub-a", 0, 10).await.is_empty());
+    assert_eq!(store.subjects_fill().await.unwrap(), super::kept::FILL_MAX);
+    assert_eq!(store.subjects_fill().await.unwrap(), 21);
+    assert_eq!(store.subjects_fill().await.unwrap(), 0, "what cannot be read is not looked at for ever");
+    assert_eq!(tokens(&store, "sub-a", 0, 10).await, [9]);
+    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(
+        "EXPLAIN QUERY PLAN SELECT DISTINCT token FROM chain WHERE subject = ? AND token >= ? ORDER BY token LIMIT ?",
+    )
+    .fetch_all(&mut raw)
+    .await
+    .unwrap();
+    assert!(plan.iter().any(|(.., step)| step.contains("chain_of_subject")), "{plan:?}");
 }

@@ -1,12 +1,13 @@
 //! A store in memory: for simulation and tests. It keeps nothing over a restart, so it never serves priced work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use comity_guard::volume::{Counted, Delta};
 use comity_wire::{Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 
+use super::kept::{HOMES_MAX, Kept, TextHome, subject_of};
 use super::planned::{PLANS_MAX, Planned};
 use super::stops::{STOPS_MAX, Said, SaidAct, Stop, Stops, Target, Word, too_many};
 use super::{Answer, Guarded, Store, StoreError, StoredCharge, Suspension};
@@ -33,6 +34,7 @@ struct Rows {
     suspensions: BTreeMap<String, Suspension>,
     stops: BTreeMap<Target, Stop>,
     stop_log: Vec<Said>,
+    homes: BTreeMap<String, TextHome>,
     broken: bool,
     full: bool,
     writes: usize,
@@ -189,6 +191,40 @@ impl Guarded for Memory {
 
     fn suspension_end<'a>(&'a self, subject: &'a str) -> Answer<'a, bool> {
         async move { Ok(self.rows().suspensions.remove(subject).is_some()) }.boxed()
+    }
+}
+
+impl Kept for Memory {
+    fn tokens_of<'a>(&'a self, subject: &'a str, from: TokenId, most: u32) -> Answer<'a, Vec<TokenId>> {
+        self.read(move |rows| {
+            let of = rows.chains.values().filter(|(token, bytes)| *token >= from && subject_of(bytes) == subject);
+            let tokens: BTreeSet<TokenId> = of.map(|(token, _)| *token).collect();
+            tokens.into_iter().take(most as usize).collect()
+        })
+    }
+
+    fn subjects_fill(&self) -> Answer<'_, u32> {
+        self.read(|_| 0)
+    }
+
+    fn home_put<'a>(&'a self, home: &'a TextHome) -> Answer<'a, ()> {
+        async move {
+            let mut rows = self.rows();
+            rows.writable()?;
+            rows.homes.retain(|id, known| *id != home.id && known.until > home.seen_at);
+            if home.until > home.seen_at {
+                if rows.homes.len() >= HOMES_MAX {
+                    return Err(super::kept::too_many());
+                }
+                rows.homes.insert(home.id.clone(), TextHome { place: super::kept::place(home), ..home.clone() });
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn homes(&self) -> Answer<'_, Vec<TextHome>> {
+        self.read(|rows| rows.homes.values().cloned().collect())
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod guarded;
+mod kept;
 mod planned;
 mod stops;
 
@@ -147,6 +148,7 @@ fn migrations() -> Vec<Migration> {
     let stops = include_str!("../../migrations/0006_stops.sql").into_sql_str();
     let withdrawn = include_str!("../../migrations/0007_withdrawn.sql").into_sql_str();
     let plans = include_str!("../../migrations/0008_plans.sql").into_sql_str();
+    let kept = include_str!("../../migrations/0010_kept.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -156,6 +158,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(6, "stops".into(), MigrationType::Simple, stops, false),
         Migration::new(7, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
         Migration::new(8, "plans".into(), MigrationType::Simple, plans, false),
+        Migration::new(10, "kept".into(), MigrationType::Simple, kept, false),
     ]
 }
 
@@ -167,10 +170,11 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
                 .bind(digest(root))
         }
         Write::Chain { token, leaf, bytes } => {
-            sqlx::query("INSERT INTO chain (leaf, token, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+            sqlx::query("INSERT INTO chain (leaf, token, bytes, subject) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
                 .bind(digest(leaf))
                 .bind(id(token))
                 .bind(bytes.to_vec())
+                .bind(super::kept::subject_of(bytes))
         }
         Write::Acknowledgement { token, id: ack, bytes } => {
             sqlx::query("INSERT INTO acknowledgement (token, id, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")

@@ -216,6 +216,7 @@ pub(super) fn manifest(tariff: Digest, policy: Digest, state: ModelState) -> Man
             logging: Logging::Metadata,
             residency: List::default(),
             data_classes: List::default(),
+            moderation: None,
         },
         operator: None,
         availability: None,

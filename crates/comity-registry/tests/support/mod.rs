@@ -151,6 +151,7 @@ impl Org {
                 logging: Logging::Metadata,
                 residency: Default::default(),
                 data_classes: Default::default(),
+                moderation: None,
             },
             operator: None,
             availability: None,

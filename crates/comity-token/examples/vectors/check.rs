@@ -164,6 +164,7 @@ fn object(vector: &Value) -> Outcome {
             Claim,
             Count,
             DecisionHead,
+            Export,
             CreditNote,
             RevocationList,
             Notice,

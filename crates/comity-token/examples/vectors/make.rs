@@ -351,6 +351,7 @@ fn manifest() -> Manifest {
             logging: Logging::Metadata,
             residency: list(vec![text("US")]),
             data_classes: list(vec![text("public")]),
+            moderation: None,
         },
         operator: None,
         availability: None,
@@ -499,6 +500,35 @@ fn plans_refused(file: &mut File) {
     }
 }
 
+fn of_nobody(file: &mut File, good: &Export) {
+    let key = secret("lab receipt");
+    let bytes =
+        Raw::of::<Export>(key.public().as_bytes()).sign(&Export { subject: text(""), ..good.clone() }.to_cbor(), &key);
+    let fields = json!({ "object": "export", "key": key.public(), "hex": hex::encode(bytes) });
+    file.add("export-of-nobody", "object", "D-5", "without a pseudonym", fields, Err("malformed"));
+}
+
+/// A manifest that says who else sees prompts, and what is no such word.
+fn moderated(file: &mut File) {
+    let key = secret("lab writer");
+    let with = |by: &str, tiers: Vec<Tier>| {
+        let mut manifest = manifest();
+        let tiers = list(tiers);
+        manifest.data_policy.moderation = Some(Moderation { by: text(by), answers: false, retention_days: 30, tiers });
+        let bytes = Raw::of::<Manifest>(key.public().as_bytes()).sign(&manifest.to_cbor(), &key);
+        json!({ "object": "manifest", "key": key.public(), "seed": hex::encode(seed("lab writer")), "hex": hex::encode(bytes) })
+    };
+    let good = with("Example Moderation, Inc.", vec![Tier::Vetted, Tier::Audited]);
+    file.add("manifest-moderated", "object", "F-1", "prompts of two tiers are seen by somebody else", good, Ok(()));
+    let refused = [
+        ("manifest-moderated-by-nobody", "nobody runs it", with("", vec![Tier::Vetted])),
+        ("manifest-moderated-order", "tiers out of order", with("us", vec![Tier::Audited, Tier::Vetted])),
+    ];
+    for (id, note, fields) in refused {
+        file.add(id, "object", "F-1", note, fields, Err("malformed"));
+    }
+}
+
 fn credit_notes_refused(file: &mut File, good: &CreditNote) {
     let changed = |change: fn(&mut CreditNote)| {
         let mut changed = good.clone();
@@ -562,6 +592,16 @@ fn objects() -> String {
     make(f, &statistics, "lab writer", "F-5", "cases of a quarter, small counts left out");
     let decided = DecisionHead { node: LAB_NODE, n: 3, log: 1, size: 40, root: Digest::of(b"decided"), at: NOW };
     make(f, &decided, "lab receipt", "D-1", "forty events, the third head");
+    let handed = Export {
+        node: LAB_NODE,
+        subject: text("sub-aaaqeayeaudaocajbifqydiob4"),
+        contents: Digest::of(b"export.json"),
+        complete: false,
+        at: NOW,
+    };
+    make(f, &handed, "lab receipt", "D-5", "something is missing, and it says so");
+    of_nobody(f, &handed);
+    moderated(f);
     let approved = json!({
         "object": "grant",
         "key": secret("lab writer").public(),

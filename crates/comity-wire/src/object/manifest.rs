@@ -141,6 +141,24 @@ record! {
         /// Classes of data that may be sent (`public`, `internal`, `phi` …).
         #[serde(default)]
         5 => data_classes: List<Text<48>, 8>,
+        /// Who else sees texts, to say what is in them; left out: nobody.
+        #[serde(default)]
+        6 => moderation: Option<Moderation>,
+    }
+}
+
+record! {
+    /// A server that is asked what is in a text, beside the owner's own filter. Often somebody else's.
+    #[derive(serde::Deserialize)]
+    pub struct Moderation {
+        /// Who runs it.
+        1 => by: Text<96>,
+        /// Whether answers go there, too; prompts do.
+        2 => answers: bool,
+        /// For how long they keep what they saw, as they told the owner.
+        3 => retention_days: u16,
+        /// Of whose calls texts go there.
+        4 => tiers: List<super::Tier, 4>,
     }
 }
 
@@ -212,6 +230,15 @@ impl Object for Manifest {
     fn validate(&self) -> Result<(), Malformed> {
         require(ascending(&self.ops, |row| row.op), "order of ops")?;
         let residency = &self.data_policy.residency;
-        require(ascending(residency, Clone::clone), "order of residency")
+        require(ascending(residency, Clone::clone), "order of residency")?;
+        let stands = |moderation: &Moderation| {
+            !moderation.tiers.is_empty()
+                && ascending(&moderation.tiers, |tier| *tier)
+                && !moderation.by.as_str().is_empty()
+        };
+        require(
+            self.data_policy.moderation.as_ref().is_none_or(stands),
+            "moderation: by somebody, of tiers in their order",
+        )
     }
 }

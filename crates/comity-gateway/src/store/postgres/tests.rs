@@ -13,8 +13,9 @@ use rand_core::{Rng as _, SeedableRng as _};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 
 use super::super::Store as _;
+use super::super::kept::Kept as _;
 use super::*;
-use crate::spend::{Admission, Ask, Bound, Change, Charge, Evidence, Outcome, Refused, Rule, Signer};
+use crate::spend::{Admission, Ask, Bound, Change, Charge, Evidence, Outcome, Refused, Rule, Signer, Write};
 use crate::store::Decided;
 
 const TOKEN: TokenId = TokenId([1; 16]);
@@ -411,4 +412,15 @@ async fn the_address_stands_in_no_error() {
         }
         assert!(!text.contains("canary"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn chains_of_before_are_told_whose_they_are() {
+    let database = Database::create().await;
+    let store = Postgres::open(&database.url()).await.unwrap();
+    let chain = Write::Chain { token: TOKEN, leaf: root(), bytes: std::sync::Arc::from(&b"none"[..]) };
+    store.write(&[Write::Token { token: TOKEN, root: root() }, chain]).await.unwrap();
+    assert_eq!(store.subjects_fill().await.unwrap(), 0);
+    say(&database, "UPDATE chain SET subject = NULL").await;
+    assert_eq!((store.subjects_fill().await.unwrap(), store.subjects_fill().await.unwrap()), (1, 0));
 }

@@ -222,10 +222,12 @@ async fn charges_put(tx: &mut PgConnection, charges: &[Row<'_>]) -> Result<(), S
 async fn other_put(tx: &mut PgConnection, write: &Write) -> Result<(), StoreError> {
     let query = match write {
         Write::Chain { token, leaf, bytes } => {
-            sqlx::query("INSERT INTO chain (leaf, token, bytes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            let sql = "INSERT INTO chain (leaf, token, bytes, subject) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+            sqlx::query(sql)
                 .bind(digest(leaf))
                 .bind(id(token))
                 .bind(bytes.to_vec())
+                .bind(super::super::kept::subject_of(bytes))
         }
         Write::Acknowledgement { token, id: ack, bytes } => {
             sqlx::query("INSERT INTO acknowledgement (token, id, bytes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
