@@ -13,6 +13,7 @@ pub mod home;
 pub mod keystore;
 pub mod log;
 mod models;
+pub mod moderation;
 pub mod offer;
 pub mod packs;
 pub mod policy;

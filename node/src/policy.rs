@@ -9,7 +9,7 @@ mod show;
 pub use advice::{Advice, advice};
 pub use facts::{Change, changes};
 pub use reach::{Caller, Outcome, Shift, outcome, shifts, supposed, supposed_plan};
-pub use show::shown;
+pub use show::{seen_by, shown};
 
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,8 @@ pub struct Settings {
     pub access: comity_access::Config,
     /// Which rule packs prompts and answers are looked through with: docs/operating/filters.md.
     pub filters: crate::packs::Filters,
+    /// Another server that is asked what is in texts: docs/operating/moderation.md.
+    pub moderation: Option<crate::moderation::Moderator>,
     /// Who is told when something happens to an application: docs/operating/notices.md.
     pub notice: comity_access::notice::Targets,
 }

@@ -9,6 +9,7 @@ mod access_log;
 mod figures;
 mod house;
 mod metrics;
+mod moderation;
 mod recent;
 mod spans;
 
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use comity_gateway::moderating::Moderated;
 use comity_gateway::{Call, Gateway, Watch};
 
 use crate::failure::Failure;
@@ -119,6 +121,10 @@ impl Watch for Watching {
 
     fn commit(&self, changes: usize, took: Duration) {
         self.metrics.commit(changes, took);
+    }
+
+    fn moderated(&self, asked: &Moderated) {
+        self.metrics.moderated(asked);
     }
 }
 

@@ -21,6 +21,7 @@ mod house_replicas;
 mod kept_of_a_project;
 mod kill_nine;
 mod limits;
+mod moderated;
 mod named_tests;
 mod officer_page;
 mod own_rules;

@@ -10,6 +10,7 @@ pub mod doors;
 pub mod federation;
 pub mod holder;
 pub mod house;
+pub mod moderator;
 pub mod process;
 pub mod torture;
 pub mod upstream;

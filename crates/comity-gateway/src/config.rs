@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::claims::House;
 use crate::guarding::Flags;
+use crate::moderating::Moderation;
 use crate::store::Store;
 use crate::transcript::Transcripts;
 use crate::watch::Watch;
@@ -159,6 +160,8 @@ pub struct Parts {
     pub transcripts: Option<Arc<dyn Transcripts>>,
     /// What prompts and answers are looked through for.
     pub filter: comity_guard::Filter,
+    /// Another server that is asked what is in texts; `None`: nobody is.
+    pub moderation: Option<Moderation>,
     /// Who opens cases about what was flagged; `None`: the node's own list is all there is.
     pub flags: Option<Arc<dyn Flags>>,
 }

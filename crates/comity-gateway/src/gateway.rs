@@ -20,6 +20,7 @@ use crate::claims::House;
 use crate::config::{Clock, Config, Entropy, Failpoint, Parts, Served};
 use crate::grants::Grants;
 use crate::guarding::{Flagged, Guarding};
+use crate::moderating::Moderating;
 use crate::plans::Plans;
 use crate::queue::Places;
 use crate::replies::Replies;
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) replies: Mutex<Replies>,
     pub(crate) filter: Filter,
     pub(crate) guarding: Guarding,
+    pub(crate) moderating: Option<Moderating>,
     pub(crate) stopping: Stopping,
     pub(crate) receipt_key: SecretKey,
     pub(crate) own_issuer: Option<SecretKey>,
@@ -171,6 +173,7 @@ impl Gateway {
             plans,
             filter,
             guarding,
+            moderating: parts.moderation.map(Moderating::new),
             stopping,
             receipt_key: parts.receipt_key,
             own_issuer: parts.own_issuer,

@@ -201,6 +201,17 @@ pub(crate) fn stops(action: FilterAction) -> bool {
     matches!(action, FilterAction::Hold | FilterAction::Block | FilterAction::Suspend)
 }
 
+/// Whether a row keeps a text from passing in which a category is surely found.
+pub(crate) fn would_stop(rule: &TierRule, category: Category) -> bool {
+    row(rule, category.name()).is_some_and(stops)
+}
+
+/// The first category that was found, however surely, and that a row stops.
+pub(crate) fn stopped_by_a_guess(rule: &TierRule, findings: &Findings) -> Option<(Category, FilterAction)> {
+    let found = findings.categories().filter_map(|(category, _)| Some((category, row(rule, category.name())?)));
+    found.filter(|(_, action)| stops(*action)).max_by_key(|(_, action)| action.number())
+}
+
 /// The first category that was found and that stops a text, with what is done about it.
 pub(crate) fn stopped(rule: &TierRule, findings: &Findings) -> Option<(Category, FilterAction)> {
     let found = findings.categories().map(|(category, _)| (category, action(rule, findings, category)));

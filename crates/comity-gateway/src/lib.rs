@@ -20,6 +20,7 @@ mod gateway;
 mod grants;
 mod guarding;
 mod models;
+pub mod moderating;
 mod phase;
 mod plans;
 mod queue;

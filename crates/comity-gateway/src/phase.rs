@@ -11,6 +11,7 @@ pub(crate) mod forward;
 pub(crate) mod hold;
 pub(crate) mod meter;
 mod outlive;
+mod scan;
 pub(crate) mod seat;
 
 use axum::extract::Request;

@@ -8,6 +8,7 @@ mod evidence;
 mod exports;
 mod guarded;
 mod matrix;
+mod moderated;
 mod money;
 mod pace;
 mod pieces;

@@ -11,6 +11,8 @@ use comity_http::serve::RequestId;
 use comity_wire::object::{Basis, Ended, Logging, Tier};
 use comity_wire::{Amount, Meters, ModelId, Op, TokenId};
 
+use crate::moderating::Moderated;
+
 /// One request at a priced route, from its head to its end.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -58,6 +60,9 @@ pub trait Watch: Send + Sync {
 
     /// A transaction with so many changes is durable.
     fn commit(&self, changes: usize, took: Duration);
+
+    /// Another server was asked what is in a text.
+    fn moderated(&self, _asked: &Moderated) {}
 }
 
 /// A call under way. The last clone to go tells the watcher: a request ends where its task ends, not where its head was sent.

@@ -107,6 +107,20 @@ impl Findings {
         self.unscanned_bytes = self.unscanned_bytes.saturating_add(other.unscanned_bytes);
     }
 
+    /// Adds what somebody else made of the same text: the greater counts, since both speak of the same words.
+    pub fn beside(&mut self, other: &Self) {
+        for (count, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *count = (*count).max(theirs);
+        }
+        for (band, theirs) in self.bands.iter_mut().zip(other.bands) {
+            *band = (*band).max(theirs);
+        }
+        for (rule, (category, more)) in &other.rules {
+            let (_, count) = self.rules.entry(Arc::clone(rule)).or_insert((*category, 0));
+            *count = count.saturating_add(*more);
+        }
+    }
+
     /// The counts as a receipt carries them: by number, zero left out.
     #[must_use]
     pub fn flags(&self) -> Flags {
@@ -130,6 +144,15 @@ impl Findings {
         if passages > 0 {
             self.rules.insert(Arc::clone(rule), (category, passages));
         }
+    }
+
+    /// Another server's word on one text.
+    pub(crate) fn moderated(&mut self, category: Category, band: Band, rule: &Arc<str>) {
+        let at = category.index();
+        self.counts[at] = self.counts[at].saturating_add(1);
+        self.bands[at] = self.bands[at].max(Some(band));
+        let (_, count) = self.rules.entry(Arc::clone(rule)).or_insert((category, 0));
+        *count = count.saturating_add(1);
     }
 
     pub(crate) fn scored(&mut self, scores: Scores) {

@@ -22,6 +22,7 @@ mod filter;
 mod findings;
 mod fold;
 mod linear;
+pub mod moderation;
 mod pack;
 mod scanner;
 pub mod train;

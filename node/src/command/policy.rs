@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use comity_token::policy::Purpose;
 use comity_wire::cbor::Text;
-use comity_wire::object::{Grant, Plan, Policy, Tier, Vetting};
+use comity_wire::object::{Grant, Manifest, Plan, Policy, Tier, Vetting};
 use comity_wire::{Digest, ModelId, Op, Signed};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -79,6 +79,9 @@ pub struct InForce {
     /// Standard base64.
     pub policies: Vec<String>,
     pub grants: Vec<String>,
+    /// Of the same models.
+    #[serde(default)]
+    pub manifests: Vec<String>,
     /// Experiment plans that the node has.
     #[serde(default)]
     pub plans: Vec<String>,
@@ -163,29 +166,40 @@ fn check(which: &Which) -> Result<String, Failure> {
 
 /// As published, whatever the files say meanwhile.
 async fn show(which: &Which) -> Result<String, Failure> {
-    let published = published(which).await?;
+    let (published, manifests) = published(which).await?;
+    let says = |model: &ModelId, policy: &Policy| {
+        let manifest = manifests.iter().find(|manifest| manifest.model == *model);
+        let seen = manifest.and_then(|manifest| manifest.data_policy.moderation.as_ref());
+        seen.map_or_else(
+            || policy::shown(policy),
+            |seen| format!("{}\n{}", policy::shown(policy), policy::seen_by(seen)),
+        )
+    };
     let is_asked = |model: &ModelId| which.name.as_ref().is_none_or(|name| model.name() == name);
     let mut told = Vec::new();
     for policy in &published {
         told.extend(policy.models.iter().filter(|model| is_asked(model)).map(|model| (model, policy)));
     }
     if which.json {
-        let one = |(model, policy): &(&ModelId, &Policy)| json!({"model": model, "version": policy.version, "issued_at": policy.issued_at, "says": policy::shown(policy)});
+        let one = |(model, policy): &(&ModelId, &Policy)| json!({"model": model, "version": policy.version, "issued_at": policy.issued_at, "says": says(model, policy)});
         return Ok(serde_json::to_string(&told.iter().map(one).collect::<Vec<_>>())?);
     }
     let one = |(model, policy): &(&ModelId, &Policy)| {
-        format!("{model}  version {} of {}\n{}", policy.version, policy.issued_at, policy::shown(policy))
+        format!("{model}  version {} of {}\n{}", policy.version, policy.issued_at, says(model, policy))
     };
     Ok(told.iter().map(one).collect::<Vec<_>>().join("\n"))
 }
 
 /// What the running node has published, each with its owner's signature.
-async fn published(which: &Which) -> Result<Vec<Policy>, Failure> {
+async fn published(which: &Which) -> Result<(Vec<Policy>, Vec<Manifest>), Failure> {
     let home = Home::open(&which.home)?;
     let in_force: InForce = admin::get(&which.home, "/admin/policies").await?;
     let key = home.keys.read(KeyName::Writer)?.public();
     let read = |frame: &String| Ok((*Signed::<Policy>::decode(&bytes(frame)?)?.verify(&key)?).clone());
-    in_force.policies.iter().map(read).collect()
+    let policies = in_force.policies.iter().map(read).collect::<Result<_, Failure>>()?;
+    let read = |frame: &String| Ok((*Signed::<Manifest>::decode(&bytes(frame)?)?.verify(&key)?).clone());
+    let manifests = in_force.manifests.iter().map(read).collect::<Result<_, Failure>>()?;
+    Ok((policies, manifests))
 }
 
 #[derive(Debug, Serialize)]
@@ -270,7 +284,7 @@ struct Difference {
 }
 
 async fn differences(which: &Which) -> Result<Vec<Difference>, Failure> {
-    let published = published(which).await?;
+    let (published, _) = published(which).await?;
     let difference = |written: Written| {
         let Written { name, model, policy: after } = written;
         let before = published.iter().find(|policy| policy.models.contains(&model));
@@ -341,6 +355,7 @@ fn bytes(frame: &str) -> Result<Vec<u8>, Failure> {
 /// What a node tells of itself for these commands.
 pub fn in_force(
     policies: impl IntoIterator<Item = Vec<u8>>,
+    manifests: impl IntoIterator<Item = Vec<u8>>,
     grants: impl IntoIterator<Item = Vec<u8>>,
     plans: impl IntoIterator<Item = Vec<u8>>,
 ) -> InForce {
@@ -348,6 +363,7 @@ pub fn in_force(
     let text = |bytes: Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
     InForce {
         policies: policies.into_iter().map(text).collect(),
+        manifests: manifests.into_iter().map(text).collect(),
         grants: grants.into_iter().map(text).collect(),
         plans: plans.into_iter().map(text).collect(),
     }

@@ -1,5 +1,7 @@
 //! An owner's node, looked at from its home: its files, its store, and above all what is stopped.
 
+mod moderation;
+
 use comity_gateway::store::stops::Target;
 
 use super::{Check, Report, State};
@@ -15,6 +17,7 @@ use crate::shell;
 pub async fn look(home: &Home) -> Report {
     let mut checks = vec![role(home), settings(home)];
     checks.extend(models(home));
+    checks.extend(moderation::checks(home).await);
     let (stopped, running) = stopped(home).await;
     checks.extend(stopped);
     if running {

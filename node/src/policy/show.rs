@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use comity_wire::object::{Delegates, Filter, LogitBias, OpRule, Policy, TierRule, Vetting};
+use comity_wire::object::{Delegates, Filter, LogitBias, Moderation, OpRule, Policy, TierRule, Vetting};
 
 use super::facts::{open, window};
 
@@ -27,6 +27,19 @@ pub fn shown(policy: &Policy) -> String {
         }
     }
     text.trim_end().to_owned()
+}
+
+/// Who else sees words, in a line below the tiers.
+pub fn seen_by(told: &Moderation) -> String {
+    let tiers: Vec<String> = told.tiers.iter().map(ToString::to_string).collect();
+    let what = if told.answers { "prompts and answers" } else { "prompts" };
+    format!(
+        "      {:<18}{what} of {}: {}, who may keep them for {} days",
+        "also seen",
+        tiers.join(", "),
+        told.by.as_str(),
+        told.retention_days
+    )
 }
 
 fn or(parts: Vec<String>, none: &str) -> String {

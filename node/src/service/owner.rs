@@ -63,6 +63,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     let served = serving.read(&home, &offers)?;
     let settings = Settings::read(&home)?;
     let filter = settings.filters.filter(&home)?;
+    let moderation = settings.moderation.as_ref().map(|moderator| moderator.moderation(&home)).transpose()?;
     let publishes = settings.feed.publish;
     if !publishes && !settings.spend.is_shared(&home)? {
         return Err(Failure::new("this node's feed is written elsewhere, and its spend store is not shared")
@@ -114,6 +115,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             transcripts: transcripts.clone().map(|writer| writer as Arc<dyn comity_gateway::Transcripts>),
             filter,
             flags: Some(Arc::new(flagged)),
+            moderation,
         },
     )
     .await
@@ -506,8 +508,11 @@ impl Admin {
 async fn policies(State(admin): State<Admin>) -> Json<InForce> {
     let models = admin.gateway.models().into_iter();
     let policies = models.filter_map(|now| admin.member.directory.policy(&now.model));
+    let manifests = admin.gateway.models().into_iter();
+    let manifests = manifests.filter_map(|now| admin.member.directory.manifest(&now.model));
     Json(policy::in_force(
         policies.map(|policy| policy.bytes().to_vec()),
+        manifests.map(|manifest| manifest.bytes().to_vec()),
         admin.gateway.grants(),
         admin.gateway.plans(),
     ))

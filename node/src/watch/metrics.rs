@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use comity_gateway::moderating::Moderated;
 use comity_gateway::{Call, Gateway, ModelNow};
 use comity_supply::pool::Standing;
 use comity_wire::Meter;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::access::{AccessFigures, Watched};
+use super::moderation::ModerationFigures;
 
 /// What is counted. Names that begin with `gen_ai` are OpenTelemetry's, with its units; all others are ours.
 pub struct Metrics {
@@ -38,6 +40,7 @@ pub struct Metrics {
     upstream_ready: Family<Upstream, Gauge>,
     upstream_in_flight: Family<Upstream, Gauge>,
     log_dropped: Counter<u64, AtomicU64>,
+    moderation: ModerationFigures,
     access: AccessFigures,
     process: Process,
 }
@@ -120,6 +123,7 @@ impl Default for Metrics {
             upstream_ready: Family::default(),
             upstream_in_flight: Family::default(),
             log_dropped: Counter::default(),
+            moderation: ModerationFigures::default(),
             access: AccessFigures::default(),
             process: Process::default(),
             registry: Registry::default(),
@@ -147,6 +151,7 @@ impl Default for Metrics {
         registry.register("comity_upstream_ready", "1 where a server answers", m.upstream_ready.clone());
         registry.register("comity_upstream_in_flight", "Calls at a server", m.upstream_in_flight.clone());
         registry.register("comity_access_log_dropped", "Lines that the disk was too slow for", m.log_dropped.clone());
+        m.moderation.register(&mut registry);
         m.access.register(&mut registry);
         m.process.register(&mut registry);
         Self { registry, ..metrics }
@@ -188,6 +193,10 @@ impl Metrics {
         self.commits.inc();
         self.commit_changes.inc_by(changes as u64);
         self.commit_duration.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn moderated(&self, asked: &Moderated) {
+        self.moderation.moderated(asked);
     }
 
     /// Models and servers that are gone leave no figures behind.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comity_guard::{Band, Category};
 use comity_ledger::db::{Db, query};
 use comity_wire::api::advisory::Sum;
-use comity_wire::{OrgId, ProjectId, Timestamp, TokenId};
+use comity_wire::{MemberId, OrgId, ProjectId, Timestamp, TokenId};
 
 use super::{Cells, seconds};
 use crate::failure::Failure;
@@ -91,16 +91,55 @@ pub(crate) async fn flags_by_owner(
     project: ProjectId,
     category: Category,
     from_hour: u64,
-) -> Result<Vec<u64>, Failure> {
+) -> Result<Vec<(OrgId, u64)>, Failure> {
     let rows = query(
-        "SELECT CAST(SUM(count) AS BIGINT) AS flags FROM project_flag WHERE project = ? AND category = ? AND hour >= ? GROUP BY owner",
+        "SELECT owner, CAST(SUM(count) AS BIGINT) AS flags FROM project_flag WHERE project = ? AND category = ? AND hour >= ? GROUP BY owner",
     )
     .bind(project.0.to_vec())
     .bind(i64::from(category.number()))
     .bind(int(from_hour))
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row| Cells { table: "project_flag", row }.uint("flags")).collect()
+    let read = |row| {
+        let cells = Cells { table: "project_flag", row };
+        Ok((OrgId(cells.bytes("owner")?), cells.uint("flags")?))
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Projects that a person leads, as PI or co-PI: those with the newest ids, at most `limit`.
+pub(crate) async fn led_by(conn: &mut Db<'_>, person: MemberId, limit: u32) -> Result<Vec<ProjectId>, Failure> {
+    let rows = query(
+        "SELECT DISTINCT m.project FROM person_key k JOIN member m ON m.key = k.key AND m.role <= 2 \
+         WHERE k.person = ? AND k.revoked_at IS NULL ORDER BY m.project DESC LIMIT ?",
+    );
+    let rows = rows.bind(person.0.to_vec()).bind(i64::from(limit)).fetch_all(conn).await?;
+    rows.iter().map(|row| Ok(ProjectId(Cells { table: "member", row }.bytes("project")?))).collect()
+}
+
+/// Who leads the projects that are in a sum: a line for each PI and co-PI who is a person here, one without where none is.
+pub(crate) async fn leaders(
+    conn: &mut Db<'_>,
+    category: Category,
+    from_hour: u64,
+    limit: u32,
+) -> Result<Vec<(ProjectId, Option<MemberId>)>, Failure> {
+    let rows = query(
+        "SELECT DISTINCT f.project, k.person FROM project_flag f \
+         LEFT JOIN member m ON m.project = f.project AND m.role <= 2 \
+         LEFT JOIN person_key k ON k.key = m.key AND k.revoked_at IS NULL \
+         WHERE f.category = ? AND f.hour >= ? ORDER BY f.project LIMIT ?",
+    )
+    .bind(i64::from(category.number()))
+    .bind(int(from_hour))
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await?;
+    let read = |row| {
+        let cells = Cells { table: "project_flag", row };
+        Ok((ProjectId(cells.bytes("project")?), cells.bytes_maybe("person")?.map(MemberId)))
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Writes an advisory; of one that is there already, how it is now.

@@ -122,7 +122,83 @@ async fn sums_are_shown_where_five_projects_are_in_them(on: On) {
     assert_eq!(world.count("SELECT COUNT(*) FROM project_flag").await, 0);
 }
 
+/// One person leads every project there is.
+async fn one_person_leads_all(world: &World) {
+    world
+        .tamper(
+            "INSERT INTO person (id, created_at) SELECT id, 0 FROM project LIMIT 1; \
+             INSERT INTO person_key (key, person, bound_at, bound_by) SELECT DISTINCT m.key, p.id, 0, 2 FROM member m, person p; \
+             UPDATE member SET role = 1",
+        )
+        .await;
+}
+
+/// Another project with the same members, of which an owner each saw so many flags as the lab did of the first.
+async fn another_project(world: &World, title: &str, owners: &[&str]) {
+    let ask = serde_json::json!({ "title": title });
+    world.house.project_add(serde_json::from_value(ask).unwrap()).await.unwrap();
+    let members = "INSERT INTO member (project, key, added_at, role) SELECT p.id, m.key, 0, 1 FROM project p, \
+                   (SELECT DISTINCT key FROM member) m WHERE p.id NOT IN (SELECT project FROM member)";
+    world.tamper(members).await;
+    for owner in owners {
+        let sql = format!(
+            "INSERT INTO project_flag (project, category, hour, owner, count) \
+             SELECT p.id, f.category, f.hour, {owner}, MIN(f.count) FROM project p, project_flag f \
+             WHERE p.title = '{title}' AND f.owner IN (SELECT owner FROM token) GROUP BY p.id, f.category, f.hour"
+        );
+        world.tamper(sql.leak()).await;
+    }
+}
+
+/// 160 lines of one project at the lab, as many of another at each of two other owners: no owner sees too many, no project has them,
+/// and one person leads both.
+async fn a_person_who_spreads_over_projects_is_told_of_as_one_who_spreads_over_owners(on: On) {
+    let others = ["(SELECT id FROM project ORDER BY id LIMIT 1)", "(SELECT node FROM token LIMIT 1)"];
+    for (is_one_person, purposes, expected) in [(false, "[]", 0), (true, "[\"political_science\"]", 0), (true, "[]", 1)]
+    {
+        let world = World::new(on, 10_000).await;
+        let mut lab = world.buy(1_000).await;
+        flagged(&world, &mut lab, 160).await;
+        another_project(&world, "another", &others[1..]).await;
+        another_project(&world, "a third", &others[..1]).await;
+        let sql = format!("UPDATE project SET purposes = '{purposes}' WHERE title IN ('another', 'a third')");
+        world.tamper(sql.leak()).await;
+        if is_one_person {
+            one_person_leads_all(&world).await;
+        }
+        flagged(&world, &mut lab, 7).await;
+        let told = advisories(&world).await;
+        assert_eq!(told.len(), expected, "{is_one_person} {purposes}: {told:?}");
+        if let [one] = &told[..] {
+            // Of its own project, by the name that the lab knows; 167 + 160 + 160, as a step.
+            assert_eq!(one.subject.to_string(), lab.token.subject.as_str());
+            assert_eq!((one.count, one.bound), (400, 200));
+            assert_eq!(
+                world.count("SELECT COUNT(DISTINCT project) FROM advisory").await,
+                3,
+                "each of them is told of where it was"
+            );
+        }
+    }
+}
+
+async fn five_projects_of_one_person_are_shown_to_nobody(on: On) {
+    let world = World::new(on, 10_000).await;
+    let mut lab = world.buy(1_000).await;
+    flagged(&world, &mut lab, 10).await;
+    for title in ["a", "b", "c", "d"] {
+        another_project(&world, title, &["(SELECT node FROM token LIMIT 1)"]).await;
+    }
+    let political =
+        |sums: Vec<CategorySum>| sums.into_iter().find(|sum| sum.category == "political_persuasion").unwrap().sum;
+    assert_eq!(political(sums(&world).await).expect("nobody is known to lead two").projects, 5);
+    one_person_leads_all(&world).await;
+    assert_eq!(political(sums(&world).await), None, "they are one");
+}
+
 on_each_store! {
+    a_person_who_spreads_over_projects_is_told_of_as_one_who_spreads_over_owners
+    five_projects_of_one_person_are_shown_to_nobody
     a_project_that_spreads_thin_is_told_of_to_the_owners_concerned
     a_declared_purpose_explains_and_one_owners_word_is_not_enough
     sums_are_shown_where_five_projects_are_in_them

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use comity_sdk::token::policy;
 use comity_wire::api::node::SearchQuery;
-use comity_wire::object::Vetting;
+use comity_wire::object::{Moderation, Vetting};
 use comity_wire::{ModelId, Op};
 
 use crate::printer::{Failure, note, say, table};
@@ -137,6 +137,7 @@ async fn show(session: &Session, model: &ModelId, json: bool) -> Result<(), Fail
         ("licence", manifest.license.spdx.to_string()),
         ("ops", ops.join(", ")),
         ("keeps prompts", format!("{} days; logging: {}", data.retention_days, data.logging)),
+        ("also asked", data.moderation.as_ref().map_or_else(|| "nobody".to_owned(), moderation)),
         ("trains on prompts", if data.trains_on_inputs { "yes" } else { "no" }.to_owned()),
         ("release", manifest.release.digest().to_string()),
         ("weights", manifest.release.weights.to_string()),
@@ -154,4 +155,15 @@ async fn show(session: &Session, model: &ModelId, json: bool) -> Result<(), Fail
         ));
     }
     Ok(())
+}
+
+/// Who else sees what is said.
+fn moderation(told: &Moderation) -> String {
+    let tiers: Vec<String> = told.tiers.iter().map(ToString::to_string).collect();
+    let what = if told.answers { "prompts and answers" } else { "prompts" };
+    let kept = match told.retention_days {
+        0 => "and keeps nothing, as they say".to_owned(),
+        days => format!("and may keep them for {days} days"),
+    };
+    format!("{} sees {what} of {} {kept}", told.by.as_str(), tiers.join(", "))
 }

@@ -15,6 +15,7 @@ use super::forward;
 use super::hold::Held;
 use crate::gateway::Inner;
 use crate::guarding;
+use crate::moderating::Side;
 use crate::routes::Form;
 
 /// A request whose prompt was looked at.
@@ -38,11 +39,27 @@ pub(crate) async fn filter(inner: &Inner, mut held: Held) -> Result<Filtered, Re
     }
     let decoded = decode(&held).await?;
     let texts = std::mem::take(&mut held.authorised.asked.texts);
-    let (findings, texts, decoded) = look(inner, texts, decoded).await?;
+    let (mut findings, texts, decoded) = look(inner, texts, decoded).await?;
     held.authorised.asked.texts = texts;
     inner.recall(held.authorised.subject()).await;
-    let by_text = guarding::stopped(&held.authorised.allowed.tier_rule, &findings);
-    if let Some((category, action)) = by_text.or_else(|| inner.stopped_by_volume(&held.authorised, &findings)) {
+    let stopped = |findings: &Findings| {
+        let by_text = guarding::stopped(&held.authorised.allowed.tier_rule, findings);
+        by_text.or_else(|| inner.stopped_by_volume(&held.authorised, findings))
+    };
+    let mut stop = stopped(&findings);
+    // What is stopped here is shown to nobody else.
+    if stop.is_none() && inner.moderates(&held.authorised, Side::Prompt).is_some() {
+        let texts: Vec<&str> = decoded.iter().chain(&held.authorised.asked.texts).map(String::as_str).collect();
+        stop = match inner.moderate(&held.authorised, Side::Prompt, &texts, held.deadline).await {
+            None => None,
+            Some(Ok(found)) => {
+                findings.beside(&found);
+                stopped(&findings)
+            }
+            Some(Err(why)) => inner.unjudged(&held.authorised.allowed.tier_rule, &findings, why)?,
+        };
+    }
+    if let Some((category, action)) = stop {
         // What was asked and not let through counts, too.
         inner.guard(&held.authorised, &findings).await;
         return Err(guarding::refusal(category, action));

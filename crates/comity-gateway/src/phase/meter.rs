@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use comity_guard::{Findings, Scanner};
+use comity_guard::Findings;
 use comity_http::Refusal;
 use comity_supply::{Delta, Event, UpstreamError, Usage};
 use comity_token::response_digest;
@@ -22,8 +22,9 @@ use tokio::time::Instant;
 
 use super::authorise::Authorised;
 use super::charge;
-use super::filter::{Filtered, blocked, may_block};
+use super::filter::Filtered;
 use super::forward::{Answered, Forwarded, failed, late};
+use super::scan::Scan;
 use crate::fields::Prompt;
 use crate::gateway::Inner;
 use crate::refusal;
@@ -93,7 +94,12 @@ pub(crate) async fn whole(
         };
     }
     drop(rest);
-    if let Some(index) = scan.blocked_choice() {
+    let mut withheld = scan.blocked_choice();
+    // What is withheld here is shown to nobody else.
+    if withheld.is_none() && !gone && scan.moderate(inner, &filtered).await? {
+        withheld = Some(0);
+    }
+    if let Some(index) = withheld {
         // What the owner blocks is not handed over; the empty text says so by its finish reason.
         choices.values_mut().for_each(Choice::withhold);
         tokens = 0;
@@ -341,6 +347,10 @@ impl Relay {
         let said: Vec<u8> = self.pieces.iter().flat_map(|piece| piece.payload.iter().copied().chain([b'\n'])).collect();
         let response = response_digest(&authorised.authenticated.request.authority().nonce, &said);
         let pieces = self.pieces.into_iter().map(|piece| piece.payload).collect();
+        // The words are out, whoever left before their end: what is found is counted.
+        if let Err(refusal) = self.scan.moderate(inner, &filtered).await {
+            tracing::warn!(code = refusal.code, "a stream that was handed over was judged by nobody else");
+        }
         let findings = self.scan.finish();
         (Metered { filtered, meters, basis, ended, findings, response, body: Bytes::new() }, pieces, is_whole)
     }
@@ -469,68 +479,6 @@ impl Relay {
             Ok(Ok(())) => Ok(()),
             _ => Err(Gone),
         }
-    }
-}
-
-/// The output's filter: one scanner for the text of each choice, and one for each of its tool calls.
-struct Scan {
-    filter: comity_guard::Filter,
-    scanners: BTreeMap<(u32, Option<u32>), Scanner>,
-    prompt: Findings,
-    rule: comity_wire::object::TierRule,
-    may_block: bool,
-}
-
-impl Scan {
-    fn new(inner: &Inner, filtered: &Filtered) -> Self {
-        let rule = filtered.held.authorised.allowed.tier_rule.clone();
-        let may_block = may_block(&rule);
-        Self {
-            filter: inner.filter.clone(),
-            scanners: BTreeMap::new(),
-            prompt: filtered.findings.clone(),
-            rule,
-            may_block,
-        }
-    }
-
-    /// Looks at a delta; whether the policy blocks what its choice now holds, were it to end here: what follows in the
-    /// same words may still be withheld, what was handed over may not.
-    fn blocks(&mut self, delta: &Delta) -> bool {
-        self.push(delta);
-        let says = !delta.text.is_empty() || !delta.tool_calls.is_empty();
-        self.may_block && says && self.blocks_now(delta.index)
-    }
-
-    fn push(&mut self, delta: &Delta) {
-        let filter = &self.filter;
-        let mut push = |part, text: &str| {
-            self.scanners.entry((delta.index, part)).or_insert_with(|| filter.scanner()).push(text);
-        };
-        push(None, &delta.text);
-        for call in &delta.tool_calls {
-            call.name.iter().for_each(|name| push(Some(call.index), name));
-            push(Some(call.index), &call.arguments);
-        }
-    }
-
-    fn blocks_now(&self, index: u32) -> bool {
-        let mut of_choice = self.scanners.range((index, None)..=(index, Some(u32::MAX)));
-        of_choice.any(|(_, scanner)| blocked(&self.rule, &scanner.clone().finish()).is_some())
-    }
-
-    /// The first choice that the policy blocks as it stands.
-    fn blocked_choice(&self) -> Option<u32> {
-        let mut choices = self.scanners.keys().map(|(index, _)| *index);
-        if self.may_block { choices.find(|index| self.blocks_now(*index)) } else { None }
-    }
-
-    fn finish(self) -> Findings {
-        let mut all = self.prompt;
-        for scanner in self.scanners.into_values() {
-            all.merge(&scanner.finish());
-        }
-        all
     }
 }
 

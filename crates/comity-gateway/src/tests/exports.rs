@@ -39,8 +39,15 @@ async fn calls_of_a_project_come_page_by_page_over_tokens_and_lanes() {
     charged(&world, &first, &[(0, 1), (0, 2), (1, 1)]).await;
     charged(&world, &second, &[(0, 1), (0, 2)]).await;
     charged(&world, &other, &[(0, 1)]).await;
+    // More tokens than one page looks at, with the other project's between them.
+    for id in [10, 11, 12] {
+        let more = world.mint(|token| token.id = TokenId([id; 16]));
+        charged(&world, &more, &[(0, 1)]).await;
+    }
     let whole = pages(&world, "sub-of-the-project", 1_000).await;
-    assert_eq!(whole.len(), 5);
+    assert_eq!(whole.len(), 8);
+    let tokens: Vec<TokenId> = whole.iter().map(|call| call.token).collect();
+    assert!(tokens.is_sorted() && tokens.last() == Some(&TokenId([12; 16])), "{tokens:?}");
     for most in [1, 2, 3, 5] {
         let again = pages(&world, "sub-of-the-project", most).await;
         let bytes = |calls: &[CallKept]| calls.iter().map(|call| call.receipt_bytes.clone()).collect::<Vec<_>>();

@@ -20,6 +20,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::moderating::Moderated;
 use crate::store::{Memory, Store};
 use crate::{Call, Config, Gateway, House, Parts, Served, Watch, no_failpoint};
 
@@ -89,6 +90,9 @@ pub(super) struct Setting {
     pub(super) house: Option<Arc<dyn House>>,
     pub(super) transcripts: Option<Arc<dyn crate::Transcripts>>,
     pub(super) flags: Option<Arc<dyn crate::Flags>>,
+    pub(super) moderation: Option<crate::moderating::Moderation>,
+    /// What the manifest says of it.
+    pub(super) told: Option<Moderation>,
     pub(super) config: Config,
 }
 
@@ -127,6 +131,8 @@ impl Default for Setting {
             house: None,
             transcripts: None,
             flags: None,
+            moderation: None,
+            told: None,
             config: Config::default(),
         }
     }
@@ -136,6 +142,7 @@ impl Default for Setting {
 #[derive(Default)]
 pub(super) struct Watched {
     calls: Mutex<Vec<Call>>,
+    moderated: Mutex<Vec<Moderated>>,
     pub(super) commits: AtomicU64,
 }
 
@@ -151,9 +158,20 @@ impl Watched {
     }
 }
 
+impl Watched {
+    /// All that another server was asked, in order.
+    pub(super) fn moderated(&self) -> Vec<Moderated> {
+        self.moderated.lock().unwrap().clone()
+    }
+}
+
 impl Watch for Watched {
     fn call(&self, call: &Call) {
         self.calls.lock().unwrap().push(call.clone());
+    }
+
+    fn moderated(&self, asked: &Moderated) {
+        self.moderated.lock().unwrap().push(asked.clone());
     }
 
     fn commit(&self, changes: usize, _: Duration) {
@@ -328,7 +346,8 @@ impl World {
         };
         let policy = cose::sign(&policy, &writer);
         put(policy.bytes());
-        let manifest = manifest(tariff.id(), policy.id(), setting.state);
+        let mut manifest = manifest(tariff.id(), policy.id(), setting.state);
+        manifest.data_policy.moderation = setting.told;
         let release = manifest.release.digest();
         put(cose::sign(&manifest, &writer).bytes());
         let upstream = Scripted::new(Script::text(Op::Chat, 12, &["Hello", ", ", "world"]));
@@ -361,6 +380,7 @@ impl World {
             transcripts: setting.transcripts,
             filter: comity_guard::Filter::builtin(),
             flags: setting.flags,
+            moderation: setting.moderation,
         };
         let gateway = Gateway::new(setting.config, parts).await.unwrap();
         Self { watched, gateway, store, upstream, directory, tariff: tariff.id(), release, clock }

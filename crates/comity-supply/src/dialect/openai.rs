@@ -48,6 +48,12 @@ impl Speak for OpenAi {
         // The tokenizer stands beside `/v1`, not under it.
         let (at_root, path, body) = match (call.op, call.tokenizer(), self.0.tokens) {
             (Op::Embeddings, ..) => (false, "embeddings", Some(body)),
+            (Op::Moderations, ..) => {
+                if call.model.is_empty() {
+                    body.shift_remove("model");
+                }
+                (false, "moderations", Some(body))
+            }
             (Op::Tokenize, Tokenizer::Encode, Tokens::LlamaCpp) => {
                 let special = body.shift_remove("add_special_tokens").unwrap_or(Value::Bool(true));
                 let content = body.shift_remove("prompt").unwrap_or_default();
