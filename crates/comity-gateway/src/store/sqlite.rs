@@ -7,6 +7,7 @@
 //! transaction compares that count with its own (rule 11).
 
 mod checkpoint;
+mod credited;
 mod guarded;
 mod planned;
 mod stops;
@@ -147,6 +148,7 @@ fn migrations() -> Vec<Migration> {
     let stops = include_str!("../../migrations/0006_stops.sql").into_sql_str();
     let withdrawn = include_str!("../../migrations/0007_withdrawn.sql").into_sql_str();
     let plans = include_str!("../../migrations/0008_plans.sql").into_sql_str();
+    let credits = include_str!("../../migrations/0009_credits.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -156,6 +158,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(6, "stops".into(), MigrationType::Simple, stops, false),
         Migration::new(7, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
         Migration::new(8, "plans".into(), MigrationType::Simple, plans, false),
+        Migration::new(9, "credits".into(), MigrationType::Simple, credits, false),
     ]
 }
 
