@@ -4,6 +4,7 @@ pub mod access;
 pub mod admin;
 pub mod cases;
 mod central;
+pub mod credits;
 pub mod decisions;
 pub(crate) mod doors;
 pub mod exports;

@@ -1,5 +1,6 @@
 //! A call that was flagged and charged, a case that was overturned: by the commands of `docs/operating/cases.md` the owner gives back what
-//! the call had cost. The house is away when it is ordered, and the node is killed; it is booked once, to the micro-credit.
+//! the call had cost. The house is away when it is ordered, and the node is killed; it is booked once, to the micro-credit. And by those
+//! of `docs/operating/credits.md` without a case.
 
 use comity_sdk::Query;
 use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain, eventually};
@@ -121,6 +122,25 @@ async fn what_an_overturned_case_had_cost_comes_back_once_and_to_the_lots_that_p
     settled(&federation, given(500)).await;
     assert_eq!(federation.books_add_up().await.settled, given(500));
 
+    // Without a case: an answer was not what was sold. Said twice it is refused, and what is left is all that can be given.
+    let credit = |more: &[&str]| -> Vec<String> {
+        let words = ["node", "credit", "--home", &home, "--token", &paid, "--by", "hanna", "--reason", "fault"];
+        words.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    };
+    let high = ran(credit(&["--amount", "1501"])).await;
+    assert!(!high.success && high.stderr.contains("more than the 1500"), "{}", high.stderr);
+    let fault = ran(credit(&["--amount", "500"])).await;
+    assert!(fault.success && fault.stdout.contains("booked at "), "{} {}", fault.stdout, fault.stderr);
+    let twice = ran(credit(&["--amount", "500"])).await;
+    assert!(!twice.success && twice.stderr.contains("--again"), "{}", twice.stderr);
+    let notes = read(&["node", "credit", "--home", &home, "--list", "--json"]).await;
+    let listed: Vec<_> =
+        notes.as_array().expect("notes").iter().map(|note| (&note["reason"], &note["amount"])).collect();
+    assert!(listed.contains(&(&json!("fault"), &json!(500))), "{notes}");
+    assert_eq!(listed.len(), 3, "and the case's two: {notes}");
+    let account = settled(&federation, given(1000)).await;
+    assert_eq!(account.tokens[0].credited, spent(2));
+
     // The project reads both in its case, by its own key.
     let ada = federation.path().join("ada");
     std::fs::create_dir_all(&ada).expect("a home");
@@ -135,18 +155,18 @@ async fn what_an_overturned_case_had_cost_comes_back_once_and_to_the_lots_that_p
 
     // And accountants and auditors have it, from the books and from the log alone.
     let payables = read(&["clearing", "report", "payables", "--home", &house]).await;
-    assert_eq!(payables["total"]["credited_ucr"], json!(REQUEST_UCR + 500), "{payables}");
-    assert_eq!(payables["total"]["closing_ucr"], json!(2 * REQUEST_UCR - 500), "{payables}");
+    assert_eq!(payables["total"]["credited_ucr"], json!(2 * REQUEST_UCR), "{payables}");
+    assert_eq!(payables["total"]["closing_ucr"], json!(REQUEST_UCR), "{payables}");
     let statement = read(&["clearing", "report", "statement", "--home", &house, &project]).await;
     let lines = statement["rows"].as_array().expect("rows");
     let back: Vec<_> = lines.iter().filter(|row| row["kind"] == "credit_note").collect();
-    assert!(back.len() == 2 && back[0]["credit_ucr"] == json!(REQUEST_UCR), "{statement}");
+    assert!(back.len() == 3 && back[0]["credit_ucr"] == json!(REQUEST_UCR), "{statement}");
     let vkey = read(&["clearing", "log", "show", "--home", &house]).await["vkey"].as_str().expect("a key").to_owned();
     let copy = federation.path().join("log-copy").display().to_string();
     let logged = eventually("the note is in the log", async || {
         process::expect(&["clearing", "log", "export", "--home", &house, &copy]).await;
         let report = read(&["audit", &copy, "--key", &vkey]).await;
-        if report["kinds"]["credit_note"] == json!(2) { Ok(report) } else { Err(report["kinds"].to_string()) }
+        if report["kinds"]["credit_note"] == json!(3) { Ok(report) } else { Err(report["kinds"].to_string()) }
     })
     .await;
     assert_eq!(logged["holds"], json!(true), "{logged}");

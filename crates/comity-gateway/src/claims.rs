@@ -114,6 +114,7 @@ impl Gateway {
             if ticked {
                 self.answer_challenges().await;
                 self.send_counts().await;
+                self.bring_credits().await;
                 self.take_advice().await;
             }
         }
@@ -194,8 +195,9 @@ async fn claim_again(inner: &Inner, house: OrgId, restored: Restored) -> Result<
         }
         again += 1;
     }
+    let credits = store.credits_again(house, restored.backup_at).await?;
     store.house_restored_put(house, restored.restored_at).await?;
-    warn!(%house, number = restored.number, tokens = again, "the house came back from a backup: it is claimed again");
+    warn!(%house, number = restored.number, tokens = again, credits, "the house came back from a backup: it is claimed again");
     Ok(())
 }
 

@@ -43,7 +43,7 @@ mod writer;
 
 pub use claims::{House, HouseError};
 pub use config::{Clock, Config, Entropy, Failpoint, Parts, Served, no_failpoint};
-pub use credits::{Credit, CreditError, FlaggedCharges};
+pub use credits::{Credit, CreditError, FlaggedCharges, GiveBack, GiveBackError};
 pub use exports::{CALLS_MAX, CallKept, CallPlace};
 pub use gateway::{Gateway, GrantError, ModelNow, PlanError, StartError};
 pub use guarding::{FLAGS_MAX, Flagged, Flags, THROTTLE_S, WORDS_BYTES_MAX, Words};

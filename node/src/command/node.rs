@@ -11,6 +11,7 @@ use crate::program::Failpoint;
 use crate::service::owner;
 use crate::watch::WatchArguments;
 
+mod credit;
 mod decisions;
 mod doctor;
 mod export;
@@ -61,6 +62,8 @@ pub enum NodeCommand {
     /// Whether what was decided on applications and cases is as it was, and where houses have logged that
     #[command(subcommand)]
     Decisions(decisions::Decisions),
+    /// Give back what a token had paid: a credit note to its clearing house
+    Credit(credit::Credit),
     /// All that is kept of one project, in a folder to hand over
     Export(export::Export),
     /// What a clearing house's blind checks found of this node's models, and your answer
@@ -119,6 +122,10 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
         NodeCommand::Stop(stop) => stop.run().await,
         NodeCommand::Resume(resume) => resume.run().await,
         NodeCommand::Decisions(decisions) => decisions.run().await,
+        NodeCommand::Credit(credit) => {
+            comity_cli::say(&credit.run().await?);
+            Ok(())
+        }
         NodeCommand::Export(export) => export.run().await,
         NodeCommand::Doctor(doctor) => doctor.run().await,
         NodeCommand::Witness(witness) => {

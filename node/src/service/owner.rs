@@ -32,7 +32,7 @@ use crate::program::Failpoint;
 use crate::service::decisions::{self, Decisions};
 use crate::service::exports::Exports;
 use crate::service::measured::{self, Finding, Measured};
-use crate::service::{Doors, Member, access, cases, findings, follow, homes, house_client, stops, upstreams};
+use crate::service::{Doors, Member, access, cases, credits, findings, follow, homes, house_client, stops, upstreams};
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
@@ -434,6 +434,7 @@ impl Admin {
             .route("/admin/metrics", get(metrics))
             .with_state(self.clone())
             .merge(stops::router(self.gateway.clone()))
+            .merge(credits::router(self.gateway.clone()))
             .merge(cases::router(self.cases.clone()))
     }
 

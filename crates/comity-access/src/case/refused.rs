@@ -26,7 +26,8 @@ pub enum Refused {
     Content(&'static str),
     /// A second order of the same token.
     #[error(
-        "{amount} of {token} are ordered back in this case already; whoever means more than that says so (--again)"
+        "{} µcr of {token} are ordered back in this case already; whoever means more than that says so (--again)",
+        amount.ucr()
     )]
     Ordered { token: TokenId, amount: Amount },
     #[error("{kind} is the clock's, and it runs until {until}")]

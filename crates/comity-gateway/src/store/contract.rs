@@ -7,9 +7,12 @@ use comity_guard::volume::{Counted, Delta};
 use comity_scratch::{Database, Kept};
 use comity_wire::cbor::{List, Text};
 use comity_wire::merkle::Frontier;
-use comity_wire::object::{Chain, Confirmation, Flags, IdText, Scope, Terms, Tier, Token, Vetting};
-use comity_wire::{Amount, Digest, GrantId, Meter, Meters, NodeId, Op, OrgId, SecretKey, Timestamp, TokenId, cose};
+use comity_wire::object::{Chain, Confirmation, CreditReason, Flags, IdText, Scope, Terms, Tier, Token, Vetting};
+use comity_wire::{
+    Amount, CreditNoteId, Digest, GrantId, Meter, Meters, NodeId, Op, OrgId, SecretKey, Timestamp, TokenId, cose,
+};
 
+use super::credited::{HouseSaid, Noted};
 use super::kept::{Kept as _, TextHome};
 use super::stops::{Running, SaidAct, Stop, Target, Word};
 use super::{Memory, Postgres, Sqlite, Store, StoreError, Suspension};
@@ -259,6 +262,50 @@ async fn remembers_when_a_house_came_back_from_a_backup(store: &dyn Store) {
     assert_eq!(store.house_restored(other).await.unwrap(), None);
 }
 
+/// A credit note is kept once, waits until the house has spoken, and waits again where the house has forgotten it.
+async fn keeps_credit_notes(store: &dyn Store) {
+    let (house, other) = (OrgId([1; 16]), OrgId([2; 16]));
+    let note = |number: u8, house, at, reason| Noted {
+        id: CreditNoteId([number; 16]),
+        house,
+        token: TokenId([number % 2; 16]),
+        amount: Amount::from_ucr(number.into()),
+        reason,
+        case: (reason == CreditReason::Case).then_some(id(number.into())),
+        author: "hanna".into(),
+        at: Timestamp(at),
+        said: HouseSaid::Nothing,
+    };
+    let notes = [
+        note(1, house, 30, CreditReason::Case),
+        note(2, house, 10, CreditReason::Fault),
+        note(3, other, 20, CreditReason::Goodwill),
+    ];
+    for note in notes.iter().chain(&notes) {
+        store.credit_put(note).await.unwrap();
+    }
+    let numbers = |notes: Vec<Noted>| notes.iter().map(|note| note.id.0[0]).collect::<Vec<_>>();
+    assert_eq!(store.credits(None, 9).await.unwrap(), [notes[0].clone(), notes[2].clone(), notes[1].clone()]);
+    assert_eq!(numbers(store.credits(Some(TokenId([1; 16])), 9).await.unwrap()), [1, 3]);
+    assert_eq!(numbers(store.credits(None, 1).await.unwrap()), [1]);
+    assert_eq!(numbers(store.credits_waiting(2).await.unwrap()), [2, 3], "the oldest first");
+    let booked = |at| HouseSaid::Booked { content: id(7), booked_at: Timestamp(at) };
+    let declined = HouseSaid::Declined { code: "closed".into(), message: "too late".into() };
+    for (number, said) in [(1, &booked(50)), (2, &declined), (3, &booked(60))] {
+        store.credit_said(CreditNoteId([number; 16]), said).await.unwrap();
+    }
+    assert_eq!(store.credits_waiting(9).await.unwrap(), []);
+    assert_eq!(store.credits(Some(TokenId([0; 16])), 9).await.unwrap()[0].said, declined);
+    // A repeat of the order takes no answer back.
+    store.credit_put(&notes[0]).await.unwrap();
+    assert_eq!(store.credits(None, 1).await.unwrap()[0].said, booked(50));
+    assert_eq!(store.credits_again(house, Timestamp(51)).await.unwrap(), 0, "booked before the backup");
+    assert_eq!(store.credits_again(house, Timestamp(50)).await.unwrap(), 1);
+    assert_eq!(store.credits_waiting(9).await.unwrap(), [notes[0].clone()]);
+    store.credit_said(CreditNoteId([1; 16]), &booked(99)).await.unwrap();
+    assert_eq!(store.credits_waiting(9).await.unwrap(), []);
+}
+
 async fn keeps_grants(store: &dyn Store) {
     for (grant, at) in [(1, 5), (2, 6), (1, 9)] {
         store.grant_put(id(grant), "sub".into(), vec![u8::try_from(grant).unwrap()], Timestamp(at)).await.unwrap();
@@ -381,7 +428,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 }
 
 comity_scratch::contract! {
-    { reads_back keeps_what_ends_a_token keeps_grants windows_read_back plans_and_executions_read_back remembers_what_the_guard_saw
+    { reads_back keeps_what_ends_a_token keeps_grants keeps_credit_notes windows_read_back plans_and_executions_read_back remembers_what_the_guard_saw
       remembers_what_was_stopped finds_the_tokens_of_one_project knows_the_homes_with_texts
       remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres

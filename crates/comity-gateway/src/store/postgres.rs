@@ -15,6 +15,7 @@ macro_rules! now {
 }
 
 mod beat;
+mod credited;
 mod guarded;
 mod kept;
 mod planned;
@@ -226,6 +227,7 @@ fn migrations() -> Vec<Migration> {
     let stops = include_str!("../../migrations/postgres/0005_stops.sql").into_sql_str();
     let withdrawn = include_str!("../../migrations/postgres/0006_withdrawn.sql").into_sql_str();
     let plans = include_str!("../../migrations/postgres/0007_plans.sql").into_sql_str();
+    let credits = include_str!("../../migrations/postgres/0008_credits.sql").into_sql_str();
     let kept = include_str!("../../migrations/postgres/0009_kept.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
@@ -235,6 +237,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(5, "stops".into(), MigrationType::Simple, stops, false),
         Migration::new(6, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
         Migration::new(7, "plans".into(), MigrationType::Simple, plans, false),
+        Migration::new(8, "credits".into(), MigrationType::Simple, credits, false),
         Migration::new(9, "kept".into(), MigrationType::Simple, kept, false),
     ]
 }

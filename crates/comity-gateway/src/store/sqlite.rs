@@ -7,6 +7,7 @@
 //! transaction compares that count with its own (rule 11).
 
 mod checkpoint;
+mod credited;
 mod guarded;
 mod kept;
 mod planned;
@@ -148,6 +149,7 @@ fn migrations() -> Vec<Migration> {
     let stops = include_str!("../../migrations/0006_stops.sql").into_sql_str();
     let withdrawn = include_str!("../../migrations/0007_withdrawn.sql").into_sql_str();
     let plans = include_str!("../../migrations/0008_plans.sql").into_sql_str();
+    let credits = include_str!("../../migrations/0009_credits.sql").into_sql_str();
     let kept = include_str!("../../migrations/0010_kept.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
@@ -158,6 +160,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(6, "stops".into(), MigrationType::Simple, stops, false),
         Migration::new(7, "withdrawn".into(), MigrationType::Simple, withdrawn, false),
         Migration::new(8, "plans".into(), MigrationType::Simple, plans, false),
+        Migration::new(9, "credits".into(), MigrationType::Simple, credits, false),
         Migration::new(10, "kept".into(), MigrationType::Simple, kept, false),
     ]
 }

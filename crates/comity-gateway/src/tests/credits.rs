@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use comity_guard::Category;
+use comity_wire::api::clearing::Restored;
 use comity_wire::cbor::Text;
 use comity_wire::object::{CreditReason, FilterAction};
 use comity_wire::{Amount, Code, CreditNoteId, Digest, Pseudonym, Timestamp, TokenId};
@@ -10,7 +11,8 @@ use comity_wire::{Amount, Code, CreditNoteId, Digest, Pseudonym, Timestamp, Toke
 use super::evidence::Books;
 use super::guarded::{HARMLESS, POLITICAL, prompt, rows};
 use super::world::*;
-use crate::{Credit, CreditError, FlaggedCharges};
+use crate::store::credited::{HouseSaid, Noted};
+use crate::{Credit, CreditError, FlaggedCharges, GiveBack, GiveBackError};
 
 const SUBJECT: Pseudonym = Pseudonym([7; 16]);
 
@@ -68,6 +70,91 @@ async fn a_credit_note_is_signed_and_its_answer_is_final_or_not() {
         assert!(matches!(refused, CreditError::Declined { code, .. } if code == "not_yours"));
     }
     assert_eq!(books.notes.lock().unwrap().len(), before);
+}
+
+/// Kept before it is brought, brought until the house has answered; and again once the house has forgotten it.
+#[tokio::test]
+async fn what_is_given_back_is_kept_until_the_house_has_it() {
+    let (world, books) = charged().await;
+    let ask = |amount, reason| GiveBack {
+        token: TOKEN,
+        amount: Amount::from_ucr(amount),
+        reason,
+        author: "hanna".into(),
+        again: false,
+    };
+    *books.refuse.lock().unwrap() = Some(None);
+    let given = world.gateway.give_back(&ask(7, CreditReason::Fault)).await.unwrap();
+    assert_eq!((given.said.clone(), given.reason, given.case), (HouseSaid::Nothing, CreditReason::Fault, None));
+    assert_eq!(world.gateway.bring_credits().await, 1, "a house that is silent");
+    *books.refuse.lock().unwrap() = None;
+    assert_eq!(world.gateway.bring_credits().await, 0);
+    let kept = world.gateway.credits(9).await.unwrap();
+    let content = match &kept[..] {
+        [Noted { said: HouseSaid::Booked { content, .. }, .. }] => *content,
+        kept => panic!("one that was booked: {kept:?}"),
+    };
+    let brought = |books: &Books| books.notes.lock().unwrap().len();
+    let before = brought(&books);
+    assert_eq!((world.gateway.bring_credits().await, brought(&books)), (0, before), "once it has it");
+    // The house lost what it had booked since its backup: the same note, to the byte.
+    let restored = |backup_at: Timestamp, restored_at| Some(Restored { number: 1, backup_at, restored_at });
+    *books.restored.lock().unwrap() = restored(NOW.plus(1), NOW.plus(60));
+    world.gateway.houses_look().await;
+    assert_eq!((world.gateway.bring_credits().await, brought(&books)), (0, before), "it was in the backup");
+    *books.restored.lock().unwrap() = restored(NOW, NOW.plus(90));
+    world.gateway.houses_look().await;
+    assert_eq!((world.gateway.bring_credits().await, brought(&books)), (0, before + 1));
+    let notes = books.notes.lock().unwrap().clone();
+    assert_eq!(notes.first(), notes.last());
+    assert!(
+        matches!(&world.gateway.credits(9).await.unwrap()[0].said, HouseSaid::Booked { content: again, .. } if *again == content)
+    );
+    // A case's note is kept too, and brought again with the others.
+    world.gateway.credit(&credit(5)).await.unwrap();
+    *books.restored.lock().unwrap() = restored(NOW, NOW.plus(120));
+    world.gateway.houses_look().await;
+    assert_eq!((world.gateway.bring_credits().await, brought(&books)), (0, before + 4));
+}
+
+#[tokio::test]
+async fn no_more_is_given_back_than_was_charged_and_nothing_twice_by_mistake() {
+    let (world, books) = charged().await;
+    let charged = world
+        .gateway
+        .flagged_charges(&SUBJECT.to_string(), (&model(), 0), (NOW, NOW.plus(60)))
+        .await
+        .unwrap()
+        .remove(0)
+        .charged;
+    let all = u32::try_from(charged.ucr()).unwrap();
+    let ask = |amount, reason, again| GiveBack {
+        token: TOKEN,
+        amount: Amount::from_ucr(amount),
+        reason,
+        author: "hanna".into(),
+        again,
+    };
+    let give = async |ask: GiveBack| world.gateway.give_back(&ask).await;
+    let too_much = give(ask(all + 1, CreditReason::Goodwill, false)).await;
+    assert!(matches!(too_much, Err(GiveBackError::TooMuch { left, .. }) if left == charged));
+    assert!(matches!(give(ask(1, CreditReason::Case, false)).await, Err(GiveBackError::Case)));
+    assert!(matches!(give(ask(0, CreditReason::Fault, false)).await, Err(GiveBackError::Nothing)));
+    let unknown = GiveBack { token: TokenId([9; 16]), ..ask(1, CreditReason::Fault, false) };
+    assert!(matches!(give(unknown).await, Err(GiveBackError::Unknown)));
+    give(ask(1, CreditReason::Fault, false)).await.unwrap();
+    let twice = give(ask(1, CreditReason::Fault, false)).await;
+    assert!(matches!(twice, Err(GiveBackError::Before { amount }) if amount == Amount::from_ucr(1)));
+    give(ask(1, CreditReason::Goodwill, false)).await.unwrap();
+    give(ask(1, CreditReason::Fault, true)).await.unwrap();
+    let rest = give(ask(all - 2, CreditReason::Fault, true)).await;
+    assert!(matches!(rest, Err(GiveBackError::TooMuch { left, .. }) if left.ucr() == charged.ucr() - 3));
+    // What the house declines for good counts no more.
+    *books.refuse.lock().unwrap() = Some(Some(Code::CreditTooHigh));
+    let declined = give(ask(all - 3, CreditReason::Goodwill, true)).await.unwrap();
+    assert!(matches!(declined.said, HouseSaid::Declined { .. }), "{declined:?}");
+    *books.refuse.lock().unwrap() = None;
+    give(ask(all - 3, CreditReason::Goodwill, true)).await.unwrap();
 }
 
 #[tokio::test]

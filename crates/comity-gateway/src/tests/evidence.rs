@@ -32,7 +32,7 @@ pub(super) struct Books {
     finals: Mutex<Vec<Vec<u8>>>,
     pub(super) refuse: Mutex<Option<Option<Code>>>,
     settled: Mutex<Vec<SettledLane>>,
-    restored: Mutex<Option<Restored>>,
+    pub(super) restored: Mutex<Option<Restored>>,
     challenges: Mutex<Vec<Challenge>>,
     shown: Mutex<Vec<Shown>>,
     advisories: Mutex<Vec<Advisory>>,
