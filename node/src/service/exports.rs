@@ -9,8 +9,8 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use comity_access::case::store::Which;
-use comity_access::store::{Filter, Row};
-use comity_access::{Act, Desk, Event};
+use comity_access::store::{Filter, PAGE_MAX};
+use comity_access::{Act, ApplicationId, Desk, Event};
 use comity_gateway::store::GRANTS_MAX;
 use comity_gateway::store::stops::Said;
 use comity_gateway::{CALLS_MAX, CallKept, CallPlace, Gateway};
@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::handed::Missing;
 
 /// Applications of one page: each is its whole log.
-const APPLICATIONS_MAX: u32 = 50;
+const APPLICATIONS_MAX: usize = 50;
 /// Cases of one page: each is its whole log, with what was seen.
 const CASES_MAX: u32 = 20;
 /// Lines of the log of stops that are looked at.
@@ -104,12 +104,11 @@ pub struct Calls {
     pub next: Option<CallPlace>,
 }
 
-/// Where a page of applications ended.
+/// Which applications, of all that the first page names.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AfterApplication {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub at: Option<Timestamp>,
+    /// The last one of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
@@ -119,7 +118,9 @@ pub struct Applications {
     pub applications: Vec<Value>,
     /// Attachments that they name, with the application.
     pub attachments: Vec<(String, Digest)>,
-    pub next: Option<(Timestamp, String)>,
+    /// The last one, where there are more.
+    pub next: Option<String>,
+    pub missing: Vec<Missing>,
 }
 
 impl Exports {
@@ -135,26 +136,34 @@ impl Exports {
     }
 
     async fn applications(&self, project: String, after: AfterApplication) -> Result<Applications, Failure> {
-        let after = match (after.at, after.id) {
-            (Some(at), Some(id)) => Some((at, id.parse().map_err(|_| Failure::new("that is no application's id"))?)),
-            _ => None,
-        };
-        let filter = Filter { subject: Some(project), after, ..Filter::default() };
-        let rows = self.desk.list(&filter, APPLICATIONS_MAX).await?;
-        let next = rows.last().filter(|_| rows.len() == APPLICATIONS_MAX as usize).map(Row::cursor);
+        let after =
+            after.id.map(|id| id.parse::<ApplicationId>().map_err(|_| Failure::new("that is no application's id")));
+        let after = after.transpose()?;
+        // In one statement, and by id: in the list's own order one whose clock moves meanwhile could be passed over.
+        let filter = Filter { subject: Some(project), ..Filter::default() };
+        let mut ids: Vec<_> = self.desk.list(&filter, PAGE_MAX).await?.into_iter().map(|row| row.id).collect();
+        let mut missing = Vec::new();
+        if ids.len() >= PAGE_MAX as usize && after.is_none() {
+            let why = format!("{PAGE_MAX} are looked at, and there may be more");
+            missing.push(Missing { what: "applications".to_owned(), why });
+        }
+        ids.sort_unstable();
+        ids.retain(|id| after.is_none_or(|after| *id > after));
+        let next = ids.get(APPLICATIONS_MAX - 1).filter(|_| ids.len() > APPLICATIONS_MAX).map(ToString::to_string);
+        ids.truncate(APPLICATIONS_MAX);
         let (mut applications, mut attachments) = (Vec::new(), Vec::new());
         let who = operator(&self.desk);
-        for row in &rows {
-            let found = self.desk.find(row.id).await?;
+        for id in ids {
+            let found = self.desk.find(id).await?;
             for event in found.events() {
                 let Event { act, .. } = event.event();
                 if let Act::Attach { digest, .. } = act {
-                    attachments.push((row.id.to_string(), *digest));
+                    attachments.push((id.to_string(), *digest));
                 }
             }
             applications.push(serde_json::to_value(self.desk.for_person(&who, &found))?);
         }
-        Ok(Applications { applications, attachments, next: next.map(|(at, id)| (at, id.to_string())) })
+        Ok(Applications { applications, attachments, next, missing })
     }
 }
 

@@ -399,18 +399,20 @@ async fn knows_the_homes_with_texts(store: &dyn Store) {
     store.home_put(&home("a", 110, 300)).await.unwrap();
     store.home_put(&home("b", 120, 600)).await.unwrap();
     assert_eq!(store.homes().await.unwrap(), [home("a", 110, 300), home("b", 120, 600)]);
-    store.home_put(&home("c", 299, 700)).await.unwrap();
-    assert_eq!(ids().await, ["a", "b", "c"], "of one that is not heard of texts lie there until then");
-    store.home_put(&home("c", 300, 700)).await.unwrap();
-    assert_eq!(ids().await, ["b", "c"], "and no longer");
-    store.home_put(&home("b", 310, 310)).await.unwrap();
+    // Whoever is not heard of may be gone, with the texts still there.
+    let over = 300 + super::kept::UNHEARD_S;
+    store.home_put(&home("c", over - 1, over + 700)).await.unwrap();
+    assert_eq!(ids().await, ["a", "b", "c"], "nobody said that nothing lies there");
+    store.home_put(&home("c", over, over + 700)).await.unwrap();
+    assert_eq!(ids().await, ["b", "c"], "and after so long it is no longer named");
+    store.home_put(&home("b", over + 10, over + 10)).await.unwrap();
     assert_eq!(ids().await, ["c"], "nothing lies there any more");
     for number in 1..super::kept::HOMES_MAX {
-        store.home_put(&home(&format!("n{number}"), 320, 700)).await.unwrap();
+        store.home_put(&home(&format!("n{number}"), over + 20, over + 700)).await.unwrap();
     }
-    let one_more = store.home_put(&home("z", 320, 700)).await;
+    let one_more = store.home_put(&home("z", over + 20, over + 700)).await;
     assert!(matches!(one_more, Err(StoreError::Refused { .. })), "{one_more:?}");
-    store.home_put(&home("c", 330, 700)).await.unwrap();
+    store.home_put(&home("c", over + 30, over + 700)).await.unwrap();
 }
 
 async fn memory() -> Kept<Memory, ()> {

@@ -1,5 +1,6 @@
 //! What it takes to say what is kept of one project: its tokens, and the homes in which texts of calls lie.
 
+use comity_wire::time::DAY_S;
 use comity_wire::{Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +8,9 @@ use super::{Answer, StoreError};
 
 /// Homes of one node that are known at once.
 pub const HOMES_MAX: usize = 256;
+/// How long a home is still named, in seconds, of which nobody has said that nothing lies there any more: the process that would have
+/// removed what lies there may be gone.
+pub const UNHEARD_S: u64 = 400 * DAY_S;
 /// Chains that [`Kept::subjects_fill`] looks at in one transaction.
 pub const FILL_MAX: u32 = 500;
 /// Bytes of a home's place; the rest is cut.
@@ -21,7 +25,7 @@ pub struct TextHome {
     pub place: String,
     /// When its process said so last.
     pub seen_at: Timestamp,
-    /// After this nothing lies there, unless its process says otherwise.
+    /// By then its process removes what lies there. Whether it did, it alone says.
     pub until: Timestamp,
 }
 
@@ -31,7 +35,7 @@ pub trait Kept: Send + Sync {
     fn tokens_of<'a>(&'a self, subject: &'a str, from: TokenId, most: u32) -> Answer<'a, Vec<TokenId>>;
     /// Notes whose the chains are that were written before stores knew: at most [`FILL_MAX`]. How many it noted.
     fn subjects_fill(&self) -> Answer<'_, u32>;
-    /// A process says what lies in its home. One in which nothing lies is forgotten, and each whose time is over.
+    /// A process says what lies in its home. One in which nothing lies is forgotten, and each whose time is over for [`UNHEARD_S`].
     fn home_put<'a>(&'a self, home: &'a TextHome) -> Answer<'a, ()>;
     /// All of them, by id.
     fn homes(&self) -> Answer<'_, Vec<TextHome>>;

@@ -270,7 +270,8 @@ impl Kept for Memory {
         async move {
             let mut rows = self.rows();
             rows.writable()?;
-            rows.homes.retain(|id, known| *id != home.id && known.until > home.seen_at);
+            let over = home.seen_at.minus(super::kept::UNHEARD_S);
+            rows.homes.retain(|id, known| *id != home.id && known.until > over);
             if home.until > home.seen_at {
                 if rows.homes.len() >= HOMES_MAX {
                     return Err(super::kept::too_many());

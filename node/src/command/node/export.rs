@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::command::requests::Attachment;
 use crate::failure::{Failure, While as _};
-use crate::handed::{self, CERTIFICATE, Filling, Handed, LIST, OUTSIDE, Part, SIGNED};
+use crate::handed::{self, CERTIFICATE, Filling, Handed, LIST, Missing, OUTSIDE, Part, SIGNED};
 use crate::home::{Home, write_secret};
 use crate::service::exports::{
     AfterApplication, AfterCall, AfterCase, Applications, Beside, Calls, Cases, Sign, SignedExport,
@@ -177,8 +177,11 @@ impl Of<'_> {
                 lines.add(&application)?;
             }
             attachments.extend(page.attachments);
-            let Some((at, id)) = page.next else { break };
-            (after.at, after.id) = (Some(at), Some(id));
+            for Missing { what, why } in page.missing {
+                to.lacks(what, why);
+            }
+            let Some(id) = page.next else { break };
+            after.id = Some(id);
         }
         to.close(lines)?;
         attachments.sort_unstable();

@@ -5,7 +5,7 @@ use futures::FutureExt as _;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::super::kept::{FILL_MAX, HOMES_MAX, Kept, Row, TextHome, place, read, subject_of, too_many};
+use super::super::kept::{FILL_MAX, HOMES_MAX, Kept, Row, TextHome, UNHEARD_S, place, read, subject_of, too_many};
 use super::super::{Answer, StoreError};
 use super::rows::{self, int};
 use super::{Postgres, id};
@@ -62,7 +62,8 @@ async fn put(connection: &mut PgConnection, home: &TextHome) -> Result<(), Store
     // The row of news is locked first: whoever counts beside counts after.
     sqlx::query("UPDATE spend_fence SET news = news + 0").execute(&mut *tx).await?;
     let now = int(home.seen_at.seconds());
-    let query = sqlx::query("DELETE FROM text_home WHERE until <= $1 OR id = $2").bind(now).bind(&home.id);
+    let over = int(home.seen_at.minus(UNHEARD_S).seconds());
+    let query = sqlx::query("DELETE FROM text_home WHERE until <= $1 OR id = $2").bind(over).bind(&home.id);
     query.execute(&mut *tx).await?;
     if home.until > home.seen_at {
         let others: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM text_home").fetch_one(&mut *tx).await?;

@@ -6,7 +6,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{Sqlite, id, int, read_array};
-use crate::store::kept::{FILL_MAX, HOMES_MAX, Kept, Row, TextHome, place, read, subject_of, too_many};
+use crate::store::kept::{FILL_MAX, HOMES_MAX, Kept, Row, TextHome, UNHEARD_S, place, read, subject_of, too_many};
 use crate::store::{Answer, StoreError};
 
 impl Kept for Sqlite {
@@ -68,7 +68,8 @@ async fn fill(writer: &mut SqliteConnection, fence: i64) -> Result<u32, StoreErr
 async fn put(writer: &mut SqliteConnection, home: &TextHome) -> Result<(), StoreError> {
     let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
     let now = int(home.seen_at.seconds());
-    sqlx::query("DELETE FROM text_home WHERE until <= ? OR id = ?").bind(now).bind(&home.id).execute(&mut *tx).await?;
+    let over = int(home.seen_at.minus(UNHEARD_S).seconds());
+    sqlx::query("DELETE FROM text_home WHERE until <= ? OR id = ?").bind(over).bind(&home.id).execute(&mut *tx).await?;
     if home.until > home.seen_at {
         let others: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM text_home").fetch_one(&mut *tx).await?;
         if usize::try_from(others).is_ok_and(|others| others >= HOMES_MAX) {
