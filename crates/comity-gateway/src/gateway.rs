@@ -89,8 +89,6 @@ pub struct ModelNow {
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the operating system gives no thread to write charges in")]
-    Thread(#[source] std::io::Error),
     #[error("no certificate of this node is in the directory; publish it first")]
     NoCertificate,
     #[error("the receipt key is not one that the node's certificate names at {now}")]
@@ -155,7 +153,6 @@ impl Gateway {
         let guarding = Guarding::new(&*parts.store, parts.flags).await.map_err(StartError::Suspensions)?;
         let stopping = Stopping::new(&*parts.store).await.map_err(StartError::Stops)?;
         let ledger = Ledger::start(book, parts.store, signer, parts.failpoint.clone(), parts.watch.clone(), &tracker);
-        let ledger = ledger.map_err(StartError::Thread)?;
         let filter = parts.filter;
         let news = ledger.news();
         let gateway = Self(Arc::new(Inner {

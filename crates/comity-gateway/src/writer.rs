@@ -92,10 +92,7 @@ pub(crate) enum Admitted {
 }
 
 impl Ledger {
-    /// Starts the writer; it ends when the last handle is dropped.
-    ///
-    /// # Errors
-    /// Where the operating system gives no thread.
+    /// Starts the writer task on `tracker`; it ends when the last handle is dropped.
     pub(crate) fn start(
         book: Book,
         store: Arc<dyn Store>,
@@ -103,18 +100,18 @@ impl Ledger {
         failpoint: Failpoint,
         watch: Arc<dyn Watch>,
         tracker: &tokio_util::task::TaskTracker,
-    ) -> std::io::Result<Self> {
+    ) -> Self {
         let book = Arc::new(Mutex::new(book));
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let health = Arc::<Health>::default();
         if store.rounds().is_some() {
             let shared = Shared::start(store.clone(), signer, failpoint, watch, tracker);
-            return Ok(Self { book, store, jobs, health, shared: Some(shared) });
+            return Self { book, store, jobs, health, shared: Some(shared) };
         }
         let writer =
             Writer { book: book.clone(), store: store.clone(), health: health.clone(), signer, failpoint, watch };
-        tracker.spawn(apart(writer.run(queue))?);
-        Ok(Self { book, store, jobs, health, shared: None })
+        tracker.spawn(writer.run(queue));
+        Self { book, store, jobs, health, shared: None }
     }
 
     /// This gateway's open holds, and what they set aside together.
@@ -301,21 +298,6 @@ impl Ledger {
         self.jobs.send(Job { change, token, root, answer }).await.map_err(|_| WriteError::Stopped)?;
         answered.await.map_err(|_| WriteError::Stopped)?
     }
-}
-
-/// Runs the writer in a thread of its own: what wakes it between two statements would else stand in line behind every request that the
-/// runtime has to go on with, and all of them wait for it. Resolves when it has ended.
-fn apart(work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<impl Future<Output = ()> + Send> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (ended, end) = oneshot::channel::<()>();
-    std::thread::Builder::new().name("comity-spend".into()).spawn(move || {
-        runtime.block_on(work);
-        drop(ended);
-    })?;
-    Ok(async move {
-        // Nothing is sent: the sender goes with the thread.
-        let _ = end.await;
-    })
 }
 
 struct Writer {
