@@ -41,8 +41,8 @@ const LEAVES_OF: &str = "SELECT l.kind, l.of_id, l.n, l.log, l.place, l.link, CO
      LEFT JOIN access_event e ON l.kind = 1 AND e.application = l.of_id AND e.n = l.n \
      LEFT JOIN access_case_event c ON l.kind = 2 AND c.case_id = l.of_id AND c.n = l.n \
      WHERE l.kind = $1 AND l.of_id = $2 AND l.n >= $3 AND l.n < $4 ORDER BY l.n, l.log";
-const NEVER: &str = "SELECT v.kind, v.of_id, v.n FROM (SELECT 1 AS kind, application AS of_id, n FROM access_event \
-     UNION ALL SELECT 2, case_id, n FROM access_case_event) v WHERE NOT EXISTS \
+const NEVER: &str = "SELECT v.kind, v.of_id, v.n FROM (SELECT CAST(1 AS BIGINT) AS kind, application AS of_id, n FROM access_event \
+     UNION ALL SELECT CAST(2 AS BIGINT), case_id, n FROM access_case_event) v WHERE NOT EXISTS \
      (SELECT 1 FROM access_unsealed u WHERE u.kind = v.kind AND u.of_id = v.of_id AND u.n = v.n) AND NOT EXISTS \
      (SELECT 1 FROM access_leaf l JOIN access_seal s ON s.log = l.log WHERE l.kind = v.kind AND l.of_id = v.of_id AND l.n = v.n) \
      ORDER BY v.kind, v.of_id, v.n LIMIT $1";
