@@ -23,8 +23,12 @@ pub const CERTIFICATE: &str = "node-certificate.cbor";
 const LIST_BYTES_MAX: u64 = 64 << 20;
 const READ_BYTES: usize = 64 << 10;
 /// What is in no export, whatever it says of itself.
-pub const OUTSIDE: [&str; 2] =
-    ["lines of the access log and of traces, which lie where the node's operator sends them", "backups of the node"];
+pub const OUTSIDE: [&str; 4] = [
+    "lines of the access log and of traces, which lie where the node's operator sends them",
+    "backups of the node",
+    "credit notes, which stand in the project's statement at the clearing house",
+    "removals of texts whose days were over, which name no project",
+];
 
 /// `export.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
