@@ -8,6 +8,7 @@ mod listen;
 mod peers;
 mod preface;
 mod quic;
+mod unread;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::response::Response;
 use comity_wire::NodeId;
 use http::{HeaderName, HeaderValue, Request};
@@ -23,6 +22,7 @@ use tower::ServiceExt as _;
 use super::Limits;
 use super::listen::Socket;
 use super::preface::Prefaced;
+use super::unread::lingering;
 
 /// Who is at the other end; in each request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ async fn answer(router: Router, mut request: Request<Incoming>, peer: Peer) -> R
     let id = request_id();
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = router.oneshot(request.map(Body::new)).await?;
+    let mut response = router.oneshot(lingering(request)).await?;
     let id = HeaderValue::from_str(&id).expect("hexadecimal digits fit a header");
     response.headers_mut().entry(REQUEST_ID).or_insert(id);
     Ok(response)

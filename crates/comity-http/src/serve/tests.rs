@@ -283,6 +283,34 @@ async fn a_body_above_its_bound_is_413_with_a_json_error_declared_or_not() {
     assert_eq!(refused.code, "body_too_large");
 }
 
+/// Many clients write a body after its head, and read no answer before it is written.
+#[tokio::test]
+async fn who_is_answered_before_the_body_has_come_may_write_it_and_ask_again() {
+    let refuse = async || crate::Refusal::new(comity_wire::Code::GrantRequired, "ask first").into_response();
+    let bounded = axum::middleware::from_fn_with_state(Limit::bytes(4), crate::body::bounded);
+    let door = door(
+        Router::new().route("/", post(refuse)).route("/bounded", post(async |body: Bytes| body).layer(bounded)),
+        Limits::default(),
+    )
+    .await;
+    for (path, coding, body) in [
+        ("/", "content-length: 9", "unread..."),
+        ("/bounded", "content-length: 9", "unread..."),
+        ("/", "transfer-encoding: chunked", "9\r\nunread...\r\n0\r\n\r\n"),
+    ] {
+        let mut tls = raw_tls(&door, "http/1.1").await;
+        for _ in 0..2 {
+            tls.write_all(format!("POST {path} HTTP/1.1\r\nhost: door\r\n{coding}\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"}") {
+                assert!(tls.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&answer));
+            tls.write_all(body.as_bytes()).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_admin_socket_has_mode_0600_is_replaced_when_dead_and_guarded_when_alive() {
     let folder = tempfile::tempdir().unwrap();
