@@ -77,6 +77,11 @@ pub enum Failure {
     OpNotOffered { model: ModelId, op: Op },
     #[error("{what}: at most {max}")]
     Limit { what: &'static str, max: String },
+    #[error(
+        "the revocation list has {entries} entries of {room}{ends}. Freeze the project, which sells it no more tokens, or revoke the \
+         node or the organisation in their place"
+    )]
+    ListFull { entries: usize, room: usize, ends: String },
     #[error("node or organisation was revoked")]
     Revoked,
     #[error("the roster ended at {at}; the clearing house needs a newer one")]
@@ -150,7 +155,7 @@ impl Failure {
             Self::ModelNotFound { .. } => Code::ModelNotFound,
             Self::Withdrawn { .. } => Code::Withdrawn,
             Self::OpNotOffered { .. } => Code::OpNotOffered,
-            Self::Limit { .. } => Code::LimitExceeded,
+            Self::Limit { .. } | Self::ListFull { .. } => Code::LimitExceeded,
             Self::Revoked => Code::Revoked,
             Self::RosterExpired { .. } => Code::RosterExpired,
             Self::DirectoryBehind { .. } | Self::Busy => Code::Busy,

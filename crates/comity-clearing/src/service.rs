@@ -299,7 +299,7 @@ impl Clearing {
     }
 
     /// Runs `work` in the next group commit.
-    async fn write<T, F>(&self, work: F) -> Result<T, Failure>
+    pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: for<'c, 'd> FnOnce(&'c mut Db<'d>) -> JobFuture<'c, Result<T, Failure>> + Clone + Send + 'static,

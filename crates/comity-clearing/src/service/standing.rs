@@ -15,6 +15,9 @@ use crate::store;
 /// When a list is made anew; nodes take one for 24 h.
 pub(crate) const RENEW_S: u64 = 12 * 3600;
 
+/// Entries that tokens leave to nodes and organisations, which stop more at once.
+const NOT_TOKENS: usize = 256;
+
 /// The newest list that this process knows of, and where it hands it on. The newest of all stands in the books.
 #[derive(Default)]
 pub(super) struct Newest {
@@ -106,7 +109,10 @@ impl Clearing {
     async fn revoke_subject(&self, kind: RevokedKind, subject: String) -> Result<u64, Failure> {
         let now = self.now();
         self.write(move |conn| {
-            Box::pin(async move { store::house::revocation_insert_in_tx(conn, kind, &subject, now).await })
+            Box::pin(async move {
+                has_room(&store::house::revocations(conn, now).await?, kind, &subject)?;
+                store::house::revocation_insert_in_tx(conn, kind, &subject, now).await
+            })
         })
         .await?;
         self.fail("revoke.after_commit");
@@ -233,6 +239,18 @@ impl Clearing {
         store::house::standing_put_in_tx(conn, (number, list.id()), list.bytes(), now).await?;
         Ok(Some(list))
     }
+}
+
+/// A list that is full could never be made anew, and a day later no node would take this house's tokens.
+fn has_room(listed: &[Revocation], kind: RevokedKind, subject: &str) -> Result<(), Failure> {
+    let room = RevocationList::ENTRIES_MAX - if kind == RevokedKind::Token { NOT_TOKENS } else { 0 };
+    let is_listed = listed.iter().any(|entry| (entry.kind, entry.subject.as_str()) == (kind, subject));
+    if is_listed || listed.len() < room {
+        return Ok(());
+    }
+    let ends = listed.iter().filter(|entry| entry.kind == RevokedKind::Token).map(|entry| entry.at).min();
+    let ends = ends.map(|at| format!("; the first of its tokens ends by itself by {}", store::house::ends(at)));
+    Err(Failure::ListFull { entries: listed.len(), room, ends: ends.unwrap_or_default() })
 }
 
 /// When no list is to be made.

@@ -163,8 +163,15 @@ pub(crate) async fn revocation_insert_in_tx(
 
 /// A token that was revoked before this has ended by itself: the list stays as long as what it stops.
 pub(crate) fn ended(now: Timestamp) -> Timestamp {
-    now.minus(Token::VALID_S_MAX + 2 * SKEW_S)
+    now.minus(TOKEN_ENDS_S)
 }
+
+/// When a token that was revoked then has ended by itself at the latest.
+pub(crate) fn ends(at: Timestamp) -> Timestamp {
+    at.plus(TOKEN_ENDS_S)
+}
+
+const TOKEN_ENDS_S: u64 = Token::VALID_S_MAX + 2 * SKEW_S;
 
 /// Everything that was revoked, in the list's order.
 pub(crate) async fn revocations(conn: &mut Db<'_>, now: Timestamp) -> Result<Vec<Revocation>, Failure> {

@@ -1,7 +1,7 @@
 //! The house's revocation lists: numbered, fresh, whole, and signed by whatever issuer key the house has.
 
-use comity_wire::Signed;
 use comity_wire::object::{RevocationList, RevokedKind, Token};
+use comity_wire::{Signed, TokenId};
 
 use super::world::*;
 
@@ -62,7 +62,39 @@ async fn a_list_names_what_still_runs_and_goes_on_under_another_key(on: On) {
     assert!(list.contains(RevokedKind::Node, &NODE.to_string()), "a node has no end");
 }
 
+async fn a_list_that_is_full_takes_no_more_and_is_still_made_anew(on: On) {
+    let world = World::new(on, 10_000).await;
+    let token = |number: u64| TokenId([[0; 8], number.to_be_bytes()].concat().try_into().unwrap());
+    let fill = |from: u64, to: u64| {
+        let now = world.house.now();
+        world.house.write(move |conn| {
+            Box::pin(async move {
+                for number in from..to {
+                    let subject = token(number).to_string();
+                    crate::store::house::revocation_insert_in_tx(conn, RevokedKind::Token, &subject, now).await?;
+                }
+                Ok(())
+            })
+        })
+    };
+    let room = RevocationList::ENTRIES_MAX as u64 - 256;
+    fill(1, room).await.unwrap();
+    world.house.revoke(token(room)).await.unwrap();
+    assert_eq!(world.house.standing().unwrap().entries.len() as u64, room);
+    let refused = world.house.revoke(token(room + 1)).await.unwrap_err();
+    assert_eq!(refused.code(), comity_wire::Code::LimitExceeded);
+    assert!(refused.message().contains("ends by itself by 20"), "{}", refused.message());
+    world.house.revoke(token(room)).await.expect("it stands there already");
+    world.house.revoke_node(NODE).await.expect("there is room for what is not a token");
+    world.pass(12 * 3600).await;
+    assert!(world.house.standing_renew().await.unwrap());
+    world.pass(Token::VALID_S_MAX).await;
+    world.house.revoke(token(room + 1)).await.expect("those before have ended");
+    assert_eq!(world.house.standing().unwrap().entries.len(), 2);
+}
+
 on_each_store! {
+    a_list_that_is_full_takes_no_more_and_is_still_made_anew
     the_revocation_list_starts_empty_and_stays_fresh
     a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens
     a_list_names_what_still_runs_and_goes_on_under_another_key

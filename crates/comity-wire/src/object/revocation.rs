@@ -15,7 +15,7 @@ record! {
         1 => org: OrgId,
         2 => number: u64,
         3 => issued_at: Timestamp,
-        4 => entries: List<Revocation, 4096>,
+        4 => entries: List<Revocation, { RevocationList::ENTRIES_MAX }>,
     }
 }
 
@@ -53,6 +53,8 @@ record! {
 }
 
 impl RevocationList {
+    /// What fits into one list.
+    pub const ENTRIES_MAX: usize = 4096;
     /// Older than this ⇒ `standing_stale`.
     pub const STALE_S: u64 = 24 * 3600;
 
