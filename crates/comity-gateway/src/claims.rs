@@ -292,8 +292,18 @@ async fn settle_alone(inner: &Inner, token: TokenId) -> Result<bool, ClaimError>
     }
     inner.fail("final.before_send");
     let ask = FinalRequest { final_: SignedBytes::new(signed_final).map_err(|_| ClaimError::Stored("final"))? };
-    let reply = bounded(house.final_(issuer, ask)).await?;
-    info!(%token, refunded = %reply.refunded, "final was delivered");
+    match bounded(house.final_(issuer, ask)).await {
+        Ok(reply) => info!(%token, refunded = %reply.refunded, "final was delivered"),
+        // What was set aside has gone home at `settle_by`, as rule 8 has it: this final moves nothing any more.
+        Err(refused)
+            if refused.code.is_some_and(|code| !code.should_retry())
+                && account.lanes.is_empty()
+                && terms.terms.settle_by < inner.now() =>
+        {
+            info!(%token, why = %refused, "the house does not take the final of a token without charges, whose time is over");
+        }
+        Err(refused) => return Err(refused.into()),
+    }
     store.final_delivered(token).await?;
     Ok(true)
 }

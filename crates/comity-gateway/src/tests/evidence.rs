@@ -526,6 +526,39 @@ async fn a_token_that_was_never_used_comes_home_too() {
     assert_eq!(world.code(&world.ask(&chain)).await, "closed");
 }
 
+/// A house that came back from a backup may not know of a token at all.
+#[tokio::test]
+async fn a_final_that_nobody_can_take_any_more_is_not_brought_for_ever_where_nothing_was_charged() {
+    for charges in [0, 1] {
+        let (world, books) = with_books().await;
+        let chain = world.mint(|_| {});
+        for seq in 1..=charges {
+            ask(&world, &chain, seq).await;
+        }
+        *books.refuse.lock().unwrap() = Some(Some(Code::NotFound));
+        let body = json!({"token": TOKEN}).to_string();
+        let mut request = http::Request::post("/comity/v1/finals").header("comity-token", sf(&chain));
+        for (name, value) in
+            comity_token::sign_api("POST", "/comity/v1/finals", "", body.as_bytes(), NOW, [1; 16], &secret("holder"))
+        {
+            request = request.header(name, value);
+        }
+        let request = request.body(axum::body::Body::from(body)).unwrap();
+        assert_eq!(code(world.gateway.router().oneshot(request).await.unwrap()).await, "ok");
+        assert_eq!(world.gateway.claim_all().await, 0, "the house may learn of it until its time is over");
+        let settle_by = world.token().terms.settle_by;
+        world.clock.store(settle_by.plus(1).0, Ordering::SeqCst);
+        *books.refuse.lock().unwrap() = Some(None);
+        assert_eq!(world.gateway.claim_all().await, 0, "not to be reached is no answer");
+        *books.refuse.lock().unwrap() = Some(Some(Code::NotFound));
+        assert_eq!(world.gateway.claim_all().await, usize::from(charges == 0));
+        let said = books.finals.lock().unwrap().len() + books.claims.lock().unwrap().len();
+        assert_eq!(world.gateway.claim_all().await, 0);
+        let more = books.finals.lock().unwrap().len() + books.claims.lock().unwrap().len() - said;
+        assert_eq!(more, usize::from(charges > 0), "what was charged is claimed until it is answered");
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_is_shown_its_own_newer_receipt_signs_nothing_more() {
     let old = World::new(Setting::default()).await;
