@@ -23,10 +23,9 @@ pub const CERTIFICATE: &str = "node-certificate.cbor";
 const LIST_BYTES_MAX: u64 = 64 << 20;
 const READ_BYTES: usize = 64 << 10;
 /// What is in no export, whatever it says of itself.
-pub const OUTSIDE: [&str; 4] = [
+pub const OUTSIDE: [&str; 3] = [
     "lines of the access log and of traces, which lie where the node's operator sends them",
     "backups of the node",
-    "credit notes, which stand in the project's statement at the clearing house",
     "removals of texts whose days were over, which name no project",
 ];
 
@@ -37,6 +36,9 @@ pub struct Handed {
     pub project: String,
     pub node: NodeId,
     pub organisation: OrgId,
+    /// When it was begun. What the node has kept of the project since may be in it, or not.
+    pub began: Timestamp,
+    /// When it was gathered, and signed.
     pub at: Timestamp,
     pub by: String,
     pub reason: String,

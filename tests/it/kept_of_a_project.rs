@@ -223,6 +223,13 @@ mod postgres {
         assert_eq!((&handed["complete"], texts), (&json!(false), 1));
         let (said, handed, texts, _) = export("all", &["--texts-of", &other]).await;
         assert_eq!((&handed["complete"], texts), (&json!(true), 2), "{said}");
+        // A copy of it from before its process said last what lies there.
+        let seen = federation.path().join("lab-b/home-seen");
+        let told = std::fs::read_to_string(&seen).expect("when it said so").parse::<u64>().expect("seconds");
+        std::fs::write(&seen, (told - 3_600).to_string()).expect("the home is ours");
+        let (said, handed, texts, _) = export("stale", &["--texts-of", &other]).await;
+        assert_eq!((&handed["complete"], texts), (&json!(false), 2), "{said}");
+        assert!(said.contains("copy it again"), "{said}");
         federation.end().await;
     }
 }

@@ -1,5 +1,8 @@
 //! What this node keeps of one project beside texts, applications and cases: for whoever asks what is kept of them.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use comity_guard::volume::Counted;
@@ -8,8 +11,10 @@ use comity_wire::{Digest, Signed, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::control::token_of;
 use crate::gateway::Gateway;
 use crate::spend::LaneKey;
+use crate::store::credited::{CREDITS_MAX, Noted};
 use crate::store::kept::FILL_MAX;
 use crate::store::stops::{Said, Target};
 use crate::store::{StoreError, TextHome};
@@ -110,6 +115,25 @@ impl Gateway {
         let is_all = log.last().is_none_or(|oldest| oldest.n == 1);
         let target = Target::Project(subject.to_owned());
         Ok((log.into_iter().filter(|said| said.target == target).collect(), is_all))
+    }
+
+    /// What was given back of a project's calls, or ordered to be, the newest first; and whether that is all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn credits_of(&self, subject: &str) -> Result<(Vec<Noted>, bool), StoreError> {
+        let store = self.0.ledger.store();
+        let all = store.credits(None, u32::try_from(CREDITS_MAX).expect("a bound of rows fits 32 bits")).await?;
+        let is_all = all.len() < CREDITS_MAX;
+        let mut whose = BTreeMap::new();
+        for note in &all {
+            if let Entry::Vacant(entry) = whose.entry(note.token) {
+                let chains = store.chains(note.token).await?;
+                let token = chains.iter().find_map(|(_, chain)| token_of(chain));
+                entry.insert(token.is_some_and(|token| token.subject.as_str() == subject));
+            }
+        }
+        Ok((all.into_iter().filter(|note| whose[&note.token]).collect(), is_all))
     }
 
     async fn call(&self, token: TokenId, key: LaneKey, n: u64) -> Result<Option<CallKept>, StoreError> {

@@ -58,6 +58,7 @@ impl Made {
         let list = Handed {
             project: PROJECT.to_owned(),
             node: NODE,
+            began: NOW,
             organisation: ORG,
             at: NOW,
             by: "hanna".to_owned(),

@@ -84,6 +84,8 @@ pub struct Beside {
     pub stops: Vec<Value>,
     pub stop_log: Vec<Said>,
     pub counted: Value,
+    /// Credit notes.
+    pub credits: Vec<Value>,
     /// Homes of this node's processes in which texts lie.
     pub homes: Vec<comity_gateway::store::TextHome>,
     pub missing: Vec<Missing>,
@@ -187,8 +189,13 @@ impl Exports {
         if !is_all {
             lacks("the log of stops", format!("older lines than the newest {STOPS_MAX} were not looked at"));
         }
+        let (credits, is_all) = gateway.credits_of(&project).await?;
+        if !is_all {
+            lacks("credit notes", "there may be older ones than those that were looked at".to_owned());
+        }
+        let credits = credits.into_iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
         let (counted, homes) = (gateway.counted_of(&project).await?, gateway.text_homes().await?);
-        Ok(Beside { grants, stops, stop_log, counted, homes, missing })
+        Ok(Beside { grants, stops, stop_log, counted, credits, homes, missing })
     }
 
     async fn cases(&self, project: String, after: AfterCase) -> Result<Cases, Failure> {

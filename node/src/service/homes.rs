@@ -13,13 +13,15 @@ use comity_wire::object::Logging;
 use comity_wire::time::DAY_S;
 
 use crate::failure::{Failure, While as _};
-use crate::home::write_secret;
+use crate::home::{write, write_secret};
 use crate::offer::Offer;
 use crate::shell;
 use crate::transcripts;
 
 /// What names a home, whichever machine it is on.
 const FILE: &str = "home-id";
+/// When a home's process said last what lies in it: a copy stays as it was made.
+const SEEN: &str = "home-seen";
 const EVERY: Duration = Duration::from_secs(3_600);
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -49,7 +51,10 @@ fn look(home: &Path, now: Timestamp) -> Result<TextHome, Failure> {
     let lies = transcripts::lies_until(home)?;
     let comes = transcripts::keeps(home)?.then(|| now.plus(longest_days(home) * DAY_S + EVERY.as_secs()));
     let until = lies.max(comes).unwrap_or(now);
-    Ok(TextHome { id: id(home)?, place: place(home), seen_at: now, until })
+    let text_home = TextHome { id: id(home)?, place: place(home), seen_at: now, until };
+    // Before the store has it: what is behind the store is a copy.
+    write(&home.join(SEEN), now.seconds().to_string().as_bytes())?;
+    Ok(text_home)
 }
 
 /// The id of a home; made where it has none.
@@ -76,6 +81,21 @@ pub fn known(home: &Path) -> Result<String, Failure> {
     let id =
         std::fs::read_to_string(&path).while_(format!("{} is no home of a process that has run", home.display()))?;
     Ok(id.trim().to_owned())
+}
+
+/// When the process of a home said last what lies in it; `None` where it never did.
+///
+/// # Errors
+/// [`Failure`] where that cannot be read.
+pub fn seen(home: &Path) -> Result<Option<Timestamp>, Failure> {
+    let path = home.join(SEEN);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).while_(format!("cannot read {}", path.display())),
+    };
+    let at = text.trim().parse().map_err(|_| Failure::new(format!("{} is no time", path.display())))?;
+    Ok(Some(Timestamp(at)))
 }
 
 fn place(home: &Path) -> String {
@@ -105,6 +125,7 @@ mod tests {
         let nothing = look(home.path(), now).unwrap();
         assert_eq!(nothing.until, now, "nothing lies there, and nothing comes");
         assert_eq!(look(home.path(), now).unwrap().id, nothing.id, "it stays the same home");
+        assert_eq!(seen(home.path()).unwrap(), Some(now), "a copy of it says of when it is");
         assert!(nothing.place.contains(&*home.path().file_name().unwrap().to_string_lossy()), "{}", nothing.place);
         // A day's folder, with a line in it.
         let day = home.path().join("transcripts/2026-12-05");

@@ -90,6 +90,8 @@ async fn what_is_given_back_is_kept_until_the_house_has_it() {
     *books.refuse.lock().unwrap() = None;
     assert_eq!(world.gateway.bring_credits().await, 0);
     let kept = world.gateway.credits(9).await.unwrap();
+    assert_eq!(world.gateway.credits_of(&SUBJECT.to_string()).await.unwrap(), (kept.clone(), true));
+    assert_eq!(world.gateway.credits_of(&Pseudonym([8; 16]).to_string()).await.unwrap(), (Vec::new(), true));
     let content = match &kept[..] {
         [Noted { said: HouseSaid::Booked { content, .. }, .. }] => *content,
         kept => panic!("one that was booked: {kept:?}"),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use comity_wire::Digest;
+use comity_wire::{Digest, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -73,13 +73,14 @@ impl Export {
             return Err(Failure::new("a project is named by its pseudonym here, sub-…")
                 .hint("`comity node flags`, `comity node top` and `comity requests list` show pseudonyms"));
         }
-        let card = Home::open(&home)?.card;
+        let (card, began) = (Home::open(&home)?.card, shell::now());
         let key = self.key.as_ref().map(|key| Key::read(key)).transpose()?;
         let of = Of { home: &home, project: &project };
         let mut to = Filling::begin(&into)?;
         of.calls(&mut to).await?;
         let beside: Beside = admin::get(&home, &format!("/admin/kept/{project}")).await?;
-        let lines = [("grants.jsonl", &beside.grants), ("stops.jsonl", &beside.stops)];
+        let lines =
+            [("grants.jsonl", &beside.grants), ("stops.jsonl", &beside.stops), ("credits.jsonl", &beside.credits)];
         for (name, values) in lines {
             all(&mut to, name, values)?;
         }
@@ -94,6 +95,7 @@ impl Export {
             project: project.clone(),
             node: card.node,
             organisation: card.organisation,
+            began,
             at: shell::now(),
             by: self.author.unwrap_or_else(crate::command::login),
             reason,
@@ -125,12 +127,12 @@ fn say(handed: &Handed) -> Result<(), Failure> {
         let lines = lines.map(|lines| format!("{lines} lines, ")).unwrap_or_default();
         comity_cli::say(&format!("{name}  {lines}{bytes} bytes"));
     }
-    let Handed { project, node, at, missing, .. } = handed;
+    let Handed { project, node, began, at, missing, .. } = handed;
     if handed.complete {
-        comity_cli::say(&format!("complete: all that {node} kept of {project} at {at}"));
+        comity_cli::say(&format!("complete: all that {node} kept of {project} at {began}; gathered by {at}"));
         return Ok(());
     }
-    comity_cli::say(&format!("not complete: what {node} kept of {project} at {at}, without"));
+    comity_cli::say(&format!("not complete: what {node} kept of {project} at {began}, gathered by {at}, without"));
     for missing in missing {
         comity_cli::say(&format!("  {}: {}", missing.what, missing.why));
     }
@@ -143,6 +145,19 @@ fn all(to: &mut Filling<'_>, name: &str, values: &[impl Serialize]) -> Result<()
         lines.add(value)?;
     }
     to.close(lines)
+}
+
+/// Why what is read of another process's home may not be all that lies there: a copy of it stays as it was made.
+fn stale(seen: Option<Timestamp>, told: Timestamp) -> Option<String> {
+    match seen {
+        Some(seen) if seen >= told => None,
+        Some(seen) => Some(format!(
+            "the copy is of a time between {seen} and {told}, when its process was heard of: copy it again"
+        )),
+        None => {
+            Some(format!("the copy does not say when it was made; its process was heard of at {told}: copy it again"))
+        }
+    }
 }
 
 /// Whose it is, and where it is kept.
@@ -230,6 +245,12 @@ impl Of<'_> {
             let id = homes::known(home)?;
             if read.contains(&id) {
                 return Err(Failure::new(format!("{} is named twice", home.display())));
+            }
+            if home != self.home
+                && let Some(told) = beside.homes.iter().find(|told| told.id == id)
+                && let Some(why) = stale(homes::seen(home)?, told.seen_at)
+            {
+                to.lacks(format!("texts of calls that lie in {} by now", told.place), why);
             }
             read.push(id);
             let folder = Folder::open(home)?;
