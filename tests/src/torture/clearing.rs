@@ -183,7 +183,8 @@ impl Run<'_> {
     async fn jump(&self, house: &Clearing, chance: &mut Chance) {
         let now = self.world.now();
         let (ahead, behind) = (chance.within(1..3 * DAY_S), chance.within(1..600));
-        for at in [now.plus(ahead), now.minus(behind), now.plus(30)] {
+        // Not behind the award's first day: to refuse it before that is right.
+        for at in [now.plus(ahead), now.minus(behind).max(START), now.plus(30)] {
             self.world.set_clock(at);
             for _ in 0..4 {
                 tokio::task::yield_now().await;
