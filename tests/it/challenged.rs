@@ -10,6 +10,48 @@ use serde_json::{Value, json};
 
 const QUERIES: u32 = 6;
 
+/// A wallet that was set back to a copy knows fewer receipts than the node has, as one whose node made some up would.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_final_that_says_more_than_the_wallet_has_is_challenged_and_paid_once_the_node_has_shown_it() {
+    let upstream = Scripted::start().await;
+    let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
+    let federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, |name, home| {
+        if name == "lab" {
+            std::fs::write(home.join("node.toml"), "[gateway]\nclaim_every_s = 1\n").expect("node.toml");
+        }
+    })
+    .await;
+    let client = federation.client("asker");
+    let token = client.buy(&lab.model(), Amount::from_ucr(100 * REQUEST_UCR), 0).await;
+    let token = token.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let ask = async |client: &comity_sdk::Client| {
+        let query = Query::chat(lab.model(), &[("user", "Where?")], Some(8), false);
+        client.ask(&query).await.map(drop).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    };
+    ask(&client).await;
+    let journal = federation.wallet("asker").join("wallet.journal");
+    let before = std::fs::read(&journal).expect("the wallet");
+    for _ in 1..QUERIES {
+        ask(&client).await;
+    }
+    drop(client);
+    std::fs::write(&journal, before).expect("the wallet is ours");
+
+    let client = federation.client("asker");
+    let finished =
+        eventually("a final that is challenged", async || client.finish(token).await.map_err(|error| chain(&error)))
+            .await;
+    let [above] = finished.above[..] else { panic!("{:?}", finished.above) };
+    assert_eq!((above.lane, above.said.0, above.known.0), (0, u64::from(QUERIES), 1));
+    eventually("it is shown, and paid", async || {
+        let settled = federation.account().await.settled;
+        if settled == Amount::from_ucr(QUERIES * REQUEST_UCR) { Ok(()) } else { Err(format!("{settled} is settled")) }
+    })
+    .await;
+    federation.books_add_up().await;
+    federation.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_shows_what_is_drawn_from_its_claims_and_what_a_member_challenges() {
     let upstream = Scripted::start().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use comity_sdk::client::Finished;
 use comity_sdk::{Answer, Client, Query};
 use comity_token::Narrow;
 use comity_token::directory::Directory as _;
@@ -244,7 +245,7 @@ async fn beyond_the_cap(
 }
 
 async fn finish(client: &Client, token: TokenId, report: &mut Report) -> Result<(), Failure> {
-    let (_, reply) = client.finish(token).await?;
+    let Finished { reply, .. } = client.finish(token).await?;
     if let Some(reply) = reply {
         report.refunded_ucr = report.refunded_ucr.saturating_add(reply.refunded);
     }

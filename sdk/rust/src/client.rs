@@ -32,9 +32,10 @@ use crate::lane::ReceiptFault;
 use crate::pass::Passes;
 use crate::profile::Profile;
 use crate::receipts;
-use crate::wallet::{Purse, Wallet, WalletError, stored};
+use crate::wallet::{Above, Purse, Wallet, WalletError, stored};
 use under_way::UnderWay;
 
+pub use end::Finished;
 pub use rehearse::Rehearsed;
 pub use stream::Streaming;
 
@@ -109,6 +110,10 @@ pub enum Error {
     NoReceipt,
     #[error("the receipt breaks the rules; it is kept as evidence, and nothing more is asked under its token")]
     Fault(#[source] ReceiptFault),
+    #[error(
+        "{0}; its node has claimed none of that yet: end the token again, so that it is challenged before it is paid"
+    )]
+    Above(Above),
     #[error("the stream was cut: {0}")]
     Cut(String),
     #[error("cannot delegate")]

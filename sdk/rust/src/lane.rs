@@ -121,6 +121,15 @@ impl Lane {
         self.total
     }
 
+    pub fn acknowledged_total(&self) -> Amount {
+        self.acknowledged
+    }
+
+    /// Whether this is another receipt than the newest.
+    pub fn is_other(&self, receipt: &Digest) -> bool {
+        self.newest.is_some_and(|newest| newest != *receipt)
+    }
+
     pub fn stopped(&self) -> Option<&Stopped> {
         self.stopped.as_ref()
     }

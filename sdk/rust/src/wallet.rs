@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comity_token::request::Authority;
 use comity_wire::cbor::List;
-use comity_wire::object::{AckLane, Acknowledgement, Block, Chain, NodeCertificate, Quote, Receipt, Tariff, Token};
+use comity_wire::object::{
+    AckLane, Acknowledgement, Block, Chain, Final, NodeCertificate, Quote, Receipt, Tariff, Token,
+};
 use comity_wire::{Amount, Digest, ModelId, NodeId, Object, Op, SecretKey, Signed, Timestamp, TokenId, Verified, cose};
 
 use crate::journal::{Entry, JournalAck, Stored};
@@ -554,6 +556,21 @@ impl Purse {
         new.map(|lane| Entry::Acknowledged { token, ack: JournalAck::from(lane) }).collect()
     }
 
+    /// Where a final says more of this holder's lanes than there are receipts for here, and something of it is still to be paid.
+    pub fn above(&self, final_: &Final) -> Vec<Above> {
+        let own = final_.lanes.iter().filter(|head| head.leaf == self.leaf);
+        let above = own.filter_map(|head| {
+            let nothing = Lane::default();
+            let lane = self.lane(head.lane).unwrap_or(&nothing);
+            let is_known = head.n <= lane.n()
+                && head.total <= lane.total()
+                && !(head.n == lane.n() && lane.is_other(&head.receipt));
+            let is_above = !is_known && head.total > lane.acknowledged_total();
+            is_above.then(|| Above { lane: head.lane, said: (head.n, head.total), known: (lane.n(), lane.total()) })
+        });
+        above.collect()
+    }
+
     fn free_lane(&self) -> Result<u16, WalletError> {
         let idle = self.lanes.iter().position(Lane::is_idle);
         let lane = idle.unwrap_or(self.lanes.len());
@@ -585,6 +602,23 @@ impl Purse {
             [b"comity/v1/nonce", &*seed, &lane.to_be_bytes(), &seq.to_be_bytes(), content.as_bytes()];
         let digest = Digest::of_parts(&parts);
         digest.0[..16].try_into().expect("16 of 32 bytes")
+    }
+}
+
+/// A lane of which a node's final says more than its holder has receipts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Above {
+    pub lane: u16,
+    /// Number and total of the receipt that the final names.
+    pub said: (u64, Amount),
+    /// Of the newest receipt here.
+    pub known: (u64, Amount),
+}
+
+impl std::fmt::Display for Above {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { lane, said: (n, total), known: (known_n, known) } = self;
+        write!(f, "lane {lane}: the final names receipt {n} and {total}, this wallet has receipt {known_n} and {known}")
     }
 }
 

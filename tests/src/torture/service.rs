@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use comity_sdk::Client;
-use comity_sdk::client::PurseStatus;
+use comity_sdk::client::{Finished, PurseStatus};
 use comity_sdk::door::Door;
 use comity_token::directory::Directory as _;
 use comity_wire::api::node::{HeadsReply, ReceiptReply, SearchReply};
@@ -335,7 +335,7 @@ impl Story {
     /// Ends a token, until nothing of it is in escrow.
     async fn finish(&self, client: &Client, token: TokenId) {
         let finished = async || {
-            let (_, reply) = client.finish(token).await.map_err(|error| chain(&error))?;
+            let Finished { reply, .. } = client.finish(token).await.map_err(|error| chain(&error))?;
             match reply {
                 Some(reply) if !reply.in_escrow.is_zero() => Err(format!("{} still in escrow", reply.in_escrow)),
                 _ => Ok(()),

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use comity_sdk::Client;
+use comity_sdk::client::Finished;
 use comity_wire::{ModelId, Timestamp};
 
 use crate::batch::run::Runner;
@@ -98,7 +99,10 @@ impl Proxy {
 async fn finish(client: &Client) {
     for purse in client.purses().await.into_iter().filter(|purse| purse.unfinished) {
         match client.finish(purse.token).await {
-            Ok(_) => note(&format!("{} ended; spent {}", purse.token, purse.spent)),
+            Ok(Finished { above, .. }) => {
+                note(&format!("{} ended; spent {}", purse.token, purse.spent));
+                above.iter().for_each(|above| note(&format!("{above}; challenged at the house")));
+            }
             Err(error) => note(&format!("{} stays open until it expires: {error}", purse.token)),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use comity_sdk::client::Finished;
 use comity_wire::{Amount, Digest, TokenId};
 
 use crate::printer::{Failure, note, say, table};
@@ -102,9 +103,13 @@ impl Wallet {
                 let mut failed = 0;
                 for token in tokens {
                     match client.finish(token).await {
-                        Ok((_, reply)) => {
+                        Ok(Finished { reply, above, .. }) => {
                             let home = reply.map_or(Amount::ZERO, |reply| reply.refunded);
                             say(&format!("{token} ended; {home} went home"));
+                            for above in above {
+                                say(&format!("{above}; challenged: it is paid where the node shows what was signed"));
+                                note(&format!("how it stands: comity wallet challenge {token} --lane {}", above.lane));
+                            }
                         }
                         Err(error) if !is_unfinished(&client, token).await => {
                             say(&format!("{token} was never sold, and nothing was set aside for it ({error})"));

@@ -16,6 +16,17 @@ use super::{Client, Error};
 use crate::door::Door;
 use crate::journal::Entry;
 use crate::lane::Open;
+use crate::wallet::Above;
+
+/// A token that was ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub final_: Verified<Final>,
+    /// What the house said; `None` of a token without credits.
+    pub reply: Option<house::FinalReply>,
+    /// What the final says above the receipts of this wallet, which was challenged at the house.
+    pub above: Vec<Above>,
+}
 
 impl Client {
     /// Asks the node about every request whose outcome is unknown, and takes in its receipt or frees its seq. Requests that
@@ -144,11 +155,13 @@ impl Client {
     }
 
     /// Ends a token at its node: acknowledges, asks for the final, verifies it, and lodges it at the house. One that was asked
-    /// for and never came is fetched first, since only its holder can end it.
+    /// for and never came is fetched first, since only its holder can end it. What the final says above the receipts of this
+    /// wallet is challenged at the house: the node is paid for it where it shows what was signed.
     ///
     /// # Errors
-    /// [`Error`].
-    pub async fn finish(&self, token: TokenId) -> Result<(Verified<Final>, Option<house::FinalReply>), Error> {
+    /// [`Error`]; [`Error::Above`] where there is nothing to challenge yet, since the node has claimed none of it: the token is ended
+    /// again at the next chance.
+    pub async fn finish(&self, token: TokenId) -> Result<Finished, Error> {
         let is_pending = self.state.lock().await.wallet.pending().any(|(id, _)| id == token);
         if is_pending {
             self.complete(token).await?;
@@ -167,17 +180,41 @@ impl Client {
         if final_.token != token {
             return Err(Error::Missing("the final of the token that was named"));
         }
-        self.state.lock().await.write(&Entry::Ended { token })?;
+        let mut above = {
+            let mut state = self.state.lock().await;
+            state.write(&Entry::Ended { token })?;
+            state.wallet.purse(token)?.above(&final_)
+        };
         let mut reply = None;
         if !budget.is_zero() {
             self.world.at("final.before");
             let lodge = house::FinalRequest { final_: answer.final_ };
-            reply = Some(self.house_post("/v1/finals", &lodge).await?);
+            let said: house::FinalReply = self.house_post("/v1/finals", &lodge).await?;
+            // Where nothing is left that could be paid, there is nothing to say against it.
+            above.retain(|_| !said.in_escrow.is_zero());
+            for above in &above {
+                self.challenge_above(token, above).await?;
+            }
+            reply = Some(said);
         }
         self.world.at("final.after");
         // Last: until the house has it, the token is ended again at the next chance.
         self.state.lock().await.write(&Entry::Closed { token })?;
-        Ok((final_, reply))
+        Ok(Finished { final_, reply, above })
+    }
+
+    async fn challenge_above(&self, token: TokenId, above: &Above) -> Result<(), Error> {
+        match self.challenge(token, None, above.lane, above.to_string()).await {
+            Ok(challenge) => {
+                tracing::warn!(%token, %above, challenge = %challenge.id, "challenged at the house");
+                Ok(())
+            }
+            // None of it is in the node's claims yet. Who closed the token now would let it be paid once it is.
+            Err(error) if matches!(error.code(), Some(Code::NotFound | Code::InvalidRequest)) => {
+                Err(Error::Above(*above))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The chain goes along: the node may never have seen a token that nothing was asked with.

@@ -250,6 +250,41 @@ fn what_is_in_doubt_is_not_spent_twice() {
 }
 
 #[test]
+fn a_final_is_held_against_the_receipts_that_are_here() {
+    let mut wallet = wallet();
+    let mut receipts = Vec::new();
+    let mut node = None;
+    for question in [b"one", b"two"] {
+        let begun = begin(&mut wallet, question, 100);
+        let receipt = node.get_or_insert_with(|| Node::of(&begun)).receipt(&open(&begun), 2, |_| {});
+        take(&mut wallet, begun.lane, &receipt);
+        receipts.push(receipt);
+    }
+    let newest = receipts[1].object();
+    let head = |lane, n, total, receipt| AckLane { leaf: newest.leaf, lane, n, total, receipt };
+    let above = |heads: Vec<AckLane>| {
+        let final_ = Final { token: TOKEN, node: NODE, lanes: List::new(heads).unwrap(), at: NOW };
+        wallet.purse(TOKEN).unwrap().above(&final_)
+    };
+    let ours = (2, newest.total);
+    assert_eq!(above(vec![head(0, 2, newest.total, receipts[1].id())]), [], "what is here");
+    assert_eq!(above(vec![head(0, 1, receipts[0].total, receipts[0].id())]), [], "the node has lost one: its loss");
+    let more = newest.total.checked_add(Amount::from_ucr(1)).unwrap();
+    let other = Digest([9; 32]);
+    for (said, known, head) in [
+        ((3, more), ours, head(0, 3, more, other)),
+        ((2, more), ours, head(0, 2, more, receipts[1].id())),
+        ((2, newest.total), ours, head(0, 2, newest.total, other)),
+        ((1, more), (0, Amount::ZERO), head(1, 1, more, other)),
+    ] {
+        let lane = head.lane;
+        assert_eq!(above(vec![head]), [Above { lane, said, known }]);
+    }
+    // Of somebody whom a part was handed on to: that one knows.
+    assert_eq!(above(vec![AckLane { leaf: other, ..head(0, 9, more, other) }]), []);
+}
+
+#[test]
 fn an_honest_lane_is_taken_in_receipt_by_receipt() {
     let mut wallet = wallet();
     let mut node = None;

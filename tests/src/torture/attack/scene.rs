@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use comity_scratch::Database;
 use comity_sdk::Client;
+use comity_sdk::client::Finished;
 use comity_wire::object::Receipt;
 use comity_wire::{Amount, Meter, ModelId, Signed};
 use futures::StreamExt as _;
@@ -238,7 +239,7 @@ impl Scene {
         self.answers().await;
         let finish = async || {
             for purse in self.caller.purses().await.into_iter().filter(|purse| purse.unfinished) {
-                let (_, reply) = self.caller.finish(purse.token).await.map_err(|error| chain(&error))?;
+                let Finished { reply, .. } = self.caller.finish(purse.token).await.map_err(|error| chain(&error))?;
                 if let Some(reply) = reply
                     && !reply.in_escrow.is_zero()
                 {
