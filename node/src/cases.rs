@@ -277,7 +277,7 @@ impl Doors for AtGateway {
     fn lift(&self, case: CaseId, subject: String, others: Others) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             if !others.suspend {
-                self.0.resume(&subject).await.map_err(|error| error.to_string())?;
+                self.0.resume(&subject, None).await.map_err(|error| error.to_string())?;
             }
             let target = Target::Project(subject.clone());
             let is_ours = |stop: &Stop| stop.target == target && stop.word.author == case.to_string();

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use comity_guard::{Classifier, Filter, RulePack, pack_signed};
-use comity_wire::{PublicKey, SecretKey};
+use comity_wire::{Digest, PublicKey, SecretKey};
 use serde::Deserialize;
 
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Home};
+use crate::service::register::Configured;
 
 /// Packs of one node.
 const PACKS_MAX: usize = 64;
@@ -52,6 +53,26 @@ pub struct Read {
 }
 
 impl Filters {
+    /// Which rules are looked for, for the register.
+    ///
+    /// # Errors
+    /// As [`Filters::read`].
+    pub fn configured(&self, home: &Home) -> Result<Configured, Failure> {
+        let (mut names, mut texts) = (Vec::new(), Vec::new());
+        for Read { pack, from } in self.read(home)? {
+            names.push(format!("{} {}", pack.name, pack.version));
+            if let Some(from) = from {
+                texts.push(std::fs::read(home.path.join(&from.file))?);
+            }
+        }
+        let names = format!("{}; classifier: {}", names.join(", "), self.classifier);
+        let mut parts: Vec<&[u8]> = vec![names.as_bytes(), &[0]];
+        let digests: Vec<Digest> = texts.iter().map(|text| Digest::of(text)).collect();
+        parts.extend(digests.iter().map(|digest| &digest.0[..]));
+        let digest = Digest::of_parts(&parts);
+        Ok(Configured { what: "rules of the filter".into(), digest, said: names })
+    }
+
     /// Reads and checks every pack.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod issuers;
 pub(crate) mod measured;
 mod member;
 pub mod owner;
+pub mod register;
 mod replicas;
 pub mod stops;
 pub mod turn;

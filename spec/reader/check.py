@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 
 from http_message_signatures import HTTPMessageVerifier, algorithms
 from http_message_signatures.exceptions import HTTPMessageSignaturesException
@@ -628,7 +629,19 @@ def policy(v, _):
     return {"tier": row["tier"], **least, "plan": approval["plan"], "executions": approval["executions"] or 1}
 
 
+def acts(v, _):
+    """11-access.md 11.9, D-7: each act names the link of the one before it."""
+    before, links = bytes(32).hex(), []
+    for n, text in enumerate(v["acts"], 1):
+        act = json.loads(text)
+        if act["n"] != n or act["before"] != before:
+            raise Refused("broken_history")
+        before = sha256(b"comity/v1/operator-act\0", text.encode()).hex()
+        links.append(before)
+    return {"links": links, "leaves": [sha256(b"\0", bytes.fromhex(link)).hex() for link in links]}
+
+
 KINDS = {"cbor": cbor, "key": key, "ed25519": ed25519, "object": object_, "roster": roster, "chain": chain, "scope": scope,
          "request": request, "call": call, "authority": authority, "salted": salted, "receipt": receipt,
          "acknowledgement": acknowledgement, "exact": exact, "worst_case": worst_case, "affordable": affordable,
-         "rounding": rounding, "root": root, "lane_proof": lane_proof, "lane_proof_check": lane_proof_check, "policy": policy, **log.KINDS}
+         "rounding": rounding, "root": root, "acts": acts, "lane_proof": lane_proof, "lane_proof_check": lane_proof_check, "policy": policy, **log.KINDS}

@@ -51,6 +51,15 @@ async fn logged(home: &str) -> String {
     .await
 }
 
+/// What the node enters at its first start: that the register begins, its policy, its rules.
+const BEGUN: u64 = 3;
+
+/// The number of the newest head.
+fn head_of(standing: &str) -> u64 {
+    let (_, rest) = standing.split_once("; head ").expect("a head");
+    rest.split_whitespace().next().and_then(|n| n.parse().ok()).expect("its number")
+}
+
 /// A researcher of the federation's project, with a home of their own.
 async fn researcher(federation: &Federation) -> String {
     let ada = federation.path().join("ada");
@@ -66,7 +75,11 @@ async fn researcher(federation: &Federation) -> String {
 
 /// As whoever has the machine can: the guards of the database go first.
 async fn meddle(home: &str, statements: &[&'static str]) {
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(Path::new(home).join("access.sqlite"));
+    meddle_with(home, "access.sqlite", statements).await;
+}
+
+async fn meddle_with(home: &str, file: &str, statements: &[&'static str]) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(Path::new(home).join(file));
     let mut db = sqlx::SqliteConnection::connect_with(&options).await.expect("the owner's store");
     for sql in statements {
         sqlx::query(*sql).execute(&mut db).await.expect("nothing guards it any more");
@@ -91,13 +104,15 @@ fn each_command_of_the_page_is_played_here() {
     let played = include_str!("sealed_decisions.rs");
     let blocks = PAGE.split("```sh\n").skip(1).map(|rest| rest.split("```").next().expect("a block ends"));
     let lines: Vec<&str> = blocks.flat_map(str::lines).filter(|line| line.starts_with("comity")).collect();
-    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert_eq!(lines.len(), 10, "{lines:?}");
     for line in lines {
         let line = line.split('#').next().expect("a command");
         for word in line.split_whitespace().filter(|word| word.starts_with("--") && *word != "--home") {
             assert!(played.contains(&format!("\"{word}\"")), "{word} of {line} is not played");
         }
-        let verb = line.split_whitespace().find(|word| ["status", "seal", "check", "renew", "proof"].contains(word));
+        let verb = line
+            .split_whitespace()
+            .find(|word| ["status", "seal", "check", "renew", "proof", "acts", "act"].contains(word));
         assert!(played.contains(&format!("\"{}\"", verb.expect("a verb"))), "{line}");
     }
 }
@@ -142,8 +157,9 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     let listed: Value = serde_json::from_str(&told(&ada, &["cases", "list", &name, "--json"]).await).expect("JSON");
     let case = listed[0]["id"].as_str().expect("a case").to_owned();
 
-    let standing = logged(&home).await;
-    assert!(standing.contains("log 1: 1 events are sealed, 0 wait; head 1 is over 1"), "{standing}");
+    let standing = logged_over(&home, BEGUN + 1).await;
+    assert!(standing.contains("log 1: 4 events are sealed, 0 wait; head "), "{standing}");
+    let first = head_of(&standing);
     let proof = ["cases", "proof", &case, "--log-key", &vkey, "--json"];
     let proved: Value = serde_json::from_str(&told(&ada, &proof).await).expect("JSON");
     assert_eq!(
@@ -156,28 +172,31 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     told(&ada, &["cases", "answer", &case, "--text", "it is a study"]).await;
     process::expect(&["cases", "decide", &case, "--home", &home, "--clear", "--reason", "it is", "--by", "hanna"])
         .await;
-    let standing = logged_over(&home, 3).await;
-    assert!(standing.contains("over 3 events, entry "), "{standing}");
+    let standing = logged_over(&home, BEGUN + 3).await;
+    let second = head_of(&standing);
     let words = told(&ada, &["cases", "proof", &case, "--log-key", &vkey]).await;
-    assert!(words.contains("events 1 to 3 stand under head 2") && words.contains("key that you named"), "{words}");
+    assert!(
+        words.contains(&format!("events 1 to 3 stand under head {second}")) && words.contains("key that you named"),
+        "{words}"
+    );
     let unsigned = told(&ada, &["cases", "proof", &case]).await;
     assert!(unsigned.contains("by the house's word alone"), "{unsigned}");
     let proved: Value = serde_json::from_str(&told(&ada, &proof).await).expect("JSON");
     let since: Vec<_> = proved["since"].as_array().expect("a list").iter().collect();
     let by: Vec<_> = since.iter().map(|one| (one["n"].as_u64(), one["head"].as_u64(), one["log"].as_u64())).collect();
-    assert_eq!(by, [(1, 1), (2, 2), (3, 2)].map(|(n, head)| (Some(n), Some(head), Some(1))), "{proved}");
+    assert_eq!(by, [(1, first), (2, second), (3, second)].map(|(n, head)| (Some(n), Some(head), Some(1))), "{proved}");
     assert_eq!(proved["late"], json!([]));
     let (name_of_key, rest) = vkey.split_once("/log/1+").expect("a key of the first log");
     let other = access(&ada, &["cases", "proof", &case, "--log-key", &format!("{name_of_key}/log/2+{rest}")]).await;
     assert!(!other.success, "a key that is not the log's");
     let held = said(&home, &["check"]).await;
-    assert!(held.contains("log 1: 3 events, root "), "{held}");
+    assert!(held.contains("log 1: 6 events, root "), "{held}");
     let ended = decisions(&home, &["renew", "--reason", "so that nobody sees", "--by", "hanna"]).await;
     assert!(!ended.success && ended.stderr.contains("nothing is lost or changed"), "{}", ended.stderr);
     let folder = federation.path().join("log").display().to_string();
     process::expect(&["clearing", "log", "export", "--home", &house, &folder]).await;
     let audited = process::expect(&["audit", &folder, "--key", &vkey, "--json"]).await;
-    assert!(audited.contains("\"decisions\":2"), "{audited}");
+    assert!(audited.contains(&format!("\"decisions\":{second}")), "{audited}");
 
     // An event is rewritten in the file: the check names it.
     federation.service("lab").end().await;
@@ -196,7 +215,7 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     // While no house answers, it does not know that, and signs nothing.
     process::expect(&["cases", "decide", &case, "--home", &home, "--clear", "--reason", "x", "--by", "hanna"]).await;
     let unheard = said(&home, &["seal"]).await;
-    assert!(unheard.contains("2 events are sealed, 0 wait; head 1 is over 1"), "{unheard}");
+    assert!(unheard.contains(&format!("5 events are sealed, 0 wait; head {first} is over 4")), "{unheard}");
     assert!(unheard.contains("nothing is signed before each house"), "{unheard}");
     let unknown = decisions(&home, &["check"]).await;
     assert!(!unknown.success && unknown.stderr.contains("not every house has said so"), "{}", unknown.stderr);
@@ -206,16 +225,17 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
         if standing.contains("BROKEN") { Ok(standing) } else { Err(standing) }
     })
     .await;
-    assert!(set_back.contains("its head 2 is over 3 events, and this node's store has 2"), "{set_back}");
+    let behind = format!("its head {second} is over 6 events, and this node's store has 5");
+    assert!(set_back.contains(&behind), "{set_back}");
     let held = decisions(&home, &["check"]).await;
     assert!(!held.success && held.stdout.contains("BROKEN"), "{}", held.stdout);
     let standing = said(&home, &["status"]).await;
-    assert!(standing.contains("head 1 is over 1"), "nothing more is signed: {standing}");
+    assert!(standing.contains(&format!("head {first} is over 4")), "nothing more is signed: {standing}");
 
     // Until the operator says that it is lost, for everybody to see.
     let renew = ["renew", "--reason", "the disk died; restored from Tuesday's backup", "--by", "hanna"];
     let standing = said(&home, &renew).await;
-    assert!(standing.contains("log 2: ") && standing.contains("head 3 is over "), "{standing}");
+    assert!(standing.contains("log 2: ") && head_of(&standing) == second + 1, "{standing}");
     logged(&home).await;
     let after = said(&home, &["check"]).await;
     assert!(after.contains("of log 2 over "), "{after}");
@@ -227,7 +247,7 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     assert!(words.contains("log 2 of this node: 1 before it ended"), "{words}");
     let proof = ["cases", "proof", &case, "--model", &name, "--json"];
     let proved: Value = serde_json::from_str(&told(&fresh, &proof).await).expect("JSON");
-    assert_eq!((&proved["since"][0]["head"], &proved["since"][0]["log"]), (&json!(1), &json!(1)), "{proved}");
+    assert_eq!((&proved["since"][0]["head"], &proved["since"][0]["log"]), (&json!(first), &json!(1)), "{proved}");
     assert_eq!((&proved["since"][1]["log"], &proved["late"]), (&json!(2), &json!([])), "{proved}");
 
     // The right file again, of the log that everybody saw end.
@@ -240,6 +260,126 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     })
     .await;
     assert!(late.contains("of log 2, and this node's store is at log 1"), "{late}");
+    federation.end().await;
+}
+
+/// Acts of the register, as JSON.
+async fn acts(home: &str) -> Vec<Value> {
+    said(home, &["seal"]).await;
+    let lines = said(home, &["acts", "--json", "--after", "0"]).await;
+    lines.lines().map(|line| serde_json::from_str(line).expect("an act")).collect()
+}
+
+async fn node(home: &str, words: &[&str]) -> String {
+    let (verb, rest) = words.split_first().expect("a verb");
+    let words: Vec<&str> = ["node", verb, "--home", home].iter().chain(rest).copied().collect();
+    process::expect(&words).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_by_hand_is_in_the_register_and_is_not_done_anew_unseen() {
+    let upstream = Scripted::start().await;
+    let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
+    let mut federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, |_, _| ()).await;
+    let home = federation.path().join("lab").display().to_string();
+    let ada = researcher(&federation).await;
+    let model = lab.model().to_string();
+    let house = federation.path().join("house").display().to_string();
+    let shown: Value =
+        serde_json::from_str(&process::expect(&["clearing", "log", "show", "--home", &house]).await).expect("JSON");
+    let vkey = shown["vkey"].as_str().expect("the log's key").to_owned();
+
+    // By hand: a stop, its end, two grants and the end of one, a hold on texts and its end.
+    node(&home, &["stop", "--model", &model, "--reason", "answers leak", "--by", "hanna"]).await;
+    node(&home, &["resume", "--model", &model, "--reason", "mended", "--by", "otto"]).await;
+    let grant = ["requests", "grant", "--home", &home, "--subject", "sub-x", "--model", &model, "--tier", "t1"];
+    let grant = async |reason: &str| {
+        let words = [&grant[..], &["--days", "7", "--reason", reason, "--by", "hanna"]].concat();
+        let made: Value = serde_json::from_str(&process::expect(&words).await).expect("JSON");
+        made["grant"].as_str().expect("an id").to_owned()
+    };
+    let (kept, taken) = (grant("the board of 12 May").await, grant("a demonstration").await);
+    let revoke = ["requests", "revoke", "--home", &home, "--grant", &taken, "--reason", "it is over"];
+    process::expect(&revoke).await;
+    let hold = ["--subject", "sub-x", "--reason", "a court wants them", "--by", "otto"];
+    process::expect(&[&["node", "transcripts", "hold", "--home", &home][..], &hold].concat()).await;
+    let release = ["node", "transcripts", "release", "--home", &home, "1", "--reason", "it has them", "--by", "otto"];
+    process::expect(&release).await;
+    let entered = acts(&home).await;
+    let kinds: Vec<_> = entered.iter().filter_map(|act| act["deed"]["kind"].as_str()).collect();
+    let all = [
+        "begin",
+        "configure",
+        "configure",
+        "stop",
+        "resume",
+        "grant",
+        "grant",
+        "take-back",
+        "hold-texts",
+        "release-texts",
+    ];
+    assert_eq!(kinds, all, "{entered:?}");
+    let stop = &entered[3];
+    assert_eq!((&stop["author"], &stop["reason"]), (&json!("hanna"), &json!("answers leak")));
+    assert_eq!(stop["deed"]["target"], json!(format!("model {model}")));
+    assert_eq!(entered[5]["deed"]["grant"], json!(kept));
+    let listed = said(&home, &["acts"]).await;
+    let line = format!("gave sub-x the grant {kept}  by hanna: the board of 12 May");
+    assert!(listed.contains(&line) && listed.contains("by otto: a court wants them"), "{listed}");
+    let before = said(&home, &["check"]).await;
+    assert!(before.contains("0 wait"), "{before}");
+
+    // One act for an auditor, who has a home and the key of the house's log.
+    logged_over(&home, 10).await;
+    let file = federation.path().join("act.json").display().to_string();
+    said(&home, &["act", "6", "--file", &file]).await;
+    let proof = ["proof", "--act", &file, "--log-key", &vkey];
+    let words = told(&ada, &proof).await;
+    assert!(words.contains("the board of 12 May") && words.contains("under the log's key that you named"), "{words}");
+    let proved: Value = serde_json::from_str(&told(&ada, &[&proof[..], &["--json"]].concat()).await).expect("JSON");
+    let by = (&proved["act"]["author"], &proved["sealed"], &proved["late"]);
+    assert_eq!(by, (&json!("hanna"), &json!(6), &json!([])), "{proved}");
+    let text = std::fs::read_to_string(&file).expect("the act");
+    std::fs::write(&file, text.replace("the board of 12 May", "a friend of mine")).expect("it can be written");
+    let other = access(&ada, &proof).await;
+    assert!(!other.success && other.stderr.contains("which the log does not have as it says"), "{}", other.stderr);
+
+    // Where no process runs, the command enters what it does.
+    federation.service("lab").end().await;
+    node(&home, &["stop", "--all", "--reason", "the machine moves", "--by", "otto"]).await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(Path::new(&home).join("access.sqlite"));
+    let mut db = sqlx::SqliteConnection::connect_with(&options).await.expect("the owner's store");
+    let (count,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM access_act").fetch_one(&mut db).await.expect("acts");
+    db.close().await.expect("it closes");
+    assert_eq!(count, 11);
+    federation.service("lab").restart().await;
+    said(&home, &["check"]).await;
+
+    // Rewritten, taken out, put in late, done without a word: each is named.
+    federation.service("lab").end().await;
+    let meddled = [
+        "UPDATE stop_log SET reason = 'a test' WHERE n = 1",
+        "DELETE FROM stop_log WHERE n = 2",
+        "INSERT INTO stop_log (n, act, kind, name, author, reason, at) VALUES (9, 1, 3, 'sub-y', 'hanna', 'long ago', 1700000000)",
+        "DELETE FROM stop WHERE kind = 1",
+        "DELETE FROM grant_withdrawn",
+    ];
+    meddle_with(&home, "spend.sqlite", &meddled).await;
+    federation.service("lab").restart().await;
+    said(&home, &["seal"]).await;
+    let found = decisions(&home, &["check"]).await;
+    assert!(!found.success, "{}", found.stdout);
+    for line in [
+        "changed     line 1 of stops says something else than act 4".to_owned(),
+        "gone        line 2 of stops, of which act 5 is a copy".to_owned(),
+        "late        act 12, line 9 of stops, names 2023-11-14".to_owned(),
+        "undone      the node is not stopped any more, and nobody has resumed it".to_owned(),
+        "undone      project sub-y is not stopped any more, and nobody has resumed it".to_owned(),
+        format!("undone      grant {taken} was taken back and counts again"),
+    ] {
+        assert!(found.stdout.contains(&line), "{line}\n{}", found.stdout);
+    }
     federation.end().await;
 }
 

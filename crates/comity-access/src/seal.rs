@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use comity_wire::api::clearing::SignedBytes;
 use comity_wire::api::decisions::{DecisionProof, FirstHead, Logged, ProofAsked, SINCE_MAX, Since};
 use comity_wire::log::{Growing, Steps, TileError, TileId, Tiles, tiles_of};
-use comity_wire::{Digest, OrgId, Timestamp};
+use comity_wire::{Digest, GrantId, OrgId, Timestamp};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,8 @@ pub enum Of {
     Application(ApplicationId),
     /// A case's.
     Case(CaseId),
+    /// An act of the register of what operators do by hand.
+    Register,
 }
 
 impl Of {
@@ -36,6 +38,7 @@ impl Of {
         match self {
             Self::Application(_) => 1,
             Self::Case(_) => 2,
+            Self::Register => 3,
         }
     }
 
@@ -43,6 +46,7 @@ impl Of {
         match self {
             Self::Application(id) => id.0,
             Self::Case(id) => id.0,
+            Self::Register => [0; 16],
         }
     }
 }
@@ -52,6 +56,7 @@ impl std::fmt::Display for Of {
         match self {
             Self::Application(id) => write!(f, "{id}"),
             Self::Case(id) => write!(f, "{id}"),
+            Self::Register => f.write_str("the register"),
         }
     }
 }
@@ -178,6 +183,24 @@ pub async fn prove(store: &(impl Seals + ?Sized), of: Of, house: Option<OrgId>) 
     under(store, shown, leaf).await
 }
 
+/// One event as it is handed out by itself: under the head that is shown, and under the first one over it.
+///
+/// # Errors
+/// [`Unproved`].
+pub async fn shown_one(
+    store: &(impl Seals + ?Sized),
+    of: Of,
+    n: u64,
+    house: Option<OrgId>,
+) -> Result<DecisionProof, Unproved> {
+    let shown = store.head_shown(house).await?.ok_or(Unproved::NotSealed)?;
+    let leaves = store.leaves_of(of, n, n.saturating_add(1)).await?;
+    let in_it = |leaf: &Leaf| leaf.log == shown.head.log && leaf.place < shown.head.size;
+    let leaf = leaves.into_iter().find(in_it).ok_or(Unproved::NotSealed)?;
+    let proof = under(store, shown, leaf).await?;
+    handed_out(store, of, proof, (n, n.saturating_add(1)), house).await
+}
+
 async fn under(store: &(impl Seals + ?Sized), shown: LoggedHead, leaf: Leaf) -> Result<Proof, Unproved> {
     let LoggedHead { head, logged } = shown;
     let steps = Steps::inclusion(leaf.place, head.size).ok_or(Unproved::NotSealed)?;
@@ -217,9 +240,19 @@ pub async fn shown(
     of: Of,
     ProofAsked { from, house }: ProofAsked,
 ) -> Result<DecisionProof, Unproved> {
-    let Proof { head, logged, leaf, path } = prove(store, of, house).await?;
+    let proof = prove(store, of, house).await?;
     let from = from.unwrap_or(1);
-    let to = from.saturating_add(SINCE_MAX).min(leaf.n + 1);
+    let to = from.saturating_add(SINCE_MAX).min(proof.leaf.n + 1);
+    handed_out(store, of, proof, (from, to), house).await
+}
+
+async fn handed_out(
+    store: &(impl Seals + ?Sized),
+    of: Of,
+    Proof { head, logged, leaf, path }: Proof,
+    (from, to): (u64, u64),
+    house: Option<OrgId>,
+) -> Result<DecisionProof, Unproved> {
     let (mut events, mut heads) = (Vec::new(), BTreeMap::new());
     for Proof { head, logged, leaf, path } in since(store, of, (from, to), house).await? {
         events.push(Since { n: leaf.n, link: leaf.link, head: head.n, leaf: leaf.place, path });
@@ -307,6 +340,59 @@ pub enum Found {
     TreeDiffers {
         /// Over so many leaves.
         size: u64,
+    },
+    /// An act of the register does not follow the one before it, or is none.
+    Unlinked {
+        /// Which.
+        n: u64,
+    },
+    /// The line that an act is a copy of says something else now.
+    LineChanged {
+        /// Which act.
+        n: u64,
+        /// Which log.
+        source: String,
+        /// Which line of it.
+        line: u64,
+    },
+    /// The line that an act is a copy of is gone.
+    LineGone {
+        /// Which act.
+        n: u64,
+        /// Which log.
+        source: String,
+        /// Which line of it.
+        line: u64,
+    },
+    /// A line came into the register long after the moment that it names.
+    LineLate {
+        /// Which act.
+        n: u64,
+        /// Which log.
+        source: String,
+        /// Which line of it.
+        line: u64,
+        /// When it says that it was done.
+        at: Timestamp,
+        /// When it came.
+        entered: Timestamp,
+    },
+    /// A line names a moment of long ago and is not in the register.
+    NotEntered {
+        /// Which log.
+        source: String,
+        /// Which line of it.
+        line: u64,
+    },
+    /// A grant lets calls in, or is taken back, and neither an application nor the register says who gave or took it.
+    GrantUnsaid {
+        /// Which.
+        grant: GrantId,
+    },
+    /// What the register says was granted, taken back or stopped does not stand so in the node's store.
+    Undone {
+        /// In words.
+        what: String,
     },
 }
 

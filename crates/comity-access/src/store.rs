@@ -10,8 +10,11 @@ mod contract;
 #[cfg(test)]
 mod contract_cases;
 #[cfg(test)]
+mod contract_register;
+#[cfg(test)]
 mod contract_seals;
 mod outbox;
+mod register;
 mod seals;
 mod sql;
 
@@ -25,6 +28,7 @@ use crate::clock::{Due, Party};
 use crate::form::Form;
 use crate::id::ApplicationId;
 use crate::notice::{Delivery, Outbox};
+use crate::register::Register;
 use crate::seal::Seals;
 
 pub use before::{Taken, take_cases};
@@ -211,7 +215,7 @@ pub const PAGE_MAX: u32 = 1_000;
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// A database of applications and cases, and of what was sealed of them.
-pub trait Store: Outbox + Cases + Seals {
+pub trait Store: Outbox + Cases + Register + Seals {
     /// The log, oldest first, read and checked.
     fn load(&self, id: ApplicationId) -> Answer<'_, Option<Application>>;
     /// Writes the newest event of an application, whole or not at all.

@@ -26,6 +26,7 @@ use crate::queue::Places;
 use crate::replies::Replies;
 use crate::spend::{Balance, Book, RunKey, RunRow, Signer};
 use crate::stopping::{self, Stopping};
+use crate::store::granted::Given;
 use crate::store::stops::{Said, Stop, Target, Word};
 use crate::store::{StoreError, Suspension};
 use crate::transcript::Transcripts;
@@ -232,6 +233,18 @@ impl Gateway {
         Ok(())
     }
 
+    /// The same by an operator's word, which is logged: no application says who gave it.
+    ///
+    /// # Errors
+    /// [`GrantError`].
+    pub async fn grant_give(&self, bytes: &[u8], word: &Word) -> Result<(), GrantError> {
+        let grant = self.0.grants.verify(bytes)?;
+        let given = Given { content: grant.id(), subject: grant.subject.as_str().to_owned() };
+        self.0.ledger.store().grant_give(grant.id, &given, bytes, word).await?;
+        self.0.grants.put(grant);
+        Ok(())
+    }
+
     /// Keeps an experiment plan, so that grants may approve it; gives its digest.
     ///
     /// # Errors
@@ -269,6 +282,16 @@ impl Gateway {
         let now = (self.0.clock)();
         self.0.ledger.store().grant_withdraw(grant, now).await?;
         self.0.grants.withdraw(grant, now);
+        Ok(())
+    }
+
+    /// The same by an operator's word, which is logged.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then it still counts.
+    pub async fn grant_take_back(&self, grant: GrantId, word: &Word) -> Result<(), StoreError> {
+        self.0.ledger.store().grant_take_back(grant, word).await?;
+        self.0.grants.withdraw(grant, word.at);
         Ok(())
     }
 
@@ -383,12 +406,12 @@ impl Gateway {
         self.0.ledger.store().stop_log(most).await
     }
 
-    /// Lets a suspended project in again, at all gateways of the node; whether it was suspended.
+    /// Lets a suspended project in again, at all gateways of the node; whether it was suspended. An operator's word on it is logged.
     ///
     /// # Errors
     /// [`StoreError`]: it stays suspended.
-    pub async fn resume(&self, subject: &str) -> Result<bool, StoreError> {
-        self.0.resume(subject).await
+    pub async fn resume(&self, subject: &str, word: Option<&Word>) -> Result<bool, StoreError> {
+        self.0.resume(subject, word).await
     }
 }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::claims::{bounded, houses};
 use crate::gateway::{Gateway, Inner};
 use crate::phase::authorise::Authorised;
+use crate::store::stops::Word;
 use crate::store::{Store, StoreError, Suspension};
 
 /// How long a project waits after a flag whose action is `throttle`.
@@ -407,8 +408,8 @@ impl Inner {
     }
 
     /// Lets a suspended project in again; whether it was suspended.
-    pub(crate) async fn resume(&self, subject: &str) -> Result<bool, StoreError> {
-        let ended = self.ledger.store().suspension_end(subject).await?;
+    pub(crate) async fn resume(&self, subject: &str, word: Option<&Word>) -> Result<bool, StoreError> {
+        let ended = self.ledger.store().suspension_end(subject, word).await?;
         let known = self.guarding.suspended.write().unwrap_or_else(PoisonError::into_inner).remove(subject).is_some();
         lock(&self.guarding.throttled).remove(subject);
         Ok(ended || known)

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod contract;
 pub mod credited;
+pub mod granted;
 pub mod guarded;
 pub mod kept;
 mod memory;
@@ -23,6 +24,7 @@ use futures::future::BoxFuture;
 use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Pace, Rule, Slot, Write};
 
 pub use credited::Credited;
+pub use granted::Granted;
 pub use guarded::{Guarded, Suspension};
 pub use kept::{Kept, TextHome};
 pub use memory::Memory;
@@ -68,7 +70,7 @@ pub enum StoreError {
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The durable side of the spend core. Every method is safe to drop but [`Store::write`], whose outcome is then unknown.
-pub trait Store: Credited + Guarded + Kept + Planned + Stops {
+pub trait Store: Credited + Granted + Guarded + Kept + Planned + Stops {
     /// The token's account, if it was ever written.
     fn account(&self, token: TokenId) -> Answer<'_, Option<Account>>;
     /// All rows, or none. Compares the fence.

@@ -136,6 +136,6 @@ pub async fn run(command: NodeCommand, failpoint: &Failpoint) -> Result<(), Fail
             comity_cli::say(&findings::run(command).await?);
             Ok(())
         }
-        NodeCommand::Transcripts(transcripts) => transcripts.run(),
+        NodeCommand::Transcripts(transcripts) => transcripts.run().await,
     }
 }

@@ -219,6 +219,9 @@ pub enum RequestsCommand {
         days: u32,
         #[arg(long, default_value = "decided by the operator")]
         reason: String,
+        /// Who says so, where it is not this login's name
+        #[arg(long = "by", value_name = "NAME")]
+        author: Option<String>,
     },
     /// How the targets of notices fare, [[notice]] in node.toml, since the node was started
     Notices {
@@ -274,6 +277,8 @@ pub struct GrantAsk {
     pub models: Vec<ModelId>,
     pub tier: Tier,
     pub days: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     pub reason: String,
 }
 
@@ -282,6 +287,8 @@ pub struct GrantAsk {
 #[serde(deny_unknown_fields)]
 pub struct WithdrawAsk {
     pub grant: GrantId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
     pub reason: String,
 }
 
@@ -435,8 +442,9 @@ pub async fn run(command: RequestsCommand) -> Result<String, Failure> {
                     acted(&home, named, application, None, act).await
                 }
                 (None, Some(grant)) if notice_days == 0 => {
-                    let done: Value =
-                        admin::post(&home.home, "/admin/grants/withdraw", &WithdrawAsk { grant, reason }).await?;
+                    let author = Some(named.person.unwrap_or_else(crate::command::login));
+                    let ask = WithdrawAsk { grant, author, reason };
+                    let done: Value = admin::post(&home.home, "/admin/grants/withdraw", &ask).await?;
                     Ok(serde_json::to_string(&done)?)
                 }
                 _ => Err(Failure::new("a grant without an application is taken back at once, without notice")
@@ -449,8 +457,9 @@ pub async fn run(command: RequestsCommand) -> Result<String, Failure> {
         RequestsCommand::Close { home, named, application, reason } => {
             acted(&home, named, application, None, json!({"kind": "close", "reason": reason})).await
         }
-        RequestsCommand::Grant { home, subject, models, tier, days, reason } => {
-            let ask = GrantAsk { subject, models, tier, days, reason };
+        RequestsCommand::Grant { home, subject, models, tier, days, reason, author } => {
+            let author = Some(author.unwrap_or_else(crate::command::login));
+            let ask = GrantAsk { subject, models, tier, days, author, reason };
             let made: GrantShown = admin::post(&home, "/admin/grants", &ask).await?;
             Ok(serde_json::to_string(&made)?)
         }

@@ -10,6 +10,7 @@ use comity_access::http::{Asked, refused};
 use comity_access::notice::{Dispatcher, Files, Standing};
 use comity_access::{Act, ApplicationId, Decided, Desk, Form, FormOf, Person, Role, Trouble};
 use comity_gateway::Gateway;
+use comity_gateway::store::stops::Word;
 use comity_http::Refusal;
 use comity_wire::api::access as api;
 use comity_wire::cbor::{List, Text};
@@ -56,6 +57,15 @@ impl Granting {
     pub async fn sign(&self, grant: &Grant) -> Result<(), Failure> {
         let signed = cose::try_sign(grant, &self.writer)?.verify(&self.writer.public())?;
         Ok(self.gateway.grant_put(signed.bytes()).await?)
+    }
+
+    /// By an operator's word, without an application.
+    ///
+    /// # Errors
+    /// [`Failure`] where it makes no grant, or cannot be kept.
+    async fn give(&self, grant: &Grant, word: &Word) -> Result<(), Failure> {
+        let signed = cose::try_sign(grant, &self.writer)?.verify(&self.writer.public())?;
+        Ok(self.gateway.grant_give(signed.bytes(), word).await?)
     }
 
     /// # Errors
@@ -269,6 +279,17 @@ async fn notices(State(requests): State<Requests>) -> Json<Vec<Standing>> {
     Json(requests.notices.standing())
 }
 
+/// Who says so and why, for the register.
+fn said(author: Option<String>, reason: &str) -> Result<Word, Refusal> {
+    let author = author.unwrap_or_else(|| "the operator".into());
+    let word = Word { author, reason: reason.to_owned(), at: shell::now() };
+    let fault = "who says so and why are one line each, of at most 256 and 1,000 bytes; both are kept";
+    match word.fault() {
+        None => Ok(word),
+        Some(_) => Err(Refusal::new(Code::InvalidRequest, fault).hint("--by NAME --reason TEXT")),
+    }
+}
+
 /// All that were ever given.
 async fn grants(State(requests): State<Requests>) -> Json<Vec<GrantShown>> {
     let ever = requests.granting.gateway.grants_ever().into_iter();
@@ -284,10 +305,11 @@ async fn grant(
     Json(ask): Json<GrantAsk>,
 ) -> Result<(StatusCode, Json<GrantShown>), Refusal> {
     let failed = |failure: Failure| Refusal::new(Code::InvalidRequest, failure.to_string());
-    let GrantAsk { subject, mut models, tier, days, reason } = ask;
+    let GrantAsk { subject, mut models, tier, days, author, reason } = ask;
     models.sort_unstable();
     models.dedup();
     let now = shell::now();
+    let word = said(author, &reason)?;
     let made = |models: Vec<ModelId>| {
         Ok::<_, Failure>(Grant {
             id: GrantId(shell::random()),
@@ -304,13 +326,13 @@ async fn grant(
         })
     };
     let grant = made(models).map_err(failed)?;
-    requests.granting.sign(&grant).await.map_err(failed)?;
+    requests.granting.give(&grant, &word).await.map_err(failed)?;
     Ok((StatusCode::CREATED, Json(shown(&grant, None))))
 }
 
 async fn withdraw(
     State(requests): State<Requests>,
-    Json(WithdrawAsk { grant, reason }): Json<WithdrawAsk>,
+    Json(WithdrawAsk { grant, author, reason }): Json<WithdrawAsk>,
 ) -> Result<Json<serde_json::Value>, Refusal> {
     let is_known = requests.granting.gateway.grants_ever().iter().any(|(known, _)| known.id == grant);
     if !is_known {
@@ -325,9 +347,12 @@ async fn withdraw(
             .with("whose_move", "caller"));
     }
     let failed = |failure: Failure| Refusal::new(Code::StoreUnavailable, failure.to_string());
-    requests.granting.take_back(grant).await.map_err(failed)?;
     // No application has a log that it could stand in.
-    tracing::warn!(%grant, reason, "a grant was taken back by the operator");
+    let word = said(author, &reason)?;
+    let taken = requests.granting.gateway.grant_take_back(grant, &word).await;
+    taken.map_err(|error| failed(error.into()))?;
+    requests.granting.withdrawn.notify_one();
+    tracing::warn!(%grant, author = word.author, reason, "a grant was taken back by the operator");
     Ok(Json(serde_json::json!({"withdrawn": grant, "reason": reason})))
 }
 

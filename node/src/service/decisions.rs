@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -15,7 +15,7 @@ use comity_access::store::{Store, StoreError};
 use comity_gateway::HouseError;
 use comity_token::Directory;
 use comity_wire::api::clearing::SignedBytes;
-use comity_wire::api::decisions::{DecisionsRequest, HeadKnown};
+use comity_wire::api::decisions::{ActProof, DecisionsRequest, HeadKnown};
 use comity_wire::object::{AnchorRole, DecisionHead};
 use comity_wire::{Code, Digest, NodeId, OrgId, SecretKey, Signed, Timestamp, cose};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use super::house_client::HouseClient;
 use super::owner::answer;
+use super::register::{Books, Configured};
 use crate::failure::{Failure, While as _};
 
 /// How often it is looked at.
@@ -45,6 +46,10 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     pub node: NodeId,
     pub receipt_key: SecretKey,
+    /// What is done by hand, for the register.
+    pub books: Books,
+    /// What the node goes by now.
+    pub configured: Arc<dyn Fn() -> Vec<Configured> + Send + Sync>,
     pub clock: comity_network::Clock,
 }
 
@@ -149,6 +154,14 @@ impl Decisions {
         }
     }
 
+    /// Copies what was done by hand into the register. What was decided is sealed whatever becomes of it.
+    pub async fn enter(&self) {
+        let Parts { books, configured, clock, .. } = &self.0.parts;
+        if let Err(failure) = books.enter(&configured(), clock()).await {
+            tracing::error!(%failure, "what was done by hand is not in the register; it is tried again");
+        }
+    }
+
     /// Seals what waits, signs, and brings it to the houses.
     ///
     /// # Errors
@@ -156,6 +169,7 @@ impl Decisions {
     pub async fn turn(&self) -> Result<Vec<AtHouse>, Failure> {
         let turn = self.0.turn.lock().await;
         let Parts { store, .. } = &self.0.parts;
+        self.enter().await;
         while store.seal(SEAL_MAX).await? == u64::from(SEAL_MAX) {}
         let tree = store.tree().await?;
         let mut houses = Vec::new();
@@ -360,8 +374,10 @@ impl Decisions {
 
     /// Every event against what was sealed, and the tree against what houses have.
     async fn check(&self) -> Result<Checked, Failure> {
-        let Parts { store, .. } = &self.0.parts;
-        let seal::Checked { tree, root, found } = seal::check(&**store).await?;
+        let Parts { store, books, clock, .. } = &self.0.parts;
+        let seal::Checked { tree, root, mut found } = seal::check(&**store).await?;
+        found.extend(books.check(clock()).await?);
+        found.truncate(seal::FOUND_MAX);
         let houses = self.ask().await?;
         let holds = found.is_empty() && houses.iter().all(|at| at.broken.is_none() && at.trouble.is_none());
         let waiting = store.unsealed().await?;
@@ -372,7 +388,7 @@ impl Decisions {
         if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
             return Err(Failure::new(format!("a reason has 1 to {REASON_BYTES_MAX} bytes")));
         }
-        let Parts { store, clock, .. } = &self.0.parts;
+        let Parts { store, books, clock, .. } = &self.0.parts;
         let turn = self.0.turn.lock().await;
         let is_stuck = matches!(store.seal(SEAL_MAX).await, Err(StoreError::Unreadable { .. }));
         let Checked { holds, houses: known, .. } = self.check().await?;
@@ -391,6 +407,7 @@ impl Decisions {
         loop {
             let log = store.log_begin(&said, clock()).await?;
             tracing::warn!(log, author, reason, "another log of decisions was begun by the operator");
+            books.renewed(log, author.clone(), reason.clone(), clock()).await?;
             if log > newest {
                 break;
             }
@@ -400,6 +417,17 @@ impl Decisions {
         self.standing().await
     }
 
+    async fn act(&self, n: u64) -> Result<ActProof, Failure> {
+        let Parts { store, node, .. } = &self.0.parts;
+        let none =
+            || Failure::new(format!("the register has no act {n}")).hint("comity node decisions acts lists them");
+        let found = store.acts_after(n.saturating_sub(1), 1).await?.into_iter().find(|(at, _)| *at == n);
+        let (_, bytes) = found.ok_or_else(none)?;
+        let proof = seal::shown_one(&**store, seal::Of::Register, n, self.houses().first().copied()).await;
+        let proof = proof.map_err(|error| Failure::new(format!("act {n}: {error}")))?;
+        Ok(ActProof { node: *node, text: text_of(bytes), proof })
+    }
+
     /// The routes of the admin socket.
     pub fn router(self) -> Router {
         Router::new()
@@ -407,6 +435,8 @@ impl Decisions {
             .route("/admin/decisions/seal", post(now))
             .route("/admin/decisions/check", get(look))
             .route("/admin/decisions/renew", post(renew))
+            .route("/admin/decisions/acts", get(acts))
+            .route("/admin/decisions/acts/{n}", get(act))
             .with_state(self)
     }
 }
@@ -429,6 +459,33 @@ async fn now(State(decisions): State<Decisions>) -> Response {
 
 async fn look(State(decisions): State<Decisions>) -> Response {
     answer(value(decisions.check().await))
+}
+
+/// Which acts are asked for.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Asked {
+    /// The last one that is known.
+    pub after: u64,
+}
+
+/// Acts of one page.
+pub const ACTS_MAX: u32 = 256;
+
+/// The register, as it is stored, an act each.
+async fn acts(State(decisions): State<Decisions>, Query(Asked { after }): Query<Asked>) -> Response {
+    let acts = decisions.0.parts.store.acts_after(after, ACTS_MAX).await;
+    let texts = acts.map(|acts| acts.into_iter().map(|(_, bytes)| text_of(bytes)).collect::<Vec<_>>());
+    answer(value(texts.map_err(Failure::from)))
+}
+
+fn text_of(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// One act, with the proof that it is under a head of this node, and since when.
+async fn act(State(decisions): State<Decisions>, Path(n): Path<u64>) -> Response {
+    answer(value(decisions.act(n).await))
 }
 
 async fn renew(State(decisions): State<Decisions>, Json(ask): Json<Renew>) -> Response {

@@ -8,8 +8,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use comity_gateway::store::stops::Word;
 use comity_gateway::{Gateway, Parts, Served};
 use comity_http::Refusal;
+use comity_token::Directory;
 use comity_wire::object::Release;
 use comity_wire::{Code, Digest, SecretKey, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,7 @@ use crate::program::Failpoint;
 use crate::service::decisions::{self, Decisions};
 use crate::service::exports::Exports;
 use crate::service::measured::{self, Finding, Measured};
+use crate::service::register::{Books, Configured};
 use crate::service::{Doors, Member, access, cases, credits, findings, follow, homes, house_client, stops, upstreams};
 use crate::settings::Settings;
 use crate::shell;
@@ -70,6 +73,8 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
             .hint("say [spend] store = \"postgres://…\" in node.toml, the same for every process of the node"));
     }
     let store = settings.spend.open(&home).await?;
+    let spend = Arc::clone(&store);
+    let rules = settings.filters.configured(&home)?;
     let joined = if publishes {
         Member::join(home, &arguments, failpoint).await
     } else {
@@ -139,6 +144,8 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         directory: Arc::clone(&member.directory),
         node: member.home.card.node,
         receipt_key,
+        books: Books::new(Arc::clone(&access_store), spend, &member.home.path),
+        configured: configured(gateway.clone(), Arc::clone(&member.directory), rules),
         clock: Arc::clone(&member.clock),
     });
     let desk = access::open(&member.home, &settings, access_store, Arc::clone(&granting)).await?;
@@ -256,7 +263,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         never = desk.run() => match never {},
         never = casework.desk.run() => match never {},
         never = statistics => match never {},
-        never = decisions.run() => match never {},
+        never = decisions.clone().run() => match never {},
         never = found => match never {},
         never = homes => match never {},
         () = claims => Ok(()),
@@ -268,6 +275,8 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     // After the last call: what it was flagged for is written down.
     cases_stop.cancel();
     let _ = cases.await;
+    // What was done by hand a moment ago would look late after a long night.
+    decisions.enter().await;
     gateway.leave().await;
     notices.close().await;
     figures.close().await;
@@ -410,6 +419,22 @@ impl Serving {
     }
 }
 
+/// What the node goes by: the policies that it has published, and the rules of its filter.
+fn configured(
+    gateway: Gateway,
+    directory: Arc<dyn Directory>,
+    rules: Configured,
+) -> Arc<dyn Fn() -> Vec<Configured> + Send + Sync> {
+    Arc::new(move || {
+        let models = gateway.models().into_iter().map(|now| now.model);
+        let policies = models.filter_map(|model| {
+            let digest = directory.policy(&model)?.id();
+            Some(Configured { what: format!("policy of {model}"), digest, said: "as models/ says".into() })
+        });
+        policies.chain([rules.clone()]).collect()
+    })
+}
+
 /// What the operator's commands reach.
 #[derive(Clone)]
 struct Admin {
@@ -534,7 +559,12 @@ async fn flags(State(admin): State<Admin>) -> Json<flags::View> {
 }
 
 async fn resume(State(admin): State<Admin>, Json(ask): Json<flags::Resume>) -> Response {
-    let resumed = admin.gateway.resume(&ask.project).await;
+    let flags::Resume { project, author, reason } = ask;
+    let word = Word { author, reason, at: shell::now() };
+    if let Some(fault) = word.fault() {
+        return answer(Err(Failure::new(fault)));
+    }
+    let resumed = admin.gateway.resume(&project, Some(&word)).await;
     answer(resumed.map(|was_suspended| json!({"was_suspended": was_suspended})).map_err(Failure::from))
 }
 

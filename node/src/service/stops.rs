@@ -16,7 +16,7 @@ use crate::command::node::flags::Suspended;
 use crate::failure::{Failure, While as _};
 use crate::home::Home;
 use crate::offer::Offer;
-use crate::service::admin;
+use crate::service::{admin, register};
 use crate::settings::Settings;
 use crate::shell;
 
@@ -73,6 +73,10 @@ pub async fn ask(home: &Home, ask: &Ask) -> Result<Vec<Done>, Failure> {
     is_served(ask, |model| offered.iter().any(|offered| offered == model), &offered)?;
     let store = opened(home).await?;
     let done = in_store(&*store, ask).await;
+    // It is done whatever becomes of its copy: the next start enters it.
+    if let Err(failure) = register::enter_alone(home, Arc::clone(&store)).await {
+        comity_cli::note(&format!("it is not in the register yet, and the next start enters it: {failure}"));
+    }
     left(&*store).await;
     done
 }
@@ -143,7 +147,7 @@ async fn at_gateway(gateway: &Gateway, ask: &Ask) -> Result<Value, Failure> {
             None => {
                 let stop = gateway.stop_end(target, &word).await.while_(format!("{target} stays stopped"))?;
                 let was_suspended = match target {
-                    Target::Project(project) => gateway.resume(project).await?,
+                    Target::Project(project) => gateway.resume(project, Some(&word)).await?,
                     _ => false,
                 };
                 tracing::warn!(%target, %author, %reason, was_stopped = stop.is_some(), was_suspended, "resumed by the operator");
@@ -167,7 +171,7 @@ async fn in_store(store: &dyn Store, ask: &Ask) -> Result<Vec<Done>, Failure> {
             None => {
                 let stop = store.stop_end(target, &word).await.while_(format!("{target} stays stopped"))?;
                 let was_suspended = match target {
-                    Target::Project(project) => store.suspension_end(project).await?,
+                    Target::Project(project) => store.suspension_end(project, Some(&word)).await?,
                     _ => false,
                 };
                 (stop, was_suspended)

@@ -44,6 +44,14 @@ impl Chosen {
         *self == Self::default()
     }
 
+    /// As a person would say it.
+    pub fn in_words(&self) -> String {
+        let named = [("project", &self.subject), ("call", &self.receipt), ("model", &self.model)];
+        let named = named.into_iter().filter_map(|(what, name)| Some(format!("{what} {}", name.as_deref()?)));
+        let named: Vec<String> = named.collect();
+        if named.is_empty() { "everything".into() } else { named.join(", ") }
+    }
+
     pub fn fits(&self, head: &Head) -> bool {
         let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
         is(&self.subject, &head.subject)

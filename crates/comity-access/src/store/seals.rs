@@ -13,16 +13,19 @@ use crate::case;
 use crate::case::CaseId;
 use crate::event::{Event, Linked};
 use crate::id::ApplicationId;
+use crate::register::Act;
 use crate::seal::{HEADS_KEPT, Head, Leaf, LoggedHead, Of, Seals, Tree};
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
-const WAITING: &str = "SELECT u.seq, u.kind, u.of_id, u.n, COALESCE(e.bytes, c.bytes) FROM access_unsealed u \
+const WAITING: &str = "SELECT u.seq, u.kind, u.of_id, u.n, COALESCE(e.bytes, c.bytes, a.bytes) FROM access_unsealed u \
      LEFT JOIN access_event e ON u.kind = 1 AND e.application = u.of_id AND e.n = u.n \
-     LEFT JOIN access_case_event c ON u.kind = 2 AND c.case_id = u.of_id AND c.n = u.n ORDER BY u.seq LIMIT $1";
-const LEAVES: &str = "SELECT l.kind, l.of_id, l.n, l.log, l.place, l.link, COALESCE(e.bytes, c.bytes) FROM access_leaf l \
+     LEFT JOIN access_case_event c ON u.kind = 2 AND c.case_id = u.of_id AND c.n = u.n \
+     LEFT JOIN access_act a ON u.kind = 3 AND a.n = u.n ORDER BY u.seq LIMIT $1";
+const LEAVES: &str = "SELECT l.kind, l.of_id, l.n, l.log, l.place, l.link, COALESCE(e.bytes, c.bytes, a.bytes) FROM access_leaf l \
      LEFT JOIN access_event e ON l.kind = 1 AND e.application = l.of_id AND e.n = l.n \
      LEFT JOIN access_case_event c ON l.kind = 2 AND c.case_id = l.of_id AND c.n = l.n \
+     LEFT JOIN access_act a ON l.kind = 3 AND a.n = l.n \
      WHERE l.log = $1 AND l.place >= $2 ORDER BY l.place LIMIT $3";
 const FORGET: &str = "DELETE FROM access_head WHERE n < $1 AND NOT EXISTS \
      (SELECT 1 FROM access_head_logged g WHERE g.n = access_head.n)";
@@ -37,12 +40,14 @@ const SHOWN: [&str; 3] = [
     "SELECT h.n, h.log, h.size, h.bytes FROM access_head h JOIN access_seal s ON s.log = h.log \
      WHERE length($1) >= 0 ORDER BY h.n DESC LIMIT 1",
 ];
-const LEAVES_OF: &str = "SELECT l.kind, l.of_id, l.n, l.log, l.place, l.link, COALESCE(e.bytes, c.bytes) FROM access_leaf l \
+const LEAVES_OF: &str = "SELECT l.kind, l.of_id, l.n, l.log, l.place, l.link, COALESCE(e.bytes, c.bytes, a.bytes) FROM access_leaf l \
      LEFT JOIN access_event e ON l.kind = 1 AND e.application = l.of_id AND e.n = l.n \
      LEFT JOIN access_case_event c ON l.kind = 2 AND c.case_id = l.of_id AND c.n = l.n \
+     LEFT JOIN access_act a ON l.kind = 3 AND a.n = l.n \
      WHERE l.kind = $1 AND l.of_id = $2 AND l.n >= $3 AND l.n < $4 ORDER BY l.n, l.log";
 const NEVER: &str = "SELECT v.kind, v.of_id, v.n FROM (SELECT CAST(1 AS BIGINT) AS kind, application AS of_id, n FROM access_event \
-     UNION ALL SELECT CAST(2 AS BIGINT), case_id, n FROM access_case_event) v WHERE NOT EXISTS \
+     UNION ALL SELECT CAST(2 AS BIGINT), case_id, n FROM access_case_event \
+     UNION ALL SELECT CAST(3 AS BIGINT), register, n FROM access_act) v WHERE NOT EXISTS \
      (SELECT 1 FROM access_unsealed u WHERE u.kind = v.kind AND u.of_id = v.of_id AND u.n = v.n) AND NOT EXISTS \
      (SELECT 1 FROM access_leaf l JOIN access_seal s ON s.log = l.log WHERE l.kind = v.kind AND l.of_id = v.of_id AND l.n = v.n) \
      ORDER BY v.kind, v.of_id, v.n LIMIT $1";
@@ -66,6 +71,7 @@ fn of(kind: i64, id: Vec<u8>) -> Result<Of, StoreError> {
     match kind {
         1 => Ok(Of::Application(ApplicationId(id))),
         2 => Ok(Of::Case(CaseId(id))),
+        3 => Ok(Of::Register),
         _ => Err(unreadable("a kind of sealed event")),
     }
 }
@@ -75,6 +81,7 @@ fn link(of: Of, bytes: &[u8]) -> Digest {
     let context = match of {
         Of::Application(_) => Event::CONTEXT,
         Of::Case(_) => case::Event::CONTEXT,
+        Of::Register => Act::CONTEXT,
     };
     Digest::of_parts(&[context, bytes])
 }
@@ -348,6 +355,7 @@ macro_rules! seals {
                     for sql in [
                         "INSERT INTO access_unsealed (kind, of_id, n) SELECT 1, application, n FROM access_event ORDER BY application, n",
                         "INSERT INTO access_unsealed (kind, of_id, n) SELECT 2, case_id, n FROM access_case_event ORDER BY case_id, n",
+                        "INSERT INTO access_unsealed (kind, of_id, n) SELECT 3, register, n FROM access_act ORDER BY n",
                     ] {
                         sqlx::query(sql).execute(&mut *tx).await?;
                     }

@@ -57,7 +57,10 @@ impl Sqlite {
         let case = include_str!("../../migrations/0003_case.sql");
         let seal = include_str!("../../migrations/0004_seal.sql");
         let since = include_str!("../../migrations/0005_since.sql");
-        let files = [("access", access), ("notice", notice), ("case", case), ("seal", seal), ("since", since)];
+        let register = include_str!("../../migrations/0006_register.sql");
+        let first = [("access", access), ("notice", notice), ("case", case)];
+        let [access, notice, case] = first;
+        let files = [access, notice, case, ("seal", seal), ("since", since), ("register", register)];
         migrator(files).run(&pool).await?;
         Ok(Self(pool))
     }
@@ -84,7 +87,10 @@ impl Postgres {
         let case = include_str!("../../migrations/postgres/0003_case.sql");
         let seal = include_str!("../../migrations/postgres/0004_seal.sql");
         let since = include_str!("../../migrations/postgres/0005_since.sql");
-        let files = [("access", access), ("notice", notice), ("case", case), ("seal", seal), ("since", since)];
+        let register = include_str!("../../migrations/postgres/0006_register.sql");
+        let first = [("access", access), ("notice", notice), ("case", case)];
+        let [access, notice, case] = first;
+        let files = [access, notice, case, ("seal", seal), ("since", since), ("register", register)];
         migrator(files).run(&pool).await?;
         Ok(Self(pool))
     }

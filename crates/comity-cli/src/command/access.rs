@@ -129,6 +129,9 @@ pub enum Access {
     Proof {
         /// app-…; left out where there is one only
         application: Option<String>,
+        /// An act of an owner's register, as `comity node decisions act` wrote it; - for standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "application")]
+        act: Option<PathBuf>,
         #[command(flatten)]
         by: proof::By,
     },
@@ -247,7 +250,8 @@ impl Access {
             Self::Appeal { which, reason } => {
                 act(session, &client, which, |_, _| Ok(Applying::Appeal { reason })).await
             }
-            Self::Proof { application, by } => {
+            Self::Proof { act: Some(file), by, .. } => proof::prove_act(&client, &file, &by).await,
+            Self::Proof { application, by, .. } => {
                 let kept = Kept::find(&session.home, application.as_deref())?;
                 let seen = client.application(&kept.model, &kept.id).await?;
                 kept.check(&seen)?;

@@ -13,6 +13,7 @@ use comity_wire::{
 };
 
 use super::credited::{HouseSaid, Noted};
+use super::granted::{Given, GrantSaid};
 use super::kept::{Kept as _, TextHome};
 use super::stops::{Running, SaidAct, Stop, Target, Word};
 use super::{Memory, Postgres, Sqlite, Store, StoreError, Suspension};
@@ -153,7 +154,7 @@ async fn remembers_what_the_guard_saw(store: &dyn Store) {
         store.suspension_put(&suspension(at, rule)).await.unwrap();
     }
     assert_eq!(store.suspensions().await.unwrap(), [suspension(5, "cbrn/weapon-wish")]);
-    assert!(store.suspension_end("a").await.unwrap() && !store.suspension_end("a").await.unwrap());
+    assert!(store.suspension_end("a", None).await.unwrap() && !store.suspension_end("a", None).await.unwrap());
     assert_eq!(store.suspensions().await.unwrap(), []);
 }
 
@@ -319,6 +320,46 @@ async fn keeps_grants(store: &dyn Store) {
     assert_eq!(store.grants_withdrawn().await.unwrap(), withdrawn);
 }
 
+/// What an operator does by hand is a line with a word on it, in the transaction that does it; so is who lets a suspended project in.
+async fn logs_what_is_done_by_hand(store: &dyn Store) {
+    let word = |author: &str, at| Word { author: author.into(), reason: "it was said".into(), at: Timestamp(at) };
+    let given = |n| Given { content: id(n), subject: "sub".into() };
+    assert_eq!(store.grant_log_after(0, 9).await.unwrap(), []);
+    store.grant_give(GrantId([1; 16]), &given(1), &[1], &word("ada", 5)).await.unwrap();
+    store.grant_give(GrantId([2; 16]), &given(2), &[2], &word("bob", 6)).await.unwrap();
+    store.grant_take_back(GrantId([1; 16]), &word("eve", 7)).await.unwrap();
+    assert_eq!(store.grants().await.unwrap(), [vec![1], vec![2]]);
+    assert_eq!(store.grants_withdrawn().await.unwrap(), [(GrantId([1; 16]), Timestamp(7))]);
+    let said = |n, grant, given: Option<Given>, word: Word| GrantSaid { n, grant: GrantId([grant; 16]), given, word };
+    let log = [
+        said(1, 1, Some(given(1)), word("ada", 5)),
+        said(2, 2, Some(given(2)), word("bob", 6)),
+        said(3, 1, None, word("eve", 7)),
+    ];
+    assert_eq!(store.grant_log_after(0, 9).await.unwrap(), log);
+    assert_eq!(store.grant_log_after(1, 1).await.unwrap(), log[1..2]);
+    // What an application decides is in its own log.
+    store.grant_put(id(3), "sub".into(), vec![3], Timestamp(8)).await.unwrap();
+    store.grant_withdraw(GrantId([3; 16]), Timestamp(9)).await.unwrap();
+    assert_eq!(store.grant_log_after(3, 9).await.unwrap(), []);
+
+    let suspension = Suspension { subject: "a".into(), category: Category::Cbrn, rule: "r".into(), at: Timestamp(5) };
+    for by in [None, Some(word("ada", 10))] {
+        store.suspension_put(&suspension).await.unwrap();
+        assert!(store.suspension_end("a", by.as_ref()).await.unwrap());
+        assert!(!store.suspension_end("a", by.as_ref()).await.unwrap(), "it says nothing twice");
+    }
+    let stop = Stop { target: Target::Node, running: Running::Finishes, word: word("bob", 11) };
+    store.stop_put(&stop).await.unwrap();
+    let log = store.stop_log_after(0, 9).await.unwrap();
+    let said: Vec<_> = log.iter().map(|said| (said.n, said.act, &said.target, said.word.author.as_str())).collect();
+    assert_eq!(
+        said,
+        [(1, SaidAct::Lifted, &Target::Project("a".into()), "ada"), (2, SaidAct::Stopped, &Target::Node, "bob")]
+    );
+    assert_eq!(store.stop_log_after(1, 9).await.unwrap(), log[1..]);
+}
+
 async fn a_batch_is_written_whole_or_not_at_all(store: &dyn Store) {
     store.write(&charge(1, 1)).await.unwrap();
     // The same slot twice breaks the primary key, in the middle of a batch.
@@ -430,7 +471,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 }
 
 comity_scratch::contract! {
-    { reads_back keeps_what_ends_a_token keeps_grants keeps_credit_notes windows_read_back plans_and_executions_read_back remembers_what_the_guard_saw
+    { reads_back keeps_what_ends_a_token keeps_grants logs_what_is_done_by_hand keeps_credit_notes windows_read_back plans_and_executions_read_back remembers_what_the_guard_saw
       remembers_what_was_stopped finds_the_tokens_of_one_project knows_the_homes_with_texts
       remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres

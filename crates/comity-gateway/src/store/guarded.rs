@@ -5,6 +5,7 @@ use comity_guard::volume::{Counted, Delta};
 use comity_wire::Timestamp;
 
 use super::Answer;
+use super::stops::Word;
 
 /// A project that the owner's filter suspended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ pub trait Guarded: Send + Sync {
     fn suspensions(&self) -> Answer<'_, Vec<Suspension>>;
     /// The first reason stays.
     fn suspension_put<'a>(&'a self, suspension: &'a Suspension) -> Answer<'a, ()>;
-    /// Whether there was one.
-    fn suspension_end<'a>(&'a self, subject: &'a str) -> Answer<'a, bool>;
+    /// Whether there was one. Where an operator ends it by hand, that is a line of the operator's log.
+    fn suspension_end<'a>(&'a self, subject: &'a str, word: Option<&'a Word>) -> Answer<'a, bool>;
 }
 
 /// Suspensions that are read.

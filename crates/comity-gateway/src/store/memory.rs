@@ -8,6 +8,7 @@ use comity_wire::{CreditNoteId, Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 
 use super::credited::{CREDITS_MAX, Credited, HouseSaid, Noted};
+use super::granted::{Given, GrantSaid, Granted};
 use super::kept::{HOMES_MAX, Kept, TextHome, subject_of};
 use super::planned::{PLANS_MAX, Planned};
 use super::stops::{STOPS_MAX, Said, SaidAct, Stop, Stops, Target, Word, too_many};
@@ -36,6 +37,7 @@ struct Rows {
     suspensions: BTreeMap<String, Suspension>,
     stops: BTreeMap<Target, Stop>,
     stop_log: Vec<Said>,
+    grant_log: Vec<GrantSaid>,
     homes: BTreeMap<String, TextHome>,
     broken: bool,
     full: bool,
@@ -108,6 +110,11 @@ impl Rows {
     fn say(&mut self, act: SaidAct, target: &Target, word: &Word) {
         let n = self.stop_log.len() as u64 + 1;
         self.stop_log.push(Said { n, act, target: target.clone(), word: word.clone() });
+    }
+
+    fn say_grant(&mut self, grant: GrantId, given: Option<Given>, word: &Word) {
+        let n = self.grant_log.len() as u64 + 1;
+        self.grant_log.push(GrantSaid { n, grant, given, word: word.clone() });
     }
 
     fn apply(&mut self, write: &Write) {
@@ -191,8 +198,40 @@ impl Guarded for Memory {
         })
     }
 
-    fn suspension_end<'a>(&'a self, subject: &'a str) -> Answer<'a, bool> {
-        async move { Ok(self.rows().suspensions.remove(subject).is_some()) }.boxed()
+    fn suspension_end<'a>(&'a self, subject: &'a str, word: Option<&'a Word>) -> Answer<'a, bool> {
+        async move {
+            let mut rows = self.rows();
+            let ended = rows.suspensions.remove(subject).is_some();
+            if let Some(word) = word.filter(|_| ended) {
+                rows.say(SaidAct::Lifted, &Target::Project(subject.to_owned()), word);
+            }
+            Ok(ended)
+        }
+        .boxed()
+    }
+}
+
+impl Granted for Memory {
+    fn grant_give<'a>(&'a self, grant: GrantId, given: &'a Given, bytes: &'a [u8], word: &'a Word) -> Answer<'a, ()> {
+        self.change(move |rows| {
+            if rows.grants.iter().all(|(known, _)| *known != given.content) {
+                rows.grants.push((given.content, bytes.to_vec()));
+            }
+            rows.say_grant(grant, Some(given.clone()), word);
+        })
+    }
+
+    fn grant_take_back<'a>(&'a self, grant: GrantId, word: &'a Word) -> Answer<'a, ()> {
+        self.change(move |rows| {
+            if rows.withdrawn.iter().all(|(known, _)| *known != grant) {
+                rows.withdrawn.push((grant, word.at));
+            }
+            rows.say_grant(grant, None, word);
+        })
+    }
+
+    fn grant_log_after(&self, n: u64, most: u32) -> Answer<'_, Vec<GrantSaid>> {
+        self.read(move |rows| rows.grant_log.iter().filter(|said| said.n > n).take(most as usize).cloned().collect())
     }
 }
 
@@ -356,6 +395,10 @@ impl Stops for Memory {
 
     fn stop_log(&self, most: u32) -> Answer<'_, Vec<Said>> {
         self.read(move |rows| rows.stop_log.iter().rev().take(most as usize).cloned().collect())
+    }
+
+    fn stop_log_after(&self, n: u64, most: u32) -> Answer<'_, Vec<Said>> {
+        self.read(move |rows| rows.stop_log.iter().filter(|said| said.n > n).take(most as usize).cloned().collect())
     }
 }
 

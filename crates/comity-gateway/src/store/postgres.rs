@@ -16,6 +16,7 @@ macro_rules! now {
 
 mod beat;
 mod credited;
+mod granted;
 mod guarded;
 mod kept;
 mod planned;
@@ -229,6 +230,7 @@ fn migrations() -> Vec<Migration> {
     let plans = include_str!("../../migrations/postgres/0007_plans.sql").into_sql_str();
     let credits = include_str!("../../migrations/postgres/0008_credits.sql").into_sql_str();
     let kept = include_str!("../../migrations/postgres/0009_kept.sql").into_sql_str();
+    let grant_log = include_str!("../../migrations/postgres/0010_grant_log.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -239,6 +241,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(7, "plans".into(), MigrationType::Simple, plans, false),
         Migration::new(8, "credits".into(), MigrationType::Simple, credits, false),
         Migration::new(9, "kept".into(), MigrationType::Simple, kept, false),
+        Migration::new(10, "grant_log".into(), MigrationType::Simple, grant_log, false),
     ]
 }
 

@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod credited;
+mod granted;
 mod guarded;
 mod kept;
 mod planned;
@@ -151,6 +152,7 @@ fn migrations() -> Vec<Migration> {
     let plans = include_str!("../../migrations/0008_plans.sql").into_sql_str();
     let credits = include_str!("../../migrations/0009_credits.sql").into_sql_str();
     let kept = include_str!("../../migrations/0010_kept.sql").into_sql_str();
+    let grant_log = include_str!("../../migrations/0011_grant_log.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -162,6 +164,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(8, "plans".into(), MigrationType::Simple, plans, false),
         Migration::new(9, "credits".into(), MigrationType::Simple, credits, false),
         Migration::new(10, "kept".into(), MigrationType::Simple, kept, false),
+        Migration::new(11, "grant_log".into(), MigrationType::Simple, grant_log, false),
     ]
 }
 

@@ -64,6 +64,8 @@ pub enum SaidAct {
     /// With what was running.
     StoppedNow,
     Resumed,
+    /// The filter had suspended the project, and it was let in again by hand.
+    Lifted,
 }
 
 /// The operator's part of a store.
@@ -76,6 +78,8 @@ pub trait Stops: Send + Sync {
     fn stop_end<'a>(&'a self, target: &'a Target, word: &'a Word) -> Answer<'a, Option<Stop>>;
     /// The newest lines of the log, newest first.
     fn stop_log(&self, most: u32) -> Answer<'_, Vec<Said>>;
+    /// Lines of the log above `n`, in order.
+    fn stop_log_after(&self, n: u64, most: u32) -> Answer<'_, Vec<Said>>;
 }
 
 /// Targets that can be stopped at once. Above it, the node is what is to be stopped.
@@ -173,6 +177,7 @@ impl SaidAct {
             Self::Stopped => 1,
             Self::StoppedNow => 2,
             Self::Resumed => 3,
+            Self::Lifted => 4,
         }
     }
 
@@ -181,6 +186,7 @@ impl SaidAct {
             1 => Ok(Self::Stopped),
             2 => Ok(Self::StoppedNow),
             3 => Ok(Self::Resumed),
+            4 => Ok(Self::Lifted),
             _ => Err(StoreError::Unreadable { what: "stop_log" }),
         }
     }

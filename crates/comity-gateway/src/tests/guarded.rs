@@ -244,8 +244,8 @@ async fn a_suspension_outlives_the_process_and_ends_with_the_owners_word() {
     // Another project of the same owner goes on.
     let other = world.mint(|token| token.subject = Text::new("another").unwrap());
     assert_eq!(world.code(&prompt(&world, &other, 1, HARMLESS)).await, "token_conflict", "one token is one project");
-    assert!(world.gateway.resume("sub-of-the-project").await.unwrap());
-    assert!(!world.gateway.resume("sub-of-the-project").await.unwrap());
+    assert!(world.gateway.resume("sub-of-the-project", None).await.unwrap());
+    assert!(!world.gateway.resume("sub-of-the-project", None).await.unwrap());
     assert_eq!(world.code(&prompt(&world, &chain, 1, HARMLESS)).await, "ok");
     assert_eq!(store.suspensions().await.unwrap(), []);
 }

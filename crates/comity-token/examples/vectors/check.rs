@@ -54,6 +54,7 @@ pub(crate) fn evaluate(vector: &Value, states: &States) -> Outcome {
         "root" => Ok(json!({ "root": merkle::root(&digests(vector, "leaves")) })),
         "lane_proof" => lane_proof(vector),
         "lane_proof_check" => lane_proof_check(vector),
+        "acts" => acts(vector),
         "policy" => decision(vector),
         "roster" => roster(vector),
         "log_entry" => log_entry(vector),
@@ -377,6 +378,21 @@ fn lane_proof(vector: &Value) -> Outcome {
     let (before, history) = (merkle::root(&leaves[..at]), merkle::root(&leaves));
     assert!(clearing::lane_continues((settled, &leaves[at]), &before, (n, &history), &proof));
     Ok(json!({ "proof": proof, "before": before, "history": history }))
+}
+
+fn acts(vector: &Value) -> Outcome {
+    let (mut before, mut links) = (Digest::ZERO, Vec::new());
+    for (n, text) in (1_u64..).zip(vector["acts"].as_array().expect("acts")) {
+        let text = text.as_str().expect("a text");
+        let act: Value = serde_json::from_str(text).map_err(|_| "broken_history".to_owned())?;
+        if number(&act, "n") != n || parsed::<Digest>(&act, "before") != before {
+            return Err("broken_history".to_owned());
+        }
+        before = Digest::of_parts(&[b"comity/v1/operator-act\0", text.as_bytes()]);
+        links.push(before);
+    }
+    let leaves: Vec<Digest> = links.iter().map(merkle::leaf).collect();
+    Ok(json!({ "links": links, "leaves": leaves }))
 }
 
 fn lane_proof_check(vector: &Value) -> Outcome {

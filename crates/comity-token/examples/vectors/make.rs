@@ -1241,6 +1241,31 @@ fn money() -> String {
     file.finish()
 }
 
+/// The first acts of an owner's register, and what is none.
+fn acts(file: &mut File) {
+    let text = |n: u64, before: Digest, reason: &str| {
+        let (at, salt) = (1_800_000_000 + n, format!("{n:02x}").repeat(16));
+        format!(
+            "{{\"n\":{n},\"at\":{at},\"entered\":{},\"author\":\"hanna\",\"deed\":{{\"kind\":\"stop\",\"target\":\"model lab/tiny\",\"now\":false}},\"reason\":\"{reason}\",\"source\":\"stops\",\"line\":{n},\"before\":\"{before}\",\"salt\":\"{salt}\"}}",
+            at + 30
+        )
+    };
+    let link = |text: &str| Digest::of_parts(&[b"comity/v1/operator-act\0", text.as_bytes()]);
+    let first = text(1, Digest::ZERO, "answers leak");
+    let second = text(2, link(&first), "it was mended");
+    let third = text(3, link(&second), "it leaks again");
+    let mut add = |id: &str, note: &str, acts: Vec<String>, expect| {
+        file.add(id, "acts", "D-7", note, json!({ "acts": acts }), expect);
+    };
+    let broken = Err("broken_history");
+    add("acts", "three acts of a register", vec![first.clone(), second.clone(), third.clone()], Ok(()));
+    let other = first.replace("answers leak", "a test");
+    add("acts-rewritten", "the first says something else", vec![other, second.clone(), third.clone()], broken);
+    add("acts-cut", "the second was taken out", vec![first.clone(), third], broken);
+    add("acts-blank", "a blank that no node writes", vec![first.replacen(':', ": ", 1), second.clone()], broken);
+    add("acts-late-begin", "the first names one before it", vec![second], broken);
+}
+
 fn merkle_file() -> String {
     let mut file = File::new(
         "RFC 6962 trees over receipt ids (06-metering.md, R-5; 07-settlement.md). The data of a leaf is the 32 bytes of a digest.",
@@ -1294,6 +1319,7 @@ fn merkle_file() -> String {
     add("proof-none", "no proof", "proof", json!([]));
     add("shrunk", "a history that does not reach the settled receipt", "n", json!(settled));
     add("another-place", "the proof of this receipt at another place", "settled", json!(settled - 1));
+    acts(&mut file);
     file.finish()
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clearing::SignedBytes;
 use crate::digest::Digest;
-use crate::id::OrgId;
+use crate::id::{NodeId, OrgId};
 use crate::time::Timestamp;
 
 /// Steps of a path, or of a proof of consistency.
@@ -86,6 +86,18 @@ pub struct DecisionProof {
     /// From where to ask for more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
+}
+
+/// One act of an owner's register, as the owner hands it to whoever asks (§11.9): that it is under a head, and since when.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ActProof {
+    /// Whose register.
+    pub node: NodeId,
+    /// The act's bytes.
+    pub text: String,
+    /// Of this act: `n` is its number, and `since` has no other.
+    pub proof: DecisionProof,
 }
 
 /// An event under the first logged head over it.

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use comity_access::register::{self, Act, Deed};
 use comity_access::seal::Found;
-use comity_wire::api::decisions::HeadKnown;
+use comity_wire::api::decisions::{ActProof, HeadKnown};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, While as _};
 use crate::service::admin;
 use crate::service::decisions::{AtHouse, Checked, Renew, Standing};
 
@@ -17,6 +18,10 @@ pub enum Decisions {
     Seal(At),
     /// Hold every event against what was sealed, and that against what houses have; exit code 1 where something was changed
     Check(At),
+    /// Who did what by hand, when and why: stops, grants without an application, removed texts, the policies and rules in force
+    Acts(ActsArguments),
+    /// One act with its proof, for whoever asks: comity access proof --act FILE verifies it
+    Act(ActArguments),
     /// Begin another log, where the store was set back and cannot go on from what houses have. Everybody sees that one ended
     Renew(RenewArguments),
 }
@@ -29,6 +34,27 @@ pub struct At {
     /// As JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ActsArguments {
+    #[command(flatten)]
+    at: At,
+    /// The last one that is known already
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    after: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ActArguments {
+    /// The node's home folder
+    #[arg(long)]
+    home: PathBuf,
+    /// Its number
+    n: u64,
+    /// Where to write it; left out: standard output
+    #[arg(long)]
+    file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -48,6 +74,19 @@ impl Decisions {
         match self {
             Self::Status(at) => at.tell(&admin::get::<Standing>(&at.home, "/admin/decisions").await?),
             Self::Seal(at) => at.tell(&admin::post::<Standing>(&at.home, "/admin/decisions/seal", &()).await?),
+            Self::Acts(acts) => acts.run().await,
+            Self::Act(ActArguments { home, n, file }) => {
+                let proof: ActProof = admin::get(&home, &format!("/admin/decisions/acts/{n}")).await?;
+                let text = serde_json::to_string_pretty(&proof)?;
+                match file {
+                    None => comity_cli::say(&text),
+                    Some(file) => {
+                        std::fs::write(&file, text + "\n").while_(format!("cannot write {}", file.display()))?;
+                        comity_cli::say(&file.display().to_string());
+                    }
+                }
+                Ok(())
+            }
             Self::Renew(RenewArguments { at, reason, author }) => {
                 let ask = Renew { author: author.unwrap_or_else(crate::command::login), reason };
                 at.tell(&admin::post::<Standing>(&at.home, "/admin/decisions/renew", &ask).await?)
@@ -57,6 +96,53 @@ impl Decisions {
                 at.told(&checked)
             }
         }
+    }
+}
+
+impl ActsArguments {
+    /// Page by page.
+    async fn run(self) -> Result<(), Failure> {
+        let Self { at: At { home, json }, mut after } = self;
+        loop {
+            let page: Vec<String> = admin::get(&home, &format!("/admin/decisions/acts?after={after}")).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for text in &page {
+                let act = register::read(text.as_bytes()).map(|act| act.event().clone());
+                after = act.as_ref().map_or(after + 1, |act| act.n);
+                comity_cli::say(&match act {
+                    _ if json => text.clone(),
+                    None => format!("{after}  this is no act that a node has written: comity node decisions check"),
+                    // Names and reasons are whatever somebody wrote.
+                    Some(act) => comity_cli::plain(&said(&act)),
+                });
+            }
+        }
+    }
+}
+
+fn said(act: &Act) -> String {
+    let Act { n, at, entered, author, reason, deed, .. } = act;
+    let late = if entered.since(*at) > register::LATE_S { format!("  (entered {entered})") } else { String::new() };
+    format!("{n}  {at}  {}  by {author}: {reason}{late}", words(deed))
+}
+
+fn words(deed: &Deed) -> String {
+    match deed {
+        Deed::Begin => "the register begins".into(),
+        Deed::Stop { target, now: false } => format!("stopped {target}"),
+        Deed::Stop { target, now: true } => format!("stopped {target}, ending what ran"),
+        Deed::Resume { target } => format!("resumed {target}"),
+        Deed::Lift { target } => format!("let {target} in again, which the filter had suspended"),
+        Deed::Grant { grant, subject, .. } => format!("gave {subject} the grant {grant}"),
+        Deed::TakeBack { grant } => format!("took back the grant {grant}"),
+        Deed::RemoveTexts { of, calls, .. } => format!("removed the texts of {calls} calls ({of})"),
+        Deed::HoldTexts { hold, of } => format!("hold {hold} keeps the texts of {of}"),
+        Deed::ReleaseTexts { hold } => format!("ended hold {hold}"),
+        Deed::Configure { what, digest } => format!("{what}: {digest}"),
+        Deed::Renew { log } => format!("began log {log} of decisions"),
+        other => format!("{other:?}"),
     }
 }
 
@@ -92,6 +178,33 @@ impl At {
                     Found::TreeDiffers { size } => {
                         format!("changed     the tree over {size} events is not what its leaves make")
                     }
+                    Found::Unlinked { n } => {
+                        format!("changed     act {n} of the register does not follow the one before it")
+                    }
+                    Found::LineChanged { n, source, line } => {
+                        format!(
+                            "changed     line {line} of {source} says something else than act {n}, which is a copy of it"
+                        )
+                    }
+                    Found::LineGone { n, source, line } => {
+                        format!("gone        line {line} of {source}, of which act {n} is a copy")
+                    }
+                    Found::LineLate { n, source, line, at, entered } => {
+                        format!(
+                            "late        act {n}, line {line} of {source}, names {at} and came into the register at {entered}"
+                        )
+                    }
+                    Found::NotEntered { source, line } => {
+                        format!(
+                            "late        line {line} of {source} names a moment of long ago and is not in the register"
+                        )
+                    }
+                    Found::GrantUnsaid { grant } => {
+                        format!(
+                            "unsaid      grant {grant}: neither an application nor the register says who gave it, or took it back"
+                        )
+                    }
+                    Found::Undone { what } => format!("undone      {what}"),
                     other => format!("{other:?}"),
                 });
             }

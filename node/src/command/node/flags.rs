@@ -21,6 +21,12 @@ pub struct Flags {
     /// Let a suspended project in again, by its pseudonym
     #[arg(long, value_name = "PROJECT")]
     resume: Option<String>,
+    /// Why; it is kept
+    #[arg(long, requires = "resume")]
+    reason: Option<String>,
+    /// Who says so, where it is not this login's name
+    #[arg(long = "by", value_name = "NAME", requires = "resume")]
+    author: Option<String>,
 }
 
 /// What `GET /admin/flags` answers.
@@ -54,12 +60,17 @@ pub struct Suspended {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Resume {
     pub(crate) project: String,
+    pub(crate) author: String,
+    pub(crate) reason: String,
 }
 
 impl Flags {
     pub(super) async fn run(self) -> Result<(), Failure> {
         if let Some(project) = self.resume {
-            let resumed: serde_json::Value = admin::post(&self.home, "/admin/resume", &Resume { project }).await?;
+            let reason = self.reason.unwrap_or_else(|| "by comity node flags --resume".into());
+            let author = self.author.unwrap_or_else(crate::command::login);
+            let ask = Resume { project, author, reason };
+            let resumed: serde_json::Value = admin::post(&self.home, "/admin/resume", &ask).await?;
             comity_cli::say(&resumed.to_string());
             return Ok(());
         }

@@ -173,6 +173,7 @@ fn line(said: &Said) -> String {
         SaidAct::Stopped => "stopped",
         SaidAct::StoppedNow => "stopped, ending what ran",
         SaidAct::Resumed => "resumed",
+        SaidAct::Lifted => "let in again, suspended by the filter",
     };
     format!("{}  {}  {act}  {}  by {}: {}", said.n, said.word.at, said.target, said.word.author, said.word.reason)
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::service::register;
 use crate::shell;
 use crate::transcripts::{Chosen, Folder, Gone, Key, Said};
 
@@ -140,7 +141,24 @@ impl ChosenArguments {
 }
 
 impl Transcripts {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    /// Whoever changes what is kept is in the register: where no process runs, at once.
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let changed = match &self {
+            Self::Delete(delete) => Some(delete.home.clone()),
+            Self::Hold(ask) => Some(ask.home.clone()),
+            Self::Release(release) => Some(release.home.clone()),
+            _ => None,
+        };
+        tokio::task::spawn_blocking(move || self.at_files()).await??;
+        if let Some(home) = changed
+            && let Err(failure) = register::enter_files(&home).await
+        {
+            comity_cli::note(&format!("it is done, and comes into the register at the next start: {failure}"));
+        }
+        Ok(())
+    }
+
+    fn at_files(self) -> Result<(), Failure> {
         match self {
             Self::Init(init) => {
                 let home = Home::open(&init.home)?;

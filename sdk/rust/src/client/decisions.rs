@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use comity_token::Directory as _;
 use comity_wire::api::clearing::LogInclusion;
-use comity_wire::api::decisions::{DecisionProof, FirstHead, Logged, STEPS_MAX, Since};
+use comity_wire::api::decisions::{ActProof, DecisionProof, FirstHead, Logged, STEPS_MAX, Since};
 use comity_wire::log::{Checkpoint, Entry, LogDecisions, Note, VerifierKey, includes};
 use comity_wire::object::{AnchorRole, DecisionHead};
 use comity_wire::{Digest, ModelId, NodeId, OrgId, PublicKey, Signed, Timestamp, Verified, merkle};
@@ -139,6 +139,40 @@ impl Client {
         Ok(Sealed { n, head, logged: Some(logged), has_house: true, since })
     }
 
+    /// Verifies one act of an owner's register as the owner handed it over: that it is under a head of that node, which this profile's
+    /// house has in its log, and since when.
+    ///
+    /// # Errors
+    /// [`NotSealed`].
+    pub async fn act_sealed(&self, act: &ActProof, log_key: Option<&VerifierKey>) -> Result<Sealed, NotSealed> {
+        let ActProof { node, text, proof } = act;
+        let (node, n, link) = (*node, proof.n, act_link(text));
+        let link_of = |asked: u64| (asked == n).then_some(link);
+        let roster = self.seen.directory.roster();
+        let house = roster.anchors_of(AnchorRole::House).next().map(|anchor| anchor.org);
+        if self.certificate(node).is_err() {
+            self.refresh().await?;
+        }
+        let certificate = self.certificate(node)?;
+        let keys: Vec<_> = certificate.receipt_keys.iter().map(|entry| entry.key).collect();
+        let head = under_head(proof, node, &keys, link_of)?;
+        let Some(index) = index_at(&proof.logged, house) else {
+            return Ok(Sealed { n, head, logged: None, has_house: house.is_some(), since: Vec::new() });
+        };
+        let logged = self.in_log(index, (&head, head.id()), log_key).await?;
+        let mut firsts = Firsts { node, house, heads: BTreeMap::new() };
+        for shown in &proof.heads {
+            let Some((first, content, index)) = firsts.read(shown)? else { continue };
+            self.in_log(index, (&first, content), log_key).await?;
+            firsts.heads.insert(first.n, (first, index));
+        }
+        let since = proof.since.iter().map(|event| firsts.under(event, link_of)).collect::<Result<Vec<_>, _>>()?;
+        if since.len() != 1 {
+            return Err(NotSealed::NoSince { n });
+        }
+        Ok(Sealed { n, head, logged: Some(logged), has_house: true, since })
+    }
+
     async fn in_log(
         &self,
         index: u64,
@@ -148,6 +182,11 @@ impl Client {
         let shown: LogInclusion = self.house_get(&format!("/v1/log/inclusion?index={index}")).await?;
         in_tree(index, &shown, head, key)
     }
+}
+
+/// The link of an act of an owner's register.
+pub fn act_link(text: &str) -> Digest {
+    Digest::of_parts(&[b"comity/v1/operator-act\0", text.as_bytes()])
 }
 
 fn index_at(logged: &[Logged], house: Option<OrgId>) -> Option<u64> {

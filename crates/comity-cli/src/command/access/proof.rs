@@ -2,9 +2,10 @@
 
 use comity_sdk::Client;
 use comity_sdk::client::decisions::{InLog, Log, NotSealed, Sealed, SealedBy};
+use comity_wire::api::decisions::ActProof;
 use comity_wire::log::{Checkpoint, VerifierKey};
 use comity_wire::{Digest, ModelId, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::printer::{Failure, say};
@@ -50,6 +51,59 @@ pub(super) async fn prove(
         Some(Late { n, .. }) => Err(Failure::new(
             format!("event {n} of {id} came into the house's log late, or is not in it"),
             "a log that was written anew looks like this, and so does an owner whose house could not be reached for so long: ask the owner",
+        )),
+    }
+}
+
+/// What an act says of itself.
+#[derive(Debug, Deserialize)]
+struct Said {
+    n: u64,
+    at: Timestamp,
+    entered: Timestamp,
+    author: String,
+    deed: serde_json::Value,
+    reason: String,
+}
+
+/// Verifies an act of an owner's register that was handed over in a file, and says what it shows.
+pub(super) async fn prove_act(client: &Client, file: &std::path::Path, by: &By) -> Result<(), Failure> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::new(
+            format!("{} is no act: {error}", file.display()),
+            "the owner makes it: comity node decisions act N",
+        )
+    };
+    let text = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin()).map_err(|error| wrong(&error))?
+    } else {
+        std::fs::read_to_string(file).map_err(|error| wrong(&error))?
+    };
+    let act: ActProof = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    let said: Said = serde_json::from_str(&act.text).map_err(|error| wrong(&error))?;
+    if said.n != act.proof.n {
+        return Err(wrong(&"its proof is of another act"));
+    }
+    let sealed = client.act_sealed(&act, by.log_key.as_ref()).await.map_err(unproved)?;
+    let id = format!("act {} of {}", said.n, act.node);
+    let event = Event { n: said.n, link: act.proof.link, at: said.at };
+    let late =
+        if sealed.has_house { late(&[event], &sealed.since, by.within, crate::session::now()) } else { Vec::new() };
+    let Said { at, entered, author, deed, reason, .. } = &said;
+    say(&if by.json {
+        let mut shown = as_json(&id, said.n, &sealed, &late);
+        shown["act"] = json!({"at": at, "entered": entered, "author": author, "deed": deed, "reason": reason});
+        serde_json::to_string_pretty(&shown)?
+    } else {
+        // A stranger's words: nothing in them steers a terminal.
+        let words = format!("{at}  {deed}  by {author}: {reason}\n");
+        format!("{}{}", crate::printer::plain(&words), shown(&id, said.n, &sealed, &late))
+    });
+    match late.first() {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(
+            format!("{id} came into the house's log late, or is not in it"),
+            "an act that was put in later looks like this, and so does an owner whose node or house could not be reached for so long: ask the owner",
         )),
     }
 }

@@ -9,6 +9,7 @@ use sqlx::{Connection as _, Row as _};
 use super::Postgres;
 use super::rows::int;
 use crate::store::guarded::{SUSPENSIONS_MAX, Suspension, VOLUME_ROWS_MAX, category, known};
+use crate::store::stops::{SaidAct, Target, Word};
 use crate::store::{Answer, Guarded, StoreError};
 
 impl Guarded for Postgres {
@@ -100,14 +101,18 @@ impl Guarded for Postgres {
         })
     }
 
-    fn suspension_end<'a>(&'a self, subject: &'a str) -> Answer<'a, bool> {
-        let subject = subject.to_owned();
+    fn suspension_end<'a>(&'a self, subject: &'a str, word: Option<&'a Word>) -> Answer<'a, bool> {
+        let (subject, word) = (subject.to_owned(), word.cloned());
         self.ask(move |connection| {
             async move {
                 let mut tx = connection.begin().await?;
-                let query = sqlx::query("DELETE FROM suspension WHERE subject = $1").bind(subject);
-                let ended = query.execute(&mut *tx).await?.rows_affected() == 1;
+                // Its lock puts the lines of the operator's log in order.
                 sqlx::query("UPDATE spend_fence SET news = news + 1").execute(&mut *tx).await?;
+                let query = sqlx::query("DELETE FROM suspension WHERE subject = $1").bind(subject.clone());
+                let ended = query.execute(&mut *tx).await?.rows_affected() == 1;
+                if let Some(word) = word.filter(|_| ended) {
+                    super::stops::say(&mut tx, SaidAct::Lifted, &Target::Project(subject), &word).await?;
+                }
                 tx.commit().await?;
                 Ok(ended)
             }

@@ -37,14 +37,18 @@ impl Stops for Postgres {
             async move {
                 let sql = "SELECT n, act, kind, name, author, reason, at FROM stop_log ORDER BY n DESC LIMIT $1";
                 let rows = sqlx::query(sql).bind(i64::from(most)).fetch_all(connection).await?;
-                let said = |row: &PgRow| {
-                    Ok(Said {
-                        n: u64::try_from(row.try_get::<i64, _>("n")?).unwrap_or(0),
-                        act: SaidAct::of_number(row.try_get("act")?)?,
-                        target: target(row)?,
-                        word: word(row)?,
-                    })
-                };
+                rows.iter().map(said).collect()
+            }
+            .boxed()
+        })
+    }
+
+    fn stop_log_after(&self, n: u64, most: u32) -> Answer<'_, Vec<Said>> {
+        self.ask(move |connection| {
+            async move {
+                let sql =
+                    "SELECT n, act, kind, name, author, reason, at FROM stop_log WHERE n > $1 ORDER BY n LIMIT $2";
+                let rows = sqlx::query(sql).bind(int(n)).bind(i64::from(most)).fetch_all(connection).await?;
                 rows.iter().map(said).collect()
             }
             .boxed()
@@ -88,7 +92,7 @@ async fn end(connection: &mut PgConnection, target: &Target, word: &Word) -> Res
     Ok(ended)
 }
 
-async fn say(tx: &mut PgConnection, act: SaidAct, target: &Target, word: &Word) -> Result<(), StoreError> {
+pub(super) async fn say(tx: &mut PgConnection, act: SaidAct, target: &Target, word: &Word) -> Result<(), StoreError> {
     let (kind, name) = target.row();
     let sql = "INSERT INTO stop_log (n, act, kind, name, author, reason, at) \
                SELECT COALESCE(MAX(n), 0) + 1, $1, $2, $3, $4, $5, $6 FROM stop_log";
@@ -96,6 +100,15 @@ async fn say(tx: &mut PgConnection, act: SaidAct, target: &Target, word: &Word) 
     let query = query.bind(word.author.clone()).bind(word.reason.clone()).bind(int(word.at.seconds()));
     query.execute(tx).await?;
     Ok(())
+}
+
+fn said(row: &PgRow) -> Result<Said, StoreError> {
+    Ok(Said {
+        n: u64::try_from(row.try_get::<i64, _>("n")?).unwrap_or(0),
+        act: SaidAct::of_number(row.try_get("act")?)?,
+        target: target(row)?,
+        word: word(row)?,
+    })
 }
 
 fn stop(row: &PgRow) -> Result<Stop, StoreError> {

@@ -8,6 +8,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::{Sqlite, int};
 use crate::store::guarded::{SUSPENSIONS_MAX, Suspension, VOLUME_ROWS_MAX, category, known};
+use crate::store::stops::{SaidAct, Target, Word};
 use crate::store::{Answer, Guarded, StoreError};
 
 impl Guarded for Sqlite {
@@ -80,14 +81,26 @@ impl Guarded for Sqlite {
         .boxed()
     }
 
-    fn suspension_end<'a>(&'a self, subject: &'a str) -> Answer<'a, bool> {
+    fn suspension_end<'a>(&'a self, subject: &'a str, word: Option<&'a Word>) -> Answer<'a, bool> {
         async move {
             let mut writer = self.writer.lock().await;
-            let query = sqlx::query("DELETE FROM suspension WHERE subject = ?").bind(subject.to_owned());
-            Ok(query.execute(&mut *writer).await?.rows_affected() == 1)
+            let ended = end(&mut writer, subject, word).await;
+            self.mend(&mut writer, &ended).await;
+            ended
         }
         .boxed()
     }
+}
+
+async fn end(writer: &mut SqliteConnection, subject: &str, word: Option<&Word>) -> Result<bool, StoreError> {
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
+    let query = sqlx::query("DELETE FROM suspension WHERE subject = ?").bind(subject.to_owned());
+    let ended = query.execute(&mut *tx).await?.rows_affected() == 1;
+    if let Some(word) = word.filter(|_| ended) {
+        super::stops::say(&mut tx, SaidAct::Lifted, &Target::Project(subject.to_owned()), word).await?;
+    }
+    tx.commit().await?;
+    Ok(ended)
 }
 
 async fn add(writer: &mut SqliteConnection, deltas: &[Delta], fence: i64) -> Result<(), StoreError> {

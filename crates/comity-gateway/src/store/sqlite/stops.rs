@@ -43,14 +43,15 @@ impl Stops for Sqlite {
         async move {
             let sql = "SELECT n, act, kind, name, author, reason, at FROM stop_log ORDER BY n DESC LIMIT ?";
             let rows = sqlx::query(sql).bind(i64::from(most)).fetch_all(&self.readers).await?;
-            let said = |row: &SqliteRow| {
-                Ok(Said {
-                    n: u64::try_from(row.try_get::<i64, _>("n")?).unwrap_or(0),
-                    act: SaidAct::of_number(row.try_get("act")?)?,
-                    target: target(row)?,
-                    word: word(row)?,
-                })
-            };
+            rows.iter().map(said).collect()
+        }
+        .boxed()
+    }
+
+    fn stop_log_after(&self, n: u64, most: u32) -> Answer<'_, Vec<Said>> {
+        async move {
+            let sql = "SELECT n, act, kind, name, author, reason, at FROM stop_log WHERE n > ? ORDER BY n LIMIT ?";
+            let rows = sqlx::query(sql).bind(int(n)).bind(i64::from(most)).fetch_all(&self.readers).await?;
             rows.iter().map(said).collect()
         }
         .boxed()
@@ -86,7 +87,12 @@ async fn end(writer: &mut SqliteConnection, target: &Target, word: &Word) -> Res
     Ok(Some(ended))
 }
 
-async fn say(tx: &mut SqliteConnection, act: SaidAct, target: &Target, word: &Word) -> Result<(), StoreError> {
+pub(super) async fn say(
+    tx: &mut SqliteConnection,
+    act: SaidAct,
+    target: &Target,
+    word: &Word,
+) -> Result<(), StoreError> {
     let (kind, name) = target.row();
     let sql = "INSERT INTO stop_log (n, act, kind, name, author, reason, at) \
                SELECT COALESCE(MAX(n), 0) + 1, ?, ?, ?, ?, ?, ? FROM stop_log";
@@ -94,6 +100,15 @@ async fn say(tx: &mut SqliteConnection, act: SaidAct, target: &Target, word: &Wo
     let query = query.bind(word.author.clone()).bind(word.reason.clone()).bind(int(word.at.seconds()));
     query.execute(tx).await?;
     Ok(())
+}
+
+fn said(row: &SqliteRow) -> Result<Said, StoreError> {
+    Ok(Said {
+        n: u64::try_from(row.try_get::<i64, _>("n")?).unwrap_or(0),
+        act: SaidAct::of_number(row.try_get("act")?)?,
+        target: target(row)?,
+        word: word(row)?,
+    })
 }
 
 fn stop(row: &SqliteRow) -> Result<Stop, StoreError> {

@@ -1,0 +1,295 @@
+//! The register of what an operator does by hand (spec/11-access.md §11.9): who stopped, granted, took back, removed or configured what, when
+//! and why, as a hash-linked log whose links are sealed with those of applications and cases.
+//!
+//! Promises: each line of another store is entered once, in order, as it was when it was entered; a line that was changed, taken out or put in
+//! late since then is found by [`compare`]. Leaves to others: reading those stores.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use comity_wire::{Digest, GrantId, Timestamp};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Linked, Recorded};
+use crate::id::Salt;
+use crate::seal::Found;
+use crate::store::StoreError;
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Lines that are entered in one transaction.
+pub const ENTER_MAX: usize = 256;
+/// An act that is entered so long after the moment that it names came late: a node enters within a minute what is done at it, and a command
+/// what it does where no node runs.
+pub const LATE_S: u64 = 3_600;
+/// Bytes of one act as it is stored.
+pub const ACT_BYTES_MAX: usize = 16 << 10;
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Deed {
+    /// The register begins: the acts before were there when it did.
+    Begin,
+    /// A model, a project or the node was stopped; with `now` also what was running.
+    Stop {
+        /// In words.
+        target: String,
+        /// Whether what was running was ended.
+        now: bool,
+    },
+    /// It is let in again.
+    Resume {
+        /// In words.
+        target: String,
+    },
+    /// A project that the filter had suspended was let in again.
+    Lift {
+        /// In words.
+        target: String,
+    },
+    /// A grant without an application.
+    Grant {
+        /// Which.
+        grant: GrantId,
+        /// The content id of the signed grant.
+        content: Digest,
+        /// Whose.
+        subject: String,
+    },
+    /// A grant was taken back, for good.
+    TakeBack {
+        /// Which.
+        grant: GrantId,
+    },
+    /// Texts of calls were removed before their days were over.
+    RemoveTexts {
+        /// Which were meant, in words.
+        of: String,
+        /// How many calls.
+        calls: u64,
+        /// Over their receipts' ids.
+        receipts: Digest,
+    },
+    /// Texts of calls are kept whatever their days.
+    HoldTexts {
+        /// The hold's number.
+        hold: u64,
+        /// Which are meant, in words.
+        of: String,
+    },
+    /// A hold ended.
+    ReleaseTexts {
+        /// Its number.
+        hold: u64,
+    },
+    /// What the node goes by from a start or a reload on: a policy, the rules of its filter.
+    Configure {
+        /// In words.
+        what: String,
+        /// Of what it is.
+        digest: Digest,
+    },
+    /// Another log of decisions was begun.
+    Renew {
+        /// Its number.
+        log: u64,
+    },
+}
+
+/// A line of another store, as the register has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Which log of which store.
+    pub source: String,
+    /// Its number there, from 1.
+    pub line: u64,
+    /// When, as it says.
+    pub at: Timestamp,
+    /// Who.
+    pub author: String,
+    /// What.
+    pub deed: Deed,
+    /// Why.
+    pub reason: String,
+}
+
+/// One act of the register.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Act {
+    /// From 1, without gaps.
+    pub n: u64,
+    /// When, as whoever did it said.
+    pub at: Timestamp,
+    /// When it came into the register; never before the act before.
+    pub entered: Timestamp,
+    /// Who.
+    pub author: String,
+    /// What.
+    pub deed: Deed,
+    /// Why.
+    pub reason: String,
+    /// What it is a copy of.
+    pub source: String,
+    /// Its number there.
+    pub line: u64,
+    /// Link of the act before; of the first, zeros.
+    pub before: Digest,
+    /// So that it cannot be found by its link.
+    pub salt: Salt,
+}
+
+impl Linked for Act {
+    const CONTEXT: &'static [u8] = b"comity/v1/operator-act\0";
+}
+
+impl Line {
+    /// Behind the newest act.
+    pub(crate) fn act(&self, newest: Option<&Recorded<Act>>, now: Timestamp, salt: Salt) -> Recorded<Act> {
+        let Self { source, line, at, author, deed, reason } = self.clone();
+        let (n, before, earliest) = newest.map_or((1, Digest::ZERO, Timestamp(0)), |newest| {
+            (newest.event().n + 1, newest.link(), newest.event().entered)
+        });
+        Recorded::new(Act { n, at, entered: now.max(earliest), author, deed, reason, source, line, before, salt })
+    }
+
+    fn is(&self, act: &Act) -> bool {
+        let Self { source, line, at, author, deed, reason } = self;
+        (source, line, at, author, deed, reason)
+            == (&act.source, &act.line, &act.at, &act.author, &act.deed, &act.reason)
+    }
+}
+
+/// Where the register rests.
+pub trait Register: Send + Sync {
+    /// Enters those of the lines, at most [`ENTER_MAX`], that are not there yet, in their order; how many. 0 also where another process was
+    /// quicker.
+    fn acts_enter<'a>(&'a self, lines: &'a [(Line, Salt)], now: Timestamp) -> Answer<'a, u64>;
+    /// Acts above `n` as they are stored, in order.
+    fn acts_after(&self, n: u64, most: u32) -> Answer<'_, Vec<(u64, Vec<u8>)>>;
+    /// The highest number of a source's line that was entered; 0 where none was.
+    fn acts_last<'a>(&'a self, source: &'a str) -> Answer<'a, u64>;
+}
+
+/// An act as it is stored; `None` for anything that no node would have written.
+pub fn read(bytes: &[u8]) -> Option<Recorded<Act>> {
+    Recorded::read(bytes)
+}
+
+/// Where the register itself says something.
+pub const OWN: &str = "register";
+
+/// Holds the acts of the register, in order, against the lines of those sources that were read, and against each other.
+pub fn compare(
+    acts: &[(u64, Vec<u8>)],
+    lines: &BTreeMap<(String, u64), Line>,
+    sources: &BTreeSet<String>,
+    now: Timestamp,
+) -> Vec<Found> {
+    let (mut found, mut entered, mut newest) = (Vec::new(), BTreeSet::new(), None::<Recorded<Act>>);
+    let mut has_begun = false;
+    for (n, bytes) in acts {
+        let follows = |act: &Recorded<Act>| {
+            let (before, last) = newest.as_ref().map_or((Digest::ZERO, 0), |newest| (newest.link(), newest.event().n));
+            act.event().before == before && act.event().n == last + 1
+        };
+        let Some(recorded) = read(bytes) else {
+            found.push(Found::Unlinked { n: *n });
+            continue;
+        };
+        if !follows(&recorded) {
+            found.push(Found::Unlinked { n: *n });
+        }
+        let act = recorded.event().clone();
+        newest = Some(recorded);
+        let Act { n, source, line, at, .. } = act.clone();
+        let place = (source.clone(), line);
+        if sources.contains(&source) {
+            match lines.get(&place) {
+                None => found.push(Found::LineGone { n, source: source.clone(), line }),
+                Some(now) if !now.is(&act) => found.push(Found::LineChanged { n, source: source.clone(), line }),
+                Some(_) => {}
+            }
+        }
+        if has_begun && act.entered.since(at) > LATE_S {
+            found.push(Found::LineLate { n, source, line, at, entered: act.entered });
+        }
+        has_begun |= act.deed == Deed::Begin;
+        entered.insert(place);
+    }
+    let waits = lines.iter().filter(|(place, line)| !entered.contains(*place) && now.since(line.at) > LATE_S);
+    found.extend(waits.map(|((source, line), _)| Found::NotEntered { source: source.clone(), line: *line }));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000);
+
+    fn line(number: u64, reason: &str) -> Line {
+        let deed = Deed::Stop { target: "model lab/tiny".into(), now: false };
+        let (source, author) = ("stops".to_owned(), "hanna".to_owned());
+        Line { source, line: number, at: NOW.plus(number), author, deed, reason: reason.into() }
+    }
+
+    fn begin() -> Line {
+        Line { source: OWN.into(), line: 1, deed: Deed::Begin, ..line(0, "it begins") }
+    }
+
+    fn chain(lines: &[(Line, u64)]) -> Vec<(u64, Vec<u8>)> {
+        let mut acts: Vec<Recorded<Act>> = Vec::new();
+        for (line, after) in lines {
+            acts.push(line.act(acts.last(), line.at.plus(*after), Salt([7; 16])));
+        }
+        acts.iter().map(|act| (act.event().n, act.bytes().to_vec())).collect()
+    }
+
+    fn found(acts: &[(u64, Vec<u8>)], lines: &[Line], now: Timestamp) -> Vec<Found> {
+        let lines = lines.iter().map(|line| ((line.source.clone(), line.line), line.clone())).collect();
+        compare(acts, &lines, &BTreeSet::from(["stops".to_owned()]), now)
+    }
+
+    #[test]
+    fn a_line_that_was_changed_taken_out_or_put_in_late_is_found() {
+        let source = || "stops".to_owned();
+        let lines = [line(1, "it leaks"), line(2, "mended"), line(3, "it leaks again")];
+        let acts = chain(&[(begin(), 0), (line(1, "it leaks"), 30), (line(2, "mended"), 60)]);
+        assert_eq!(found(&acts, &lines, NOW.plus(9)), [], "the third is entered within a minute");
+        assert_eq!(found(&acts, &lines, NOW.plus(4 + LATE_S)), [Found::NotEntered { source: source(), line: 3 }]);
+        let changed = [line(1, "a test"), line(2, "mended")];
+        assert_eq!(found(&acts, &changed, NOW), [Found::LineChanged { n: 2, source: source(), line: 1 }]);
+        assert_eq!(found(&acts, &lines[1..], NOW), [Found::LineGone { n: 2, source: source(), line: 1 }]);
+        // What is put in with a time of long ago says so by when it was entered; what was there when the register began does not.
+        let late = chain(&[(line(1, "it leaks"), 9 * LATE_S), (begin(), 9 * LATE_S), (line(2, "mended"), LATE_S + 1)]);
+        let (at, entered) = (NOW.plus(2), NOW.plus(1 + 9 * LATE_S));
+        assert_eq!(found(&late, &lines, NOW), [Found::LineLate { n: 3, source: source(), line: 2, at, entered }]);
+    }
+
+    #[test]
+    fn an_act_that_does_not_follow_is_found() {
+        let lines = [line(1, "it leaks"), line(2, "mended")];
+        let whole = chain(&[(line(1, "it leaks"), 0), (line(2, "mended"), 0), (begin(), 9)]);
+        let cut: Vec<_> = whole.iter().filter(|(n, _)| *n != 2).cloned().collect();
+        assert_eq!(
+            found(&cut, &lines, NOW),
+            [Found::Unlinked { n: 3 }],
+            "the line of the second waits to be entered: it is not an hour old"
+        );
+        let mut torn = whole.clone();
+        torn[0].1.push(b' ');
+        assert_eq!(found(&torn, &lines, NOW), [Found::Unlinked { n: 1 }, Found::Unlinked { n: 2 }]);
+    }
+
+    #[test]
+    fn an_act_is_written_in_one_way() {
+        let acts = chain(&[(line(1, "it leaks"), 30)]);
+        let text = r#"{"n":1,"at":1800000001,"entered":1800000031,"author":"hanna","deed":{"kind":"stop","target":"model lab/tiny","now":false},"reason":"it leaks","source":"stops","line":1,"before":"0000000000000000000000000000000000000000000000000000000000000000","salt":"07070707070707070707070707070707"}"#;
+        assert_eq!(std::str::from_utf8(&acts[0].1).unwrap(), text);
+        assert_eq!(read(text.as_bytes()).unwrap().event().line, 1);
+        assert!(read(text.replace("\"n\":1", "\"n\": 1").as_bytes()).is_none());
+    }
+}
