@@ -50,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answers::Turns;
+use crate::brought::Brought;
 use crate::config::{Config, Keys};
 use crate::failure::Failure;
 use crate::ops::Restored;
@@ -116,6 +117,8 @@ struct Inner {
     /// Who is believed of persons.
     issuers: RwLock<Arc<logins::Issuers>>,
     turns: Turns,
+    /// Credit notes that are decided now, or wait.
+    brought: Brought,
     retired: AtomicBool,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -200,6 +203,7 @@ impl Clearing {
             turns: Turns::default(),
             retired: AtomicBool::new(false),
             tasks: TaskTracker::new(),
+            brought: Brought::default(),
             stop: CancellationToken::new(),
         };
         let house = Self { inner: Arc::new(inner) };
