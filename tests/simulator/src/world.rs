@@ -131,7 +131,7 @@ impl<'b> World<'b> {
     fn act(&mut self) -> Checked {
         self.now = self.now.plus(self.chance.below(12));
         let who = self.chance.index(3);
-        match self.chance.below(107) {
+        match self.chance.below(108) {
             0..=23 => self.holders[who].ask(&mut around!(self, who)),
             24..=38 => self.node.finish(&mut around!(self, NODE_CLOCK)),
             39..=66 => self.deliver(),
@@ -184,7 +184,12 @@ impl<'b> World<'b> {
                 Ok(())
             }
             102 if self.house.up => self.house.decide(&mut around!(self, HOUSE_CLOCK)).map(drop),
-            103 if self.house.up => self.house.pay_out(&mut around!(self, HOUSE_CLOCK)),
+            103 if self.house.up && self.chance.one_in(2) => self.house.pay_out(&mut around!(self, HOUSE_CLOCK)),
+            103 if self.house.up => self.house.pay_run(&mut around!(self, HOUSE_CLOCK)),
+            105 if self.house.up && self.chance.one_in(6) => {
+                self.house.end_mandate(&mut around!(self, HOUSE_CLOCK));
+                Ok(())
+            }
             104 if self.house.up => self.house.credit_note(&mut around!(self, HOUSE_CLOCK)),
             _ => {
                 self.holders[who].show(&mut around!(self, who));
