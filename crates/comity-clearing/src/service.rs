@@ -120,6 +120,8 @@ struct Inner {
     /// Credit notes that are decided now, or wait.
     brought: Brought,
     retired: AtomicBool,
+    /// Nothing of this process's is published.
+    silent: AtomicBool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -201,9 +203,10 @@ impl Clearing {
             volume_limits: oversight::limits(),
             issuers: RwLock::default(),
             turns: Turns::default(),
-            retired: AtomicBool::new(false),
-            tasks: TaskTracker::new(),
             brought: Brought::default(),
+            retired: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
         let house = Self { inner: Arc::new(inner) };
