@@ -235,7 +235,6 @@ mod tests {
         "a node that is set back",
         "a node that meets its own newer receipt",
         "a reservation beyond the allocation",
-        "a run that leaves something",
         "a store that takes nothing",
         "a token on several lots",
         "a token that the books do not know",
