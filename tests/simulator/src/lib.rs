@@ -241,7 +241,6 @@ mod tests {
         "an acknowledgement that does not verify",
         "an answer without its receipt",
         "an owner is paid",
-        "an owner is paid by a run",
         "another settled receipt",
         "answered from the store",
         "asked again",
