@@ -6,6 +6,9 @@ mod postgres {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+    use comity_http::dial::{CallError, Client as Door};
+    use comity_http::{Endpoint, TrustedKeys};
+    use comity_ledger::db::query;
     use comity_node::shell;
     use comity_sdk::{Client, Query};
     use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, books_in_postgres, chain};
@@ -14,6 +17,7 @@ mod postgres {
     use comity_wire::api::node::HeadsReply;
     use comity_wire::object::{DoorKind, Head};
     use comity_wire::{Amount, ModelId, Signed};
+    use http::Method;
     use serde_json::Value;
 
     /// Rounds of drawing, asking and ending that have to come to their end before the next thing happens to the house.
@@ -39,6 +43,46 @@ mod postgres {
         client.project().await.map_err(told("looking"))?;
         client.finish(token).await.map_err(told("ending"))?;
         Ok(())
+    }
+
+    /// Four others are there, as far as the books know: this one takes no place in the feed, says so, and serves all the same.
+    async fn one_that_publishes_nothing_is_not_ready(federation: &mut Federation, books: &comity_ledger::Database) {
+        let trusted = TrustedKeys::Exactly(vec![*federation.transport_key("house-b").as_bytes()]);
+        let ill = async |federation: &Federation| {
+            let addresses = vec![federation.address("house-b")];
+            let door = Door::new(Endpoint { addresses, trusted: trusted.clone() }).expect("an address");
+            let parts = match door.call::<Value>(Method::GET, "/readyz", None::<&()>).await {
+                Ok(ready) => ready["parts"].clone(),
+                Err(CallError::Remote(refused)) => refused.fields["parts"].clone(),
+                Err(error) => panic!("{}", chain(&error)),
+            };
+            let parts = parts.as_object().expect("parts").clone().into_iter();
+            parts.filter(|(_, is_well)| *is_well == Value::Bool(false)).map(|(part, _)| part).collect::<Vec<_>>()
+        };
+        assert_eq!(ill(federation).await, [""; 0]);
+        federation.service("house-b").end().await;
+        let mut conn = books.connect().await.expect("the books");
+        for at in 1..=4_u8 {
+            let key = comity_wire::SecretKey::from_seed([at; 32]).public();
+            let later = i64::try_from(shell::now().seconds() + 1_000).expect("a time");
+            query("INSERT INTO replica (key, doors, started_at, seen_at) VALUES (?, '[]', ?, ?)")
+                .bind(key.as_bytes().to_vec())
+                .bind(later)
+                .bind(later)
+                .execute(&mut conn.db())
+                .await
+                .expect("it is written");
+        }
+        federation.service("house-b").restart().await;
+        assert_eq!(ill(federation).await, ["publishing"]);
+        let said = federation.service("house-b").log();
+        assert!(said.contains("nothing is published from here yet") && said.contains("at most 4"), "{said}");
+        query("DELETE FROM replica").execute(&mut conn.db()).await.expect("it is written");
+        eventually("it publishes", async || {
+            let ill = ill(federation).await;
+            if ill.is_empty() { Ok(()) } else { Err(format!("{ill:?}")) }
+        })
+        .await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -173,6 +217,7 @@ mod postgres {
             if found == Some(feed) { Ok(()) } else { Err(format!("{found:?}, not {feed:?}")) }
         })
         .await;
+        one_that_publishes_nothing_is_not_ready(&mut federation, &books).await;
         federation.end().await;
     }
 }

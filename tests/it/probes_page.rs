@@ -68,6 +68,24 @@ async fn goes_on(stage: &Stage) {
     assert_eq!(stage.json(&["status", "--json"]).await["running"], false);
 }
 
+/// A backup that is taken while they ask has what they know, and a home that it is put into goes on from there.
+async fn comes_back(stage: &Stage) {
+    let path = |name: &str| stage.federation.path().join(name).display().to_string();
+    let (home, backup, again) = (path("house"), path("backup"), path("house-again"));
+    let running = process::spawn(&["clearing", "probe", "run", "--home", &home]);
+    process::expect(&["clearing", "backup", "--home", &home, "--out", &backup, "--with-keys"]).await;
+    process::stop(running).await;
+    let restored = process::expect(&["clearing", "restore", "--from", &backup, "--home", &again]).await;
+    let restored: Value = serde_json::from_str(&restored).expect("JSON");
+    let put = restored["put"].as_array().expect("a list");
+    for name in ["probe.toml", "probe/journal", "probe/people/00000/wallet.journal", "keys/probe.key"] {
+        assert!(put.iter().any(|put| put == name), "{name}: {restored}");
+    }
+    let status = process::expect(&["clearing", "probe", "status", "--home", &again, "--json"]).await;
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status, stage.json(&["status", "--json"]).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_found_is_shown_answered_and_published() {
     let mut stage = Stage::start().await;
@@ -140,6 +158,7 @@ async fn what_was_found_is_shown_answered_and_published() {
                 stage.play().await;
             }
             assert!(stage.found().await.is_empty());
+            comes_back(&stage).await;
             stage.upstream.counts_more(5);
             let found = stage.until_found(4, "meters/input_varies").await;
             found["id"].as_str().expect("an id").clone_into(&mut id);

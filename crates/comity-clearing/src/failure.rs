@@ -96,6 +96,15 @@ pub enum Failure {
     NotWritten { cause: String },
     #[error("too many writes are waiting; try again")]
     Busy,
+    /// It comes again by itself.
+    #[error("the credit note cannot be booked yet")]
+    CreditWaits {
+        #[source]
+        why: settlement::credit::Refused,
+        wait_s: u64,
+    },
+    #[error("another credit note of this owner is being decided: bring this one again")]
+    OwnerBusy,
     #[error("the call of this Idempotency-Key is being answered")]
     InFlight,
     #[error("this Idempotency-Key was used for another call")]
@@ -131,7 +140,7 @@ impl Failure {
             Self::Unverified(source) => source.code(),
             Self::Denied(source) => source.code(),
             Self::Settlement(source) => source.code(),
-            Self::Credit(source) => source.code(),
+            Self::Credit(source) | Self::CreditWaits { why: source, .. } => source.code(),
             Self::CreditNoteConflict { .. } => Code::IdempotencyConflict,
             Self::NotYet { .. } => Code::NotYetValid,
             Self::NotRegistered => Code::NotRegistered,
@@ -158,7 +167,7 @@ impl Failure {
             Self::Limit { .. } | Self::ListFull { .. } => Code::LimitExceeded,
             Self::Revoked => Code::Revoked,
             Self::RosterExpired { .. } => Code::RosterExpired,
-            Self::DirectoryBehind { .. } | Self::Busy => Code::Busy,
+            Self::DirectoryBehind { .. } | Self::Busy | Self::OwnerBusy => Code::Busy,
             Self::Store(_) | Self::Database(_) | Self::NotWritten { .. } | Self::LogStopped { .. } => {
                 Code::StoreUnavailable
             }
@@ -184,7 +193,7 @@ impl Failure {
             Self::Denied(source) => chain(source),
             Self::Settlement(settlement::Refused::Unverified(source)) => chain(source),
             Self::Settlement(source) => chain(source),
-            Self::Credit(source) => chain(source),
+            Self::Credit(source) | Self::CreditWaits { why: source, .. } => chain(source),
             other => other.to_string(),
         }
     }

@@ -402,6 +402,10 @@ impl From<Failure> for Refusal {
                 .retry_after_s(wait_s)
                 .with("whose_move", "owner")
                 .hint("the node brings the next head by itself"),
+            Failure::CreditWaits { wait_s, .. } => {
+                refusal.retry_after_s(wait_s).hint("the node brings it again by itself")
+            }
+            Failure::OwnerBusy => refusal.retry_after_s(RETRY_AFTER_S).with("whose_move", "owner"),
             Failure::DecisionsBroken { .. } => refusal
                 .with("whose_move", "owner")
                 .hint("comity node decisions check, on the node; where its store was set back: comity node decisions renew --reason"),

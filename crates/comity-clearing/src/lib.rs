@@ -16,6 +16,7 @@ pub mod admin;
 pub mod amie;
 mod answers;
 pub mod audit;
+mod brought;
 pub mod config;
 pub mod failure;
 pub mod http;

@@ -44,18 +44,18 @@ impl Role {
 
 /// A mandate that was redeemed, and what was drawn under it.
 #[derive(Clone, Debug)]
-pub(crate) struct Redeemed {
-    pub(crate) mandate: Verified<Mandate>,
-    pub(crate) member: PublicKey,
+pub struct Redeemed {
+    pub mandate: Verified<Mandate>,
+    pub member: PublicKey,
     /// What the signer may do now; none where the key was taken away.
-    pub(crate) signer: Option<Role>,
-    pub(crate) revoked_at: Option<Timestamp>,
-    pub(crate) drawn: Amount,
-    pub(crate) drawn_today: Amount,
+    pub signer: Option<Role>,
+    pub revoked_at: Option<Timestamp>,
+    pub drawn: Amount,
+    pub drawn_today: Amount,
 }
 
 /// The first moment of the day of `now`.
-pub(crate) fn day_of(now: Timestamp) -> Timestamp {
+pub fn day_of(now: Timestamp) -> Timestamp {
     Timestamp(now.0 - now.0 % DAY_S)
 }
 
@@ -84,7 +84,7 @@ impl Redeemed {
     ///
     /// # Errors
     /// [`Failure`] saying what ended it.
-    pub(crate) fn in_force(&self, now: Timestamp) -> Result<(), Failure> {
+    pub fn in_force(&self, now: Timestamp) -> Result<(), Failure> {
         let id = self.mandate.id;
         if self.revoked_at.is_some() {
             return Err(Failure::MandateOver { id, why: "was revoked" });
@@ -108,7 +108,7 @@ impl Redeemed {
     ///
     /// # Errors
     /// [`Failure`] naming what it goes beyond; then nothing was drawn.
-    pub(crate) fn draw<'m>(
+    pub fn draw<'m>(
         &mut self,
         caller: &PublicKey,
         project: ProjectId,

@@ -254,6 +254,14 @@ pub fn due(until: &Reckoned, now: &Reckoned, paid: &Portions, order: &[Earned]) 
     sorted
 }
 
+/// What a payment run pays of what is due: nothing of tokens that may still come into dispute, and no more than what disputes about
+/// these leave of the owner's account (spec/07-settlement.md S-13, S-26).
+pub fn past_disputes(due: Vec<Due>, may_be_disputed: impl Fn(TokenId) -> bool, left: Amount) -> (Vec<Due>, i64) {
+    let due: Vec<Due> = due.into_iter().filter(|due| due.amount < 0 || !may_be_disputed(due.token)).collect();
+    let amount = due.iter().map(|due| due.amount).sum::<i64>().clamp(0, left.ucr());
+    (due, amount)
+}
+
 /// The lines of a payment of `amount`: first all that is to be taken back, then what is due, in the order of sale. `None`
 /// where less is due.
 pub fn lines(due: &[Due], amount: i64) -> Option<Vec<Due>> {

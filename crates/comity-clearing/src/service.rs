@@ -50,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answers::Turns;
+use crate::brought::Brought;
 use crate::config::{Config, Keys};
 use crate::failure::Failure;
 use crate::ops::Restored;
@@ -116,7 +117,11 @@ struct Inner {
     /// Who is believed of persons.
     issuers: RwLock<Arc<logins::Issuers>>,
     turns: Turns,
+    /// Credit notes that are decided now, or wait.
+    brought: Brought,
     retired: AtomicBool,
+    /// Nothing of this process's is published.
+    silent: AtomicBool,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -198,7 +203,9 @@ impl Clearing {
             volume_limits: oversight::limits(),
             issuers: RwLock::default(),
             turns: Turns::default(),
+            brought: Brought::default(),
             retired: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };

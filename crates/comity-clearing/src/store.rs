@@ -224,6 +224,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0584_open_tokens.sql"),
             include_str!("../migrations/postgres/0584_open_tokens.sql"),
         )
+        .with(
+            585,
+            "what may come into dispute",
+            include_str!("../migrations/0585_disputable.sql"),
+            include_str!("../migrations/postgres/0585_disputable.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

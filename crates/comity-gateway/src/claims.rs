@@ -62,6 +62,8 @@ pub struct HouseError {
     pub message: String,
     /// With `settled_differs`: where the house stands.
     pub settled: Vec<SettledLane>,
+    /// When the house wants to be asked again.
+    pub retry_after_s: Option<u64>,
 }
 
 /// Lanes, and chains, of one claim.
@@ -311,7 +313,7 @@ async fn settle_alone(inner: &Inner, token: TokenId) -> Result<bool, ClaimError>
 pub(crate) async fn bounded<T>(call: BoxFuture<'_, Result<T, HouseError>>) -> Result<T, HouseError> {
     let silent = |_| {
         let message = format!("no answer within {} s", HOUSE_WAIT.as_secs());
-        HouseError { code: None, message, settled: Vec::new() }
+        HouseError { code: None, message, settled: Vec::new(), retry_after_s: None }
     };
     tokio::time::timeout(HOUSE_WAIT, call).await.map_err(silent)?
 }

@@ -1,7 +1,9 @@
 //! Credit notes (spec/07-settlement.md §11): what this node charged a project, and what its owner gives back of that.
 //!
 //! Each is kept before it is brought, and brought until the house has answered. Where the house comes back from a backup, what it
-//! booked since is brought again, as claims are.
+//! booked since is brought again, as claims are. One that the house lets wait is not brought before the house looks at it again.
+
+use std::sync::PoisonError;
 
 use comity_wire::api::clearing::SignedBytes;
 use comity_wire::api::credit::{CreditNoteReply, CreditNoteRequest};
@@ -15,12 +17,14 @@ use crate::control::token_of;
 use crate::gateway::{Gateway, Inner};
 use crate::spend::LaneKey;
 use crate::store::StoreError;
-use crate::store::credited::{HouseSaid, Noted};
+use crate::store::credited::{CREDITS_MAX, HouseSaid, Noted};
 
 /// Receipts that are looked at for one suggestion; of a project that had more the newest lanes' first ones are not seen.
 const LOOKED_AT_MAX: usize = 20_000;
 /// Credit notes that are brought in one turn, and that are looked at of one token: the house takes 64 of it.
 const BROUGHT_MAX: u32 = 256;
+/// However long a house wants to be left alone with a note that waits.
+const LATER_S_MAX: u64 = 6 * 3_600;
 
 /// What a credit note says that a case orders.
 #[derive(Clone, Debug)]
@@ -190,18 +194,22 @@ impl Gateway {
         self.0.ledger.store().credits(None, limit).await
     }
 
-    /// Brings what houses have not answered, or have forgotten. How many still wait.
+    /// Brings what houses have not answered, or have forgotten: of those that houses would look at now, the oldest. How many of these
+    /// still wait.
     pub async fn bring_credits(&self) -> usize {
         let inner = &*self.0;
-        let waiting = match inner.ledger.store().credits_waiting(BROUGHT_MAX).await {
+        let all = u32::try_from(CREDITS_MAX).expect("a small number");
+        let waiting = match inner.ledger.store().credits_waiting(all).await {
             Ok(waiting) => waiting,
             Err(error) => {
                 warn!(%error, "cannot read which credit notes wait");
                 return 0;
             }
         };
-        let mut left = 0;
-        for note in waiting {
+        let (mut left, now) = (0, inner.now());
+        inner.credits_later.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, later| now < *later);
+        let due = waiting.into_iter().filter(|note| later(inner, note.id).is_none());
+        for note in due.take(BROUGHT_MAX as usize) {
             match bring(inner, &note).await {
                 Ok(_) => {}
                 Err(CreditError::Later(why)) => {
@@ -261,6 +269,9 @@ impl Gateway {
 
 /// Signs it and brings it to its house. What that says for good is kept before anybody hears of it.
 async fn bring(inner: &Inner, note: &Noted) -> Result<CreditNoteReply, CreditError> {
+    if let Some(later) = later(inner, note.id) {
+        return Err(CreditError::Later(format!("the house lets it wait, and looks at it again at {later}")));
+    }
     let house = inner.house.as_ref().ok_or_else(|| CreditError::Later("this node has no house".into()))?;
     let object = CreditNote {
         id: note.id,
@@ -275,8 +286,14 @@ async fn bring(inner: &Inner, note: &Noted) -> Result<CreditNoteReply, CreditErr
     let signed = cose::try_sign(&object, &inner.receipt_key).map_err(unsigned)?;
     let ask = SignedBytes::new(signed.bytes()).map_err(|_| CreditError::Later("a credit note is too long".into()))?;
     inner.fail("credit.before_send");
-    let answer = bounded(house.credit_note(note.house, CreditNoteRequest { note: ask })).await.map_err(answered);
+    let answer = bounded(house.credit_note(note.house, CreditNoteRequest { note: ask })).await;
     inner.fail("credit.after_answer");
+    let wait_s = answer.as_ref().err().filter(|refused| refused.code == Some(Code::CreditWaits));
+    if let Some(wait_s) = wait_s.and_then(|refused| refused.retry_after_s) {
+        let until = inner.now().plus(wait_s.min(LATER_S_MAX));
+        inner.credits_later.lock().unwrap_or_else(PoisonError::into_inner).insert(note.id, until);
+    }
+    let answer = answer.map_err(answered);
     let said = match &answer {
         Ok(reply) => HouseSaid::Booked { content: reply.content, booked_at: reply.taken_at },
         Err(CreditError::Declined { code, message }) => {
@@ -286,6 +303,12 @@ async fn bring(inner: &Inner, note: &Noted) -> Result<CreditNoteReply, CreditErr
     };
     inner.ledger.store().credit_said(note.id, &said).await?;
     answer
+}
+
+/// Until when the house lets it wait, if it does.
+fn later(inner: &Inner, note: CreditNoteId) -> Option<Timestamp> {
+    let known = inner.credits_later.lock().unwrap_or_else(PoisonError::into_inner).get(&note).copied();
+    known.filter(|later| inner.now() < *later)
 }
 
 async fn receipt(inner: &Inner, token: TokenId, key: LaneKey, n: u64) -> Result<Option<Receipt>, StoreError> {

@@ -9,7 +9,8 @@ use comity_supply::pool::Sight;
 use comity_token::{Capability, Directory, PathCap};
 use comity_wire::object::{Grant, Plan};
 use comity_wire::{
-    Amount, Digest, GrantId, Malformed, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId, Unverified, Verified,
+    Amount, CreditNoteId, Digest, GrantId, Malformed, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId,
+    Unverified, Verified,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) claim_now: Notify,
     /// One claim at a time: the house and this node then agree on what was settled.
     pub(crate) claiming: tokio::sync::Mutex<()>,
+    /// Credit notes that wait, and from when on their house looks at them again.
+    pub(crate) credits_later: Mutex<BTreeMap<CreditNoteId, Timestamp>>,
 }
 
 /// A model that is served, at a moment.
@@ -185,6 +188,7 @@ impl Gateway {
             stop: CancellationToken::new(),
             claim_now: Notify::new(),
             claiming: tokio::sync::Mutex::new(()),
+            credits_later: Mutex::default(),
         }));
         gateway.0.tracker.spawn(write_down(Arc::downgrade(&gateway.0), gateway.0.stop.clone()));
         if let Some(news) = news {

@@ -13,8 +13,8 @@ use crate::failure::{Failure, While as _};
 pub(super) const FILE: &str = "manifest.json";
 const FORM: &str = "comity-clearing-backup/1";
 /// Files that a backup has; one with more is none of ours.
-const FILES_MAX: usize = 64;
-const BYTES_MAX: u64 = 256 << 10;
+const FILES_MAX: usize = 64 + super::probe::FILES_MAX;
+const BYTES_MAX: u64 = 8 << 20;
 
 /// Unknown keys are refused: a newer form has another name.
 #[derive(Clone, Debug, Serialize, Deserialize)]

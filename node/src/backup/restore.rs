@@ -10,7 +10,7 @@ use comity_ledger::{Database, books};
 use serde::Serialize;
 
 use super::take::write_private;
-use super::{KEYS, Manifest, POSTGRES_COPY, PUBLIC, SETTINGS, SQLITE_COPY, Stored, postgres};
+use super::{KEYS, Manifest, POSTGRES_COPY, PUBLIC, SETTINGS, SQLITE_COPY, Stored, postgres, probe};
 use crate::failure::{Failure, While as _};
 use crate::home::Home;
 use crate::service::turn::Turn;
@@ -100,6 +100,14 @@ pub async fn restore(ask: Restore<'_>) -> Result<Returned, Failure> {
         ));
     }
     next.extend(after(&home, &manifest, restored));
+    if put.iter().any(|name| probe::is_part(name)) {
+        next.push(format!(
+            "the probes know what they knew at {}: once no process of theirs runs elsewhere, `comity clearing probe init --home {}`, \
+             then `status`, then `run`",
+            manifest.made_at,
+            home.path.display()
+        ));
+    }
     Ok(Returned { books: kept.name(), restored, transfers: manifest.transfers, put, next })
 }
 
@@ -139,14 +147,17 @@ fn put_missing(manifest: &Manifest, from: &Path, home: &Path) -> Result<Vec<Stri
             name.strip_prefix(KEYS).and_then(|rest| rest.strip_prefix('/')).is_some_and(|key| !key.contains('/'));
         PUBLIC.contains(&name) || name == SETTINGS || is_key
     };
+    // What the probes of this home know is newer, and does not go with what they knew then.
+    let has_probes = home.join(probe::FOLDER).exists();
+    let is_probes = |name: &str| probe::is_part(name) && !has_probes;
     let mut put = Vec::new();
-    for entry in manifest.files.iter().filter(|entry| is_ours(&entry.path)) {
+    for entry in manifest.files.iter().filter(|entry| is_ours(&entry.path) || is_probes(&entry.path)) {
         let into = home.join(&entry.path);
         if into.exists() {
             continue;
         }
         if let Some(folder) = into.parent() {
-            std::fs::create_dir_all(folder).while_(format!("cannot make {}", folder.display()))?;
+            super::closed_folder(folder).while_(format!("cannot make {}", folder.display()))?;
         }
         let bytes = std::fs::read(manifest.file(from, &entry.path)?)?;
         write_private(&into, &zeroize::Zeroizing::new(bytes))?;

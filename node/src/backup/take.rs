@@ -10,7 +10,7 @@ use comity_wire::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Entry;
-use super::{KEYS, Manifest, POSTGRES_COPY, PUBLIC, SETTINGS, SQLITE_COPY, Stored, postgres};
+use super::{KEYS, Manifest, POSTGRES_COPY, PUBLIC, SETTINGS, SQLITE_COPY, Stored, postgres, probe};
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Home, Role};
 use crate::settings::{HouseSettings, Kept};
@@ -128,16 +128,25 @@ fn beside(home: &Home, out: &Path, with_keys: bool) -> Result<(Vec<String>, Vec<
         .collect();
     keys.sort();
     secret.extend(keys);
+    let (probes, mut people) = probe::files(home)?;
+    copied.extend(probes);
     let left_out = if with_keys {
         make(&out.join(KEYS))?;
         copied.append(&mut secret);
+        copied.append(&mut people);
         Vec::new()
     } else {
+        secret.extend((!people.is_empty()).then(|| probe::PEOPLE.to_owned()));
         secret
     };
+    copied.retain(|name| !probe::may_go(name) || home.file(name).exists());
     for name in &copied {
         let bytes = zeroize::Zeroizing::new(home.read(name)?);
-        write_private(&out.join(name), &bytes)?;
+        let path = out.join(name);
+        if let Some(folder) = path.parent() {
+            super::closed_folder(folder).while_(format!("cannot make {}", folder.display()))?;
+        }
+        write_private(&path, &bytes)?;
     }
     Ok((copied, left_out))
 }

@@ -95,6 +95,88 @@ async fn a_restore_overwrites_nothing_and_is_known_to_the_books() {
     assert!(!other.file("clearing.sqlite").exists());
 }
 
+/// What the probes know goes with the house: the journal always, people and their wallets with the keys; back again as a whole.
+#[tokio::test]
+async fn what_the_probes_know_is_in_a_backup_and_comes_back_as_a_whole() {
+    use crate::probe::journal::{Journal, Kept};
+    let bench = Bench::new().await;
+    let probe = bench.home.file("probe");
+    for folder in ["probe/people/00000/keys", "probe/decided"] {
+        std::fs::create_dir_all(bench.home.file(folder)).unwrap();
+    }
+    let (mut journal, _): (Journal, Kept<u64, u64>) = Journal::open(&probe).unwrap();
+    (1..=3_u64).for_each(|event| journal.append(&event).unwrap());
+    journal.snapshot(&6_u64).unwrap();
+    journal.append(&4_u64).unwrap();
+    for (name, text) in [
+        ("probe.toml", "[probe]"),
+        ("keys/probe.key", "secret"),
+        ("probe/decided/finding", ""),
+        ("probe/people/00000/profile.toml", "project = 1"),
+        ("probe/people/00000/profile.toml.new", "half"),
+        ("probe/people/00000/wallet.journal", "token"),
+        ("probe/people/00000/keys/member.key", "member"),
+    ] {
+        std::fs::write(bench.home.file(name), text).unwrap();
+    }
+    std::os::unix::fs::symlink("/etc/hostname", bench.home.file("probe/people/00000/link")).unwrap();
+    // While the probes run.
+    let plain = take(&bench.home, &bench.path("plain"), false).await.unwrap().manifest;
+    assert!(plain.left_out.contains(&"probe/people".to_owned()) && !bench.path("plain/probe/people").exists());
+    let has = |manifest: &Manifest| {
+        let files = manifest.files.iter().map(|entry| entry.path.clone());
+        files.filter(|name| name.starts_with("probe")).collect::<Vec<_>>()
+    };
+    // A process may cut its journal meanwhile: what was copied before has all that the snapshot has not.
+    let known = ["probe/decided/finding", "probe.toml", "probe/journal", "probe/snapshot.json"];
+    assert_eq!(has(&plain), known);
+    let keyed = take(&bench.home, &bench.path("keyed"), true).await.unwrap().manifest;
+    let people = ["keys/member.key", "profile.toml", "wallet.journal"].map(|name| format!("probe/people/00000/{name}"));
+    assert_eq!(has(&keyed), [&known.map(str::to_owned)[..], &people[..]].concat());
+    for folder in ["keyed/probe", "keyed/probe/people/00000/keys", "plain/probe"] {
+        assert_eq!(mode(&bench.path(folder)), 0o700, "{folder}");
+    }
+
+    let returned = bench.restore("keyed", "new").await.unwrap();
+    assert!(returned.next.iter().any(|next| next.contains("clearing probe init")), "{:?}", returned.next);
+    let kept: Kept<u64, u64> = Journal::look(&bench.path("new/probe")).unwrap();
+    assert_eq!((kept.snapshot, kept.events), (Some(6), vec![4]));
+    for name in keyed.files.iter().map(|entry| &entry.path).filter(|name| name.contains("probe")) {
+        assert_eq!(std::fs::read(bench.path("new").join(name)).unwrap(), bench.home.read(name).unwrap(), "{name}");
+        assert_eq!(mode(&bench.path("new").join(name)), 0o600, "{name}");
+    }
+    assert_eq!(mode(&bench.path("new/probe/people")), 0o700);
+    let returned = bench.restore("plain", "keyless").await.unwrap();
+    let missing = returned.next.iter().find(|next| next.contains("put back what the backup has not")).unwrap();
+    assert!(missing.contains("probe/people"), "{missing}");
+
+    // A home that has probes keeps what they know, all of it: older people do not go with a newer journal.
+    for name in ["clearing.sqlite", "clearing.sqlite-wal", "clearing.sqlite-shm"] {
+        let _ = std::fs::remove_file(bench.home.file(name));
+    }
+    std::fs::remove_dir_all(bench.home.file("probe/people")).unwrap();
+    assert_eq!(bench.restore("keyed", "house").await.unwrap().put, [""; 0]);
+    assert!(!bench.home.file("probe/people").exists());
+}
+
+/// Nothing of a manifest leads out of the folder of the probes.
+#[test]
+fn only_what_lies_below_the_folder_of_the_probes_is_put_back() {
+    for (name, is_part) in [
+        ("probe.toml", true),
+        ("probe/journal", true),
+        ("probe/people/00000/keys/member.key", true),
+        ("probe", false),
+        ("probes/journal", false),
+        ("probe/../keys/issuer.key", false),
+        ("/probe/journal", false),
+        ("probe/a/b/c/d/e", false),
+        ("network.sqlite", false),
+    ] {
+        assert_eq!(super::probe::is_part(name), is_part, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_backup_that_was_changed_or_broke_off_is_none() {
     let bench = Bench::new().await;

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, While as _};
 
-const LINES: &str = "journal";
-const WHOLE: &str = "snapshot.json";
+pub const LINES: &str = "journal";
+pub const WHOLE: &str = "snapshot.json";
 /// Bytes of lines after which a snapshot is made.
 pub const LINES_BYTES_MAX: u64 = 4 << 20;
 

@@ -270,8 +270,10 @@ pub fn receipts(home: &Home, finding: &Finding, into: &std::path::Path) -> Resul
 }
 
 /// Where commands leave word for the process that has the journal.
+pub const DECIDED: &str = "decided";
+
 fn desk(home: &Home) -> PathBuf {
-    super::folder(home).join("decided")
+    super::folder(home).join(DECIDED)
 }
 
 /// A person looked into a finding: its test begins anew, and what its evidence gives away is used no more.

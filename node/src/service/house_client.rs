@@ -111,7 +111,12 @@ impl HouseClient {
             CallError::Remote(remote) => {
                 let settled = remote.fields.get("settled").cloned().unwrap_or_default();
                 let settled = serde_json::from_value(settled).unwrap_or_default();
-                HouseError { code: remote.known_code(), message: remote.to_string(), settled }
+                HouseError {
+                    code: remote.known_code(),
+                    message: remote.to_string(),
+                    settled,
+                    retry_after_s: remote.retry_after_s,
+                }
             }
             other => unreached(other.to_string()),
         })
@@ -129,7 +134,7 @@ fn house_keys(directory: &dyn Directory, anchor: &Anchor) -> impl Iterator<Item 
 const PAGES_MAX: usize = 10;
 
 fn unreached(reason: impl Into<String>) -> HouseError {
-    HouseError { code: None, message: reason.into(), settled: Vec::new() }
+    HouseError { code: None, message: reason.into(), settled: Vec::new(), retry_after_s: None }
 }
 
 impl House for HouseClient {

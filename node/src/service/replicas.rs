@@ -5,7 +5,7 @@
 //! says it, and says what is missing: so it does not matter which of them made it, or ended before it could say it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use comity_clearing::{Clearing, FeedHead, FeedNewest, Replica};
@@ -29,6 +29,8 @@ const ANNOUNCE_AGAIN_S: u64 = 12 * 3600;
 const DOORS_MAX: usize = 16;
 /// Turns between two complaints that are the same.
 const COMPLAIN_EVERY: u32 = 30;
+/// Turns in a row that fail before this process is not ready: half a minute.
+const SILENT_AFTER: u32 = 15;
 /// How long the others' announcement is waited for at the end.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -52,6 +54,10 @@ pub(super) struct Publishing<'a> {
     key: PublicKey,
     started_at: Timestamp,
     is_announced: AtomicBool,
+    /// The line in the books is not one to go on from: so for each process.
+    is_unsure: AtomicBool,
+    /// Turns in a row that failed.
+    turns_failed: AtomicU32,
 }
 
 impl<'a> Publishing<'a> {
@@ -73,6 +79,8 @@ impl<'a> Publishing<'a> {
             key: member.transport.public(),
             started_at: (member.clock)(),
             is_announced: AtomicBool::new(false),
+            is_unsure: AtomicBool::new(false),
+            turns_failed: AtomicU32::new(0),
         };
         if sharing.postgres {
             let shared = Shared {
@@ -84,7 +92,8 @@ impl<'a> Publishing<'a> {
         }
         match publishing.turn().await {
             Err(failure) if sharing.several => {
-                tracing::error!(%failure, "nothing is published from here yet; it is tried again")
+                tracing::error!(%failure, "nothing is published from here yet; it is tried again");
+                publishing.failed(SILENT_AFTER);
             }
             done => done?,
         }
@@ -93,8 +102,8 @@ impl<'a> Publishing<'a> {
 
     /// Goes on for ever. `lists` wakes it.
     pub(super) async fn run(&self, mut lists: watch::Receiver<u64>) {
-        let mut failed = 0_u32;
         loop {
+            let failed = self.turns_failed.load(Ordering::Relaxed);
             let pause = if failed > 0 { AGAIN } else { EVERY };
             tokio::select! {
                 changed = lists.changed() => if changed.is_err() {
@@ -103,15 +112,21 @@ impl<'a> Publishing<'a> {
                 () = tokio::time::sleep(pause) => {}
             }
             match self.turn().await {
-                Ok(()) => failed = 0,
+                Ok(()) => self.failed(0),
                 Err(failure) => {
                     if failed.is_multiple_of(COMPLAIN_EVERY) {
                         tracing::error!(%failure, "the feed does not say what the books say; it is tried again");
                     }
-                    failed = failed.saturating_add(1);
+                    self.failed(failed.saturating_add(1));
                 }
             }
         }
+    }
+
+    /// Has others send nobody here any more, where so many turns failed and another process may do better.
+    fn failed(&self, turns: u32) {
+        self.turns_failed.store(turns, Ordering::Relaxed);
+        self.clearing.publishing(self.is_unsure.load(Ordering::Relaxed) || turns < SILENT_AFTER);
     }
 
     /// Says what the books have and the feed has not.
@@ -137,7 +152,9 @@ impl<'a> Publishing<'a> {
 
     /// Takes over what other replicas have published.
     async fn look(&self) -> Result<(), Failure> {
-        match self.member.network.look().await {
+        let looked = self.member.network.look().await;
+        self.is_unsure.store(matches!(looked, Err(PublishError::Unsure { .. })), Ordering::Relaxed);
+        match looked {
             // Where nothing was published yet there is nothing to take over; what cannot be read now is asked for again.
             Ok(_) | Err(PublishError::Line { .. }) => Ok(()),
             Err(error @ PublishError::Unsure { .. }) => Err(Failure::from(error).hint(

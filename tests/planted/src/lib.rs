@@ -216,6 +216,33 @@ impl Bugs for OthersPay {
     }
 }
 
+/// A house whose payment runs pay what a dispute may come to need (S-13).
+pub struct RunPaysAll;
+
+impl Bugs for RunPaysAll {
+    fn house_pays_what_may_be_disputed(&self) -> bool {
+        true
+    }
+}
+
+/// A house that forgets what was drawn under a mandate: its cap holds for each token alone.
+pub struct MandateForgotten;
+
+impl Bugs for MandateForgotten {
+    fn house_forgets_what_was_drawn(&self) -> bool {
+        true
+    }
+}
+
+/// A house that lets a mandate draw that its PI took back.
+pub struct MandateWithoutEnd;
+
+impl Bugs for MandateWithoutEnd {
+    fn house_knows_no_end_of_a_mandate(&self) -> bool {
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use comity_simulator::{STEPS, campaign};
@@ -341,6 +368,21 @@ mod tests {
     #[test]
     fn a_credit_note_that_others_pay_is_caught() {
         check(&OthersPay, &["a note leaves what disputes may take"]);
+    }
+
+    #[test]
+    fn a_run_that_pays_what_may_be_disputed_is_caught() {
+        check(&RunPaysAll, &["a run leaves what disputes may take"]);
+    }
+
+    #[test]
+    fn a_mandate_that_is_drawn_beyond_its_cap_is_caught() {
+        check(&MandateForgotten, &["drawn within the mandate", "drawn within the mandate's day"]);
+    }
+
+    #[test]
+    fn a_mandate_that_draws_after_it_was_taken_back_is_caught() {
+        check(&MandateWithoutEnd, &["nothing is drawn under a mandate that was taken back"]);
     }
 
     #[test]

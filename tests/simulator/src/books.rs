@@ -1,8 +1,10 @@
 //! The house's books: the ledger's model with the accounts of lots, and what the service's tables hold beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comity_clearing::lots::{Draw, Drawn, Lot, Purpose, TooLittle, draw, give_back};
+use comity_clearing::owners::{Due, lines, past_disputes};
+use comity_clearing::settlement::credit::Kept;
 use comity_clearing::settlement::{Calendar, Escrow, Frozen, Movement, MovementKind, Phase};
 use comity_ledger::{AccountCode, Group, Memory, NewAccount, Reference, Transfer, TransferId, TransferKind};
 use comity_wire::object::Token;
@@ -29,6 +31,10 @@ pub(crate) struct Books {
     pub(crate) disputes: BTreeMap<Digest, Dispute>,
     /// Credit notes by their ids: of which token, over how much.
     pub(crate) notes: BTreeMap<u64, (TokenId, Amount)>,
+    /// When each of the tokens was drawn that one holder drew under the PI's mandate.
+    pub(crate) under: BTreeMap<TokenId, Timestamp>,
+    /// When the PI took the mandate back.
+    pub(crate) mandate_ended: Option<Timestamp>,
     /// When a token's final was taken.
     pub(crate) finals: BTreeMap<TokenId, Timestamp>,
     /// What the owner was paid out of each token.
@@ -58,6 +64,8 @@ impl Books {
             asked: BTreeMap::new(),
             disputes: BTreeMap::new(),
             notes: BTreeMap::new(),
+            under: BTreeMap::new(),
+            mandate_ended: None,
             finals: BTreeMap::new(),
             paid_out: BTreeMap::new(),
             payments: 0,
@@ -165,7 +173,28 @@ impl Books {
         Some(left)
     }
 
-    /// The owner is paid what it has earned and not been paid.
+    /// A payment run: what is past disputes. Gives whether the books took it.
+    pub(crate) fn pay_run(&mut self, (kept, which): (Kept, BTreeSet<TokenId>), now: Timestamp) -> Option<Amount> {
+        let paid = |token: &TokenId| self.paid_out.get(token).copied().unwrap_or_default().ucr();
+        let due = self.escrows.keys().map(|token| (*token, self.net(*token).ucr() - paid(token)));
+        let due = due.filter(|(_, amount)| *amount != 0);
+        let due = due.map(|(token, amount)| Due { token, terms: Digest::ZERO, amount }).collect();
+        let left = kept.leaves(self.available(payable()));
+        let (due, amount) = past_disputes(due, |token| which.contains(&token), left);
+        if amount == 0 {
+            return Some(Amount::ZERO);
+        }
+        for line in lines(&due, amount).expect("no more is paid than is due") {
+            let paid = self.paid_out.entry(line.token).or_default();
+            *paid = Amount::new(paid.ucr() + line.amount).expect("no more is taken back than was paid");
+        }
+        let amount = Amount::new(amount).expect("above zero");
+        self.payments += 1;
+        let id = self.payments.to_be_bytes();
+        self.post(TransferKind::Remit, payable(), remitted(), amount, &id, now).then_some(amount)
+    }
+
+    /// The owner is paid what it has earned and not been paid, whatever may come of it.
     pub(crate) fn pay_out(&mut self, now: Timestamp) -> Amount {
         let amount = self.available(payable());
         if !amount.is_zero() {

@@ -51,6 +51,21 @@ pub trait Bugs: Sync {
         false
     }
 
+    /// Whether a payment run pays all that is due, also what may still come into dispute.
+    fn house_pays_what_may_be_disputed(&self) -> bool {
+        false
+    }
+
+    /// Whether the house forgets what was drawn under a mandate.
+    fn house_forgets_what_was_drawn(&self) -> bool {
+        false
+    }
+
+    /// Whether the house lets a mandate draw that its PI took back.
+    fn house_knows_no_end_of_a_mandate(&self) -> bool {
+        false
+    }
+
     /// Whether the owner's operator claims everything once more after the house was set back to a backup.
     fn operator_claims_anew(&self) -> bool {
         true

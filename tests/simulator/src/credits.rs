@@ -1,6 +1,8 @@
 //! Credit notes at the house: an owner gives back, now and then too much, twice, or of what is in dispute. The core decides; the books
 //! keep what was noted.
 
+use std::collections::BTreeSet;
+
 use comity_clearing::settlement::credit::{Book, Booked, Kept, Other, Refused, book};
 use comity_clearing::settlement::{CHALLENGE_S, Phase};
 use comity_ledger::TransferKind;
@@ -18,9 +20,10 @@ impl Books {
         of.fold(Amount::ZERO, |sum, note| sum.saturating_add(note.1))
     }
 
-    fn kept(&self, token: TokenId, now: Timestamp) -> Kept {
-        let (mut kept, since) = (Kept::default(), self.calendar.since(now, CHALLENGE_S));
-        for (id, escrow) in self.escrows.iter().filter(|(id, _)| **id != token) {
+    /// What disputes about tokens may ask for, but for one of them; and which these are.
+    pub(crate) fn kept(&self, but: Option<TokenId>, now: Timestamp) -> (Kept, BTreeSet<TokenId>) {
+        let (mut kept, mut which, since) = (Kept::default(), BTreeSet::new(), self.calendar.since(now, CHALLENGE_S));
+        for (id, escrow) in self.escrows.iter().filter(|(id, _)| Some(**id) != but) {
             let is_closed = escrow.phase == Phase::Closed;
             let other = Other {
                 settled: escrow.paid,
@@ -31,17 +34,28 @@ impl Books {
                 is_undecided: self.is_disputed(*id) || self.is_asked(*id),
                 final_at: self.finals.get(id).copied(),
             };
-            kept.add(&other, since);
+            if kept.add(&other, since) {
+                which.insert(*id);
+            }
         }
-        kept
+        (kept, which)
     }
 
-    /// What other tokens have in the owner's account, and may lose in a dispute: reckoned without the core.
-    fn may_be_disputed(&self, token: TokenId) -> Amount {
+    /// Tokens that may lose something in a dispute: reckoned without the core.
+    fn under_way(&self) -> impl Iterator<Item = &TokenId> {
         let is_under_way =
-            |id: &TokenId| self.escrows[id].phase != Phase::Closed || self.is_disputed(*id) || self.is_asked(*id);
-        let others = self.escrows.keys().filter(|id| **id != token && is_under_way(id));
-        others.fold(Amount::ZERO, |sum, id| {
+            |id: &&TokenId| self.escrows[*id].phase != Phase::Closed || self.is_disputed(**id) || self.is_asked(**id);
+        self.escrows.keys().filter(is_under_way)
+    }
+
+    /// What these may lose, of what was paid out and of what was not.
+    pub(crate) fn all_may_be_disputed(&self) -> Amount {
+        self.under_way().fold(Amount::ZERO, |sum, id| sum.saturating_add(self.net(*id)))
+    }
+
+    /// What other tokens have in the owner's account, and may lose in a dispute.
+    fn may_be_disputed(&self, token: TokenId) -> Amount {
+        self.under_way().filter(|id| **id != token).fold(Amount::ZERO, |sum, id| {
             let paid_out = self.paid_out.get(id).copied().unwrap_or_default();
             sum.saturating_add(self.net(*id).saturating_sub(paid_out))
         })
@@ -58,7 +72,7 @@ impl Books {
             held: escrow.held,
             paid_out: self.paid_out.get(&token).copied().unwrap_or_default(),
             owed: self.available(payable()),
-            kept: self.kept(token, now),
+            kept: self.kept(Some(token), now).0,
             is_disputed: self.is_disputed(token),
             is_open: escrow.phase != Phase::Closed,
             settle_by: escrow.settle_by,

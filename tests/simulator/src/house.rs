@@ -10,9 +10,10 @@ use comity_token::mint;
 use comity_wire::{Amount, Digest, Signed, Timestamp, TokenId};
 
 use crate::around::Around;
-use crate::books::{Books, begun, escrow};
+use crate::books::{Books, begun, escrow, payable};
 use crate::disputes::kept_from_moving;
 use crate::federation::{HOUSE, KEYS, NODE, RECEIPT_KEYS, Seen, token};
+use crate::mandates::{self, MANDATED};
 use crate::net::{Call, Message, Reply};
 use crate::truth::{Checked, Leaf, Sold, Violation};
 
@@ -54,6 +55,8 @@ impl House {
             self.restored += 1;
             // What it had been told of a lane it may know no more.
             around.truth.stopped.clear();
+            // What was drawn under a mandate since, and that it was taken back, its operator says again.
+            around.truth.mandated.clone_from(&self.books.under);
         }
     }
 
@@ -102,6 +105,10 @@ impl House {
         let lanes_max = 2 + u16::try_from(around.chance.below(5)).expect("small");
         let death = Self::death(around);
         let mut books = self.books.clone();
+        if call.holder == MANDATED && !mandates::draws(&mut books, (id, &key, budget), around)? {
+            around.net.send(Message::Reply { call, reply: Reply::NoToken });
+            return Ok(());
+        }
         let drawn = match books.reserve(id, budget, around.now) {
             Ok(drawn) => drawn,
             Err(short) => {
@@ -137,6 +144,9 @@ impl House {
         }
         let sold = Sold { budget: budget.ucr(), window: window.ucr(), lanes_max };
         around.truth.tokens.insert(id, sold);
+        if call.holder == MANDATED {
+            mandates::check(&self.books, id, around)?;
+        }
         let honest = self.honest[call.holder];
         around.truth.leaves.insert(signed.id(), Leaf { token: id, block: None, honest });
         around.truth.holds(
@@ -228,7 +238,30 @@ impl House {
         Ok(())
     }
 
-    /// The owner is paid, now and then: what was paid out no dispute can hold.
+    /// A payment run, now and then: it leaves in the owner's account what disputes may ask for.
+    pub(crate) fn pay_run(&mut self, around: &mut Around<'_>) -> Checked {
+        self.transact(around, |books, around| {
+            let mut kept = books.kept(None, around.now);
+            if around.bugs.house_pays_what_may_be_disputed() {
+                kept = Default::default();
+            }
+            let paid = books.pay_run(kept, around.now);
+            around.truth.holds("the books take a payment", paid.is_some(), || "of a run".into())?;
+            let (asked, left) = (books.all_may_be_disputed(), books.available(payable()));
+            let Some(paid) = paid.filter(|paid| !paid.is_zero()) else { return Ok(Ok(())) };
+            around
+                .truth
+                .bound("a run leaves what disputes may take", asked.ucr(), left.ucr(), || format!("paid {paid}"))?;
+            around.truth.meet("an owner is paid by a run");
+            if !asked.is_zero() {
+                around.truth.meet("a run that leaves something");
+            }
+            Ok(Ok(()))
+        })
+        .map(drop)
+    }
+
+    /// The owner is paid all at once, now and then: what was paid out no dispute can hold.
     pub(crate) fn pay_out(&mut self, around: &mut Around<'_>) -> Checked {
         self.transact(around, |books, around| {
             if !books.pay_out(around.now).is_zero() {

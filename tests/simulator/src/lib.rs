@@ -20,6 +20,7 @@ mod forge;
 mod holder;
 mod house;
 mod lies;
+mod mandates;
 mod net;
 mod node;
 mod truth;
@@ -221,6 +222,10 @@ mod tests {
         "a holder that is set back",
         "a house that is closed",
         "a house that is set back",
+        "a mandate that is drawn",
+        "a mandate that is drawn for the day",
+        "a mandate that is over",
+        "a mandate that is taken back",
         "a message that is altered",
         "a message that is lost",
         "a node claims more than it charged",
@@ -243,6 +248,7 @@ mod tests {
         "credits of a token that was paid out",
         "credits that are given back",
         "credits that cannot be used now",
+        "drawn under a mandate",
         "late",
         "paid from escrow",
         "paid from suspense",

@@ -67,6 +67,8 @@ pub(crate) struct Truth {
     pub(crate) finals: BTreeSet<TokenId>,
     /// Up to where a lane is paid whose node did not show what its holder challenged, unless somebody acknowledges more.
     pub(crate) stopped: BTreeMap<(TokenId, Lane), i64>,
+    /// When each of the tokens was drawn that were drawn under a mandate, as far as the house remembers.
+    pub(crate) mandated: BTreeMap<TokenId, Timestamp>,
     /// When the house took claims, by its own clock.
     pub(crate) opened: Vec<(u64, u64)>,
     slack: BTreeMap<&'static str, i64>,

@@ -41,6 +41,11 @@ pub(crate) struct World<'b> {
     pub(crate) step: u32,
 }
 
+/// One step in `of`, without asking chance: schedules that were known before stay much as they were.
+fn step_is(step: u32, of: u32) -> bool {
+    step.is_multiple_of(of)
+}
+
 const NODE_CLOCK: usize = 3;
 const HOUSE_CLOCK: usize = 4;
 
@@ -184,7 +189,12 @@ impl<'b> World<'b> {
                 Ok(())
             }
             102 if self.house.up => self.house.decide(&mut around!(self, HOUSE_CLOCK)).map(drop),
-            103 if self.house.up => self.house.pay_out(&mut around!(self, HOUSE_CLOCK)),
+            103 if self.house.up && step_is(self.step, 2) => self.house.pay_out(&mut around!(self, HOUSE_CLOCK)),
+            103 if self.house.up => self.house.pay_run(&mut around!(self, HOUSE_CLOCK)),
+            105 if self.house.up && step_is(self.step, 8) => {
+                self.house.end_mandate(&mut around!(self, HOUSE_CLOCK));
+                Ok(())
+            }
             104 if self.house.up => self.house.credit_note(&mut around!(self, HOUSE_CLOCK)),
             _ => {
                 self.holders[who].show(&mut around!(self, who));

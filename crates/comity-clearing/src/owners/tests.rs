@@ -108,3 +108,32 @@ fn a_line_falls_on_the_lots_that_paid_it() {
     assert_eq!(spread(&drawn, 90, -20), (vec![0, -10], -10));
     assert_eq!(spread(&[], 0, 5), (vec![], 5));
 }
+
+#[test]
+fn a_run_pays_what_is_past_disputes_and_leaves_the_rest() {
+    let due = |amounts: &[i64]| -> Vec<Due> {
+        let one =
+            |(token, amount): (u8, &i64)| Due { token: TokenId([token; 16]), terms: Digest([1; 32]), amount: *amount };
+        (0..).zip(amounts).map(one).collect()
+    };
+    // What is due of tokens 0, 1, 2, …, which of them may still be disputed, what disputes leave of the account, and what is paid.
+    for (amounts, kept, left, tokens, paid) in [
+        (&[30, 50][..], &[][..], 80, &[0, 1][..], 80),
+        (&[30, 50], &[1], 30, &[0], 30),
+        // One that was paid too early, of which a dispute may ask all the same.
+        (&[30, 0], &[1], 10, &[0, 1], 10),
+        // What is to be taken back is taken back, of whatever token.
+        (&[30, -10, 50], &[1, 2], 40, &[0, 1], 20),
+        (&[30, -50], &[], 0, &[0, 1], 0),
+        (&[-5, 50], &[1], 0, &[0], 0),
+    ] {
+        let may_be_disputed = |token: TokenId| kept.contains(&token.0[0]) && amounts[usize::from(token.0[0])] != 0;
+        let (dues, amount) = past_disputes(due(amounts), may_be_disputed, Amount::from_ucr(left));
+        assert_eq!(dues.iter().map(|due| due.token.0[0]).collect::<Vec<_>>(), tokens, "{amounts:?}");
+        assert_eq!(amount, paid, "{amounts:?}");
+        if amount > 0 {
+            let lines = lines(&dues, amount).expect("as much is due");
+            assert_eq!(lines.iter().map(|line| line.amount).sum::<i64>(), amount, "{amounts:?}");
+        }
+    }
+}

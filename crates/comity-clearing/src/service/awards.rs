@@ -14,6 +14,7 @@ use super::{exchange, owners, payouts, periods, recharge};
 use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Supplement, Withdraw};
 use crate::failure::Failure;
 use crate::lots::LOTS_PER_PROJECT_MAX;
+use crate::settlement::CHALLENGE_S;
 use crate::store::awards::{Award, LotRow};
 use crate::store::{self, money};
 
@@ -164,7 +165,7 @@ pub(super) async fn do_in_tx(
             Ok((None, Vec::new()))
         }
         Act::PayRun(ask) => {
-            payouts::run_in_tx(conn, ask, id, now).await?;
+            payouts::run_in_tx(conn, ask, id, (house.calendar().since(now, CHALLENGE_S), now)).await?;
             Ok((None, Vec::new()))
         }
         Act::Exchange(ask) => exchange::exchange_in_tx(conn, ask, id, now).await,

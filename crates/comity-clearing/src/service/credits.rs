@@ -3,7 +3,7 @@
 use comity_ledger::Db;
 use comity_wire::api::credit::CreditNoteReply;
 use comity_wire::object::CreditNote;
-use comity_wire::{Amount, OrgId, PublicKey, Signed, Timestamp, Unverified, Verified};
+use comity_wire::{Amount, Code, OrgId, PublicKey, Signed, Timestamp, Unverified, Verified};
 
 use super::Clearing;
 use super::nodes::Known;
@@ -31,22 +31,31 @@ impl Clearing {
         let (now, house) = (self.now(), self.clone());
         let note = in_force(signed, &known, now)?;
         let since = self.calendar().since(now, CHALLENGE_S);
-        // A note that waits is brought again and again, and to decide on it all that its owner may still be asked for is
-        // added up: that must not keep others from writing.
-        let mut conn = self.read().await?;
-        let mut snapshot = conn.snapshot().await?;
-        decide_in_tx(&mut snapshot.db(), &note, owner, (since, now)).await?;
-        snapshot.rollback().await?;
-        drop(conn);
-        self.write(move |conn| {
-            Box::pin(async move {
-                let reply = credit_note_in_tx(conn, &note, owner, (since, now)).await?;
-                house.fail("credit_note.before_commit");
-                Ok(reply)
-            })
-        })
-        .await
-        .inspect(|_| self.fail("credit_note.after_commit"))
+        let turn = self.inner.brought.take(owner, note.object(), now)?;
+        // To decide on a note all that its owner may still be asked for is added up: one that waits must not keep others from writing.
+        let decided = async {
+            let mut conn = self.read().await?;
+            let mut snapshot = conn.snapshot().await?;
+            decide_in_tx(&mut snapshot.db(), &note, owner, (since, now)).await?;
+            snapshot.rollback().await?;
+            drop(conn);
+            let note = note.clone();
+            let writing = self.write(move |conn| {
+                Box::pin(async move {
+                    let reply = credit_note_in_tx(conn, &note, owner, (since, now)).await?;
+                    house.fail("credit_note.before_commit");
+                    Ok(reply)
+                })
+            });
+            writing.await.inspect(|_| self.fail("credit_note.after_commit"))
+        };
+        match decided.await {
+            Err(Failure::Credit(why)) if why.code() == Code::CreditWaits => Err(turn.waits(note.object(), why, now)),
+            decided => {
+                turn.decided(note.object());
+                decided
+            }
+        }
     }
 }
 

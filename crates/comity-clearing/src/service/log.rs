@@ -10,7 +10,7 @@
 //! write lock (decision 0035), and tried again. Each remembers what any of them has signed: whichever is left when the database
 //! comes back older than it was notices it (decision 0051).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use comity_wire::log::{Checkpoint, Growing, KeyUse, Line, Note, Resource, Steps, TileId, VerifierKey, bundle};
@@ -40,6 +40,10 @@ pub(crate) struct Sequencer {
     stopped: Mutex<Option<String>>,
     /// Turns in a row that failed.
     failed: AtomicU64,
+    /// Whether what was signed could not be written down outside of the database the last time, and not be read there: a matter of this
+    /// process's machine, where another replica signs on.
+    unwritten: AtomicBool,
+    unread: AtomicBool,
 }
 
 /// How the log stands.
@@ -113,6 +117,12 @@ impl Clearing {
             }
         }
         self.log_sign().await
+    }
+
+    /// Whether what is signed here can be remembered here.
+    pub(super) fn log_remembers(&self) -> bool {
+        let log = &self.inner.log;
+        !log.unwritten.load(Ordering::Relaxed) && !log.unread.load(Ordering::Relaxed)
     }
 
     /// Why nothing is signed or served, as the last turn found.
@@ -189,7 +199,9 @@ impl Clearing {
     async fn log_remember(&self, key: &LogKey, note: String) -> Result<(), Failure> {
         let memory = key.memory.clone();
         let written = tokio::task::spawn_blocking(move || memory.write(note.as_bytes())).await;
-        written.map_err(std::io::Error::other).flatten().map_err(|error| {
+        let written = written.map_err(std::io::Error::other).flatten();
+        self.inner.log.unwritten.store(written.is_err(), Ordering::Relaxed);
+        written.map_err(|error| {
             stopped(&format!("the newest checkpoint cannot be remembered outside of the database: {error}"))
         })
     }
@@ -251,7 +263,9 @@ impl Clearing {
     async fn log_memory(&self) -> Result<Option<Vec<u8>>, std::io::Error> {
         let Some(key) = self.inner.keys.log.clone() else { return Ok(None) };
         let read = tokio::task::spawn_blocking(move || key.memory.read()).await;
-        read.map_err(std::io::Error::other).flatten()
+        let read = read.map_err(std::io::Error::other).flatten();
+        self.inner.log.unread.store(read.is_err(), Ordering::Relaxed);
+        read
     }
 
     async fn log_holds(&self, state: &State, size: u64, root: Digest, what: &str) -> Result<(), Failure> {

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Clearing;
 use super::acts::text;
+use super::payouts::past_disputes;
 use crate::acts::OwnerTerms;
 use crate::failure::Failure;
-use crate::owners::{Basis, Earned, Portions, Reckoned, TERMS_MAX, Terms, Why, in_order, reckon};
+use crate::owners::{Basis, Earned, Portions, Reckoned, TERMS_MAX, Terms, Why, due, in_order, reckon};
+use crate::settlement::CHALLENGE_S;
 use crate::store;
 
 /// Terms as they are shown.
@@ -37,6 +39,8 @@ pub struct OwnerShow {
     pub earned_ucr: i64,
     pub payable_ucr: i64,
     pub not_payable_ucr: i64,
+    /// Of the payable: what a payment run leaves, since disputes may still ask for it.
+    pub kept_ucr: i64,
     /// What open disputes keep besides.
     pub held_ucr: i64,
     pub reasons: Vec<ReasonRow>,
@@ -77,6 +81,7 @@ impl Clearing {
         let terms = store::owners::of(&mut seen, owner).await?;
         let standing = standing(&mut seen, owner, &terms, now.plus(1)).await?;
         let held_ucr = store::owners::held(&mut seen, owner).await?;
+        let kept_ucr = kept(&mut seen, owner, &standing, self.calendar().since(now, CHALLENGE_S)).await?;
         snapshot.rollback().await?;
         let reason = |(reason, ucr): (&Why, &i64)| ReasonRow {
             reason: *reason,
@@ -89,6 +94,7 @@ impl Clearing {
             earned_ucr: standing.earned(),
             payable_ucr: standing.payable(),
             not_payable_ucr: standing.earned() - standing.payable(),
+            kept_ucr,
             held_ucr,
             reasons: standing.reckoned.refused.iter().map(reason).collect(),
         })
@@ -143,6 +149,13 @@ pub(crate) async fn standing(
     let (paid, unlined) = store::payouts::paid(conn, owner, until).await?;
     let reckoned = reckon(terms, &order, unlined, until);
     Ok(Standing { order, reckoned, paid, unlined })
+}
+
+/// What a payment run over all that was earned would leave of what is payable.
+async fn kept(conn: &mut Db<'_>, owner: OrgId, standing: &Standing, since: Timestamp) -> Result<i64, Failure> {
+    let due = due(&standing.reckoned, &standing.reckoned, &standing.paid, &standing.order);
+    let (_, paid) = past_disputes(conn, owner, due, since).await?;
+    Ok((standing.payable() - paid).max(0))
 }
 
 /// What an owner reads of itself.

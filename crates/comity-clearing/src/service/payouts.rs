@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use comity_ledger::{Db, Group, LedgerTx, Transfer, TransferId, TransferKind};
+use comity_ledger::{Db, Group, LedgerTx, Store as _, Transfer, TransferId, TransferKind};
 use comity_wire::{Amount, Digest, OrgId, ProjectId, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
@@ -271,7 +271,12 @@ pub(super) async fn run_check(conn: &mut Db<'_>, ask: &PayRun) -> Result<(), Fai
     }
 }
 
-pub(super) async fn run_in_tx(conn: &mut Db<'_>, ask: &PayRun, act: Digest, now: Timestamp) -> Result<(), Failure> {
+pub(super) async fn run_in_tx(
+    conn: &mut Db<'_>,
+    ask: &PayRun,
+    act: Digest,
+    (since, now): (Timestamp, Timestamp),
+) -> Result<(), Failure> {
     let owners = if ask.owners.is_empty() { store::owners::owners(conn).await? } else { ask.owners.clone() };
     if owners.len() > RUN_OWNERS_MAX {
         return Err(Failure::Limit { what: "owners of one run", max: RUN_OWNERS_MAX.to_string() });
@@ -279,11 +284,33 @@ pub(super) async fn run_in_tx(conn: &mut Db<'_>, ask: &PayRun, act: Digest, now:
     for owner in owners {
         let (due, stands) = due_of(conn, owner, ask.until, now).await?;
         // What a dispute took back after it was paid waits for the next run that has more than that to pay.
-        let Some(amount) = positive(due.iter().map(|due| due.amount).sum()) else { continue };
+        let (due, amount) = past_disputes(conn, owner, due, since).await?;
+        let Some(amount) = positive(amount) else { continue };
         let payment = Payment { owner, run: &ask.run, paid_on: ask.paid_on, until: ask.until, act };
         pay_in_tx(conn, &payment, amount, &due, &stands, now).await?;
     }
     Ok(())
+}
+
+/// What a run pays of what is due, where a window that began at `since` is just over: what was earned under tokens that nobody can dispute
+/// any more, and no more of it than what disputes about the others leave.
+pub(super) async fn past_disputes(
+    conn: &mut Db<'_>,
+    owner: OrgId,
+    due: Vec<Due>,
+    since: Timestamp,
+) -> Result<(Vec<Due>, i64), Failure> {
+    if due.iter().all(|due| due.amount <= 0) {
+        return Ok((due, 0));
+    }
+    let mut under_way = BTreeSet::new();
+    let note = |token| {
+        under_way.insert(token);
+    };
+    let kept = store::credits::kept_in_tx(conn, (owner, None), since, note).await?;
+    let owed = LedgerTx::new(conn).account_in_tx(money::payable(owner).id).await?;
+    let owed = owed.map_or(Amount::ZERO, |account| account.available());
+    Ok(crate::owners::past_disputes(due, |token| under_way.contains(&token), kept.leaves(owed)))
 }
 
 fn positive(ucr: i64) -> Option<Amount> {

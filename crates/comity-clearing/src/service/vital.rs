@@ -56,6 +56,8 @@ impl Clearing {
             ("heartbeat", beat_age_s <= BEAT_S),
             ("clock", !crate::ops::is_clock_behind(beat, now)),
             ("sequencer", turned.elapsed() <= LOG_TURN),
+            ("checkpoint", self.log_remembers()),
+            ("publishing", !self.inner.silent.load(Ordering::Relaxed)),
         ];
         let committer = &self.inner.committer;
         Vital { parts, commits: committer.commits(), writes_waiting: committer.waiting(), beat_age_s, list_age_s }
@@ -64,6 +66,12 @@ impl Clearing {
     /// From here on the house says that it is not ready, and serves all the same: others send nobody any more.
     pub fn retire(&self) {
         self.inner.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whoever keeps the feed says whether what this process makes is published. What the feed's state in the books keeps from being
+    /// published is no matter of one process, and not said here: no other one could do better.
+    pub fn publishing(&self, is_well: bool) {
+        self.inner.silent.store(!is_well, Ordering::Relaxed);
     }
 
     async fn reads(&self) -> Result<(), Failure> {

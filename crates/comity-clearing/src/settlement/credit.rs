@@ -79,13 +79,21 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Counts one of the owner's other tokens.
-    pub fn add(&mut self, other: &Other, since: Timestamp) {
-        if other.can_be_disputed(since) {
+    /// Counts one of the owner's other tokens. Whether something of it is kept.
+    pub fn add(&mut self, other: &Other, since: Timestamp) -> bool {
+        let is_kept = other.can_be_disputed(since);
+        if is_kept {
             let net = other.settled.saturating_sub(other.gone);
             self.own = self.own.saturating_add(net.saturating_sub(other.paid_out));
             self.all = self.all.saturating_add(net);
         }
+        is_kept
+    }
+
+    /// What of the owner's account disputes about none of these tokens will miss: a payment run pays no more (spec/07-settlement.md S-13),
+    /// and a credit note about another token takes it.
+    pub fn leaves(&self, owed: Amount) -> Amount {
+        owed.saturating_sub(self.all)
     }
 }
 
@@ -95,7 +103,7 @@ impl Book {
     fn free(&self) -> Amount {
         let net = self.settled.saturating_sub(self.reversed).saturating_sub(self.credited);
         let own = net.saturating_sub(self.paid_out);
-        own.min(self.owed.saturating_sub(self.kept.own)).max(self.owed.saturating_sub(self.kept.all))
+        own.min(self.owed.saturating_sub(self.kept.own)).max(self.kept.leaves(self.owed))
     }
 }
 

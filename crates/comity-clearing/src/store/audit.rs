@@ -18,7 +18,7 @@ use crate::failure::Failure;
 /// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 10 remit, 11 withdraw, 13 reallocate, 14 exchange, 15 credit note; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
 /// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired, 8 held by a dispute, 9 remitted. A lot named by its project, and awards that are `pooled`,
 /// are from before there were lots.
-pub(crate) const CHECKS: [(Break, &str); 20] = [
+pub(crate) const CHECKS: [(Break, &str); 21] = [
     (
         Break::AllocationOverspent,
         "SELECT COUNT(*) FROM project p WHERE \
@@ -151,6 +151,15 @@ pub(crate) const CHECKS: [(Break, &str); 20] = [
          (SELECT COALESCE(SUM(h.credits - h.debits), 0) FROM account h WHERE h.reference = i.token AND h.code = 8) OR \
          (i.state = 0 AND t.frozen <> 2) OR \
          (i.state <> 0 AND NOT EXISTS (SELECT 1 FROM act x WHERE x.id = i.act AND x.state = 1))",
+    ),
+    (
+        // What a credit note and a payment run find an owner's tokens by.
+        Break::DisputeDiffers,
+        "SELECT COUNT(*) FROM token t LEFT JOIN (SELECT token, MAX(taken_at) AS newest FROM final GROUP BY token) summed ON summed.token = t.id \
+         WHERE COALESCE(t.final_at, -1) <> COALESCE(summed.newest, -1) OR t.undecided <> \
+         (SELECT COUNT(*) FROM claim c WHERE c.token = t.id AND c.drawn = 0) + \
+         (SELECT COUNT(*) FROM challenge h WHERE h.token = t.id AND h.state = 0) + \
+         (SELECT COUNT(*) FROM dispute i WHERE i.token = t.id AND i.state = 0)",
     ),
     (
         // Each note moved what it says; of each token the notes are what it says was given back.

@@ -3,7 +3,7 @@
 use comity_ledger::db::{Db, query};
 use comity_ledger::{Group, LedgerTx, Store as _, Transfer, TransferId, TransferKind};
 use comity_wire::object::CreditNote;
-use comity_wire::{Amount, Digest, NodeId, Signed, Timestamp, Verified};
+use comity_wire::{Amount, Digest, NodeId, OrgId, Signed, Timestamp, TokenId, Verified};
 use futures::TryStreamExt as _;
 
 use super::tokens::TokenRow;
@@ -52,7 +52,7 @@ pub(crate) async fn book_in_tx(conn: &mut Db<'_>, token: &TokenRow, since: Times
         held,
         paid_out,
         owed,
-        kept: kept_in_tx(conn, token, since).await?,
+        kept: kept_in_tx(conn, (token.owner, Some(token.id)), since, |_| ()).await?,
         is_disputed: disputes::open_of(conn, token.id).await?.is_some(),
         is_open: token.phase < 2 || !waiting.is_zero(),
         settle_by: token.settle_by,
@@ -60,26 +60,30 @@ pub(crate) async fn book_in_tx(conn: &mut Db<'_>, token: &TokenRow, since: Times
     })
 }
 
-/// What disputes about the owner's other tokens may ask for. Which of them are looked at is for speed alone: whether one can still
-/// come into dispute is decided where the note is.
-async fn kept_in_tx(conn: &mut Db<'_>, token: &TokenRow, since: Timestamp) -> Result<Kept, Failure> {
-    let looked_at = query(
-        "SELECT t.paid, t.credited, t.phase, t.waiting, r.final_at, r.undecided, \
-         (SELECT CAST(COALESCE(SUM(d.held), 0) AS BIGINT) FROM dispute d WHERE d.token = t.id AND d.state <> 1) AS disputed, \
-         (SELECT CAST(COALESCE(SUM(l.amount), 0) AS BIGINT) FROM payout_line l WHERE l.owner = t.owner AND l.token = t.id) AS paid_out \
-         FROM (SELECT w.id, CAST(MAX(w.final_at) AS BIGINT) AS final_at, CAST(MAX(w.undecided) AS BIGINT) AS undecided FROM (\
-         SELECT id, 0 AS final_at, 0 AS undecided FROM token WHERE owner = ?1 AND phase < 2 UNION ALL \
-         SELECT id, 0, 0 FROM token WHERE waiting > 0 UNION ALL \
-         SELECT token, taken_at, 0 FROM final WHERE taken_at > ?2 UNION ALL \
-         SELECT token, 0, 1 FROM claim WHERE drawn = 0 UNION ALL \
-         SELECT token, 0, 1 FROM challenge WHERE state = 0 UNION ALL \
-         SELECT token, 0, 1 FROM dispute WHERE state = 0) w GROUP BY w.id) r \
-         JOIN token t ON t.id = r.id WHERE t.owner = ?1 AND t.id <> ?3 AND t.paid > 0",
-    );
-    let looked_at = looked_at.bind(token.owner.0.to_vec()).bind(seconds(since)).bind(token.id.0.to_vec());
+/// What is looked at of an owner's tokens for what disputes may ask for: by two indexes, each of that owner's alone. Which these are is for
+/// speed; whether a token can still come into dispute is decided where the note or the payment is.
+pub(crate) const DISPUTABLE: &str = "SELECT t.id, t.paid, t.credited, t.phase, t.waiting, t.undecided, t.final_at, \
+     (SELECT CAST(COALESCE(SUM(d.held), 0) AS BIGINT) FROM dispute d WHERE d.token = t.id AND d.state <> 1) AS disputed, \
+     (SELECT CAST(COALESCE(SUM(l.amount), 0) AS BIGINT) FROM payout_line l WHERE l.owner = t.owner AND l.token = t.id) AS paid_out \
+     FROM (SELECT u.id FROM token u WHERE u.owner = ?1 AND u.paid > 0 AND (u.phase < 2 OR u.waiting > 0 OR u.undecided > 0) UNION \
+     SELECT f.id FROM token f WHERE f.owner = ?1 AND f.final_at > ?2) w JOIN token t ON t.id = w.id WHERE t.paid > 0";
+
+/// Goes through those of the owner's tokens, but for one, of which something may still come into dispute, where a window that began at
+/// `since` is just over. What disputes may ask for in all.
+pub(crate) async fn kept_in_tx(
+    conn: &mut Db<'_>,
+    (owner, but): (OrgId, Option<TokenId>),
+    since: Timestamp,
+    mut each: impl FnMut(TokenId) + Send,
+) -> Result<Kept, Failure> {
+    let looked_at = query(DISPUTABLE).bind(owner.0.to_vec()).bind(seconds(since));
     let (mut kept, mut rows) = (Kept::default(), looked_at.fetch(conn));
     while let Some(row) = rows.try_next().await? {
         let cells = Cells { table: "token", row: &row };
+        let id = TokenId(cells.bytes("id")?);
+        if but == Some(id) {
+            continue;
+        }
         let other = Other {
             settled: cells.amount("paid")?,
             gone: cells.amount("credited")?.saturating_add(cells.amount("disputed")?),
@@ -87,9 +91,11 @@ async fn kept_in_tx(conn: &mut Db<'_>, token: &TokenRow, since: Timestamp) -> Re
             is_closed: cells.int("phase")? == 2,
             waiting: cells.amount("waiting")?,
             is_undecided: cells.int("undecided")? != 0,
-            final_at: Some(cells.time("final_at")?).filter(|at| at.0 > 0),
+            final_at: cells.time_maybe("final_at")?,
         };
-        kept.add(&other, since);
+        if kept.add(&other, since) {
+            each(id);
+        }
     }
     Ok(kept)
 }

@@ -1,5 +1,6 @@
 //! Credit notes: what an owner gives back of what it earned, where it goes, and what nobody can give.
 
+use comity_ledger::db::query;
 use comity_wire::api::count::{BreakKind, CountReply};
 use comity_wire::object::{Count, CountLine, CreditNote, CreditReason};
 use comity_wire::{CreditNoteId, Digest, Timestamp, TokenId, cose};
@@ -24,8 +25,13 @@ async fn send_by(world: &World, note: &CreditNote, (signer, caller): (&str, &str
     world.post("/v1/credit-notes", json!({ "note": bytes }), &secret(caller)).await
 }
 
+/// Where it waits, as long as it has to until the house looks at it again.
 async fn send(world: &World, note: &CreditNote) -> (u16, Value) {
-    send_by(world, note, ("receipt", "transport")).await
+    let said = send_by(world, note, ("receipt", "transport")).await;
+    if code(&said) == "credit_waits" {
+        world.pass(said.1["retry_after_s"].as_u64().expect("when to come again")).await;
+    }
+    said
 }
 
 async fn taken(world: &World, note: &CreditNote) -> Value {
@@ -144,6 +150,123 @@ async fn a_house_that_has_not_heard_of_a_new_key_says_nothing_for_good(on: On) {
     is_sound(&world).await;
 }
 
+/// All that an owner has under way is added up for a note: one that waits is told when to come again, and is not decided before.
+async fn a_note_that_waits_is_not_decided_again_before_its_time(on: On) {
+    let world = World::new(on, 10_000).await;
+    let lab = earn(&world, 10).await;
+    let bring = async |note: &CreditNote| send_by(&world, note, ("receipt", "transport")).await;
+    let early = note(&world, 1, lab.token.id, 120);
+    let (status, refused) = bring(&early).await;
+    assert_eq!((status, &refused["code"], &refused["retry_after_s"]), (409, &json!("credit_waits"), &json!(60)));
+    // What it waited for came; it has its answer for a minute all the same, and others of the owner have theirs.
+    let mut lab = lab;
+    for _ in 0..5 {
+        lab.charge(lab.root(), 0, PRICE);
+    }
+    assert_eq!(world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
+    world.pass(20).await;
+    let (_, again) = bring(&early).await;
+    assert_eq!((&again["detail"], &again["retry_after_s"]), (&refused["detail"], &json!(40)), "{again}");
+    taken(&world, &note(&world, 2, lab.token.id, 10)).await;
+    world.pass(40).await;
+    assert_eq!(bring(&early).await.0, 200);
+    // One that has waited for long is looked at less often.
+    world.pass(8 * 600).await;
+    let late = CreditNote { at: world.now().minus(8 * 600), ..note(&world, 3, lab.token.id, 300) };
+    assert_eq!(bring(&late).await.1["retry_after_s"], json!(600));
+    is_sound(&world).await;
+}
+
+/// What a note has to leave alone is found by its owner, however much the house has of others.
+async fn what_a_note_leaves_alone_is_found_by_its_owner(on: On) {
+    let world = World::new(on, 10_000).await;
+    let sql = crate::store::credits::DISPUTABLE;
+    let (explain, sql) = match on {
+        On::Sqlite => ("EXPLAIN QUERY PLAN ", sql.replace("?1", "zeroblob(16)").replace("?2", "5")),
+        On::Postgres => ("EXPLAIN ", sql.replace("?1", "decode(repeat('00', 16), 'hex')").replace("?2", "5")),
+    };
+    let mut conn = world.books.connect().await;
+    if on == On::Postgres {
+        // Which it would take, had it a million rows.
+        query("SET enable_seqscan = off").execute(&mut conn.db()).await.unwrap();
+    }
+    let column = if on == On::Sqlite { "detail" } else { "QUERY PLAN" };
+    let plan = query(format!("{explain}{sql}")).fetch_all(&mut conn.db()).await.unwrap();
+    let steps: Vec<String> = plan.iter().map(|row| row.text(column).unwrap()).collect();
+    for index in ["token_disputable", "token_by_final", "dispute_by_token", "payout_line_by_owner"] {
+        assert!(steps.iter().any(|step| step.contains(index)), "{index}: {steps:#?}");
+    }
+    match on {
+        On::Sqlite => {
+            let by_id = |step: &String| step.starts_with("SEARCH t USING PRIMARY KEY");
+            assert!(steps.iter().any(by_id), "{steps:#?}");
+            // Only what was found of the owner is walked through.
+            let walks = |step: &&String| step.starts_with("SCAN") && *step != "SCAN w" || step.contains("AUTOMATIC");
+            assert_eq!(steps.iter().find(walks), None, "{steps:#?}");
+        }
+        On::Postgres => assert!(!steps.iter().any(|step| step.contains("Seq Scan on ")), "{steps:#?}"),
+    }
+}
+
+/// What a token has to be decided is counted beside it, and its newest final has its time there: as in the rows themselves, whatever the
+/// house does, and in books from before.
+async fn what_is_to_be_decided_of_a_token_is_counted_beside_it(on: On) {
+    let world = World::sampling(on, 10_000).await;
+    let stands = async |why: &str| {
+        let sql = "SELECT t.undecided, (SELECT COUNT(*) FROM claim c WHERE c.token = t.id AND c.drawn = 0) + \
+                   (SELECT COUNT(*) FROM challenge h WHERE h.token = t.id AND h.state = 0) + \
+                   (SELECT COUNT(*) FROM dispute d WHERE d.token = t.id AND d.state = 0) AS counted, \
+                   COALESCE(t.final_at, -1) AS final_at, \
+                   COALESCE((SELECT MAX(f.taken_at) FROM final f WHERE f.token = t.id), -1) AS newest FROM token t";
+        let mut conn = world.books.connect().await;
+        let rows = query(sql).fetch_all(&mut conn.db()).await.unwrap();
+        let number = |row: &comity_ledger::db::Row, name| row.int(name).unwrap();
+        for row in &rows {
+            assert_eq!(number(row, "undecided"), number(row, "counted"), "{why}");
+            assert_eq!(number(row, "final_at"), number(row, "newest"), "{why}");
+        }
+        rows.iter().map(|row| (number(row, "undecided"), number(row, "final_at") >= 0)).collect::<Vec<_>>()
+    };
+    let mut lab = claimed(&world, 5, 5).await;
+    assert_eq!(stands("a claim that nobody drew from").await, [(1, false)]);
+    world.house.log_advance().await.unwrap();
+    assert_eq!(world.house.sweep().await.unwrap().challenged, 1);
+    assert_eq!(stands("drawn from, and asked").await, [(1, false)]);
+    world.pass(CHALLENGE_S).await;
+    assert_eq!(world.house.sweep().await.unwrap().missed, 1);
+    assert_eq!(stands("not shown: a dispute").await, [(1, false)]);
+    lab.charge(lab.root(), 0, PRICE);
+    assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
+    assert_eq!(stands("and another claim").await, [(2, false)]);
+    let [dispute] = &disputes(&world).await[..] else { panic!("one dispute") };
+    end(&world, dispute, Outcome::Upheld).await;
+    assert_eq!(world.finish(lab.final_()).await.0, 200);
+    assert_eq!(stands("ended by two officers, and by a final").await, [(1, true)]);
+}
+
+/// Books from before know of no token what is to be decided of it.
+async fn books_from_before_count_what_is_to_be_decided(on: On) {
+    let books = Books::new(on).await;
+    comity_ledger::books::migrate(&books.database(), crate::store::migrations_until(584)).await.unwrap();
+    for sql in [
+        "INSERT INTO token (id, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request) \
+         VALUES (zeroblob(16), zeroblob(16), zeroblob(16), 5, 5, 1, 1, 2, 3, zeroblob(32))",
+        "INSERT INTO claim (id, token, number, bytes, reply, taken_at, drawn) VALUES (zeroblob(32), zeroblob(16), 1, x'00', '', 5, 1)",
+        "INSERT INTO claim (id, token, number, bytes, reply, taken_at, drawn) VALUES \
+         (x'0101010101010101010101010101010101010101010101010101010101010101', zeroblob(16), 2, x'00', '', 6, 0)",
+        "INSERT INTO final (id, token, bytes, taken_at) VALUES (zeroblob(32), zeroblob(16), x'00', 7)",
+        "INSERT INTO final (id, token, bytes, taken_at) SELECT id, token, bytes, 9 FROM claim WHERE number = 2",
+        "INSERT INTO dispute (id, token, cause, evidence, held, opened_at, state) \
+         VALUES (zeroblob(32), zeroblob(16), 'why', zeroblob(32), 0, 8, 0)",
+    ] {
+        books.tamper(sql).await;
+    }
+    comity_ledger::books::migrate(&books.database(), crate::store::migrations()).await.unwrap();
+    let mut conn = books.connect().await;
+    let row = query("SELECT undecided, final_at FROM token").fetch_one(&mut conn.db()).await.unwrap();
+    assert_eq!((row.int("undecided").unwrap(), row.int("final_at").unwrap()), (2, 9));
+}
+
 /// A key that was good once claims for ever, and gives nothing away.
 async fn a_key_that_was_rotated_out_gives_nothing_away(on: On) {
     let mut world = World::new(on, 10_000).await;
@@ -170,7 +293,8 @@ async fn a_dispute_comes_first_and_takes_only_what_is_left(on: On) {
     for outcome in [Outcome::Upheld, Outcome::Reversed] {
         let world = World::new(on, 10_000).await;
         let mut lab = claimed(&world, 5, 5).await;
-        taken(&world, &note(&world, 1, lab.token.id, 20)).await;
+        let first = note(&world, 1, lab.token.id, 20);
+        taken(&world, &first).await;
         let receipts = lab.lanes.get_mut(&(lab.token.id(), 0)).unwrap();
         receipts.pop();
         lab.charge(lab.root(), 0, 2 * PRICE);
@@ -181,7 +305,7 @@ async fn a_dispute_comes_first_and_takes_only_what_is_left(on: On) {
         assert_eq!((status, &refused["code"]), (409, &json!("credit_waits")));
         assert!(refused["detail"].as_str().unwrap().contains("officers"), "{refused}");
         // A repeat of what was booked is no new note.
-        taken(&world, &note(&world, 1, lab.token.id, 20)).await;
+        taken(&world, &first).await;
         end(&world, dispute, outcome).await;
         match outcome {
             Outcome::Upheld => {
@@ -204,6 +328,7 @@ async fn what_was_paid_out_is_taken_from_the_next_payment(on: On) {
     set(&world, terms(LAB, world.now(), contract("C-1", None, None))).await.unwrap();
     let first = earn(&world, 10).await;
     pay(&world, 100, "wire 1").await.unwrap();
+    assert_eq!(world.finish(first.final_()).await.0, 200);
     let given = note(&world, 1, first.token.id, 30);
     let waits = async |why: &str| {
         let (status, refused) = send(&world, &given).await;
@@ -352,6 +477,8 @@ async fn an_audit_finds_each_credit_note_that_was_bent(on: On) {
             "credit_note_differs",
         ),
         ("UPDATE draw SET returned = returned - 1", "draw_differs"),
+        ("UPDATE token SET undecided = 0", "dispute_differs"),
+        ("UPDATE token SET final_at = 5", "dispute_differs"),
     ] {
         let world = World::new(on, 10_000).await;
         let lab = earn(&world, 10).await;
@@ -368,6 +495,10 @@ on_each_store! {
     no_more_is_given_back_than_was_paid_and_by_nobody_else
     a_house_that_has_not_heard_of_a_new_key_says_nothing_for_good
     a_key_that_was_rotated_out_gives_nothing_away
+    a_note_that_waits_is_not_decided_again_before_its_time
+    what_a_note_leaves_alone_is_found_by_its_owner
+    what_is_to_be_decided_of_a_token_is_counted_beside_it
+    books_from_before_count_what_is_to_be_decided
     a_dispute_comes_first_and_takes_only_what_is_left
     what_was_paid_out_is_taken_from_the_next_payment
     a_note_leaves_what_a_dispute_about_another_token_takes

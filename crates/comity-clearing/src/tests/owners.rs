@@ -3,7 +3,7 @@
 use comity_wire::{OrgId, Timestamp};
 use serde_json::json;
 
-use super::disputes::{disputes, end};
+use super::disputes::{disputes, draw, end};
 use super::world::*;
 use crate::acts::{Act, Outcome, OwnerTerms, PayRun, PeriodClose, Remit};
 use crate::lots::FundKind;
@@ -154,6 +154,8 @@ async fn a_run_pays_a_closed_period_once_and_says_for_what(on: On) {
     let mut lab = world.buy(500).await;
     lab.charge(lab.root(), 0, 460);
     assert_eq!(world.claim(&lab.claim(vec![lab.acknowledge(&secret("holder"))])).await.0, 200);
+    lab.taken();
+    assert_eq!(world.finish(lab.final_()).await.0, 200);
     world.pass(DAY + 3_600).await;
     let end = START.plus(DAY);
     let run = |name: &str, until| {
@@ -164,6 +166,8 @@ async fn a_run_pays_a_closed_period_once_and_says_for_what(on: On) {
     world.house.act(Act::PeriodClose(PeriodClose { name: "one".into(), until: end }), None).await.unwrap();
     earn(&world, 2).await;
     pay(&world, 100, "wire 1").await.unwrap();
+    draw(&world).await;
+    world.pass(CHALLENGE_S).await;
     run("2026-11", end).await.unwrap();
     let remitted = |set: &RemittanceSet| {
         let parts = set.remittances.iter().flat_map(|remittance| &remittance.rows);
@@ -190,6 +194,45 @@ async fn a_run_pays_a_closed_period_once_and_says_for_what(on: On) {
     let payables = world.house.payables(Period::default()).await.unwrap().total.unwrap();
     assert_eq!((payables.remitted_ucr, payables.payable_ucr), (460, 20));
     world.sums().await;
+}
+
+/// What a dispute may come to ask for stays in the owner's account: a run leaves it, and the house reads how much that is.
+async fn a_run_leaves_what_may_still_come_into_dispute(on: On) {
+    let world = World::new(on, 10_000).await;
+    set(&world, terms(LAB, START, contract("C-7", None, None))).await.unwrap();
+    let _open = earn(&world, 7).await;
+    world.pass(60).await;
+    let ended = earn(&world, 10).await;
+    // Two officers may pay what is open all the same; then other earnings answer for it.
+    pay(&world, 60, "wire 1").await.unwrap();
+    world.pass(DAY + 3_600).await;
+    let until = START.plus(DAY);
+    world.house.act(Act::PeriodClose(PeriodClose { name: "one".into(), until }), None).await.unwrap();
+    let run = async |name: &str| {
+        let run = PayRun { run: name.into(), until, paid_on: world.now(), owners: vec![] };
+        world.house.act(Act::PayRun(run), None).await.unwrap();
+        world.house.remittances(name, None, For::Owner).await.unwrap().net_ucr
+    };
+    // Payable, and of it kept.
+    let kept = async || {
+        let show = world.house.owner_show(LAB).await.unwrap();
+        (show.payable_ucr, show.kept_ucr)
+    };
+    assert_eq!((kept().await, run("run 1").await), ((110, 110), 0), "neither has ended");
+    assert_eq!(world.finish(ended.final_()).await.0, 200);
+    assert_eq!((kept().await, run("run 2").await), ((110, 110), 0), "nobody has drawn from its claim");
+    draw(&world).await;
+    assert_eq!((kept().await, run("run 3").await), ((110, 110), 0), "a second final may still come");
+    world.pass(CHALLENGE_S).await;
+    // Of 100 that are past disputes 60 stay for what was paid too early.
+    assert_eq!((kept().await, run("run 4").await), ((110, 70), 40));
+    assert_eq!((kept().await, run("run 5").await), ((70, 70), 0), "once");
+    // Its time to settle ends, and with it what may be said of the other one.
+    world.pass(CHALLENGE_S).await;
+    draw(&world).await;
+    assert_eq!((kept().await, run("run 6").await), ((70, 0), 70));
+    world.sums().await;
+    assert!(world.house.audit().await.unwrap().holds);
 }
 
 /// Paid out, then set aside: the next payment is less by it, and when it is the owner's again it is paid.
@@ -259,6 +302,7 @@ on_each_store! {
     an_owner_is_paid_what_its_terms_allow
     terms_never_reach_into_a_closed_period
     a_run_pays_a_closed_period_once_and_says_for_what
+    a_run_leaves_what_may_still_come_into_dispute
     what_a_dispute_holds_lessens_the_next_payment
     books_from_before_know_what_they_paid
 }

@@ -1,6 +1,7 @@
 //! Credit notes: what the node tells the house, what it takes for an answer, and what flagged calls had cost.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use comity_guard::Category;
 use comity_wire::api::clearing::Restored;
@@ -117,6 +118,76 @@ async fn what_is_given_back_is_kept_until_the_house_has_it() {
     *books.restored.lock().unwrap() = restored(NOW, NOW.plus(120));
     world.gateway.houses_look().await;
     assert_eq!((world.gateway.bring_credits().await, brought(&books)), (0, before + 4));
+}
+
+/// A house adds up what an owner has under way for each note: a note that waits comes when the house has said, and others meanwhile.
+#[tokio::test]
+async fn a_note_that_waits_is_brought_when_the_house_has_said() {
+    let (world, books) = charged().await;
+    let brought = |books: &Books| books.notes.lock().unwrap().len();
+    let tried = async |world: &World, books: &Books| {
+        let before = brought(books);
+        (world.gateway.bring_credits().await, brought(books) - before)
+    };
+    let ask = |amount, again| {
+        let (amount, reason) = (Amount::from_ucr(amount), CreditReason::Fault);
+        GiveBack { token: TOKEN, amount, reason, author: "hanna".into(), again }
+    };
+    (*books.refuse.lock().unwrap(), *books.retry_after_s.lock().unwrap()) = (Some(Some(Code::CreditWaits)), Some(600));
+    world.gateway.give_back(&ask(1, false)).await.unwrap();
+    assert_eq!(tried(&world, &books).await, (0, 0), "not before its time");
+    // Nor where a case asks for it.
+    assert!(matches!(world.gateway.credit(&credit(2)).await, Err(CreditError::Later(_))));
+    let before = brought(&books);
+    let Err(CreditError::Later(why)) = world.gateway.credit(&credit(2)).await else { panic!("it waits") };
+    assert!(why.contains("looks at it again at") && brought(&books) == before, "{why}");
+    // Another is brought, and what the house does not answer is brought at each turn.
+    (*books.refuse.lock().unwrap(), *books.retry_after_s.lock().unwrap()) = (Some(None), Some(600));
+    world.gateway.give_back(&ask(3, true)).await.unwrap();
+    assert_eq!(tried(&world, &books).await, (1, 1));
+    assert_eq!(tried(&world, &books).await, (1, 1));
+    *books.refuse.lock().unwrap() = None;
+    assert_eq!(tried(&world, &books).await, (0, 1));
+    world.clock.fetch_add(599, Ordering::SeqCst);
+    assert_eq!(tried(&world, &books).await, (0, 0));
+    world.clock.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(tried(&world, &books).await, (0, 2), "the two that waited");
+    assert!(world.gateway.credits(9).await.unwrap().iter().all(|note| matches!(note.said, HouseSaid::Booked { .. })));
+}
+
+/// However many wait, those behind them have their turn.
+#[tokio::test]
+async fn notes_that_wait_are_in_nobodys_way() {
+    let (world, books) = charged().await;
+    *books.refuse.lock().unwrap() = Some(Some(Code::CreditWaits));
+    let put = async |number: u16| {
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        let note = Noted {
+            id: CreditNoteId(id),
+            house: HOUSE,
+            token: TOKEN,
+            amount: Amount::from_ucr(1),
+            reason: CreditReason::Goodwill,
+            case: None,
+            author: "hanna".into(),
+            at: NOW.plus(u64::from(number)),
+            said: HouseSaid::Nothing,
+        };
+        world.store.credit_put(&note).await.unwrap();
+    };
+    for number in 0..257 {
+        put(number).await;
+    }
+    let bring = async || {
+        let before = books.notes.lock().unwrap().len();
+        world.gateway.bring_credits().await;
+        books.notes.lock().unwrap()[before..].iter().map(|note| note.id).collect::<std::collections::BTreeSet<_>>()
+    };
+    *books.retry_after_s.lock().unwrap() = Some(600);
+    assert_eq!(bring().await.len(), 256);
+    assert_eq!(bring().await.len(), 1);
+    assert_eq!(bring().await.len(), 0);
 }
 
 #[tokio::test]

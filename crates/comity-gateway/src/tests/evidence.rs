@@ -31,6 +31,8 @@ pub(super) struct Books {
     claims: Mutex<Vec<Vec<u8>>>,
     finals: Mutex<Vec<Vec<u8>>>,
     pub(super) refuse: Mutex<Option<Option<Code>>>,
+    /// When a refused call is to come again.
+    pub(super) retry_after_s: Mutex<Option<u64>>,
     settled: Mutex<Vec<SettledLane>>,
     pub(super) restored: Mutex<Option<Restored>>,
     challenges: Mutex<Vec<Challenge>>,
@@ -48,7 +50,8 @@ impl Books {
         match *self.refuse.lock().unwrap() {
             Some(code) => {
                 let settled = self.settled.lock().unwrap().clone();
-                Err(HouseError { code, message: "scripted".into(), settled })
+                let retry_after_s = *self.retry_after_s.lock().unwrap();
+                Err(HouseError { code, message: "scripted".into(), settled, retry_after_s })
             }
             None => Ok(reply),
         }
