@@ -169,17 +169,17 @@ pub fn keeps(home: &Path) -> Result<bool, Failure> {
     Ok(Lock::of(home)?.is_some())
 }
 
-/// What was said of texts in a home: those that went, each with its number, and all holds.
+/// What was said of texts in a home: those that went, in the order of their numbers, and all holds.
 ///
 /// # Errors
 /// [`Failure`] where a line does not follow the one before.
-pub fn said_of(home: &Path) -> Result<(Vec<(u64, Removed)>, Vec<Hold>), Failure> {
+pub fn said_of(home: &Path) -> Result<(Vec<Removed>, Vec<Hold>), Failure> {
     if !within(home).is_dir() {
         return Ok((Vec::new(), Vec::new()));
     }
     let folder = Folder::open(home)?;
     let (removed, _) = folder.removed()?;
-    Ok(((1..).zip(removed).collect(), folder.holds()?))
+    Ok((removed, folder.holds()?))
 }
 
 /// Where they lie in a home.

@@ -398,7 +398,7 @@ fn texts_of(home: &Path) -> Result<Vec<Line>, Failure> {
     let [removed_at, held_at, released_at] = &sources[..] else { return Ok(Vec::new()) };
     let (removed, holds) = transcripts::said_of(home)?;
     let mut lines = Vec::new();
-    for (line, removed) in removed {
+    for (line, removed) in (1..).zip(removed) {
         let Removed { asked: Some(said), of, calls, receipts_digest, .. } = removed else { continue };
         let of = of.map_or_else(String::new, |of| clipped(&of.in_words()));
         let deed = Deed::RemoveTexts { of, calls, receipts: receipts_digest };

@@ -58,7 +58,7 @@ impl<B: Body<Data = Bytes> + Unpin + Send + 'static> Body for Lingering<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
