@@ -72,6 +72,12 @@ async fn a_node_shows_what_is_drawn_from_its_claims_and_what_a_member_challenges
         let query = Query::chat(lab.model(), &[("user", &format!("Where is {number}?"))], Some(8), false);
         client.ask(&query).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
     }
+    // All but the last are acknowledged and paid: no later claim makes another challenge of the same lane.
+    eventually("claims of what was acknowledged", async || {
+        let settled = federation.account().await.settled;
+        if settled >= Amount::from_ucr((QUERIES - 1) * REQUEST_UCR) { Ok(()) } else { Err(format!("{settled}")) }
+    })
+    .await;
     // The last receipt comes with no later request that would acknowledge it: its holder will not have it.
     let challenged = eventually("a claim with a tail", async || {
         let ask = client.challenge(token, None, 0, "the last answer never came".into()).await;

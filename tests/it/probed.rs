@@ -231,9 +231,9 @@ impl Stage {
         self.json(&["findings", "list"]).await.as_array().expect("a list").clone()
     }
 
-    /// Days until both sides have a baseline.
+    /// Days until both sides have a baseline: by chance, and the auditors' few calls take longest.
     async fn settle(&mut self) {
-        for _ in 0..12 {
+        for _ in 0..30 {
             self.play().await;
             let status = self.json(&["status", "--json"]).await;
             let ready = |side: &str| status["models"][0][side]["ready"] == true;
