@@ -208,7 +208,14 @@ impl Decisions {
         }
         let Some(LoggedHead { head, logged }) = store.head_shown(None).await? else { return Ok(false) };
         let is_whole = (head.n, head.log, head.size) == (tree.heads, tree.log, tree.size);
-        Ok(is_whole && self.houses().iter().all(|house| logged.iter().any(|(at, _)| at == house)))
+        // What is told of a house is what it said in a turn: one that was heard in between is asked once more.
+        let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_told =
+            |at: &AtHouse| at.newest.as_ref().is_some_and(|newest| newest.n == head.n && newest.index.is_some());
+        let has_it = |house: &OrgId| {
+            logged.iter().any(|(at, _)| at == house) && last.iter().any(|at| at.house == *house && is_told(at))
+        };
+        Ok(is_whole && self.houses().iter().all(has_it))
     }
 
     fn houses(&self) -> Vec<OrgId> {
