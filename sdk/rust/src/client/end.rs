@@ -192,9 +192,14 @@ impl Client {
             let said: house::FinalReply = self.house_post("/v1/finals", &lodge).await?;
             // Where nothing is left that could be paid, there is nothing to say against it.
             above.retain(|_| !said.in_escrow.is_zero());
+            let mut last = Ok(());
             for above in &above {
-                self.challenge_above(token, above).await?;
+                // A lane that its node has not claimed yet keeps no other from being challenged.
+                if let Err(error) = self.challenge_above(token, above).await {
+                    last = Err(error);
+                }
             }
+            last?;
             reply = Some(said);
         }
         self.world.at("final.after");
