@@ -108,7 +108,10 @@ impl Wallet {
                             say(&format!("{token} ended; {home} went home"));
                             for above in above {
                                 say(&format!("{above}; challenged: it is paid where the node shows what was signed"));
-                                note(&format!("how it stands: comity wallet challenge {token} --lane {}", above.lane));
+                                let lane = above.lane;
+                                note(&format!(
+                                    "how it stands: comity wallet challenge {token} --lane {lane} --reason again"
+                                ));
                             }
                         }
                         Err(error) if !is_unfinished(&client, token).await => {
