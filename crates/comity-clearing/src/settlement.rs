@@ -17,14 +17,14 @@ pub mod shown;
 mod simulation;
 
 pub use calendar::Calendar;
-pub use escrow::{Escrow, Frozen, Head, Lane, LaneKey, Output, PathCap, Phase, Tail, handle};
+pub use escrow::{Escrow, Head, Lane, LaneKey, Output, PathCap, Phase, Tail, handle};
 pub use evidence::{Claimed, Finalled, LaneClaim, Trust};
 
 use comity_token::Denied;
 use comity_wire::api::clearing::SettledLane;
 use comity_wire::{Amount, Code, Digest, OrgId, Timestamp, TokenId, Unverified};
 
-/// How long an unacknowledged tail can be challenged, in seconds of open time.
+/// How long a tail stands before the house asks the node to show it, and how long the node then has, in seconds of open time.
 pub const CHALLENGE_S: u64 = 72 * 3600;
 
 /// What happens to an escrow.
@@ -36,13 +36,13 @@ pub enum Input<'a> {
     Refund,
     /// Time has passed.
     Sweep,
-    /// In a dispute the node has shown what was signed for, up to this total of a lane. `evidence` names the dispute.
+    /// In a challenge the node has shown what was signed for, up to this total of a lane. `evidence` names the challenge.
     Proven {
         lane: LaneKey,
         upto: Amount,
         evidence: Digest,
     },
-    /// A dispute has ended against the node: of one lane, or of the whole token.
+    /// A challenge has ended against the node, of one lane; or a dispute, of the whole token.
     Stop {
         lane: Option<LaneKey>,
         evidence: Digest,

@@ -230,6 +230,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0585_disputable.sql"),
             include_str!("../migrations/postgres/0585_disputable.sql"),
         )
+        .with(
+            586,
+            "tails are shown",
+            include_str!("../migrations/0586_tails_shown.sql"),
+            include_str!("../migrations/postgres/0586_tails_shown.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use comity_clearing::settlement::shown::Misfit;
-use comity_clearing::settlement::{Calendar, Claimed, Escrow, Frozen, Input};
+use comity_clearing::settlement::{Calendar, Claimed, Escrow, Input};
 use comity_gateway::spend::{Account, Ask, Slot};
 use comity_simulator::Bugs;
 use comity_wire::{Amount, Timestamp};
@@ -149,16 +149,25 @@ impl Bugs for TailUnpaid {
     }
 }
 
-/// A house that pays while a challenge or a dispute is open.
+/// A house that pays what nobody acknowledged on the node's word alone.
+pub struct TailBelieved;
+
+impl Bugs for TailBelieved {
+    fn house_before(&self, escrow: &mut Escrow) {
+        escrow.lanes.values_mut().for_each(|lane| lane.proven = lane.total);
+    }
+}
+
+/// A house that pays while a dispute is open.
 pub struct DisputeIgnored;
 
 impl Bugs for DisputeIgnored {
     fn house_before(&self, escrow: &mut Escrow) {
-        escrow.frozen = Frozen::Nothing;
+        escrow.is_disputed = false;
     }
 
     fn house_after(&self, before: &Escrow, after: &mut Escrow) {
-        after.frozen = before.frozen;
+        after.is_disputed = before.is_disputed;
     }
 }
 
@@ -324,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_claim_that_is_taken_for_acknowledged_is_caught() {
-        let bounds = ["no more is paid than acknowledged and a window", "a holder pays within what it signed"];
+        let bounds = ["no more is paid than acknowledged and a window", "no tail is paid before it is shown"];
         check(&AcknowledgementUnproved, &bounds);
     }
 
@@ -335,13 +344,19 @@ mod tests {
     }
 
     #[test]
+    fn a_tail_that_is_paid_unseen_is_caught() {
+        check(&TailBelieved, &["no tail is paid before it is shown", "a holder pays within what it signed"]);
+    }
+
+    #[test]
     fn a_house_that_pays_what_is_disputed_is_caught() {
         check(&DisputeIgnored, &["nothing disputed is paid"]);
     }
 
     #[test]
     fn a_stop_that_is_forgotten_is_caught() {
-        check(&StopForgotten, &["what was stopped is not paid"]);
+        // What is asked for once and not shown is not asked for again: where that is forgotten it lies in escrow for ever.
+        check(&StopForgotten, &["what was stopped is not paid", "nothing stays in escrow for ever"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use comity_clearing::lots::{Draw, Drawn, Lot, Purpose, TooLittle, draw, give_back};
 use comity_clearing::owners::{Due, lines, past_disputes};
 use comity_clearing::settlement::credit::Kept;
-use comity_clearing::settlement::{Calendar, Escrow, Frozen, Movement, MovementKind, Phase};
+use comity_clearing::settlement::{Calendar, Escrow, Movement, MovementKind, Phase};
 use comity_ledger::{AccountCode, Group, Memory, NewAccount, Reference, Transfer, TransferId, TransferKind};
 use comity_wire::object::Token;
 use comity_wire::{Amount, AwardId, Digest, LotId, Op, ProjectId, Timestamp, TokenId, Verified};
@@ -222,7 +222,7 @@ pub(crate) fn begun(token: &Verified<Token>, held: Amount) -> Escrow {
         issued_at: token.issued_at,
         settle_by: token.terms.settle_by,
         phase: Phase::Open,
-        frozen: Frozen::Nothing,
+        is_disputed: false,
         held,
         paid: Amount::ZERO,
         refunded: Amount::ZERO,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comity_clearing::settlement::matching::Booked;
 use comity_clearing::settlement::shown::{Acknowledged, Newest, Slot, distinct, shown};
-use comity_clearing::settlement::{CHALLENGE_S, Claimed, Escrow, Frozen, Input, Lane, LaneKey, Phase, draw};
+use comity_clearing::settlement::{CHALLENGE_S, Claimed, Escrow, Input, Lane, LaneKey, Phase, draw};
 use comity_ledger::TransferKind;
 use comity_token::verify_for_settlement;
 use comity_wire::api::challenge::{ASKED_MAX, Shown};
@@ -40,6 +40,7 @@ pub(crate) struct Asked {
 enum Cause {
     Sample,
     Holder,
+    Tail,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl Books {
                 late: escrow.late,
                 stopped: sum(&stopped),
                 waiting: Amount::ZERO,
-                disputed: escrow.frozen == Frozen::All,
+                disputed: escrow.is_disputed,
                 open: escrow.phase != Phase::Closed,
             };
             (*id, booked)
@@ -139,23 +140,14 @@ impl Books {
         self.escrows.iter().map(of).collect()
     }
 
-    /// Says anew what is kept from being paid under a token.
+    /// Says anew whether anything is paid under a token.
     fn freeze(&mut self, token: TokenId) {
-        let disputed = self.disputes.values().any(|dispute| dispute.token == token && dispute.outcome.is_none());
-        let challenged = self
-            .asked
-            .values()
-            .any(|asked| (asked.token, asked.state, asked.cause) == (token, State::Open, Cause::Holder));
-        let frozen = match (disputed, challenged) {
-            (true, _) => Frozen::All,
-            (false, true) => Frozen::Tails,
-            (false, false) => Frozen::Nothing,
-        };
-        self.escrows.get_mut(&token).expect("it is in the books").frozen = frozen;
+        let is_disputed = self.is_disputed(token);
+        self.escrows.get_mut(&token).expect("it is in the books").is_disputed = is_disputed;
     }
 
-    /// A member says that a lane's tail is not owed.
-    fn challenge(&mut self, token: TokenId, key: LaneKey, seed: Digest, now: Timestamp) -> bool {
+    /// A member says that a lane's tail is not owed, or it has stood its time.
+    fn challenge(&mut self, cause: Cause, (token, key): (TokenId, LaneKey), seed: Digest, now: Timestamp) -> bool {
         let Some(brought) = self.evidence.newest.get(&(token, key)).cloned() else { return false };
         let Some(escrow) = self.escrows.get(&token) else { return false };
         let Some(lane) = escrow.lanes.get(&key).filter(|lane| lane.receipt == brought.newest.receipt) else {
@@ -163,24 +155,19 @@ impl Books {
         };
         let done = lane.acknowledged.max(lane.proven).max(lane.paid);
         let limit = lane.total.min(lane.acknowledged.saturating_add(escrow.window));
-        let id = Digest::of_parts(&[
-            b"holder",
-            &token.0,
-            key.leaf.as_bytes(),
-            &lane.n.to_be_bytes(),
-            &key.lane.to_be_bytes(),
-        ]);
+        let what: &[u8] = if cause == Cause::Tail { b"tail" } else { b"holder" };
+        let id =
+            Digest::of_parts(&[what, &token.0, key.leaf.as_bytes(), &lane.n.to_be_bytes(), &key.lane.to_be_bytes()]);
         if limit <= done || lane.stopped.is_some() || self.asked.contains_key(&id) {
             return false;
         }
         let span = [(key, (lane.acknowledged_n.min(lane.n - 1), lane.n))].into();
         let numbers = draw::receipts(&seed, &span, ASKED_MAX as u64).remove(&key).unwrap_or_default();
-        let (cause, shown, state) = (Cause::Holder, BTreeSet::new(), State::Open);
+        let (shown, state) = (BTreeSet::new(), State::Open);
         self.asked.insert(
             id,
             Asked { token, key, cause, brought, numbers, shown, slots: BTreeMap::new(), posted_at: now, state },
         );
-        self.freeze(token);
         true
     }
 
@@ -254,9 +241,32 @@ impl House {
     pub(crate) fn challenge(&mut self, token: TokenId, leaf: Digest, lane: u16, around: &mut Around<'_>) -> Checked {
         let (key, seed) = (LaneKey { leaf, lane }, Digest::of(&around.chance.bytes()));
         self.transact(around, |books, around| {
-            if books.challenge(token, key, seed, around.now) {
+            if books.challenge(Cause::Holder, (token, key), seed, around.now) {
                 around.truth.meet("a holder challenges");
                 around.net.note(|| format!("house asks for lane {lane} of {leaf}"));
+            }
+            Ok(Ok(()))
+        })
+        .map(drop)
+    }
+
+    /// Asks the node for tails of a token that have stood their time and that nobody asks about.
+    pub(crate) fn tails_ask(&mut self, token: TokenId, around: &mut Around<'_>) -> Checked {
+        let due = self.books.escrows[&token].to_show(around.now, &self.books.calendar);
+        let is_asked = |key: &LaneKey| {
+            let open = |asked: &Asked| asked.state == State::Open && asked.cause != Cause::Sample;
+            self.books.asked.values().any(|asked| open(asked) && (asked.token, asked.key) == (token, *key))
+        };
+        let due: Vec<LaneKey> = due.into_iter().filter(|key| !is_asked(key)).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let seed = Digest::of(&around.chance.bytes());
+        self.transact(around, |books, around| {
+            for key in due {
+                if books.challenge(Cause::Tail, (token, key), seed, around.now) {
+                    around.truth.meet("a tail that has to be shown");
+                }
             }
             Ok(Ok(()))
         })
@@ -313,12 +323,9 @@ impl House {
                 return Ok(Ok(()));
             }
             let row_is_whole = asked.numbers.len() < ASKED_MAX;
-            books.freeze(asked.token);
             let upto = asked.brought.newest.total;
             // Where more than 64 are open, those that are asked for stand for the others.
-            if row_is_whole {
-                around.truth.proven(asked.token, (asked.key.leaf, asked.key.lane), upto.ucr())?;
-            }
+            around.truth.proven(asked.token, (asked.key.leaf, asked.key.lane), upto.ucr(), row_is_whole)?;
             Self::step(books, asked.token, &Input::Proven { lane: asked.key, upto, evidence: id }, around)
         });
         done.map(drop)
@@ -376,8 +383,7 @@ impl House {
         let done = self.transact(around, |books, around| {
             books.asked.get_mut(&id).expect("it is there").state = State::Missed;
             match asked.cause {
-                Cause::Holder => {
-                    books.freeze(asked.token);
+                Cause::Holder | Cause::Tail => {
                     let lane = &books.escrows[&asked.token].lanes[&asked.key];
                     let stopped = lane.acknowledged.max(lane.paid).ucr();
                     around.truth.stopped.insert((asked.token, (asked.key.leaf, asked.key.lane)), stopped);
@@ -460,19 +466,15 @@ impl House {
     }
 }
 
-/// What may not move while a challenge or dispute is open.
+/// What may not move while a dispute is open.
 pub(crate) fn kept_from_moving(before: &Escrow, after: &Escrow, around: &mut Around<'_>) -> Checked {
-    if before.frozen == Frozen::Nothing {
+    if !before.is_disputed {
         return Ok(());
     }
     for (key, lane) in &after.lanes {
         let was = before.lanes.get(key).map_or(Amount::ZERO, |lane| lane.paid);
-        let most = match before.frozen {
-            Frozen::All => was,
-            _ => was.max(lane.acknowledged).max(lane.proven),
-        };
         let what = || format!("lane {} of {}", key.lane, after.token);
-        around.truth.bound("nothing disputed is paid", lane.paid.ucr(), most.ucr(), what)?;
+        around.truth.bound("nothing disputed is paid", lane.paid.ucr(), was.ucr(), what)?;
     }
     Ok(())
 }

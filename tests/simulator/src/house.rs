@@ -227,7 +227,10 @@ impl House {
 
     pub(crate) fn sweep(&mut self, around: &mut Around<'_>) -> Checked {
         let tokens: Vec<_> = self.books.escrows.keys().copied().collect();
-        tokens.into_iter().try_for_each(|token| self.timed(token, &Input::Sweep, around))?;
+        for token in tokens {
+            self.timed(token, &Input::Sweep, around)?;
+            self.tails_ask(token, around)?;
+        }
         self.challenges_turn(around)
     }
 
@@ -405,13 +408,17 @@ impl House {
             truth.bound("no more is paid than acknowledged and a window", paid, tail, || {
                 format!("lane {at:?} of {id}")
             })?;
+            let shown = truth.shown.get(&(id, at)).copied().unwrap_or(0);
+            truth.bound("no tail is paid before it is shown", paid, acknowledged.max(shown), || {
+                format!("lane {at:?} of {id}")
+            })?;
             if leaf.honest {
                 let signed = truth.signed_sum(at);
                 truth.bound("an honest holder acknowledges within what it signed", acknowledged, signed, || {
                     format!("{at:?}")
                 })?;
-                // A node that lies is paid a tail that nobody signed for, within the window: spec/07-settlement.md §7.3.
-                let tail = if truth.node_honest { 0 } else { sold.window };
+                // Of a tail of more than 64 receipts not all are asked for: spec/07-settlement.md §7.5.
+                let tail = if truth.sampled.contains(&at) { sold.window } else { 0 };
                 truth.bound("a holder pays within what it signed", paid, signed + tail, || {
                     format!("lane {at:?} of {id}")
                 })?;

@@ -65,6 +65,10 @@ pub(crate) struct Truth {
     pub(crate) taken: BTreeMap<Lane, BTreeMap<u64, (Digest, i64)>>,
     /// Tokens that a final was signed for, truly or not.
     pub(crate) finals: BTreeSet<TokenId>,
+    /// The total up to which a node has shown what a lane's tail rests on.
+    pub(crate) shown: BTreeMap<(TokenId, Lane), i64>,
+    /// Lanes of which not every receipt was asked for.
+    pub(crate) sampled: BTreeSet<Lane>,
     /// Up to where a lane is paid whose node did not show what its holder challenged, unless somebody acknowledges more.
     pub(crate) stopped: BTreeMap<(TokenId, Lane), i64>,
     /// When each of the tokens was drawn that were drawn under a mandate, as far as the house remembers.
@@ -116,8 +120,14 @@ impl Truth {
         self.signed.get(&lane).map_or(0, |seqs| seqs.values().sum())
     }
 
-    /// A challenge by a holder has ended: the node has shown what its total rests on.
-    pub(crate) fn proven(&mut self, token: TokenId, lane: Lane, total: i64) -> Checked {
+    /// A challenge of a tail has ended: the node has shown what its total rests on, all of it or what was drawn.
+    pub(crate) fn proven(&mut self, token: TokenId, lane: Lane, total: i64, is_all: bool) -> Checked {
+        let shown = self.shown.entry((token, lane)).or_default();
+        *shown = (*shown).max(total);
+        if !is_all {
+            self.sampled.insert(lane);
+            return Ok(());
+        }
         if self.leaves.get(&lane.0).is_some_and(|leaf| leaf.honest) {
             let signed = self.signed_sum(lane);
             let what = || format!("lane {lane:?} of {token}");

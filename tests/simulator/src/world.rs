@@ -493,6 +493,8 @@ impl<'b> World<'b> {
             self.node.claim(&mut around!(self, NODE_CLOCK))?;
             self.drain()?;
         }
+        // Tails that have stood their time are asked for; then they are shown, and paid at once.
+        self.sweep()?;
         self.sweep()?;
         self.check_paid()?;
         for days in [0, 9, 4, 4] {

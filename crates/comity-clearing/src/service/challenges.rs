@@ -16,7 +16,7 @@ use super::claims::Timed;
 use crate::failure::{Failure, chain};
 use crate::http::pages::{Page, cut};
 use crate::settlement::shown::{self, Newest};
-use crate::settlement::{CHALLENGE_S, LaneKey, draw};
+use crate::settlement::{CHALLENGE_S, Lane, LaneKey, draw};
 use crate::store;
 use crate::store::challenges::{ChallengeRow, ToDraw};
 use crate::store::tokens::TokenRow;
@@ -28,7 +28,7 @@ const SHOWN_AT_ONCE_MAX: u32 = 100;
 const BY_HOLDER_MAX: u64 = 64;
 /// Claims that are drawn from at once: each may have 2 MiB.
 const CLAIMS_AT_ONCE: u32 = 16;
-/// Claims of a token that are looked through for the newest receipt of a lane.
+/// Claims of a token that are looked through for the newest receipt of a lane, where its books are of before.
 const CLAIMS_LOOKED_AT_MAX: u32 = 256;
 
 /// A challenge's place among those that wait: when it was posted, and its id.
@@ -78,8 +78,8 @@ impl Clearing {
         Ok(rows.iter().map(|row| self.told(row)).collect())
     }
 
-    /// A member says that what nobody acknowledged of a lane is not owed. Until the node has shown what was signed for, or
-    /// its time has run out, no tail of the token is paid. The same again changes nothing.
+    /// A member says that what nobody acknowledged of a lane is not owed: the node has to show it now, and not when its time has
+    /// come. The same again changes nothing.
     ///
     /// # Errors
     /// [`Failure`] where there is nothing to challenge.
@@ -99,7 +99,7 @@ impl Clearing {
         Ok(self.told(&posted))
     }
 
-    /// Takes what a node shows. When all that was asked for is there the challenge is over; a holder's then pays at once.
+    /// Takes what a node shows. When all that was asked for is there the challenge is over; one of a tail then pays at once.
     ///
     /// # Errors
     /// [`Failure`] where something does not prove what it should; then nothing of this answer is kept.
@@ -139,11 +139,12 @@ impl Clearing {
                     if row.shown == row.asked {
                         store::challenges::end_in_tx(conn, id, true, now).await?;
                         row.state = ChallengeState::Answered;
-                        if row.cause == ChallengeCause::Holder {
-                            let (lane, upto) = (row.key, row.newest.total);
-                            house
-                                .unfreeze_in_tx(conn, row.token, Timed::Proven(lane, upto, id), &calendar, now)
-                                .await?;
+                        match row.cause {
+                            ChallengeCause::Holder | ChallengeCause::Tail => {
+                                let proven = Timed::Proven(row.key, row.newest.total, id);
+                                house.time_in_tx(conn, row.token, proven, &calendar, now).await?;
+                            }
+                            ChallengeCause::Sample => {}
                         }
                     }
                     Ok(row)
@@ -241,6 +242,39 @@ impl Clearing {
         Ok(drawn.into_iter().map(row).collect())
     }
 
+    /// Asks the node to show tails that have stood their time, each as a whole with what was claimed since. How many challenges were posted:
+    /// none for a lane that is asked about already, nor before its claim lies in the log's newest checkpoint.
+    pub(super) async fn tails_ask(&self, token: TokenId, keys: Vec<LaneKey>) -> Result<u64, Failure> {
+        let now = self.now();
+        self.write(move |conn| {
+            Box::pin(async move {
+                let state = store::log::state(conn).await?;
+                let signed = store::log::checkpoint(conn, state.epoch).await?;
+                // What was sealed since it was signed is not in it.
+                let Some(signed) = signed.filter(|signed| signed.size == state.size) else { return Ok(0) };
+                let asked = store::challenges::tails_asked(conn, token).await?;
+                let lanes = store::settlement::lanes(conn, token).await?;
+                let mut posted = 0;
+                for key in keys.into_iter().filter(|key| !asked.contains(key)) {
+                    let Some(lane) = lanes.get(&key) else { continue };
+                    let id = tail_id(b"tail", token, key, lane);
+                    let (claim, newest) = newest_of(conn, token, key, lane).await?;
+                    let is_known = store::challenges::find(conn, id).await?.is_some();
+                    if is_known || !store::challenges::is_sealed(conn, claim).await? {
+                        continue;
+                    }
+                    let seed = draw::seed(&signed.root, &claim);
+                    let row = of_tail(ChallengeCause::Tail, (id, token, key), lane, (claim, newest), seed, now);
+                    let row = ChallengeRow { log_size: signed.size, ..row };
+                    store::challenges::insert_in_tx(conn, &row).await?;
+                    posted += 1;
+                }
+                Ok(posted)
+            })
+        })
+        .await
+    }
+
     async fn challenges_miss(&self, turned: &mut Turned) -> Result<(), Failure> {
         let (now, calendar) = (self.now(), self.calendar());
         let mut after = None;
@@ -281,9 +315,9 @@ impl Clearing {
         }
         tracing::error!(token = %row.token, challenge = %row.id, "a node did not show what its receipts rest on");
         match row.cause {
-            ChallengeCause::Holder => {
+            ChallengeCause::Holder | ChallengeCause::Tail => {
                 let stop = Timed::Stop(Some(row.key), row.id);
-                self.unfreeze_in_tx(conn, row.token, stop, calendar, now).await?;
+                self.time_in_tx(conn, row.token, stop, calendar, now).await?;
             }
             ChallengeCause::Sample => self.dispute_in_tx(conn, row.token, "challenge_missed", row.id, now).await?,
         }
@@ -310,7 +344,7 @@ impl Clearing {
             cause: row.cause,
             state: row.state,
             claim: row.claim,
-            log_size: (row.cause == ChallengeCause::Sample).then_some(row.log_size),
+            log_size: (row.cause != ChallengeCause::Holder).then_some(row.log_size),
             newest: row.newest.n,
             total: row.newest.total,
             left: row.asked.difference(&row.shown).copied().collect(),
@@ -338,6 +372,40 @@ fn lanes(claim: &[u8]) -> Result<Vec<(LaneKey, u64, Newest)>, Failure> {
     Ok(found)
 }
 
+/// Of a challenge about a lane's tail, as it stands now.
+fn tail_id(what: &[u8], token: TokenId, key: LaneKey, lane: &Lane) -> Digest {
+    challenge_id(what, &[token.as_bytes(), key.leaf.as_bytes(), &key.lane.to_be_bytes(), &lane.n.to_be_bytes()])
+}
+
+/// A challenge about the receipts of a lane after the last acknowledged one: all, or as many as are asked for at once.
+fn of_tail(
+    cause: ChallengeCause,
+    (id, token, key): (Digest, TokenId, LaneKey),
+    lane: &Lane,
+    (claim, newest): (Digest, Newest),
+    seed: Digest,
+    now: Timestamp,
+) -> ChallengeRow {
+    let span = [(key, (lane.acknowledged_n.min(newest.n - 1), newest.n))].into();
+    let asked = draw::receipts(&seed, &span, ASKED_MAX as u64).remove(&key).unwrap_or_default();
+    ChallengeRow {
+        id,
+        token,
+        key,
+        cause,
+        claim,
+        newest,
+        asked,
+        shown: BTreeSet::new(),
+        slots: BTreeMap::new(),
+        seed,
+        log_size: 0,
+        reason: String::new(),
+        posted_at: now,
+        state: ChallengeState::Open,
+    }
+}
+
 async fn challenge_in_tx(
     conn: &mut Db<'_>,
     token: &TokenRow,
@@ -348,8 +416,7 @@ async fn challenge_in_tx(
     let id = token.id;
     let lanes_of = store::settlement::lanes(conn, id).await?;
     let lane = lanes_of.get(&key).ok_or_else(|| Failure::NotFound { what: format!("lane {} of {id}", key.lane) })?;
-    let challenge =
-        challenge_id(b"holder", &[id.as_bytes(), key.leaf.as_bytes(), &key.lane.to_be_bytes(), &lane.n.to_be_bytes()]);
+    let challenge = tail_id(b"holder", id, key, lane);
     if let Some(known) = store::challenges::find(conn, challenge).await? {
         return Ok(known);
     }
@@ -362,42 +429,24 @@ async fn challenge_in_tx(
     if store::challenges::open_by_holder(conn, id).await? >= BY_HOLDER_MAX {
         return Err(Failure::Limit { what: "open challenges of a token", max: BY_HOLDER_MAX.to_string() });
     }
-    let (claim, newest) = newest_of(conn, id, key, lane.receipt).await?;
+    let brought = newest_of(conn, id, key, lane).await?;
     // Not known to the node when it claimed: the holder's own words are in it.
     let seed = Digest::of_parts(&[b"comity/challenge/v1", challenge.as_bytes(), reason.as_bytes()]);
-    let span = [(key, (lane.acknowledged_n.min(newest.n - 1), newest.n))].into();
-    let asked = draw::receipts(&seed, &span, ASKED_MAX as u64).remove(&key).unwrap_or_default();
-    let row = ChallengeRow {
-        id: challenge,
-        token: id,
-        key,
-        cause: ChallengeCause::Holder,
-        claim,
-        newest,
-        asked,
-        shown: BTreeSet::new(),
-        slots: BTreeMap::new(),
-        seed,
-        log_size: 0,
-        reason,
-        posted_at: now,
-        state: ChallengeState::Open,
-    };
+    let row = of_tail(ChallengeCause::Holder, (challenge, id, key), lane, brought, seed, now);
+    let row = ChallengeRow { reason, ..row };
     store::challenges::insert_in_tx(conn, &row).await?;
-    store::disputes::freeze_in_tx(conn, id).await?;
     Ok(row)
 }
 
-/// The claim that brought this receipt of a lane.
-async fn newest_of(
-    conn: &mut Db<'_>,
-    token: TokenId,
-    key: LaneKey,
-    receipt: Digest,
-) -> Result<(Digest, Newest), Failure> {
-    for claim in store::challenges::claims_of(conn, token, CLAIMS_LOOKED_AT_MAX).await? {
+/// The claim that brought a lane's newest receipt. Books of before did not note it: there it is looked for.
+async fn newest_of(conn: &mut Db<'_>, token: TokenId, key: LaneKey, lane: &Lane) -> Result<(Digest, Newest), Failure> {
+    let claims = match lane.claim {
+        Digest::ZERO => store::challenges::claims_of(conn, token, CLAIMS_LOOKED_AT_MAX).await?,
+        claim => vec![claim],
+    };
+    for claim in claims {
         let Some(bytes) = store::challenges::claim_bytes(conn, claim).await? else { continue };
-        let found = lanes(&bytes)?.into_iter().find(|(at, _, newest)| *at == key && newest.receipt == receipt);
+        let found = lanes(&bytes)?.into_iter().find(|(at, _, newest)| *at == key && newest.receipt == lane.receipt);
         if let Some((.., newest)) = found {
             return Ok((claim, newest));
         }

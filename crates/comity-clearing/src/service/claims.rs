@@ -170,7 +170,7 @@ impl Clearing {
         Ok(final_reply(&done.output.after))
     }
 
-    /// Pays what has stood its challenge window and closes what is past `settle_by`.
+    /// Asks for tails that have stood their time, and closes what is past `settle_by`.
     ///
     /// # Errors
     /// [`Failure`] where what is due cannot be read. A token that cannot be swept is counted and left.
@@ -182,7 +182,7 @@ impl Clearing {
         let mut swept = Swept::default();
         self.calendar_look().await?;
         // First, so that what nobody answered for is not paid for having waited long enough.
-        // Where that cannot be done, whoever is not challenged is paid all the same: what is, stays frozen.
+        // Where that cannot be done, what was acknowledged goes its way all the same; no tail is paid before it is shown.
         match self.challenges_turn().await {
             Ok(turned) => {
                 (swept.challenged, swept.missed) = (turned.posted, turned.missed);
@@ -222,6 +222,17 @@ impl Clearing {
             swept.tokens += 1;
             swept.settled = swept.settled.saturating_add(after.paid.saturating_sub(before.paid));
             swept.refunded = swept.refunded.saturating_add(after.refunded.saturating_sub(before.refunded));
+            let tails = after.to_show(self.now(), &self.calendar());
+            if tails.is_empty() {
+                continue;
+            }
+            match self.tails_ask(token, tails).await {
+                Ok(posted) => swept.challenged += posted,
+                Err(source) => {
+                    tracing::error!(%token, error = &source as &dyn std::error::Error, "cannot ask for a tail");
+                    swept.failed += 1;
+                }
+            }
         }
     }
 
@@ -266,16 +277,18 @@ impl Clearing {
         Ok(())
     }
 
-    /// What happens without a word of the node, inside an open transaction.
-    pub(super) async fn timed_in_tx(
+    /// What happens without a claim or a final, inside an open transaction.
+    pub(super) async fn time_in_tx(
         &self,
         conn: &mut Db<'_>,
-        row: &TokenRow,
+        token: TokenId,
         timed: Timed,
         calendar: &Calendar,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        self.apply_in_tx(conn, row, Step::Timed(timed), calendar, now).await.map(drop)
+        let row = store::tokens::token_find(conn, token).await?;
+        let row = row.ok_or_else(|| Failure::NotFound { what: format!("token {token}") })?;
+        self.apply_in_tx(conn, &row, Step::Timed(timed), calendar, now).await.map(drop)
     }
 
     fn trust<'a>(&'a self, known: &'a Known) -> evidence::Trust<'a> {
@@ -327,7 +340,7 @@ pub(super) enum Timed {
     Sweep,
     /// In a challenge, by its id, the node has shown what a lane's total rests on.
     Proven(LaneKey, Amount, Digest),
-    /// A challenge or dispute has ended against the node, by its id or that of the act.
+    /// A challenge has ended against the node, by its id, or a dispute, by that of the act.
     Stop(Option<LaneKey>, Digest),
 }
 

@@ -108,7 +108,7 @@ impl Clearing {
         self.unfreeze_in_tx(conn, token.id, step, calendar, now).await
     }
 
-    /// Says anew what is kept from being paid under a token, and does what was waiting for it.
+    /// Says anew whether anything is paid under a token, and does what was waiting for it.
     pub(super) async fn unfreeze_in_tx(
         &self,
         conn: &mut Db<'_>,
@@ -118,9 +118,7 @@ impl Clearing {
         now: Timestamp,
     ) -> Result<(), Failure> {
         store::disputes::freeze_in_tx(conn, token).await?;
-        let row = store::tokens::token_find(conn, token).await?;
-        let row = row.ok_or_else(|| Failure::NotFound { what: format!("token {token}") })?;
-        self.timed_in_tx(conn, &row, step, calendar, now).await
+        self.time_in_tx(conn, token, step, calendar, now).await
     }
 }
 

@@ -22,8 +22,8 @@ pub struct Escrow {
     pub issued_at: Timestamp,
     pub settle_by: Timestamp,
     pub phase: Phase,
-    /// What a dispute under way keeps from being paid.
-    pub frozen: Frozen,
+    /// While a dispute is open nothing is paid, whatever time it is: it stays in escrow.
+    pub is_disputed: bool,
     /// What lies in the escrow account.
     pub held: Amount,
     pub paid: Amount,
@@ -46,15 +46,6 @@ pub enum Phase {
     Final(Digest),
     /// Nothing comes in any more; what could be challenged at the close may still go out.
     Closed,
-}
-
-/// What is not paid while a dispute is under way. It stays in escrow, whatever time it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Frozen {
-    Nothing,
-    /// What nobody acknowledged.
-    Tails,
-    All,
 }
 
 /// A lane: (token, leaf block, number), rule 2.
@@ -80,10 +71,12 @@ pub struct Lane {
     pub receipt: Digest,
     /// Root over receipts 1…n−1.
     pub history: Digest,
+    /// Content id of the claim that brought them; zero where books of before did not keep it.
+    pub claim: Digest,
     pub acknowledged: Amount,
     /// Up to which receipt.
     pub acknowledged_n: u64,
-    /// The total up to which the node has shown, in a dispute, what was signed for.
+    /// The total up to which the node has shown, in a challenge, what was signed for.
     pub proven: Amount,
     /// Above this a dispute has ended that nothing is paid.
     pub stopped: Option<Amount>,
@@ -114,7 +107,7 @@ pub struct Output {
     pub after: Escrow,
     pub movements: Vec<Movement>,
     pub exceptions: Vec<Exception>,
-    /// Receipted, not acknowledged, and within every cap: waits for the challenge window.
+    /// Receipted, not acknowledged, and within every cap: waits to be shown.
     pub unacknowledged: Amount,
 }
 
@@ -157,7 +150,7 @@ impl Step<'_> {
         }
         self.same_start(claim)?;
         for (key, lane) in &claim.lanes {
-            self.lane(*key, lane)?;
+            self.lane(*key, lane, claim.id)?;
         }
         let (lanes, max) = (self.after.lanes.len(), self.after.lanes_max);
         if lanes > usize::from(max) {
@@ -194,7 +187,7 @@ impl Step<'_> {
         }
     }
 
-    fn lane(&mut self, key: LaneKey, claim: &LaneClaim) -> Result<(), Refused> {
+    fn lane(&mut self, key: LaneKey, claim: &LaneClaim, id: Digest) -> Result<(), Refused> {
         let broken = |what: String| Err(Refused::BrokenHistory { what });
         let lane = self.after.lanes.entry(key).or_insert_with(|| Lane::unclaimed(claim.path.clone()));
         if claim.n < lane.n {
@@ -217,7 +210,7 @@ impl Step<'_> {
                 return broken(format!("receipt n {} does not continue n {}", claim.n, lane.n));
             }
         }
-        lane.advance(claim, self.now);
+        lane.advance(claim, id, self.now);
         Ok(())
     }
 
@@ -269,7 +262,7 @@ impl Step<'_> {
     fn sweep(&mut self) -> Amount {
         let waiting = self.pay(Digest::ZERO);
         if self.after.phase != Phase::Closed && self.deadline_passed() {
-            // What can still be challenged stays, so that time cannot take it from its owner.
+            // What can still be shown stays, so that time cannot take it from its owner.
             self.send_home(self.after.held.saturating_sub(waiting), Digest::ZERO);
             self.after.phase = Phase::Closed;
         }
@@ -312,17 +305,13 @@ impl Step<'_> {
         self.calendar.has_passed(self.after.issued_at, self.after.settle_by, self.now)
     }
 
-    /// Pays what is acknowledged or has stood its challenge window, each lane in key order, within budget and caps.
+    /// Pays what is acknowledged or was shown, each lane in key order, within budget and caps.
     /// Gives back what is claimed within them and not yet payable.
     fn pay(&mut self, evidence: Digest) -> Amount {
         let escrow = &self.after;
         let mut room = Room::of(escrow);
         let payable = |(key, lane): (&LaneKey, &Lane)| {
-            let upto = match escrow.frozen {
-                Frozen::Nothing => lane.payable(self.now, self.calendar, escrow.window),
-                Frozen::Tails => lane.acknowledged.max(lane.proven.min(lane.limit(escrow.window))),
-                Frozen::All => Amount::ZERO,
-            };
+            let upto = if escrow.is_disputed { Amount::ZERO } else { lane.payable(escrow.window) };
             (*key, upto.min(escrow.ceiling(key)).saturating_sub(lane.paid))
         };
         let mut lines: Vec<_> = escrow.lanes.iter().map(payable).collect();
@@ -458,6 +447,20 @@ impl Escrow {
         heads.fold(Amount::ZERO, Amount::saturating_add).min(self.budget)
     }
 
+    /// Lanes whose tail has stood [`CHALLENGE_S`] of open time: what of it would be paid, the node has to show (spec §7.3).
+    pub fn to_show(&self, now: Timestamp, calendar: &Calendar) -> Vec<LaneKey> {
+        let stood = |tail: &Tail| calendar.open_s(tail.posted_at, now) >= CHALLENGE_S;
+        let is_due = |(key, lane): &(&LaneKey, &Lane)| {
+            let done = lane.acknowledged.max(lane.proven).max(lane.paid);
+            let most = lane.limit(self.window).min(self.ceiling(key));
+            lane.tails.iter().any(|tail| tail.upto.min(most) > done && stood(tail))
+        };
+        if self.is_disputed {
+            return Vec::new();
+        }
+        self.lanes.iter().filter(is_due).map(|(key, _)| *key).collect()
+    }
+
     pub(crate) fn assert_invariants(&self) {
         assert!(self.paid <= self.budget, "paid {} above the budget {} of {}", self.paid, self.budget, self.token);
         let lanes = Amount::sum(self.lanes.values().map(|lane| lane.paid));
@@ -482,6 +485,7 @@ impl Lane {
             total: zero,
             receipt,
             history,
+            claim: Digest::ZERO,
             acknowledged: zero,
             acknowledged_n: 0,
             proven: zero,
@@ -491,7 +495,7 @@ impl Lane {
         }
     }
 
-    fn advance(&mut self, claim: &LaneClaim, now: Timestamp) {
+    fn advance(&mut self, claim: &LaneClaim, id: Digest, now: Timestamp) {
         if claim.total > self.total {
             let tail = Tail { upto: claim.total, posted_at: now };
             if self.tails.len() == Self::TAILS_MAX {
@@ -499,17 +503,18 @@ impl Lane {
             }
             self.tails.push(tail);
         }
+        if claim.receipt != self.receipt {
+            self.claim = id;
+        }
         (self.n, self.total, self.receipt, self.history) = (claim.n, claim.total, claim.receipt, claim.history);
         self.acknowledged = self.acknowledged.max(claim.acknowledged);
         self.acknowledged_n = self.acknowledged_n.max(claim.acknowledged_n);
         self.tails.retain(|tail| tail.upto > self.acknowledged);
     }
 
-    /// Acknowledged, or unchallenged for the whole window; no tail above `window` (rule 6).
-    fn payable(&self, now: Timestamp, calendar: &Calendar, window: Amount) -> Amount {
-        let stood = |tail: &&Tail| calendar.open_s(tail.posted_at, now) >= CHALLENGE_S;
-        let unchallenged = self.tails.iter().filter(stood).map(|tail| tail.upto).max().unwrap_or(Amount::ZERO);
-        self.acknowledged.max(unchallenged.max(self.proven).min(self.limit(window)))
+    /// Acknowledged, or shown; of what was shown, no more than `window` above what was acknowledged (rule 6).
+    fn payable(&self, window: Amount) -> Amount {
+        self.acknowledged.max(self.proven.min(self.limit(window)))
     }
 
     /// The most that this lane may ever be paid with the acknowledgements it has.

@@ -289,7 +289,19 @@ impl World {
         self.calendar.beat(self.now);
     }
 
-    /// Every node claims honestly, every challenge window passes: then each is owed exactly what the oracle says.
+    /// The node shows what it has to, as far as it happened.
+    fn show(&mut self, at: usize) {
+        for key in self.sold[at].escrow.to_show(self.now, &self.calendar) {
+            let upto = self.sold[at].escrow.lanes[&key].total;
+            assert_eq!(self.step(at, Input::Proven { lane: key, upto, evidence: Digest::of(b"shown") }), None);
+        }
+        assert!(
+            self.sold[at].escrow.to_show(self.now, &self.calendar).is_empty(),
+            "what was shown is not asked for again"
+        );
+    }
+
+    /// Every node claims honestly, every tail stands its time and is shown: then each is owed exactly what the oracle says.
     fn finish(&mut self) {
         for at in 0..self.sold.len() {
             if self.sold[at].escrow.phase == Phase::Closed || self.sold[at].truth.is_empty() {
@@ -308,7 +320,10 @@ impl World {
         }
         for at in 0..self.sold.len() {
             let open = self.sold[at].escrow.phase == Phase::Open;
+            let before = self.sold[at].escrow.paid;
             assert_eq!(self.step(at, Input::Sweep), None);
+            assert_eq!(self.sold[at].escrow.paid, before, "time pays nothing");
+            self.show(at);
             if open {
                 assert_eq!(self.sold[at].escrow.paid, owed(&self.sold[at]), "the oracle");
             }
@@ -375,7 +390,7 @@ fn begun(token: &Verified<Token>, now: Timestamp) -> Escrow {
         issued_at: now,
         settle_by: token.terms.settle_by,
         phase: Phase::Open,
-        frozen: Frozen::Nothing,
+        is_disputed: false,
         held: token.terms.budget,
         paid: Amount::ZERO,
         refunded: Amount::ZERO,
@@ -470,7 +485,7 @@ fn whatever_the_order_nobody_is_paid_twice_or_too_much() {
 }
 
 #[test]
-fn a_tail_waits_for_the_window_and_closed_hours_do_not_count() {
+fn a_tail_is_asked_for_after_its_time_and_closed_hours_do_not_count() {
     let mut world = World::new(7);
     world.reserve();
     let at = 0;
@@ -485,12 +500,17 @@ fn a_tail_waits_for_the_window_and_closed_hours_do_not_count() {
     // Four days in which the house was closed.
     world.now = world.now.plus(4 * 24 * HOUR_S);
     world.calendar.beat(world.now);
-    assert_eq!(world.step(at, Input::Sweep), None);
-    assert_eq!(world.sold[at].escrow.paid, Amount::ZERO);
+    assert!(world.sold[at].escrow.to_show(world.now, &world.calendar).is_empty());
     for _ in 0..CHALLENGE_S / 60 {
         world.now = world.now.plus(60);
         world.calendar.beat(world.now);
     }
     assert_eq!(world.step(at, Input::Sweep), None);
+    assert_eq!(world.sold[at].escrow.paid, Amount::ZERO, "time pays nothing");
+    let lane = LaneKey { leaf, lane: 0 };
+    assert_eq!(world.sold[at].escrow.to_show(world.now, &world.calendar), [lane]);
+    let disputed = Escrow { is_disputed: true, ..world.sold[at].escrow.clone() };
+    assert!(disputed.to_show(world.now, &world.calendar).is_empty(), "persons decide first");
+    world.show(at);
     assert_eq!(world.sold[at].escrow.paid, total);
 }

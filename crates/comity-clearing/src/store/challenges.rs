@@ -44,19 +44,25 @@ const fn cause_number(cause: ChallengeCause) -> i64 {
     match cause {
         ChallengeCause::Sample => 1,
         ChallengeCause::Holder => 2,
+        ChallengeCause::Tail => 3,
     }
+}
+
+fn key(cells: Cells<'_>) -> Result<LaneKey, Failure> {
+    let lane = u16::try_from(cells.uint("lane")?).map_err(|_| cells.unreadable("lane"))?;
+    Ok(LaneKey { leaf: cells.digest("leaf")?, lane })
 }
 
 fn row(row: &Row) -> Result<ChallengeRow, Failure> {
     let cells = Cells { table: "challenge", row };
-    let lane = u16::try_from(cells.uint("lane")?).map_err(|_| cells.unreadable("lane"))?;
     Ok(ChallengeRow {
         id: cells.digest("id")?,
         token: TokenId(cells.bytes("token")?),
-        key: LaneKey { leaf: cells.digest("leaf")?, lane },
+        key: key(cells)?,
         cause: match cells.int("cause")? {
             1 => ChallengeCause::Sample,
             2 => ChallengeCause::Holder,
+            3 => ChallengeCause::Tail,
             _ => return Err(cells.unreadable("cause")),
         },
         claim: cells.digest("claim")?,
@@ -156,6 +162,21 @@ pub(crate) async fn open_by_holder(conn: &mut Db<'_>, token: TokenId) -> Result<
         .await?
         .first()?;
     Ok(count.unsigned_abs())
+}
+
+/// Lanes of a token about whose tail a challenge is open.
+pub(crate) async fn tails_asked(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeSet<LaneKey>, Failure> {
+    let rows = query("SELECT leaf, lane FROM challenge WHERE token = ? AND cause IN (2, 3) AND state = 0")
+        .bind(token.0.to_vec())
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(|row| key(Cells { table: "challenge", row })).collect()
+}
+
+/// Whether a claim is in the log.
+pub(crate) async fn is_sealed(conn: &mut Db<'_>, claim: Digest) -> Result<bool, Failure> {
+    let sql = "SELECT 1 FROM unsealed WHERE kind = 4 AND content = ?";
+    Ok(query(sql).bind(claim.0.to_vec()).fetch_optional(conn).await?.is_none())
 }
 
 pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, new: &ChallengeRow) -> Result<(), Failure> {

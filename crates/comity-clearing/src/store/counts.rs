@@ -195,7 +195,7 @@ pub(crate) async fn booked(conn: &mut Db<'_>, scope: Scope) -> Result<BTreeMap<T
             clamped: cells.amount("clamped")?,
             late: cells.amount("late")?,
             waiting: cells.amount("waiting")?,
-            disputed: cells.int("frozen")? != 0,
+            disputed: cells.int("frozen")? == 2,
             open: cells.int("phase")? < 2,
             ..Booked::default()
         };

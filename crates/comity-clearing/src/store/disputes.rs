@@ -8,7 +8,6 @@ use super::tokens::TokenRow;
 use super::{Cells, awards, money, seconds};
 use crate::failure::Failure;
 use crate::lots::give_back;
-use crate::settlement::Frozen;
 
 /// A dispute as it stands in the books.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,21 +163,9 @@ pub(crate) async fn end_in_tx(
     Ok(())
 }
 
-/// Writes down what is kept from being paid under a token: all while a dispute is open, else tails while a holder's
-/// challenge is.
-pub(crate) async fn freeze_in_tx(conn: &mut Db<'_>, token: TokenId) -> Result<Frozen, Failure> {
-    let frozen = if open_of(conn, token).await?.is_some() {
-        Frozen::All
-    } else if super::challenges::open_by_holder(conn, token).await? > 0 {
-        Frozen::Tails
-    } else {
-        Frozen::Nothing
-    };
-    let number = match frozen {
-        Frozen::Nothing => 0,
-        Frozen::Tails => 1,
-        Frozen::All => 2,
-    };
+/// Writes down whether anything is paid under a token: nothing is while a dispute is open.
+pub(crate) async fn freeze_in_tx(conn: &mut Db<'_>, token: TokenId) -> Result<(), Failure> {
+    let number = if open_of(conn, token).await?.is_some() { 2 } else { 0 };
     query("UPDATE token SET frozen = ? WHERE id = ?").bind(number).bind(token.0.to_vec()).execute(conn).await?;
-    Ok(frozen)
+    Ok(())
 }

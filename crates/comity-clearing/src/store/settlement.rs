@@ -36,7 +36,7 @@ pub(crate) async fn escrow_in_tx(conn: &mut Db<'_>, row: &TokenRow, content: Dig
         issued_at: row.issued_at,
         settle_by: row.settle_by,
         phase,
-        frozen: row.frozen()?,
+        is_disputed: row.is_disputed,
         held: held.map_or(Amount::ZERO, |account| account.available()),
         paid: row.paid,
         refunded: row.refunded,
@@ -192,6 +192,7 @@ pub(crate) async fn lanes(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<
             total: cells.amount("total")?,
             receipt: cells.digest("receipt")?,
             history: cells.digest("history")?,
+            claim: cells.bytes_maybe("claim")?.map_or(Digest::ZERO, Digest),
             acknowledged: cells.amount("acknowledged")?,
             acknowledged_n: cells.uint("acknowledged_n")?,
             proven: cells.amount("proven")?,
@@ -216,10 +217,10 @@ async fn heads(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeMap<LaneKey, He
 
 async fn lanes_put_in_tx(conn: &mut Db<'_>, token: TokenId, lanes: &[(&LaneKey, &Lane)]) -> Result<(), Failure> {
     let putting = query(
-        "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, acknowledged, acknowledged_n, proven, stopped, \
-         paid, tails) {rows} \
+        "INSERT INTO lane (token, leaf, lane, path, n, total, receipt, history, claim, acknowledged, acknowledged_n, proven, \
+         stopped, paid, tails) {rows} \
          ON CONFLICT (token, leaf, lane) DO UPDATE SET n = excluded.n, total = excluded.total, \
-         receipt = excluded.receipt, history = excluded.history, acknowledged = excluded.acknowledged, \
+         receipt = excluded.receipt, history = excluded.history, claim = excluded.claim, acknowledged = excluded.acknowledged, \
          acknowledged_n = excluded.acknowledged_n, proven = excluded.proven, stopped = excluded.stopped, \
          paid = excluded.paid, tails = excluded.tails",
     );
@@ -233,6 +234,7 @@ async fn lanes_put_in_tx(conn: &mut Db<'_>, token: TokenId, lanes: &[(&LaneKey, 
             lane.total.ucr(),
             lane.receipt.0,
             lane.history.0,
+            (lane.claim != Digest::ZERO).then(|| lane.claim.0.to_vec()),
             lane.acknowledged.ucr(),
             int(lane.acknowledged_n),
             lane.proven.ucr(),

@@ -11,7 +11,6 @@ use comity_wire::{
 
 use super::{Cells, seconds};
 use crate::failure::Failure;
-use crate::settlement::Frozen;
 
 /// A token as it stands in the books.
 #[derive(Clone, Debug)]
@@ -46,8 +45,8 @@ pub(crate) struct TokenRow {
     pub(crate) clamped: Amount,
     pub(crate) late: Amount,
     pub(crate) movements: u64,
-    /// 0 nothing, 1 tails, 2 all: what disputes keep from being paid.
-    frozen: i64,
+    /// While a dispute is open nothing is paid under the token.
+    pub(crate) is_disputed: bool,
 }
 
 impl TokenRow {
@@ -78,16 +77,7 @@ impl TokenRow {
             clamped: Amount::ZERO,
             late: Amount::ZERO,
             movements: 0,
-            frozen: 0,
-        }
-    }
-
-    pub(crate) fn frozen(&self) -> Result<Frozen, Failure> {
-        match self.frozen {
-            0 => Ok(Frozen::Nothing),
-            1 => Ok(Frozen::Tails),
-            2 => Ok(Frozen::All),
-            _ => Err(Failure::Unreadable { table: "token", what: "frozen" }),
+            is_disputed: false,
         }
     }
 
@@ -141,7 +131,7 @@ impl TokenRow {
             clamped: cells.amount("clamped")?,
             late: cells.amount("late")?,
             movements: cells.uint("movements")?,
-            frozen: cells.int("frozen")?,
+            is_disputed: cells.int("frozen")? == 2,
         })
     }
 }

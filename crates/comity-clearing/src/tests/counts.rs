@@ -7,7 +7,7 @@ use comity_wire::object::{Count, CountLine};
 use comity_wire::{Timestamp, TokenId, cose};
 use serde_json::{Value, json};
 
-use super::disputes::{claimed, disputes, draw, end};
+use super::disputes::{claimed, disputes, draw, end, show_tails};
 use super::world::*;
 use crate::acts::Outcome;
 use crate::settlement::CHALLENGE_S;
@@ -112,7 +112,7 @@ async fn a_month_is_counted_once_it_is_over(on: On) {
 async fn meter_receipts_and_ledger_are_laid_beside_each_other(on: On) {
     let world = World::new(on, 10_000).await;
     let (less, more, above) = (worked(&world, 5).await, worked(&world, 3).await, worked(&world, 2).await);
-    // Nobody acknowledges the last of them: within the window it is paid after its time.
+    // Nobody acknowledges the last of them: within the window it is paid once it was shown.
     let mut tail = world.buy(1_000).await;
     tail.charge(tail.root(), 0, 40);
     assert_eq!(world.claim(&tail.claim(vec![])).await.0, 200);
@@ -120,7 +120,7 @@ async fn meter_receipts_and_ledger_are_laid_beside_each_other(on: On) {
     let unknown = TokenId([7; 16]);
     // The last claims come in while the house is open.
     world.pass(tail.token.terms.settle_by.since(START) + CHALLENGE_S).await;
-    world.house.sweep().await.unwrap();
+    assert_eq!(show_tails(&world, &tail).await, 1);
     to_the_count(&world).await;
     assert_eq!(world.house.counts_turn().await.unwrap(), 1);
     let lines = vec![

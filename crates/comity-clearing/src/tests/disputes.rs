@@ -55,6 +55,17 @@ async fn show_all(world: &World, lab: &Lab, challenge: &Challenge) -> Value {
     reply
 }
 
+/// Tails of a token that have stood their time: the house asks for them, and the node shows them. How many lanes it was.
+pub(super) async fn show_tails(world: &World, lab: &Lab) -> usize {
+    draw(world).await;
+    let of_token = |challenge: &Challenge| challenge.token == lab.token.id && challenge.cause == ChallengeCause::Tail;
+    let tails: Vec<_> = waiting(world).await.into_iter().filter(of_token).collect();
+    for tail in &tails {
+        assert_eq!(show_all(world, lab, tail).await["state"], json!("answered"));
+    }
+    tails.len()
+}
+
 pub(super) async fn disputes(world: &World) -> Vec<Dispute> {
     world.house.disputes().await.unwrap()
 }
@@ -365,6 +376,86 @@ async fn a_tail_that_is_not_shown_goes_home(on: On) {
     assert_eq!(world.sums().await, [10_000, 310, 0, 9_690]);
 }
 
+/// Nobody says anything, and time alone pays nothing: the node shows what its tail rests on.
+async fn a_tail_that_has_stood_its_time_is_paid_once_it_is_shown(on: On) {
+    let world = World::new(on, 10_000).await;
+    let mut lab = claimed(&world, 100, 10).await;
+    world.pass(CHALLENGE_S - 120).await;
+    assert_eq!(draw(&world).await, 0, "it has not stood its time");
+    lab.charge(lab.root(), 0, PRICE);
+    assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
+    lab.taken();
+    world.pass(120).await;
+    let swept = world.house.sweep().await.unwrap();
+    assert_eq!((swept.challenged, swept.settled), (0, Amount::ZERO), "the claim is not in the log yet");
+    assert_eq!(draw(&world).await, 1);
+    assert_eq!(draw(&world).await, 0, "it is asked for once");
+    let claim = Digest(*world.claim_ids().await.last().unwrap());
+    world.pass(120).await;
+    lab.charge(lab.root(), 0, PRICE);
+    assert_eq!(world.claim(&lab.claim(vec![])).await.0, 200);
+    lab.taken();
+    assert_eq!(draw(&world).await, 0, "nor for what came since, while it is open");
+    let [posted] = &waiting(&world).await[..] else { panic!("one lane") };
+    // With what was claimed since: shown once, it need not be shown again.
+    assert_eq!((posted.cause, posted.newest), (ChallengeCause::Tail, 101));
+    // 64 draws of 91, of which some fall on one receipt.
+    assert!((40..=64).contains(&posted.left.len()), "{:?}", posted.left);
+    assert!(posted.left.iter().all(|n| (11..=101).contains(n)), "what was acknowledged is not asked for");
+    assert_eq!(posted.claim, claim);
+    let drawing = |note: &&String| note.lines().nth(1) == posted.log_size.map(|size| size.to_string()).as_deref();
+    let note = world.books.notes().into_iter().rfind(|note| drawing(&note)).unwrap();
+    let text = note.split_once("\n\n").unwrap().0;
+    let checkpoint = comity_wire::log::Checkpoint::parse(&format!("{text}\n")).unwrap();
+    assert_eq!(posted.log_size, Some(checkpoint.size));
+    let key = crate::settlement::LaneKey { leaf: lab.root(), lane: 0 };
+    let seed = crate::settlement::draw::seed(&checkpoint.root, &posted.claim);
+    let again = crate::settlement::draw::receipts(&seed, &[(key, (10, 101))].into(), 64);
+    assert!(again[&key].iter().eq(&posted.left), "anybody can draw again: {again:?} {:?}", posted.left);
+    // Nobody has to challenge it as well, and who does asks for the same lane.
+    let (_, held) = challenge(&world, &lab, "these calls were never answered").await;
+    assert_eq!(held["cause"], json!("holder"));
+    assert_eq!(world.sums().await, [10_000, 100, 4_900, 5_000], "time alone pays nothing");
+    show_all(&world, &lab, posted).await;
+    assert_eq!(world.sums().await, [10_000, 1_010, 3_990, 5_000]);
+    assert_eq!(draw(&world).await, 0, "what was shown is not asked for again");
+    assert!(world.house.log_audit().await.unwrap().holds);
+    assert!(world.house.audit().await.unwrap().holds);
+}
+
+/// Receipts that a node signs for itself are worth nothing to it, whoever looks on.
+async fn a_tail_that_nobody_signed_for_goes_home_by_itself(on: On) {
+    let world = World::new(on, 10_000).await;
+    let mut lab = claimed(&world, 30, 10).await;
+    // An earlier challenge of the holder's stands for the house's own while it is open.
+    assert_eq!(challenge(&world, &lab, "not mine").await.0, 200);
+    world.pass(CHALLENGE_S - 120).await;
+    assert_eq!(draw(&world).await, 0);
+    world.pass(120).await;
+    assert_eq!((draw(&world).await, world.house.challenges().await.unwrap().len()), (0, 1), "it was stopped");
+
+    let mut second = world.buy(1_000).await;
+    second.charge(second.root(), 0, 900);
+    assert_eq!(world.claim(&second.claim(vec![])).await.0, 200);
+    second.taken();
+    world.pass(CHALLENGE_S).await;
+    assert_eq!(draw(&world).await, 1);
+    // Its deadline comes meanwhile, and takes nothing that may still be shown.
+    let to_settle = second.token.terms.settle_by.since(world.now());
+    world.pass(CHALLENGE_S - 120).await;
+    assert_eq!(world.house.sweep().await.unwrap().missed, 0);
+    world.pass(120).await;
+    let swept = world.house.sweep().await.unwrap();
+    assert_eq!((swept.missed, swept.settled), (1, Amount::ZERO));
+    assert!(disputes(&world).await.is_empty(), "nothing that was paid is in question");
+    assert_eq!(draw(&world).await, 0, "it is over");
+    world.pass(to_settle).await;
+    world.house.sweep().await.unwrap();
+    lab.taken();
+    assert_eq!(world.sums().await, [10_000, 100, 0, 9_900]);
+    assert!(world.house.log_audit().await.unwrap().holds);
+}
+
 /// Two tokens under one id were both signed by the house: nothing that the node did.
 async fn a_second_token_of_the_houses_own_is_no_dispute_with_the_node(on: On) {
     let world = World::new(on, 10_000).await;
@@ -392,10 +483,13 @@ async fn a_challenge_that_cannot_be_ended_keeps_nobody_from_being_paid(on: On) {
     world
         .tamper("UPDATE token SET phase = 1 WHERE id IN (SELECT token FROM challenge ORDER BY posted_at, id LIMIT 1)")
         .await;
+    world.house.log_advance().await.unwrap();
     world.pass(CHALLENGE_S).await;
     let swept = world.house.sweep().await.unwrap();
-    assert_eq!((swept.missed, swept.settled), (1, ucr(100)), "{swept:?}");
+    assert_eq!((swept.missed, swept.challenged), (1, 1), "{swept:?}");
     assert!(swept.failed >= 1, "{swept:?}");
+    assert_eq!(show_tails(&world, &labs[2]).await, 1);
+    assert_eq!(payable(&world).await, 100);
     world.tamper("UPDATE token SET phase = 0 WHERE phase = 1").await;
     assert_eq!(world.house.sweep().await.unwrap().missed, 1);
     assert_eq!(payable(&world).await, 100);
@@ -424,6 +518,8 @@ on_each_store! {
     a_holder_challenges_a_tail_and_the_node_shows_it
     a_tail_that_is_not_shown_goes_home
     a_second_token_of_the_houses_own_is_no_dispute_with_the_node
+    a_tail_that_has_stood_its_time_is_paid_once_it_is_shown
+    a_tail_that_nobody_signed_for_goes_home_by_itself
     a_challenge_that_cannot_be_ended_keeps_nobody_from_being_paid
     a_challenge_needs_a_tail_and_a_member
 }

@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::disputes::{claimed, disputes};
+use super::disputes::{claimed, disputes, show_tails};
 use super::world::*;
 use crate::answers::{Answer, Once};
 use crate::settlement::CHALLENGE_S;
@@ -81,9 +81,13 @@ async fn open_time_is_counted_once(on: On) {
 
     // A deadline is the same at both: the other one sweeps by what the books say, not by what it remembers.
     let lab = claimed(&world, 3, 0).await;
+    world.house.log_advance().await.unwrap();
     world.pass(CHALLENGE_S).await;
-    assert_eq!(other.sweep().await.unwrap().settled, ucr(3 * PRICE), "the tail of {} has stood its time", lab.token.id);
-    assert_eq!(world.house.sweep().await.unwrap().settled, ucr(0), "and is paid once");
+    let (one, two) = tokio::join!(other.sweep(), world.house.sweep());
+    let asked = one.unwrap().challenged + two.unwrap().challenged;
+    assert_eq!(asked, 1, "the tail of {} has stood its time, and is asked for once", lab.token.id);
+    assert_eq!(show_tails(&world, &lab).await, 1);
+    assert_eq!(other.sweep().await.unwrap().settled, ucr(0), "and is paid once");
     assert!(world.house.audit().await.unwrap().holds);
     other.shutdown().await;
 }

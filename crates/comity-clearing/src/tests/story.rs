@@ -5,6 +5,7 @@ use comity_wire::object::{ModelState, Quote, Token, Vetting};
 use comity_wire::{Amount, Signed};
 use serde_json::json;
 
+use super::disputes::show_tails;
 use super::world::*;
 
 async fn an_award_becomes_a_token_a_settlement_and_a_refund(on: On) {
@@ -39,11 +40,11 @@ async fn an_award_becomes_a_token_a_settlement_and_a_refund(on: On) {
     let (status, reply) = world.claim(&lab.claim(vec![])).await;
     assert_eq!((status, &reply["settled"], &reply["unacknowledged"]), (200, &json!(0), &json!(100)), "{reply}");
 
-    // After the challenge window the tail is paid from its receipts.
+    // After its time the house asks for the tail, and it is paid from its receipts and the requests behind them.
     world.pass(72 * 3600 - 120).await;
-    assert_eq!(world.house.sweep().await.unwrap().settled, Amount::ZERO);
+    assert_eq!(show_tails(&world, &lab).await, 0);
     world.pass(240).await;
-    assert_eq!(world.house.sweep().await.unwrap().settled, ucr(100));
+    assert_eq!(show_tails(&world, &lab).await, 1);
     assert_eq!(world.sums().await, [10_000, 400, 0, 9_600]);
 
     let (status, project) = world.get(&format!("/v1/projects/{}", world.project), &world.member).await;

@@ -24,6 +24,8 @@ pub enum ChallengeCause {
     Sample,
     /// A member of the project says that what was not acknowledged was not asked for, or not answered.
     Holder,
+    /// What nobody acknowledged has stood its time: it is paid once it is shown.
+    Tail,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -47,7 +49,7 @@ pub struct Challenge {
     pub state: ChallengeState,
     /// Content id of the claim that brought the newest receipt.
     pub claim: Digest,
-    /// Of one that was drawn: the size of the log's checkpoint that drew it. With the claim, anybody can draw again.
+    /// Of one that a checkpoint of the log drew: its size. With the claim, anybody can draw again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_size: Option<u64>,
     /// The receipt in whose history the others must lie, and its own total.
