@@ -8,9 +8,10 @@
 mod owners;
 
 use comity_wire::cbor::Bytes;
-use comity_wire::{Amount, AwardId, Digest, LotId, Op, OrgId, ProjectId, PublicKey, SecretKey, Timestamp};
+use comity_wire::{Amount, AwardId, Digest, LotId, Op, OrgId, ProjectId, PublicKey, SecretKey, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
+use crate::admin::{Members, PersonKey, PersonVouch, ProjectVet};
 use crate::failure::Failure;
 use crate::lots::FundKind;
 pub use owners::{Exchange, OwnerCosts, OwnerSchedule, OwnerTerms, PayRun, ProjectOf, Remit};
@@ -44,6 +45,11 @@ pub enum Act {
     ProjectOf(ProjectOf),
     PeriodClose(PeriodClose),
     PeriodReopen(PeriodReopen),
+    DisputeOpen(DisputeOpen),
+    Members(Members),
+    Vet(ProjectVet),
+    Vouch(PersonVouch),
+    PersonKey(PersonKey),
 }
 
 /// Credits for a project. Funder and award number name the award within the project.
@@ -163,6 +169,14 @@ pub struct OfficerRemove {
     pub reason: String,
 }
 
+/// What an owner was paid under a token is in question: it is set aside until two persons have decided. Token and reason name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DisputeOpen {
+    pub token: TokenId,
+    pub reason: String,
+}
+
 /// What was decided of a dispute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -264,6 +278,11 @@ impl Act {
             Self::ProjectOf(_) => "project_of",
             Self::PeriodClose(_) => "period_close",
             Self::PeriodReopen(_) => "period_reopen",
+            Self::DisputeOpen(_) => "dispute_open",
+            Self::Members(_) => "members",
+            Self::Vet(_) => "vet",
+            Self::Vouch(_) => "vouch",
+            Self::PersonKey(_) => "person_key",
         }
     }
 
@@ -288,6 +307,19 @@ impl Signature {
 
 fn persons(officers: &[Officer]) -> usize {
     officers.iter().map(|officer| &officer.name).collect::<std::collections::BTreeSet<_>>().len()
+}
+
+/// What gives somebody rights is no one person's to do where two keep the books.
+///
+/// # Errors
+/// [`Failure::DutyConflict`].
+pub(crate) fn alone(officers: &[Officer]) -> Result<(), Failure> {
+    if persons(officers) < PERSONS_MIN {
+        return Ok(());
+    }
+    Err(Failure::DutyConflict {
+        what: "two officers keep these books: bring it as an act, with --officer FILE and --reason".into(),
+    })
 }
 
 /// What to do with an act that is brought with this word for it.

@@ -59,8 +59,8 @@ pub struct ProjectAdd {
     pub members: Vec<PublicKey>,
 }
 
-/// `POST /admin/members`: who may draw and spend for a project.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// `POST /admin/members`: who may draw and spend for a project. Where two officers keep the books keys are added by an act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Members {
     pub project: ProjectId,
@@ -72,10 +72,13 @@ pub struct Members {
     /// Of those who are added, also of those who were there. Left out: new keys are managers', the others stay what they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// Of an act: what it rests on; tells one time from the next.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
-/// `POST /admin/vetting`: a statement on a project, kept as evidence.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// `POST /admin/vetting`: a statement on a project, kept as evidence. Where two officers keep the books only `none` needs no act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectVet {
     pub project: ProjectId,

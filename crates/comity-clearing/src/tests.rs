@@ -49,6 +49,7 @@ mod recharge;
 mod replicas;
 mod reports;
 mod restored;
+mod rights;
 mod sampled;
 mod settling;
 mod standing;

@@ -22,6 +22,7 @@ pub(super) mod report;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use comity_clearing::acts::Act;
 use comity_clearing::admin::{Freeze, Members, ProjectAdd, ProjectVet, ProposalDecide, Revoke};
 use comity_clearing::mandates::Role;
 use comity_wire::object::Vetting;
@@ -152,8 +153,8 @@ pub enum ProjectCommand {
     },
     /// Let more keys spend for a project, or fewer: what a removed member drew stays valid until it ends
     Member {
-        #[arg(long)]
-        home: PathBuf,
+        #[command(flatten)]
+        acting: act::Acting,
         project: ProjectId,
         /// A member's key, did:key:z6Mk…; may be given more than once
         #[arg(long)]
@@ -165,6 +166,9 @@ pub enum ProjectCommand {
         /// themselves, a member draws under a mandate. Left out: new keys are managers', the others stay what they are
         #[arg(long, value_enum)]
         role: Option<RoleName>,
+        /// With --officer: what it rests on; tells one time from the next
+        #[arg(long, default_value = "", requires = "officer")]
+        reason: String,
     },
     /// Stop a project from drawing new tokens
     Freeze {
@@ -177,8 +181,8 @@ pub enum ProjectCommand {
     },
     /// State a project's vetting: none, registered, vetted
     Vet {
-        #[arg(long)]
-        home: PathBuf,
+        #[command(flatten)]
+        acting: act::Acting,
         project: ProjectId,
         vetting: Vetting,
         /// What was seen
@@ -339,9 +343,12 @@ async fn project(command: ProjectCommand) -> Result<String, Failure> {
             let reply: serde_json::Value = admin::post(&home, "/admin/projects", &ask).await?;
             Ok(reply["project"].as_str().unwrap_or_default().to_owned())
         }
-        ProjectCommand::Member { home, project, add, remove, role } => {
-            let ask = Members { project, add, remove, role: role.map(Into::into) };
-            let reply: serde_json::Value = admin::post(&home, "/admin/members", &ask).await?;
+        ProjectCommand::Member { acting, project, add, remove, role, reason } => {
+            let ask = Members { project, add, remove, role: role.map(Into::into), reason };
+            if acting.officer.is_some() {
+                return act::bring(&acting, Act::Members(ask)).await;
+            }
+            let reply: serde_json::Value = admin::post(&acting.home, "/admin/members", &ask).await?;
             Ok(serde_json::to_string(&reply)?)
         }
         ProjectCommand::Freeze { home, project, resume } => {
@@ -349,10 +356,15 @@ async fn project(command: ProjectCommand) -> Result<String, Failure> {
             let reply: serde_json::Value = admin::post(&home, "/admin/freeze", &ask).await?;
             Ok(serde_json::to_string(&reply)?)
         }
-        ProjectCommand::Vet { home, project, vetting, claim } => {
+        ProjectCommand::Vet { acting, project, vetting, claim } => {
             let issuer = "operator".to_owned();
-            let ask = ProjectVet { project, vetting, issuer, claim, from: None, until: None };
-            let reply: serde_json::Value = admin::post(&home, "/admin/vetting", &ask).await?;
+            // Of an act: the same statement at another time is another one.
+            let from = acting.officer.is_some().then(crate::shell::now);
+            let ask = ProjectVet { project, vetting, issuer, claim, from, until: None };
+            if acting.officer.is_some() {
+                return act::bring(&acting, Act::Vet(ask)).await;
+            }
+            let reply: serde_json::Value = admin::post(&acting.home, "/admin/vetting", &ask).await?;
             Ok(serde_json::to_string(&reply)?)
         }
         ProjectCommand::Proposals { home } => {

@@ -16,8 +16,8 @@ use crate::http::{Body, Part};
 use crate::service::Clearing;
 use crate::vetting::Evidence;
 
-/// `POST /admin/persons`: the house's own check of a person.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// `POST /admin/persons`: the house's own check of a person. Where two officers keep the books only `none` needs no act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersonVouch {
     /// A person's id, `mem-…`, or a key, `did:key:…`: one that nobody has makes a new person.
@@ -31,12 +31,15 @@ pub struct PersonVouch {
     pub until: Option<Timestamp>,
 }
 
-/// `POST /admin/persons/keys`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// `POST /admin/persons/keys`; an act, where two officers keep the books.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersonKey {
     pub person: MemberId,
     pub key: PublicKey,
+    /// Of an act: what it rests on; tells one time from the next.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use comity_ledger::{
     AccountId, Db, Group, LedgerTx, NewAccount, Refusal, Store as _, Transfer, TransferId, TransferKind,
 };
-use comity_wire::{Amount, AwardId, Digest, LotId, ProjectId, Timestamp};
+use comity_wire::{Amount, AwardId, Digest, LotId, MemberId, ProjectId, Timestamp};
 
 use super::Clearing;
 use super::acts::{some, text};
 use super::projects::exists;
-use super::{exchange, owners, payouts, periods, recharge};
+use super::{exchange, owners, payouts, periods, persons, projects, recharge};
 use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Supplement, Withdraw};
 use crate::failure::Failure;
 use crate::lots::LOTS_PER_PROJECT_MAX;
@@ -117,6 +117,17 @@ pub(super) async fn check(house: &Clearing, conn: &mut Db<'_>, act: &Act, now: T
         Act::ProjectOf(ask) => exchange::project_of_check(conn, ask).await,
         Act::PeriodClose(ask) => periods::close_check(conn, ask, now).await,
         Act::PeriodReopen(ask) => periods::reopen_check(conn, ask).await.map(drop),
+        Act::DisputeOpen(ask) => Clearing::dispute_open_check(conn, ask).await,
+        Act::Members(ask) => {
+            text("the reason", &ask.reason)?;
+            exists(conn, ask.project).await.map(drop)
+        }
+        Act::Vet(ask) => projects::vet_check(conn, ask, now).await,
+        Act::Vouch(ask) => persons::vouch_check(ask, now),
+        Act::PersonKey(ask) => {
+            text("the reason", &ask.reason)?;
+            persons::known(conn, ask.person).await
+        }
     }
 }
 
@@ -179,6 +190,26 @@ pub(super) async fn do_in_tx(
         }
         Act::PeriodReopen(ask) => {
             periods::reopen_in_tx(conn, ask, id, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::DisputeOpen(ask) => {
+            house.dispute_in_tx(conn, ask.token, "officers", id, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::Members(ask) => {
+            projects::members_in_tx(house, conn, ask, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::Vet(ask) => {
+            projects::vet_in_tx(conn, ask, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::Vouch(ask) => {
+            persons::vouch_in_tx(conn, ask, MemberId(projects::random()?), now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::PersonKey(ask) => {
+            persons::person_key_in_tx(conn, ask, now).await?;
             Ok((None, Vec::new()))
         }
     }

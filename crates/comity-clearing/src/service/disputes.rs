@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Clearing;
 use super::acts::text;
 use super::claims::Timed;
-use crate::acts::{DisputeEnd, Outcome};
+use crate::acts::{DisputeEnd, DisputeOpen, Outcome};
 use crate::failure::Failure;
 use crate::settlement::Calendar;
 use crate::store;
@@ -22,9 +22,9 @@ pub struct Dispute {
     pub id: Digest,
     pub token: TokenId,
     pub owner: OrgId,
-    /// `challenge_missed`, or the code of the contradiction.
+    /// `challenge_missed`, `officers`, or the code of the contradiction.
     pub cause: String,
-    /// The contradiction or the challenge.
+    /// The contradiction, the challenge or the act.
     pub evidence: Digest,
     /// Taken from what the owner is to be paid.
     pub held: Amount,
@@ -75,6 +75,19 @@ impl Clearing {
         store::disputes::freeze_in_tx(conn, token).await?;
         tracing::error!(%token, dispute = %id, cause, %held, "a dispute is open: nothing is paid until two persons have decided");
         Ok(())
+    }
+
+    /// Whether an act could open a dispute.
+    pub(super) async fn dispute_open_check(conn: &mut Db<'_>, ask: &DisputeOpen) -> Result<(), Failure> {
+        text("the reason", &ask.reason)?;
+        let not_found = || Failure::NotFound { what: format!("token {}", ask.token) };
+        store::tokens::token_find(conn, ask.token).await?.ok_or_else(not_found)?;
+        match store::disputes::open_of(conn, ask.token).await? {
+            Some(open) => {
+                Err(Failure::invalid(format!("dispute {} about this token is open: decide it first", open.id)))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether an act could end a dispute.

@@ -8,7 +8,7 @@ use comity_wire::api::person::{KeyAddRequest, KeyStatus, Level, MemberLevel, Mis
 use comity_wire::object::Vetting;
 use comity_wire::{MemberId, ProjectId, PublicKey, Timestamp};
 
-use super::projects::{exists, random};
+use super::projects::{alone_in_tx, exists, random};
 use super::proposals::{conduct_value, is_accepted};
 use super::{Clearing, amie};
 use crate::admin::{EvidenceRow, PersonKey, PersonRow, PersonShow, PersonVouch};
@@ -29,33 +29,16 @@ impl Clearing {
     /// The operator answers for a person: by letter, by sight. Named by a key that nobody has, the person is new.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; [`Failure::DutyConflict`] where two officers keep the books and it says more than nothing.
     pub async fn person_vouch(&self, ask: PersonVouch) -> Result<PersonShow, Failure> {
-        let PersonVouch { who, vetting, seen, until } = ask;
-        let now = self.now();
-        if seen.is_empty() || seen.len() > TEXT_MAX {
-            return Err(Failure::invalid(format!("say what was seen, in 1 to {TEXT_MAX} bytes")));
-        }
-        if until.is_some_and(|until| until <= now) {
-            return Err(Failure::invalid("a check must end after now"));
-        }
-        let fresh = MemberId(random()?);
+        let (now, fresh) = (self.now(), MemberId(random()?));
         let person = self
             .write(move |conn| {
                 Box::pin(async move {
-                    let person = person_named_in_tx(conn, &who, fresh, now).await?;
-                    let row = Evidence {
-                        issuer: HOUSE.into(),
-                        claim: claim::OWN_CHECK.into(),
-                        value: vetting.to_string(),
-                        asserted_at: now,
-                        expires_at: until,
-                        how: How::House,
-                        occasion: store::persons::occasion_next(conn, person).await?,
-                    };
-                    let kept = Kept { evidence: row, note: seen, recorded_by: OPERATOR.into(), recorded_at: now };
-                    store::persons::evidence_insert_in_tx(conn, person, &[kept]).await?;
-                    Ok(person)
+                    if ask.vetting != Vetting::None {
+                        alone_in_tx(conn).await?;
+                    }
+                    vouch_in_tx(conn, &ask, fresh, now).await
                 })
             })
             .await?;
@@ -65,13 +48,13 @@ impl Clearing {
     /// The operator says that a key is a person's too.
     ///
     /// # Errors
-    /// [`Failure`] where it is another's, or there are too many.
+    /// [`Failure`] where it is another's, or there are too many; [`Failure::DutyConflict`] where two officers keep the books.
     pub async fn person_key_add(&self, ask: PersonKey) -> Result<PersonShow, Failure> {
-        let (now, PersonKey { person, key }) = (self.now(), ask);
+        let (now, person) = (self.now(), ask.person);
         self.write(move |conn| {
             Box::pin(async move {
-                known(conn, person).await?;
-                bind_in_tx(conn, person, &key, By::Operator, now).await
+                alone_in_tx(conn).await?;
+                person_key_in_tx(conn, &ask, now).await
             })
         })
         .await?;
@@ -233,6 +216,47 @@ impl Clearing {
     }
 }
 
+/// Whether a check of a person could be recorded.
+pub(super) fn vouch_check(ask: &PersonVouch, now: Timestamp) -> Result<(), Failure> {
+    if ask.seen.is_empty() || ask.seen.len() > TEXT_MAX {
+        return Err(Failure::invalid(format!("say what was seen, in 1 to {TEXT_MAX} bytes")));
+    }
+    if ask.until.is_some_and(|until| until <= now) {
+        return Err(Failure::invalid("a check must end after now"));
+    }
+    Ok(())
+}
+
+/// Records a check; a key that nobody has makes the person `fresh`.
+pub(super) async fn vouch_in_tx(
+    conn: &mut Db<'_>,
+    ask: &PersonVouch,
+    fresh: MemberId,
+    now: Timestamp,
+) -> Result<MemberId, Failure> {
+    vouch_check(ask, now)?;
+    let PersonVouch { who, vetting, seen, until } = ask.clone();
+    let person = person_named_in_tx(conn, &who, fresh, now).await?;
+    let row = Evidence {
+        issuer: HOUSE.into(),
+        claim: claim::OWN_CHECK.into(),
+        value: vetting.to_string(),
+        asserted_at: now,
+        expires_at: until,
+        how: How::House,
+        occasion: store::persons::occasion_next(conn, person).await?,
+    };
+    let kept = Kept { evidence: row, note: seen, recorded_by: OPERATOR.into(), recorded_at: now };
+    store::persons::evidence_insert_in_tx(conn, person, &[kept]).await?;
+    Ok(person)
+}
+
+/// One more key of a person.
+pub(super) async fn person_key_in_tx(conn: &mut Db<'_>, ask: &PersonKey, now: Timestamp) -> Result<(), Failure> {
+    known(conn, ask.person).await?;
+    bind_in_tx(conn, ask.person, &ask.key, By::Operator, now).await
+}
+
 /// A case without persons.
 fn bare(project: ProjectId, statements: &[Statement]) -> Case<'_> {
     Case { project, statements, accepted: true, role: Role::Member, person: None, pis: &[], conduct: None }
@@ -303,7 +327,7 @@ fn word(role: Role) -> String {
     word.to_owned()
 }
 
-async fn known(conn: &mut Db<'_>, person: MemberId) -> Result<(), Failure> {
+pub(super) async fn known(conn: &mut Db<'_>, person: MemberId) -> Result<(), Failure> {
     if store::persons::person_exists(conn, person).await? {
         return Ok(());
     }

@@ -3,9 +3,10 @@
 use comity_ledger::Db;
 use comity_wire::cbor::Text;
 use comity_wire::object::Vetting;
-use comity_wire::{OrgId, ProjectId, Pseudonym, PublicKey};
+use comity_wire::{OrgId, ProjectId, Pseudonym, PublicKey, Timestamp};
 
 use super::{Clearing, amie};
+use crate::acts;
 use crate::admin::{Members, ProjectAdd, ProjectVet};
 use crate::failure::Failure;
 use crate::mandates::Role;
@@ -21,7 +22,7 @@ impl Clearing {
     /// Registers a project and its members' keys. With the id it had before, only new members are added.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; [`Failure::DutyConflict`] where two officers keep the books and the project was there before.
     pub async fn project_add(&self, ask: ProjectAdd) -> Result<ProjectId, Failure> {
         let ProjectAdd { id, title, purposes, members } = ask;
         let id = match id {
@@ -38,7 +39,8 @@ impl Clearing {
         let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
         self.write(move |conn| {
             Box::pin(async move {
-                if store::projects::project_find(conn, id).await?.is_none() {
+                let is_new = store::projects::project_find(conn, id).await?.is_none();
+                if is_new {
                     let project = Project { id, title, purposes, frozen: false };
                     store::projects::project_insert_in_tx(conn, &project, now).await?;
                 }
@@ -46,6 +48,10 @@ impl Clearing {
                 let mut next = if store::projects::members(conn, id).await? == 0 { Role::Pi } else { Role::Manager };
                 for key in &members {
                     if store::projects::role_of(conn, id, key).await?.is_none() {
+                        // A new project has no credits; an old one may.
+                        if !is_new {
+                            alone_in_tx(conn).await?;
+                        }
                         store::projects::member_put_in_tx(conn, id, key, next, now).await?;
                     }
                     next = Role::Manager;
@@ -60,26 +66,16 @@ impl Clearing {
     /// Adds and removes members' keys, or gives them another role; gives back how many there are now.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; [`Failure::DutyConflict`] where two officers keep the books and keys are added.
     pub async fn members(&self, ask: Members) -> Result<u64, Failure> {
-        let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
-        let Members { project, add, remove, role } = ask;
+        let (now, house) = (self.now(), self.clone());
         self.write(move |conn| {
             Box::pin(async move {
-                exists(conn, project).await?;
-                for key in &remove {
-                    store::projects::member_remove_in_tx(conn, project, key).await?;
+                if !ask.add.is_empty() {
+                    alone_in_tx(conn).await?;
                 }
-                for key in &add {
-                    // The same command again must not make a PI a manager.
-                    let role = match role {
-                        Some(role) => role,
-                        None => store::projects::role_of(conn, project, key).await?.unwrap_or(Role::Manager),
-                    };
-                    store::projects::member_put_in_tx(conn, project, key, role, now).await?;
-                }
-                amie::due_in_tx(conn, &secret, project, now).await?;
-                store::projects::members(conn, project).await
+                members_in_tx(&house, conn, &ask, now).await?;
+                store::projects::members(conn, ask.project).await
             })
         })
         .await
@@ -88,20 +84,16 @@ impl Clearing {
     /// Records a statement on a project; gives back what the house states from now on.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; [`Failure::DutyConflict`] where two officers keep the books and it says more than nothing.
     pub async fn project_vet(&self, ask: ProjectVet) -> Result<Vetting, Failure> {
         let now = self.now();
-        let ProjectVet { project, vetting, issuer, claim, from, until } = ask;
-        let from = from.unwrap_or(now);
-        if until.is_some_and(|until| until <= from) {
-            return Err(Failure::invalid("a statement must end after it begins"));
-        }
-        let statement = Statement { value: vetting, issuer, claim, from, until };
         self.write(move |conn| {
             Box::pin(async move {
-                exists(conn, project).await?;
-                store::projects::vetting_insert_in_tx(conn, project, &statement, now).await?;
-                Ok(vetting::of(&store::projects::vetting_statements(conn, project).await?, now))
+                if ask.vetting != Vetting::None {
+                    alone_in_tx(conn).await?;
+                }
+                vet_in_tx(conn, &ask, now).await?;
+                Ok(vetting::of(&store::projects::vetting_statements(conn, ask.project).await?, now))
             })
         })
         .await
@@ -136,6 +128,48 @@ impl Clearing {
             Err(_) => Err(Failure::NotYours { what: "another project's" }),
         }
     }
+}
+
+/// Whether one person may give rights by themselves.
+pub(super) async fn alone_in_tx(conn: &mut Db<'_>) -> Result<(), Failure> {
+    acts::alone(&store::acts::officers(conn).await?)
+}
+
+pub(super) async fn members_in_tx(
+    house: &Clearing,
+    conn: &mut Db<'_>,
+    ask: &Members,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let Members { project, add, remove, role, .. } = ask;
+    exists(conn, *project).await?;
+    for key in remove {
+        store::projects::member_remove_in_tx(conn, *project, key).await?;
+    }
+    for key in add {
+        // The same command again must not make a PI a manager.
+        let role = match role {
+            Some(role) => *role,
+            None => store::projects::role_of(conn, *project, key).await?.unwrap_or(Role::Manager),
+        };
+        store::projects::member_put_in_tx(conn, *project, key, role, now).await?;
+    }
+    amie::due_in_tx(conn, &house.inner.keys.pseudonyms, *project, now).await.map(drop)
+}
+
+/// Whether a statement could be recorded.
+pub(super) async fn vet_check(conn: &mut Db<'_>, ask: &ProjectVet, now: Timestamp) -> Result<(), Failure> {
+    if ask.until.is_some_and(|until| until <= ask.from.unwrap_or(now)) {
+        return Err(Failure::invalid("a statement must end after it begins"));
+    }
+    exists(conn, ask.project).await.map(drop)
+}
+
+pub(super) async fn vet_in_tx(conn: &mut Db<'_>, ask: &ProjectVet, now: Timestamp) -> Result<(), Failure> {
+    vet_check(conn, ask, now).await?;
+    let ProjectVet { project, vetting, issuer, claim, from, until } = ask.clone();
+    let statement = Statement { value: vetting, issuer, claim, from: from.unwrap_or(now), until };
+    store::projects::vetting_insert_in_tx(conn, project, &statement, now).await
 }
 
 pub(super) async fn exists(conn: &mut Db<'_>, id: ProjectId) -> Result<Project, Failure> {

@@ -107,7 +107,8 @@ pub(super) async fn at_the_site(world: &World) -> Site<'_> {
 
 pub(super) async fn members(world: &World, add: &[&str], remove: &[&str]) {
     let keys = |names: &[&str]| names.iter().map(|name| secret(name).public()).collect();
-    let ask = Members { project: world.project, add: keys(add), remove: keys(remove), role: None };
+    let ask =
+        Members { project: world.project, add: keys(add), remove: keys(remove), role: None, reason: String::new() };
     world.house.members(ask).await.unwrap();
 }
 

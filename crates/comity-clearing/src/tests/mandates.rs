@@ -130,8 +130,13 @@ async fn a_mandate_stands_as_long_as_its_pi(on: On) {
     says(&draw(&world, &student, 1, Some(2)).await, "mandate_required", "is not for lab/tiny");
     says(&draw(&world, &student, 1, Some(3)).await, "mandate_required", "not in force yet");
     assert_eq!(draw(&world, &student, 1, Some(1)).await.0, 200);
-    let members =
-        |add: Vec<PublicKey>, remove: Vec<PublicKey>, role| Members { project: world.project, add, remove, role };
+    let members = |add: Vec<PublicKey>, remove: Vec<PublicKey>, role| Members {
+        project: world.project,
+        add,
+        remove,
+        role,
+        reason: String::new(),
+    };
     // Added once more without a role, the PI stays the PI.
     world.house.members(members(vec![world.member.public()], vec![], None)).await.unwrap();
     assert_eq!(draw(&world, &student, 1, Some(1)).await.0, 200);

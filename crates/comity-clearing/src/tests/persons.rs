@@ -98,14 +98,20 @@ async fn a_key_that_was_revoked_acts_for_nobody(on: On) {
     let one = vouch(&world, &pi.public().to_string(), Vetting::Vetted, None).await.person;
     let other = vouch(&world, &eve.public().to_string(), Vetting::Vetted, None).await.person;
     assert_ne!(one, other);
-    let add = |key: PublicKey| PersonKey { person: one, key };
+    let add = |key: PublicKey| PersonKey { person: one, key, reason: String::new() };
     let shown = world.house.person_key_add(add(laptop.public())).await.unwrap();
     assert_eq!(shown.keys.len(), 2);
     let failure = world.house.person_key_add(add(eve.public())).await.unwrap_err();
     assert!(failure.to_string().contains("another person"), "{failure}");
     // One more key is one more device, and no member of anything yet.
     assert_eq!(code(&world.post("/v1/quotes", world.quote_request(), &laptop).await), "not_registered");
-    let members = |add: Vec<PublicKey>, role| Members { project: world.project, add, remove: vec![], role: Some(role) };
+    let members = |add: Vec<PublicKey>, role| Members {
+        project: world.project,
+        add,
+        remove: vec![],
+        role: Some(role),
+        reason: String::new(),
+    };
     world.house.members(members(vec![laptop.public()], Role::Pi)).await.unwrap();
     assert_eq!(drawn(&world, &laptop).await.0, Vetting::Vetted);
     // Nobody else's key ends it, and no key that nobody knows.
@@ -153,7 +159,8 @@ async fn a_key_that_was_revoked_acts_for_nobody(on: On) {
 async fn what_is_missing_in_a_project_says_whose_move_it_is(on: On) {
     let world = unvetted(on).await;
     let student = secret("student");
-    let add = Members { project: world.project, add: vec![student.public()], remove: vec![], role: Some(Role::Member) };
+    let (project, add, role) = (world.project, vec![student.public()], Some(Role::Member));
+    let add = Members { project, add, remove: vec![], role, reason: String::new() };
     world.house.members(add).await.unwrap();
     let at = format!("/v1/projects/{}/missing", world.project);
     assert_eq!(code(&world.get(&at, &secret("eve")).await), "not_registered");

@@ -105,6 +105,7 @@ async fn from_nothing_to_a_vetted_project_in_ten_minutes(on: On) {
         add: vec![student.public()],
         remove: vec![],
         role: Some(crate::mandates::Role::Manager),
+        reason: String::new(),
     };
     world.house.members(manager).await.unwrap();
     assert_eq!(drawn(&world, &student).await, (Vetting::Vetted, vec![]));

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use comity_clearing::acts::Act;
 use comity_clearing::admin::{ConductPublish, PersonKey, PersonVouch};
 use comity_wire::api::person::KeyRevokeRequest;
 use comity_wire::object::Vetting;
 use comity_wire::time::DAY_S;
 use comity_wire::{MemberId, PublicKey};
 
+use super::act::{Acting, bring};
 use crate::failure::{Failure, While as _};
 use crate::service::admin;
 use crate::shell;
@@ -17,8 +19,8 @@ use crate::shell;
 pub enum PersonCommand {
     /// Answer for a person: what you saw is kept as evidence. Without an issuer this is how persons are vetted
     Vouch {
-        #[arg(long)]
-        home: PathBuf,
+        #[command(flatten)]
+        acting: Acting,
         /// A person's id, mem-…, or a member key, did:key:z6Mk…: one that nobody has makes a new person
         who: String,
         /// vetted, registered; or none, which takes an earlier check back
@@ -49,10 +51,13 @@ pub enum PersonCommand {
     },
     /// One more key of a person: another device
     AddKey {
-        #[arg(long)]
-        home: PathBuf,
+        #[command(flatten)]
+        acting: Acting,
         person: MemberId,
         key: PublicKey,
+        /// With --officer: what it rests on; tells one time from the next
+        #[arg(long, default_value = "", requires = "officer")]
+        reason: String,
     },
     /// Say what every person signs from now on; who signed an earlier version signs anew
     Conduct {
@@ -76,17 +81,25 @@ pub enum PersonCommand {
 /// [`Failure`] where the house is not running, or refuses.
 pub(super) async fn run(command: PersonCommand) -> Result<String, Failure> {
     let reply: serde_json::Value = match command {
-        PersonCommand::Vouch { home, who, vetting, seen, days } => {
+        PersonCommand::Vouch { acting, who, vetting, seen, days } => {
             let until = days.map(|days| shell::now().plus(days.saturating_mul(DAY_S)));
-            admin::post(&home, "/admin/persons", &PersonVouch { who, vetting, seen, until }).await?
+            let ask = PersonVouch { who, vetting, seen, until };
+            if acting.officer.is_some() {
+                return bring(&acting, Act::Vouch(ask)).await;
+            }
+            admin::post(&acting.home, "/admin/persons", &ask).await?
         }
         PersonCommand::List { home } => admin::get(&home, "/admin/persons").await?,
         PersonCommand::Show { home, person } => admin::get(&home, &format!("/admin/persons/show/{person}")).await?,
         PersonCommand::Evidence { home, person } => {
             admin::get(&home, &format!("/admin/persons/evidence/{person}")).await?
         }
-        PersonCommand::AddKey { home, person, key } => {
-            admin::post(&home, "/admin/persons/keys", &PersonKey { person, key }).await?
+        PersonCommand::AddKey { acting, person, key, reason } => {
+            let ask = PersonKey { person, key, reason };
+            if acting.officer.is_some() {
+                return bring(&acting, Act::PersonKey(ask)).await;
+            }
+            admin::post(&acting.home, "/admin/persons/keys", &ask).await?
         }
         PersonCommand::Conduct { home, name, file } => {
             let body = std::fs::read_to_string(&file).while_(format!("cannot read {}", file.display()))?;

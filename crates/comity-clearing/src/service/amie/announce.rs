@@ -133,7 +133,12 @@ pub(in crate::service) async fn act_in_tx(
             | Act::Exchange(_)
             | Act::ProjectOf(_)
             | Act::PeriodClose(_)
-            | Act::PeriodReopen(_) => Vec::new(),
+            | Act::PeriodReopen(_)
+            | Act::DisputeOpen(_)
+            | Act::Members(_)
+            | Act::Vet(_)
+            | Act::Vouch(_)
+            | Act::PersonKey(_) => Vec::new(),
         };
         for grant in grants {
             grant_in_tx(conn, secret, &site, &grant, now).await?;
