@@ -236,6 +236,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0586_tails_shown.sql"),
             include_str!("../migrations/postgres/0586_tails_shown.sql"),
         )
+        .with(
+            587,
+            "who drew a token",
+            include_str!("../migrations/0587_drawn_by.sql"),
+            include_str!("../migrations/postgres/0587_drawn_by.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

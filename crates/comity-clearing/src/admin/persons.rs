@@ -130,8 +130,8 @@ async fn key_add(State(house): State<Clearing>, Body(ask): Body<PersonKey>) -> R
 }
 
 async fn key_revoke(State(house): State<Clearing>, Body(ask): Body<KeyRevokeRequest>) -> Result<Json<Value>, Refusal> {
-    house.key_revoke(None, ask.key).await?;
-    Ok(Json(json!({ "key": ask.key, "revoked": true })))
+    let tokens = house.key_revoke(None, ask.key).await?;
+    Ok(Json(json!({ "key": ask.key, "revoked": true, "tokens": tokens })))
 }
 
 async fn show(State(house): State<Clearing>, Part(id): Part<String>) -> Result<Json<PersonShow>, Refusal> {

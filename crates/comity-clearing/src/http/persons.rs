@@ -144,8 +144,8 @@ async fn key_add(State(house): State<Clearing>, call: Call) -> Result<Response, 
 async fn key_revoke(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
     answer_once(house, call, |house, call| async move {
         let KeyRevokeRequest { key } = call.json()?;
-        house.key_revoke(Some(call.signed.caller.key), key).await?;
-        Ok(house.whoami(&call.signed.caller.key).await?)
+        let tokens = house.key_revoke(Some(call.signed.caller.key), key).await?;
+        Ok(WhoamiReply { tokens: Some(tokens), ..house.whoami(&call.signed.caller.key).await? })
     })
     .await
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use comity_ledger::Db;
-use comity_wire::api::person::{KeyAddRequest, KeyStatus, Level, MemberLevel, MissingReply, ProjectOfKey, WhoamiReply};
+use comity_wire::api::person::{
+    KeyAddRequest, KeyStatus, Level, MemberLevel, MissingReply, ProjectOfKey, TokensStopped, WhoamiReply,
+};
 use comity_wire::object::Vetting;
 use comity_wire::{MemberId, ProjectId, PublicKey, Timestamp};
 
@@ -133,12 +135,12 @@ impl Clearing {
         Ok(rows.into_iter().map(row).collect())
     }
 
-    /// A key acts for nobody any more: it is no member's of any project, and is never taken again. Tokens that it drew live on.
-    /// `by`: a key of the same person; none: the operator.
+    /// A key acts for nobody any more: it is no member's of any project, and is never taken again, and what it drew is stopped.
+    /// `by`: a key of the same person; none: the operator. Again, it stops what was not stopped.
     ///
     /// # Errors
     /// [`Failure`] where it is another person's, or nobody's.
-    pub async fn key_revoke(&self, by: Option<PublicKey>, key: PublicKey) -> Result<(), Failure> {
+    pub async fn key_revoke(&self, by: Option<PublicKey>, key: PublicKey) -> Result<TokensStopped, Failure> {
         let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
         self.write(move |conn| {
             Box::pin(async move {
@@ -158,7 +160,8 @@ impl Clearing {
                 store::persons::key_revoke_in_tx(conn, &key, now).await
             })
         })
-        .await
+        .await?;
+        self.revoke_drawn_by(&key).await
     }
 
     /// What the house knows of a key, for who has it.
@@ -169,8 +172,14 @@ impl Clearing {
         let now = self.now();
         let mut conn = self.read().await?;
         let mut db = conn.db();
-        let mut reply =
-            WhoamiReply { key: *key, person: None, subjects: Vec::new(), keys: Vec::new(), projects: Vec::new() };
+        let mut reply = WhoamiReply {
+            key: *key,
+            person: None,
+            subjects: Vec::new(),
+            keys: Vec::new(),
+            projects: Vec::new(),
+            tokens: None,
+        };
         if let Some(bound) = store::persons::key_find(&mut db, key).await? {
             reply.person = Some(bound.person);
             // One that was revoked may be in other hands: it learns that, and nothing of the person.

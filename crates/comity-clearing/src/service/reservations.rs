@@ -36,23 +36,25 @@ pub(super) type Reserving = Merged<Reserve, Result<Reserved, Failure>, Failure>;
 pub(super) struct Reserve {
     token: Token,
     project: ProjectId,
+    /// Whose key asks.
+    caller: PublicKey,
     subject: Pseudonym,
     certificate: Verified<NodeCertificate>,
     /// Digest of what was asked for.
     request: Digest,
     issuer: PublicKey,
-    /// Under which mandate, and whose key asks.
-    mandate: Option<(MandateId, PublicKey)>,
+    /// Under which mandate.
+    mandate: Option<MandateId>,
     now: Timestamp,
 }
 
 impl Reserve {
     /// A member draws under a mandate; who draws alone may name one too, and is then bound by it.
-    fn under(self, role: Role, caller: &PublicKey, mandate: Option<MandateId>) -> Result<Self, Failure> {
+    fn under(self, role: Role, mandate: Option<MandateId>) -> Result<Self, Failure> {
         if mandate.is_none() && !role.draws_alone() {
             return Err(Failure::MandateRequired);
         }
-        Ok(Self { mandate: mandate.map(|mandate| (mandate, *caller)), ..self })
+        Ok(Self { mandate, ..self })
     }
 }
 
@@ -112,8 +114,8 @@ impl Clearing {
             Some(level) => level,
             None => persons::level_of(&mut self.read().await?.db(), of, (caller, role), now).await?,
         };
-        let drafted = self.drafted(request, &quote, &project_row, level.vetting, fingerprint);
-        let asked = match drafted.and_then(|asked| asked.under(role, caller, request.mandate)) {
+        let drafted = self.drafted(request, &quote, (&project_row, caller), level.vetting, fingerprint);
+        let asked = match drafted.and_then(|asked| asked.under(role, request.mandate)) {
             Ok(asked) => asked,
             // What would not be sold now may have been sold before: then this is its repeat.
             Err(refused) => {
@@ -185,7 +187,7 @@ impl Clearing {
         &self,
         request: &ReservationRequest,
         quote: &Quote,
-        project: &Project,
+        (project, caller): (&Project, &PublicKey),
         vetting: Vetting,
         fingerprint: Digest,
     ) -> Result<Reserve, Failure> {
@@ -204,6 +206,7 @@ impl Clearing {
         Ok(Reserve {
             token,
             project: project.id,
+            caller: *caller,
             subject,
             certificate,
             request: fingerprint,
@@ -246,7 +249,7 @@ async fn together_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Re
     let projects: BTreeSet<ProjectId> = asked.iter().map(|ask| ask.project).collect();
     let projects: Vec<ProjectId> = projects.into_iter().collect();
     let mut lots = store::awards::lots_to_draw(conn, &projects).await?;
-    let named: BTreeSet<MandateId> = asked.iter().filter_map(|ask| ask.mandate.map(|(mandate, _)| mandate)).collect();
+    let named: BTreeSet<MandateId> = asked.iter().filter_map(|ask| ask.mandate).collect();
     let named: Vec<MandateId> = named.into_iter().collect();
     let mut mandates = store::mandates::mandates(conn, &named, now).await?;
     let mut answers = Vec::with_capacity(asked.len());
@@ -311,11 +314,11 @@ impl Granted {
         lots: &mut [Lot],
         mandates: &mut BTreeMap<MandateId, Redeemed>,
     ) -> Result<Reserved, Failure> {
-        let Reserve { mut token, project, subject, certificate, request, issuer, mandate, now } = ask;
+        let Reserve { mut token, project, caller, subject, certificate, request, issuer, mandate, now } = ask;
         let (id, asked) = (token.id, token.terms.budget);
         // Asked first, written down last: a draw that the lots refuse counts against no mandate.
         let under = match mandate {
-            Some((mandate, caller)) => {
+            Some(mandate) => {
                 let mut under = mandates.get(&mandate).cloned().ok_or_else(|| mandates::not_found(mandate))?;
                 under.draw(&caller, project, token.terms.scope.iter().map(|scope| &scope.model), asked, now)?;
                 Some((mandate, under))
@@ -335,7 +338,8 @@ impl Granted {
         }
         let mut row = TokenRow::of(&token, Some(project), certificate.org, request);
         (row.issuer, row.content) = (Some(issuer), Some(cose::content_id(&token, &issuer)));
-        row.mandate = mandate.map(|(mandate, _)| mandate);
+        row.drawn_by = Some(caller);
+        row.mandate = mandate;
         mandates.extend(under);
         self.rows.push(row);
         self.subjects.insert((project, certificate.org, subject));

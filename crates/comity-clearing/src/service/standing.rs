@@ -3,9 +3,10 @@
 use std::sync::PoisonError;
 
 use comity_ledger::Db;
-use comity_wire::cbor::List;
+use comity_wire::api::person::TokensStopped;
+use comity_wire::cbor::{List, Text};
 use comity_wire::object::{Revocation, RevocationList, RevokedKind};
-use comity_wire::{NodeId, OrgId, Signed, Timestamp, TokenId, Verified, cose};
+use comity_wire::{NodeId, OrgId, PublicKey, Signed, Timestamp, TokenId, Verified, cose};
 
 use super::Clearing;
 use crate::config::Publisher;
@@ -14,6 +15,9 @@ use crate::store;
 
 /// When a list is made anew; nodes take one for 24 h.
 pub(crate) const RENEW_S: u64 = 12 * 3600;
+
+/// How often tokens of a key that ended are looked for.
+const LOOKS: usize = 3;
 
 /// Entries that tokens leave to nodes and organisations, which stop more at once.
 const NOT_TOKENS: usize = 256;
@@ -104,6 +108,51 @@ impl Clearing {
     /// [`Failure`].
     pub async fn revoke_organisation(&self, org: OrgId) -> Result<u64, Failure> {
         self.revoke_subject(RevokedKind::Organisation, org.to_string()).await
+    }
+
+    /// Stops new work under what a key drew that ended: a computer that is lost has its tokens with it. Each is as good as revoked by itself;
+    /// where the list has no more room for them the smallest are left, and end by themselves within a day.
+    pub(super) async fn revoke_drawn_by(&self, key: &PublicKey) -> Result<TokensStopped, Failure> {
+        let mut done = TokensStopped::default();
+        // A token that was being drawn while the key ended comes a moment later.
+        for _ in 0..LOOKS {
+            let (key, now) = (*key, self.now());
+            let live = RevocationList::ENTRIES_MAX + 1;
+            let tokens = store::tokens::tokens_live_of(&mut self.read().await?.db(), &key, now, live).await?;
+            let (stopped, new) = self
+                .write(move |conn| {
+                    Box::pin(async move {
+                        let mut listed = store::house::revocations(conn, now).await?;
+                        let (mut stopped, mut new) = (TokensStopped::default(), 0_u64);
+                        for token in tokens {
+                            let (kind, subject) = (RevokedKind::Token, token.to_string());
+                            if is_listed(&listed, kind, &subject) {
+                                stopped.stopped += 1;
+                            } else if has_room(&listed, kind, &subject).is_ok() {
+                                store::house::revocation_insert_in_tx(conn, kind, &subject, now).await?;
+                                let subject = Text::new(subject).map_err(Failure::invalid)?;
+                                listed.push(Revocation { kind, subject, at: now });
+                                stopped.stopped += 1;
+                                new += 1;
+                            } else {
+                                stopped.left += 1;
+                            }
+                        }
+                        Ok((stopped, new))
+                    })
+                })
+                .await?;
+            done = stopped;
+            if new == 0 {
+                break;
+            }
+            self.fail("revoke.after_commit");
+            self.standing_issue().await?;
+        }
+        if done.left > 0 {
+            tracing::error!(left = done.left, %key, "the revocation list is full: tokens of a key that ended live on");
+        }
+        Ok(done)
     }
 
     async fn revoke_subject(&self, kind: RevokedKind, subject: String) -> Result<u64, Failure> {
@@ -241,11 +290,14 @@ impl Clearing {
     }
 }
 
+fn is_listed(listed: &[Revocation], kind: RevokedKind, subject: &str) -> bool {
+    listed.iter().any(|entry| (entry.kind, entry.subject.as_str()) == (kind, subject))
+}
+
 /// A list that is full could never be made anew, and a day later no node would take this house's tokens.
 fn has_room(listed: &[Revocation], kind: RevokedKind, subject: &str) -> Result<(), Failure> {
     let room = RevocationList::ENTRIES_MAX - if kind == RevokedKind::Token { NOT_TOKENS } else { 0 };
-    let is_listed = listed.iter().any(|entry| (entry.kind, entry.subject.as_str()) == (kind, subject));
-    if is_listed || listed.len() < room {
+    if is_listed(listed, kind, subject) || listed.len() < room {
         return Ok(());
     }
     let ends = listed.iter().filter(|entry| entry.kind == RevokedKind::Token).map(|entry| entry.at).min();

@@ -36,6 +36,8 @@ pub(crate) struct TokenRow {
     /// Its signed form, where it was kept: of a token learnt from a claim, and of those sold before the house signed anew
     /// at each repeat.
     pub(crate) bytes: Option<Vec<u8>>,
+    /// Whose key drew it; of one learnt from a claim, or sold by a house of before: none.
+    pub(crate) drawn_by: Option<PublicKey>,
     pub(crate) phase: i64,
     pub(crate) final_: Option<Digest>,
     pub(crate) paid: Amount,
@@ -69,6 +71,7 @@ impl TokenRow {
             issuer: None,
             content: None,
             bytes: None,
+            drawn_by: None,
             phase: 0,
             final_: None,
             paid: Amount::ZERO,
@@ -81,7 +84,7 @@ impl TokenRow {
         }
     }
 
-    fn values(&self) -> [Value; 16] {
+    fn values(&self) -> [Value; 17] {
         values![
             self.id.0,
             self.project.map(|project| project.0.to_vec()),
@@ -99,13 +102,15 @@ impl TokenRow {
             self.content.map(|content| content.0.to_vec()),
             self.bytes.clone(),
             self.mandate.map(|mandate| mandate.0.to_vec()),
+            self.drawn_by.map(|key| key.as_bytes().to_vec()),
         ]
     }
 
     pub(crate) fn read(cells: Cells<'_>) -> Result<Self, Failure> {
-        let issuer = cells.bytes_maybe::<32>("issuer")?;
-        let issuer =
-            issuer.map(|key| PublicKey::from_bytes(&key).map_err(|_| cells.unreadable("issuer"))).transpose()?;
+        let key = |name| {
+            let key = cells.bytes_maybe::<32>(name)?;
+            key.map(|key| PublicKey::from_bytes(&key).map_err(|_| cells.unreadable(name))).transpose()
+        };
         Ok(Self {
             id: TokenId(cells.bytes("id")?),
             project: cells.bytes_maybe("project")?.map(ProjectId),
@@ -120,7 +125,8 @@ impl TokenRow {
             settle_by: cells.time("settle_by")?,
             request: cells.digest("request")?,
             payload: cells.blob_maybe("payload")?,
-            issuer,
+            issuer: key("issuer")?,
+            drawn_by: key("drawn_by")?,
             content: cells.bytes_maybe("content")?.map(Digest),
             bytes: cells.blob_maybe("bytes")?,
             phase: cells.int("phase")?,
@@ -181,6 +187,26 @@ pub(crate) async fn tokens_due(
     rows.iter().map(due).collect()
 }
 
+/// Tokens that this key drew and that can still be used, those first that may spend the most, at most `limit`.
+pub(crate) async fn tokens_live_of(
+    conn: &mut Db<'_>,
+    key: &PublicKey,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<TokenId>, Failure> {
+    let rows = query(
+        "SELECT id FROM token WHERE phase < 2 AND settle_by > ? AND phase = 0 AND expires_at > ? AND drawn_by = ? \
+         ORDER BY budget - paid DESC, id LIMIT ?",
+    )
+    .bind(seconds(now))
+    .bind(seconds(now))
+    .bind(key.as_bytes().to_vec())
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| Ok(TokenId(Cells { table: "token", row }.bytes("id")?))).collect()
+}
+
 /// Those of `ids` that are in the books.
 pub(crate) async fn tokens_known(conn: &mut Db<'_>, ids: &[TokenId]) -> Result<BTreeSet<TokenId>, Failure> {
     let mut known = BTreeSet::new();
@@ -194,7 +220,7 @@ pub(crate) async fn tokens_known(conn: &mut Db<'_>, ids: &[TokenId]) -> Result<B
 pub(crate) async fn tokens_insert_in_tx(conn: &mut Db<'_>, tokens: &[TokenRow]) -> Result<(), Failure> {
     let inserting = query(
         "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request, \
-         payload, issuer, content, bytes, mandate) {rows}",
+         payload, issuer, content, bytes, mandate, drawn_by) {rows}",
     );
     inserting.each(tokens.iter().map(TokenRow::values)).execute(conn).await?;
     Ok(())

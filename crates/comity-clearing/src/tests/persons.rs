@@ -29,13 +29,18 @@ pub(super) async fn vouch(world: &World, who: &str, vetting: Vetting, until: Opt
 
 /// What a token states that is drawn by `key` now, and what the reply says is missing for more.
 pub(super) async fn drawn(world: &World, key: &SecretKey) -> (Vetting, Vec<String>) {
+    let (token, unmet) = token_drawn(world, key).await;
+    (token.terms.vetting, unmet)
+}
+
+async fn token_drawn(world: &World, key: &SecretKey) -> (comity_wire::Verified<Token>, Vec<String>) {
     let (status, quote) = world.post("/v1/quotes", world.quote_request(), key).await;
     assert_eq!(status, 200, "{quote}");
     let ask = world.reservation(&quote["quote"], 10);
     let (status, reply) = world.post("/v1/reservations", ask, key).await;
     assert_eq!(status, 200, "{reply}");
     let token = Signed::<Token>::decode(&signed_bytes(&reply["token"])).unwrap();
-    (token.verify(&secret("issuer").public()).unwrap().terms.vetting, requirements(&reply))
+    (token.verify(&secret("issuer").public()).unwrap(), requirements(&reply))
 }
 
 pub(super) fn requirements(level: &Value) -> Vec<String> {
@@ -113,7 +118,10 @@ async fn a_key_that_was_revoked_acts_for_nobody(on: On) {
         reason: String::new(),
     };
     world.house.members(members(vec![laptop.public()], Role::Pi)).await.unwrap();
-    assert_eq!(drawn(&world, &laptop).await.0, Vetting::Vetted);
+    let (lost, _) = token_drawn(&world, &laptop).await;
+    assert_eq!(lost.terms.vetting, Vetting::Vetted);
+    let on_list = || world.house.standing().unwrap().entries.len();
+    assert_eq!((drawn(&world, pi).await.0, on_list()), (Vetting::Vetted, 0));
     // Nobody else's key ends it, and no key that nobody knows.
     let revoke = json!({ "key": laptop.public() });
     assert_eq!(code(&world.post("/v1/keys/revoke", revoke.clone(), &eve).await), "not_yours");
@@ -123,7 +131,13 @@ async fn a_key_that_was_revoked_acts_for_nobody(on: On) {
     assert_eq!(status, 200, "{who}");
     let ended: Vec<bool> = who["keys"].as_array().unwrap().iter().map(|key| key["revoked_at"].is_u64()).collect();
     assert_eq!(ended.iter().filter(|ended| **ended).count(), 1);
-    assert_eq!(world.post("/v1/keys/revoke", revoke, pi).await.0, 200, "again is nothing new");
+    // The computer is lost with what it drew: that is stopped, and nothing of the other one's.
+    assert_eq!((&who["tokens"], on_list()), (&json!({ "stopped": 1, "left": 0 }), 1));
+    let list = world.house.standing().unwrap();
+    assert_eq!(list.entries[0].subject.as_str(), lost.id.to_string());
+    let (status, again) = world.post("/v1/keys/revoke", revoke.clone(), pi).await;
+    assert_eq!((status, &again["tokens"]), (200, &who["tokens"]), "again is nothing new");
+    assert_eq!(world.house.standing().unwrap().number, list.number);
     assert_eq!(code(&world.post("/v1/quotes", world.quote_request(), &laptop).await), "not_registered");
     // It learns that it was revoked, and nothing of the person.
     let (_, told) = world.get("/v1/whoami", &laptop).await;

@@ -1,9 +1,10 @@
 //! The house's revocation lists: numbered, fresh, whole, and signed by whatever issuer key the house has.
 
-use comity_wire::object::{RevocationList, RevokedKind, Token};
+use comity_wire::object::{RevocationList, RevokedKind, Token, Vetting};
 use comity_wire::{Signed, TokenId};
 
 use super::world::*;
+use crate::admin::PersonVouch;
 
 async fn the_revocation_list_starts_empty_and_stays_fresh(on: On) {
     let world = World::new(on, 1_000).await;
@@ -64,21 +65,8 @@ async fn a_list_names_what_still_runs_and_goes_on_under_another_key(on: On) {
 
 async fn a_list_that_is_full_takes_no_more_and_is_still_made_anew(on: On) {
     let world = World::new(on, 10_000).await;
-    let token = |number: u64| TokenId([[0; 8], number.to_be_bytes()].concat().try_into().unwrap());
-    let fill = |from: u64, to: u64| {
-        let now = world.house.now();
-        world.house.write(move |conn| {
-            Box::pin(async move {
-                for number in from..to {
-                    let subject = token(number).to_string();
-                    crate::store::house::revocation_insert_in_tx(conn, RevokedKind::Token, &subject, now).await?;
-                }
-                Ok(())
-            })
-        })
-    };
     let room = RevocationList::ENTRIES_MAX as u64 - 256;
-    fill(1, room).await.unwrap();
+    fill(&world, 1, room).await;
     world.house.revoke(token(room)).await.unwrap();
     assert_eq!(world.house.standing().unwrap().entries.len() as u64, room);
     let refused = world.house.revoke(token(room + 1)).await.unwrap_err();
@@ -93,7 +81,51 @@ async fn a_list_that_is_full_takes_no_more_and_is_still_made_anew(on: On) {
     assert_eq!(world.house.standing().unwrap().entries.len(), 2);
 }
 
+/// A computer is lost with the tokens that it drew. What has ended needs no place, and the smallest get none where there are too few.
+async fn what_a_revoked_key_drew_is_stopped_as_far_as_the_list_goes(on: On) {
+    let world = World::new(on, 10_000).await;
+    let key = world.member.public();
+    let who = PersonVouch { who: key.to_string(), vetting: Vetting::Vetted, seen: "her passport".into(), until: None };
+    world.house.person_vouch(who).await.unwrap();
+    world.buy(500).await;
+    world.pass(Token::VALID_S_MAX).await;
+    let [small, large, middle] =
+        [world.buy(10).await, world.buy(30).await, world.buy(20).await].map(|lab| lab.token.id);
+    let room = RevocationList::ENTRIES_MAX as u64 - 256;
+    fill(&world, 1, room - 1).await;
+    let stopped = world.house.key_revoke(None, key).await.unwrap();
+    assert_eq!((stopped.stopped, stopped.left), (2, 1));
+    let list = world.house.standing().unwrap();
+    let is_on = |token: TokenId| list.entries.iter().any(|entry| entry.subject.as_str() == token.to_string());
+    assert_eq!([small, large, middle].map(is_on), [false, true, true]);
+    world.house.revoke_node(NODE).await.expect("there is room for what is not a token");
+    world.pass(Token::VALID_S_MAX).await;
+    let later = world.house.key_revoke(None, key).await.unwrap();
+    assert_eq!((later.stopped, later.left), (0, 0), "a day later all have ended");
+    world.sums().await;
+}
+
+fn token(number: u64) -> TokenId {
+    TokenId([[0; 8], number.to_be_bytes()].concat().try_into().unwrap())
+}
+
+/// Tokens of these numbers are revoked.
+async fn fill(world: &World, from: u64, to: u64) {
+    let now = world.house.now();
+    let work = world.house.write(move |conn| {
+        Box::pin(async move {
+            for number in from..to {
+                let subject = token(number).to_string();
+                crate::store::house::revocation_insert_in_tx(conn, RevokedKind::Token, &subject, now).await?;
+            }
+            Ok(())
+        })
+    });
+    work.await.unwrap();
+}
+
 on_each_store! {
+    what_a_revoked_key_drew_is_stopped_as_far_as_the_list_goes
     a_list_that_is_full_takes_no_more_and_is_still_made_anew
     the_revocation_list_starts_empty_and_stays_fresh
     a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens

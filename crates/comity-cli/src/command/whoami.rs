@@ -66,6 +66,15 @@ pub(super) fn show(reply: &WhoamiReply) {
         let state = key.revoked_at.map_or_else(String::new, |at| format!(", revoked at {at}"));
         say(&format!("device   {} since {}, by {}{state}", key.key, key.bound_at, key.bound_by));
     }
+    if let Some(tokens) = reply.tokens {
+        say(&format!(
+            "stopped  {} tokens that it had drawn: within a minute no node takes work under them",
+            tokens.stopped
+        ));
+        if tokens.left > 0 {
+            note(&format!("{} more found no place on the revocation list: say it again in an hour", tokens.left));
+        }
+    }
     for project in &reply.projects {
         say(&format!("project  {} {} as {}", project.project, project.title, project.role));
         level(&project.level);

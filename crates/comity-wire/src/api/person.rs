@@ -52,6 +52,9 @@ pub struct WhoamiReply {
     /// Of this key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub projects: Vec<ProjectOfKey>,
+    /// In the reply to a revocation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokensStopped>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -80,7 +83,16 @@ pub struct ProjectOfKey {
     pub level: Level,
 }
 
-/// `POST /v1/keys/revoke`, by a key of the same person: the key acts for nobody any more.
+/// What became of the tokens that a revoked key had drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TokensStopped {
+    /// On the house's revocation list, now or before: no node takes new work under them.
+    pub stopped: u64,
+    /// For which the list has no room. They end by themselves, within a day.
+    pub left: u64,
+}
+
+/// `POST /v1/keys/revoke`, by a key of the same person: the key acts for nobody any more, and what it drew is stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRevokeRequest {

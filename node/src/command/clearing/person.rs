@@ -69,7 +69,7 @@ pub enum PersonCommand {
         /// A text of at most 64 KiB
         file: PathBuf,
     },
-    /// End a key: it is no member's of any project any more, and is never taken again. Tokens that it drew live on
+    /// End a key: it is no member's of any project any more, and is never taken again. What it drew is stopped, within a minute
     RevokeKey {
         #[arg(long)]
         home: PathBuf,
