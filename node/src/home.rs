@@ -199,7 +199,8 @@ impl Home {
             self.keys.copy(name, &home.keys)?;
         }
         if self.card.role == Role::House {
-            // One log, one set of pseudonyms: a replica makes neither.
+            // One log, one set of pseudonyms: a replica makes neither. And what the others signed before it reads, too.
+            self.keys.copy_issuers_beside(&home.keys)?;
             self.keys.copy(KeyName::Log, &home.keys)?;
             write_secret(&home.file(PSEUDONYMS), &zeroize::Zeroizing::new(self.read(PSEUDONYMS)?))?;
         } else if self.card.role == Role::Owner {
@@ -237,6 +238,15 @@ impl Home {
         write(&home.path.join("organisation.json"), json.as_bytes())?;
         write(&self.file("node-certificate.cbor"), certificate.bytes())?;
         Ok(home)
+    }
+
+    /// The card with another issuer key: for the roster's signers before that key is in use, and in the home from then on.
+    ///
+    /// # Errors
+    /// [`Failure`] where it cannot be written.
+    pub fn write_card(&self, issuer: PublicKey, file: &str) -> Result<(), Failure> {
+        let card = Card { issuer_key: Some(issuer), ..self.card.clone() };
+        write(&self.file(file), (serde_json::to_string_pretty(&card)? + "\n").as_bytes())
     }
 
     /// Signs certificates of 90 days for the keys at hand.

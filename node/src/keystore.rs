@@ -19,6 +19,8 @@ pub enum KeyName {
     Receipt,
     /// Tokens: of budget 0 at an owner's node, with a budget at the house.
     Issuer,
+    /// The house's next issuer key, until it takes the place of the one before.
+    IssuerNext,
     /// The roster.
     Roster,
     /// A person's key at the house.
@@ -32,6 +34,9 @@ pub enum KeyName {
     /// What a house's blind probes grow from: when, who, what. Nobody signs with it.
     Probe,
 }
+
+/// What the file of an issuer key begins with that was in use before.
+const ISSUER_BEFORE: &str = "issuer-before-";
 
 /// Why a key cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +61,7 @@ impl KeyName {
             Self::Transport => "transport",
             Self::Receipt => "receipt",
             Self::Issuer => "issuer",
+            Self::IssuerNext => "issuer-next",
             Self::Roster => "roster",
             Self::Member => "member",
             Self::Log => "log",
@@ -92,7 +98,10 @@ impl KeyStore {
     }
 
     fn put(&self, name: KeyName, seed: &[u8; 32]) -> Result<(), KeyError> {
-        let path = self.path(name);
+        self.put_at(self.path(name), seed)
+    }
+
+    fn put_at(&self, path: PathBuf, seed: &[u8; 32]) -> Result<(), KeyError> {
         let fail = |source| KeyError::File { path: path.clone(), source };
         std::fs::create_dir_all(&self.folder).map_err(fail)?;
         let mut options = OpenOptions::new();
@@ -134,6 +143,61 @@ impl KeyStore {
     pub fn exists(&self, name: KeyName) -> bool {
         self.path(name).exists()
     }
+
+    /// The issuer keys beside the one in use: those of before, and the next one where there is one.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn issuers_beside(&self) -> Result<Vec<SecretKey>, KeyError> {
+        self.issuer_files()?.iter().map(|path| read(path)).collect()
+    }
+
+    /// Puts the issuer keys beside the one in use into another store, too.
+    ///
+    /// # Errors
+    /// [`KeyError`]; one that is there is not overwritten.
+    pub fn copy_issuers_beside(&self, to: &Self) -> Result<(), KeyError> {
+        for path in self.issuer_files()? {
+            let seed = zeroize::Zeroizing::new(*read(&path)?.seed());
+            to.put_at(to.folder.join(path.file_name().expect("a file of a folder")), &seed)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the next issuer key take the place of the one in use, which is kept beside it. A process that dies within leaves one of the
+    /// two in use, and the same call again ends it.
+    ///
+    /// # Errors
+    /// [`KeyError`]; then the key in use is the one before.
+    pub fn issuer_switch(&self) -> Result<(), KeyError> {
+        let (path, next) = (self.path(KeyName::Issuer), self.path(KeyName::IssuerNext));
+        let (old, _) = (read(&path)?, read(&next)?);
+        let name: String = old.public().as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let kept = self.folder.join(format!("{ISSUER_BEFORE}{name}.key"));
+        let fail = |source| KeyError::File { path: path.clone(), source };
+        match std::fs::hard_link(&path, &kept) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            linked => linked.map_err(fail)?,
+        }
+        std::fs::rename(&next, &path).and_then(|()| std::fs::File::open(&self.folder)?.sync_all()).map_err(fail)
+    }
+
+    fn issuer_files(&self) -> Result<Vec<PathBuf>, KeyError> {
+        let fail = |source| KeyError::File { path: self.folder.clone(), source };
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(&self.folder).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let is_before = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with(ISSUER_BEFORE) && name.ends_with(".key"));
+            if is_before || path == self.path(KeyName::IssuerNext) {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
 }
 
 /// Reads a key file by its path.
@@ -170,6 +234,29 @@ mod tests {
         assert_eq!(store.read(KeyName::Receipt).unwrap().public(), key.public());
         assert!(matches!(store.create(KeyName::Receipt), Err(KeyError::Exists { .. })));
         assert!(matches!(store.read(KeyName::Issuer), Err(KeyError::Missing { .. })));
+    }
+
+    #[test]
+    fn an_issuer_key_makes_room_for_the_next_and_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let store = KeyStore::of(home.path());
+        let public = |keys: Vec<SecretKey>| keys.iter().map(SecretKey::public).collect::<Vec<_>>();
+        let first = store.create(KeyName::Issuer).unwrap().public();
+        assert!(matches!(store.issuer_switch(), Err(KeyError::Missing { .. })));
+        assert_eq!((store.read(KeyName::Issuer).unwrap().public(), store.issuers_beside().unwrap().len()), (first, 0));
+        let second = store.create(KeyName::IssuerNext).unwrap().public();
+        assert_eq!(public(store.issuers_beside().unwrap()), [second], "it is read before it is used");
+        // Ended between its two steps, it goes on.
+        let kept: String = first.as_bytes()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let kept = home.path().join(format!("keys/issuer-before-{kept}.key"));
+        std::fs::hard_link(store.path(KeyName::Issuer), &kept).unwrap();
+        store.issuer_switch().unwrap();
+        assert_eq!(store.read(KeyName::Issuer).unwrap().public(), second);
+        assert_eq!(public(store.issuers_beside().unwrap()), [first]);
+        assert!(!store.exists(KeyName::IssuerNext));
+        let other = KeyStore::of(&home.path().join("other"));
+        store.copy_issuers_beside(&other).unwrap();
+        assert_eq!(public(other.issuers_beside().unwrap()), [first]);
     }
 
     #[cfg(unix)]

@@ -1,7 +1,10 @@
 //! What an operator asks of a house's home: is it well, are its books up to date, move them into PostgreSQL.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
+use comity_node::home::Home;
+use comity_node::keystore::KeyName;
 use comity_tests::{Federation, process};
 use serde_json::Value;
 
@@ -73,6 +76,67 @@ async fn migrations_are_shown_and_a_running_house_is_left_alone() {
         process::run(&["clearing", "migrate", "--home", &home, "--to", "postgres://nobody@127.0.0.1:1/none"]).await;
     assert!(!refused.success && refused.stderr.contains("is running"), "{}", refused.stderr);
     federation.service("house").end().await;
+    federation.service("hub").end().await;
+}
+
+/// The roster lists the next key beside the one in use, from its first version on, so that no two days lie between.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_issuer_key_is_approved_by_two_and_put_in_place() {
+    let furnish = |name: &str, home: &Path| {
+        if name == "house" {
+            let home = Home::open(home).expect("a home");
+            let next = home.keys.create(KeyName::IssuerNext).expect("a key").public();
+            home.write_card(next, "organisation.next.json").expect("a card");
+        }
+    };
+    let mut federation = Federation::start_with(&[], &["--listen", "127.0.0.1:0"], furnish).await;
+    let path = federation.path().join("house");
+    let named = path.display().to_string();
+    let home = Home::open(&path).expect("a home");
+    let clearing = async |arguments: &[&str]| {
+        let ended = process::run(&[&["clearing"], arguments, &["--home", &named]].concat()).await;
+        if ended.success { Ok(ended.stdout) } else { Err(ended.stderr) }
+    };
+    let keys = async || -> Vec<Value> {
+        serde_json::from_str(&clearing(&["issuer", "list"]).await.expect("a list")).expect("JSON")
+    };
+    let [first] = &keys().await[..] else { panic!("the key of before") };
+    assert!(first["in_use"] == true && first["roster"] == "active" && first.get("act").is_none(), "{first}");
+    let officers = ["ann", "bob"].map(|name| federation.path().join(name));
+    for officer in &officers {
+        let folder = officer.display().to_string();
+        let key = process::expect(&["clearing", "officer", "key", &folder]).await;
+        let name = officer.file_name().and_then(|name| name.to_str()).expect("a name");
+        clearing(&["officer", "add", key.trim(), "--name", name, "--reason", "founding"]).await.expect("it is added");
+    }
+    let next = home.keys.read(KeyName::IssuerNext).expect("the next key").public().to_string();
+    let refused = clearing(&["issuer", "switch"]).await.expect_err("nobody approved it");
+    assert!(refused.contains("nobody approved") && refused.contains("issuer approve"), "{refused}");
+    for (officer, done) in officers.iter().zip(["false", "true"]) {
+        let file = officer.join("keys/officer.key").display().to_string();
+        let approve = ["issuer", "approve", &next, "--reason", "yearly", "--officer", &file];
+        let said = clearing(&approve).await.expect("it is brought");
+        assert!(said.contains(&format!("\"done\":{done}")), "{said}");
+    }
+    assert_eq!(clearing(&["issuer", "switch"]).await.expect("it is put in place").trim(), next);
+    assert!(clearing(&["issuer", "switch"]).await.expect_err("there is no other").contains("issuer new"));
+    federation.service("house").end().await;
+    federation.service("house").restart().await;
+    let known = keys().await;
+    let used: Vec<_> = known.iter().filter(|key| key["in_use"] == true).collect();
+    assert!(known.len() == 2 && used.len() == 1 && used[0]["key"] == next.as_str(), "{known:?}");
+    assert!(used[0]["roster"] == "active" && used[0]["act"].is_string(), "{known:?}");
+    assert!(failing(&named, &[]).await.1.is_empty(), "card, keys and roster agree");
+    assert_eq!(home.keys.issuers_beside().expect("the key before").len(), 1);
+
+    // One that the roster does not know: the house is not let switch to it, and does not run where somebody did.
+    let third = clearing(&["issuer", "new"]).await.expect("a key").trim().to_owned();
+    assert!(std::fs::read_to_string(path.join("organisation.next.json")).expect("a card").contains(&third));
+    assert!(clearing(&["issuer", "new"]).await.is_err(), "there is one that waits");
+    federation.service("house").end().await;
+    home.keys.issuer_switch().expect("by hand");
+    let ended = process::run(&["clearing", "run", "--home", &named, "--listen", "127.0.0.1:0"]).await;
+    assert!(!ended.success && ended.stderr.contains("the roster does not list keys/issuer.key"), "{ended:?}");
     federation.service("hub").end().await;
 }
 

@@ -134,7 +134,10 @@ def play(central, resource):
     key = next(word for word in key.split() if word.startswith("did:key:"))
     [account] = json.loads(resource.run("amie", "central", "accounts"))
     need("member" not in account, "an account that nobody bound has a key")
-    resource.run("amie", "central", "bind", account["person"], key)
+    bind = ["amie", "central", "bind", account["person"], key, "--reason", "their letter", "--officer"]
+    need(not json.loads(resource.run(*bind, ann / "keys" / "officer.key"))["done"], "one officer gave a key the grant")
+    need("member" not in json.loads(resource.run("amie", "central", "accounts"))[0], "a key has the grant before the second officer")
+    need(json.loads(resource.run(*bind, bob / "keys" / "officer.key"))["done"], "two officers are not enough to bind a key")
     [account] = json.loads(resource.run("amie", "central", "accounts"))
     need(account["member"] == key and account["active"], account)
 

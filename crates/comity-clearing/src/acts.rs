@@ -5,15 +5,17 @@
 //! that was done is never done again. While fewer than two officers are registered, whoever may open the operator's socket
 //! acts alone, and the record says that nobody signed.
 
+mod house;
 mod owners;
 
 use comity_wire::cbor::Bytes;
 use comity_wire::{Amount, AwardId, Digest, LotId, Op, OrgId, ProjectId, PublicKey, SecretKey, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
-use crate::admin::{Members, PersonKey, PersonVouch, ProjectVet};
+use crate::admin::{Bind, Members, PersonKey, PersonVouch, ProjectVet};
 use crate::failure::Failure;
 use crate::lots::FundKind;
+pub use house::{IssuerApprove, WriteOff};
 pub use owners::{Exchange, OwnerCosts, OwnerSchedule, OwnerTerms, PayRun, ProjectOf, Remit};
 
 /// The most acts that wait for a second person.
@@ -50,6 +52,9 @@ pub enum Act {
     Vet(ProjectVet),
     Vouch(PersonVouch),
     PersonKey(PersonKey),
+    CentralBind(Bind),
+    WriteOff(WriteOff),
+    IssuerKey(IssuerApprove),
 }
 
 /// Credits for a project. Funder and award number name the award within the project.
@@ -283,6 +288,9 @@ impl Act {
             Self::Vet(_) => "vet",
             Self::Vouch(_) => "vouch",
             Self::PersonKey(_) => "person_key",
+            Self::CentralBind(_) => "central_bind",
+            Self::WriteOff(_) => "write_off",
+            Self::IssuerKey(_) => "issuer_key",
         }
     }
 

@@ -43,7 +43,7 @@ pub use crate::service::amie::{
 pub use crate::service::central::{AccountView, Bind, PacketAt, PacketRefuse, PacketView, UsageRefusal, UsageView};
 pub use crate::service::findings::FindingAct;
 use crate::service::log::LogStatus;
-use crate::service::{ActReply, Clearing, ClosedPeriod, Contradiction, Dispute, Swept};
+use crate::service::{ActReply, Clearing, ClosedPeriod, Contradiction, Dispute, IssuerView, Swept};
 
 /// `POST /admin/projects`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -183,7 +183,7 @@ pub struct LogWitness {
 impl Clearing {
     /// The operator's routes, for a Unix socket:
     /// `POST /admin/{projects,members,vetting,acts,awards/freeze,freeze,revoke,sweep}`, `DELETE /admin/acts/{id}`,
-    /// `GET /admin/{acts,officers,audit,totals,contradictions,disputes,challenges,periods,matches,oversight,findings}`, `POST /admin/{counts,findings}`, `GET /admin/projects/{id}`,
+    /// `GET /admin/{acts,officers,issuers,audit,totals,contradictions,disputes,challenges,periods,matches,oversight,findings}`, `POST /admin/{counts,findings}`, `GET /admin/projects/{id}`,
     /// `POST /admin/sample`, `GET /admin/sample/{index}`, `GET /admin/log{,/audit}`, `POST /admin/log/{seal,restart,witness}`; and the log itself; `/admin/amie/…` (docs/reference/amie.md);
     /// `GET /admin/reports/{trial-balance,roll-forward,holds,payables,prices,recovery,journal}`, `GET /admin/reports/statement/{project}`;
     /// `GET /admin/owners/{terms,schedules,show/{owner}}`, `POST /admin/owners/remittances`;
@@ -197,6 +197,7 @@ impl Clearing {
             .route("/admin/acts", post(act).get(acts))
             .route("/admin/acts/{id}", delete(act_drop))
             .route("/admin/officers", get(officers))
+            .route("/admin/issuers", get(issuers))
             .route("/admin/awards/freeze", post(award_freeze))
             .route("/admin/freeze", post(freeze))
             .route("/admin/revoke", post(revoke))
@@ -274,6 +275,10 @@ async fn act_drop(State(house): State<Clearing>, Part(id): Part<String>) -> Resu
 
 async fn officers(State(house): State<Clearing>) -> Result<Json<Vec<Officer>>, Refusal> {
     Ok(Json(house.officers().await?))
+}
+
+async fn issuers(State(house): State<Clearing>) -> Result<Json<Vec<IssuerView>>, Refusal> {
+    Ok(Json(house.issuer_keys().await?))
 }
 
 async fn award_freeze(State(house): State<Clearing>, Body(ask): Body<AwardFreeze>) -> Result<Json<Value>, Refusal> {

@@ -72,7 +72,8 @@ impl Config {
 pub struct Keys {
     /// Signs tokens, quotes and revocation lists.
     pub issuer: SecretKey,
-    /// Earlier issuer keys: what was begun under them can still be signed again.
+    /// The house's other issuer keys, earlier ones and one that is to come: what was begun under them can still be signed again, and
+    /// what another replica signed with them is read.
     pub retired: Vec<SecretKey>,
     /// Makes pseudonyms. Whoever has it can link them; whoever loses it gives every project new names.
     pub pseudonyms: zeroize::Zeroizing<[u8; 32]>,

@@ -86,6 +86,8 @@ pub enum Failure {
     Revoked,
     #[error("the roster ended at {at}; the clearing house needs a newer one")]
     RosterExpired { at: Timestamp },
+    #[error("the roster does not let the clearing house's key sign ({what}): it sells nothing until a newer one does")]
+    NotListed { what: String },
     #[error("the directory does not have {what} of {model} yet")]
     DirectoryBehind { what: &'static str, model: ModelId },
     #[error("cannot write to or read from the database")]
@@ -167,6 +169,7 @@ impl Failure {
             Self::Limit { .. } | Self::ListFull { .. } => Code::LimitExceeded,
             Self::Revoked => Code::Revoked,
             Self::RosterExpired { .. } => Code::RosterExpired,
+            Self::NotListed { .. } => Code::RosterBehind,
             Self::DirectoryBehind { .. } | Self::Busy | Self::OwnerBusy => Code::Busy,
             Self::Store(_) | Self::Database(_) | Self::NotWritten { .. } | Self::LogStopped { .. } => {
                 Code::StoreUnavailable

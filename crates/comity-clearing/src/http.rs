@@ -170,6 +170,8 @@ mod codes {
         VettingTooLow,
         WrongIssuer,
         OwnerTerms,
+        RosterBehind,
+        DutyConflict,
     ];
     pub(super) const RESERVE: &[Code] = with_object!(
         NotFound,
@@ -181,7 +183,9 @@ mod codes {
         LimitExceeded,
         Revoked,
         RosterExpired,
-        WrongIssuer
+        WrongIssuer,
+        RosterBehind,
+        DutyConflict
     );
     pub(super) const EVIDENCE: &[Code] = with_object!(
         NotFound,

@@ -155,7 +155,9 @@ pub fn account_name(account: &Account) -> String {
         AccountCode::AwardLot | AccountCode::Allocation | AccountCode::Expired => format!("{word}:{}", LotId(id)),
         AccountCode::Escrow | AccountCode::DisputeHold => format!("{word}:{}", TokenId(id)),
         AccountCode::OwnerPayable | AccountCode::Remitted => format!("{word}:{}", OrgId(id)),
-        AccountCode::Issuance | AccountCode::Suspense | AccountCode::Correction => word.to_owned(),
+        AccountCode::Issuance | AccountCode::Suspense | AccountCode::Correction | AccountCode::WrittenOff => {
+            word.to_owned()
+        }
     }
 }
 
@@ -172,6 +174,7 @@ pub const fn code_word(code: AccountCode) -> &'static str {
         AccountCode::DisputeHold => "disputed",
         AccountCode::Remitted => "remitted",
         AccountCode::Correction => "correction",
+        AccountCode::WrittenOff => "written-off",
     }
 }
 

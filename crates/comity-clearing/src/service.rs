@@ -14,6 +14,7 @@ mod disputes;
 mod exchange;
 pub mod findings;
 mod gathered;
+mod issuing;
 mod lists;
 pub(crate) mod log;
 mod logins;
@@ -36,6 +37,7 @@ mod reservations;
 mod sample;
 pub(crate) mod standing;
 mod vital;
+mod writeoff;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -60,6 +62,7 @@ use crate::store;
 pub use acts::ActReply;
 pub use claims::{Contradiction, Swept};
 pub use disputes::Dispute;
+pub use issuing::IssuerView;
 pub use owners::{OwnerShow, ReasonRow, TermsRow};
 pub use payouts::{For, Remittance, RemittanceRow, RemittanceSet};
 pub use periods::ClosedPeriod;
@@ -120,6 +123,8 @@ struct Inner {
     /// Credit notes that are decided now, or wait.
     brought: Brought,
     retired: AtomicBool,
+    /// Whether two officers approved the key that this process signs with.
+    issuing: AtomicBool,
     /// Nothing of this process's is published.
     silent: AtomicBool,
     tasks: TaskTracker,
@@ -205,6 +210,7 @@ impl Clearing {
             turns: Turns::default(),
             brought: Brought::default(),
             retired: AtomicBool::new(false),
+            issuing: AtomicBool::new(false),
             silent: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -214,10 +220,12 @@ impl Clearing {
         let writing = writer.run_apart(house.inner.stop.clone().cancelled_owned()).map_err(OpenError::Thread)?;
         house.inner.tasks.spawn(writing);
         house.beat().await.map_err(OpenError::Begin)?;
+        house.issuing_look().await.map_err(OpenError::Begin)?;
         house.standing_begin().await.map_err(OpenError::Begin)?;
         house.certificates_look().await.map_err(OpenError::Begin)?;
         house.prices_begin().await.map_err(OpenError::Begin)?;
         house.every(Calendar::BEAT_S, "heartbeat", |house| async move { house.beat().await });
+        house.every(Calendar::BEAT_S, "issuing", |house| async move { house.issuing_look().await });
         house.every(Calendar::BEAT_S, "certificates", |house| async move { house.certificates_look().await });
         house.every(SWEEP_EVERY_S, "sweep", |house| async move { house.sweep().await.map(drop) });
         house.every(COUNTS_EVERY_S, "counts", |house| async move { house.counts_turn().await.map(drop) });

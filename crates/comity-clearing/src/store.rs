@@ -16,6 +16,7 @@ pub(crate) mod disputes;
 pub(crate) mod feed;
 pub(crate) mod findings;
 pub(crate) mod house;
+pub(crate) mod issuing;
 pub(crate) mod lists;
 pub(crate) mod log;
 pub(crate) mod logins;
@@ -241,6 +242,12 @@ pub(crate) fn migrations() -> Migrations {
             "who drew a token",
             include_str!("../migrations/0587_drawn_by.sql"),
             include_str!("../migrations/postgres/0587_drawn_by.sql"),
+        )
+        .with(
+            588,
+            "keys that the house may sell with",
+            include_str!("../migrations/0588_issuers.sql"),
+            include_str!("../migrations/postgres/0588_issuers.sql"),
         )
 }
 

@@ -30,7 +30,7 @@ pub enum AccountCode {
     Escrow = 4,
     /// What an owner has earned and not yet been paid.
     OwnerPayable = 5,
-    /// What the house owes although its own books cannot explain it.
+    /// What the house owes although its own books cannot explain it; below zero until it is written off or comes back.
     Suspense = 6,
     /// Credits whose time ran out.
     Expired = 7,
@@ -40,6 +40,8 @@ pub enum AccountCode {
     Remitted = 9,
     /// The contra of corrections made by hand.
     Correction = 10,
+    /// What the house bore itself: below zero by that.
+    WrittenOff = 11,
 }
 
 /// How far an account may go.
@@ -77,7 +79,7 @@ pub struct Account {
 }
 
 impl AccountCode {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Issuance,
         Self::AwardLot,
         Self::Allocation,
@@ -88,6 +90,7 @@ impl AccountCode {
         Self::DisputeHold,
         Self::Remitted,
         Self::Correction,
+        Self::WrittenOff,
     ];
 
     /// The number that is stored, and hashed into ids.
@@ -109,7 +112,7 @@ impl AccountCode {
             | Self::Expired
             | Self::DisputeHold
             | Self::Remitted => Limit::DebitsWithinCredits,
-            Self::Issuance => Limit::CreditsWithinDebits,
+            Self::Issuance | Self::WrittenOff => Limit::CreditsWithinDebits,
             Self::Suspense | Self::Correction => Limit::None,
         }
     }

@@ -41,6 +41,8 @@ pub enum TransferKind {
     Exchange = 14,
     /// An owner gives back what it earned under a token, to the lots that paid.
     CreditNote = 15,
+    /// What suspense is short of is borne by the house; or what was written off came back.
+    WriteOff = 16,
 }
 
 /// A transfer to be posted. Everything in it but the id is content: under one id there is one content.
@@ -69,7 +71,7 @@ pub struct Posted {
 }
 
 impl TransferKind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Award,
         Self::Allocate,
         Self::Reserve,
@@ -85,6 +87,7 @@ impl TransferKind {
         Self::Reallocate,
         Self::Exchange,
         Self::CreditNote,
+        Self::WriteOff,
     ];
 
     /// The number that is stored, and hashed into ids.
@@ -118,6 +121,7 @@ impl TransferKind {
             Self::Reallocate => matches!((from, to), (A::Allocation, A::Allocation)),
             Self::Exchange => matches!((from, to), (A::OwnerPayable, A::Allocation)),
             Self::CreditNote => matches!((from, to), (A::OwnerPayable, A::Allocation | A::Suspense)),
+            Self::WriteOff => matches!((from, to), (A::WrittenOff, A::Suspense) | (A::Suspense, A::WrittenOff)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `comity clearing init|renew|replica|run|backup|restore|migrate|doctor|project|person|award|officer|act|dispute|match|period|owner|probe|revoke|log|report|amie`:
+//! `comity clearing init|renew|replica|issuer|run|backup|restore|migrate|doctor|project|person|award|officer|act|write-off|dispute|match|period|owner|probe|revoke|log|report|amie`:
 //! the house.
 
 mod act;
@@ -8,6 +8,7 @@ mod backup;
 mod central;
 mod dispute;
 mod doctor;
+mod issuer;
 mod log;
 mod matching;
 mod migrate;
@@ -22,11 +23,11 @@ pub(super) mod report;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_clearing::acts::Act;
+use comity_clearing::acts::{Act, WriteOff};
 use comity_clearing::admin::{Freeze, Members, ProjectAdd, ProjectVet, ProposalDecide, Revoke};
 use comity_clearing::mandates::Role;
 use comity_wire::object::Vetting;
-use comity_wire::{NodeId, OrgId, ProjectId, PublicKey, TokenId};
+use comity_wire::{Amount, NodeId, OrgId, ProjectId, PublicKey, TokenId};
 
 use crate::command::{InitArguments, RenewArguments, RunArguments};
 use crate::failure::Failure;
@@ -43,6 +44,9 @@ pub enum ClearingCommand {
     Renew(RenewArguments),
     /// Make the home of one more replica of this house, for a house with its books in PostgreSQL
     Replica(replica::Replica),
+    /// The key that the house sells with: a new one, once two officers and the roster let it sign
+    #[command(subcommand)]
+    Issuer(issuer::IssuerCommand),
     /// Run the house
     Run(HouseRun),
     /// Copy the books while the house works, and what stands beside them, into a new folder
@@ -79,6 +83,8 @@ pub enum ClearingCommand {
     /// Sites that speak ACCESS AMIE: their keys, what they were asked for, what they report
     #[command(subcommand)]
     Amie(amie::AmieCommand),
+    /// What the house paid from suspense and nothing will cover becomes its loss
+    WriteOff(WriteOffArguments),
     /// Disputes: what a node signed twice or did not show, and what is decided of it
     #[command(subcommand)]
     Dispute(dispute::DisputeCommand),
@@ -112,6 +118,21 @@ pub struct HouseRun {
     /// Where a house works from this home already: wait until it has ended, then take over
     #[arg(long)]
     pub standby: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct WriteOffArguments {
+    #[command(flatten)]
+    acting: act::Acting,
+    /// No more than suspense is short of (`report trial-balance`)
+    #[arg(long, value_parser = award::credits)]
+    credits: Amount,
+    /// The other way: what was written off came back to suspense, and is no loss any more
+    #[arg(long)]
+    recovered: bool,
+    /// What it rests on; tells one time from the next
+    #[arg(long)]
+    reason: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -247,6 +268,15 @@ pub async fn run(command: ClearingCommand, failpoint: &Failpoint) -> Result<(), 
         ClearingCommand::Renew(arguments) => crate::command::renew(&arguments),
         ClearingCommand::Replica(arguments) => {
             comity_cli::say(&arguments.run().await?);
+            Ok(())
+        }
+        ClearingCommand::Issuer(command) => {
+            comity_cli::say(&issuer::run(command).await?);
+            Ok(())
+        }
+        ClearingCommand::WriteOff(WriteOffArguments { acting, credits, recovered, reason }) => {
+            let ask = WriteOff { amount: credits, recovered, reason };
+            comity_cli::say(&act::bring(&acting, Act::WriteOff(ask)).await?);
             Ok(())
         }
         ClearingCommand::Run(arguments) => house::run(arguments, failpoint).await,

@@ -1,4 +1,4 @@
-//! `comity roster init|add|sign|show`: the trust root, as a file that a threshold of signers keeps.
+//! `comity roster init|add|retire|sign|show`: the trust root, as a file that a threshold of signers keeps.
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,19 @@ pub enum RosterCommand {
         #[arg(required = true)]
         cards: Vec<PathBuf>,
     },
+    /// Say in the draft of the next version that an issuer key signs no more
+    Retire {
+        #[arg(long, default_value = "roster")]
+        home: PathBuf,
+        /// did:key:z6Mk…, as `comity roster show` lists it
+        key: PublicKey,
+        /// Tokens that it issued until then still stand: hours from now
+        #[arg(long, default_value_t = 0, conflicts_with = "compromised", value_parser = clap::value_parser!(u64).range(..=RETIRE_HOURS_MAX))]
+        hours: u64,
+        /// Somebody else has it: none of its tokens stands, and its organisation bears what is lost
+        #[arg(long)]
+        compromised: bool,
+    },
     /// Sign the draft; with the threshold reached it becomes roster.cbor
     Sign {
         #[arg(long, default_value = "roster")]
@@ -56,12 +69,16 @@ pub enum RosterCommand {
 const DRAFT: &str = "draft.cbor";
 const CURRENT: &str = "roster.cbor";
 const VALID_S: u64 = 365 * DAY_S;
+/// The farthest retirement of a key, hours from now: a year.
+const RETIRE_HOURS_MAX: u64 = 365 * 24;
+
 /// # Errors
 /// [`Failure`] with a hint.
 pub fn run(command: RosterCommand) -> Result<String, Failure> {
     match command {
         RosterCommand::Init { home, threshold, signers } => init(&home, threshold, signers),
         RosterCommand::Add { home, cards } => add(&home, &cards),
+        RosterCommand::Retire { home, key, hours, compromised } => retire(&home, key, (!compromised).then_some(hours)),
         RosterCommand::Sign { home, key } => sign(&home, key.as_deref()),
         RosterCommand::Show { file, json } => show(&file, json),
     }
@@ -166,6 +183,39 @@ fn enter(roster: &mut Roster, card: Card, now: Timestamp) -> Result<(), Failure>
     Ok(())
 }
 
+/// Marks an issuer key as retired in so many hours; none: as compromised.
+fn retire(home: &Path, key: PublicKey, hours: Option<u64>) -> Result<String, Failure> {
+    let now = shell::now();
+    let mut roster = draft(home, now)?;
+    let mut organisations = std::mem::take(&mut roster.organisations).into_vec();
+    let mut names = Vec::new();
+    for organisation in &mut organisations {
+        let mut issuers = std::mem::take(&mut organisation.issuers).into_vec();
+        for issuer in issuers.iter_mut().filter(|issuer| issuer.key == key) {
+            (issuer.status, issuer.retired_at) = match hours {
+                // What somebody else has does not become sound again.
+                _ if issuer.status == IssuerStatus::Compromised => (IssuerStatus::Compromised, None),
+                None => (IssuerStatus::Compromised, None),
+                Some(hours) => (IssuerStatus::Retired, Some(now.plus(hours * 3600))),
+            };
+            names.push(organisation.name.to_string());
+        }
+        organisation.issuers = List::new(issuers)?;
+    }
+    if names.is_empty() {
+        return Err(Failure::new(format!("no organisation of this roster has the issuer key {key}"))
+            .hint("comity roster show lists them"));
+    }
+    roster.organisations = List::new(organisations)?;
+    keep(home, &roster)?;
+    let what = if hours.is_some() { "retired" } else { "compromised" };
+    Ok(format!(
+        "draft of version {}: the key of {} is {what}\nnext: comity roster sign",
+        roster.version,
+        names.join(", ")
+    ))
+}
+
 fn sign(home: &Path, key: Option<&Path>) -> Result<String, Failure> {
     let key = match key {
         Some(path) => keystore::read(path)?,
@@ -205,6 +255,13 @@ fn show(path: &Path, json: bool) -> Result<String, Failure> {
         let anchor =
             roster.anchors.iter().find(|anchor| anchor.org == org.id).map_or("owner", |anchor| anchor.role.as_str());
         lines.push(format!("{:16} {:8} {}  {}", org.name.as_str(), anchor, org.id, org.title));
+        for issuer in &org.issuers {
+            let when = match issuer.retired_at {
+                Some(at) => format!("until {at}"),
+                None => format!("from {}", issuer.from),
+            };
+            lines.push(format!("{:16} issuer   {} {when}  {}", "", issuer.status.as_str(), issuer.key));
+        }
     }
     Ok(lines.join("\n"))
 }
@@ -235,6 +292,33 @@ mod tests {
         assert!(shown.contains("version 2") && shown.contains("hub"), "{shown}");
         let hub_twice = add(&roster, &[hub.file("organisation.json")]);
         assert!(hub_twice.unwrap().contains("version 3"));
+    }
+
+    #[test]
+    fn a_key_that_is_retired_stays_listed_and_one_that_was_stolen_stays_stolen() {
+        let folder = tempfile::tempdir().unwrap();
+        let roster = folder.path().join("roster");
+        let house = Home::init(&folder.path().join("house"), "house", "House", Role::House).unwrap();
+        let key = house.card.issuer_key.unwrap();
+        init(&roster, 1, Vec::new()).unwrap();
+        add(&roster, &[house.file("organisation.json")]).unwrap();
+        sign(&roster, None).unwrap();
+        let of = |file: &str| load(&roster.join(file)).unwrap().1.organisations[0].issuers[0].clone();
+        let unknown = retire(&roster, SecretKey::from_seed([9; 32]).public(), Some(0)).unwrap_err();
+        assert!(unknown.to_string().contains("no organisation"), "{unknown}");
+        assert!(retire(&roster, key, Some(2)).unwrap().contains("the key of house is retired"));
+        let in_two_hours = shell::now().plus(7_200);
+        assert!(of(DRAFT).retired_at.unwrap().since(in_two_hours.minus(60)) <= 60);
+        assert_eq!(of(DRAFT).status, IssuerStatus::Retired);
+        retire(&roster, key, None).unwrap();
+        retire(&roster, key, Some(0)).unwrap();
+        assert_eq!((of(DRAFT).status, of(DRAFT).retired_at), (IssuerStatus::Compromised, None));
+        assert!(sign(&roster, None).unwrap().contains("version 2 is signed"));
+        let shown = show(&roster.join(CURRENT), false).unwrap();
+        assert!(shown.contains(&format!("{key}")) && shown.contains("compromised"), "{shown}");
+        // Who is entered again with it does not bring it back.
+        add(&roster, &[house.file("organisation.json")]).unwrap();
+        assert_eq!(of(DRAFT).status, IssuerStatus::Compromised);
     }
 
     fn key(n: u8) -> PublicKey {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use comity_clearing::{Clearing, Config, Keys};
 use comity_http::serve::Limits;
 use comity_http::{Drained, Server};
+use comity_wire::PublicKey;
+use comity_wire::object::IssuerStatus;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let watching = HouseWatching::start(&watch)?;
     let home = Home::open(&arguments.home)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
+    is_listed(&home, &issuer.public())?;
     // A log that was signed once is signed by the same key for good: one that is gone is noticed, and no other made.
     let memory = FileMemory::of(&home.path);
     let settings = HouseSettings::read(&home)?;
@@ -46,7 +49,8 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
         let hint = "this house's log was signed before: bring its key back from your backup of keys/ (docs/operating/clearing-log.md)";
         home.keys.read(KeyName::Log).map_err(|error| Failure::from(error).hint(hint))?
     };
-    let keys = Keys::new(issuer, pseudonym_secret(&home, sharing.replica)?).with_log(log, Arc::new(memory));
+    let mut keys = Keys::new(issuer, pseudonym_secret(&home, sharing.replica)?).with_log(log, Arc::new(memory));
+    keys.retired = home.keys.issuers_beside()?;
     let keys = if sharing.several { keys.shared() } else { keys };
     let (database, books) = settings.books.ledger(&home)?;
     // Of a house of several processes one speaks to the central site: the first home's.
@@ -96,6 +100,22 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     member.network.shutdown().await;
     drop(turn);
     why
+}
+
+/// Nobody would take what the house signs, and its revocation list would be refused by itself.
+fn is_listed(home: &Home, key: &PublicKey) -> Result<(), Failure> {
+    // Whoever has no roster hears of that later.
+    let Ok((_, roster)) = home.roster() else { return Ok(()) };
+    let own = roster.organisation(home.card.organisation);
+    let listed = own.and_then(|own| own.issuers.iter().find(|issuer| issuer.key == *key));
+    match listed.map(|issuer| issuer.status) {
+        Some(IssuerStatus::Active | IssuerStatus::Retired) => Ok(()),
+        Some(IssuerStatus::Compromised) => Err(Failure::new(format!("the roster says that keys/issuer.key, {key}, is compromised"))
+            .hint("comity clearing issuer new makes another one (docs/operating/issuer-key.md)")),
+        None => Err(Failure::new(format!("the roster does not list keys/issuer.key, {key}")).hint(
+            "bring back the key before, or have the roster's signers enter this one and put their roster.cbor here (docs/operating/issuer-key.md)",
+        )),
+    }
 }
 
 /// The listener for AMIE's sites: plain HTTP on loopback. Its clients trust certificates of the web, which this house's door

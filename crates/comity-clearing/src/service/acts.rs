@@ -34,7 +34,14 @@ impl Clearing {
     /// where the act cannot be done.
     pub async fn act(&self, act: Act, by: Option<Signature>) -> Result<ActReply, Failure> {
         let (now, house) = (self.now(), self.clone());
-        self.write(move |conn| Box::pin(async move { act_in_tx(&house, conn, (&act, by), now).await })).await
+        let is_issuer = matches!(act, Act::IssuerKey(_));
+        let reply =
+            self.write(move |conn| Box::pin(async move { act_in_tx(&house, conn, (&act, by), now).await })).await?;
+        if is_issuer {
+            // The other replicas look within a minute.
+            self.issuing_look().await?;
+        }
+        Ok(reply)
     }
 
     /// Takes back an act that waits.

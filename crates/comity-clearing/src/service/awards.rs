@@ -10,7 +10,7 @@ use comity_wire::{Amount, AwardId, Digest, LotId, MemberId, ProjectId, Timestamp
 use super::Clearing;
 use super::acts::{some, text};
 use super::projects::exists;
-use super::{exchange, owners, payouts, periods, persons, projects, recharge};
+use super::{central, exchange, issuing, owners, payouts, periods, persons, projects, recharge, writeoff};
 use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Supplement, Withdraw};
 use crate::failure::Failure;
 use crate::lots::LOTS_PER_PROJECT_MAX;
@@ -128,6 +128,9 @@ pub(super) async fn check(house: &Clearing, conn: &mut Db<'_>, act: &Act, now: T
             text("the reason", &ask.reason)?;
             persons::known(conn, ask.person).await
         }
+        Act::CentralBind(ask) => central::bind_check(conn, ask).await,
+        Act::WriteOff(ask) => writeoff::check(conn, ask).await,
+        Act::IssuerKey(ask) => issuing::check(conn, ask).await,
     }
 }
 
@@ -210,6 +213,18 @@ pub(super) async fn do_in_tx(
         }
         Act::PersonKey(ask) => {
             persons::person_key_in_tx(conn, ask, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::CentralBind(ask) => {
+            central::bind_in_tx(conn, &house.inner.keys.pseudonyms, ask, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::WriteOff(ask) => {
+            writeoff::write_off_in_tx(conn, ask, id, now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::IssuerKey(ask) => {
+            store::issuing::approve_in_tx(conn, &ask.key, Some(id), now).await?;
             Ok((None, Vec::new()))
         }
     }

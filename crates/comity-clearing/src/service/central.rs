@@ -13,5 +13,6 @@ mod usage;
 
 pub(super) use grants::{act_begins_in_tx, act_done_in_tx};
 pub use operator::{AccountView, Bind, PacketAt, PacketRefuse, PacketView};
+pub(super) use operator::{bind_check, bind_in_tx};
 pub use turn::{Turned, Wire, WireError};
 pub use usage::{Reported, UsageRefusal, UsageView};

@@ -53,6 +53,7 @@ impl Clearing {
         };
         let level = persons::level_of(&mut conn.db(), (request.project, &statements), (caller, role), now).await?;
         drop(conn);
+        self.issues(now)?;
         let draft = quote::draft(request, level.vetting, &*self.inner.directory, &self.inner.config, now)?;
         self.is_owner(&draft.certificate).await?;
         self.within_schedule(draft.certificate.org, &draft.quote.scope, &draft.tariffs).await?;

@@ -192,6 +192,7 @@ impl Clearing {
         fingerprint: Digest,
     ) -> Result<Reserve, Failure> {
         let now = self.now();
+        self.issues(now)?;
         if project.frozen {
             return Err(Failure::Frozen { project: project.id });
         }

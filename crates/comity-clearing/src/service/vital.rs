@@ -57,6 +57,7 @@ impl Clearing {
             ("clock", !crate::ops::is_clock_behind(beat, now)),
             ("sequencer", turned.elapsed() <= LOG_TURN),
             ("checkpoint", self.log_remembers()),
+            ("issuer_key", self.is_issuing()),
             ("publishing", !self.inner.silent.load(Ordering::Relaxed)),
         ];
         let committer = &self.inner.committer;

@@ -15,8 +15,8 @@ use crate::audit::Break;
 use crate::failure::Failure;
 
 /// Each counts the rows that break a promise. Kinds of transfers: 1 award, 2 allocate, 3 reserve, 4 settle, 5 refund,
-/// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 10 remit, 11 withdraw, 13 reallocate, 14 exchange, 15 credit note; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
-/// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired, 8 held by a dispute, 9 remitted. A lot named by its project, and awards that are `pooled`,
+/// 6 from suspense, 7 expire, 8 dispute, 9 dispute ends, 10 remit, 11 withdraw, 13 reallocate, 14 exchange, 15 credit note, 16 write-off; codes of accounts: 1 issuance, 2 of a lot unreleased, 3 of a lot to
+/// draw on, 4 escrow, 5 payable, 6 suspense, 7 of a lot expired, 8 held by a dispute, 9 remitted, 11 written off. A lot named by its project, and awards that are `pooled`,
 /// are from before there were lots.
 pub(crate) const CHECKS: [(Break, &str); 21] = [
     (
@@ -134,11 +134,12 @@ pub(crate) const CHECKS: [(Break, &str); 21] = [
          EXISTS (SELECT 1 FROM payout p WHERE p.transfer = f.id AND p.owner = d.reference) \
          WHEN 15 THEN d.code = 5 AND d.reference = t.owner AND EXISTS (SELECT 1 FROM credit_note n WHERE n.id = f.evidence AND n.token = t.id) AND \
          (c.code = 6 OR (c.code = 3 AND EXISTS (SELECT 1 FROM draw w WHERE w.token = t.id AND w.lot = c.reference))) \
+         WHEN 16 THEN (d.code = 11 AND c.code = 6) OR (d.code = 6 AND c.code = 11) \
          END, FALSE)",
     ),
     (
         Break::ActMissing,
-        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (1, 9, 10, 11, 13, 14) AND \
+        "SELECT COUNT(*) FROM transfer f WHERE f.kind IN (1, 9, 10, 11, 13, 14, 16) AND \
          NOT EXISTS (SELECT 1 FROM act x WHERE x.id = f.evidence AND x.state = 1) AND \
          NOT EXISTS (SELECT 1 FROM award a WHERE a.id = f.reference AND a.pooled = 1)",
     ),

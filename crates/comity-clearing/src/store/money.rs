@@ -67,6 +67,11 @@ pub(crate) fn suspense() -> NewAccount {
     NewAccount::credits(AccountCode::Suspense, Reference::NONE)
 }
 
+/// What the house bore itself.
+pub(crate) fn written_off() -> NewAccount {
+    NewAccount::credits(AccountCode::WrittenOff, Reference::NONE)
+}
+
 pub(crate) async fn open_in_tx(
     ledger: &mut LedgerTx<'_>,
     accounts: &[NewAccount],

@@ -70,6 +70,9 @@ async fn a_transfer_that_no_row_accounts_for_is_found(on: On) {
     post(&world, Kind::Award, money::issuance(), money::unreleased(none), 5, nobody).await;
     assert_eq!(found(&world).await, ["TransferWithoutRow", "ActMissing"]);
     let (world, _) = books(on).await;
+    post(&world, Kind::WriteOff, money::written_off(), money::suspense(), 5, nobody).await;
+    assert_eq!(found(&world).await, ["ActMissing"]);
+    let (world, _) = books(on).await;
     post(&world, Kind::Correction, money::allocation(lot), money::allocation(other), 5, nobody).await;
     assert_eq!(found(&world).await, ["ProjectDiffers", "LotDiffers", "TransferWithoutRow"]);
 }

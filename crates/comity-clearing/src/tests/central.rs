@@ -8,6 +8,7 @@ use comity_wire::{OrgId, ProjectId, SecretKey};
 use serde_json::{Value, json};
 
 use super::amie::{Site, members, usable_at_the_lab};
+use super::rights::conflicts;
 use super::world::*;
 use crate::acts::{Act, Extend, Move, Officer, OfficerAdd, PartAsk, Supplement, Withdraw};
 use crate::admin::{Bind, MemberOf, Merge, PacketAt, PacketRefuse, PacketView, Person, PersonSay};
@@ -232,7 +233,17 @@ async fn every_flow_goes_through(on: On) {
     let (first, second) = (World::new(on, 0).await, World::new(on, 0).await);
     let line = granted(&first, &second).await;
     let project = project(&second).await;
-    let bind = |person, name: &str| Bind { central: "access".into(), person, member: secret(name).public() };
+    let bind = |person, name: &str, reason: &str| Bind {
+        central: "access".into(),
+        person,
+        member: secret(name).public(),
+        reason: reason.into(),
+    };
+    let by_both = async |ask| {
+        let act = Act::CentralBind(ask);
+        assert!(!by(&second, &act, "Ann").await.unwrap().done);
+        assert!(by(&second, &act, "Bob").await.unwrap().done);
+    };
     let keys = async || {
         let rows =
             comity_ledger::db::query("SELECT key FROM member WHERE project = ? ORDER BY key").bind(project.0.to_vec());
@@ -240,9 +251,12 @@ async fn every_flow_goes_through(on: On) {
         let mut db: Db<'_> = conn.db();
         rows.fetch_all(&mut db).await.unwrap().len()
     };
-    second.house.central_bind(bind(1, "their PI")).await.unwrap();
+    conflicts(second.house.central_bind(bind(1, "their PI", "")).await);
+    assert_eq!(keys().await, 0, "nobody alone says who has the grant");
+    by_both(bind(1, "their PI", "her letter")).await;
     assert_eq!(keys().await, 1);
-    second.house.central_bind(bind(9, "nobody")).await.unwrap_err();
+    let nobody = Act::CentralBind(bind(9, "nobody", "a letter"));
+    by(&second, &nobody, "Ann").await.unwrap_err();
 
     members(&first, &["student"], &[]).await;
     turn(&second, &line).await;
@@ -253,12 +267,13 @@ async fn every_flow_goes_through(on: On) {
         (2, 2, None),
         "who waits for a key stands first"
     );
-    second.house.central_bind(bind(2, "their PI")).await.unwrap_err();
-    second.house.central_bind(bind(2, "their student")).await.unwrap();
-    second.house.central_bind(bind(2, "their student")).await.unwrap();
+    let taken = Act::CentralBind(bind(2, "their PI", "a letter"));
+    by(&second, &taken, "Ann").await.unwrap_err();
+    by_both(bind(2, "their student", "a letter")).await;
+    by_both(bind(2, "their student", "the same letter")).await;
     assert_eq!(keys().await, 2);
     // Another key of the same person takes the place of the one before.
-    second.house.central_bind(bind(2, "their student's other")).await.unwrap();
+    by_both(bind(2, "their student's other", "a new computer")).await;
     assert_eq!(keys().await, 2);
 
     first.house.freeze(first.project, true).await.unwrap();

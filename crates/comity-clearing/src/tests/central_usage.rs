@@ -24,7 +24,8 @@ async fn spending<'w>(first: &'w World, second: &mut World) -> Line<'w> {
     turn(second, &line).await;
     turn(second, &line).await;
     second.project = project(second).await;
-    let bind = Bind { central: "access".into(), person: 1, member: second.member.public() };
+    let member = second.member.public();
+    let bind = Bind { central: "access".into(), person: 1, member, reason: String::new() };
     second.house.central_bind(bind).await.unwrap();
     line
 }

@@ -14,7 +14,7 @@ use crate::reports::Period;
 use crate::settlement::CHALLENGE_S;
 use crate::settlement::credit::UNTIL_S;
 
-fn note(world: &World, number: u8, token: TokenId, amount: u32) -> CreditNote {
+pub(super) fn note(world: &World, number: u8, token: TokenId, amount: u32) -> CreditNote {
     let (reason, case) = (CreditReason::Case, Some(Digest::of(b"link")));
     CreditNote { id: CreditNoteId([number; 16]), node: NODE, token, amount: ucr(amount), reason, case, at: world.now() }
 }
@@ -34,14 +34,14 @@ async fn send(world: &World, note: &CreditNote) -> (u16, Value) {
     said
 }
 
-async fn taken(world: &World, note: &CreditNote) -> Value {
+pub(super) async fn taken(world: &World, note: &CreditNote) -> Value {
     let (status, reply) = send(world, note).await;
     assert_eq!(status, 200, "{reply}");
     reply
 }
 
 /// Everything that was ever written agrees with everything else.
-async fn is_sound(world: &World) {
+pub(super) async fn is_sound(world: &World) {
     world.house.log_advance().await.unwrap();
     let audit = world.house.log_audit().await.unwrap();
     assert!(audit.holds, "{audit:?}");

@@ -46,13 +46,14 @@ fn roster() -> Vec<u8> {
         key: secret(&format!("{name} organisation")).public(),
         issuers: list(issuers),
     };
-    let issuer = IssuerKey {
-        key: secret("issuer").public(),
+    let issuer = |name: &str, from| IssuerKey {
+        key: secret(name).public(),
         use_: IssuerUse::Budget,
         status: IssuerStatus::Active,
-        from: START.minus(DAY),
+        from,
         retired_at: None,
     };
+    let issuers = vec![issuer("issuer", START.minus(DAY)), issuer("next issuer", START.plus(DAY))];
     let roster = Roster {
         federation: RosterId([9; 16]),
         version: 1,
@@ -60,11 +61,7 @@ fn roster() -> Vec<u8> {
         expires_at: START.plus(365 * DAY),
         threshold: 1,
         signers: list(vec![secret("root").public()]),
-        organisations: list(vec![
-            org(HOUSE, "house", vec![issuer]),
-            org(LAB, "lab", vec![]),
-            org(RIVAL, "rival", vec![]),
-        ]),
+        organisations: list(vec![org(HOUSE, "house", issuers), org(LAB, "lab", vec![]), org(RIVAL, "rival", vec![])]),
         anchors: List::default(),
     };
     let mut file = RosterFile::new(&roster);

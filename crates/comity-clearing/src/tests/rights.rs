@@ -11,7 +11,7 @@ use crate::acts::{Act, DisputeOpen, Officer, OfficerAdd, Outcome};
 use crate::admin::{Members, PersonKey, PersonVouch, ProjectAdd, ProjectVet};
 use crate::reports::Period;
 
-async fn two_officers(world: &World) {
+pub(super) async fn two_officers(world: &World) {
     for name in ["ann", "bob"] {
         let officer = Officer { key: secret(name).public(), name: name.into() };
         let add = Act::OfficerAdd(OfficerAdd { officer, reason: "founding".into() });
@@ -20,7 +20,7 @@ async fn two_officers(world: &World) {
 }
 
 /// One proposes, the other approves; nobody before that, and neither of them alone.
-async fn by_both(world: &World, act: Act) {
+pub(super) async fn by_both(world: &World, act: Act) {
     let by = |name: &str| Some(act.sign(&secret(name)));
     assert!(world.house.act(act.clone(), None).await.is_err(), "{act:?}");
     assert!(!world.house.act(act.clone(), by("ann")).await.unwrap().done, "{act:?}");
@@ -28,7 +28,7 @@ async fn by_both(world: &World, act: Act) {
     assert!(world.house.act(act.clone(), by("bob")).await.unwrap().done, "{act:?}");
 }
 
-fn conflicts<T: std::fmt::Debug>(outcome: Result<T, Failure>) {
+pub(super) fn conflicts<T: std::fmt::Debug>(outcome: Result<T, Failure>) {
     assert!(matches!(outcome, Err(Failure::DutyConflict { .. })), "{outcome:?}");
 }
 

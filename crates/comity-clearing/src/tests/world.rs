@@ -214,8 +214,12 @@ impl World {
 
     /// As [`twin`](Self::twin), with a home of its own for what a house keeps outside of its database.
     pub(super) async fn replica(&self, home: &std::path::Path) -> Clearing {
+        self.replica_keyed(home, "issuer").await
+    }
+
+    pub(super) async fn replica_keyed(&self, home: &std::path::Path, issuer: &str) -> Clearing {
         let keys =
-            Keys::new(secret("issuer"), [5; 32]).with_log(secret("log"), Arc::new(Memory(home.to_owned()))).shared();
+            Keys::new(secret(issuer), [5; 32]).with_log(secret("log"), Arc::new(Memory(home.to_owned()))).shared();
         open_remembering(&self.books, &self.directory, &self.clock, keys, crate::no_failpoint()).await
     }
 
@@ -226,8 +230,14 @@ impl World {
 
     /// The house comes back with another issuer key, and without the one before.
     pub(super) async fn restart_keyed(&mut self, issuer: &str) {
+        self.restart_beside(issuer, &[]).await;
+    }
+
+    /// The house comes back with an issuer key, and others beside it.
+    pub(super) async fn restart_beside(&mut self, issuer: &str, others: &[&str]) {
         self.house.shutdown().await;
-        let keys = Keys::new(secret(issuer), [5; 32]);
+        let mut keys = Keys::new(secret(issuer), [5; 32]);
+        keys.retired = others.iter().map(|name| secret(name)).collect();
         self.house = open_keyed(&self.books, &self.directory, &self.clock, keys, crate::no_failpoint()).await;
     }
 

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::service::admin;
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "a process reads one")]
 pub enum CentralCommand {
     /// What central sites asked for, and whose move it is; what waits stands first
     List {
@@ -54,12 +55,15 @@ pub enum CentralCommand {
     },
     /// Let a person act by a key, and by no other of before
     Bind {
-        #[arg(long)]
-        home: PathBuf,
+        #[command(flatten)]
+        acting: Acting,
         /// The person's number in the list of accounts
         person: u64,
         /// did:key:z6Mk…
         member: PublicKey,
+        /// With --officer: what it rests on; tells one time from the next
+        #[arg(long, default_value = "", requires = "officer")]
+        reason: String,
     },
 }
 
@@ -114,13 +118,16 @@ pub(super) async fn run(command: CentralCommand) -> Result<String, Failure> {
             }
             Ok(serde_json::to_string(&replies)?)
         }
-        CentralCommand::Bind { home, person, member } => {
-            let found = accounts(&home).await?.into_iter().find(|account| account.person == person);
+        CentralCommand::Bind { acting, person, member, reason } => {
+            let found = accounts(&acting.home).await?.into_iter().find(|account| account.person == person);
             let central = found.map(|account| account.central).ok_or_else(|| {
                 Failure::new(format!("no person {person}")).hint("comity clearing amie central accounts shows all")
             })?;
-            let reply: Value =
-                admin::post(&home, "/admin/amie/central/bind", &Bind { central, person, member }).await?;
+            let ask = Bind { central, person, member, reason };
+            if acting.officer.is_some() {
+                return act::bring(&acting, Act::CentralBind(ask)).await;
+            }
+            let reply: Value = admin::post(&acting.home, "/admin/amie/central/bind", &ask).await?;
             Ok(reply.to_string())
         }
     }

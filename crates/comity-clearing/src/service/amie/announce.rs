@@ -138,7 +138,10 @@ pub(in crate::service) async fn act_in_tx(
             | Act::Members(_)
             | Act::Vet(_)
             | Act::Vouch(_)
-            | Act::PersonKey(_) => Vec::new(),
+            | Act::PersonKey(_)
+            | Act::CentralBind(_)
+            | Act::WriteOff(_)
+            | Act::IssuerKey(_) => Vec::new(),
         };
         for grant in grants {
             grant_in_tx(conn, secret, &site, &grant, now).await?;

@@ -1,8 +1,10 @@
 //! What the operator sees of a central site, and does: refuse, send again, bind a key to a person.
 
+use comity_ledger::Db;
 use comity_wire::{Digest, ProjectId, PublicKey, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::super::projects::alone_in_tx;
 use super::super::{Clearing, acts};
 use super::decide::answered;
 use super::{grants, persons};
@@ -11,7 +13,7 @@ use crate::amie::central::refusal;
 use crate::failure::Failure;
 use crate::mandates::Role;
 use crate::store;
-use crate::store::central::{Move, PacketRow};
+use crate::store::central::{Move, PacketRow, PersonRow};
 
 /// Packets or accounts that the operator is shown at once.
 const SHOWN_MAX: u32 = 1_000;
@@ -103,13 +105,16 @@ pub struct PacketRefuse {
     pub because: String,
 }
 
-/// `POST /admin/amie/central/bind`: by which key a person acts.
+/// `POST /admin/amie/central/bind`: by which key a person acts; an act, where two officers keep the books.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bind {
     pub central: String,
     pub person: u64,
     pub member: PublicKey,
+    /// Of an act: what it rests on; tells one time from the next.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 impl Clearing {
@@ -192,31 +197,53 @@ impl Clearing {
     /// Lets a person act by this key, and by no other of before, wherever the person's accounts are active.
     ///
     /// # Errors
-    /// [`Failure`] where there is no such person, or the key is another one's.
+    /// [`Failure::DutyConflict`] once two officers are registered: then it is an act; [`Failure`] where there is no such person, or
+    /// the key is another one's.
     pub async fn central_bind(&self, ask: Bind) -> Result<(), Failure> {
         let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
         self.write(move |conn| {
             Box::pin(async move {
-                let Bind { central, person: number, member } = ask;
-                let person = persons::person_now(conn, &central, number).await?;
-                let mut person =
-                    person.ok_or_else(|| Failure::NotFound { what: format!("person {number} of {central}") })?;
-                if let Some(other) = store::central::person_of_member(conn, &central, &member).await?
-                    && other.number != person.number
-                {
-                    return Err(Failure::invalid(format!("{member} is person {}'s already", other.number)));
-                }
-                let before = person.member.replace(member).filter(|before| *before != member);
-                store::central::person_put_in_tx(conn, &central, &person).await?;
-                for account in store::central::accounts_of_person(conn, &central, person.number).await? {
-                    if let Some(before) = &before {
-                        store::projects::member_remove_in_tx(conn, account.project, before).await?;
-                    }
-                    persons::account_in_tx(conn, (&secret, &central, now), &person, &account).await?;
-                }
-                Ok(())
+                alone_in_tx(conn).await?;
+                bind_in_tx(conn, &secret, &ask, now).await
             })
         })
         .await
     }
+}
+
+/// Whether the person is there and the key nobody else's.
+pub(in crate::service) async fn bind_check(conn: &mut Db<'_>, ask: &Bind) -> Result<(), Failure> {
+    acts::text("the reason", &ask.reason)?;
+    bound(conn, ask).await.map(drop)
+}
+
+/// The person who is to act by this key.
+async fn bound(conn: &mut Db<'_>, ask: &Bind) -> Result<PersonRow, Failure> {
+    let Bind { central, person: number, member, .. } = ask;
+    let person = persons::person_now(conn, central, *number).await?;
+    let person = person.ok_or_else(|| Failure::NotFound { what: format!("person {number} of {central}") })?;
+    match store::central::person_of_member(conn, central, member).await? {
+        Some(other) if other.number != person.number => {
+            Err(Failure::invalid(format!("{member} is person {}'s already", other.number)))
+        }
+        _ => Ok(person),
+    }
+}
+
+pub(in crate::service) async fn bind_in_tx(
+    conn: &mut Db<'_>,
+    secret: &[u8; 32],
+    ask: &Bind,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let mut person = bound(conn, ask).await?;
+    let before = person.member.replace(ask.member).filter(|before| *before != ask.member);
+    store::central::person_put_in_tx(conn, &ask.central, &person).await?;
+    for account in store::central::accounts_of_person(conn, &ask.central, person.number).await? {
+        if let Some(before) = &before {
+            store::projects::member_remove_in_tx(conn, account.project, before).await?;
+        }
+        persons::account_in_tx(conn, (secret, &ask.central, now), &person, &account).await?;
+    }
+    Ok(())
 }
