@@ -55,6 +55,8 @@ pub enum Act {
     CentralBind(Bind),
     WriteOff(WriteOff),
     IssuerKey(IssuerApprove),
+    ProjectResume(ProjectResume),
+    AwardResume(AwardResume),
 }
 
 /// Credits for a project. Funder and award number name the award within the project.
@@ -171,6 +173,22 @@ pub struct OfficerAdd {
 #[serde(deny_unknown_fields)]
 pub struct OfficerRemove {
     pub key: PublicKey,
+    pub reason: String,
+}
+
+/// A project that was frozen draws tokens again. To freeze it needs one person alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectResume {
+    pub project: ProjectId,
+    pub reason: String,
+}
+
+/// The lots of an award that was frozen are drawn upon again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwardResume {
+    pub award: AwardId,
     pub reason: String,
 }
 
@@ -291,6 +309,8 @@ impl Act {
             Self::CentralBind(_) => "central_bind",
             Self::WriteOff(_) => "write_off",
             Self::IssuerKey(_) => "issuer_key",
+            Self::ProjectResume(_) => "project_resume",
+            Self::AwardResume(_) => "award_resume",
         }
     }
 

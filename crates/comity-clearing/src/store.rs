@@ -249,6 +249,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0588_issuers.sql"),
             include_str!("../migrations/postgres/0588_issuers.sql"),
         )
+        .with(
+            589,
+            "long tails are drawn by amount",
+            include_str!("../migrations/0589_tails_by_amount.sql"),
+            include_str!("../migrations/postgres/0589_tails_by_amount.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

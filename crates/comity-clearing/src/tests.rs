@@ -55,6 +55,7 @@ mod sampled;
 mod settling;
 mod standing;
 mod story;
+mod tails;
 mod vital;
 mod world;
 mod writeoff;

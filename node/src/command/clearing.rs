@@ -23,7 +23,7 @@ pub(super) mod report;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_clearing::acts::{Act, WriteOff};
+use comity_clearing::acts::{Act, ProjectResume, WriteOff};
 use comity_clearing::admin::{Freeze, Members, ProjectAdd, ProjectVet, ProposalDecide, Revoke};
 use comity_clearing::mandates::Role;
 use comity_wire::object::Vetting;
@@ -191,14 +191,17 @@ pub enum ProjectCommand {
         #[arg(long, default_value = "", requires = "officer")]
         reason: String,
     },
-    /// Stop a project from drawing new tokens
+    /// Stop a project from drawing new tokens, which one person may
     Freeze {
-        #[arg(long)]
-        home: PathBuf,
+        #[command(flatten)]
+        acting: act::Acting,
         project: ProjectId,
-        /// Let it draw again
+        /// Let it draw again; with --officer, where two keep the books
         #[arg(long)]
         resume: bool,
+        /// With --officer: what it rests on; tells one time from the next
+        #[arg(long, default_value = "", requires_all = ["officer", "resume"])]
+        reason: String,
     },
     /// State a project's vetting: none, registered, vetted
     Vet {
@@ -381,9 +384,12 @@ async fn project(command: ProjectCommand) -> Result<String, Failure> {
             let reply: serde_json::Value = admin::post(&acting.home, "/admin/members", &ask).await?;
             Ok(serde_json::to_string(&reply)?)
         }
-        ProjectCommand::Freeze { home, project, resume } => {
+        ProjectCommand::Freeze { acting, project, resume, reason } if resume && acting.officer.is_some() => {
+            act::bring(&acting, Act::ProjectResume(ProjectResume { project, reason })).await
+        }
+        ProjectCommand::Freeze { acting, project, resume, .. } => {
             let ask = Freeze { project, frozen: !resume };
-            let reply: serde_json::Value = admin::post(&home, "/admin/freeze", &ask).await?;
+            let reply: serde_json::Value = admin::post(&acting.home, "/admin/freeze", &ask).await?;
             Ok(serde_json::to_string(&reply)?)
         }
         ProjectCommand::Vet { acting, project, vetting, claim } => {

@@ -203,6 +203,17 @@ impl Node {
         Ok(())
     }
 
+    /// The number of the first receipt of a lane whose total reaches an amount.
+    pub(crate) fn charging(&self, token: TokenId, key: LaneKey, newest: u64, at: u64) -> Option<u64> {
+        (1..=newest).find(|n| {
+            let stored = ready(self.store.charge_by_n(token, key, *n)).ok().flatten();
+            let total = stored.and_then(|charge| {
+                Signed::<Receipt>::decode(&charge.receipt).ok().map(|receipt| receipt.unverified().total)
+            });
+            total.is_some_and(|total| total.ucr().unsigned_abs() >= at)
+        })
+    }
+
     /// The receipt before that of a number.
     fn before(&self, token: TokenId, key: LaneKey, n: u64) -> Option<Vec<u8>> {
         let stored = ready(self.store.charge_by_n(token, key, n.checked_sub(1).filter(|n| *n > 0)?)).ok()??;

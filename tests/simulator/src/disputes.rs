@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use comity_clearing::settlement::draw::OfTail;
 use comity_clearing::settlement::matching::Booked;
 use comity_clearing::settlement::shown::{Acknowledged, Newest, Slot, distinct, shown};
 use comity_clearing::settlement::{CHALLENGE_S, Claimed, Escrow, Input, Lane, LaneKey, Phase, draw};
@@ -31,9 +32,22 @@ pub(crate) struct Asked {
     brought: Brought,
     numbers: BTreeSet<u64>,
     shown: BTreeSet<u64>,
+    /// Of a long tail: what of its total is asked for, and what was shown of that.
+    amounts: BTreeSet<u64>,
+    covered: BTreeSet<u64>,
     slots: BTreeMap<u64, Slot>,
     posted_at: Timestamp,
     state: State,
+}
+
+impl Asked {
+    /// What is drawn from a claim.
+    fn of((token, key): (TokenId, LaneKey), brought: Brought, asked: OfTail, posted_at: Timestamp) -> Self {
+        let OfTail { numbers, amounts } = asked;
+        let (shown, covered, slots) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        let (cause, state) = (Cause::Sample, State::Open);
+        Self { token, key, cause, brought, numbers, shown, amounts, covered, slots, posted_at, state }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,21 +167,16 @@ impl Books {
         let Some(lane) = escrow.lanes.get(&key).filter(|lane| lane.receipt == brought.newest.receipt) else {
             return false;
         };
-        let done = lane.acknowledged.max(lane.proven).max(lane.paid);
-        let limit = lane.total.min(lane.acknowledged.saturating_add(escrow.window));
+        let (done, limit) = lane.to_prove(escrow.window);
         let what: &[u8] = if cause == Cause::Tail { b"tail" } else { b"holder" };
         let id =
             Digest::of_parts(&[what, &token.0, key.leaf.as_bytes(), &lane.n.to_be_bytes(), &key.lane.to_be_bytes()]);
         if limit <= done || lane.stopped.is_some() || self.asked.contains_key(&id) {
             return false;
         }
-        let span = [(key, (lane.acknowledged_n.min(lane.n - 1), lane.n))].into();
-        let numbers = draw::receipts(&seed, &span, ASKED_MAX as u64).remove(&key).unwrap_or_default();
-        let (shown, state) = (BTreeSet::new(), State::Open);
-        self.asked.insert(
-            id,
-            Asked { token, key, cause, brought, numbers, shown, slots: BTreeMap::new(), posted_at: now, state },
-        );
+        let span = (lane.acknowledged_n.min(lane.n - 1), lane.n);
+        let asked = draw::tail(&seed, span, (done, limit), ASKED_MAX as u64);
+        self.asked.insert(id, Asked { cause, ..Asked::of((token, key), brought, asked, now) });
         true
     }
 
@@ -277,9 +286,10 @@ impl House {
     pub(crate) fn ask(&self, around: &mut Around<'_>) {
         for (id, asked) in self.books.asked.iter().filter(|(_, asked)| asked.state == State::Open) {
             let left = asked.numbers.difference(&asked.shown).copied().collect();
+            let left_at = asked.amounts.difference(&asked.covered).copied().collect();
             let Asked { token, key: LaneKey { leaf, lane }, .. } = *asked;
             let newest = asked.brought.newest.n;
-            around.send(Message::Asked { id: *id, token, leaf, lane, newest, left });
+            around.send(Message::Asked { id: *id, token, leaf, lane, newest, left, left_at });
         }
     }
 
@@ -291,17 +301,21 @@ impl House {
         let directory = Seen { now: around.now };
         let chain = verify_for_settlement(&asked.brought.chain, &directory, NODE).expect("it was verified");
         let acknowledged = Acknowledged::of(self.books.escrows[&asked.token].lanes.get(&asked.key));
-        let (mut numbers, mut slots) = (BTreeSet::new(), asked.slots.clone());
+        let (mut numbers, mut charges, mut slots) = (BTreeSet::new(), Vec::new(), asked.slots.clone());
         for item in items {
             let proved = shown(item, asked.key, &asked.brought.newest, acknowledged, &chain, &*RECEIPT_KEYS);
-            match proved.and_then(|proved| distinct(&mut slots, &proved.slots).map(|()| proved.n)) {
-                Ok(n) => {
+            match proved.and_then(|proved| distinct(&mut slots, &proved.slots).map(|()| (proved.n, proved.charges))) {
+                Ok((n, charge)) => {
                     self.is_signed_for(item, around)?;
                     numbers.insert(n);
+                    charges.push(charge);
                 }
                 Err(misfit) if around.bugs.house_believes(&misfit) => {
                     self.is_signed_for(item, around)?;
-                    numbers.insert(Signed::<Receipt>::decode(&item.receipt).expect("a receipt").unverified().n);
+                    let receipt = Signed::<Receipt>::decode(&item.receipt).expect("a receipt");
+                    let receipt = receipt.unverified();
+                    numbers.insert(receipt.n);
+                    charges.push((receipt.total.saturating_sub(receipt.charge), receipt.total));
                 }
                 Err(misfit) => {
                     around.truth.meet("something is shown that proves nothing");
@@ -313,8 +327,12 @@ impl House {
         let done = self.transact(around, |books, around| {
             let row = books.asked.get_mut(&id).expect("it was there");
             row.shown.extend(numbers.intersection(&row.numbers));
+            for (above, upto) in charges.iter().filter(|(above, upto)| above < upto) {
+                let upto = upto.ucr().unsigned_abs();
+                row.covered.extend(row.amounts.range(above.ucr().unsigned_abs() + 1..=upto));
+            }
             row.slots = slots;
-            if row.shown != row.numbers {
+            if row.shown != row.numbers || row.covered != row.amounts {
                 return Ok(Ok(()));
             }
             row.state = State::Answered;
@@ -322,7 +340,7 @@ impl House {
             if asked.cause == Cause::Sample {
                 return Ok(Ok(()));
             }
-            let row_is_whole = asked.numbers.len() < ASKED_MAX;
+            let row_is_whole = asked.amounts.is_empty();
             let upto = asked.brought.newest.total;
             // Where more than 64 are open, those that are asked for stand for the others.
             around.truth.proven(asked.token, (asked.key.leaf, asked.key.lane), upto.ucr(), row_is_whole)?;
@@ -363,10 +381,8 @@ impl House {
             let spans = lanes.iter().map(|(key, (settled, brought))| (*key, (*settled, brought.newest.n))).collect();
             for (key, numbers) in draw::receipts(&seed, &spans, DRAWN) {
                 let id = Digest::of_parts(&[b"sample", seed.as_bytes(), key.leaf.as_bytes(), &key.lane.to_be_bytes()]);
-                let (brought, shown) = (lanes[&key].1.clone(), BTreeSet::new());
-                let (cause, state) = (Cause::Sample, State::Open);
-                let asked =
-                    Asked { token, key, cause, brought, numbers, shown, slots: BTreeMap::new(), posted_at: now, state };
+                let drawn = OfTail { numbers, amounts: BTreeSet::new() };
+                let asked = Asked::of((token, key), lanes[&key].1.clone(), drawn, now);
                 self.books.asked.insert(id, asked);
                 around.truth.meet("a claim that is drawn from");
             }

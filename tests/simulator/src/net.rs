@@ -90,6 +90,8 @@ pub(crate) enum Message {
         lane: u16,
         newest: u64,
         left: Vec<u64>,
+        /// µcr of the lane's total whose receipts are asked for.
+        left_at: Vec<u64>,
     },
     Shown {
         id: Digest,

@@ -140,8 +140,12 @@ impl Node {
                 let _ = ready(self.store.final_delivered(token));
                 Ok(())
             }
-            Message::Asked { id, token, leaf, lane, newest, left } => {
-                self.show_what_is_asked(id, (token, LaneKey { leaf, lane }, newest), &left, around)
+            Message::Asked { id, token, leaf, lane, newest, mut left, left_at } => {
+                let key = LaneKey { leaf, lane };
+                left.extend(left_at.iter().filter_map(|at| self.charging(token, key, newest, *at)));
+                left.sort_unstable();
+                left.dedup();
+                self.show_what_is_asked(id, (token, key, newest), &left, around)
             }
             _ => Ok(()),
         }

@@ -4,7 +4,7 @@ use comity_ledger::Db;
 use comity_wire::{Amount, AwardId, Digest, LotId, Timestamp};
 
 use super::{Clearing, amie, awards, central};
-use crate::acts::{Act, ActRecord, Officer, Signature, Verdict, WAITING_MAX, judge};
+use crate::acts::{Act, ActRecord, Officer, Outcome, Signature, Verdict, WAITING_MAX, judge};
 use crate::failure::Failure;
 use crate::store;
 
@@ -35,11 +35,15 @@ impl Clearing {
     pub async fn act(&self, act: Act, by: Option<Signature>) -> Result<ActReply, Failure> {
         let (now, house) = (self.now(), self.clone());
         let is_issuer = matches!(act, Act::IssuerKey(_));
+        let is_reversal = matches!(&act, Act::DisputeEnd(ask) if ask.outcome == Outcome::Reversed);
         let reply =
             self.write(move |conn| Box::pin(async move { act_in_tx(&house, conn, (&act, by), now).await })).await?;
         if is_issuer {
             // The other replicas look within a minute.
             self.issuing_look().await?;
+        }
+        if is_reversal && reply.done {
+            self.standing_issue().await?;
         }
         Ok(reply)
     }

@@ -36,15 +36,17 @@ impl Clearing {
         self.available(project).await
     }
 
-    /// Stops an award's lots from being drawn upon, or allows it again. One person may: it moves nothing.
+    /// Stops an award's lots from being drawn upon, which one person may; or allows it again.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; [`Failure::DutyConflict`] where two officers keep the books and it is allowed again.
     pub async fn award_freeze(&self, id: AwardId, frozen: bool) -> Result<(), Failure> {
         self.write(move |conn| {
             Box::pin(async move {
-                let award = Award { frozen, ..award_of(conn, id).await? };
-                store::awards::award_put_in_tx(conn, &award).await
+                if !frozen {
+                    projects::alone_in_tx(conn).await?;
+                }
+                freeze_in_tx(conn, id, frozen).await
             })
         })
         .await
@@ -131,6 +133,20 @@ pub(super) async fn check(house: &Clearing, conn: &mut Db<'_>, act: &Act, now: T
         Act::CentralBind(ask) => central::bind_check(conn, ask).await,
         Act::WriteOff(ask) => writeoff::check(conn, ask).await,
         Act::IssuerKey(ask) => issuing::check(conn, ask).await,
+        Act::ProjectResume(ask) => {
+            text("the reason", &ask.reason)?;
+            match exists(conn, ask.project).await?.frozen {
+                true => Ok(()),
+                false => Err(Failure::invalid(format!("project {} is not frozen", ask.project))),
+            }
+        }
+        Act::AwardResume(ask) => {
+            text("the reason", &ask.reason)?;
+            match award_of(conn, ask.award).await? {
+                Award { frozen: true, .. } => Ok(()),
+                award => Err(Failure::invalid(format!("award {} is not frozen", award.award_number))),
+            }
+        }
     }
 }
 
@@ -226,6 +242,14 @@ pub(super) async fn do_in_tx(
         Act::IssuerKey(ask) => {
             store::issuing::approve_in_tx(conn, &ask.key, Some(id), now).await?;
             Ok((None, Vec::new()))
+        }
+        Act::ProjectResume(ask) => {
+            projects::freeze_in_tx(house, conn, (ask.project, false), now).await?;
+            Ok((None, Vec::new()))
+        }
+        Act::AwardResume(ask) => {
+            freeze_in_tx(conn, ask.award, false).await?;
+            Ok((Some(ask.award), Vec::new()))
         }
     }
 }
@@ -464,6 +488,11 @@ async fn expire_in_tx(conn: &mut Db<'_>, id: LotId, now: Timestamp) -> Result<Am
         store::awards::lot_put_in_tx(conn, &lot).await?;
     }
     Ok(sum)
+}
+
+async fn freeze_in_tx(conn: &mut Db<'_>, id: AwardId, frozen: bool) -> Result<(), Failure> {
+    let award = Award { frozen, ..award_of(conn, id).await? };
+    store::awards::award_put_in_tx(conn, &award).await
 }
 
 async fn award_of(conn: &mut Db<'_>, id: AwardId) -> Result<Award, Failure> {

@@ -7,14 +7,16 @@ use comity_token::{Capability, verify_for_settlement};
 use comity_wire::api::challenge::{
     ASKED_MAX, AnswerRequest, Challenge, ChallengeCause, ChallengeRequest, ChallengeState, ChallengesReply, SHOWN_MAX,
 };
+use comity_wire::cbor::Bytes;
 use comity_wire::object::{Claim, Receipt};
-use comity_wire::{Digest, NodeId, PublicKey, Signed, Timestamp, TokenId};
+use comity_wire::{Amount, Digest, NodeId, PublicKey, Signed, Timestamp, TokenId};
 
 use super::Clearing;
 use super::acts::text;
 use super::claims::Timed;
 use crate::failure::{Failure, chain};
 use crate::http::pages::{Page, cut};
+use crate::settlement::draw::OfTail;
 use crate::settlement::shown::{self, Newest};
 use crate::settlement::{CHALLENGE_S, Lane, LaneKey, draw};
 use crate::store;
@@ -29,7 +31,7 @@ const BY_HOLDER_MAX: u64 = 64;
 /// Claims that are drawn from at once: each may have 2 MiB.
 const CLAIMS_AT_ONCE: u32 = 16;
 /// Claims of a token that are looked through for the newest receipt of a lane, where its books are of before.
-const CLAIMS_LOOKED_AT_MAX: u32 = 256;
+const CLAIMS_LOOKED_AT_MAX: u32 = 10_000;
 
 /// A challenge's place among those that wait: when it was posted, and its id.
 fn place(row: &ChallengeRow) -> Vec<u8> {
@@ -118,12 +120,13 @@ impl Clearing {
         let known = self.node_asking(caller, token.node, CHALLENGED).await?;
         let chain = self.chain_of(&claim, token.node, row.key)?;
         let invalid = |misfit: shown::Misfit| Failure::invalid(crate::failure::chain(&misfit));
-        let (mut numbers, mut slots) = (BTreeSet::new(), BTreeMap::new());
+        let (mut numbers, mut charges, mut slots) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
         for item in &request.shown {
             let proved = shown::shown(item, row.key, &row.newest, acknowledged, &chain, &known.receipt_keys);
             let proved = proved.map_err(invalid)?;
             shown::distinct(&mut slots, &proved.slots).map_err(invalid)?;
             numbers.insert(proved.n);
+            charges.push(proved.charges);
         }
         let (now, calendar, house) = (self.now(), self.calendar(), self.clone());
         let row = self
@@ -134,9 +137,9 @@ impl Clearing {
                         return Ok(row);
                     }
                     shown::distinct(&mut row.slots, &slots).map_err(invalid)?;
-                    row.shown.extend(numbers.intersection(&row.asked));
+                    let is_all = row.take(&numbers, &charges);
                     store::challenges::shown_in_tx(conn, &row).await?;
-                    if row.shown == row.asked {
+                    if is_all {
                         store::challenges::end_in_tx(conn, id, true, now).await?;
                         row.state = ChallengeState::Answered;
                         match row.cause {
@@ -232,9 +235,12 @@ impl Clearing {
             newest: newest[&key],
             asked,
             shown: BTreeSet::new(),
+            amounts: BTreeSet::new(),
+            covered: BTreeSet::new(),
             slots: BTreeMap::new(),
             seed,
             log_size: size,
+            blind: None,
             reason: String::new(),
             posted_at: now,
             state: ChallengeState::Open,
@@ -245,9 +251,12 @@ impl Clearing {
     /// Asks the node to show tails that have stood their time, each as a whole with what was claimed since. How many challenges were posted:
     /// none for a lane that is asked about already, nor before its claim lies in the log's newest checkpoint.
     pub(super) async fn tails_ask(&self, token: TokenId, keys: Vec<LaneKey>) -> Result<u64, Failure> {
+        // Without a log's key there is no checkpoint to draw by.
+        let Some(key) = self.inner.keys.log.as_ref().map(|log| log.secret.clone()) else { return Ok(0) };
         let now = self.now();
         self.write(move |conn| {
             Box::pin(async move {
+                let window = store::tokens::token_find(conn, token).await?.map_or(Amount::ZERO, |row| row.window);
                 let state = store::log::state(conn).await?;
                 let signed = store::log::checkpoint(conn, state.epoch).await?;
                 // What was sealed since it was signed is not in it.
@@ -255,17 +264,26 @@ impl Clearing {
                 let asked = store::challenges::tails_asked(conn, token).await?;
                 let lanes = store::settlement::lanes(conn, token).await?;
                 let mut posted = 0;
-                for key in keys.into_iter().filter(|key| !asked.contains(key)) {
-                    let Some(lane) = lanes.get(&key) else { continue };
-                    let id = tail_id(b"tail", token, key, lane);
-                    let (claim, newest) = newest_of(conn, token, key, lane).await?;
+                for at in keys.into_iter().filter(|at| !asked.contains(at)) {
+                    let Some(lane) = lanes.get(&at) else { continue };
+                    let id = tail_id(b"tail", token, at, lane);
+                    let (claim, newest) = match newest_of(conn, token, at, lane).await {
+                        Ok(brought) => brought,
+                        // What cannot be asked about must not keep the others of the token from being asked about.
+                        Err(source @ Failure::Invalid { .. }) => {
+                            tracing::error!(%token, lane = at.lane, error = %chain(&source), "a tail cannot be asked for");
+                            continue;
+                        }
+                        Err(source) => return Err(source),
+                    };
                     let is_known = store::challenges::find(conn, id).await?.is_some();
                     if is_known || !store::challenges::is_sealed(conn, claim).await? {
                         continue;
                     }
-                    let seed = draw::seed(&signed.root, &claim);
-                    let row = of_tail(ChallengeCause::Tail, (id, token, key), lane, (claim, newest), seed, now);
-                    let row = ChallengeRow { log_size: signed.size, ..row };
+                    let blind = key.sign(&blinding(&id, &signed.root));
+                    let seed = draw::blind_seed(&signed.root, &claim, &blind);
+                    let row = of_tail(ChallengeCause::Tail, (id, token, at), (lane, window), (claim, newest), seed, now);
+                    let row = ChallengeRow { log_size: signed.size, blind: Some(blind), ..row };
                     store::challenges::insert_in_tx(conn, &row).await?;
                     posted += 1;
                 }
@@ -348,6 +366,12 @@ impl Clearing {
             newest: row.newest.n,
             total: row.newest.total,
             left: row.asked.difference(&row.shown).copied().collect(),
+            left_at: row
+                .amounts
+                .difference(&row.covered)
+                .map(|at| Amount::new(at.cast_signed()).unwrap_or(Amount::ZERO))
+                .collect(),
+            blind: row.blind.map(|blind| Bytes::new(blind.to_vec()).expect("64 bytes")),
             due_at: self.calendar().moved(row.posted_at, due, self.now()),
         }
     }
@@ -372,6 +396,11 @@ fn lanes(claim: &[u8]) -> Result<Vec<(LaneKey, u64, Newest)>, Failure> {
     Ok(found)
 }
 
+/// What the log's key signs, so that nobody else knows beforehand what is drawn.
+fn blinding(id: &Digest, root: &Digest) -> Vec<u8> {
+    [&b"comity/challenge/blind/v1"[..], id.as_bytes(), root.as_bytes()].concat()
+}
+
 /// Of a challenge about a lane's tail, as it stands now.
 fn tail_id(what: &[u8], token: TokenId, key: LaneKey, lane: &Lane) -> Digest {
     challenge_id(what, &[token.as_bytes(), key.leaf.as_bytes(), &key.lane.to_be_bytes(), &lane.n.to_be_bytes()])
@@ -381,13 +410,13 @@ fn tail_id(what: &[u8], token: TokenId, key: LaneKey, lane: &Lane) -> Digest {
 fn of_tail(
     cause: ChallengeCause,
     (id, token, key): (Digest, TokenId, LaneKey),
-    lane: &Lane,
+    (lane, window): (&Lane, Amount),
     (claim, newest): (Digest, Newest),
     seed: Digest,
     now: Timestamp,
 ) -> ChallengeRow {
-    let span = [(key, (lane.acknowledged_n.min(newest.n - 1), newest.n))].into();
-    let asked = draw::receipts(&seed, &span, ASKED_MAX as u64).remove(&key).unwrap_or_default();
+    let receipts = (lane.acknowledged_n.min(newest.n - 1), newest.n);
+    let OfTail { numbers: asked, amounts } = draw::tail(&seed, receipts, lane.to_prove(window), ASKED_MAX as u64);
     ChallengeRow {
         id,
         token,
@@ -397,9 +426,12 @@ fn of_tail(
         newest,
         asked,
         shown: BTreeSet::new(),
+        amounts,
+        covered: BTreeSet::new(),
         slots: BTreeMap::new(),
         seed,
         log_size: 0,
+        blind: None,
         reason: String::new(),
         posted_at: now,
         state: ChallengeState::Open,
@@ -420,8 +452,12 @@ async fn challenge_in_tx(
     if let Some(known) = store::challenges::find(conn, challenge).await? {
         return Ok(known);
     }
-    let done = lane.acknowledged.max(lane.proven).max(lane.paid);
-    if lane.total.min(lane.acknowledged.saturating_add(token.window)) <= done || lane.stopped.is_some() {
+    // The house asks already: its answer says whether this is paid, and it draws as nobody could foresee.
+    if let Some(open) = store::challenges::tail_open(conn, id, key).await? {
+        return Ok(open);
+    }
+    let (done, most) = lane.to_prove(token.window);
+    if most <= done || lane.stopped.is_some() {
         return Err(Failure::invalid(
             "nothing of this lane waits: it is acknowledged, paid, shown already, or stopped by an earlier challenge",
         ));
@@ -432,7 +468,7 @@ async fn challenge_in_tx(
     let brought = newest_of(conn, id, key, lane).await?;
     // Not known to the node when it claimed: the holder's own words are in it.
     let seed = Digest::of_parts(&[b"comity/challenge/v1", challenge.as_bytes(), reason.as_bytes()]);
-    let row = of_tail(ChallengeCause::Holder, (challenge, id, key), lane, brought, seed, now);
+    let row = of_tail(ChallengeCause::Holder, (challenge, id, key), (lane, token.window), brought, seed, now);
     let row = ChallengeRow { reason, ..row };
     store::challenges::insert_in_tx(conn, &row).await?;
     Ok(row)
@@ -440,16 +476,15 @@ async fn challenge_in_tx(
 
 /// The claim that brought a lane's newest receipt. Books of before did not note it: there it is looked for.
 async fn newest_of(conn: &mut Db<'_>, token: TokenId, key: LaneKey, lane: &Lane) -> Result<(Digest, Newest), Failure> {
-    let claims = match lane.claim {
-        Digest::ZERO => store::challenges::claims_of(conn, token, CLAIMS_LOOKED_AT_MAX).await?,
-        claim => vec![claim],
-    };
-    for claim in claims {
+    let noted = (lane.claim != Digest::ZERO).then_some(lane.claim);
+    // A program of before that worked on these books beside this one went on without noting it.
+    let others = store::challenges::claims_of(conn, token, CLAIMS_LOOKED_AT_MAX).await?;
+    for claim in noted.into_iter().chain(others) {
         let Some(bytes) = store::challenges::claim_bytes(conn, claim).await? else { continue };
         let found = lanes(&bytes)?.into_iter().find(|(at, _, newest)| *at == key && newest.receipt == lane.receipt);
         if let Some((.., newest)) = found {
             return Ok((claim, newest));
         }
     }
-    Err(Failure::invalid("the claim that brought this lane's newest receipt is not among the token's last 256"))
+    Err(Failure::invalid("the claim that brought this lane's newest receipt is not among the token's last 10,000"))
 }

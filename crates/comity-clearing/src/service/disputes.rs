@@ -103,7 +103,7 @@ impl Clearing {
     }
 
     /// Ends a dispute. Upheld: the owner gets what was held, and what is due is paid. Reversed: the payer gets it back, and
-    /// the token is over.
+    /// the token is over: it is on the next revocation list, so that no node serves what it will not be paid for.
     pub(super) async fn dispute_end_in_tx(
         &self,
         conn: &mut Db<'_>,
@@ -117,6 +117,9 @@ impl Clearing {
         let token = token.ok_or(Failure::Unreadable { table: "dispute", what: "token" })?;
         let upheld = ask.outcome == Outcome::Upheld;
         store::disputes::end_in_tx(conn, &token, &dispute, upheld, act, now).await?;
+        if !upheld && token.expires_at > now && !self.revoke_in_tx(conn, token.id, now).await? {
+            tracing::error!(token = %token.id, "the revocation list is full: a token whose dispute was reversed serves on, unpaid");
+        }
         let step = if upheld { Timed::Sweep } else { Timed::Stop(None, act) };
         self.unfreeze_in_tx(conn, token.id, step, calendar, now).await
     }

@@ -152,7 +152,18 @@ impl Clearing {
                         return Err(Failure::NotYours { what: "another person's key" });
                     }
                 }
-                bound.ok_or_else(|| Failure::NotFound { what: format!("person with the key {key}") })?;
+                if bound.is_none() {
+                    // A key that the operator added to a project is nobody's yet: it ends all the same, and is never taken again.
+                    if store::projects::projects_of_member(conn, &key).await?.is_empty()
+                        && store::tokens::tokens_live_of(conn, &key, now, 1).await?.is_empty()
+                    {
+                        return Err(Failure::NotFound { what: format!("person, member or token of the key {key}") });
+                    }
+                    let person = MemberId(random()?);
+                    store::persons::person_insert_in_tx(conn, person, now).await?;
+                    let bound = Bound { key, person, bound_at: now, by: By::Operator, revoked_at: None };
+                    store::persons::key_insert_in_tx(conn, &bound).await?;
+                }
                 for project in store::projects::projects_of_member(conn, &key).await? {
                     store::projects::member_remove_in_tx(conn, project, &key).await?;
                     amie::due_in_tx(conn, &secret, project, now).await?;
@@ -161,7 +172,7 @@ impl Clearing {
             })
         })
         .await?;
-        self.revoke_drawn_by(&key).await
+        self.revoke_drawn_by(&key, by.is_some()).await
     }
 
     /// What the house knows of a key, for who has it.

@@ -102,13 +102,15 @@ impl Clearing {
     /// Stops new reservations of a project, or allows them again. Tokens that are out live on, and are paid.
     ///
     /// # Errors
-    /// [`Failure`].
+    /// [`Failure`]; [`Failure::DutyConflict`] where two officers keep the books and they are allowed again.
     pub async fn freeze(&self, project: ProjectId, frozen: bool) -> Result<(), Failure> {
-        let (now, secret) = (self.now(), self.inner.keys.pseudonyms.clone());
+        let (now, house) = (self.now(), self.clone());
         self.write(move |conn| {
             Box::pin(async move {
-                store::projects::project_freeze_in_tx(conn, project, frozen).await?;
-                amie::due_in_tx(conn, &secret, project, now).await.map(drop)
+                if !frozen {
+                    alone_in_tx(conn).await?;
+                }
+                freeze_in_tx(&house, conn, (project, frozen), now).await
             })
         })
         .await
@@ -128,6 +130,16 @@ impl Clearing {
             Err(_) => Err(Failure::NotYours { what: "another project's" }),
         }
     }
+}
+
+pub(super) async fn freeze_in_tx(
+    house: &Clearing,
+    conn: &mut Db<'_>,
+    (project, frozen): (ProjectId, bool),
+    now: Timestamp,
+) -> Result<(), Failure> {
+    store::projects::project_freeze_in_tx(conn, project, frozen).await?;
+    amie::due_in_tx(conn, &house.inner.keys.pseudonyms, project, now).await.map(drop)
 }
 
 /// Whether one person may give rights by themselves.

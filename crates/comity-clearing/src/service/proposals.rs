@@ -174,7 +174,8 @@ impl Clearing {
                 let state = if accept { State::Accepted } else { State::Declined };
                 store::proposals::proposal_decide_in_tx(conn, project, (state, &reason), now).await?;
                 // Nobody is made a member by whoever proposes something: somebody has looked at it by now.
-                if accept {
+                // Accepted again it brings nobody back who was removed since.
+                if accept && proposal.state != State::Accepted {
                     for member in &proposal.members {
                         if store::projects::role_of(conn, project, member).await?.is_none() {
                             store::projects::member_put_in_tx(conn, project, member, Role::Member, now).await?;

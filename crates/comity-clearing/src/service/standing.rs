@@ -21,6 +21,8 @@ const LOOKS: usize = 3;
 
 /// Entries that tokens leave to nodes and organisations, which stop more at once.
 const NOT_TOKENS: usize = 256;
+/// Entries that members who end a key of theirs leave to the operator: nobody fills the list with tokens that they drew for it.
+const NOT_MEMBERS: usize = 1_024;
 
 /// The newest list that this process knows of, and where it hands it on. The newest of all stands in the books.
 #[derive(Default)]
@@ -112,7 +114,8 @@ impl Clearing {
 
     /// Stops new work under what a key drew that ended: a computer that is lost has its tokens with it. Each is as good as revoked by itself;
     /// where the list has no more room for them the smallest are left, and end by themselves within a day.
-    pub(super) async fn revoke_drawn_by(&self, key: &PublicKey) -> Result<TokensStopped, Failure> {
+    pub(super) async fn revoke_drawn_by(&self, key: &PublicKey, by_member: bool) -> Result<TokensStopped, Failure> {
+        let left_over = if by_member { NOT_MEMBERS } else { 0 };
         let mut done = TokensStopped::default();
         // A token that was being drawn while the key ended comes a moment later.
         for _ in 0..LOOKS {
@@ -128,7 +131,7 @@ impl Clearing {
                             let (kind, subject) = (RevokedKind::Token, token.to_string());
                             if is_listed(&listed, kind, &subject) {
                                 stopped.stopped += 1;
-                            } else if has_room(&listed, kind, &subject).is_ok() {
+                            } else if has_room_beside(&listed, kind, &subject, left_over).is_ok() {
                                 store::house::revocation_insert_in_tx(conn, kind, &subject, now).await?;
                                 let subject = Text::new(subject).map_err(Failure::invalid)?;
                                 listed.push(Revocation { kind, subject, at: now });
@@ -153,6 +156,21 @@ impl Clearing {
             tracing::error!(left = done.left, %key, "the revocation list is full: tokens of a key that ended live on");
         }
         Ok(done)
+    }
+
+    /// Puts a token on the next list; whether there was room.
+    pub(super) async fn revoke_in_tx(
+        &self,
+        conn: &mut Db<'_>,
+        token: TokenId,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let (kind, subject) = (RevokedKind::Token, token.to_string());
+        if has_room(&store::house::revocations(conn, now).await?, kind, &subject).is_err() {
+            return Ok(false);
+        }
+        store::house::revocation_insert_in_tx(conn, kind, &subject, now).await?;
+        Ok(true)
     }
 
     async fn revoke_subject(&self, kind: RevokedKind, subject: String) -> Result<u64, Failure> {
@@ -228,7 +246,7 @@ impl Clearing {
     }
 
     /// Makes a list of everything that is revoked.
-    async fn standing_issue(&self) -> Result<u64, Failure> {
+    pub(super) async fn standing_issue(&self) -> Result<u64, Failure> {
         let made = self.standing_make(Unless::Never).await?;
         Ok(made.expect("it is made unless that is never to be"))
     }
@@ -296,7 +314,13 @@ fn is_listed(listed: &[Revocation], kind: RevokedKind, subject: &str) -> bool {
 
 /// A list that is full could never be made anew, and a day later no node would take this house's tokens.
 fn has_room(listed: &[Revocation], kind: RevokedKind, subject: &str) -> Result<(), Failure> {
-    let room = RevocationList::ENTRIES_MAX - if kind == RevokedKind::Token { NOT_TOKENS } else { 0 };
+    has_room_beside(listed, kind, subject, 0)
+}
+
+/// As [`has_room`], and so much is left over.
+fn has_room_beside(listed: &[Revocation], kind: RevokedKind, subject: &str, left_over: usize) -> Result<(), Failure> {
+    let kept = if kind == RevokedKind::Token { NOT_TOKENS } else { 0 };
+    let room = RevocationList::ENTRIES_MAX.saturating_sub(kept + left_over);
     if is_listed(listed, kind, subject) || listed.len() < room {
         return Ok(());
     }

@@ -3,13 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use comity_wire::Digest;
+use comity_wire::{Amount, Digest};
 
 use super::LaneKey;
 
 /// Where the draw begins: the root of the first checkpoint in which the claim is seen, and the claim's content id.
 pub fn seed(root: &Digest, claim: &Digest) -> Digest {
     Digest::of_parts(&[b"comity/challenge/v1", root.as_bytes(), claim.as_bytes()])
+}
+
+/// As [`seed`], with a signature of the house's in it, which nobody else can make beforehand: when a tail is asked for, its node might else
+/// wait for a checkpoint that suits it.
+pub fn blind_seed(root: &Digest, claim: &Digest, blind: &[u8; 64]) -> Digest {
+    Digest::of_parts(&[b"comity/challenge/v1", root.as_bytes(), claim.as_bytes(), blind])
 }
 
 /// Whether this claim is one of the `one_in` that are asked about; 0: none is.
@@ -36,6 +42,32 @@ pub fn receipts(seed: &Digest, lanes: &BTreeMap<LaneKey, (u64, u64)>, count: u64
         }
     }
     drawn
+}
+
+/// What of a tail is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfTail {
+    /// Receipts, by their numbers.
+    pub numbers: BTreeSet<u64>,
+    /// µcr of the lane's total: the receipts that charge them.
+    pub amounts: BTreeSet<u64>,
+}
+
+/// Of a tail's receipts above `receipts.0`, up to `receipts.1`, all; where there are more than `count`, those that charge so many of
+/// the µcr above `amounts.0`, up to `amounts.1`, which are what would be paid: so what is made up is met by as much as it takes, in one
+/// receipt or in many.
+pub fn tail(seed: &Digest, receipts: (u64, u64), amounts: (Amount, Amount), count: u64) -> OfTail {
+    let mut asked = OfTail::default();
+    if receipts.1.saturating_sub(receipts.0) <= count {
+        asked.numbers.extend(receipts.0 + 1..=receipts.1);
+        return asked;
+    }
+    let (from, upto) = (amounts.0.ucr().unsigned_abs(), amounts.1.ucr().unsigned_abs());
+    let all = upto.saturating_sub(from);
+    if all > 0 {
+        asked.amounts.extend((1..=count).map(|turn| from + 1 + number(seed, turn) % all));
+    }
+    asked
 }
 
 /// The `turn`th number of a draw.
@@ -75,6 +107,27 @@ mod tests {
         let few = receipts(&Digest::ZERO, &lanes(), 2_000);
         assert_eq!(few.values().map(BTreeSet::len).sum::<usize>(), 1_000);
         assert!(receipts(&Digest::ZERO, &BTreeMap::new(), 4).is_empty());
+    }
+
+    #[test]
+    fn a_short_tail_is_asked_for_whole_and_a_long_one_by_what_it_charges() {
+        let ucr = Amount::from_ucr;
+        let seed = Digest::of(b"seed");
+        let short = tail(&seed, (10, 74), (ucr(5), ucr(500)), 64);
+        assert_eq!((short.numbers.len(), short.amounts.len()), (64, 0));
+        assert!(short.numbers.first() == Some(&11) && short.numbers.last() == Some(&74));
+        let long = tail(&seed, (10, 75), (ucr(5), ucr(1_000_005)), 64);
+        assert!(long.numbers.is_empty() && (60..=64).contains(&long.amounts.len()), "{}", long.amounts.len());
+        assert!(long.amounts.iter().all(|at| (6..=1_000_005).contains(at)));
+        assert_eq!(long, tail(&seed, (10, 75), (ucr(5), ucr(1_000_005)), 64));
+        // One receipt of a thousand that takes a tenth of it is met all but one time in a thousand.
+        let made_up = |at: &u64| (450_005..550_005).contains(at);
+        let met = |seed: Digest| tail(&seed, (0, 1_000), (ucr(5), ucr(1_000_005)), 64).amounts.iter().any(made_up);
+        let missed = (0..4_000_u32).filter(|at| !met(Digest::of(&at.to_be_bytes()))).count();
+        assert!(missed < 20, "{missed} of 4,000");
+        assert_eq!(tail(&seed, (0, 100), (ucr(5), ucr(5)), 64), OfTail::default(), "nothing would be paid");
+        // All of few.
+        assert!(tail(&seed, (0, 100), (ucr(0), ucr(2)), 64).amounts.iter().all(|at| [1, 2].contains(at)));
     }
 
     #[test]

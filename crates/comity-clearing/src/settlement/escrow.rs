@@ -473,6 +473,12 @@ impl Escrow {
 }
 
 impl Lane {
+    /// What of the lane's total has still to be shown: above the first, up to the second. Nothing where they are one.
+    pub fn to_prove(&self, window: Amount) -> (Amount, Amount) {
+        let done = self.acknowledged.max(self.proven).max(self.paid);
+        (done, self.total.min(self.acknowledged.saturating_add(window)).max(done))
+    }
+
     /// Bound of `tails`; further postings join the newest, which only makes them wait longer.
     pub const TAILS_MAX: usize = 16;
 

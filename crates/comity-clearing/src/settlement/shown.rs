@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use comity_token::{Capability, Denied, signed_authority};
-use comity_wire::api::challenge::Shown;
+use comity_wire::api::challenge::{SEQ_LAG, Shown};
 use comity_wire::api::clearing::lane_continues;
 use comity_wire::object::Receipt;
 use comity_wire::{Amount, Digest, PublicKey, Signed, Verified};
@@ -48,6 +48,8 @@ pub struct Slot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proved {
     pub n: u64,
+    /// What of the lane's total it charges: above the first, up to the second.
+    pub charges: (Amount, Amount),
     /// The slots of both, by their numbers.
     pub slots: BTreeMap<u64, Slot>,
 }
@@ -78,6 +80,10 @@ pub enum Misfit {
     AboveAcknowledged { n: u64, total: Amount, acknowledged: Amount },
     #[error("receipts n {n} and n {other} charge for one request")]
     SameRequest { n: u64, other: u64 },
+    #[error("receipt n {n} is for item {item} of a request, and a request has one charge")]
+    Item { n: u64, item: u32 },
+    #[error("receipt n {n} is for seq {seq}: a request is not charged so long after those that came after it")]
+    TooLate { n: u64, seq: u64 },
 }
 
 /// The receipt that is shown, if it is what it must be: signed by the node, in the history that was claimed, for a request
@@ -103,10 +109,13 @@ pub fn shown(
     if !same {
         return Err(Misfit::OtherRequest { n });
     }
+    if n <= acknowledged.n && receipt.total > acknowledged.total {
+        return Err(Misfit::AboveAcknowledged { n, total: receipt.total, acknowledged: acknowledged.total });
+    }
     if receipt.charge > authority.max_charge {
         return Err(Misfit::AboveMaximum { n, charge: receipt.charge, max: authority.max_charge });
     }
-    let mut slots = BTreeMap::from([(n, slot(&receipt))]);
+    let mut slots = BTreeMap::from([(n, slot(&receipt)?)]);
     let mut total = Amount::ZERO;
     if n > 1 {
         let before = item.before.as_ref().ok_or(Misfit::NothingBefore { n })?;
@@ -115,23 +124,33 @@ pub fn shown(
             return Err(Misfit::NothingBefore { n });
         }
         total = before.total;
-        if before.n == acknowledged.n && total > acknowledged.total {
+        if before.n <= acknowledged.n && total > acknowledged.total {
             return Err(Misfit::AboveAcknowledged { n: before.n, total, acknowledged: acknowledged.total });
         }
-        distinct(&mut slots, &[(before.n, slot(&before))].into())?;
+        distinct(&mut slots, &[(before.n, slot(&before)?)].into())?;
     }
     if total.checked_add(receipt.charge) != Some(receipt.total) {
         return Err(Misfit::OtherTotal { n, before: total, charge: receipt.charge, total: receipt.total });
     }
-    Ok(Proved { n, slots })
+    Ok(Proved { n, charges: (total, receipt.total), slots })
 }
 
 /// Adds the slots of receipts to those of others of the lane.
 ///
 /// # Errors
-/// [`Misfit::SameRequest`] where two receipts have one slot.
+/// [`Misfit::SameRequest`] where two receipts have one slot, [`Misfit::TooLate`] where one lies further behind an earlier one than a
+/// lane lets it.
 pub fn distinct(known: &mut BTreeMap<u64, Slot>, more: &BTreeMap<u64, Slot>) -> Result<(), Misfit> {
     for (n, slot) in more {
+        // What stands in both, too: an answer in parts shows one receipt twice.
+        let before = known.range(..n).map(|(_, slot)| slot.seq).max();
+        if before.is_some_and(|before| slot.seq.saturating_add(SEQ_LAG) < before) {
+            return Err(Misfit::TooLate { n: *n, seq: slot.seq });
+        }
+        let after = known.range(n.saturating_add(1)..).find(|(_, after)| after.seq.saturating_add(SEQ_LAG) < slot.seq);
+        if let Some((n, after)) = after {
+            return Err(Misfit::TooLate { n: *n, seq: after.seq });
+        }
         if let Some((other, _)) = known.iter().find(|(other, taken)| *other != n && *taken == slot) {
             return Err(Misfit::SameRequest { n: *n, other: *other });
         }
@@ -140,8 +159,17 @@ pub fn distinct(known: &mut BTreeMap<u64, Slot>, more: &BTreeMap<u64, Slot>) -> 
     Ok(())
 }
 
-const fn slot(receipt: &Receipt) -> Slot {
-    Slot { seq: receipt.seq, item: receipt.item }
+/// The slot of a receipt, where its number fits its place in the lane. Receipts could otherwise be made without end for requests that
+/// were charged before.
+fn slot(receipt: &Receipt) -> Result<Slot, Misfit> {
+    let Receipt { n, seq, item, .. } = *receipt;
+    if item != 0 {
+        return Err(Misfit::Item { n, item });
+    }
+    if n > seq.saturating_add(SEQ_LAG) {
+        return Err(Misfit::TooLate { n, seq });
+    }
+    Ok(Slot { seq, item })
 }
 
 /// What a claim said of a lane.
@@ -168,5 +196,27 @@ impl Claimed<'_> {
             n < newest.n && lane_continues((n, &receipt.id()), &receipt.history, newest_of, proof)
         };
         if is_in { Ok(receipt) } else { Err(Misfit::NotInHistory { n, newest: newest.n }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_s_numbers_lie_near_its_order() {
+        let slots = |all: &[(u64, u64)]| -> BTreeMap<u64, Slot> {
+            all.iter().map(|(n, seq)| (*n, Slot { seq: *seq, item: 0 })).collect()
+        };
+        let fits = |known: &[(u64, u64)], more: &[(u64, u64)]| distinct(&mut slots(known), &slots(more));
+        // Whichever of the two is seen first.
+        for (known, more) in [((10, 500), (20, 373)), ((20, 373), (10, 500))] {
+            assert_eq!(fits(&[known], &[more]), Ok(()));
+        }
+        for (known, more) in [((10, 500), (20, 372)), ((20, 372), (10, 500))] {
+            assert_eq!(fits(&[known], &[more]), Err(Misfit::TooLate { n: 20, seq: 372 }));
+        }
+        assert_eq!(fits(&[(10, 500)], &[(9, 1), (10, 500), (11, 501)]), Ok(()));
+        assert_eq!(fits(&[(10, 500)], &[(11, 500)]), Err(Misfit::SameRequest { n: 11, other: 10 }));
     }
 }

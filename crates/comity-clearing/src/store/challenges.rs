@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comity_ledger::db::{Db, Row, query};
 use comity_wire::api::challenge::{ChallengeCause, ChallengeState};
-use comity_wire::{Digest, NodeId, Timestamp, TokenId};
+use comity_wire::{Amount, Digest, NodeId, Timestamp, TokenId};
 
 use super::{Cells, int, json, seconds};
 use crate::failure::Failure;
@@ -23,13 +23,32 @@ pub(crate) struct ChallengeRow {
     pub(crate) newest: Newest,
     pub(crate) asked: BTreeSet<u64>,
     pub(crate) shown: BTreeSet<u64>,
+    /// Of a long tail: µcr of its total whose receipts are asked for, and those that were shown.
+    pub(crate) amounts: BTreeSet<u64>,
+    pub(crate) covered: BTreeSet<u64>,
     /// What was seen in what was shown, by receipt.
     pub(crate) slots: BTreeMap<u64, Slot>,
     pub(crate) seed: Digest,
     pub(crate) log_size: u64,
+    /// What the draw hung on beside the checkpoint: the house's signature.
+    pub(crate) blind: Option<[u8; 64]>,
     pub(crate) reason: String,
     pub(crate) posted_at: Timestamp,
     pub(crate) state: ChallengeState,
+}
+
+impl ChallengeRow {
+    /// Takes what was shown; whether that is all by now.
+    pub(crate) fn take(&mut self, numbers: &BTreeSet<u64>, charges: &[(Amount, Amount)]) -> bool {
+        self.shown.extend(numbers.intersection(&self.asked));
+        for (above, upto) in charges {
+            let (above, upto) = (above.ucr().unsigned_abs(), upto.ucr().unsigned_abs());
+            if above < upto {
+                self.covered.extend(self.amounts.range(above + 1..=upto));
+            }
+        }
+        self.shown == self.asked && self.covered == self.amounts
+    }
 }
 
 /// A claim that nobody has drawn from.
@@ -74,9 +93,12 @@ fn row(row: &Row) -> Result<ChallengeRow, Failure> {
         },
         asked: cells.json("asked")?,
         shown: cells.json("shown")?,
+        amounts: cells.json("amounts")?,
+        covered: cells.json("covered")?,
         slots: cells.json("slots")?,
         seed: cells.digest("seed")?,
         log_size: cells.uint("log_size")?,
+        blind: cells.bytes_maybe("blind")?,
         reason: cells.text("reason")?,
         posted_at: cells.time("posted_at")?,
         state: match cells.int("state")? {
@@ -164,6 +186,22 @@ pub(crate) async fn open_by_holder(conn: &mut Db<'_>, token: TokenId) -> Result<
     Ok(count.unsigned_abs())
 }
 
+/// The house's own challenge about a lane's tail that is open.
+pub(crate) async fn tail_open(
+    conn: &mut Db<'_>,
+    token: TokenId,
+    key: LaneKey,
+) -> Result<Option<ChallengeRow>, Failure> {
+    let found =
+        query("SELECT * FROM challenge WHERE token = ? AND leaf = ? AND lane = ? AND cause = 3 AND state = 0 LIMIT 1")
+            .bind(token.0.to_vec())
+            .bind(key.leaf.0.to_vec())
+            .bind(i64::from(key.lane))
+            .fetch_optional(conn)
+            .await?;
+    found.as_ref().map(row).transpose()
+}
+
 /// Lanes of a token about whose tail a challenge is open.
 pub(crate) async fn tails_asked(conn: &mut Db<'_>, token: TokenId) -> Result<BTreeSet<LaneKey>, Failure> {
     let rows = query("SELECT leaf, lane FROM challenge WHERE token = ? AND cause IN (2, 3) AND state = 0")
@@ -182,7 +220,7 @@ pub(crate) async fn is_sealed(conn: &mut Db<'_>, claim: Digest) -> Result<bool, 
 pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, new: &ChallengeRow) -> Result<(), Failure> {
     query(
         "INSERT INTO challenge (id, token, leaf, lane, cause, claim, n, total, receipt, history, asked, shown, seed, log_size, \
-         reason, posted_at, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (id) DO NOTHING",
+         reason, posted_at, state, amounts, blind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING",
     )
     .bind(new.id.0.to_vec())
     .bind(new.token.0.to_vec())
@@ -200,6 +238,8 @@ pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, new: &ChallengeRow) -> Resul
     .bind(int(new.log_size))
     .bind(&new.reason)
     .bind(seconds(new.posted_at))
+    .bind(json(&new.amounts))
+    .bind(new.blind.map(|blind| blind.to_vec()))
     .execute(conn)
     .await?;
     Ok(())
@@ -207,8 +247,9 @@ pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, new: &ChallengeRow) -> Resul
 
 /// Writes down what was shown of a challenge so far; answers come in parts.
 pub(crate) async fn shown_in_tx(conn: &mut Db<'_>, row: &ChallengeRow) -> Result<(), Failure> {
-    query("UPDATE challenge SET shown = ?, slots = ? WHERE id = ?")
+    query("UPDATE challenge SET shown = ?, covered = ?, slots = ? WHERE id = ?")
         .bind(json(&row.shown))
+        .bind(json(&row.covered))
         .bind(json(&row.slots))
         .bind(row.id.0.to_vec())
         .execute(conn)

@@ -1,5 +1,7 @@
 //! Challenges and disputes: what a node must show, and what follows where it does not.
 
+use std::collections::BTreeSet;
+
 use comity_wire::api::challenge::{Before, Challenge, ChallengeCause, ChallengeState, SHOWN_MAX, Shown};
 use comity_wire::{Amount, Digest};
 use serde_json::{Value, json};
@@ -32,21 +34,23 @@ pub(super) async fn draw(world: &World) -> u64 {
     world.house.sweep().await.unwrap().challenged
 }
 
-async fn waiting(world: &World) -> Vec<Challenge> {
+pub(super) async fn waiting(world: &World) -> Vec<Challenge> {
     let (status, reply) = world.get(&format!("/v1/challenges?node={NODE}"), &secret("transport")).await;
     assert_eq!(status, 200, "{reply}");
     serde_json::from_value(reply["challenges"].clone()).unwrap()
 }
 
-async fn show(world: &World, challenge: &Challenge, shown: Vec<Shown>) -> (u16, Value) {
+pub(super) async fn show(world: &World, challenge: &Challenge, shown: Vec<Shown>) -> (u16, Value) {
     let path = format!("/v1/challenges/{}/answers", challenge.id);
     world.post(&path, json!({ "shown": shown }), &secret("transport")).await
 }
 
-async fn show_all(world: &World, lab: &Lab, challenge: &Challenge) -> Value {
+pub(super) async fn show_all(world: &World, lab: &Lab, challenge: &Challenge) -> Value {
     let key = (challenge.leaf, challenge.lane);
     let mut reply = Value::Null;
-    for numbers in challenge.left.chunks(16) {
+    let charging = |at: &Amount| lab.lanes[&key].iter().find(|receipt| receipt.total >= *at).expect("of its total").n;
+    let numbers: BTreeSet<u64> = challenge.left.iter().copied().chain(challenge.left_at.iter().map(charging)).collect();
+    for numbers in numbers.into_iter().collect::<Vec<_>>().chunks(16) {
         let shown = numbers.iter().map(|n| lab.show(key, *n, challenge.newest)).collect();
         let (status, body) = show(world, challenge, shown).await;
         assert_eq!(status, 200, "{body}");
@@ -326,7 +330,7 @@ async fn a_node_that_signs_two_receipts_for_one_number_disputes_itself(on: On) {
     assert_eq!(world.sums().await, [10_000, 0, 0, 10_000]);
 }
 
-async fn challenge(world: &World, lab: &Lab, reason: &str) -> (u16, Value) {
+pub(super) async fn challenge(world: &World, lab: &Lab, reason: &str) -> (u16, Value) {
     let ask = json!({ "token": lab.token.id, "leaf": lab.root(), "lane": 0, "reason": reason });
     world.post("/v1/challenges", ask, &world.member).await
 }
@@ -399,22 +403,27 @@ async fn a_tail_that_has_stood_its_time_is_paid_once_it_is_shown(on: On) {
     let [posted] = &waiting(&world).await[..] else { panic!("one lane") };
     // With what was claimed since: shown once, it need not be shown again.
     assert_eq!((posted.cause, posted.newest), (ChallengeCause::Tail, 101));
-    // 64 draws of 91, of which some fall on one receipt.
-    assert!((40..=64).contains(&posted.left.len()), "{:?}", posted.left);
-    assert!(posted.left.iter().all(|n| (11..=101).contains(n)), "what was acknowledged is not asked for");
+    // 64 draws of 910 µcr, for there are more than 64 receipts.
+    assert!(posted.left.is_empty() && (50..=64).contains(&posted.left_at.len()), "{:?}", posted.left_at);
+    let new = ucr(101)..=ucr(1_010);
+    assert!(posted.left_at.iter().all(|at| new.contains(at)), "what was acknowledged is not asked for");
     assert_eq!(posted.claim, claim);
     let drawing = |note: &&String| note.lines().nth(1) == posted.log_size.map(|size| size.to_string()).as_deref();
     let note = world.books.notes().into_iter().rfind(|note| drawing(&note)).unwrap();
     let text = note.split_once("\n\n").unwrap().0;
     let checkpoint = comity_wire::log::Checkpoint::parse(&format!("{text}\n")).unwrap();
     assert_eq!(posted.log_size, Some(checkpoint.size));
-    let key = crate::settlement::LaneKey { leaf: lab.root(), lane: 0 };
-    let seed = crate::settlement::draw::seed(&checkpoint.root, &posted.claim);
-    let again = crate::settlement::draw::receipts(&seed, &[(key, (10, 101))].into(), 64);
-    assert!(again[&key].iter().eq(&posted.left), "anybody can draw again: {again:?} {:?}", posted.left);
-    // Nobody has to challenge it as well, and who does asks for the same lane.
+    // Anybody can draw again, and nobody could beforehand.
+    let blind: [u8; 64] = posted.blind.as_ref().unwrap()[..].try_into().unwrap();
+    let signed = [&b"comity/challenge/blind/v1"[..], posted.id.as_bytes(), checkpoint.root.as_bytes()].concat();
+    secret("log").public().verify(&signed, &blind).unwrap();
+    let seed = crate::settlement::draw::blind_seed(&checkpoint.root, &posted.claim, &blind);
+    let again = crate::settlement::draw::tail(&seed, (10, 101), (ucr(100), ucr(1_010)), 64).amounts;
+    let told: BTreeSet<u64> = posted.left_at.iter().map(|at| at.ucr().unsigned_abs()).collect();
+    assert_eq!(again, told);
+    // Nobody has to challenge it as well, and who does is given this one.
     let (_, held) = challenge(&world, &lab, "these calls were never answered").await;
-    assert_eq!(held["cause"], json!("holder"));
+    assert_eq!(held["id"], json!(posted.id));
     assert_eq!(world.sums().await, [10_000, 100, 4_900, 5_000], "time alone pays nothing");
     show_all(&world, &lab, posted).await;
     assert_eq!(world.sums().await, [10_000, 1_010, 3_990, 5_000]);

@@ -23,6 +23,8 @@ pub(super) struct Lab {
     pub(super) number: u64,
     /// What each further call is flagged for.
     pub(super) flags: Flags,
+    /// Of a request: which of its charges the next receipts are.
+    pub(super) item: u32,
     /// Whose key signs the requests under a leaf.
     pub(super) holders: BTreeMap<Digest, SecretKey>,
     /// Of each receipt: the base and the signature of the request that it charges.
@@ -43,6 +45,7 @@ impl Lab {
             settled: BTreeMap::new(),
             number: 0,
             flags: Flags::default(),
+            item: 0,
             requests: BTreeMap::new(),
         }
     }
@@ -125,7 +128,7 @@ impl Lab {
             leaf,
             lane,
             seq,
-            item: 0,
+            item: self.item,
             n,
             charge: ucr(charge),
             total: before.checked_add(ucr(charge + more)).unwrap(),

@@ -1,13 +1,13 @@
 //! Who may spend, and what is stated of whom: no one person's to say where two keep the books.
 
-use comity_wire::object::Vetting;
+use comity_wire::object::{RevokedKind, Vetting};
 use comity_wire::{MemberId, PublicKey};
 use serde_json::json;
 
 use super::disputes::{claimed, disputes, end};
 use super::world::*;
 use crate::Failure;
-use crate::acts::{Act, DisputeOpen, Officer, OfficerAdd, Outcome};
+use crate::acts::{Act, AwardResume, DisputeOpen, Officer, OfficerAdd, Outcome, ProjectResume};
 use crate::admin::{Members, PersonKey, PersonVouch, ProjectAdd, ProjectVet};
 use crate::reports::Period;
 
@@ -114,6 +114,35 @@ async fn nobody_alone_answers_for_anybody(on: On) {
     assert!(world.house.audit().await.unwrap().holds);
 }
 
+async fn nobody_alone_lets_go_on_what_was_frozen(on: On) {
+    let world = World::new(on, 10_000).await;
+    world.house.freeze(world.project, true).await.unwrap();
+    world.house.freeze(world.project, false).await.unwrap();
+    two_officers(&world).await;
+    let award = world.house.project_status(world.project).await.unwrap().lots[0].award;
+    world.house.freeze(world.project, true).await.unwrap();
+    world.house.award_freeze(award, true).await.unwrap();
+    conflicts(world.house.freeze(world.project, false).await);
+    conflicts(world.house.award_freeze(award, false).await);
+    let resume = |reason: &str| Act::ProjectResume(ProjectResume { project: world.project, reason: reason.into() });
+    let resume_award = |reason: &str| Act::AwardResume(AwardResume { award, reason: reason.into() });
+    by_both(&world, resume("the audit found nothing")).await;
+    let quote = world.quote().await;
+    let (_, refused) = world.post("/v1/reservations", world.reservation(&quote, 10), &world.member).await;
+    assert_eq!(refused["code"], json!("balance_too_low"), "the award is frozen still: {refused}");
+    by_both(&world, resume_award("the audit found nothing")).await;
+    world.buy(10).await;
+    for act in [resume("once more"), resume_award("once more")] {
+        let refused = world.house.act(act.clone(), Some(act.sign(&secret("ann")))).await.unwrap_err().to_string();
+        assert!(refused.contains("is not frozen"), "{refused}");
+    }
+    // What was said again without a reason of its own is the same act, and was done.
+    world.house.freeze(world.project, true).await.unwrap();
+    let same = resume("the audit found nothing");
+    assert!(world.house.act(same.clone(), Some(same.sign(&secret("ann")))).await.unwrap().done);
+    assert_eq!(world.count("SELECT COUNT(*) FROM project WHERE frozen = 1").await, 1);
+}
+
 /// An accountant who sees more paid than was metered need not wait for the machine to find a contradiction.
 async fn a_dispute_is_opened_by_hand_and_ends_either_way(on: On) {
     for outcome in [Outcome::Upheld, Outcome::Reversed] {
@@ -140,6 +169,9 @@ async fn a_dispute_is_opened_by_hand_and_ends_either_way(on: On) {
             Outcome::Upheld => assert_eq!((paid, sums), (310, [10_000, 310, 4_690, 5_000])),
             Outcome::Reversed => assert_eq!((paid, sums), (0, [10_000, 0, 0, 10_000])),
         }
+        // Nobody serves on under a token that will not be paid.
+        let listed = world.house.standing().unwrap().contains(RevokedKind::Token, &lab.token.id.to_string());
+        assert_eq!(listed, outcome == Outcome::Reversed);
         assert!(world.house.audit().await.unwrap().holds);
         world.house.log_advance().await.unwrap();
         assert!(world.house.log_audit().await.unwrap().holds);
@@ -158,5 +190,6 @@ async fn a_dispute_is_opened_by_hand_and_ends_either_way(on: On) {
 on_each_store! {
     nobody_alone_lets_a_key_spend
     nobody_alone_answers_for_anybody
+    nobody_alone_lets_go_on_what_was_frozen
     a_dispute_is_opened_by_hand_and_ends_either_way
 }

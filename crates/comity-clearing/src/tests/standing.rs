@@ -105,6 +105,44 @@ async fn what_a_revoked_key_drew_is_stopped_as_far_as_the_list_goes(on: On) {
     world.sums().await;
 }
 
+/// Who may not fill the list for everybody else; and a key that is nobody's, which the operator put into a project.
+async fn what_members_stop_leaves_room_for_the_operator(on: On) {
+    let world = World::new(on, 10_000).await;
+    let stranger = secret("stranger").public();
+    assert_eq!(world.house.key_revoke(None, stranger).await.unwrap_err().code(), comity_wire::Code::NotFound);
+    let key = world.member.public();
+    let who = PersonVouch { who: key.to_string(), vetting: Vetting::Vetted, seen: "her passport".into(), until: None };
+    world.house.person_vouch(who).await.unwrap();
+    let laptop = secret("laptop").public();
+    let person = world.house.persons().await.unwrap()[0].person;
+    let add = crate::admin::PersonKey { person, key: laptop, reason: String::new() };
+    world.house.person_key_add(add).await.unwrap();
+    world.buy(10).await;
+    world.buy(10).await;
+    fill(&world, 1, RevocationList::ENTRIES_MAX as u64 - 256 - 1_024).await;
+    let stopped = world.house.key_revoke(Some(laptop), key).await.unwrap();
+    assert_eq!((stopped.stopped, stopped.left), (1, 1));
+    let stopped = world.house.key_revoke(None, key).await.unwrap();
+    assert_eq!((stopped.stopped, stopped.left), (2, 0));
+}
+
+async fn a_key_that_is_nobodys_ends_with_what_it_drew(on: On) {
+    let world = World::new(on, 10_000).await;
+    let (key, token) = (world.member.public(), world.buy(10).await.token.id);
+    let stopped = world.house.key_revoke(None, key).await.unwrap();
+    assert_eq!((stopped.stopped, stopped.left), (1, 0));
+    assert!(world.house.standing().unwrap().contains(RevokedKind::Token, &token.to_string()));
+    assert_eq!(world.count("SELECT COUNT(*) FROM member").await, 0);
+    let again = crate::admin::Members {
+        project: world.project,
+        add: vec![key],
+        remove: vec![],
+        role: None,
+        reason: String::new(),
+    };
+    assert!(world.house.members(again).await.is_err(), "it is never taken again");
+}
+
 fn token(number: u64) -> TokenId {
     TokenId([[0; 8], number.to_be_bytes()].concat().try_into().unwrap())
 }
@@ -126,6 +164,8 @@ async fn fill(world: &World, from: u64, to: u64) {
 
 on_each_store! {
     what_a_revoked_key_drew_is_stopped_as_far_as_the_list_goes
+    what_members_stop_leaves_room_for_the_operator
+    a_key_that_is_nobodys_ends_with_what_it_drew
     a_list_that_is_full_takes_no_more_and_is_still_made_anew
     the_revocation_list_starts_empty_and_stays_fresh
     a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens

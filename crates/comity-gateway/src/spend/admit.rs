@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pace::{self, Bound, Pace, Place, Rule, Standing, Subject};
 use super::runs::{RunKey, RunPlace, RunRow, Volume, Within};
-use super::{Account, Charged, Lane, LaneKey, Refused, Slot};
+use super::{Account, Charged, Lane, LaneKey, Refused, SEQ_SPAN, Slot};
 
 /// A hold on credits while a request runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,12 +112,20 @@ pub(super) struct Held {
     holds: usize,
 }
 
+/// What is open in a lane.
+#[derive(Default)]
+struct LaneHeld {
+    amount: Amount,
+    /// One for each hold; few, since no number lies more than a span above the least.
+    seqs: Vec<u64>,
+}
+
 #[derive(Default)]
 pub(super) struct Entry {
     /// `None` while it must be read from the store (again).
     pub(super) account: Option<Account>,
     pub(super) held: HashMap<Digest, Held>,
-    lanes_held: HashMap<LaneKey, (Amount, usize)>,
+    lanes_held: HashMap<LaneKey, LaneHeld>,
     pub(super) open: HashMap<(LaneKey, Slot), HoldId>,
     used_at: u64,
 }
@@ -276,6 +284,11 @@ impl Book {
         if !lane.takes(ask.slot.seq) {
             return Err(Refused::SeqOutsideSpan { seq: ask.slot.seq, highest: lane.seq_highest });
         }
+        // What is charged long after those that came after it could not be told from what is charged twice (spec/05-request.md §6).
+        let least = entry.lanes_held.get(&ask.key).and_then(|held| held.seqs.iter().min());
+        if let Some(least) = least.filter(|least| ask.slot.seq > least.saturating_add(SEQ_SPAN)) {
+            return Err(Refused::InFlight { seq: *least });
+        }
         if ask.key.lane >= ask.lanes {
             return Err(Refused::LaneBeyondMax { lane: ask.key.lane, lanes: ask.lanes });
         }
@@ -292,7 +305,7 @@ impl Book {
         for at in &ask.path {
             Self::judge_cap(entry, account, at, ask.hold)?;
         }
-        let lane_held = entry.lanes_held.get(&ask.key).map_or(Amount::ZERO, |held| held.0);
+        let lane_held = entry.lanes_held.get(&ask.key).map_or(Amount::ZERO, |held| held.amount);
         let unacknowledged = lane.unacknowledged();
         let standing = Amount::sum([unacknowledged, lane_held, ask.hold]);
         if standing.is_none_or(|standing| standing > ask.window) {
@@ -366,7 +379,8 @@ impl Book {
             held.holds += 1;
         }
         let lane = entry.lanes_held.entry(hold.key).or_default();
-        *lane = (lane.0.saturating_add(hold.amount), lane.1 + 1);
+        lane.amount = lane.amount.saturating_add(hold.amount);
+        lane.seqs.push(hold.slot.seq);
         entry.open.insert((hold.key, hold.slot), id);
         self.holds.insert(id, hold);
     }
@@ -401,8 +415,11 @@ impl Book {
             }
         }
         let lane = entry.lanes_held.get_mut(&hold.key).expect("a hold counts on its lane");
-        *lane = (lane.0.saturating_sub(hold.amount), lane.1 - 1);
-        if lane.1 == 0 {
+        lane.amount = lane.amount.saturating_sub(hold.amount);
+        if let Some(at) = lane.seqs.iter().position(|seq| *seq == hold.slot.seq) {
+            lane.seqs.swap_remove(at);
+        }
+        if lane.seqs.is_empty() {
             entry.lanes_held.remove(&hold.key);
         }
         entry.open.remove(&(hold.key, hold.slot));

@@ -287,6 +287,49 @@ fn the_book_agrees_with_the_oracle_through_failures_and_crashes() {
     );
 }
 
+/// What is charged last of its lane is not charged long after those that came behind it (spec/05-request.md §6).
+#[test]
+fn nothing_runs_further_ahead_than_a_span_of_what_is_still_open() {
+    let mut book = Book::new(1);
+    book.load(Account::new(TOKEN, leaf(0)));
+    let ask = |seq| Ask {
+        token: TOKEN,
+        key: LaneKey { leaf: leaf(0), lane: 0 },
+        slot: Slot { seq, item: 0 },
+        authority: leaf(0),
+        path: caps()[..1].to_vec(),
+        lanes: 1,
+        lanes_max: 1,
+        window: Amount::from_ucr(500),
+        hold: Amount::from_ucr(1),
+        least: Amount::ZERO,
+        max: Amount::from_ucr(1),
+        subject: String::new(),
+        bounds: Vec::new(),
+        tokens: 0,
+        within: Vec::new(),
+    };
+    let open = |book: &mut Book, seq| match book.admit(&ask(seq), Timestamp(0)) {
+        Ok(Admission::Held(id)) => Ok(id),
+        Ok(other) => panic!("{other:?}"),
+        Err(refused) => Err(refused),
+    };
+    let charge_now = |book: &mut Book, id| {
+        let stage = book.stage(&[Change::Charge(Box::new(charge(id, 300_000)))], &signer());
+        let Ok(Outcome::Charged(receipt)) = book.commit(stage).remove(0) else { panic!() };
+        (receipt.n, receipt.seq)
+    };
+    let slow = open(&mut book, 1).unwrap();
+    for seq in 2..=65 {
+        let id = open(&mut book, seq).unwrap();
+        assert_eq!(charge_now(&mut book, id), (seq - 1, seq));
+    }
+    assert_eq!(open(&mut book, 66), Err(Refused::InFlight { seq: 1 }));
+    assert_eq!(charge_now(&mut book, slow), (65, 1), "never further behind than the span");
+    let next = open(&mut book, 66).unwrap();
+    assert_eq!(charge_now(&mut book, next), (66, 66));
+}
+
 #[test]
 fn exact_sums_round_up_once_for_the_lane_and_not_for_each_charge() {
     let mut book = Book::new(1);

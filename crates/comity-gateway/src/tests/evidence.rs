@@ -104,8 +104,11 @@ impl House for Arc<Books> {
         let mut challenges = self.challenges.lock().unwrap();
         let challenge = challenges.iter_mut().find(|challenge| challenge.id == id).expect("one that was asked");
         for shown in ask.shown {
-            let n = verify(&shown.receipt).n;
+            let receipt = verify(&shown.receipt);
+            let n = receipt.n;
             challenge.left.retain(|left| *left != n);
+            let (above, upto) = (receipt.total.saturating_sub(receipt.charge), receipt.total);
+            challenge.left_at.retain(|at| *at <= above || *at > upto);
             self.shown.lock().unwrap().push(shown);
         }
         let answer = challenge.clone();
@@ -312,6 +315,8 @@ async fn a_challenge_is_answered_with_receipts_and_signed_requests() {
         newest: newest.n,
         total: newest.total,
         left: (1..=18).collect(),
+        left_at: Vec::new(),
+        blind: None,
         due_at: Timestamp(9),
     };
     books.challenges.lock().unwrap().push(challenge);
@@ -336,6 +341,44 @@ async fn a_challenge_is_answered_with_receipts_and_signed_requests() {
         assert_eq!(before.receipt[..], *known.bytes());
         assert!(lane_continues((known.n, &known.id()), &known.history, of, &before.proof), "{}", receipt.n);
     }
+}
+
+/// Of a long tail the house names what of its total it wants to see: the receipts that charge it.
+#[tokio::test]
+async fn amounts_are_answered_with_the_receipts_that_charge_them() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let mut receipts = Vec::new();
+    for seq in 1..=20 {
+        receipts.push(ask(&world, &chain, seq).await);
+    }
+    let newest = &receipts[17];
+    let upto = |n: usize| receipts[n - 1].total;
+    let above =
+        |n: usize| receipts[n - 1].total.saturating_sub(receipts[n - 1].charge).saturating_add(Amount::from_ucr(1));
+    // The last µcr of the 1st, the first of the 2nd, both ends of the 9th, and the last of all.
+    let left_at = vec![upto(1), above(2), above(9), upto(9), upto(18)];
+    assert!(left_at.is_sorted() && above(9) < upto(9), "{left_at:?}");
+    let challenge = Challenge {
+        id: Digest::of(b"challenge"),
+        token: TOKEN,
+        leaf: newest.leaf,
+        lane: newest.lane,
+        cause: ChallengeCause::Tail,
+        state: ChallengeState::Open,
+        claim: Digest::of(b"claim"),
+        log_size: Some(9),
+        newest: newest.n,
+        total: newest.total,
+        left: Vec::new(),
+        left_at,
+        blind: None,
+        due_at: Timestamp(9),
+    };
+    books.challenges.lock().unwrap().push(challenge);
+    assert_eq!(world.gateway.answer_challenges().await, 1);
+    let shown = books.shown.lock().unwrap();
+    assert_eq!(shown.iter().map(|shown| verify(&shown.receipt).n).collect::<Vec<_>>(), [1, 2, 9, 18]);
 }
 
 /// The owner's meter, as the house is told: all lanes of the tokens that were issued in the period, and no others.

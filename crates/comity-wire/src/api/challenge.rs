@@ -13,6 +13,9 @@ use crate::time::Timestamp;
 
 /// The most receipts of one challenge.
 pub const ASKED_MAX: usize = 64;
+/// How far a lane's numbers may lie apart from its order: a request that is charged as the nth of its lane has a seq of at least n − 127,
+/// and of at least 127 less than any that was charged before it (spec/05-request.md §6, spec/07-settlement.md S-8).
+pub const SEQ_LAG: u64 = 127;
 /// The most receipts in one answer.
 pub const SHOWN_MAX: usize = 16;
 
@@ -57,6 +60,13 @@ pub struct Challenge {
     pub total: Amount,
     /// Numbers of the receipts that are still to be shown, ascending.
     pub left: Vec<u64>,
+    /// Of a long tail: µcr of the lane's total whose receipts are still to be shown, ascending. Its receipt is the first with a total of
+    /// at least as much.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_at: Vec<Amount>,
+    /// Of a tail that the house asks for: its signature, by the log's key, without which nobody could foresee the draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blind: Option<Bytes<64>>,
     /// Until when, if the house stays open.
     pub due_at: Timestamp,
 }

@@ -1,10 +1,8 @@
 //! `comity clearing award`: credits given, in dated parts, and what becomes of them.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand, ValueEnum};
 use comity_clearing::AwardAsk;
-use comity_clearing::acts::{Act, Extend, Move, PartAsk, Release, Supplement, Withdraw};
+use comity_clearing::acts::{Act, AwardResume, Extend, Move, PartAsk, Release, Supplement, Withdraw};
 use comity_clearing::admin::AwardFreeze;
 use comity_clearing::lots::FundKind;
 use comity_wire::time::DAY_S;
@@ -73,14 +71,17 @@ pub enum AwardCommand {
         #[arg(long)]
         reason: String,
     },
-    /// Stop an award from being drawn upon. One person may: it moves nothing
+    /// Stop an award from being drawn upon, which one person may
     Freeze {
-        #[arg(long)]
-        home: PathBuf,
+        #[command(flatten)]
+        acting: Acting,
         award: AwardId,
-        /// Let it be drawn upon again
+        /// Let it be drawn upon again; with --officer, where two keep the books
         #[arg(long)]
         resume: bool,
+        /// With --officer: what it rests on; tells one time from the next
+        #[arg(long, default_value = "", requires_all = ["officer", "resume"])]
+        reason: String,
     },
 }
 
@@ -139,9 +140,12 @@ enum Kind {
 pub(super) async fn run(command: AwardCommand) -> Result<String, Failure> {
     let (acting, act) = match command {
         AwardCommand::Give(ask) => return give(ask).await,
-        AwardCommand::Freeze { home, award, resume } => {
+        AwardCommand::Freeze { acting, award, resume, reason } if resume && acting.officer.is_some() => {
+            (acting, Act::AwardResume(AwardResume { award, reason }))
+        }
+        AwardCommand::Freeze { acting, award, resume, .. } => {
             let ask = AwardFreeze { award, frozen: !resume };
-            let reply: serde_json::Value = admin::post(&home, "/admin/awards/freeze", &ask).await?;
+            let reply: serde_json::Value = admin::post(&acting.home, "/admin/awards/freeze", &ask).await?;
             return Ok(serde_json::to_string(&reply)?);
         }
         AwardCommand::Supplement { acting, award, number, part } => {

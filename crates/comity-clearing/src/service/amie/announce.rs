@@ -141,7 +141,9 @@ pub(in crate::service) async fn act_in_tx(
             | Act::PersonKey(_)
             | Act::CentralBind(_)
             | Act::WriteOff(_)
-            | Act::IssuerKey(_) => Vec::new(),
+            | Act::IssuerKey(_)
+            | Act::ProjectResume(_)
+            | Act::AwardResume(_) => Vec::new(),
         };
         for grant in grants {
             grant_in_tx(conn, secret, &site, &grant, now).await?;
