@@ -172,6 +172,7 @@ mod codes {
         OwnerTerms,
         RosterBehind,
         DutyConflict,
+        TooManyRequests,
     ];
     pub(super) const RESERVE: &[Code] = with_object!(
         NotFound,

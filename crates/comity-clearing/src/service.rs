@@ -101,6 +101,7 @@ struct Inner {
     memberships: reservations::Memberships,
     /// Quotes whose signature was verified: one serves many reservations.
     quotes_known: quotes::Known,
+    quotes_pace: quotes::Pace,
     reader: Reader,
     /// As the books had it at this process's last beat or sweep.
     calendar: Mutex<Calendar>,
@@ -196,6 +197,7 @@ impl Clearing {
             reserving,
             memberships: reservations::memberships(reader.clone()),
             quotes_known: quotes::Known::default(),
+            quotes_pace: quotes::Pace::default(),
             reader,
             calendar: Mutex::new(calendar),
             restored,

@@ -31,6 +31,7 @@ pub(crate) mod persons;
 pub(crate) mod prices;
 pub(crate) mod projects;
 pub(crate) mod proposals;
+pub(crate) mod quotes;
 pub(crate) mod replicas;
 pub(crate) mod reports;
 pub(crate) mod sample;
@@ -254,6 +255,12 @@ pub(crate) fn migrations() -> Migrations {
             "long tails are drawn by amount",
             include_str!("../migrations/0589_tails_by_amount.sql"),
             include_str!("../migrations/postgres/0589_tails_by_amount.sql"),
+        )
+        .with(
+            590,
+            "quotes end",
+            include_str!("../migrations/0590_quotes_end.sql"),
+            include_str!("../migrations/postgres/0590_quotes_end.sql"),
         )
 }
 

@@ -31,6 +31,8 @@ pub struct Swept {
     pub challenged: u64,
     /// Challenges that nobody answered in their time.
     pub missed: u64,
+    /// Quotes that nobody bought under, a day after they ended.
+    pub quotes: u64,
 }
 
 /// Contradictions that the operator is shown at once.
@@ -202,6 +204,7 @@ impl Clearing {
             if after.is_none() {
                 // Last: what came home to a lot whose time is over expires with it.
                 swept.expired = self.lots_expire().await?;
+                swept.quotes = self.quotes_drop().await?;
                 return Ok(swept);
             }
             self.sweep_page(&due, &mut swept).await;

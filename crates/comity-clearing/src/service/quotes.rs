@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use comity_wire::api::clearing::QuoteRequest;
 use comity_wire::object::Quote;
-use comity_wire::{Digest, PublicKey, Signed, Unverified, Verified, cose};
+use comity_wire::time::DAY_S;
+use comity_wire::{Digest, ProjectId, PublicKey, Signed, Timestamp, Unverified, Verified, cose};
 
 use super::{Clearing, persons};
 use crate::failure::Failure;
@@ -13,6 +14,35 @@ use crate::{quote, store};
 
 /// Quotes that are remembered; when there are more, all are forgotten.
 const KNOWN_MAX: usize = 4_096;
+
+/// Quotes that one process gives a project within an hour: a class of 500 asks for twenty each.
+const AN_HOUR_MAX: u32 = 10_000;
+const HOUR_S: u64 = 3_600;
+/// Quotes that are looked at in one transaction.
+const LOOK_PAGE: u32 = 500;
+
+/// How many quotes each project was given in this hour.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<(u64, HashMap<ProjectId, u32>)>);
+
+impl Pace {
+    /// # Errors
+    /// [`Failure::TooSoon`] where the project has had as many as there are.
+    pub(super) fn take(&self, project: ProjectId, now: Timestamp) -> Result<(), Failure> {
+        let hour = now.seconds() / HOUR_S;
+        let mut pace = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pace.0 != hour {
+            *pace = (hour, HashMap::new());
+        }
+        let given = pace.1.entry(project).or_default();
+        if *given >= AN_HOUR_MAX {
+            let wait_s = (hour + 1) * HOUR_S - now.seconds();
+            return Err(Failure::TooSoon { what: "quotes of a project", wait_s });
+        }
+        *given += 1;
+        Ok(())
+    }
+}
 
 /// Quotes that were verified, by a digest of all their bytes. One serves many reservations, and verifying it costs more than
 /// anything else that a reservation asks of the processor.
@@ -54,6 +84,7 @@ impl Clearing {
         let level = persons::level_of(&mut conn.db(), (request.project, &statements), (caller, role), now).await?;
         drop(conn);
         self.issues(now)?;
+        self.inner.quotes_pace.take(request.project, now)?;
         let draft = quote::draft(request, level.vetting, &*self.inner.directory, &self.inner.config, now)?;
         self.is_owner(&draft.certificate).await?;
         self.within_schedule(draft.certificate.org, &draft.quote.scope, &draft.tariffs).await?;
@@ -65,11 +96,44 @@ impl Clearing {
                     store::tokens::tariff_insert_in_tx(conn, tariff).await?;
                 }
                 store::prices::quoted_in_tx(conn, owner, &stored.scope, stored.issued_at).await?;
-                store::tokens::quote_insert_in_tx(conn, &stored).await
+                store::quotes::insert_in_tx(conn, &stored).await
             })
         })
         .await?;
         self.fail("quote.after_commit");
         Ok(quote)
+    }
+
+    /// Drops quotes that ended a day ago and under which nobody drew a token. How many.
+    pub(super) async fn quotes_drop(&self) -> Result<u64, Failure> {
+        let before = self.now().minus(DAY_S);
+        let mut dropped = 0;
+        loop {
+            let (looked, gone) = self
+                .write(move |conn| Box::pin(async move { store::quotes::look_in_tx(conn, before, LOOK_PAGE).await }))
+                .await?;
+            dropped += gone;
+            if looked < u64::from(LOOK_PAGE) {
+                return Ok(dropped);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_has_so_many_quotes_in_an_hour() {
+        let (pace, one, other) = (Pace::default(), ProjectId([1; 16]), ProjectId([2; 16]));
+        let now = Timestamp(7_200 + 600);
+        for _ in 0..AN_HOUR_MAX {
+            pace.take(one, now).unwrap();
+        }
+        let refused = pace.take(one, now).unwrap_err();
+        assert!(matches!(refused, Failure::TooSoon { wait_s: 3_000, .. }), "{refused:?}");
+        pace.take(other, now).unwrap();
+        pace.take(one, now.plus(3_000)).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use comity_ledger::db::{Db, Value, query};
 use comity_ledger::values;
-use comity_wire::object::{Quote, Tariff, Token};
+use comity_wire::object::{Tariff, Token};
 use comity_wire::{
     Amount, Digest, Encode as _, MandateId, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId, Verified,
 };
@@ -231,18 +231,6 @@ pub(crate) async fn token_name_in_tx(conn: &mut Db<'_>, id: TokenId, content: Di
     query("UPDATE token SET content = ? WHERE id = ? AND content IS NULL")
         .bind(content.0.to_vec())
         .bind(id.0.to_vec())
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-pub(crate) async fn quote_insert_in_tx(conn: &mut Db<'_>, quote: &Verified<Quote>) -> Result<(), Failure> {
-    query("INSERT INTO quote (id, project, node, bytes, expires_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-        .bind(quote.id.0.to_vec())
-        .bind(quote.project.0.to_vec())
-        .bind(quote.node.0.to_vec())
-        .bind(quote.bytes().to_vec())
-        .bind(seconds(quote.expires_at))
         .execute(conn)
         .await?;
     Ok(())

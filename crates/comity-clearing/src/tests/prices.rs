@@ -54,6 +54,28 @@ async fn every_price_that_was_quoted_is_kept(on: On) {
     assert_eq!(firsts(&again), firsts(&rows));
 }
 
+/// What nobody bought under is forgotten; what somebody did is kept for whoever asks what it cost.
+async fn quotes_that_nobody_bought_under_end(on: On) {
+    let world = World::new(on, 10_000).await;
+    let quotes = async || world.count("SELECT COUNT(*) FROM quote").await;
+    world.buy(10).await;
+    // Nobody draws under this one, nor under the next.
+    world.pass(60).await;
+    world.quote().await;
+    world.pass(7_200).await;
+    world.quote().await;
+    assert_eq!(quotes().await, 3);
+    world.pass(DAY).await;
+    assert_eq!(world.house.sweep().await.unwrap().quotes, 1, "the second hour passed without a sale");
+    assert_eq!(quotes().await, 2);
+    world.pass(7_200 + 60).await;
+    assert_eq!(world.house.sweep().await.unwrap().quotes, 1);
+    assert_eq!((world.house.sweep().await.unwrap().quotes, quotes().await), (0, 1));
+    assert_eq!(world.count("SELECT COUNT(*) FROM quote WHERE kept = 1").await, 1);
+    assert!(world.house.audit().await.unwrap().holds);
+}
+
 on_each_store! {
+    quotes_that_nobody_bought_under_end
     every_price_that_was_quoted_is_kept
 }
