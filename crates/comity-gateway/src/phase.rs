@@ -80,11 +80,11 @@ async fn admitted(
     }
     let authorised = authorise::authorise(inner, authenticated)?;
     let (capability, bounds) = (authorised.authenticated.capability.clone(), authorised.bounds.clone());
+    let counted_as = authorised.counted_as().to_owned();
     let answered = allowed(gateway, authorised, permit).await;
     let mut response = answered.unwrap_or_else(|refusal| refused(inner, refusal, &capability));
     if bounds.iter().any(|bound| !bound.windows.is_empty()) {
-        let subject = capability.token().subject.as_str();
-        let standing = inner.ledger.pace(subject, &bounds, inner.now());
+        let standing = inner.ledger.pace(&counted_as, &bounds, inner.now());
         reply::pace(response.headers_mut(), &standing);
     }
     Ok(response)

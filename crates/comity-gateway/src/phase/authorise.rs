@@ -35,12 +35,23 @@ pub(crate) struct Authorised {
     pub(crate) decimals: Option<u8>,
     /// Days for which its texts are kept, where they are.
     pub(crate) keeps_days: Option<u16>,
+    /// Whether its token is one of this node's own, which any fresh key is given.
+    pub(crate) is_anonymous: bool,
 }
+
+/// Whom all count as who have a token of this node's own. No pseudonym: a digest in hex or a base32 text is longer.
+const ANYBODY: &str = "anybody";
 
 impl Authorised {
     /// The project's pseudonym at this owner.
     pub(crate) fn subject(&self) -> &str {
         self.authenticated.capability.token().subject.as_str()
+    }
+
+    /// Who it counts with in the owner's windows, in concurrency and in the queue: its project. Those whom nobody knows count as one,
+    /// since each could have as many keys as they like.
+    pub(crate) fn counted_as(&self) -> &str {
+        if self.is_anonymous { ANYBODY } else { self.subject() }
     }
 
     /// Log-probabilities leave with as many decimals as the owner lets them have.
@@ -128,6 +139,8 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     let decimals = std::iter::once(&allowed).chain(&also).filter_map(|row| row.rule.logprobs_decimals).min();
     let keeps_days = kept(inner, allowed.tier_rule.logging, &manifest)?;
     let manifest = manifest.id();
+    // The roster lets no house name this organisation as its issuer (spec/02-keys.md K-6).
+    let is_anonymous = terms.issuer() == inner.org && terms.terms.budget.is_zero();
     Ok(Authorised {
         asked,
         served,
@@ -140,6 +153,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
         within,
         decimals,
         keeps_days,
+        is_anonymous,
         authenticated,
     })
 }

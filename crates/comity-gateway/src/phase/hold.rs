@@ -103,7 +103,7 @@ fn ask(authorised: &Authorised) -> spend::Ask {
         hold: authorised.priced.hold,
         least: authorised.priced.least,
         max: authority.max_charge,
-        subject: capability.token().subject.as_str().to_owned(),
+        subject: authorised.counted_as().to_owned(),
         bounds: authorised.bounds.clone(),
         tokens: authorised.tokens_max(),
         within: authorised.within.clone(),

@@ -25,7 +25,7 @@ pub(crate) async fn seat(inner: &Inner, mut authorised: Authorised) -> Result<(A
     let longest = Duration::from_secs(u64::from(authorised.authenticated.capability.token().terms.longest_op_s));
     let deadline = Instant::now() + longest;
     let call = Call {
-        project: authorised.subject().to_owned(),
+        project: authorised.counted_as().to_owned(),
         priority: authorised.allowed.tier_rule.priority(),
         cost: cost(&authorised),
         bytes: authorised.authenticated.body.len().saturating_mul(BODY_COPIES),

@@ -310,3 +310,29 @@ async fn an_open_tier_runs_on_the_nodes_own_tokens_without_any_house() {
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     assert_eq!(receipt(&headers).charge, Amount::ZERO);
 }
+
+/// A key costs nothing: a limit for each of them would be none.
+#[tokio::test]
+async fn those_whom_nobody_knows_count_as_one() {
+    let mut setting = Setting { rates: Vec::new(), minimum: 0, ..Setting::default() };
+    let window = comity_wire::object::Window { seconds: 60, requests: Some(3), tokens: None };
+    setting.tier.windows = comity_wire::cbor::List::new(vec![window]).unwrap();
+    let world = World::new(setting).await;
+    let mut said = Vec::new();
+    for name in ["first", "second", "third", "fourth"] {
+        let ask = json!({"holder": secret(name).public(), "models": ["lab/tiny"], "valid_s": 600});
+        let (status, _, body) = read(world.call("POST", "/comity/v1/tokens", "", &ask, &secret(name)).await).await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        let reply: comity_wire::api::node::OwnTokenReply = serde_json::from_slice(&body).unwrap();
+        let chain = comity_wire::object::Chain { token: reply.token.to_vec(), blocks: Vec::new() }.to_bytes();
+        let mut ask = world.ask(&chain);
+        (ask.key, ask.max) = (secret(name), Amount::ZERO);
+        let (status, headers, _) = read(world.send(&ask).await).await;
+        let left = headers.get("x-ratelimit-remaining-requests").unwrap().to_str().unwrap().to_owned();
+        said.push((status, left));
+    }
+    assert_eq!(said, [(200, "2".into()), (200, "1".into()), (200, "0".into()), (429, "0".into())]);
+    // A project that the house knows has its own.
+    let chain = world.mint(|token| token.terms.window = Amount::from_ucr(1));
+    assert_eq!(world.code(&world.ask(&chain)).await, "ok");
+}
