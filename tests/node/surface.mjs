@@ -8,6 +8,8 @@ const require = createRequire(`${process.env.COMITY_NODE_MODULES}/`);
 const OpenAI = require("openai");
 
 const model = "institute/letters";
+// Log-probabilities, several choices, prompts back: there a letter is a token.
+const scored = "institute/scored";
 const text = "one two three four";
 
 // What each reply is to name: the one door that the owners' nodes have this time.
@@ -47,6 +49,40 @@ export function surfaceOf(client, baseURL) {
     await assert.rejects(client.embeddings.create({ model: "institute/none", input: "a" }), refusal(OpenAI.NotFoundError, 404, "model_not_found"));
     await assert.rejects(client.embeddings.create({ model: "lab/tiny-b", input: "a" }), refusal(OpenAI.PermissionDeniedError, 403, "op_not_offered"));
     return 3;
+  }
+
+  // The older endpoint as evaluations use it, with prompts as text and as token ids.
+  async function completed() {
+    const create = (more) => client.completions.create({ model: scored, prompt: "ab", max_tokens: 3, ...more }).withResponse();
+    for (const prompt of ["one two", [...Buffer.from("one two")]]) {
+      for (const limit of [1, 0]) {
+        const { data, response } = await create({ prompt, echo: true, logprobs: 2, max_tokens: limit, temperature: 0 });
+        const { text, logprobs } = data.choices[0];
+        assert.deepEqual([text, logprobs.tokens.join("")], Array(2).fill("one two" + "h".repeat(limit)));
+        assert.ok(logprobs.token_logprobs[0] === null && logprobs.token_logprobs.slice(1).every((value) => value < 0), logprobs);
+        assert.deepEqual(logprobs.text_offset, [...text].map((_, at) => at));
+        costs(response, 7 + 2 * limit);
+      }
+    }
+    const several = await create({ prompt: ["ab", "abc"], n: 2, logprobs: 1 });
+    assert.deepEqual(several.data.choices.map((choice) => [choice.index, choice.text]), [[0, "cde"], [1, "def"], [2, "def"], [3, "efg"]]);
+    costs(several.response, 5 + 2 * 12);
+    const best = await create({ best_of: 3, max_tokens: 4 });
+    assert.deepEqual(best.data.choices.map((choice) => choice.text), ["cdef"]);
+    costs(best.response, 2 + 2 * 12);
+    const stopped = await create({ max_tokens: 8, stop: ["fg", "zz"] });
+    assert.deepEqual([stopped.data.choices[0].text, stopped.data.choices[0].finish_reason], ["cde", "stop"]);
+    costs(stopped.response, 2 + 2 * 3);
+    const texts = ["", ""];
+    const stream = await client.completions.create({ model: scored, prompt: "ab", max_tokens: 3, n: 2, stream: true });
+    for await (const chunk of stream) for (const choice of chunk.choices) texts[choice.index] += choice.text;
+    assert.deepEqual(texts, ["cde", "def"]);
+    const messages = [{ role: "user", content: "ab" }];
+    const chat = await client.chat.completions.create({ model: scored, messages, max_tokens: 3, n: 2, logprobs: true, top_logprobs: 1 });
+    assert.deepEqual(chat.choices.map((choice) => choice.message.content), texts);
+    assert.deepEqual(chat.choices[1].logprobs.content.map((entry) => entry.token), [..."def"]);
+    await assert.rejects(create({ n: 5 }), refusal(OpenAI.PermissionDeniedError, 403, "limit_exceeded"));
+    return 9;
   }
 
   async function responded() {
@@ -120,5 +156,5 @@ export function surfaceOf(client, baseURL) {
     return 2;
   }
 
-  return [embedded, responded, moderated, listedById, plainly, paced];
+  return [embedded, completed, responded, moderated, listedById, plainly, paced];
 }

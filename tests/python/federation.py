@@ -219,7 +219,7 @@ def demo_offers():
 
 
 #: What of the demo's models has a price.
-DEMO_QUOTED = ("lab/tiny-b", "agency/tiny-c", institute.LETTERS, institute.SELDOM)
+DEMO_QUOTED = ("lab/tiny-b", "agency/tiny-c", institute.LETTERS, institute.SELDOM, institute.SCORED)
 
 
 def with_federation(binary, play, offers=demo_offers, quoted=DEMO_QUOTED, doors=tuple(DOORS)):

@@ -9,8 +9,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NAME = "institute"
-#: A language model with every op that OpenAI's packages know, one that is no language model, one that is seldom answered.
-LETTERS, RISK, SELDOM = f"{NAME}/letters", f"{NAME}/risk", f"{NAME}/seldom"
+#: A language model with every op that OpenAI's packages know, one that is no language model, one that is seldom answered; and one that
+#: gives log-probabilities, several choices, and prompts back: there a byte is a token.
+LETTERS, RISK, SELDOM, SCORED = f"{NAME}/letters", f"{NAME}/risk", f"{NAME}/seldom", f"{NAME}/scored"
 #: What the owner allows one project, told in `x-ratelimit-*`.
 PER_HOUR, SELDOM_PER_HOUR = 10_000, 2
 #: What an item of a prediction costs.
@@ -53,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         known = {
             "/health": {},
-            "/v1/models": {"object": "list", "data": [{"id": "letters", "object": "model"}]},
+            "/v1/models": {"object": "list", "data": [{"id": name, "object": "model"} for name in ("letters", "scored")]},
             "/tokenizer_info": {"eos_token": "</s>", "bos_token": "<s>", "pad_token": None, "chat_template": "x"},
         }
         self.say(known.get(self.path))
@@ -106,12 +107,79 @@ def spoken(body, said, piece):
     return [*frames, {**head, "choices": [], "usage": usage(said, answer)}]
 
 
+def prompts_of(body):
+    """Each prompt of a completion as text, whichever of its four forms it has."""
+    prompt = body["prompt"]
+    if isinstance(prompt, str):
+        return [prompt]
+    if all(isinstance(one, int) for one in prompt):
+        return [bytes(prompt).decode()]
+    return [one if isinstance(one, str) else bytes(one).decode() for one in prompt]
+
+
+def goes_on(prompt, choice, limit, stops):
+    """What comes after a prompt: letters that follow from its length and the choice, up to the limit or a stop word."""
+    text = "".join(chr(ord("a") + (len(prompt) + choice + at) % 26) for at in range(limit))
+    ends = [text.index(stop) for stop in stops if stop in text]
+    return (text[: min(ends)], "stop") if ends else (text, "length")
+
+
+def logprob(letter, place):
+    return -((ord(letter) + place) % 16 + 1) / 8
+
+
+def scores(text, first, top):
+    """The legacy lists over a text, a number for each letter from `first` on but the very first of a prompt."""
+    values = [None if first + at == 0 else logprob(letter, first + at) for at, letter in enumerate(text)]
+    tops = [None if value is None else {letter: value, **({"~": -9.0} if top > 1 else {})} for letter, value in zip(text, values)]
+    return {"tokens": list(text), "token_logprobs": values, "top_logprobs": tops, "text_offset": list(range(first, first + len(text)))}
+
+
+def scored_completion(body):
+    head, choices, generated, given = {"id": "x", "created": 1, "model": "scored"}, [], 0, 0
+    stops = [body["stop"]] if isinstance(body.get("stop"), str) else body.get("stop") or []
+    for number, prompt in enumerate(prompts_of(body)):
+        given += len(prompt)
+        for choice in range(body.get("n", 1)):
+            answer, finish = goes_on(prompt, choice, body.get("max_tokens", 16), stops)
+            generated += len(answer)
+            text, first = (prompt + answer, 0) if body.get("echo") else (answer, len(prompt))
+            lists = scores(text, first, body["logprobs"]) if body.get("logprobs") is not None else None
+            index = number * body.get("n", 1) + choice
+            choices.append({"index": index, "text": text, "logprobs": lists, "finish_reason": finish})
+        # What was generated and is not the best is generated all the same.
+        generated += (body.get("best_of", body.get("n", 1)) - body.get("n", 1)) * len(answer)
+    counts = {"prompt_tokens": given, "completion_tokens": generated, "total_tokens": given + generated}
+    return [*({**head, "choices": [choice]} for choice in choices), {**head, "choices": [], "usage": counts}]
+
+
+def scored_chat(body):
+    prompt = plain(body["messages"][-1]["content"])
+    head, frames, generated = {"id": "x", "created": 1, "model": "scored"}, [], 0
+    for choice in range(body.get("n", 1)):
+        answer, finish = goes_on(prompt, choice, body.get("max_tokens", 16), [])
+        generated += len(answer)
+        for at, letter in enumerate(answer):
+            value = logprob(letter, len(prompt) + at)
+            entry = {"token": letter, "logprob": value, "bytes": [ord(letter)],
+                     "top_logprobs": [{"token": letter, "logprob": value, "bytes": [ord(letter)]}][: body.get("top_logprobs", 0)]}
+            delta = {"index": choice, "delta": {"content": letter}, "finish_reason": None}
+            frames.append({**delta, **({"logprobs": {"content": [entry]}} if body.get("logprobs") else {})})
+        frames.append({"index": choice, "delta": {}, "finish_reason": finish})
+    counts = {"prompt_tokens": len(prompt), "completion_tokens": generated, "total_tokens": len(prompt) + generated}
+    return [*({**head, "choices": [frame]} for frame in frames), {**head, "choices": [], "usage": counts}]
+
+
 def chat(body):
+    if body["model"] == "scored":
+        return scored_chat(body)
     said = [word for message in body["messages"] for word in words(plain(message.get("content") or ""))]
     return spoken(body, said, lambda text, finish: {"index": 0, "delta": {"content": text}, "finish_reason": finish})
 
 
 def completion(body):
+    if body["model"] == "scored":
+        return scored_completion(body)
     return spoken(body, words(body["prompt"]), lambda text, finish: {"index": 0, "text": text, "finish_reason": finish})
 
 
@@ -140,12 +208,15 @@ def offers(url):
     yield "letters", offer("letters", url, TEXT_OPS, PER_HOUR)
     yield "risk", offer("risk", url, ("predict",), PER_HOUR) + f"\n[predict]\nschema = '''{json.dumps(SCHEMA)}'''\n"
     yield "seldom", offer("seldom", url, ("chat",), SELDOM_PER_HOUR)
+    ops = ("chat", "completions", "logprobs", "prompt_logprobs", "tokenize")
+    yield "scored", offer("scored", url, ops, PER_HOUR, choices=4, logprobs=5)
 
 
-def offer(name, url, ops, per_hour):
+def offer(name, url, ops, per_hour, choices=1, logprobs=0):
+    """One that does more than the others is asked at the start what it can do."""
     rules = "".join(
         f'[[policy.rules]]\nop = "{op}"\ntier = "t1"\ninput_bytes_max = 4096\noutput_tokens_max = 64\n'
-        "choices_max = 1\nlogprobs_max = 0\n\n"
+        f"choices_max = {choices}\nlogprobs_max = {logprobs}\n\n"
         for op in ops
     )
     return f"""[model]
@@ -160,9 +231,9 @@ license = {{ spdx = "MIT" }}
 
 [serve]
 upstream = "{url}"
-upstream_model = "letters"
+upstream_model = "{"scored" if choices > 1 else "letters"}"
 dialect = "vllm"
-probe = false
+probe = {str(choices > 1).lower()}
 
 [release]
 weights = "{'0' * 64}"

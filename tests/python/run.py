@@ -30,6 +30,7 @@ def play(federation, home, project):
         ("refusals", lambda: calls.refusals(client)),
         ("left", lambda: calls.left(client, base_url, federation, home)),
         ("embeddings", lambda: surface.embeddings(client, federation, home)),
+        ("completions", lambda: surface.completions(client, federation, home)),
         ("responses", lambda: surface.responses(client, federation, home)),
         ("moderations", lambda: surface.moderations(client, federation, home)),
         ("models", lambda: surface.models(client)),

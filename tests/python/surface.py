@@ -13,7 +13,7 @@ import openai
 import institute
 from calls import refused
 from federation import eventually, need
-from institute import LETTERS, RISK, SELDOM
+from institute import LETTERS, RISK, SCORED, SELDOM
 
 TEXT = "one two three four"
 
@@ -50,6 +50,54 @@ def embeddings(client, federation, home):
     refused(openai.BadRequestError, 400, "invalid_request", lambda: create(model=LETTERS, input=[]))
     refused(openai.PermissionDeniedError, 403, "op_not_offered", lambda: create(model="lab/tiny-b", input="a"))
     return 4
+
+
+def completions(client, federation, home):
+    """The older endpoint as evaluations use it: prompts back with their log-probabilities, as text and as token ids, several prompts,
+    several choices, the best of several, stop words. A letter is a token here, 1 µcr in and 2 out."""
+    create = client.completions.with_raw_response.create
+    for prompt in (TEXT, list(TEXT.encode())):
+        for limit in (1, 0):
+            raw = create(model=SCORED, prompt=prompt, echo=True, logprobs=2, max_tokens=limit, temperature=0)
+            got = raw.parse()
+            want, _ = institute.goes_on(TEXT, 0, limit, [])
+            lists = institute.scores(TEXT + want, 0, 2)
+            said = got.choices[0].logprobs
+            need(got.choices[0].text == TEXT + want and said.tokens == lists["tokens"], f"{limit}: {got}")
+            need(said.token_logprobs == lists["token_logprobs"] and said.text_offset == lists["text_offset"], f"{limit}: {said}")
+            need(said.top_logprobs == lists["top_logprobs"], f"{limit}: {said.top_logprobs}")
+            charged(federation, home, raw, len(TEXT) + 2 * limit)
+    raw = create(model=SCORED, prompt=["ab", "abc"], max_tokens=3, n=2, logprobs=1)
+    got = raw.parse()
+    want = [institute.goes_on(prompt, choice, 3, [])[0] for prompt in ("ab", "abc") for choice in (0, 1)]
+    need([choice.text for choice in got.choices] == want, f"{want}: {got}")
+    need([choice.index for choice in got.choices] == [0, 1, 2, 3] and got.usage.completion_tokens == 12, f"{got}")
+    need(got.choices[1].logprobs.token_logprobs == institute.scores(want[1], 2, 1)["token_logprobs"], f"{got.choices[1]}")
+    charged(federation, home, raw, 5 + 2 * 12)
+    raw = create(model=SCORED, prompt=[list(b"ab"), list(b"abc")], max_tokens=2)
+    need([choice.text for choice in raw.parse().choices] == ["cd", "de"], f"{raw.parse()}")
+    charged(federation, home, raw, 5 + 2 * 4)
+    # All that were generated are paid for, and one is given.
+    raw = create(model=SCORED, prompt="ab", max_tokens=4, best_of=3)
+    need([choice.text for choice in raw.parse().choices] == ["cdef"], f"{raw.parse()}")
+    charged(federation, home, raw, 2 + 2 * 12)
+    raw = create(model=SCORED, prompt="ab", max_tokens=8, stop=["fg", "zz"])
+    stopped = raw.parse().choices[0]
+    need((stopped.text, stopped.finish_reason) == ("cde", "stop"), f"{stopped}")
+    charged(federation, home, raw, 2 + 2 * 3)
+    chunks = list(client.completions.create(model=SCORED, prompt="ab", max_tokens=3, n=2, logprobs=1, stream=True))
+    texts = {at: "".join(choice.text for chunk in chunks for choice in chunk.choices if choice.index == at) for at in (0, 1)}
+    need(texts == {0: "cde", 1: "def"}, f"{texts}")
+    chat = client.chat.completions.create(
+        model=SCORED, messages=[{"role": "user", "content": "ab"}], max_tokens=3, n=2, logprobs=True, top_logprobs=1)
+    need([choice.message.content for choice in chat.choices] == ["cde", "def"], f"{chat}")
+    entries = chat.choices[1].logprobs.content
+    need([entry.token for entry in entries] == list("def") and entries[0].top_logprobs[0].token == "d", f"{entries}")
+    need([entry.logprob for entry in entries] == [institute.logprob(letter, 2 + at) for at, letter in enumerate("def")], f"{entries}")
+    refused(openai.PermissionDeniedError, 403, "limit_exceeded", lambda: create(model=SCORED, prompt="a", n=5))
+    refused(openai.PermissionDeniedError, 403, "limit_exceeded", lambda: create(model=SCORED, prompt="a", logprobs=6, max_tokens=1))
+    refused(openai.PermissionDeniedError, 403, "op_not_in_scope", lambda: create(model=LETTERS, prompt="a", echo=True, logprobs=1))
+    return 10
 
 
 def responses(client, federation, home):
