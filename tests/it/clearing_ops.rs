@@ -137,6 +137,9 @@ async fn another_issuer_key_is_approved_by_two_and_put_in_place() {
     home.keys.issuer_switch().expect("by hand");
     let ended = process::run(&["clearing", "run", "--home", &named, "--listen", "127.0.0.1:0"]).await;
     assert!(!ended.success && ended.stderr.contains("the roster does not list keys/issuer.key"), "{ended:?}");
+    // A switch that was ended before it wrote the card goes on.
+    assert_eq!(clearing(&["issuer", "switch"]).await.expect("the card").trim(), third);
+    assert_eq!(Home::open(&path).expect("a home").card.issuer_key.map(|key| key.to_string()), Some(third));
     federation.service("hub").end().await;
 }
 

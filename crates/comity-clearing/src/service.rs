@@ -39,6 +39,7 @@ pub(crate) mod standing;
 mod vital;
 mod writeoff;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -46,8 +47,8 @@ use std::time::Duration;
 use comity_ledger::group_commit::JobFuture;
 use comity_ledger::{Committer, Database, Db, Reader, Reading, StoreError, books};
 use comity_token::Directory;
-use comity_wire::Timestamp;
 use comity_wire::api::clearing::HouseReply;
+use comity_wire::{PublicKey, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -124,8 +125,8 @@ struct Inner {
     /// Credit notes that are decided now, or wait.
     brought: Brought,
     retired: AtomicBool,
-    /// Whether two officers approved the key that this process signs with.
-    issuing: AtomicBool,
+    /// The keys that the house may sell with.
+    issuing: RwLock<BTreeSet<PublicKey>>,
     /// Nothing of this process's is published.
     silent: AtomicBool,
     tasks: TaskTracker,
@@ -212,7 +213,7 @@ impl Clearing {
             turns: Turns::default(),
             brought: Brought::default(),
             retired: AtomicBool::new(false),
-            issuing: AtomicBool::new(false),
+            issuing: RwLock::default(),
             silent: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use comity_clearing::{Clearing, Config, Keys};
 use comity_http::serve::Limits;
 use comity_http::{Drained, Server};
-use comity_wire::PublicKey;
-use comity_wire::object::IssuerStatus;
+use comity_token::Directory as _;
+use comity_wire::object::{IssuerStatus, Roster};
+use comity_wire::{OrgId, PublicKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +39,6 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let watching = HouseWatching::start(&watch)?;
     let home = Home::open(&arguments.home)?;
     let issuer = home.keys.read(KeyName::Issuer)?;
-    is_listed(&home, &issuer.public())?;
     // A log that was signed once is signed by the same key for good: one that is gone is noticed, and no other made.
     let memory = FileMemory::of(&home.path);
     let settings = HouseSettings::read(&home)?;
@@ -49,6 +49,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
         let hint = "this house's log was signed before: bring its key back from your backup of keys/ (docs/operating/clearing-log.md)";
         home.keys.read(KeyName::Log).map_err(|error| Failure::from(error).hint(hint))?
     };
+    let key = issuer.public();
     let mut keys = Keys::new(issuer, pseudonym_secret(&home, sharing.replica)?).with_log(log, Arc::new(memory));
     keys.retired = home.keys.issuers_beside()?;
     let keys = if sharing.several { keys.shared() } else { keys };
@@ -66,6 +67,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     };
     let config = settings.settlement.on(Config::new(member.home.card.organisation));
     let directory = Arc::clone(&member.directory);
+    let is_sound = is_listed(&directory.roster(), member.home.card.organisation, &key)?;
     let (clock, failpoint) = (Arc::clone(&member.clock), Arc::clone(failpoint));
     let clearing = Clearing::open_with(config, database, keys, directory, clock, failpoint)
         .await
@@ -78,7 +80,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let turns = Turns::open(central, &at_home, &clearing)?;
     let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
 
-    let publishing = Publishing::begin(&member, &clearing, sharing, &doors).await?;
+    let publishing = Publishing::begin(&member, &clearing, (sharing, is_sound), &doors).await?;
     // A newer list says all that an older one says: it is only told that there is one.
     let (send, lists) = watch::channel(0);
     clearing.on_standing(Arc::new(move |list| {
@@ -102,16 +104,16 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     why
 }
 
-/// Nobody would take what the house signs, and its revocation list would be refused by itself.
-fn is_listed(home: &Home, key: &PublicKey) -> Result<(), Failure> {
-    // Whoever has no roster hears of that later.
-    let Ok((_, roster)) = home.roster() else { return Ok(()) };
-    let own = roster.organisation(home.card.organisation);
-    let listed = own.and_then(|own| own.issuers.iter().find(|issuer| issuer.key == *key));
+/// Whether others believe what the house signs with this key. With one that is compromised it sells nothing, and its revocation list is
+/// refused; all else goes on, so that officers can approve another one.
+fn is_listed(roster: &Roster, house: OrgId, key: &PublicKey) -> Result<bool, Failure> {
+    let listed = roster.organisation(house).and_then(|own| own.issuers.iter().find(|issuer| issuer.key == *key));
     match listed.map(|issuer| issuer.status) {
-        Some(IssuerStatus::Active | IssuerStatus::Retired) => Ok(()),
-        Some(IssuerStatus::Compromised) => Err(Failure::new(format!("the roster says that keys/issuer.key, {key}, is compromised"))
-            .hint("comity clearing issuer new makes another one (docs/operating/issuer-key.md)")),
+        Some(IssuerStatus::Active | IssuerStatus::Retired) => Ok(true),
+        Some(IssuerStatus::Compromised) => {
+            tracing::error!(%key, "the roster says that the issuer key is compromised: nothing is sold, and no revocation list is published");
+            Ok(false)
+        }
         None => Err(Failure::new(format!("the roster does not list keys/issuer.key, {key}")).hint(
             "bring back the key before, or have the roster's signers enter this one and put their roster.cbor here (docs/operating/issuer-key.md)",
         )),

@@ -35,6 +35,8 @@ pub(crate) struct Asked {
     /// Of a long tail: what of its total is asked for, and what was shown of that.
     amounts: BTreeSet<u64>,
     covered: BTreeSet<u64>,
+    /// What of the lane's total is proven once all of it is shown.
+    upto: Amount,
     slots: BTreeMap<u64, Slot>,
     posted_at: Timestamp,
     state: State,
@@ -45,8 +47,8 @@ impl Asked {
     fn of((token, key): (TokenId, LaneKey), brought: Brought, asked: OfTail, posted_at: Timestamp) -> Self {
         let OfTail { numbers, amounts } = asked;
         let (shown, covered, slots) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        let (cause, state) = (Cause::Sample, State::Open);
-        Self { token, key, cause, brought, numbers, shown, amounts, covered, slots, posted_at, state }
+        let (cause, state, upto) = (Cause::Sample, State::Open, brought.newest.total);
+        Self { token, key, cause, brought, numbers, shown, amounts, covered, upto, slots, posted_at, state }
     }
 }
 
@@ -169,14 +171,15 @@ impl Books {
         };
         let (done, limit) = lane.to_prove(escrow.window);
         let what: &[u8] = if cause == Cause::Tail { b"tail" } else { b"holder" };
-        let id =
-            Digest::of_parts(&[what, &token.0, key.leaf.as_bytes(), &lane.n.to_be_bytes(), &key.lane.to_be_bytes()]);
+        let (n, number, most) = (lane.n.to_be_bytes(), key.lane.to_be_bytes(), limit.ucr().to_be_bytes());
+        let id = Digest::of_parts(&[what, &token.0, key.leaf.as_bytes(), &n, &number, &most]);
         if limit <= done || lane.stopped.is_some() || self.asked.contains_key(&id) {
             return false;
         }
         let span = (lane.acknowledged_n.min(lane.n - 1), lane.n);
         let asked = draw::tail(&seed, span, (done, limit), ASKED_MAX as u64);
-        self.asked.insert(id, Asked { cause, ..Asked::of((token, key), brought, asked, now) });
+        let upto = if asked.amounts.is_empty() { lane.total } else { limit };
+        self.asked.insert(id, Asked { cause, upto, ..Asked::of((token, key), brought, asked, now) });
         true
     }
 
@@ -341,7 +344,7 @@ impl House {
                 return Ok(Ok(()));
             }
             let row_is_whole = asked.amounts.is_empty();
-            let upto = asked.brought.newest.total;
+            let upto = asked.upto;
             // Where more than 64 are open, those that are asked for stand for the others.
             around.truth.proven(asked.token, (asked.key.leaf, asked.key.lane), upto.ucr(), row_is_whole)?;
             Self::step(books, asked.token, &Input::Proven { lane: asked.key, upto, evidence: id }, around)

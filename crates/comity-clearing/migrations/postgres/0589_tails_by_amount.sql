@@ -2,3 +2,5 @@
 ALTER TABLE challenge ADD COLUMN amounts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE challenge ADD COLUMN covered TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE challenge ADD COLUMN blind BYTEA CHECK (length(blind) = 64);
+-- What of the lane's total is proven by it. Of one from before: all.
+ALTER TABLE challenge ADD COLUMN upto BIGINT CHECK (upto >= 0);

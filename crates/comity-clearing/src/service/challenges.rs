@@ -144,7 +144,7 @@ impl Clearing {
                         row.state = ChallengeState::Answered;
                         match row.cause {
                             ChallengeCause::Holder | ChallengeCause::Tail => {
-                                let proven = Timed::Proven(row.key, row.newest.total, id);
+                                let proven = Timed::Proven(row.key, row.upto, id);
                                 house.time_in_tx(conn, row.token, proven, &calendar, now).await?;
                             }
                             ChallengeCause::Sample => {}
@@ -237,6 +237,7 @@ impl Clearing {
             shown: BTreeSet::new(),
             amounts: BTreeSet::new(),
             covered: BTreeSet::new(),
+            upto: newest[&key].total,
             slots: BTreeMap::new(),
             seed,
             log_size: size,
@@ -266,7 +267,12 @@ impl Clearing {
                 let mut posted = 0;
                 for at in keys.into_iter().filter(|at| !asked.contains(at)) {
                     let Some(lane) = lanes.get(&at) else { continue };
-                    let id = tail_id(b"tail", token, at, lane);
+                    // Something may have been shown since it was looked for.
+                    let (done, most) = lane.to_prove(window);
+                    if most <= done {
+                        continue;
+                    }
+                    let id = tail_id(b"tail", token, at, (lane, most));
                     let (claim, newest) = match newest_of(conn, token, at, lane).await {
                         Ok(brought) => brought,
                         // What cannot be asked about must not keep the others of the token from being asked about.
@@ -401,9 +407,10 @@ fn blinding(id: &Digest, root: &Digest) -> Vec<u8> {
     [&b"comity/challenge/blind/v1"[..], id.as_bytes(), root.as_bytes()].concat()
 }
 
-/// Of a challenge about a lane's tail, as it stands now.
-fn tail_id(what: &[u8], token: TokenId, key: LaneKey, lane: &Lane) -> Digest {
-    challenge_id(what, &[token.as_bytes(), key.leaf.as_bytes(), &key.lane.to_be_bytes(), &lane.n.to_be_bytes()])
+/// Of a challenge about a lane's tail, as it stands now, up to `most`: what lies above that is asked for by itself.
+fn tail_id(what: &[u8], token: TokenId, key: LaneKey, (lane, most): (&Lane, Amount)) -> Digest {
+    let (number, n, most) = (key.lane.to_be_bytes(), lane.n.to_be_bytes(), most.ucr().to_be_bytes());
+    challenge_id(what, &[token.as_bytes(), key.leaf.as_bytes(), &number, &n, &most])
 }
 
 /// A challenge about the receipts of a lane after the last acknowledged one: all, or as many as are asked for at once.
@@ -416,7 +423,10 @@ fn of_tail(
     now: Timestamp,
 ) -> ChallengeRow {
     let receipts = (lane.acknowledged_n.min(newest.n - 1), newest.n);
-    let OfTail { numbers: asked, amounts } = draw::tail(&seed, receipts, lane.to_prove(window), ASKED_MAX as u64);
+    let to_prove = lane.to_prove(window);
+    let OfTail { numbers: asked, amounts } = draw::tail(&seed, receipts, to_prove, ASKED_MAX as u64);
+    // All of its receipts show all of it; some of them what they were drawn from.
+    let upto = if amounts.is_empty() { newest.total } else { to_prove.1 };
     ChallengeRow {
         id,
         token,
@@ -428,6 +438,7 @@ fn of_tail(
         shown: BTreeSet::new(),
         amounts,
         covered: BTreeSet::new(),
+        upto,
         slots: BTreeMap::new(),
         seed,
         log_size: 0,
@@ -448,7 +459,8 @@ async fn challenge_in_tx(
     let id = token.id;
     let lanes_of = store::settlement::lanes(conn, id).await?;
     let lane = lanes_of.get(&key).ok_or_else(|| Failure::NotFound { what: format!("lane {} of {id}", key.lane) })?;
-    let challenge = tail_id(b"holder", id, key, lane);
+    let (done, most) = lane.to_prove(token.window);
+    let challenge = tail_id(b"holder", id, key, (lane, most));
     if let Some(known) = store::challenges::find(conn, challenge).await? {
         return Ok(known);
     }
@@ -456,7 +468,6 @@ async fn challenge_in_tx(
     if let Some(open) = store::challenges::tail_open(conn, id, key).await? {
         return Ok(open);
     }
-    let (done, most) = lane.to_prove(token.window);
     if most <= done || lane.stopped.is_some() {
         return Err(Failure::invalid(
             "nothing of this lane waits: it is acknowledged, paid, shown already, or stopped by an earlier challenge",

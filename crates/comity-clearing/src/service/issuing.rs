@@ -3,7 +3,8 @@
 //! Whoever can change a file on the house's machine could else let it sign with a key of their own. What is sold already is not
 //! touched: claims, finals and the revocation list go on.
 
-use std::sync::atomic::Ordering;
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use comity_ledger::Db;
 use comity_wire::object::{IssuerStatus, IssuerUse};
@@ -81,13 +82,30 @@ impl Clearing {
         if !approved {
             tracing::error!(key = %own, "two officers have not approved the issuer key: nothing is sold");
         }
-        self.inner.issuing.store(approved, Ordering::Relaxed);
+        let mut keys: BTreeSet<PublicKey> = known.into_iter().map(|known| known.key).collect();
+        if approved {
+            keys.insert(own);
+        }
+        *self.inner.issuing.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 
     /// Whether two officers approved the key in use.
     pub(super) fn is_issuing(&self) -> bool {
-        self.inner.issuing.load(Ordering::Relaxed)
+        self.is_approved(&self.inner.keys.issuer.public())
+    }
+
+    fn is_approved(&self, key: &PublicKey) -> bool {
+        self.inner.issuing.read().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// Whether what this key signed is still the house's word: approved, and not in other hands. A file beside the others makes no key of
+    /// the house.
+    pub(super) fn is_word_of(&self, key: &PublicKey) -> bool {
+        let roster = self.inner.directory.roster();
+        let own = roster.organisation(self.inner.config.org);
+        let listed = own.and_then(|own| own.issuers.iter().find(|issuer| issuer.key == *key));
+        self.is_approved(key) && listed.is_none_or(|issuer| issuer.status != IssuerStatus::Compromised)
     }
 
     /// Whether nodes would take what is signed now.

@@ -11,7 +11,7 @@ use comity_wire::api::clearing::{ReservationReply, ReservationRequest, SignedByt
 use comity_wire::object::{NodeCertificate, Quote, Token, Vetting};
 use comity_wire::{
     Amount, Decode as _, Digest, MandateId, NodeId, Object as _, Op, ProjectId, Pseudonym, PublicKey, Timestamp,
-    TokenId, Verified, cose,
+    TokenId, Unverified, Verified, cose,
 };
 
 use super::gathered::Gathered;
@@ -99,6 +99,9 @@ impl Clearing {
     /// [`Failure`]; then no credits moved.
     pub async fn reserve(&self, caller: &PublicKey, request: &ReservationRequest) -> Result<ReservationReply, Failure> {
         let quote = self.inner.quotes_known.verified(&request.quote, &self.inner.keys.issuers())?;
+        if !self.is_word_of(quote.signer()) {
+            return Err(Unverified::WrongKey { kind: "quote" }.into());
+        }
         let project = quote.project;
         let fingerprint = reservation::fingerprint(request);
         let found = match self.inner.memberships.ask((project, *caller)).await {

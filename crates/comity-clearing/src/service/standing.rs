@@ -226,8 +226,10 @@ impl Clearing {
 
     fn is_fresh(&self, list: &Verified<RevocationList>) -> bool {
         let heard = self.standing_heard().map_or(0, |list| list.number);
+        // Another replica may sign with the key before, or the next one, while they are changed.
+        let is_ours = *list.signer() == self.inner.keys.issuer.public() || self.is_word_of(list.signer());
         let is_newest = list.number >= heard && self.standing_lost(&list.entries, self.now()).is_empty();
-        is_newest && self.now().since(list.issued_at) < RENEW_S && *list.signer() == self.inner.keys.issuer.public()
+        is_newest && self.now().since(list.issued_at) < RENEW_S && is_ours
     }
 
     /// The house's own newest list as the federation has it. It is above the house's where books were set back to a backup.

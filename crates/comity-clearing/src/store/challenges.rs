@@ -26,6 +26,8 @@ pub(crate) struct ChallengeRow {
     /// Of a long tail: µcr of its total whose receipts are asked for, and those that were shown.
     pub(crate) amounts: BTreeSet<u64>,
     pub(crate) covered: BTreeSet<u64>,
+    /// What of the lane's total is proven once all of it is shown: what was drawn from, and nothing above that.
+    pub(crate) upto: Amount,
     /// What was seen in what was shown, by receipt.
     pub(crate) slots: BTreeMap<u64, Slot>,
     pub(crate) seed: Digest,
@@ -95,6 +97,7 @@ fn row(row: &Row) -> Result<ChallengeRow, Failure> {
         shown: cells.json("shown")?,
         amounts: cells.json("amounts")?,
         covered: cells.json("covered")?,
+        upto: cells.amount_maybe("upto")?.map_or_else(|| cells.amount("total"), Ok)?,
         slots: cells.json("slots")?,
         seed: cells.digest("seed")?,
         log_size: cells.uint("log_size")?,
@@ -220,7 +223,7 @@ pub(crate) async fn is_sealed(conn: &mut Db<'_>, claim: Digest) -> Result<bool, 
 pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, new: &ChallengeRow) -> Result<(), Failure> {
     query(
         "INSERT INTO challenge (id, token, leaf, lane, cause, claim, n, total, receipt, history, asked, shown, seed, log_size, \
-         reason, posted_at, state, amounts, blind) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING",
+         reason, posted_at, state, amounts, blind, upto) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
     )
     .bind(new.id.0.to_vec())
     .bind(new.token.0.to_vec())
@@ -240,6 +243,7 @@ pub(crate) async fn insert_in_tx(conn: &mut Db<'_>, new: &ChallengeRow) -> Resul
     .bind(seconds(new.posted_at))
     .bind(json(&new.amounts))
     .bind(new.blind.map(|blind| blind.to_vec()))
+    .bind(new.upto.ucr())
     .execute(conn)
     .await?;
     Ok(())

@@ -1,7 +1,7 @@
 //! The key that the house sells with: how another takes its place, and that nobody alone can.
 
 use comity_wire::Signed;
-use comity_wire::object::Token;
+use comity_wire::object::{Quote, Token};
 use serde_json::json;
 
 use super::rights::{by_both, two_officers};
@@ -94,6 +94,23 @@ async fn a_house_of_one_person_takes_down_what_it_signs_with(on: On) {
     assert_eq!(known(&world).await.iter().filter(|known| known.2 == "not listed").count(), 1);
 }
 
+/// A key that lies beside the others and that nobody approved signs no quote that the house takes for its own.
+async fn what_an_unapproved_key_quoted_is_not_sold(on: On) {
+    let mut world = World::new(on, 10_000).await;
+    two_officers(&world).await;
+    let quote = world.quote().await;
+    let forged: Signed<Quote> = Signed::decode(&signed_bytes(&quote)).unwrap();
+    let forged = comity_wire::cose::sign(forged.unverified(), &secret("next issuer"));
+    let forged = json!(comity_wire::api::clearing::SignedBytes::new(forged.bytes()).unwrap());
+    world.restart_beside("issuer", &["next issuer"]).await;
+    let ask = world.reservation(&forged, 10);
+    assert_eq!(code(&world.post("/v1/reservations", ask.clone(), &world.member).await), "wrong_key");
+    // Once it is the house's, what it signed is; and what the key before it signed stays so.
+    by_both(&world, approve("next issuer")).await;
+    assert_eq!(world.post("/v1/reservations", ask, &world.member).await.0, 200);
+    assert_eq!(world.post("/v1/reservations", world.reservation(&quote, 10), &world.member).await.0, 200);
+}
+
 async fn the_other_replica_hears_of_it_within_a_minute(on: On) {
     let mut world = World::new(on, 10_000).await;
     two_officers(&world).await;
@@ -112,4 +129,5 @@ on_each_store! {
     nobody_alone_lets_the_house_sell_with_another_key
     a_house_of_one_person_takes_down_what_it_signs_with
     the_other_replica_hears_of_it_within_a_minute
+    what_an_unapproved_key_quoted_is_not_sold
 }

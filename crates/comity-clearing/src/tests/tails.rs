@@ -89,6 +89,37 @@ async fn what_is_made_up_is_met_by_as_much_as_it_takes(on: On) {
     assert!(disputes(&world).await.is_empty());
 }
 
+/// What is shown proves what was drawn from. A node that holds an acknowledgement back would else have the next window for nothing.
+async fn what_lies_above_the_window_is_asked_for_by_itself(on: On) {
+    let world = World::new(on, 10_000).await;
+    let mut lab = world.buy(5_000).await;
+    let window = u32::try_from(lab.token.terms.window.ucr()).unwrap();
+    assert!((640..2_000).contains(&window), "{window}");
+    for _ in 0..window / PRICE {
+        lab.charge(lab.root(), 0, PRICE);
+    }
+    let acknowledged = lab.acknowledge(&secret("holder"));
+    lab.inflate(lab.root(), 0, window - PRICE);
+    let tail = asked(&world, &mut lab).await;
+    assert!(tail.left_at.iter().all(|at| *at <= ucr(window)), "{tail:?}");
+    assert_eq!(show_all(&world, &lab, &tail).await["state"], json!("answered"));
+    assert_eq!(world.sums().await[1], i64::from(window));
+    let (status, reply) = world.claim(&lab.claim(vec![acknowledged])).await;
+    assert_eq!((status, &reply["settled"], &reply["settled_total"]), (200, &json!(0), &json!(window)), "{reply}");
+    // Whoever doubts the rest may ask; else the house does, when its time has come.
+    world.pass(CHALLENGE_S).await;
+    draw(&world).await;
+    let [rest] = &waiting(&world).await[..] else { panic!("the rest is asked for") };
+    assert_ne!(rest.id, tail.id);
+    assert_eq!(rest.left, [u64::from(window / PRICE) + 1], "one receipt is above what was acknowledged");
+    let said = said_of(&world, &lab, rest, &rest.left.clone()).await;
+    assert!(said.contains("which is not its charge"), "{said}");
+    world.pass(CHALLENGE_S).await;
+    assert_eq!(world.house.sweep().await.unwrap().missed, 1);
+    assert_eq!(world.sums().await[1], i64::from(window));
+    assert!(world.house.audit().await.unwrap().holds);
+}
+
 /// A request that was charged and acknowledged long ago is charged once more.
 async fn what_was_acknowledged_is_not_charged_again(on: On) {
     let world = World::new(on, 10_000).await;
@@ -151,6 +182,7 @@ async fn a_lane_whose_claim_was_not_noted_is_asked_for_all_the_same(on: On) {
 on_each_store! {
     a_long_tail_is_shown_by_what_it_charges
     what_is_made_up_is_met_by_as_much_as_it_takes
+    what_lies_above_the_window_is_asked_for_by_itself
     what_was_acknowledged_is_not_charged_again
     a_request_has_one_charge
     a_lane_whose_claim_was_not_noted_is_asked_for_all_the_same

@@ -140,7 +140,9 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     let keeps_days = kept(inner, allowed.tier_rule.logging, &manifest)?;
     let manifest = manifest.id();
     // The roster lets no house name this organisation as its issuer (spec/02-keys.md K-6).
-    let is_anonymous = terms.issuer() == inner.org && terms.terms.budget.is_zero();
+    let own = terms.issuer() == inner.org && terms.terms.budget.is_zero();
+    // Whom the owner gave a grant is known.
+    let is_anonymous = own && inner.grants.of(&terms.subject, &terms.terms.grants, &*inner.directory, now).is_empty();
     Ok(Authorised {
         asked,
         served,

@@ -318,7 +318,7 @@ async fn those_whom_nobody_knows_count_as_one() {
     let window = comity_wire::object::Window { seconds: 60, requests: Some(3), tokens: None };
     setting.tier.windows = comity_wire::cbor::List::new(vec![window]).unwrap();
     let world = World::new(setting).await;
-    let mut said = Vec::new();
+    let (mut said, mut chains) = (Vec::new(), Vec::new());
     for name in ["first", "second", "third", "fourth"] {
         let ask = json!({"holder": secret(name).public(), "models": ["lab/tiny"], "valid_s": 600});
         let (status, _, body) = read(world.call("POST", "/comity/v1/tokens", "", &ask, &secret(name)).await).await;
@@ -327,11 +327,31 @@ async fn those_whom_nobody_knows_count_as_one() {
         let chain = comity_wire::object::Chain { token: reply.token.to_vec(), blocks: Vec::new() }.to_bytes();
         let mut ask = world.ask(&chain);
         (ask.key, ask.max) = (secret(name), Amount::ZERO);
+        chains.push(chain);
         let (status, headers, _) = read(world.send(&ask).await).await;
         let left = headers.get("x-ratelimit-remaining-requests").unwrap().to_str().unwrap().to_owned();
         said.push((status, left));
     }
     assert_eq!(said, [(200, "2".into()), (200, "1".into()), (200, "0".into()), (429, "0".into())]);
+    // Whom the owner gave a grant is known, and has its own.
+    let grant = comity_wire::object::Grant {
+        id: comity_wire::GrantId([1; 16]),
+        org: LAB,
+        subject: comity_wire::cbor::Text::new(secret("first").public().thumbprint().to_string()).unwrap(),
+        models: comity_wire::cbor::List::new(vec![model()]).unwrap(),
+        tier: comity_wire::object::Tier::Open,
+        ops: comity_wire::cbor::List::default(),
+        not_before: NOW,
+        not_after: NOW.plus(100_000),
+        plan: None,
+        executions: None,
+        reason: comity_wire::cbor::Text::new("").unwrap(),
+    };
+    world.gateway.grant_put(comity_wire::cose::sign(&grant, &secret("lab writer")).bytes()).await.unwrap();
+    let mut again = world.ask(&chains[0]).seq(2);
+    (again.key, again.max) = (secret("first"), Amount::ZERO);
+    let (status, headers, _) = read(world.send(&again).await).await;
+    assert_eq!((status, headers.get("x-ratelimit-remaining-requests").unwrap().to_str().unwrap()), (200, "2"));
     // A project that the house knows has its own.
     let chain = world.mint(|token| token.terms.window = Amount::from_ucr(1));
     assert_eq!(world.code(&world.ask(&chain)).await, "ok");

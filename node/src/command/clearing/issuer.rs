@@ -85,6 +85,16 @@ fn new(path: &Path) -> Result<String, Failure> {
 
 async fn switch(path: &Path) -> Result<String, Failure> {
     let home = house(path)?;
+    if !home.keys.exists(KeyName::IssuerNext) {
+        // One that was ended between its two steps.
+        let key = home.keys.read(KeyName::Issuer)?.public();
+        if home.card.issuer_key != Some(key) {
+            home.write_card(key, "organisation.json")?;
+            let _ = std::fs::remove_file(home.file(NEXT_CARD));
+            comity_cli::note("next: start the house again");
+            return Ok(key.to_string());
+        }
+    }
     let next = home.keys.read(KeyName::IssuerNext).map_err(|error| {
         Failure::from(error).hint("comity clearing issuer new makes one; after a switch there is none")
     })?;
