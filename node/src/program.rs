@@ -103,3 +103,6 @@ async fn run(arguments: Arguments, failpoint: &Failpoint) -> Result<(), String> 
         Command::Demo(demo) => done(demo.run().await),
     }
 }
+
+#[cfg(test)]
+mod pages;
