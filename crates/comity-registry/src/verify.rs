@@ -1,7 +1,7 @@
 //! What makes a head, an index and an entry believable. Pure; the SDK, which runs no replica, uses the same.
 
 use comity_wire::cbor::Limits;
-use comity_wire::object::{Entry, Head, Index, IssuerStatus, Organisation, Roster, WriterCertificate};
+use comity_wire::object::{Entry, Head, Index, Organisation, Roster, WriterCertificate};
 use comity_wire::{Decode, Digest, Malformed, Object, OrgId, PublicKey, Signed, Timestamp, Unverified, Verified};
 
 use crate::held::Held;
@@ -123,8 +123,9 @@ fn keys_for(entry: &Entry, organisation: &Organisation, writer: &PublicKey) -> V
     match entry.kind {
         Kind::NodeCertificate => vec![organisation.key],
         Kind::RevocationList => {
-            let issuers = organisation.issuers.iter().filter(|issuer| issuer.status != IssuerStatus::Compromised);
-            issuers.map(|issuer| issuer.key).chain([*writer]).collect()
+            // In a feed the writer's head vouches for it. Were a list of a key that was stolen refused, nobody who is new to the feed could
+            // read anything of it until another list is made.
+            organisation.issuers.iter().map(|issuer| issuer.key).chain([*writer]).collect()
         }
         _ => vec![*writer],
     }

@@ -6,10 +6,12 @@ use comity_registry::message::{Reply, Request};
 use comity_registry::publish::{CannotPublish, Publication, Put};
 use comity_registry::replica::{Stored, StoredFeed, Write};
 use comity_registry::{
-    Catalog, Change, Input, NotAdmitted, Output, Peer, Query, Registry, SignedHead, Ticket, Verdict,
+    Catalog, Change, Held, Input, NotAdmitted, Output, Peer, Query, Registry, SignedHead, Ticket, Verdict, verify,
 };
 use comity_wire::api::node::SearchQuery;
-use comity_wire::object::{EntryKind, Head, Revocation, RevocationList, RevokedKind};
+use comity_wire::object::{
+    EntryKind, Head, IssuerKey, IssuerStatus, IssuerUse, Revocation, RevocationList, RevokedKind, RosterFile,
+};
 use comity_wire::{Digest, SecretKey, Timestamp, cose};
 use support::{Org, START, org, roster};
 
@@ -267,6 +269,30 @@ fn who_is_admitted() {
     let put = Put { objects: vec![cose::sign(&list, &a.writer).bytes().to_vec()], remove: Vec::new() };
     publish(&mut registry, &a, 1, &put, START);
     assert!(matches!(registry.admit(START, &a.signed_certificate(), &key), Err(NotAdmitted::Revoked { .. })));
+}
+
+/// A head that names a list of a key that was stolen since is read all the same: its writer vouches for the list.
+#[test]
+fn a_list_of_a_stolen_key_keeps_nobody_from_its_feed() {
+    let (a, stolen, stranger) = (org(1), SecretKey::from_seed([7; 32]), SecretKey::from_seed([8; 32]));
+    let compromised = IssuerKey {
+        key: stolen.public(),
+        use_: IssuerUse::Budget,
+        status: IssuerStatus::Compromised,
+        from: START,
+        retired_at: None,
+    };
+    let (_, whole) = RosterFile::decode(&roster(1, &[&a])).unwrap();
+    let mut organisation = whole.organisation(a.id).unwrap().clone();
+    organisation.issuers = vec![compromised].try_into().unwrap();
+    let list = RevocationList { org: a.id, number: 1, issued_at: START, entries: Default::default() };
+    let writer = a.writer.public();
+    let believed = |key: &SecretKey| {
+        let bytes = cose::sign(&list, key).bytes().to_vec();
+        let held = Held::verify(EntryKind::RevocationList, &bytes, &[key.public()]).unwrap();
+        verify::entry(&held.entry(&writer), &bytes, &organisation, &writer).is_ok()
+    };
+    assert!(believed(&stolen) && believed(&a.writer) && !believed(&stranger));
 }
 
 #[test]

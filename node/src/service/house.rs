@@ -67,7 +67,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     };
     let config = settings.settlement.on(Config::new(member.home.card.organisation));
     let directory = Arc::clone(&member.directory);
-    let is_sound = is_listed(&directory.roster(), member.home.card.organisation, &key)?;
+    is_listed(&directory.roster(), member.home.card.organisation, &key)?;
     let (clock, failpoint) = (Arc::clone(&member.clock), Arc::clone(failpoint));
     let clearing = Clearing::open_with(config, database, keys, directory, clock, failpoint)
         .await
@@ -80,7 +80,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let turns = Turns::open(central, &at_home, &clearing)?;
     let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
 
-    let publishing = Publishing::begin(&member, &clearing, (sharing, is_sound), &doors).await?;
+    let publishing = Publishing::begin(&member, &clearing, sharing, &doors).await?;
     // A newer list says all that an older one says: it is only told that there is one.
     let (send, lists) = watch::channel(0);
     clearing.on_standing(Arc::new(move |list| {
@@ -104,15 +104,15 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     why
 }
 
-/// Whether others believe what the house signs with this key. With one that is compromised it sells nothing, and its revocation list is
-/// refused; all else goes on, so that officers can approve another one.
-fn is_listed(roster: &Roster, house: OrgId, key: &PublicKey) -> Result<bool, Failure> {
+/// Nobody would believe what the house signs with a key that the roster does not list. With one that is compromised it sells nothing, and
+/// all else goes on, so that officers can approve another one.
+fn is_listed(roster: &Roster, house: OrgId, key: &PublicKey) -> Result<(), Failure> {
     let listed = roster.organisation(house).and_then(|own| own.issuers.iter().find(|issuer| issuer.key == *key));
     match listed.map(|issuer| issuer.status) {
-        Some(IssuerStatus::Active | IssuerStatus::Retired) => Ok(true),
+        Some(IssuerStatus::Active | IssuerStatus::Retired) => Ok(()),
         Some(IssuerStatus::Compromised) => {
-            tracing::error!(%key, "the roster says that the issuer key is compromised: nothing is sold, and no revocation list is published");
-            Ok(false)
+            tracing::error!(%key, "the roster says that the issuer key is compromised: nothing is sold");
+            Ok(())
         }
         None => Err(Failure::new(format!("the roster does not list keys/issuer.key, {key}")).hint(
             "bring back the key before, or have the roster's signers enter this one and put their roster.cbor here (docs/operating/issuer-key.md)",

@@ -64,12 +64,11 @@ impl<'a> Publishing<'a> {
     /// Takes up the pen, and says for the first time what is to be said.
     ///
     /// # Errors
-    /// [`Failure`] where a house that is alone cannot say it; one of several, or one whose issuer key is compromised, serves all the
-    /// same, and goes on trying.
+    /// [`Failure`] where a house that is alone cannot say it; one of several serves all the same, and goes on trying.
     pub(super) async fn begin(
         member: &'a Member,
         clearing: &'a Clearing,
-        (sharing, is_sound): (Sharing, bool),
+        sharing: Sharing,
         doors: &Doors,
     ) -> Result<Self, Failure> {
         let publishing = Self {
@@ -92,7 +91,7 @@ impl<'a> Publishing<'a> {
             member.network.share(Member::writer(&member.home)?, shared).await;
         }
         match publishing.turn().await {
-            Err(failure) if sharing.several || !is_sound => {
+            Err(failure) if sharing.several => {
                 tracing::error!(%failure, "nothing is published from here yet; it is tried again");
                 publishing.failed(SILENT_AFTER);
             }

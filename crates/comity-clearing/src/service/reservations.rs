@@ -99,9 +99,6 @@ impl Clearing {
     /// [`Failure`]; then no credits moved.
     pub async fn reserve(&self, caller: &PublicKey, request: &ReservationRequest) -> Result<ReservationReply, Failure> {
         let quote = self.inner.quotes_known.verified(&request.quote, &self.inner.keys.issuers())?;
-        if !self.is_word_of(quote.signer()) {
-            return Err(Unverified::WrongKey { kind: "quote" }.into());
-        }
         let project = quote.project;
         let fingerprint = reservation::fingerprint(request);
         let found = match self.inner.memberships.ask((project, *caller)).await {
@@ -117,7 +114,13 @@ impl Clearing {
             Some(level) => level,
             None => persons::level_of(&mut self.read().await?.db(), of, (caller, role), now).await?,
         };
-        let drafted = self.drafted(request, &quote, (&project_row, caller), level.vetting, fingerprint);
+        let word = || match self.is_word_of(quote.signer()) {
+            true => Ok(()),
+            false => Err(Unverified::WrongKey { kind: "quote" }.into()),
+        };
+        let drafted = self.issues(now).and_then(|()| word());
+        let drafted =
+            drafted.and_then(|()| self.drafted(request, &quote, (&project_row, caller), level.vetting, fingerprint));
         let asked = match drafted.and_then(|asked| asked.under(role, request.mandate)) {
             Ok(asked) => asked,
             // What would not be sold now may have been sold before: then this is its repeat.
@@ -195,7 +198,6 @@ impl Clearing {
         fingerprint: Digest,
     ) -> Result<Reserve, Failure> {
         let now = self.now();
-        self.issues(now)?;
         if project.frozen {
             return Err(Failure::Frozen { project: project.id });
         }

@@ -108,7 +108,15 @@ async fn what_an_unapproved_key_quoted_is_not_sold(on: On) {
     // Once it is the house's, what it signed is; and what the key before it signed stays so.
     by_both(&world, approve("next issuer")).await;
     assert_eq!(world.post("/v1/reservations", ask, &world.member).await.0, 200);
-    assert_eq!(world.post("/v1/reservations", world.reservation(&quote, 10), &world.member).await.0, 200);
+    let ask = world.reservation(&quote, 10);
+    let sold = world.post("/v1/reservations", ask.clone(), &world.member).await;
+    assert_eq!(sold.0, 200);
+    // What was sold is answered again, whatever becomes of the key that quoted it.
+    world.restart_beside("issuer 2", &["issuer", "next issuer"]).await;
+    world.tamper("DELETE FROM issuer WHERE act IS NULL").await;
+    world.house.issuing_look().await.unwrap();
+    let again = world.post("/v1/reservations", ask, &world.member).await;
+    assert_eq!((again.0, &again.1["token"]), (200, &sold.1["token"]));
 }
 
 async fn the_other_replica_hears_of_it_within_a_minute(on: On) {
