@@ -32,6 +32,7 @@ mod probed;
 mod probes_page;
 mod replay_charges_nothing;
 mod restore_drill;
+mod revoked_everywhere;
 mod sealed_decisions;
 mod small_money;
 mod spec_bodies;

@@ -254,6 +254,7 @@ mod tests {
         "paid from suspense",
         "paid in full",
         "something is shown that proves nothing",
+        "a tail that is shown by what it charges",
     ];
 
     fn check(report: &Report) {
