@@ -189,16 +189,19 @@ pub(crate) async fn receipt(
     }
     let (parts, bytes) = read(request).await?;
     let called = caller(inner, &parts, &bytes)?;
-    let chains = inner.chains_of(query.token).await?;
     let (key, slot) = (LaneKey { leaf: query.leaf, lane: query.lane }, Slot { seq: query.seq, item: query.item });
-    // Asked before the store: a request that ends in between is found there.
+    // In this order: a request that ends in between is found in the store, and its chain after it.
     let is_open = inner.ledger.is_open(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
     let found = inner.ledger.store().charge(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
+    let chains = inner.chains_of(query.token).await?;
     match chains.iter().find(|chain| chain.leaf() == query.leaf) {
         Some(chain) if chain.keys().contains(&&called.key) => {}
         // Chains are kept with their first charge: under one that is not here nothing was charged, and the caller may
         // take the seq as free.
         None if found.is_none() && !is_open => return Err(token_unknown()),
+        // Under way at another gateway, or held by one that died: its chain comes with its charge, and until then nobody
+        // can say whose it is.
+        None if found.is_none() => return Err(refusal::refused(&Refused::InFlight { seq: query.seq })),
         _ => return Err(not_yours("that lane")),
     }
     let found = match found {

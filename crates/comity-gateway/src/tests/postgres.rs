@@ -150,6 +150,29 @@ async fn a_rolling_restart_charges_once_and_answers_from_the_books() {
 }
 
 #[tokio::test]
+async fn an_outcome_is_in_flight_at_every_gateway_before_its_chain_is_known() {
+    let (_database, first, second) = pair().await;
+    let chain = first.mint(|_| {});
+    let query = format!("token={TOKEN}&leaf={}&lane=0&seq=1", leaf(&chain));
+    let told =
+        async |by: &str| code(second.call("GET", "/comity/v1/receipts", &query, &json!(null), &secret(by)).await).await;
+    assert_eq!(told("holder").await, "token_unknown", "nothing was asked yet");
+    let gate = Gate::shut();
+    first.upstream.push(text().held_at(2, &gate));
+    let running = tokio::spawn({
+        let (router, request) = (first.gateway.router(), first.ask(&chain).request());
+        async move { code(tower::ServiceExt::oneshot(router, request).await.unwrap()).await }
+    });
+    until(|| async { second.gateway.0.ledger.is_open(TOKEN, first.ask(&chain).key_of(), slot(1)).await.unwrap() })
+        .await;
+    // Its first request runs at the other one, which alone has met its chain: a wallet asks again.
+    assert_eq!(told("holder").await, "in_flight");
+    gate.open(1);
+    assert_eq!(running.await.unwrap(), "ok");
+    assert_eq!((told("holder").await, told("anyone").await), ("ok".into(), "not_yours".into()));
+}
+
+#[tokio::test]
 async fn a_final_waits_for_what_runs_at_other_gateways() {
     let (_database, first, second) = pair().await;
     let chain = first.mint(|_| {});
