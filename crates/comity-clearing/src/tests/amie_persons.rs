@@ -111,7 +111,7 @@ async fn two_persons_become_one_at_a_site(on: On) {
 }
 
 async fn sites_from_before_go_on(on: On) {
-    let books = Books::new(on).await;
+    let books = Books::empty(on).await;
     let database = books.database();
     books::migrate(&database, crate::store::migrations_until(540)).await.unwrap();
     let before = "

@@ -246,7 +246,7 @@ async fn what_is_to_be_decided_of_a_token_is_counted_beside_it(on: On) {
 
 /// Books from before know of no token what is to be decided of it.
 async fn books_from_before_count_what_is_to_be_decided(on: On) {
-    let books = Books::new(on).await;
+    let books = Books::empty(on).await;
     comity_ledger::books::migrate(&books.database(), crate::store::migrations_until(584)).await.unwrap();
     for sql in [
         "INSERT INTO token (id, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request) \

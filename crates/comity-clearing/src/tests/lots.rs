@@ -299,7 +299,7 @@ async fn awards_need_two_persons_once_two_are_registered(on: On) {
 
 /// Books from before there were lots: awards went into one account of the project, and tokens were drawn from that.
 async fn books_from_before_lots_go_on(on: On) {
-    let books = Books::new(on).await;
+    let books = Books::empty(on).await;
     let database = books.database();
     books::migrate(&database, crate::store::migrations_until(503)).await.unwrap();
     let project = ProjectId([7; 16]);

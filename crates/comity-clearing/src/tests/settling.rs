@@ -159,7 +159,7 @@ async fn a_node_that_changed_its_keys_still_has_its_receipts_settled(on: On) {
 /// Keys that an older house remembered, without dates, stand for good; of two owners the first is it.
 #[tokio::test]
 async fn keys_that_were_remembered_without_dates_are_kept() {
-    let books = Books::new(On::Sqlite).await;
+    let books = Books::empty(On::Sqlite).await;
     let older = Migrations::default().with(500, "clearing", include_str!("../../migrations/0500_clearing.sql"), "");
     comity_ledger::books::migrate(&books.database(), older).await.unwrap();
     let mut conn = books.connect().await;

@@ -68,7 +68,19 @@ impl crate::LogMemory for Memory {
 }
 
 impl Books {
+    /// With every table, as a house makes them when it starts.
     pub(super) async fn new(on: On) -> Self {
+        let fill = async |url: String| crate::ops::migrate(&Database::postgres(&url).unwrap()).await.unwrap();
+        match on {
+            On::Sqlite => Self::empty(on).await,
+            On::Postgres => {
+                Self::Postgres(comity_scratch::Database::filled("clearing", fill).await, tempfile::tempdir().unwrap())
+            }
+        }
+    }
+
+    /// Without a table.
+    pub(super) async fn empty(on: On) -> Self {
         match on {
             On::Sqlite => Self::Sqlite(tempfile::tempdir().unwrap()),
             On::Postgres => Self::Postgres(comity_scratch::Database::create().await, tempfile::tempdir().unwrap()),
