@@ -217,6 +217,17 @@ async fn what_is_always_given_up_is_told_so_and_nothing_of_it_is_kept() {
     running.await.unwrap();
 }
 
+/// A high cost is what keeps the writer from reading a table whole. It is no reason to compile the statement.
+#[tokio::test]
+async fn the_writer_looks_up_by_keys_and_compiles_nothing() {
+    let scratch = comity_scratch::Database::create().await;
+    let mut conn = migrated(&scratch).await.connect().await.unwrap();
+    for setting in ["SHOW enable_seqscan", "SHOW jit"] {
+        let row = query(setting).fetch_one(&mut conn.db()).await.unwrap();
+        assert_eq!(row.text(setting.trim_start_matches("SHOW ")).unwrap(), "off", "{setting}");
+    }
+}
+
 /// Large books take longer than any other statement may.
 #[tokio::test]
 async fn an_audit_is_not_cut_off_where_other_statements_are() {
