@@ -10,6 +10,7 @@ mod claims;
 mod counts;
 mod credits;
 mod decisions;
+mod dispatch;
 mod disputes;
 mod exchange;
 pub mod findings;

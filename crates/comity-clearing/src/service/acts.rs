@@ -3,7 +3,7 @@
 use comity_ledger::Db;
 use comity_wire::{Amount, AwardId, Digest, LotId, Timestamp};
 
-use super::{Clearing, amie, awards, central};
+use super::{Clearing, amie, central, dispatch};
 use crate::acts::{Act, ActRecord, Officer, Outcome, Signature, Verdict, WAITING_MAX, judge};
 use crate::failure::Failure;
 use crate::store;
@@ -100,13 +100,13 @@ async fn act_in_tx(
                 });
             }
             // What cannot be done is better refused now than when a second person has come.
-            awards::check(house, conn, act, now).await?;
+            dispatch::check(house, conn, act, now).await?;
             store::acts::act_insert_in_tx(conn, &record(act, id, by, now, None), act.word()).await?;
             reply.done = false;
             Ok(reply)
         }
         Verdict::Do => {
-            let (award, lots) = awards::do_in_tx(house, conn, act, id, now).await?;
+            let (award, lots) = dispatch::do_in_tx(house, conn, act, id, now).await?;
             match known {
                 Some(_) => store::acts::act_approve_in_tx(conn, id, by.as_ref(), now).await?,
                 None => {

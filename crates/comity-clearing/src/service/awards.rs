@@ -5,16 +5,14 @@ use std::collections::BTreeSet;
 use comity_ledger::{
     AccountId, Db, Group, LedgerTx, NewAccount, Refusal, Store as _, Transfer, TransferId, TransferKind,
 };
-use comity_wire::{Amount, AwardId, Digest, LotId, MemberId, ProjectId, Timestamp};
+use comity_wire::{Amount, AwardId, Digest, LotId, ProjectId, Timestamp};
 
 use super::Clearing;
 use super::acts::{some, text};
-use super::projects::exists;
-use super::{central, exchange, issuing, owners, payouts, periods, persons, projects, recharge, writeoff};
+use super::projects;
 use crate::acts::{Act, AwardAsk, Extend, Move, PartAsk, Release, Supplement, Withdraw};
 use crate::failure::Failure;
 use crate::lots::LOTS_PER_PROJECT_MAX;
-use crate::settlement::CHALLENGE_S;
 use crate::store::awards::{Award, LotRow};
 use crate::store::{self, money};
 
@@ -73,190 +71,9 @@ impl Clearing {
     }
 }
 
-/// Whether an act could be done now.
-pub(super) async fn check(house: &Clearing, conn: &mut Db<'_>, act: &Act, now: Timestamp) -> Result<(), Failure> {
-    match act {
-        Act::Award(ask) => {
-            exists(conn, ask.project).await?;
-            parts_of(ask, now).map(drop)
-        }
-        Act::Supplement(ask) => {
-            let award = award_of(conn, ask.award).await?;
-            text("the number of a supplement", &ask.number)?;
-            part(&ask.part, &award, now).map(drop)
-        }
-        Act::Release(ask) => {
-            text("the report", &ask.report)?;
-            lot_of(conn, ask.lot).await.map(drop)
-        }
-        Act::Extend(ask) => {
-            text("the reason", &ask.reason)?;
-            award_of(conn, ask.award).await.map(drop)
-        }
-        Act::Move(ask) => {
-            text("the reason", &ask.reason)?;
-            some(ask.amount)?;
-            exists(conn, ask.to).await?;
-            lot_of(conn, ask.lot).await.map(drop)
-        }
-        Act::Withdraw(ask) => {
-            text("the reason", &ask.reason)?;
-            some(ask.amount)?;
-            lot_of(conn, ask.lot).await.map(drop)
-        }
-        Act::OfficerAdd(ask) => {
-            text("an officer's name", &ask.officer.name)?;
-            text("the reason", &ask.reason)
-        }
-        Act::OfficerRemove(ask) => text("the reason", &ask.reason),
-        Act::DisputeEnd(ask) => Clearing::dispute_check(conn, ask).await.map(drop),
-        Act::OwnerTerms(ask) => owners::terms_check(house, conn, ask).await,
-        Act::OwnerSchedule(ask) => recharge::schedule_check(conn, ask, now).await,
-        Act::OwnerCosts(ask) => recharge::costs_check(conn, ask, now).await,
-        Act::Remit(ask) => payouts::remit_check(conn, ask, now).await,
-        Act::PayRun(ask) => payouts::run_check(conn, ask).await,
-        Act::Exchange(ask) => exchange::check(conn, ask, now).await,
-        Act::ProjectOf(ask) => exchange::project_of_check(conn, ask).await,
-        Act::PeriodClose(ask) => periods::close_check(conn, ask, now).await,
-        Act::PeriodReopen(ask) => periods::reopen_check(conn, ask).await.map(drop),
-        Act::DisputeOpen(ask) => Clearing::dispute_open_check(conn, ask).await,
-        Act::Members(ask) => {
-            text("the reason", &ask.reason)?;
-            exists(conn, ask.project).await.map(drop)
-        }
-        Act::Vet(ask) => projects::vet_check(conn, ask, now).await,
-        Act::Vouch(ask) => persons::vouch_check(ask, now),
-        Act::PersonKey(ask) => {
-            text("the reason", &ask.reason)?;
-            persons::known(conn, ask.person).await
-        }
-        Act::CentralBind(ask) => central::bind_check(conn, ask).await,
-        Act::WriteOff(ask) => writeoff::check(conn, ask).await,
-        Act::IssuerKey(ask) => issuing::check(conn, ask).await,
-        Act::ProjectResume(ask) => {
-            text("the reason", &ask.reason)?;
-            match exists(conn, ask.project).await?.frozen {
-                true => Ok(()),
-                false => Err(Failure::invalid(format!("project {} is not frozen", ask.project))),
-            }
-        }
-        Act::AwardResume(ask) => {
-            text("the reason", &ask.reason)?;
-            match award_of(conn, ask.award).await? {
-                Award { frozen: true, .. } => Ok(()),
-                award => Err(Failure::invalid(format!("award {} is not frozen", award.award_number))),
-            }
-        }
-    }
-}
+pub(super) type Done = Result<(Option<AwardId>, Vec<LotId>), Failure>;
 
-/// Does an act. Its id is the evidence of what it moves.
-pub(super) async fn do_in_tx(
-    house: &Clearing,
-    conn: &mut Db<'_>,
-    act: &Act,
-    id: Digest,
-    now: Timestamp,
-) -> Result<(Option<AwardId>, Vec<LotId>), Failure> {
-    check(house, conn, act, now).await?;
-    match act {
-        Act::Award(ask) => award_in_tx(conn, ask, id, now).await,
-        Act::Supplement(ask) => supplement_in_tx(conn, ask, id, now).await,
-        Act::Release(ask) => release_in_tx(conn, ask, id, now).await,
-        Act::Extend(ask) => extend_in_tx(conn, ask).await,
-        Act::Move(ask) => move_in_tx(conn, ask, id, now).await,
-        Act::Withdraw(ask) => withdraw_in_tx(conn, ask, id, now).await,
-        Act::OfficerAdd(ask) => {
-            store::acts::officer_put_in_tx(conn, &ask.officer, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::OfficerRemove(ask) => {
-            store::acts::officer_remove_in_tx(conn, &ask.key, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::DisputeEnd(ask) => {
-            house.dispute_end_in_tx(conn, ask, id, &house.calendar(), now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::OwnerTerms(ask) => {
-            owners::terms_in_tx(conn, ask, id, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::OwnerSchedule(ask) => {
-            recharge::schedule_in_tx(conn, ask, id, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::OwnerCosts(ask) => {
-            recharge::costs_in_tx(conn, ask, id, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::Remit(ask) => {
-            payouts::remit_in_tx(conn, ask, id, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::PayRun(ask) => {
-            payouts::run_in_tx(conn, ask, id, (house.calendar().since(now, CHALLENGE_S), now)).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::Exchange(ask) => exchange::exchange_in_tx(conn, ask, id, now).await,
-        Act::ProjectOf(ask) => {
-            store::projects::organisation_put_in_tx(conn, ask.project, ask.organisation, id, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::PeriodClose(ask) => {
-            periods::close_in_tx(conn, ask, id, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::PeriodReopen(ask) => {
-            periods::reopen_in_tx(conn, ask, id, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::DisputeOpen(ask) => {
-            house.dispute_in_tx(conn, ask.token, "officers", id, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::Members(ask) => {
-            projects::members_in_tx(house, conn, ask, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::Vet(ask) => {
-            projects::vet_in_tx(conn, ask, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::Vouch(ask) => {
-            persons::vouch_in_tx(conn, ask, MemberId(projects::random()?), now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::PersonKey(ask) => {
-            persons::person_key_in_tx(conn, ask, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::CentralBind(ask) => {
-            central::bind_in_tx(conn, &house.inner.keys.pseudonyms, ask, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::WriteOff(ask) => {
-            writeoff::write_off_in_tx(conn, ask, id, now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::IssuerKey(ask) => {
-            store::issuing::approve_in_tx(conn, &ask.key, Some(id), now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::ProjectResume(ask) => {
-            projects::freeze_in_tx(house, conn, (ask.project, false), now).await?;
-            Ok((None, Vec::new()))
-        }
-        Act::AwardResume(ask) => {
-            freeze_in_tx(conn, ask.award, false).await?;
-            Ok((Some(ask.award), Vec::new()))
-        }
-    }
-}
-
-type Done = Result<(Option<AwardId>, Vec<LotId>), Failure>;
-
-async fn award_in_tx(conn: &mut Db<'_>, ask: &AwardAsk, evidence: Digest, now: Timestamp) -> Done {
+pub(super) async fn award_in_tx(conn: &mut Db<'_>, ask: &AwardAsk, evidence: Digest, now: Timestamp) -> Done {
     let id = award_id(ask);
     if let Some(known) = store::awards::award_find(conn, id).await? {
         // The same words would have been the same act. Done without a word, these terms would be believed to hold.
@@ -291,7 +108,7 @@ async fn award_in_tx(conn: &mut Db<'_>, ask: &AwardAsk, evidence: Digest, now: T
     Ok((Some(id), lots.iter().map(|lot| lot.id).collect()))
 }
 
-async fn supplement_in_tx(conn: &mut Db<'_>, ask: &Supplement, evidence: Digest, now: Timestamp) -> Done {
+pub(super) async fn supplement_in_tx(conn: &mut Db<'_>, ask: &Supplement, evidence: Digest, now: Timestamp) -> Done {
     let mut award = award_of(conn, ask.award).await?;
     let name = format!("supplement {}", ask.number);
     let lot = LotRow { id: lot_id(award.id, &name), part: name, ..part(&ask.part, &award, now)? };
@@ -342,7 +159,7 @@ async fn lots_give_in_tx(
     money::post_in_tx(&mut ledger, Group(transfers), now).await
 }
 
-async fn release_in_tx(conn: &mut Db<'_>, ask: &Release, evidence: Digest, now: Timestamp) -> Done {
+pub(super) async fn release_in_tx(conn: &mut Db<'_>, ask: &Release, evidence: Digest, now: Timestamp) -> Done {
     let mut lot = lot_of(conn, ask.lot).await?;
     if lot.released_at.is_some() {
         return Err(Failure::invalid(format!("{} is released already", lot.id)));
@@ -368,7 +185,7 @@ async fn release_in_tx(conn: &mut Db<'_>, ask: &Release, evidence: Digest, now: 
     Ok((Some(lot.award), vec![lot.id]))
 }
 
-async fn extend_in_tx(conn: &mut Db<'_>, ask: &Extend) -> Done {
+pub(super) async fn extend_in_tx(conn: &mut Db<'_>, ask: &Extend) -> Done {
     let mut award = award_of(conn, ask.award).await?;
     if ask.ends_at <= award.ends_at {
         return Err(Failure::invalid(format!(
@@ -389,7 +206,7 @@ async fn extend_in_tx(conn: &mut Db<'_>, ask: &Extend) -> Done {
     Ok((Some(award.id), extended))
 }
 
-async fn move_in_tx(conn: &mut Db<'_>, ask: &Move, evidence: Digest, now: Timestamp) -> Done {
+pub(super) async fn move_in_tx(conn: &mut Db<'_>, ask: &Move, evidence: Digest, now: Timestamp) -> Done {
     let from = lot_of(conn, ask.lot).await?;
     if from.project == ask.to {
         return Err(Failure::invalid("these credits are that project's already"));
@@ -417,7 +234,7 @@ async fn move_in_tx(conn: &mut Db<'_>, ask: &Move, evidence: Digest, now: Timest
     Ok((Some(from.award), vec![from.id, lot.id]))
 }
 
-async fn withdraw_in_tx(conn: &mut Db<'_>, ask: &Withdraw, evidence: Digest, now: Timestamp) -> Done {
+pub(super) async fn withdraw_in_tx(conn: &mut Db<'_>, ask: &Withdraw, evidence: Digest, now: Timestamp) -> Done {
     let lot = lot_of(conn, ask.lot).await?;
     let from = if lot.released_at.is_some() { money::allocation(lot.id) } else { money::unreleased(lot.id) };
     let id = TransferId::derive(TransferKind::Withdraw, &[lot.id.as_bytes(), ask.reason.as_bytes()]);
@@ -490,12 +307,12 @@ async fn expire_in_tx(conn: &mut Db<'_>, id: LotId, now: Timestamp) -> Result<Am
     Ok(sum)
 }
 
-async fn freeze_in_tx(conn: &mut Db<'_>, id: AwardId, frozen: bool) -> Result<(), Failure> {
+pub(super) async fn freeze_in_tx(conn: &mut Db<'_>, id: AwardId, frozen: bool) -> Result<(), Failure> {
     let award = Award { frozen, ..award_of(conn, id).await? };
     store::awards::award_put_in_tx(conn, &award).await
 }
 
-async fn award_of(conn: &mut Db<'_>, id: AwardId) -> Result<Award, Failure> {
+pub(super) async fn award_of(conn: &mut Db<'_>, id: AwardId) -> Result<Award, Failure> {
     let award = store::awards::award_find(conn, id).await?;
     award.ok_or_else(|| Failure::NotFound { what: format!("award {id}") })
 }
@@ -514,7 +331,7 @@ pub(super) async fn room_for(conn: &mut Db<'_>, project: ProjectId, more: usize)
 }
 
 /// The parts of an award, whole and in order.
-fn parts_of(ask: &AwardAsk, now: Timestamp) -> Result<Vec<PartAsk>, Failure> {
+pub(super) fn parts_of(ask: &AwardAsk, now: Timestamp) -> Result<Vec<PartAsk>, Failure> {
     some(ask.amount)?;
     text("the funder", &ask.funder)?;
     text("the award number", &ask.award_number)?;
@@ -548,7 +365,7 @@ fn parts_of(ask: &AwardAsk, now: Timestamp) -> Result<Vec<PartAsk>, Failure> {
 }
 
 /// A lot to be, without a name.
-fn part(ask: &PartAsk, award: &Award, now: Timestamp) -> Result<LotRow, Failure> {
+pub(super) fn part(ask: &PartAsk, award: &Award, now: Timestamp) -> Result<LotRow, Failure> {
     some(ask.amount)?;
     let (opens_at, ends_at) = (ask.opens_at.unwrap_or(award.starts_at), ask.ends_at.unwrap_or(award.ends_at));
     if ends_at <= opens_at || ends_at <= now {
