@@ -18,8 +18,8 @@ const KNOWN_MAX: usize = 4_096;
 /// Quotes that one process gives a project within an hour: a class of 500 asks for twenty each.
 const AN_HOUR_MAX: u32 = 10_000;
 const HOUR_S: u64 = 3_600;
-/// Quotes that are looked at in one transaction.
-const LOOK_PAGE: u32 = 500;
+/// Quotes that are looked at in one transaction: few, since whoever reserves waits for it.
+const LOOK_PAGE: u32 = 100;
 
 /// How many quotes each project was given in this hour.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use comity_ledger::db::{Db, query};
 use comity_wire::object::Quote;
-use comity_wire::{Signed, Timestamp, Verified};
+use comity_wire::{QuoteId, Signed, Timestamp, Verified};
 
 use super::{Cells, seconds};
 use crate::failure::Failure;
@@ -30,19 +30,27 @@ pub(crate) async fn look_in_tx(conn: &mut Db<'_>, before: Timestamp, limit: u32)
     let mut dropped = 0;
     for row in &rows {
         let cells = Cells { table: "quote", row };
-        let issued_at = Signed::<Quote>::decode(&cells.blob("bytes")?)?.unverified().issued_at;
-        let sold =
-            query("SELECT 1 FROM token WHERE project = ? AND issued_at >= ? AND issued_at <= ? AND node = ? LIMIT 1")
-                .bind(cells.blob("project")?)
-                .bind(seconds(issued_at))
-                .bind(seconds(cells.time("expires_at")?))
-                .bind(cells.blob("node")?)
-                .fetch_optional(conn)
-                .await?;
-        let sql =
-            if sold.is_some() { "UPDATE quote SET kept = 1 WHERE id = ?" } else { "DELETE FROM quote WHERE id = ?" };
-        query(sql).bind(cells.blob("id")?).execute(conn).await?;
-        dropped += u64::from(sold.is_none());
+        let id = QuoteId(cells.bytes("id")?);
+        let is_kept = match Signed::<Quote>::decode(&cells.blob("bytes")?) {
+            Ok(quote) => {
+                let sql =
+                    "SELECT 1 FROM token WHERE project = ? AND issued_at >= ? AND issued_at <= ? AND node = ? LIMIT 1";
+                let sold = query(sql)
+                    .bind(cells.blob("project")?)
+                    .bind(seconds(quote.unverified().issued_at))
+                    .bind(seconds(cells.time("expires_at")?))
+                    .bind(cells.blob("node")?);
+                sold.fetch_optional(conn).await?.is_some()
+            }
+            // What no program can read is nobody's to drop, and holds up no other.
+            Err(error) => {
+                tracing::error!(%error, quote = %id, "a stored quote cannot be read; it is kept");
+                true
+            }
+        };
+        let sql = if is_kept { "UPDATE quote SET kept = 1 WHERE id = ?" } else { "DELETE FROM quote WHERE id = ?" };
+        query(sql).bind(id.0.to_vec()).execute(conn).await?;
+        dropped += u64::from(!is_kept);
     }
     Ok((rows.len() as u64, dropped))
 }

@@ -72,6 +72,13 @@ async fn quotes_that_nobody_bought_under_end(on: On) {
     assert_eq!(world.house.sweep().await.unwrap().quotes, 1);
     assert_eq!((world.house.sweep().await.unwrap().quotes, quotes().await), (0, 1));
     assert_eq!(world.count("SELECT COUNT(*) FROM quote WHERE kept = 1").await, 1);
+    // One that cannot be read stays, and holds up no other.
+    world.quote().await;
+    world.books.tamper("UPDATE quote SET bytes = x'00' WHERE kept = 0").await;
+    world.pass(60).await;
+    world.quote().await;
+    world.pass(DAY + 7_200).await;
+    assert_eq!((world.house.sweep().await.unwrap().quotes, quotes().await), (1, 2));
     assert!(world.house.audit().await.unwrap().holds);
 }
 
