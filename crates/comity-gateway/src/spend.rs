@@ -34,3 +34,5 @@ pub use stage::{Change, Charge, Evidence, Outcome, Proof, Signer, Stage, Write};
 /// The numbers around the highest charged that a lane takes in: 64 after it, and those of the 64 before it that were
 /// left out (rule 2).
 pub const SEQ_SPAN: u64 = 64;
+// What a node takes in, its house believes: the oldest place that is open beside the newest.
+const _: () = assert!(comity_wire::api::challenge::SEQ_LAG == 2 * SEQ_SPAN - 1);

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 /// The most receipts of one challenge.
 pub const ASKED_MAX: usize = 64;
 /// How far a lane's numbers may lie apart from its order: a request that is charged as the nth of its lane has a seq of at least n − 127,
-/// and of at least 127 less than any that was charged before it (spec/05-request.md §6, spec/07-settlement.md S-8).
+/// and of at most 127 below any that was charged before it (spec/05-request.md §6, spec/07-settlement.md S-8).
 pub const SEQ_LAG: u64 = 127;
 /// The most receipts in one answer.
 pub const SHOWN_MAX: usize = 16;
