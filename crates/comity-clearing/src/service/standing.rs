@@ -1,5 +1,6 @@
 //! The house's revocation list: number 1 is empty and made at the start; a fresh one comes at least every 12 h.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use comity_ledger::Db;
@@ -193,8 +194,7 @@ impl Clearing {
         drop(conn);
         let mut is_whole = true;
         if let Some(list) = self.standing_read(stored)? {
-            // One that still names what has ended meanwhile is whole.
-            is_whole = revoked.iter().all(|entry| list.entries.contains(entry));
+            is_whole = names_all(&list, &revoked);
             self.standing_take(list);
         }
         // Others may have a list of a higher number, from before the books were set back: one that is above it is made at once.
@@ -211,13 +211,15 @@ impl Clearing {
         Ok(())
     }
 
-    /// Makes a fresh list where the newest is 12 h old or signed by a key that retired; whether it did.
+    /// Makes a fresh list where the newest is 12 h old or signed by a key that retired, or does not name all that is revoked: whoever revoked it
+    /// stopped before they made theirs, or could not. Whether it did.
     ///
     /// # Errors
     /// [`Failure`].
     pub async fn standing_renew(&self) -> Result<bool, Failure> {
         self.standing_look().await?;
-        if self.standing().is_some_and(|list| self.is_fresh(&list)) {
+        let revoked = store::house::revocations(&mut self.read().await?.db(), self.now()).await?;
+        if self.standing().is_some_and(|list| self.is_fresh(&list) && names_all(&list, &revoked)) {
             return Ok(false);
         }
         // Asked again under the lock: of several replicas one makes it.
@@ -278,12 +280,14 @@ impl Clearing {
     ) -> Result<Option<Verified<RevocationList>>, Failure> {
         let now = self.now();
         let stored = store::house::standing(conn).await?;
+        let mut entries = store::house::revocations(conn, now).await?;
         if matches!(unless, Unless::Fresh)
-            && self.standing_read(stored.clone())?.is_some_and(|list| self.is_fresh(&list))
+            && self
+                .standing_read(stored.clone())?
+                .is_some_and(|list| self.is_fresh(&list) && names_all(&list, &entries))
         {
             return Ok(None);
         }
-        let mut entries = store::house::revocations(conn, now).await?;
         let lost = self.standing_lost(&entries, now);
         if !lost.is_empty() {
             tracing::warn!(
@@ -308,6 +312,12 @@ impl Clearing {
         store::house::standing_put_in_tx(conn, (number, list.id()), list.bytes(), now).await?;
         Ok(Some(list))
     }
+}
+
+/// One that still names what has ended meanwhile names all.
+fn names_all(list: &RevocationList, revoked: &[Revocation]) -> bool {
+    let named: BTreeSet<_> = list.entries.iter().map(|entry| (entry.kind, entry.subject.as_str())).collect();
+    revoked.iter().all(|entry| named.contains(&(entry.kind, entry.subject.as_str())))
 }
 
 fn is_listed(listed: &[Revocation], kind: RevokedKind, subject: &str) -> bool {

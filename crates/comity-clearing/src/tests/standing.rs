@@ -47,6 +47,20 @@ async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it
     assert_eq!(world.house.standing().unwrap().number, 2, "and once is enough");
 }
 
+/// One of several replicas that stopped there is opened by nobody: the others list it at their next turn.
+async fn a_revocation_without_its_list_is_listed_at_the_next_turn(on: On) {
+    let mut world = World::new(on, 10_000).await;
+    let token = world.buy(10).await.token.id;
+    let stop = |point| assert_ne!(point, "revoke.after_commit", "the house stops here");
+    world.restart_failing(std::sync::Arc::new(stop)).await;
+    let house = world.house.clone();
+    tokio::spawn(async move { house.revoke(token).await }).await.unwrap_err();
+    assert!(world.house.standing_renew().await.unwrap(), "the list is new, and not whole");
+    let list = world.house.standing().unwrap();
+    assert!(list.number == 2 && list.contains(RevokedKind::Token, &token.to_string()));
+    assert!(!world.house.standing_renew().await.unwrap(), "and once is enough");
+}
+
 async fn a_list_names_what_still_runs_and_goes_on_under_another_key(on: On) {
     let mut world = World::new(on, 10_000).await;
     let token = world.buy(10).await.token.id;
@@ -169,5 +183,6 @@ on_each_store! {
     a_list_that_is_full_takes_no_more_and_is_still_made_anew
     the_revocation_list_starts_empty_and_stays_fresh
     a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens
+    a_revocation_without_its_list_is_listed_at_the_next_turn
     a_list_names_what_still_runs_and_goes_on_under_another_key
 }
