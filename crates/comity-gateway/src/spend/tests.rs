@@ -287,12 +287,9 @@ fn the_book_agrees_with_the_oracle_through_failures_and_crashes() {
     );
 }
 
-/// What is charged last of its lane is not charged long after those that came behind it (spec/05-request.md §6).
-#[test]
-fn nothing_runs_further_ahead_than_a_span_of_what_is_still_open() {
-    let mut book = Book::new(1);
-    book.load(Account::new(TOKEN, leaf(0)));
-    let ask = |seq| Ask {
+/// A request of the only lane of the root, which holds the least there is.
+fn one(seq: u64) -> Ask {
+    Ask {
         token: TOKEN,
         key: LaneKey { leaf: leaf(0), lane: 0 },
         slot: Slot { seq, item: 0 },
@@ -308,8 +305,15 @@ fn nothing_runs_further_ahead_than_a_span_of_what_is_still_open() {
         bounds: Vec::new(),
         tokens: 0,
         within: Vec::new(),
-    };
-    let open = |book: &mut Book, seq| match book.admit(&ask(seq), Timestamp(0)) {
+    }
+}
+
+/// What is charged last of its lane is not charged long after those that came behind it (spec/05-request.md §6).
+#[test]
+fn nothing_runs_further_ahead_than_a_span_of_what_is_still_open() {
+    let mut book = Book::new(1);
+    book.load(Account::new(TOKEN, leaf(0)));
+    let open = |book: &mut Book, seq| match book.admit(&one(seq), Timestamp(0)) {
         Ok(Admission::Held(id)) => Ok(id),
         Ok(other) => panic!("{other:?}"),
         Err(refused) => Err(refused),
@@ -336,23 +340,7 @@ fn exact_sums_round_up_once_for_the_lane_and_not_for_each_charge() {
     book.load(Account::new(TOKEN, leaf(0)));
     let mut charges = Vec::new();
     for seq in 1..=4 {
-        let ask = Ask {
-            token: TOKEN,
-            key: LaneKey { leaf: leaf(0), lane: 0 },
-            slot: Slot { seq, item: 0 },
-            authority: leaf(0),
-            path: caps()[..1].to_vec(),
-            lanes: 1,
-            lanes_max: 1,
-            window: Amount::from_ucr(50),
-            hold: Amount::from_ucr(1),
-            least: Amount::ZERO,
-            max: Amount::from_ucr(1),
-            subject: String::new(),
-            bounds: Vec::new(),
-            tokens: 0,
-            within: Vec::new(),
-        };
+        let ask = Ask { window: Amount::from_ucr(50), ..one(seq) };
         let Ok(Admission::Held(id)) = book.admit(&ask, Timestamp(0)) else { panic!() };
         let stage = book.stage(&[Change::Charge(Box::new(charge(id, 300_000)))], &signer());
         let Ok(Outcome::Charged(receipt)) = book.commit(stage).remove(0) else { panic!() };
@@ -380,21 +368,10 @@ fn what_is_not_known_to_be_written_is_read_again_before_it_is_counted_on() {
     let mut book = Book::new(8);
     book.load(Account::new(TOKEN, leaf(0)));
     let ask = |seq| Ask {
-        token: TOKEN,
-        key: LaneKey { leaf: leaf(0), lane: 0 },
-        slot: Slot { seq, item: 0 },
-        authority: leaf(0),
-        path: caps()[..1].to_vec(),
-        lanes: 1,
-        lanes_max: 1,
         window: Amount::new(WINDOW).unwrap(),
-        hold: Amount::from_ucr(1),
-        least: Amount::ZERO,
-        max: Amount::from_ucr(1),
         subject: "s".into(),
-        bounds: Vec::new(),
-        tokens: 0,
         within: vec![within.clone()],
+        ..one(seq)
     };
     assert!(book.needs_subject(&ask(1)), "executions are in the store alone");
     book.load_subject("s", Vec::new(), Vec::new());

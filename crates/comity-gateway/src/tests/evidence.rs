@@ -293,17 +293,9 @@ async fn a_claim_carries_receipts_acknowledgements_and_a_proof_from_what_was_set
     assert!(lane_continues((old.n, &old.id()), &old.history, (new.n, &new.history), proof));
 }
 
-/// Each receipt that the house asks for lies in the claimed history, and is for a request that its holder signed.
-#[tokio::test]
-async fn a_challenge_is_answered_with_receipts_and_signed_requests() {
-    let (world, books) = with_books().await;
-    let chain = world.mint(|_| {});
-    let mut receipts = Vec::new();
-    for seq in 1..=20 {
-        receipts.push(ask(&world, &chain, seq).await);
-    }
-    let newest = &receipts[17];
-    let challenge = Challenge {
+/// A house's question up to one of the receipts of a claim, for nothing yet.
+fn challenge_of(newest: &Receipt) -> Challenge {
+    Challenge {
         id: Digest::of(b"challenge"),
         token: TOKEN,
         leaf: newest.leaf,
@@ -314,11 +306,24 @@ async fn a_challenge_is_answered_with_receipts_and_signed_requests() {
         log_size: Some(9),
         newest: newest.n,
         total: newest.total,
-        left: (1..=18).collect(),
+        left: Vec::new(),
         left_at: Vec::new(),
         blind: None,
         due_at: Timestamp(9),
-    };
+    }
+}
+
+/// Each receipt that the house asks for lies in the claimed history, and is for a request that its holder signed.
+#[tokio::test]
+async fn a_challenge_is_answered_with_receipts_and_signed_requests() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let mut receipts = Vec::new();
+    for seq in 1..=20 {
+        receipts.push(ask(&world, &chain, seq).await);
+    }
+    let newest = &receipts[17];
+    let challenge = Challenge { left: (1..=18).collect(), ..challenge_of(newest) };
     books.challenges.lock().unwrap().push(challenge);
     assert_eq!(world.gateway.answer_challenges().await, 1);
     let shown = books.shown.lock().unwrap();
@@ -359,22 +364,7 @@ async fn amounts_are_answered_with_the_receipts_that_charge_them() {
     // The last µcr of the 1st, the first of the 2nd, both ends of the 9th, and the last of all.
     let left_at = vec![upto(1), above(2), above(9), upto(9), upto(18)];
     assert!(left_at.is_sorted() && above(9) < upto(9), "{left_at:?}");
-    let challenge = Challenge {
-        id: Digest::of(b"challenge"),
-        token: TOKEN,
-        leaf: newest.leaf,
-        lane: newest.lane,
-        cause: ChallengeCause::Tail,
-        state: ChallengeState::Open,
-        claim: Digest::of(b"claim"),
-        log_size: Some(9),
-        newest: newest.n,
-        total: newest.total,
-        left: Vec::new(),
-        left_at,
-        blind: None,
-        due_at: Timestamp(9),
-    };
+    let challenge = Challenge { cause: ChallengeCause::Tail, left_at, ..challenge_of(newest) };
     books.challenges.lock().unwrap().push(challenge);
     assert_eq!(world.gateway.answer_challenges().await, 1);
     let shown = books.shown.lock().unwrap();
