@@ -2,18 +2,22 @@
 
 mod matches;
 mod serve;
+mod terms;
+mod uses;
 
 use std::path::Path;
 
 use comity_wire::cbor::{Bytes, List, Text};
 use comity_wire::object::{
     DataPolicy, Evaluation, License, Lineage, Manifest, ManifestOp, Measured, Modality, ModelState, OpRule, OpTier,
-    Policy, Price, PriceHint, Release, Status, Summary, Tariff, TierRule, Training,
+    Policy, Price, PriceHint, Release, Status, Summary, Tariff, TermsOfUse, TierRule, Training,
 };
 use comity_wire::{Meter, ModelId, Object as _, Op, SecretKey, Timestamp, Verified, cose};
 use serde::Deserialize;
 
 pub use serve::{Instance, Serve, Upstream};
+pub use terms::TermsFile;
+pub use uses::within;
 
 use crate::failure::{Failure, While as _};
 use crate::home::Card;
@@ -89,6 +93,9 @@ pub struct About {
 pub struct Terms {
     pub tiers: List<TierRule, 4>,
     pub rules: List<OpRule, 64>,
+    /// What tiers ask their callers to agree to.
+    #[serde(default)]
+    pub terms: Vec<TermsFile>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -127,7 +134,12 @@ impl Offer {
     /// [`Failure`] naming the file and the key.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path).while_(format!("cannot read {}", path.display()))?;
-        let offer: Self = toml::from_str(&text).while_(format!("{} does not describe a model", path.display()))?;
+        let mut offer: Self = toml::from_str(&text).while_(format!("{} does not describe a model", path.display()))?;
+        // The models folder lies in the home.
+        let home = path.parent().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+        for terms in &mut offer.policy.terms {
+            terms.read(home);
+        }
         offer.check().map_err(|failure| failure.of(path))?;
         Ok(offer)
     }
@@ -135,6 +147,7 @@ impl Offer {
     /// What no single key shows. A vendor's model says so, and shows nothing of its inside.
     fn check(&self) -> Result<(), Failure> {
         self.serve.check()?;
+        self.check_terms()?;
         matches::check(self)?;
         if !self.serve.is_vendor() {
             return Ok(());
@@ -153,6 +166,42 @@ impl Offer {
         })
     }
 
+    /// Each is of a tier that is there, and of no other one's.
+    fn check_terms(&self) -> Result<(), Failure> {
+        if self.policy.tiers.iter().any(|rule| (rule.terms, rule.terms_from, rule.terms_before) != (None, None, None)) {
+            return Err(Failure::new("terms of use are named as files")
+                .hint("[[policy.terms]] with tier = \"t1\" and file = \"terms/research-1.md\""));
+        }
+        for (place, terms) in self.policy.terms.iter().enumerate() {
+            let of_tier = |other: &TermsFile| other.tier == terms.tier;
+            if self.policy.tiers.iter().all(|rule| rule.tier != terms.tier) {
+                return Err(Failure::new(format!("policy.terms is for {}, and policy.tiers has none", terms.tier)));
+            }
+            if self.policy.terms[..place].iter().any(of_tier) {
+                return Err(Failure::new(format!("policy.terms is there twice for {}", terms.tier)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every text that its callers agree to.
+    ///
+    /// # Errors
+    /// [`Failure`] where one cannot be read, says nothing, or is too long.
+    pub fn terms_of_use(&self, card: &Card) -> Result<Vec<TermsOfUse>, Failure> {
+        let texts = self.policy.terms.iter().map(|terms| terms.texts(card.organisation));
+        Ok(texts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// What its policy rests on and the file does not say, for whoever asks whether anything changed: texts of terms, and codes of use that
+    /// lie within those that are listed.
+    pub(crate) fn beside(&self) -> Vec<&[u8]> {
+        let texts = self.policy.terms.iter().flat_map(TermsFile::parts);
+        let listed = self.policy.tiers.iter().flat_map(|rule| rule.purposes.iter());
+        let codes = listed.flat_map(|code| uses::within(code)).map(str::as_bytes);
+        texts.chain(codes).collect()
+    }
+
     pub fn model_id(&self, card: &Card) -> Result<ModelId, Failure> {
         Ok(format!("{}/{}", card.name, self.model.name).parse::<ModelId>()?)
     }
@@ -162,12 +211,21 @@ impl Offer {
     /// # Errors
     /// [`Failure`] where two rules are of one place, or it breaks its own rules.
     pub fn policy_of(&self, card: &Card, version: u64, now: Timestamp) -> Result<Policy, Failure> {
+        let mut tiers = self.policy.tiers.to_vec();
+        for rule in &mut tiers {
+            rule.purposes = uses::widened(&rule.purposes)?;
+        }
+        for terms in &self.policy.terms {
+            if let Some(rule) = tiers.iter_mut().find(|rule| rule.tier == terms.tier) {
+                terms.ask(card.organisation, rule)?;
+            }
+        }
         let policy = Policy {
             org: card.organisation,
             name: Text::new(named(&self.model.name))?,
             version,
             models: List::new(vec![self.model_id(card)?])?,
-            tiers: sorted(&self.policy.tiers, |rule| rule.tier)?,
+            tiers: sorted(&List::new(tiers)?, |rule| rule.tier)?,
             rules: sorted(&self.policy.rules, |rule| (rule.op, rule.tier))?,
             issued_at: now,
         };

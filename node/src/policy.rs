@@ -8,7 +8,7 @@ mod show;
 
 pub use advice::{Advice, advice};
 pub use facts::{Change, changes};
-pub use reach::{Caller, Outcome, Shift, outcome, shifts, supposed, supposed_plan};
+pub use reach::{Caller, Outcome, Shift, outcome, reopened, shifts, supposed, supposed_plan};
 pub use show::{seen_by, shown};
 
 #[cfg(test)]

@@ -600,6 +600,13 @@ def policy(v, _):
             return (None, *max(approved, key=lambda pair: (pair[0]["not_before"], pair[0]["id"])))
         return ("run_required" if "run_required" in [row for _, row in said] else "grant_required"), None, None
 
+    def terms(rule):
+        """The terms of use of which one must have been agreed to; none: nothing is asked for."""
+        asked, before = rule["terms"], rule["terms_before"]
+        if not asked or not (rule["terms_from"] and v["now"] < rule["terms_from"]):
+            return [asked] if asked else []
+        return [asked, before] if before else []
+
     best, first = None, "op_not_offered"
     for row in sorted((row for row in held["rules"] if row["op"] == v["op"]), key=lambda row: tiers.index(row["tier"])):
         rule, missing = next(rule for rule in held["tiers"] if rule["tier"] == row["tier"]), None
@@ -614,6 +621,8 @@ def policy(v, _):
             missing = "purpose_not_allowed"
         elif v["delegated"] and rule["delegates"] != "all":
             missing = "delegate_not_allowed"
+        elif terms(rule) and not set(terms(rule)) & set(v.get("agreed", [])):
+            missing = "terms_not_signed"
         elif rule["hours"] and not any(in_hours(hours, v["now"]) for hours in rule["hours"]):
             missing = "outside_hours"
         if missing is None:

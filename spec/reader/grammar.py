@@ -10,6 +10,8 @@ from strict import Refused, Signed, check_key, decode, did, sha256
 
 RECORDS = {
     "Grant": "1 id id.grant, 2 org id.org, 3 subject t80, 4 models [model]64, 5 tier Tier, 6 ops [Op]16, 7 not_before time, 8 not_after time, 9 plan digest?, 10 reason t400, 11 executions u32?",
+    "Agreement": "1 org id.org, 2 subject t80, 3 terms digest, 4 token id.tok, 5 at time",
+    "TermsOfUse": "1 org id.org, 2 title t120, 3 text t64000",
     "Plan": "1 title t120, 2 models [model]8, 3 ops [PlanOp]16, 4 hours u16, 5 data [t48]8, 6 purpose t2000, 7 outputs t1000",
     "PlanOp": "1 op Op, 2 calls u32, 3 input_tokens u64?, 4 output_tokens u64?, 5 output_tokens_max u32?, 6 logprobs_max u8?, 7 choices_max u16?, 8 sites [t64]32",
     "NodeCertificate": "1 org id.org, 2 node id.node, 3 transport_keys [key]8, 4 receipt_keys [ReceiptKey]2, 5 not_before time, 6 not_after time, 7 restore u32",
@@ -18,7 +20,7 @@ RECORDS = {
     "Announcement": "1 org id.org, 2 node id.node, 3 doors [Door]16, 4 issued_at time, 5 expires_at time",
     "Door": "1 kind DoorKind, 2 address t256",
     "Policy": "1 org id.org, 2 name t48, 3 version u64, 4 models [model]64, 5 tiers [TierRule]4, 6 rules [OpRule]64, 7 issued_at time",
-    "TierRule": "1 tier Tier, 2 vetting Vetting, 3 grant bool, 4 purposes [t48]16, 5 identity Identity, 6 delegates Delegates, 7 window_max amount, 8 lanes_max u16, 9 charge_max amount, 10 concurrency u16, 11 windows [Window]4, 12 logging Logging, 13 filters [Filter]16, 14 terms digest?, 15 hours [Hours]8, 16 priority Priority?",
+    "TierRule": "1 tier Tier, 2 vetting Vetting, 3 grant bool, 4 purposes [t48]16, 5 identity Identity, 6 delegates Delegates, 7 window_max amount, 8 lanes_max u16, 9 charge_max amount, 10 concurrency u16, 11 windows [Window]4, 12 logging Logging, 13 filters [Filter]16, 14 terms digest?, 15 hours [Hours]8, 16 priority Priority?, 17 terms_from time?, 18 terms_before digest?",
     "OpRule": "1 op Op, 2 tier Tier, 3 input_bytes_max u32, 4 output_tokens_max u32, 5 choices_max u16, 6 logprobs_max u8, 7 parameters [t32]64, 8 logprobs_decimals u8?, 9 logit_bias LogitBias?, 10 concurrency u16?, 11 windows [Window]4, 12 charge_max amount?",
     "Window": "1 seconds u32, 2 requests u32?, 3 tokens u64?",
     "Hours": "1 days [Day]7, 2 from u16, 3 until u16",
@@ -111,9 +113,9 @@ KINDS = {
     "count": ("Count", 64 * KIB, 16384), "credit-note": ("CreditNote", KIB, 16),
     "revocation-list": ("RevocationList", 512 * KIB, 32768), "notice": ("Notice", 512, 16),
     "statistics": ("Statistics", 24 * KIB, 2048), "decision-head": ("DecisionHead", 512, 16),
-    "export": ("Export", 512, 16),
+    "export": ("Export", 512, 16), "agreement": ("Agreement", 512, 16),
 }
-UNSIGNED = {"release": ("Release", KIB, 32), "plan": ("Plan", 16 * KIB, 1024)}
+UNSIGNED = {"release": ("Release", KIB, 32), "plan": ("Plan", 16 * KIB, 1024), "terms-of-use": ("TermsOfUse", 64 * KIB, 8)}
 
 
 def rows(name):
@@ -261,6 +263,9 @@ def policy_rules(view):
     for hours in [hours for rule in view["tiers"] for hours in rule["hours"]]:
         need(hours["from"] < hours["until"] <= 1440, "hours")
         order("Day", hours["days"])
+    for rule in view["tiers"]:
+        need(rule["terms"] or not rule["terms_from"], "terms from")
+        need(not rule["terms_before"] or (rule["terms_from"] and rule["terms_before"] != rule["terms"]), "terms before")
     for rule in view["rules"]:
         ascending(rule["parameters"])
         need(rule["logprobs_decimals"] is None or rule["logprobs_decimals"] <= 9, "decimals")
@@ -295,6 +300,8 @@ def plan_rules(view):
 RULES = {"Token": token_rules, "Block": block_rules, "Receipt": receipt_rules,
          "Acknowledgement": lambda view: (need(view["lanes"], "no lane"), ascending([(lane["leaf"], lane["lane"]) for lane in view["lanes"]])),
          "Grant": grant_rules, "Plan": plan_rules,
+         "Agreement": lambda view: need(view["subject"], "no project"),
+         "TermsOfUse": lambda view: need(view["title"].strip() and view["text"].strip() and "\n" not in view["title"], "terms of use"),
          "Quote": lambda view: (ascending([scope["model"] for scope in view["scope"]]), [order("Op", scope["ops"]) for scope in view["scope"]]),
          "DecisionHead": lambda view: need(all(1 <= view[name] < 2**63 for name in ("n", "log", "size")), "numbers begin with 1"),
          "CreditNote": lambda view: need(view["amount"] and (view["reason"] == "case") == bool(view["case"]), "credit note"),

@@ -7,42 +7,11 @@ use std::time::{Duration, Instant};
 
 use comity_sdk::Query;
 use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain};
-use comity_tests::{Federation, Owner, Scripted, eventually, process};
+use comity_tests::{Federation, Owner, Scripted, eventually, page, process};
 use comity_wire::{Amount, Digest, ModelId};
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/operating/access.md");
-
-/// The blocks of one language.
-fn blocks(language: &str) -> Vec<String> {
-    let fence = format!("```{language}\n");
-    let opened = PAGE.split(&fence).skip(1);
-    opened.map(|rest| rest.split("```").next().expect("a block ends").to_owned()).collect()
-}
-
-/// Words as a shell takes them, with double quotes; a comment ends the line.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted, mut is_word) = (Vec::new(), String::new(), false, false);
-    for c in line.chars() {
-        match c {
-            '"' => (quoted, is_word) = (!quoted, true),
-            ' ' if !quoted => {
-                if std::mem::take(&mut is_word) {
-                    words.push(std::mem::take(&mut word));
-                }
-            }
-            '#' if !quoted && !is_word => break,
-            c => {
-                word.push(c);
-                is_word = true;
-            }
-        }
-    }
-    if is_word {
-        words.push(word);
-    }
-    words
-}
 
 /// What the page leaves open.
 #[derive(Default)]
@@ -68,7 +37,7 @@ fn today() -> String {
 async fn every_command_of_the_page_and_what_callers_meet() {
     let upstream = Scripted::start().await;
     let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
-    let toml = blocks("toml");
+    let toml = page::blocks(PAGE, "toml");
     let (node, form) = (&toml[0], &toml[1]);
     let furnish = |name: &str, home: &Path| {
         if name != "lab" {
@@ -104,7 +73,7 @@ async fn every_command_of_the_page_and_what_callers_meet() {
             line.replace("app-…", &found.application).replace("sub-…", &found.subject).replace("grant-…", &found.grant)
         };
         let line = line.replace("LINK", &found.borrow().link);
-        let mut words = words(&line.replace("2026-11-29", &today()));
+        let mut words = page::words(&line.replace("2026-11-29", &today()));
         assert_eq!(words.remove(0), "comity", "{line}");
         if words[0] == "access" {
             words.splice(0..0, ["--home".to_owned(), home.clone()]);
@@ -125,7 +94,7 @@ async fn every_command_of_the_page_and_what_callers_meet() {
         assert!(!said.success && said.stderr.contains(why), "{line}\n{}{}", said.stdout, said.stderr);
     };
     let mut played = 0;
-    for block in blocks("sh") {
+    for block in page::blocks(PAGE, "sh") {
         for line in block.lines().filter(|line| !line.trim().is_empty()) {
             let said = play(line).await;
             played += 1;

@@ -42,6 +42,7 @@ mod standby;
 mod start_pages;
 mod starts;
 mod stopped_by_commands;
+mod terms_by_commands;
 mod unit_file;
 mod unused_token;
 mod vetted_by_commands;

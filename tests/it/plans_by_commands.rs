@@ -6,33 +6,12 @@ use std::path::Path;
 
 use comity_sdk::Query;
 use comity_tests::federation::{LOOPBACK, PER_REQUEST, chain};
-use comity_tests::{Federation, Owner, Scripted, eventually, process};
+use comity_tests::{Federation, Owner, Scripted, eventually, page, process};
 use comity_wire::Digest;
 use comity_wire::object::Run;
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/operating/plans.md");
-
-/// The blocks of one language.
-fn blocks(language: &str) -> Vec<String> {
-    let fence = format!("```{language}\n");
-    let opened = PAGE.split(&fence).skip(1);
-    opened.map(|rest| rest.split("```").next().expect("a block ends").to_owned()).collect()
-}
-
-/// Words as a shell takes them, with double quotes.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
-    for c in line.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ' ' if !quoted => words.push(std::mem::take(&mut word)),
-            c => word.push(c),
-        }
-    }
-    words.push(word);
-    words
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_is_executed_as_often_as_it_was_approved() {
@@ -56,12 +35,12 @@ async fn a_plan_is_executed_as_often_as_it_was_approved() {
     let (home, hub, project) = (ada.display().to_string(), federation.address("hub"), account.project.to_string());
     process::expect(&["--home", &home, "init", "--roster", &roster, "--entry", &hub, "--project", &project]).await;
     let plan = federation.path().join("plan.toml");
-    std::fs::write(&plan, &blocks("toml")[0]).expect("a plan");
+    std::fs::write(&plan, &page::blocks(PAGE, "toml")[0]).expect("a plan");
 
     let (application, digest) = (RefCell::new(String::new()), RefCell::new(String::new()));
     let run = async |line: &str| {
         let line = line.replace("app-…", &application.borrow());
-        let mut words = words(&line);
+        let mut words = page::words(&line);
         assert_eq!(words.remove(0), "comity", "{line}");
         match words.iter().position(|word| word == "lab") {
             Some(lab) => words[lab] = federation.path().join("lab").display().to_string(),
@@ -72,7 +51,7 @@ async fn a_plan_is_executed_as_often_as_it_was_approved() {
         process::run(&words).await
     };
     let mut played = 0;
-    for block in blocks("sh") {
+    for block in page::blocks(PAGE, "sh") {
         for line in block.lines().filter(|line| !line.trim().is_empty()) {
             let said = run(line).await;
             assert!(said.success, "{line}\n{}{}", said.stdout, said.stderr);

@@ -3,25 +3,11 @@
 
 use comity_http::dial::Client;
 use comity_http::{Endpoint, TrustedKeys};
-use comity_tests::{eventually, process};
+use comity_tests::{eventually, page, process};
 use http::Method;
 use serde_json::Value;
 
 use super::probed::{PAGE, Stage};
-
-/// Words as a shell takes them, with double quotes.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
-    for c in line.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ' ' if !quoted => words.push(std::mem::take(&mut word)),
-            c => word.push(c),
-        }
-    }
-    words.push(word);
-    words
-}
 
 /// What anybody reads at the house.
 async fn published(stage: &Stage) -> Vec<Value> {
@@ -104,7 +90,7 @@ async fn what_was_found_is_shown_answered_and_published() {
     let commands: Vec<&str> = commands.flat_map(str::lines).filter(|line| !line.trim().is_empty()).collect();
     assert_eq!(commands.len(), 11, "{commands:?}");
     for line in commands {
-        let mut words = words(line);
+        let mut words = page::words(line);
         assert_eq!(words.remove(0), "comity", "{line}");
         if line.contains("receipts verify") {
             words.pop();

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use comity_supply::Dialect;
 use comity_supply::fixture::Fixture;
+use comity_tests::page;
 use comity_tests::process::binary;
 use serde_json::Value;
 
@@ -51,7 +52,7 @@ fn at(line: &str, server: &Fixture) -> String {
 /// Runs one line; what it writes to a file is written there, else given back.
 async fn play(folder: &Path, line: &str) -> String {
     let (command, file) = line.split_once(" > ").map_or((line, None), |(command, file)| (command, Some(file.trim())));
-    let mut words = words(command).into_iter();
+    let mut words = page::words(command).into_iter();
     assert_eq!(words.next().as_deref(), Some("comity"), "{line}");
     let mut program = Command::new(binary());
     program.args(words).current_dir(folder).stdin(Stdio::null());
@@ -63,18 +64,4 @@ async fn play(folder: &Path, line: &str) -> String {
         std::fs::write(folder.join(file), &out).expect("the file can be written");
     }
     out
-}
-
-/// Words as a shell takes them, with double quotes.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
-    for c in line.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ' ' if !quoted => words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty())),
-            c => word.push(c),
-        }
-    }
-    words.extend(Some(word).filter(|word| !word.is_empty()));
-    words
 }

@@ -167,6 +167,7 @@ fn deciding() -> serde_json::Value {
                 grants: &held,
                 plans: &[],
                 run: None,
+                agreed: &[],
                 delegated: false,
                 now: NOW.plus(9),
             };

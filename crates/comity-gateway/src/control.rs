@@ -1,5 +1,7 @@
 //! The node's own routes under `/comity/v1/`: signed by holders, tag `comity-api-v1`.
 
+pub(crate) mod agreements;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -286,6 +288,28 @@ async fn root_chain(inner: &Inner, parts: &Parts, token: TokenId) -> Result<Arc<
     if chain.token().id == token { Ok(Arc::new(chain)) } else { Err(token_unknown()) }
 }
 
+/// A chain of the token on whose path the caller is: of those that were seen, else the one that is sent along.
+async fn chain_of(
+    inner: &Inner,
+    parts: &Parts,
+    token: TokenId,
+    called: &ApiCaller,
+) -> Result<Arc<Capability>, Refusal> {
+    let seen = inner.chains_of(token).await?;
+    if let Some(chain) = seen.iter().find(|chain| chain.keys().contains(&&called.key)) {
+        return Ok(Arc::clone(chain));
+    }
+    let Some(bytes) = chain_header(&parts.headers)? else {
+        return Err(if seen.is_empty() { token_unknown() } else { not_yours("the token or a block of it") });
+    };
+    let chain = comity_token::verify_for_settlement(&bytes, &*inner.directory, inner.node);
+    let chain = chain.map_err(|denied| refusal::denied(&denied, inner.now()))?;
+    match chain.token().id == token && chain.keys().contains(&&called.key) {
+        true => Ok(Arc::new(chain)),
+        false => Err(not_yours("the token or a block of it")),
+    }
+}
+
 #[derive(serde::Deserialize)]
 pub(crate) struct TokenQuery {
     token: TokenId,
@@ -359,10 +383,7 @@ pub(crate) async fn plans(
     let query = asked(query)?;
     let (parts, bytes) = read(request).await?;
     let called = caller(inner, &parts, &bytes)?;
-    let chain = root_chain(inner, &parts, query.token).await?;
-    if !chain.keys().contains(&&called.key) {
-        return Err(not_yours("the token or a block of it"));
-    }
+    let chain = chain_of(inner, &parts, query.token, &called).await?;
     let subject = chain.token().subject.as_str();
     let rows = inner.ledger.store().runs(subject).await.map_err(|error| refusal::store(&error))?;
     let now = inner.now();

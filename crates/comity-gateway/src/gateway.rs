@@ -7,7 +7,7 @@ use comity_guard::Filter;
 use comity_http::Refusal;
 use comity_supply::pool::Sight;
 use comity_token::{Capability, Directory, PathCap};
-use comity_wire::object::{Grant, Plan};
+use comity_wire::object::{Grant, Plan, TermsOfUse};
 use comity_wire::{
     Amount, CreditNoteId, Digest, GrantId, Malformed, ModelId, NodeId, OrgId, SecretKey, Timestamp, TokenId,
     Unverified, Verified,
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agreements::Agreements;
 use crate::chains::Chains;
 use crate::claims::House;
 use crate::config::{Clock, Config, Entropy, Failpoint, Parts, Served};
@@ -27,6 +28,7 @@ use crate::queue::Places;
 use crate::replies::Replies;
 use crate::spend::{Balance, Book, RunKey, RunRow, Signer};
 use crate::stopping::{self, Stopping};
+use crate::store::agreed::Agreed;
 use crate::store::granted::Given;
 use crate::store::stops::{Said, Stop, Target, Word};
 use crate::store::{StoreError, Suspension};
@@ -51,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) chains: Chains,
     pub(crate) grants: Grants,
     pub(crate) plans: Plans,
+    pub(crate) agreements: Agreements,
     pub(crate) replies: Mutex<Replies>,
     pub(crate) filter: Filter,
     pub(crate) guarding: Guarding,
@@ -114,6 +117,15 @@ pub enum GrantError {
     Store(#[from] StoreError),
 }
 
+/// Why terms of use were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum TermsError {
+    #[error("those are no terms of use")]
+    Malformed(#[from] Malformed),
+    #[error("cannot keep the terms of use")]
+    Store(#[from] StoreError),
+}
+
 /// Why an experiment plan was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -144,6 +156,15 @@ impl Gateway {
                 tracing::warn!(%error, "a stored experiment plan cannot be read: nothing is open under it");
             }
         }
+        let agreements = Agreements::default();
+        for bytes in parts.store.terms().await? {
+            if let Err(error) = agreements.put(&bytes) {
+                tracing::warn!(%error, "stored terms of use cannot be read: nobody can agree to them");
+            }
+        }
+        for (subject, terms, _) in parts.store.agreements().await? {
+            agreements.agree(&subject, terms);
+        }
         for bytes in parts.store.grants().await? {
             match grants.verify(&bytes) {
                 Ok(grant) => grants.put(grant),
@@ -172,6 +193,7 @@ impl Gateway {
             ledger,
             grants,
             plans,
+            agreements,
             filter,
             guarding,
             moderating: parts.moderation.map(Moderating::new),
@@ -257,6 +279,39 @@ impl Gateway {
         let digest = Plan::from_bytes(bytes)?.digest();
         self.0.ledger.store().plan_put(digest, bytes.to_vec(), (self.0.clock)()).await?;
         Ok(self.0.plans.put(bytes)?)
+    }
+
+    /// Keeps terms of use, so that projects may agree to them; gives their digest.
+    ///
+    /// # Errors
+    /// [`TermsError`].
+    pub async fn terms_put(&self, bytes: &[u8]) -> Result<Digest, TermsError> {
+        let digest = TermsOfUse::from_bytes(bytes)?.digest();
+        if self.0.agreements.get(&digest).is_none() {
+            self.0.ledger.store().terms_put(digest, bytes.to_vec(), (self.0.clock)()).await?;
+        }
+        Ok(self.0.agreements.put(bytes)?)
+    }
+
+    /// Terms of use that are here.
+    pub fn terms(&self, digest: &Digest) -> Option<Arc<TermsOfUse>> {
+        self.0.agreements.get(digest)
+    }
+
+    /// Which project agreed to which terms of use, and when, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn agreements(&self) -> Result<Vec<(String, Digest, Timestamp)>, StoreError> {
+        self.0.ledger.store().agreements().await
+    }
+
+    /// What a project agreed to, with what proves it, the newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn agreements_of(&self, subject: &str) -> Result<Vec<Agreed>, StoreError> {
+        self.0.ledger.store().agreements_of(subject).await
     }
 
     /// The experiment plans that are here, as bytes, in no order.
@@ -470,6 +525,12 @@ async fn take_in(inner: &Inner) -> Result<(), StoreError> {
         if let Ok(grant) = inner.grants.verify(&bytes) {
             inner.grants.put(grant);
         }
+    }
+    for bytes in store.terms().await? {
+        let _ = inner.agreements.put(&bytes);
+    }
+    for (subject, terms, _) in store.agreements().await? {
+        inner.agreements.agree(&subject, terms);
     }
     Ok(())
 }

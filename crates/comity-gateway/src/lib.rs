@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod acknowledge;
+mod agreements;
 mod chains;
 mod challenges;
 mod claims;

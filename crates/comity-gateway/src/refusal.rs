@@ -136,6 +136,9 @@ pub(crate) fn missing(missing: &Missing, now: Timestamp) -> Refusal {
         Requirement::Hours { opens_at } => {
             refusal.with("opens_at", opens_at.seconds()).retry_after_s(opens_at.since(now).max(1))
         }
+        Requirement::Terms(terms) => refusal.with("terms", terms.to_string()).hint(format!(
+            "`comity access terms show MODEL` reads them, `comity access terms sign MODEL --terms {terms}` agrees"
+        )),
         _ => refusal,
     }
 }

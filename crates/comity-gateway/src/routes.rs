@@ -220,6 +220,19 @@ pub(crate) static FREE: &[Free] = &[
         "which plans are approved, and how far each was executed",
         || get(control::plans),
     ),
+    free(
+        "GET",
+        &["/comity/v1/terms/{digest}"],
+        "anyone",
+        "terms of use that this owner asks for, or asked for",
+        || get(control::agreements::terms),
+    ),
+    free("GET", &["/comity/v1/agreements"], "a holder on the path", "what the project agreed to", || {
+        get(control::agreements::list)
+    }),
+    free("POST", &["/comity/v1/agreements"], "the root holder", "the project agrees to terms of use", || {
+        post(control::agreements::agree)
+    }),
     free("GET", &["/comity/v1/node"], "anyone", "the node's certificate", || get(control::node)),
 ];
 

@@ -4,6 +4,7 @@
 //! one SQL transaction: all of a batch or nothing. A store that several gateways write at once keeps the holds too: it has
 //! [`Rounds`], in which everything is decided under its locks.
 
+pub mod agreed;
 #[cfg(test)]
 mod contract;
 pub mod credited;
@@ -23,6 +24,7 @@ use futures::future::BoxFuture;
 
 use crate::spend::{Account, Book, Charged, Evidence, HoldId, LaneKey, Pace, Rule, Slot, Write};
 
+pub use agreed::Agreements;
 pub use credited::Credited;
 pub use granted::Granted;
 pub use guarded::{Guarded, Suspension};
@@ -70,7 +72,7 @@ pub enum StoreError {
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The durable side of the spend core. Every method is safe to drop but [`Store::write`], whose outcome is then unknown.
-pub trait Store: Credited + Granted + Guarded + Kept + Planned + Stops {
+pub trait Store: Agreements + Credited + Granted + Guarded + Kept + Planned + Stops {
     /// The token's account, if it was ever written.
     fn account(&self, token: TokenId) -> Answer<'_, Option<Account>>;
     /// All rows, or none. Compares the fence.

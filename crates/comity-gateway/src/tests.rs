@@ -1,5 +1,6 @@
 //! The gateway as its callers meet it: signed requests into the router, a scripted upstream behind it.
 
+mod agreed;
 mod bounds;
 mod canaries;
 mod cases;

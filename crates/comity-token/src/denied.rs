@@ -57,6 +57,8 @@ pub enum Denied {
     Stale { created: Timestamp, now: Timestamp },
     #[error("object is about token {found}, not {expected}")]
     OtherToken { found: TokenId, expected: TokenId },
+    #[error("object is another organisation's or project's than the token's")]
+    OtherProject,
     #[error("object is signed for node {found}, not {expected}")]
     OtherNode { found: NodeId, expected: NodeId },
     #[error("no key on the path to leaf {leaf} has signed")]
@@ -88,6 +90,7 @@ impl Denied {
             Self::InvalidKey => Code::InvalidKey,
             Self::BodyAltered => Code::BodyAltered,
             Self::WrongKey | Self::OtherToken { .. } | Self::NotOnPath { .. } => Code::WrongKey,
+            Self::OtherProject => Code::NotYours,
             Self::BadSignature => Code::BadSignature,
             Self::Stale { .. } => Code::Stale,
         }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acknowledgement;
+pub mod agreement;
 pub mod api_call;
 pub mod chain;
 pub mod denied;
@@ -19,6 +20,7 @@ pub mod signature;
 pub mod token;
 
 pub use acknowledgement::{sign_acknowledgement, verify_acknowledgement, verify_acknowledgement_among};
+pub use agreement::{sign_agreement, verify_agreement};
 pub use api_call::{ApiCaller, sign_api, verify_api};
 pub use chain::{Capability, DelegateError, Narrow, PathCap, Trust, delegate, verify, verify_for_settlement};
 pub use denied::Denied;

@@ -30,6 +30,8 @@ pub struct Ask<'a> {
     pub plans: &'a [(Digest, &'a Plan)],
     /// The execution that the call says it is part of.
     pub run: Option<&'a Run>,
+    /// Terms of use that the project has agreed to at this owner, by digest.
+    pub agreed: &'a [Digest],
     /// Whether the caller holds a block rather than the token.
     pub delegated: bool,
     pub now: Timestamp,
@@ -37,7 +39,7 @@ pub struct Ask<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    Allow(Allowed),
+    Allow(Box<Allowed>),
     Refuse(Missing),
 }
 
@@ -80,6 +82,8 @@ pub enum Requirement {
     Purposes(Vec<Purpose>),
     /// The root holder must call.
     NotDelegated,
+    /// The project must agree to these terms of use.
+    Terms(Digest),
     /// The tier's hours begin then.
     Hours {
         opens_at: Timestamp,
@@ -127,7 +131,8 @@ pub fn decide(policy: &Policy, ask: &Ask<'_>) -> Decision {
     match (reached, least_missing) {
         (Some((rule, tier_rule, approved)), _) => {
             let narrowed = approved.as_ref().map_or_else(|| rule.clone(), |approved| approved.narrow(rule));
-            Decision::Allow(Allowed { tier: rule.tier, rule: narrowed, tier_rule: tier_rule.clone(), approved })
+            let allowed = Allowed { tier: rule.tier, rule: narrowed, tier_rule: tier_rule.clone(), approved };
+            Decision::Allow(Box::new(allowed))
         }
         (None, Some(missing)) => Decision::Refuse(missing),
         (None, None) => Decision::Refuse(op_not_offered(ask)),
@@ -191,6 +196,21 @@ fn reaches(org: OrgId, rule: &TierRule, ask: &Ask<'_>) -> Result<Option<Box<Appr
                 rule.tier, ask.model
             ),
             requirement: Requirement::NotDelegated,
+            whose_move: Move::Caller,
+        });
+    }
+    let terms = rule.terms_at(ask.now);
+    if let Some(asked) = terms.first()
+        && !terms.iter().any(|terms| ask.agreed.contains(terms))
+    {
+        return Err(Missing {
+            code: Code::TermsNotSigned,
+            message: format!(
+                "tier {} of {} asks that the project agrees to its owner's terms of use {asked}; the token's own holder reads \
+                 and signs them",
+                rule.tier, ask.model
+            ),
+            requirement: Requirement::Terms(*asked),
             whose_move: Move::Caller,
         });
     }

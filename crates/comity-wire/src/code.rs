@@ -91,6 +91,7 @@ codes! {
     PlanExhausted "plan_exhausted" 403 false;
     PurposeNotAllowed "purpose_not_allowed" 403 false;
     DelegateNotAllowed "delegate_not_allowed" 403 false;
+    TermsNotSigned "terms_not_signed" 403 false;
     OpNotOffered "op_not_offered" 403 false;
     LimitExceeded "limit_exceeded" 403 false;
     LaneBeyondMax "lane_beyond_max" 403 false;

@@ -16,6 +16,7 @@ mod revocation;
 mod roster;
 mod statistics;
 mod tariff;
+mod terms;
 mod token;
 
 pub use access::*;
@@ -34,6 +35,7 @@ pub use revocation::*;
 pub use roster::*;
 pub use statistics::*;
 pub use tariff::*;
+pub use terms::*;
 pub use token::*;
 
 use crate::cbor::{Malformed, MalformedKind};

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use comity_gateway::store::agreed::Agreed;
 use comity_token::policy::Purpose;
 use comity_wire::cbor::Text;
 use comity_wire::object::{Grant, Manifest, Plan, Policy, Tier, Vetting};
-use comity_wire::{Digest, ModelId, Op, Signed};
+use comity_wire::{Digest, ModelId, Op, Signed, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -28,6 +29,17 @@ pub enum PolicyCommand {
     Show(Which),
     /// Show what a caller would get, op by op, and what is missing where it gets nothing
     Preview(Preview),
+    /// Show which project agreed to which terms of use, and when
+    Agreements {
+        #[arg(long)]
+        home: PathBuf,
+        /// Of this project alone, with what proves each (--json): the signed agreement, and the token of who signed it
+        #[arg(long = "as", value_name = "PROJECT")]
+        project: Option<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Compare the models folder with what is published: what changes, and who gains or loses what
     Diff(Which),
     /// Publish the models folder; where somebody would lose access, only with --yes
@@ -67,9 +79,48 @@ pub struct Preview {
     /// As if it had your grant of this tier
     #[arg(long)]
     grant: Option<Tier>,
+    /// As if it had agreed to the terms of use
+    #[arg(long)]
+    agreed: bool,
     /// As a delegate of the token's holder
     #[arg(long)]
     delegated: bool,
+}
+
+/// `GET /admin/agreements`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgreementsAsk {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+}
+
+/// An agreement as the operator is shown it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgreementShown {
+    pub project: String,
+    pub terms: Digest,
+    /// Left out where this node does not have the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<AgreementProof>,
+}
+
+/// Standard base64.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgreementProof {
+    pub agreement: String,
+    pub token: String,
+}
+
+impl AgreementShown {
+    pub fn of(agreed: Agreed, title: impl FnOnce(&Digest) -> Option<String>) -> Self {
+        let Agreed { subject, terms, bytes, token, at } = agreed;
+        let proof = Some(AgreementProof { agreement: base64_of(&bytes), token: base64_of(&token) });
+        Self { project: subject, title: title(&terms), terms, at, proof }
+    }
 }
 
 /// `GET /admin/policies`: what is published, as signed frames, and the grants in force.
@@ -101,6 +152,7 @@ pub async fn run(command: PolicyCommand) -> Result<String, Failure> {
         PolicyCommand::Check(which) => check(&which),
         PolicyCommand::Show(which) => show(&which).await,
         PolicyCommand::Preview(preview) => previewed(&preview).await,
+        PolicyCommand::Agreements { home, project, json } => agreements(&home, project, json).await,
         PolicyCommand::Diff(which) => {
             let differences = differences(&which).await?;
             Ok(if which.json { serde_json::to_string(&differences)? } else { told(&differences) })
@@ -216,7 +268,11 @@ async fn previewed(preview: &Preview) -> Result<String, Failure> {
     let purposes = preview.purposes.iter().map(|purpose| Text::new(purpose.as_str()));
     let purposes: Vec<Purpose> = purposes.collect::<Result<_, _>>()?;
     let (mut grants, mut plans): (Vec<Grant>, Vec<Plan>) = (Vec::new(), Vec::new());
+    let mut signed: Vec<Digest> = Vec::new();
     if let Some(subject) = &preview.subject {
+        let asked = format!("/admin/agreements?project={}", comity_sdk::discover::percent(subject));
+        let known: Vec<AgreementShown> = admin::get(&which.home, &asked).await?;
+        signed.extend(known.into_iter().map(|agreed| agreed.terms));
         let in_force: InForce = admin::get(&which.home, "/admin/policies").await?;
         let key = home.keys.read(KeyName::Writer)?.public();
         for frame in &in_force.grants {
@@ -245,8 +301,12 @@ async fn previewed(preview: &Preview) -> Result<String, Failure> {
             purposes: &purposes,
             grants: &grants,
             plans: &known,
+            agreed: &[],
             delegated: preview.delegated,
         };
+        let supposed = policy.tiers.iter().flat_map(|tier| tier.terms).filter(|_| preview.agreed);
+        let agreed: Vec<Digest> = signed.iter().copied().chain(supposed).collect();
+        let caller = Caller { agreed: &agreed, ..caller };
         let outcomes = ops.into_iter().map(|op| policy::outcome(&policy, &model, op, &caller, now)).collect();
         all.push(Previewed { name, model, outcomes });
     }
@@ -272,6 +332,24 @@ async fn previewed(preview: &Preview) -> Result<String, Failure> {
     Ok(text.trim_end().to_owned())
 }
 
+async fn agreements(home: &std::path::Path, project: Option<String>, json: bool) -> Result<String, Failure> {
+    let asked = project
+        .as_ref()
+        .map_or_else(String::new, |project| format!("?project={}", comity_sdk::discover::percent(project)));
+    let all: Vec<AgreementShown> = admin::get(home, &format!("/admin/agreements{asked}")).await?;
+    if json {
+        return Ok(serde_json::to_string(&all)?);
+    }
+    if all.is_empty() {
+        return Ok("nobody has agreed to terms of use of this owner".to_owned());
+    }
+    let one = |shown: &AgreementShown| {
+        let title = shown.title.as_deref().unwrap_or("(a text that is not here)");
+        format!("{}  {}  {title}  {}", shown.at, shown.project, shown.terms)
+    };
+    Ok(all.iter().map(one).collect::<Vec<_>>().join("\n"))
+}
+
 /// What publishing would do to one model.
 #[derive(Debug, Serialize)]
 struct Difference {
@@ -281,6 +359,9 @@ struct Difference {
     new: bool,
     changes: Vec<Change>,
     shifts: Vec<Shift>,
+    /// Tiers that ask for no terms of use until then, and do now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reopened: Vec<(Tier, Timestamp)>,
 }
 
 async fn differences(which: &Which) -> Result<Vec<Difference>, Failure> {
@@ -293,6 +374,7 @@ async fn differences(which: &Which) -> Result<Vec<Difference>, Failure> {
         Difference {
             changes: policy::changes(before_policy, &after),
             shifts: policy::shifts(before_policy, &after, &model, shell::now()),
+            reopened: policy::reopened(before_policy, &after, shell::now()),
             new: before.is_none(),
             name,
             model,
@@ -303,7 +385,7 @@ async fn differences(which: &Which) -> Result<Vec<Difference>, Failure> {
 
 fn told(differences: &[Difference]) -> String {
     let mut text = String::new();
-    for Difference { name, model, new, changes, shifts } in differences {
+    for Difference { name, model, new, changes, shifts, reopened } in differences {
         let head = match (new, changes.is_empty()) {
             (true, _) => "is new",
             (false, true) => "is as it is published",
@@ -315,6 +397,9 @@ fn told(differences: &[Difference]) -> String {
                 let or_none = |said: &str| if said.is_empty() { "(not said)".to_owned() } else { said.to_owned() };
                 let _ = writeln!(text, "  {place}: {} → {}", or_none(before), or_none(after));
             }
+        }
+        for (tier, from) in reopened {
+            let _ = writeln!(text, "  nobody is asked for terms of use in {tier} until {from}");
         }
         for shift in shifts.iter().filter(|shift| !new || shift.after.is_some()) {
             let who = match shift.grant {
@@ -335,10 +420,24 @@ async fn publish(which: &Which, yes: bool) -> Result<String, Failure> {
             .hint("leave the name out; `comity policy diff` shows what would change"));
     }
     let differences = differences(which).await?;
+    if !yes && differences.iter().any(|difference| !difference.reopened.is_empty()) {
+        return Err(Failure::new(format!(
+            "a tier would ask for nothing for a while; nothing was published\n{}",
+            told(&differences)
+        ))
+        .hint("say 'before' beside 'from' in [[policy.terms]]: the terms that are in force; or publish with --yes"));
+    }
     let loses = differences.iter().flat_map(|difference| &difference.shifts).any(Shift::is_loss);
     if loses && !yes {
+        let changed = differences.iter().flat_map(|difference| &difference.changes);
+        let terms = changed.map(|change| change.place.as_str()).any(|place| place.ends_with(".terms"));
+        let hint = if terms {
+            "give projects time to agree to the new terms: 'from' and 'before' in [[policy.terms]]; or publish with --yes"
+        } else {
+            "tell those projects first, then publish with --yes"
+        };
         return Err(Failure::new(format!("somebody would lose access; nothing was published\n{}", told(&differences)))
-            .hint("tell those projects first, then publish with --yes"));
+            .hint(hint));
     }
     let reply: serde_json::Value = admin::post(&which.home, "/admin/publish", &json!({})).await?;
     if which.json {
@@ -352,6 +451,11 @@ fn bytes(frame: &str) -> Result<Vec<u8>, Failure> {
     base64::engine::general_purpose::STANDARD.decode(frame).while_("the node's answer cannot be read")
 }
 
+fn base64_of(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
 /// What a node tells of itself for these commands.
 pub fn in_force(
     policies: impl IntoIterator<Item = Vec<u8>>,
@@ -359,8 +463,7 @@ pub fn in_force(
     grants: impl IntoIterator<Item = Vec<u8>>,
     plans: impl IntoIterator<Item = Vec<u8>>,
 ) -> InForce {
-    use base64::Engine as _;
-    let text = |bytes: Vec<u8>| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let text = |bytes: Vec<u8>| base64_of(&bytes);
     InForce {
         policies: policies.into_iter().map(text).collect(),
         manifests: manifests.into_iter().map(text).collect(),

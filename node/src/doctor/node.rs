@@ -6,6 +6,7 @@ use comity_gateway::store::stops::Target;
 
 use super::{Check, Report, State};
 use crate::command::node::stop::said;
+use crate::failure::Failure;
 use crate::home::{Home, Role};
 use crate::offer::Offer;
 use crate::service::decisions::Standing;
@@ -72,7 +73,7 @@ fn models(home: &Home) -> Vec<Check> {
     paths.sort();
     let mut checks: Vec<Check> = paths
         .iter()
-        .filter_map(|path| Offer::read(path).err())
+        .filter_map(|path| Offer::read(path).and_then(|offer| texts(home, &offer)).err())
         .map(|failure| {
             Check::fail("models", super::home::first_line(&failure), "mend the file; the node does not start with it")
         })
@@ -83,6 +84,14 @@ fn models(home: &Home) -> Vec<Check> {
         _ => {}
     }
     checks
+}
+
+/// Only who writes the feed needs the texts of terms of use.
+fn texts(home: &Home, offer: &Offer) -> Result<(), Failure> {
+    match Settings::read(home)?.feed.publish {
+        true => offer.terms_of_use(&home.card).map(drop),
+        false => Ok(()),
+    }
 }
 
 /// A line for each thing that is stopped or suspended; and whether a process of this home runs.

@@ -51,6 +51,8 @@ fn of_tier(rule: &TierRule, facts: &mut BTreeMap<String, String>) {
         terms,
         hours,
         priority: _,
+        terms_from,
+        terms_before,
     } = rule;
     let mut put = |name: &str, value: String| facts.insert(format!("{tier}.{name}"), value);
     put("vetting", vetting.to_string());
@@ -66,6 +68,8 @@ fn of_tier(rule: &TierRule, facts: &mut BTreeMap<String, String>) {
     put("logging", logging.to_string());
     put("filters", listed(filters, |Filter { category, action }| format!("{}: {action}", category.as_str())));
     put("terms", terms.map_or_else(String::new, |terms| terms.to_string()));
+    put("terms_from", some(terms_from.as_ref()));
+    put("terms_before", some(terms_before.as_ref()));
     put("hours", listed(hours, open));
     put("priority", rule.priority().to_string());
 }

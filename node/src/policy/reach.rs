@@ -16,6 +16,8 @@ pub struct Caller<'a> {
     pub grants: &'a [&'a Grant],
     /// Plans that the node has. That the call names an execution is supposed.
     pub plans: &'a [(Digest, &'a Plan)],
+    /// Terms of use that its project has agreed to.
+    pub agreed: &'a [Digest],
     pub delegated: bool,
 }
 
@@ -46,6 +48,7 @@ pub fn outcome(policy: &Policy, model: &ModelId, op: Op, caller: &Caller<'_>, no
         grants: caller.grants,
         plans: caller.plans,
         run: Some(&run),
+        agreed: caller.agreed,
         delegated: caller.delegated,
         now,
     };
@@ -89,11 +92,17 @@ const GRANTED: [Option<Tier>; 5] =
     [None, Some(Tier::Open), Some(Tier::Registered), Some(Tier::Vetted), Some(Tier::Audited)];
 
 /// Who gains and who loses what, of all kinds of callers that a policy tells apart by vetting and grant. They declare every purpose
-/// that either policy names, hold the token itself, and call at `now`.
+/// that either policy names, hold the token itself, and call at `now`; they have agreed to the newest terms that the policy before takes now, to
+/// the oldest, or to none.
 pub fn shifts(before: &Policy, after: &Policy, model: &ModelId, now: Timestamp) -> Vec<Shift> {
     let ops: BTreeSet<Op> = before.rules.iter().chain(after.rules.iter()).map(|rule| rule.op).collect();
     let purposes: Vec<Purpose> =
         before.tiers.iter().chain(after.tiers.iter()).flat_map(|tier| tier.purposes.iter().cloned()).collect();
+    let taken: Vec<Vec<Digest>> = before.tiers.iter().map(|tier| tier.terms_at(now)).collect();
+    let newest: Vec<Digest> = taken.iter().filter_map(|terms| terms.first().copied()).collect();
+    let oldest: Vec<Digest> = taken.iter().filter_map(|terms| terms.last().copied()).collect();
+    let mut agreed = vec![newest, oldest, Vec::new()];
+    agreed.dedup();
     let plan = supposed_plan(model, &ops);
     let plans = [(Digest::ZERO, &plan)];
     let mut shifts = Vec::new();
@@ -102,11 +111,14 @@ pub fn shifts(before: &Policy, after: &Policy, model: &ModelId, now: Timestamp) 
             for tier in GRANTED {
                 let grant = tier.map(|tier| supposed(after, model, tier, now));
                 let grants: Vec<&Grant> = grant.iter().collect();
-                let caller = Caller { vetting, purposes: &purposes, grants: &grants, plans: &plans, delegated: false };
-                let reached = |policy| outcome(policy, model, op, &caller, now).tier;
-                let (before, after) = (reached(before), reached(after));
-                if before != after {
-                    shifts.push(Shift { op, vetting, grant: tier, before, after });
+                for agreed in &agreed {
+                    let (grants, plans) = (grants.as_slice(), plans.as_slice());
+                    let caller = Caller { vetting, purposes: &purposes, grants, plans, agreed, delegated: false };
+                    let reached = |policy| outcome(policy, model, op, &caller, now).tier;
+                    let shift = Shift { op, vetting, grant: tier, before: reached(before), after: reached(after) };
+                    if shift.before != shift.after && !shifts.contains(&shift) {
+                        shifts.push(shift);
+                    }
                 }
             }
         }
@@ -166,6 +178,13 @@ pub fn supposed_plan(model: &ModelId, ops: &BTreeSet<Op>) -> Plan {
         purpose: Text::default(),
         outputs: Text::default(),
     }
+}
+
+/// Tiers that ask for terms of use now, and under the policy after for none until a date: a text that replaces another was meant to.
+pub fn reopened(before: &Policy, after: &Policy, now: Timestamp) -> Vec<(Tier, Timestamp)> {
+    let asks = |tier: Tier| before.tier(tier).is_some_and(|rule| !rule.terms_at(now).is_empty());
+    let waits = after.tiers.iter().filter(|rule| rule.terms_at(now).is_empty() && asks(rule.tier));
+    waits.filter_map(|rule| Some((rule.tier, rule.terms_from?))).collect()
 }
 
 fn run() -> Run {

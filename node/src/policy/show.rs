@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use comity_wire::Digest;
 use comity_wire::object::{Delegates, Filter, LogitBias, Moderation, OpRule, Policy, TierRule, Vetting};
 
 use super::facts::{open, window};
@@ -18,7 +19,10 @@ pub fn shown(policy: &Policy) -> String {
             );
         };
         line("for", whom(tier));
-        line("kept", format!("{}{}", tier.logging, if tier.terms.is_some() { "; callers agree to terms" } else { "" }));
+        line("kept", tier.logging.to_string());
+        if let Some(terms) = &tier.terms {
+            line("agree to", terms_of(tier, terms));
+        }
         let filters = tier.filters.iter().map(|Filter { category, action }| format!("{}: {action}", category.as_str()));
         line("filters", or(filters.collect(), "counted, nothing is done"));
         line("at most", bounds(tier));
@@ -62,6 +66,15 @@ fn whom(tier: &TierRule) -> String {
         parts.push(format!("delegates: {}", tier.delegates));
     }
     parts.join(", ")
+}
+
+/// Which terms of use, and since when.
+fn terms_of(tier: &TierRule, terms: &Digest) -> String {
+    match (tier.terms_from, &tier.terms_before) {
+        (Some(from), Some(before)) => format!("terms {terms} from {from} on, until then {before} as well"),
+        (Some(from), None) => format!("terms {terms} from {from} on"),
+        (None, _) => format!("terms {terms}"),
+    }
 }
 
 fn bounds(tier: &TierRule) -> String {

@@ -72,7 +72,13 @@ fn a_preview_is_the_gateways_own_answer() {
     let model = policy.models[0].clone();
     let op = policy.rules[0].op;
     let ask = |vetting, grants: &[&comity_wire::object::Grant]| {
-        outcome(&policy, &model, op, &Caller { vetting, purposes: &[], grants, plans: &[], delegated: false }, NOW)
+        outcome(
+            &policy,
+            &model,
+            op,
+            &Caller { vetting, purposes: &[], grants, plans: &[], agreed: &[], delegated: false },
+            NOW,
+        )
     };
     let refused = ask(Vetting::None, &[]);
     assert_eq!((refused.missing.as_deref(), refused.whose_move), (Some("vetting_too_low"), Some("house")));
@@ -119,4 +125,37 @@ fn what_leaves_and_to_whom_is_said_and_so_is_what_has_no_bound() {
     for rule in &policy.rules {
         assert!(lines(&rule.op.to_string()) > 0, "{}: {text}", rule.op);
     }
+}
+
+/// The example's policy, whose tier t1 asks for terms, from a moment on, and for others before.
+fn asking(terms: Option<u8>, from: Option<Timestamp>, before: Option<u8>) -> Policy {
+    let mut policy = policy(&[]);
+    let digest = |version: u8| comity_wire::Digest([version; 32]);
+    let mut tiers = policy.tiers.to_vec();
+    (tiers[0].terms, tiers[0].terms_from, tiers[0].terms_before) = (terms.map(digest), from, before.map(digest));
+    policy.tiers = comity_wire::cbor::List::new(tiers).unwrap();
+    policy
+}
+
+#[test]
+fn whoever_agreed_to_the_terms_before_is_told_of_when_they_are_enough_no_more() {
+    let (later, soon) = (Some(NOW.plus(1_000)), Some(NOW.plus(10)));
+    let losses = |before: &Policy, after: &Policy| {
+        shifts(before, after, &before.models[0], NOW).iter().filter(|shift| shift.is_loss()).count()
+    };
+    let (none, first) = (asking(None, None, None), asking(Some(1), None, None));
+    let overlap = asking(Some(2), later, Some(1));
+    assert!(losses(&none, &first) > 0, "nobody has signed");
+    assert_eq!(losses(&none, &asking(Some(1), later, None)), 0, "everybody has time");
+    assert_eq!(losses(&first, &overlap), 0);
+    assert!(losses(&first, &asking(Some(2), None, None)) > 0);
+    // Within the time that was given: it ends early, or another text comes in between.
+    assert_eq!(losses(&overlap, &asking(Some(2), soon, Some(1))), 0, "it is not over yet");
+    assert!(losses(&overlap, &asking(Some(2), None, None)) > 0, "who signed the first text alone");
+    assert!(losses(&overlap, &asking(Some(3), later, Some(2))) > 0);
+    // A date without the text before opens the tier until then.
+    assert_eq!(reopened(&first, &asking(Some(2), later, None), NOW), [(Tier::Registered, NOW.plus(1_000))]);
+    assert_eq!(reopened(&first, &overlap, NOW), []);
+    assert_eq!(reopened(&none, &asking(Some(1), later, None), NOW), []);
+    assert_eq!(reopened(&first, &none, NOW), [], "to ask for nothing is meant");
 }

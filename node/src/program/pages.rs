@@ -18,6 +18,7 @@ const STANDS_FOR: &[(&str, &str)] = &[
     ("ACT", DIGEST),
     ("DISPUTE", DIGEST),
     ("RECEIPT", DIGEST),
+    ("DIGEST", DIGEST),
     ("LINK", DIGEST),
     ("ID", DIGEST),
     ("PACKET", "7"),

@@ -23,6 +23,7 @@ use serde_json::Value;
 use super::access::{operator, shown};
 use super::owner::answer;
 use crate::cases::Casework;
+use crate::command::policy::AgreementShown;
 use crate::failure::Failure;
 use crate::handed::Missing;
 
@@ -86,6 +87,8 @@ pub struct Beside {
     pub counted: Value,
     /// Credit notes.
     pub credits: Vec<Value>,
+    /// To terms of use.
+    pub agreements: Vec<Value>,
     /// Homes of this node's processes in which texts lie.
     pub homes: Vec<comity_gateway::store::TextHome>,
     pub missing: Vec<Missing>,
@@ -194,8 +197,12 @@ impl Exports {
             lacks("credit notes", "there may be older ones than those that were looked at".to_owned());
         }
         let credits = credits.into_iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+        let title = |terms: &Digest| gateway.terms(terms).map(|terms| terms.title.as_str().to_owned());
+        let agreed = gateway.agreements_of(&project).await?.into_iter();
+        let agreements = agreed.map(|agreed| serde_json::to_value(AgreementShown::of(agreed, title)));
+        let agreements = agreements.collect::<Result<_, _>>()?;
         let (counted, homes) = (gateway.counted_of(&project).await?, gateway.text_homes().await?);
-        Ok(Beside { grants, stops, stop_log, counted, credits, homes, missing })
+        Ok(Beside { grants, stops, stop_log, counted, credits, agreements, homes, missing })
     }
 
     async fn cases(&self, project: String, after: AfterCase) -> Result<Cases, Failure> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,7 +12,7 @@ use comity_gateway::store::stops::Word;
 use comity_gateway::{Gateway, Parts, Served};
 use comity_http::Refusal;
 use comity_token::Directory;
-use comity_wire::object::Release;
+use comity_wire::object::{Release, TermsOfUse};
 use comity_wire::{Code, Digest, SecretKey, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::cases::publish::{Publisher, published};
 use crate::cases::{Casework, inbox};
 use crate::command::RunArguments;
 use crate::command::node::flags;
-use crate::command::policy::{self, InForce};
+use crate::command::policy::{self, AgreementShown, AgreementsAsk, InForce};
 use crate::failure::{Failure, While as _};
 use crate::home::{self, Home};
 use crate::keystore::KeyName;
@@ -84,6 +84,9 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     // The node's own certificate and models have to be in its directory before its door opens.
     let now = shell::now();
     if publishes {
+        for terms in offers.terms(&member.home)? {
+            store.terms_put(terms.digest(), terms.to_bytes()?, now).await?;
+        }
         let mut objects = offers.sign(&member.home, &writer, now)?;
         objects.push(access::standing(
             &member.home.card,
@@ -309,7 +312,9 @@ struct Offered {
     release: Release,
     /// What a probe found of its server.
     found: Option<Finding>,
-    /// Of the file, the release and the finding: the same content is published under the same version.
+    /// Of the file, the release and the finding: the same content is served by what is there.
+    content: Digest,
+    /// Of that and what the policy rests on beside the file: the same is published under the same version.
     digest: Digest,
 }
 
@@ -334,6 +339,12 @@ impl Offers {
         let measured = Measured::read(home)?;
         let list = paths.iter().map(|path| Offered::read(path, &measured)).collect::<Result<_, _>>()?;
         Ok(Self { list })
+    }
+
+    /// Every text that callers are asked to agree to. They are kept before the policy that names them is published.
+    fn terms(&self, home: &Home) -> Result<Vec<TermsOfUse>, Failure> {
+        let texts = self.list.iter().map(|offered| offered.offer.terms_of_use(&home.card));
+        Ok(texts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
     /// Signs every model. What did not change keeps its version and time, and so its content ids: a tariff that tokens
@@ -388,11 +399,13 @@ impl Offered {
         };
         let text = std::fs::read(path)?;
         let found = measured.of(&offer).cloned();
-        let mut digest = Digest::of_parts(&[&text, release.digest().as_bytes()]);
+        let mut content = Digest::of_parts(&[&text, release.digest().as_bytes()]);
         if let Some(found) = &found {
-            digest = Digest::of_parts(&[digest.as_bytes(), &serde_json::to_vec(found)?]);
+            content = Digest::of_parts(&[content.as_bytes(), &serde_json::to_vec(found)?]);
         }
-        Ok(Self { offer, release, digest, found })
+        let beside = offer.beside();
+        let digest = beside.iter().fold(content, |digest, part| Digest::of_parts(&[digest.as_bytes(), part]));
+        Ok(Self { offer, release, content, digest, found })
     }
 }
 
@@ -406,13 +419,13 @@ impl Serving {
         for offered in &offers.list {
             let model = offered.offer.model_id(&home.card)?;
             let served = match self.0.get(&model) {
-                Some((digest, served)) if *digest == offered.digest => served.clone(),
+                Some((content, served)) if *content == offered.content => served.clone(),
                 _ => {
                     let found = offered.found.as_ref().map(|found| &found.capabilities);
                     upstreams::serve(&home.file("models"), model.clone(), &offered.offer, found)?
                 }
             };
-            next.insert(model, (offered.digest, served));
+            next.insert(model, (offered.content, served));
         }
         self.0 = next;
         Ok(self.0.values().map(|(_, served)| served.clone()).collect())
@@ -452,6 +465,7 @@ impl Admin {
     fn router(&self) -> Router {
         Router::new()
             .route("/admin/policies", get(policies))
+            .route("/admin/agreements", get(agreements))
             .route("/admin/publish", post(publish))
             .route("/admin/top", get(top))
             .route("/admin/flags", get(flags))
@@ -521,6 +535,9 @@ impl Admin {
         let offers = Offers::read(&self.member.home)?;
         // Everything that can fail comes before anything is said.
         let served = serving.read(&self.member.home, &offers)?;
+        for terms in offers.terms(&self.member.home)? {
+            self.gateway.terms_put(&terms.to_bytes()?).await?;
+        }
         let objects = offers.sign(&self.member.home, &self.writer, shell::now())?;
         self.member.put(objects).await?;
         self.gateway.serve(served);
@@ -542,6 +559,27 @@ async fn policies(State(admin): State<Admin>) -> Json<InForce> {
         admin.gateway.grants(),
         admin.gateway.plans(),
     ))
+}
+
+/// Of one project with what proves each, of all without.
+async fn agreements(
+    State(admin): State<Admin>,
+    Query(AgreementsAsk { project }): Query<AgreementsAsk>,
+) -> Result<Json<Vec<AgreementShown>>, Refusal> {
+    let failed = |error| Refusal::new(Code::StoreUnavailable, format!("the store does not answer: {error}"));
+    let title = |terms: &Digest| admin.gateway.terms(terms).map(|terms| terms.title.as_str().to_owned());
+    let shown = match project {
+        Some(project) => {
+            let of = admin.gateway.agreements_of(&project).await.map_err(failed)?.into_iter();
+            of.map(|agreed| AgreementShown::of(agreed, title)).collect()
+        }
+        None => {
+            let all = admin.gateway.agreements().await.map_err(failed)?.into_iter();
+            all.map(|(project, terms, at)| AgreementShown { title: title(&terms), project, terms, at, proof: None })
+                .collect()
+        }
+    };
+    Ok(Json(shown))
 }
 
 async fn publish(State(admin): State<Admin>) -> Response {

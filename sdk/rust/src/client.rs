@@ -15,6 +15,7 @@ mod person;
 mod rehearse;
 mod send;
 mod stream;
+pub mod terms;
 mod under_way;
 
 use std::collections::{HashMap, HashSet};

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use super::StoreError;
 use super::sql::{Postgres, Sqlite, int, within};
 use crate::id::Salt;
-use crate::register::{ACT_BYTES_MAX, ENTER_MAX, Line, Register, read};
+use crate::register::{ACT_BYTES_MAX, ENTER_MAX, Line, Place, Register, place};
 
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
@@ -33,7 +33,7 @@ macro_rules! register {
                     let mut newest = match last {
                         None => None,
                         Some((n, bytes)) => {
-                            Some(read(&bytes).ok_or_else(|| unreadable(format!("act {n} of the register was changed")))?)
+                            Some(place(&bytes).ok_or_else(|| unreadable(format!("act {n} of the register was changed")))?)
                         }
                     };
                     let mut count = 0;
@@ -59,7 +59,7 @@ macro_rules! register {
                         if query.execute(&mut *tx).await?.rows_affected() != 1 {
                             return Ok(0);
                         }
-                        newest = Some(act);
+                        newest = Some(Place::from(&act));
                         count += 1;
                     }
                     tx.commit().await?;

@@ -168,6 +168,8 @@ fn policy() -> Policy {
         terms: None,
         hours: List::default(),
         priority: None,
+        terms_from: None,
+        terms_before: None,
     };
     let rule = OpRule {
         op: Op::Chat,

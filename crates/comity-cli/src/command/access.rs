@@ -4,6 +4,7 @@ mod cases;
 mod kept;
 mod proof;
 mod show;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -137,6 +138,9 @@ pub enum Access {
     },
     /// Begin another one with the models and answers of one that is over
     Again(Which),
+    /// The terms of use that a model's owner asks your project to agree to
+    #[command(subcommand)]
+    Terms(terms::Terms),
     /// What was held against your project at a model's owner: look, answer, appeal
     #[command(subcommand)]
     Cases(cases::Cases),
@@ -262,6 +266,7 @@ impl Access {
                     .collect();
                 proof::prove(&client, &kept.model, (Log::Application, &kept.id), &events, &by).await
             }
+            Self::Terms(terms) => terms.run(session, &client).await,
             Self::Cases(cases) => cases.run(session, &client).await,
             Self::Again(which) => {
                 let before = Kept::find(&session.home, which.application.as_deref())?;

@@ -81,6 +81,7 @@ impl Search {
                 grants: &[],
                 plans: &[],
                 run: None,
+                agreed: &[],
                 delegated: false,
                 now: client.now(),
             };

@@ -160,14 +160,19 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     })
 }
 
-/// Whether a call that was let in may still be answered, by what stands now.
-pub(crate) fn stands(inner: &Inner, authorised: &Authorised) -> Result<(), Refusal> {
+/// Whether a call that was let in may still be answered, by what stands now. What is looked for in its texts, and done about it, is what its
+/// tier says now; its price and its limits stay those that it was let in with.
+pub(crate) fn stands(inner: &Inner, authorised: &mut Authorised) -> Result<(), Refusal> {
     let (authenticated, asked) = (&authorised.authenticated, &authorised.asked);
     inner.stopping.admit(&asked.model, authorised.subject())?;
     inner.guarding.admit(authorised.subject(), authenticated.now)?;
     let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
-    for op in std::iter::once(asked.op).chain(ops(asked)) {
+    for op in ops(asked) {
         allow(inner, authenticated, &policy, (&asked.model, op), asked.run.as_ref())?;
+    }
+    let now = allow(inner, authenticated, &policy, (&asked.model, asked.op), asked.run.as_ref())?;
+    if now.tier == authorised.allowed.tier {
+        authorised.allowed.tier_rule.filters = now.tier_rule.filters;
     }
     Ok(())
 }
@@ -282,6 +287,7 @@ fn allow(
     let grants: Vec<&Grant> = grants.iter().map(|grant| grant.object()).collect();
     let plans = inner.plans.of(grants.iter().copied());
     let plans: Vec<(Digest, &Plan)> = plans.iter().map(|(digest, plan)| (*digest, &**plan)).collect();
+    let agreed = inner.agreements.of(&capability.token().subject);
     let ask = Ask {
         model,
         op,
@@ -290,11 +296,12 @@ fn allow(
         grants: &grants,
         plans: &plans,
         run,
+        agreed: &agreed,
         delegated: capability.is_delegated(),
         now: authenticated.now,
     };
     match decide(policy, &ask) {
-        Decision::Allow(allowed) => Ok(allowed),
+        Decision::Allow(allowed) => Ok(*allowed),
         Decision::Refuse(missing) => Err(refusal::missing(&missing, authenticated.now)),
     }
 }

@@ -12,6 +12,7 @@ use comity_wire::{
     Amount, CreditNoteId, Digest, GrantId, Meter, Meters, NodeId, Op, OrgId, SecretKey, Timestamp, TokenId, cose,
 };
 
+use super::agreed::Agreed;
 use super::credited::{HouseSaid, Noted};
 use super::granted::{Given, GrantSaid};
 use super::kept::{Kept as _, TextHome};
@@ -122,6 +123,28 @@ async fn plans_and_executions_read_back(store: &dyn Store) {
         store.plan_put(id(number), vec![u8::try_from(number).unwrap()], Timestamp(at)).await.unwrap();
     }
     assert_eq!(store.plans().await.unwrap(), [vec![2], vec![1]]);
+}
+
+/// A project agrees once to a text; what was agreed to stays, with what proves it.
+async fn keeps_agreements(store: &dyn Store) {
+    let agreed = |subject: &str, terms, word: u8, at| Agreed {
+        subject: subject.into(),
+        terms: id(terms),
+        bytes: vec![word],
+        token: vec![word, word],
+        at: Timestamp(at),
+    };
+    for (number, at) in [(2, 20), (1, 30), (2, 40)] {
+        store.terms_put(id(number), vec![u8::try_from(number).unwrap()], Timestamp(at)).await.unwrap();
+    }
+    assert_eq!(store.terms().await.unwrap(), [vec![2], vec![1]]);
+    assert!(store.agreements_of("a").await.unwrap().is_empty());
+    for agreed in [agreed("a", 1, 1, 10), agreed("a", 2, 2, 30), agreed("b", 1, 3, 20), agreed("a", 1, 9, 90)] {
+        store.agreement_put(agreed).await.unwrap();
+    }
+    assert_eq!(store.agreements_of("a").await.unwrap(), [agreed("a", 2, 2, 30), agreed("a", 1, 1, 10)]);
+    let short = |subject: &str, terms, at| (subject.to_owned(), id(terms), Timestamp(at));
+    assert_eq!(store.agreements().await.unwrap(), [short("a", 1, 10), short("b", 1, 20), short("a", 2, 30)]);
 }
 
 /// Counts add up by hour; the first suspension of a project stays until it is ended.
@@ -471,7 +494,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 }
 
 comity_scratch::contract! {
-    { reads_back keeps_what_ends_a_token keeps_grants logs_what_is_done_by_hand keeps_credit_notes windows_read_back plans_and_executions_read_back remembers_what_the_guard_saw
+    { reads_back keeps_what_ends_a_token keeps_grants logs_what_is_done_by_hand keeps_credit_notes windows_read_back plans_and_executions_read_back keeps_agreements remembers_what_the_guard_saw
       remembers_what_was_stopped finds_the_tokens_of_one_project knows_the_homes_with_texts
       remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres

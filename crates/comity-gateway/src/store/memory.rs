@@ -7,6 +7,7 @@ use comity_guard::volume::{Counted, Delta};
 use comity_wire::{CreditNoteId, Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
 
+use super::agreed::{self, AGREEMENTS_MAX, Agreed, Agreements, TERMS_MAX};
 use super::credited::{CREDITS_MAX, Credited, HouseSaid, Noted};
 use super::granted::{Given, GrantSaid, Granted};
 use super::kept::{HOMES_MAX, Kept, TextHome, subject_of};
@@ -32,6 +33,8 @@ struct Rows {
     paces: BTreeMap<PaceKey, Pace>,
     credits: BTreeMap<(Timestamp, CreditNoteId), Noted>,
     plans: Vec<(Digest, Vec<u8>)>,
+    terms: Vec<(Digest, Vec<u8>)>,
+    agreements: Vec<Agreed>,
     runs: BTreeMap<RunKey, RunRow>,
     volume: BTreeMap<(String, Counted, u32), u64>,
     suspensions: BTreeMap<String, Suspension>,
@@ -324,6 +327,61 @@ impl Kept for Memory {
 
     fn homes(&self) -> Answer<'_, Vec<TextHome>> {
         self.read(|rows| rows.homes.values().cloned().collect())
+    }
+}
+
+impl Agreements for Memory {
+    fn terms_put(&self, id: Digest, bytes: Vec<u8>, _at: Timestamp) -> Answer<'_, ()> {
+        async move {
+            let mut rows = self.rows();
+            rows.writable()?;
+            if rows.terms.iter().any(|(known, _)| *known == id) {
+                return Ok(());
+            }
+            if rows.terms.len() >= TERMS_MAX {
+                return Err(agreed::too_many_terms());
+            }
+            rows.terms.push((id, bytes));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn terms(&self) -> Answer<'_, Vec<Vec<u8>>> {
+        self.read(|rows| rows.terms.iter().map(|(_, bytes)| bytes.clone()).collect())
+    }
+
+    fn agreement_put(&self, agreed: Agreed) -> Answer<'_, ()> {
+        async move {
+            let mut rows = self.rows();
+            rows.writable()?;
+            let same = |known: &Agreed| (&known.subject, known.terms) == (&agreed.subject, agreed.terms);
+            if rows.agreements.iter().any(same) {
+                return Ok(());
+            }
+            if rows.agreements.len() >= AGREEMENTS_MAX {
+                return Err(agreed::too_many());
+            }
+            rows.agreements.push(agreed);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn agreements(&self) -> Answer<'_, Vec<(String, Digest, Timestamp)>> {
+        self.read(|rows| {
+            let mut all: Vec<_> = rows.agreements.iter().collect();
+            all.sort_by_key(|agreed| (agreed.at, agreed.subject.clone(), agreed.terms));
+            all.into_iter().map(|agreed| (agreed.subject.clone(), agreed.terms, agreed.at)).collect()
+        })
+    }
+
+    fn agreements_of<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<Agreed>> {
+        self.read(move |rows| {
+            let mut of: Vec<_> = rows.agreements.iter().filter(|agreed| agreed.subject == subject).cloned().collect();
+            of.sort_by_key(|agreed| (std::cmp::Reverse(agreed.at), agreed.terms));
+            of
+        })
     }
 }
 

@@ -14,6 +14,7 @@ macro_rules! now {
     };
 }
 
+mod agreed;
 mod beat;
 mod credited;
 mod granted;
@@ -231,6 +232,7 @@ fn migrations() -> Vec<Migration> {
     let credits = include_str!("../../migrations/postgres/0008_credits.sql").into_sql_str();
     let kept = include_str!("../../migrations/postgres/0009_kept.sql").into_sql_str();
     let grant_log = include_str!("../../migrations/postgres/0010_grant_log.sql").into_sql_str();
+    let agreed = include_str!("../../migrations/postgres/0011_agreed.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -242,6 +244,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(8, "credits".into(), MigrationType::Simple, credits, false),
         Migration::new(9, "kept".into(), MigrationType::Simple, kept, false),
         Migration::new(10, "grant_log".into(), MigrationType::Simple, grant_log, false),
+        Migration::new(11, "agreed".into(), MigrationType::Simple, agreed, false),
     ]
 }
 

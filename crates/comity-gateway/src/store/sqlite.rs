@@ -6,6 +6,7 @@
 //! The writer holds an OS lock on `<file>.lock` for as long as it lives, and its fence: the file counts starts, and every
 //! transaction compares that count with its own (rule 11).
 
+mod agreed;
 mod checkpoint;
 mod credited;
 mod granted;
@@ -153,6 +154,7 @@ fn migrations() -> Vec<Migration> {
     let credits = include_str!("../../migrations/0009_credits.sql").into_sql_str();
     let kept = include_str!("../../migrations/0010_kept.sql").into_sql_str();
     let grant_log = include_str!("../../migrations/0011_grant_log.sql").into_sql_str();
+    let agreed = include_str!("../../migrations/0012_agreed.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -165,6 +167,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(9, "credits".into(), MigrationType::Simple, credits, false),
         Migration::new(10, "kept".into(), MigrationType::Simple, kept, false),
         Migration::new(11, "grant_log".into(), MigrationType::Simple, grant_log, false),
+        Migration::new(12, "agreed".into(), MigrationType::Simple, agreed, false),
     ]
 }
 

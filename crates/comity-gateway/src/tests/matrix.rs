@@ -15,6 +15,7 @@ use comity_wire::{Code, GrantId, Op, cose};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use super::agreed;
 use super::canaries::good;
 use super::world::*;
 use crate::routes::{FREE, PRICED, Route};
@@ -52,6 +53,9 @@ const HELD: [&str; 8] = ["unsigned", "ok", "not_yours", "ok", "ok", "ok", "ok", 
 /// The object is signed, whoever brings it.
 const CARRIED: [&str; 8] = ["invalid_request", "ok", "wrong_key", "ok", "ok", "ok", "ok", "ok"];
 
+/// Who agrees for a project is its own, with a token that lives; no op is asked for.
+const SIGNED: [&str; 8] = ["unsigned", "ok", "not_yours", "expired", "revoked", "ok", "ok", "ok"];
+
 const ROWS: &[Row] = &[
     ("POST", "/v1/chat/completions", PAID),
     ("POST", "/v1/completions", PAID),
@@ -72,6 +76,9 @@ const ROWS: &[Row] = &[
     ("POST", "/comity/v1/finals", HELD),
     ("GET", "/comity/v1/lanes", HELD),
     ("GET", "/comity/v1/plans", HELD),
+    ("GET", "/comity/v1/terms/{digest}", OPEN),
+    ("GET", "/comity/v1/agreements", HELD),
+    ("POST", "/comity/v1/agreements", SIGNED),
     ("GET", "/comity/v1/node", OPEN),
 ];
 
@@ -94,6 +101,7 @@ async fn granted(without: Option<Op>) -> World {
         reason: Text::new("").unwrap(),
     };
     world.gateway.grant_put(cose::sign(&grant, &secret("lab writer")).bytes()).await.unwrap();
+    world.gateway.terms_put(&agreed::terms(1).to_bytes().unwrap()).await.unwrap();
     let whole = |body: Value| move |_: &comity_supply::Call| Script::Whole(Answer { body: body.clone(), usage: None });
     world.upstream.set_answer(Op::Embeddings, whole(json!({"data": [{"embedding": [1.0]}]})));
     world.upstream.set_answer(Op::Tokenize, whole(json!({"tokens": [1], "prompt": "a"})));
@@ -198,10 +206,15 @@ async fn free(method: &'static str, path: &str, caller: Caller) -> Response {
         }
         ("POST", "/comity/v1/finals") => (String::new(), json!({"token": TOKEN})),
         ("GET", "/comity/v1/receipts") => (slot, Value::Null),
-        ("GET", "/comity/v1/lanes" | "/comity/v1/plans") => (format!("token={TOKEN}"), Value::Null),
+        ("POST", "/comity/v1/agreements") if caller != Nobody => {
+            (String::new(), agreed::agreement(&world, &key, |_| {}))
+        }
+        ("GET", "/comity/v1/lanes" | "/comity/v1/plans" | "/comity/v1/agreements") => {
+            (format!("token={TOKEN}"), Value::Null)
+        }
         _ => (String::new(), Value::Null),
     };
-    let path = path.replace("{*id}", "lab/tiny");
+    let path = path.replace("{*id}", "lab/tiny").replace("{digest}", &agreed::terms(1).digest().to_string());
     if caller == Nobody {
         let uri = if query.is_empty() { path } else { format!("{path}?{query}") };
         return unsigned(&world, method, &uri, &body).await;

@@ -115,6 +115,8 @@ impl Default for Setting {
             terms: None,
             hours: List::default(),
             priority: None,
+            terms_from: None,
+            terms_before: None,
         };
         Self {
             rates: token_rates(),

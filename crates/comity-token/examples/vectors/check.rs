@@ -141,6 +141,12 @@ fn object(vector: &Value) -> Outcome {
                 .map(|plan| json!({ "id": plan.digest(), "view": plan }))
                 .map_err(|malformed| malformed.code().to_string())
         }
+        "terms-of-use" => {
+            let bytes = bytes.as_slice();
+            TermsOfUse::from_bytes(bytes)
+                .map(|terms| json!({ "id": terms.digest(), "view": terms }))
+                .map_err(|malformed| malformed.code().to_string())
+        }
         "release" => plain_of::<Release>(&bytes, Limits { bytes_max: 1024, items_max: 32, tagged: false }),
         "chain" => Chain::from_bytes(&bytes)
             .map(|chain| json!({ "parts": 1 + chain.blocks.len() }))
@@ -166,6 +172,7 @@ fn object(vector: &Value) -> Outcome {
             Count,
             DecisionHead,
             Export,
+            Agreement,
             CreditNote,
             RevocationList,
             Notice,
@@ -414,6 +421,8 @@ fn decision(vector: &Value) -> Outcome {
     let read = |hex: &Value| Plan::from_bytes(&hex::decode(hex.as_str().expect("hex"))).expect("a plan");
     let known: Vec<Plan> = vector["plans"].as_array().into_iter().flatten().map(read).collect();
     let plans: Vec<(Digest, &Plan)> = known.iter().map(|plan| (plan.digest(), plan)).collect();
+    let read = |hex: &Value| hex.as_str().expect("hex").parse().expect("a digest");
+    let agreed: Vec<Digest> = vector["agreed"].as_array().into_iter().flatten().map(read).collect();
     let run: Option<Run> = vector["run"].as_str().map(|run| run.parse().expect("a run"));
     let ask = Ask {
         model: &model,
@@ -423,6 +432,7 @@ fn decision(vector: &Value) -> Outcome {
         grants: &grants,
         plans: &plans,
         run: run.as_ref(),
+        agreed: &agreed,
         delegated: vector["delegated"].as_bool().expect("delegated"),
         now: Timestamp(number(vector, "now")),
     };

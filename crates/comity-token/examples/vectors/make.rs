@@ -646,7 +646,16 @@ fn objects() -> String {
     let notice =
         Notice { token: TOKEN, block: blocks(chains::root().id())[0].id(), number: 1, cap: Amount::ZERO, at: NOW };
     make(f, &notice, "pi", "V-2", "a revoked block");
+    make(f, &agreement(), "pi", "F-10", "to terms of use");
     let plain = |bytes: Vec<u8>, object: &str| json!({ "object": object, "hex": hex::encode(bytes) });
+    let read = plain(terms(1).to_cbor(), "terms-of-use");
+    f.add("terms-of-use", "object", "F-10", "bound by its digest, not signed", read, Ok(()));
+    let blank = TermsOfUse { text: text("\n \n"), ..terms(1) };
+    let blank = plain(blank.to_cbor(), "terms-of-use");
+    f.add("terms-blank", "object", "F-10", "a text that says nothing", blank, Err("malformed"));
+    let lines = TermsOfUse { title: text("Research\nuse"), ..terms(1) };
+    let lines = plain(lines.to_cbor(), "terms-of-use");
+    f.add("terms-lines", "object", "F-10", "a title of two lines", lines, Err("malformed"));
     f.add("plan", "object", "F-7", "bound by its digest, not signed", plain(plan().to_cbor(), "plan"), Ok(()));
     plans_refused(f);
     f.add("index", "object", "F-1", "bound by its head, not signed", plain(index().to_cbor(), "index"), Ok(()));
@@ -1613,6 +1622,27 @@ fn policies() -> String {
         })
     };
     let (t2, t3) = (grant(Tier::Vetted), approval());
+    // Of tier t0: the terms that are asked for, from when on, and those before.
+    let asking = |terms_of: Option<u8>,
+                  from: Option<comity_wire::Timestamp>,
+                  before: Option<u8>,
+                  agreed: &[u8],
+                  delegated: bool| {
+        let digest = |version: u8| terms(version).digest();
+        let mut asking = policy().object().clone();
+        let mut tiers = asking.tiers.to_vec();
+        tiers[0] = TierRule {
+            terms: terms_of.map(digest),
+            terms_from: from,
+            terms_before: before.map(digest),
+            ..tiers[0].clone()
+        };
+        asking.tiers = list(tiers);
+        let mut ask = ask(Op::Chat, Vetting::None, &[], &[], delegated);
+        ask["hex"] = json!(hex::encode(cose::sign(&asking, &secret("lab writer")).bytes()));
+        ask["agreed"] = json!(agreed.iter().map(|version| digest(*version)).collect::<Vec<_>>());
+        ask
+    };
     let within = |ask: Value, plans: &[Plan], run: Option<&str>| {
         let mut ask = ask;
         ask["plans"] = json!(plans.iter().map(|plan| hex::encode(plan.to_cbor())).collect::<Vec<_>>());
@@ -1624,6 +1654,7 @@ fn policies() -> String {
             Err("op_not_offered") => "F-4",
             _ if id.starts_with("hours") => "F-6",
             _ if id.starts_with("plan") => "F-8",
+            _ if id.starts_with("terms") => "F-11",
             _ => "F-5",
         };
         file.add(id, "policy", rule, note, fields, expect)
@@ -1751,6 +1782,32 @@ fn policies() -> String {
         "a grant for another op",
         ask(Op::Activations, Vetting::Vetted, &[narrow], &[], false),
         Err("grant_required"),
+    );
+    let unsigned = Err("terms_not_signed");
+    let (soon, now) = (Some(NOW.plus(1)), Some(NOW));
+    add("terms", "the tier asks for terms of use", asking(Some(2), None, None, &[], false), unsigned);
+    add("terms-agreed", "which the project has agreed to", asking(Some(2), None, None, &[1, 2], false), Ok(()));
+    add("terms-others", "it has agreed to others", asking(Some(2), None, None, &[1], false), unsigned);
+    add(
+        "terms-soon",
+        "they are asked for later, and none were before",
+        asking(Some(2), soon, None, &[], false),
+        Ok(()),
+    );
+    add("terms-before", "those before are enough until then", asking(Some(2), soon, Some(1), &[1], false), Ok(()));
+    add("terms-neither", "neither those nor these", asking(Some(2), soon, Some(1), &[], false), unsigned);
+    add("terms-early", "the new ones are enough, too", asking(Some(2), soon, Some(1), &[2], false), Ok(()));
+    add(
+        "terms-from-now",
+        "those before are not enough from then on",
+        asking(Some(2), now, Some(1), &[1], false),
+        unsigned,
+    );
+    add(
+        "terms-delegate",
+        "the project's agreement stands for its delegates",
+        asking(Some(2), None, None, &[2], true),
+        Ok(()),
     );
     add(
         "not-offered",

@@ -268,7 +268,22 @@ pub(crate) fn tier(tier: Tier, vetting: Vetting, grant: bool) -> TierRule {
         terms: None,
         hours: List::default(),
         priority: None,
+        terms_from: None,
+        terms_before: None,
     }
+}
+
+/// What the project agrees to.
+pub(crate) fn terms(version: u8) -> TermsOfUse {
+    TermsOfUse {
+        org: LAB,
+        title: text(&format!("Research use, version {version}")),
+        text: text("1. Nobody is harmed with what the model says.\n2. What was found is published.\n"),
+    }
+}
+
+pub(crate) fn agreement() -> Agreement {
+    Agreement { org: LAB, subject: text("sub-of-the-project"), terms: terms(1).digest(), token: TOKEN, at: NOW }
 }
 
 pub(crate) fn rule(op: Op, tier: Tier) -> OpRule {

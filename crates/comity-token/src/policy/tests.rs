@@ -2,7 +2,7 @@ use super::*;
 use crate::world::*;
 
 fn ask<'a>(model: &'a ModelId, op: Op, vetting: Vetting, grants: &'a [&'a Grant]) -> Ask<'a> {
-    Ask { model, op, vetting, purposes: &[], grants, plans: &[], run: None, delegated: false, now: NOW }
+    Ask { model, op, vetting, purposes: &[], grants, plans: &[], run: None, agreed: &[], delegated: false, now: NOW }
 }
 
 fn tier_of(decision: &Decision) -> Result<Tier, (Code, Move)> {

@@ -107,6 +107,40 @@ pub struct RunOp {
     pub output_tokens: u64,
 }
 
+/// `GET /comity/v1/terms/{digest}`: terms of use that this owner asks for, or asked for. Whoever reads them reckons the digest again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermsReply {
+    pub terms: Digest,
+    pub org: OrgId,
+    pub title: String,
+    pub text: String,
+}
+
+/// `POST /comity/v1/agreements`, signed by the root holder (tag `comity-api-v1`): the project agrees to terms of use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgreementRequest {
+    pub agreement: SignedBytes,
+}
+
+/// What both routes answer. `GET /comity/v1/agreements?token=…`, signed by a holder on the path: what the token's project agreed to at this
+/// owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgreementsReply {
+    /// The newest first.
+    pub agreements: Vec<Agreed>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreed {
+    pub terms: Digest,
+    /// Left out where the text is not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    pub at: Timestamp,
+    pub agreement: SignedBytes,
+}
+
 /// `GET /comity/v1/receipts?token=…&leaf=…&lane=…&seq=…`, signed by the holder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReceiptReply {

@@ -71,7 +71,7 @@ record! {
         12 => logging: Logging,
         #[serde(default)]
         13 => filters: List<Filter, 16>,
-        /// Digest of the terms that a caller agrees to.
+        /// Digest of the terms of use that a project agrees to before it calls.
         #[serde(default)]
         14 => terms: Option<Digest>,
         /// When the tier may be used; empty: always.
@@ -80,6 +80,12 @@ record! {
         /// Whose calls come first where they wait; left out: normal.
         #[serde(default)]
         16 => priority: Option<Priority>,
+        /// Until then the terms before are enough; left out: `terms` are asked for at once.
+        #[serde(default)]
+        17 => terms_from: Option<Timestamp>,
+        /// The terms before; left out: there were none, and nothing is asked for until `terms_from`.
+        #[serde(default)]
+        18 => terms_before: Option<Digest>,
     }
 }
 
@@ -243,6 +249,16 @@ impl TierRule {
         waits.min().unwrap_or(0)
     }
 
+    /// The terms of use of which one must have been agreed to at `now`; empty: none is asked for.
+    pub fn terms_at(&self, now: Timestamp) -> Vec<Digest> {
+        let Some(terms) = self.terms else { return Vec::new() };
+        match (self.terms_from, self.terms_before) {
+            (Some(from), None) if now < from => Vec::new(),
+            (Some(from), Some(before)) if now < from => vec![terms, before],
+            _ => vec![terms],
+        }
+    }
+
     pub fn priority(&self) -> Priority {
         self.priority.unwrap_or(Priority::Normal)
     }
@@ -292,6 +308,12 @@ impl Object for Policy {
                 "hours: from is before until, in one day",
             )?;
             require(ascending(&hours.days, |day| *day), "order of days")?;
+        }
+        for rule in &self.tiers {
+            let dated = rule.terms_from.is_none() || rule.terms.is_some();
+            let replaced =
+                rule.terms_before.is_none() || (rule.terms_from.is_some() && rule.terms_before != rule.terms);
+            require(dated && replaced, "terms: a date needs terms, and terms before them a date and another text")?;
         }
         require(self.rules.iter().all(|rule| ascending(&rule.parameters, Clone::clone)), "order of parameters")?;
         let decimals = |rule: &OpRule| rule.logprobs_decimals.is_none_or(|decimals| decimals <= DECIMALS_MAX);

@@ -79,8 +79,12 @@ impl Export {
         let mut to = Filling::begin(&into)?;
         of.calls(&mut to).await?;
         let beside: Beside = admin::get(&home, &format!("/admin/kept/{project}")).await?;
-        let lines =
-            [("grants.jsonl", &beside.grants), ("stops.jsonl", &beside.stops), ("credits.jsonl", &beside.credits)];
+        let lines = [
+            ("grants.jsonl", &beside.grants),
+            ("agreements.jsonl", &beside.agreements),
+            ("stops.jsonl", &beside.stops),
+            ("credits.jsonl", &beside.credits),
+        ];
         for (name, values) in lines {
             all(&mut to, name, values)?;
         }

@@ -60,9 +60,9 @@ impl Identity {
 }
 
 /// A token to be known by, and the key that holds it.
-struct Standing {
-    chain: Vec<u8>,
-    key: SecretKey,
+pub(super) struct Standing {
+    pub(super) chain: Vec<u8>,
+    pub(super) key: SecretKey,
 }
 
 impl Client {
@@ -151,7 +151,8 @@ impl Client {
     pub async fn application_attach(&self, model: &ModelId, id: &str, bytes: Vec<u8>) -> Result<(), Error> {
         let node = self.node_of(model).await?;
         let path = format!("{ROOT}/{}/attachments", percent(id));
-        self.knock(node, model, Method::PUT, &path, Bytes::from(bytes)).await.map(|_| ())
+        let standing = self.standing(node, model).await?;
+        self.knock(node, &standing, Method::PUT, &path, Bytes::from(bytes)).await.map(|_| ())
     }
 
     /// What the owner of a model has approved for this project, and how far each plan was executed; the newest first.
@@ -195,7 +196,19 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, Error> {
-        let answer = self.knock(node, model, method, path, body).await?;
+        let standing = self.standing(node, model).await?;
+        self.read_as(node, &standing, method, path, body).await
+    }
+
+    pub(super) async fn read_as<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        standing: &Standing,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Error> {
+        let answer = self.knock(node, standing, method, path, body).await?;
         let form = |source| Error::Door(DoorError::Form { name: node.to_string(), source });
         serde_json::from_slice(&answer).map_err(form)
     }
@@ -203,16 +216,15 @@ impl Client {
     async fn knock(
         &self,
         node: NodeId,
-        model: &ModelId,
+        Standing { chain, key }: &Standing,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<Vec<u8>, Error> {
-        let Standing { chain, key } = self.standing(node, model).await?;
         let (route, query) = path.split_once('?').unwrap_or((path, ""));
         let nonce = self.world.nonce();
-        let mut headers = sign_api(method.as_str(), route, query, &body, self.now(), nonce, &key);
-        headers.push((header::TOKEN, sf(&chain)));
+        let mut headers = sign_api(method.as_str(), route, query, &body, self.now(), nonce, key);
+        headers.push((header::TOKEN, sf(chain)));
         headers.push(("content-type", "application/json".to_owned()));
         let response = self.door(node).await?.send(method, path, headers, body).await.map_err(Error::Door)?;
         response.bytes().await.map_err(Error::Door)
@@ -220,12 +232,28 @@ impl Client {
 
     /// A token of the project for a node: one that is there, else one of budget 0. That sets nothing aside, so it is in no journal, and
     /// is drawn also beside a proxy which holds the wallet.
-    async fn standing(&self, node: NodeId, model: &ModelId) -> Result<Standing, Error> {
-        if let Some(found) = self.known_at(node).await {
-            return Ok(found);
+    pub(super) async fn standing(&self, node: NodeId, model: &ModelId) -> Result<Standing, Error> {
+        match self.known_at(node, false).await {
+            Some(found) => Ok(found),
+            None => self.introduced_at(node, model).await,
         }
+    }
+
+    /// A token whose root holder this is: who speaks for the project.
+    pub(super) async fn standing_as_root(&self, node: NodeId, model: &ModelId) -> Result<Standing, Error> {
+        match self.known_at(node, true).await {
+            Some(found) => Ok(found),
+            None => self.introduced_at(node, model).await,
+        }
+    }
+
+    async fn introduced_at(&self, node: NodeId, model: &ModelId) -> Result<Standing, Error> {
         let known = self.introduced.lock().expect("no panic holds this lock").get(&node).cloned();
-        if let Some((chain, key)) = known {
+        let lives = |chain: &[u8]| {
+            let token = Chain::from_bytes(chain).ok().and_then(|chain| Signed::<Token>::decode(&chain.token).ok());
+            token.is_some_and(|token| self.now() < token.unverified().expires_at)
+        };
+        if let Some((chain, key)) = known.filter(|(chain, _)| lives(chain)) {
             return Ok(Standing { chain, key });
         }
         let Standing { chain, key } = self.introduce(node, model).await?;
@@ -262,14 +290,15 @@ impl Client {
         Ok(Standing { chain: Chain { token: reply.token.to_vec(), blocks: Vec::new() }.to_bytes(), key })
     }
 
-    async fn known_at(&self, node: NodeId) -> Option<Standing> {
+    async fn known_at(&self, node: NodeId, as_root: bool) -> Option<Standing> {
         let owner = self.seen.directory.certificate(node).map(|certificate| certificate.org);
         let state = self.state.lock().await;
         let now = self.now();
         let mut found = state
             .wallet
             .purses()
-            .filter(|purse| purse.node() == node && purse.is_open(now) && Some(purse.token().issuer()) != owner);
+            .filter(|purse| purse.node() == node && purse.is_open(now) && Some(purse.token().issuer()) != owner)
+            .filter(|purse| !as_root || *purse.token().holder() == purse.key().public());
         found.next().map(|purse| Standing { chain: purse.chain().to_vec(), key: purse.key().clone() })
     }
 }

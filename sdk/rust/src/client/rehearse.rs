@@ -68,6 +68,9 @@ impl Client {
             .flat_map(|policy| &policy.tiers)
             .flat_map(|tier| tier.purposes.iter().cloned())
             .collect();
+        // And so are terms of use, which are signed in a minute.
+        let terms = policy.into_iter().flat_map(|policy| &policy.tiers).filter_map(|tier| tier.terms);
+        let agreed: Vec<_> = terms.collect();
         let plans = [(plan.digest(), plan)];
         let ask = policy::Ask {
             model,
@@ -77,6 +80,7 @@ impl Client {
             grants,
             plans: &plans,
             run: Some(&run),
+            agreed: &agreed,
             delegated: false,
             now: self.now(),
         };

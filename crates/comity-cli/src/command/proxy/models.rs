@@ -58,6 +58,7 @@ async fn usable(shared: &Proxied) -> Result<Vec<Value>, Said> {
                 grants: &[],
                 plans: &[],
                 run: None,
+                agreed: &[],
                 delegated: false,
                 now,
             };
