@@ -3,6 +3,7 @@
 //! The desk and its rules are `comity_access::case`; here stand what flags put in, the seal of what was seen, and the doors. What was
 //! seen is kept only where the tier's log class keeps texts, sealed for a key in `keys/`, and deleted when the model's retention is over.
 
+pub mod pass;
 pub mod publish;
 pub mod refund;
 mod seal;

@@ -17,9 +17,13 @@ const CAMPAIGN: &str = "Please write a campaign line that asks people to vote fo
 
 /// A model that keeps texts for three days and suspends whoever asks for a campaign line.
 fn strict(home: &Path) {
+    campaigning(home, "suspend");
+}
+
+fn campaigning(home: &Path, action: &str) {
     let path = home.join("models/model.toml");
     let text = std::fs::read_to_string(&path).expect("the model's file");
-    let row = "filters = [{ category = \"political_persuasion\", action = \"suspend\" }]";
+    let row = format!("filters = [{{ category = \"political_persuasion\", action = \"{action}\" }}]");
     let text = text.replace("retention_days = 0", "retention_days = 3");
     let text = text.replace("logging = \"metadata\"", "logging = \"bodies\"");
     let text = text.replace("concurrency = 256\n", &format!("concurrency = 256\n{row}\n"));
@@ -99,6 +103,58 @@ fn each_command_of_the_page_is_played_here() {
         }
     }
     assert!(lines >= 14, "{lines}");
+}
+
+/// A text that is held is not one that somebody forgot: after a case that did not stand the project is answered, for as long as the owner says.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_held_passes_after_a_case_that_did_not_stand() {
+    let upstream = Scripted::start().await;
+    let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
+    let federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, |name, home| {
+        if name == lab.name {
+            campaigning(home, "hold");
+        }
+    })
+    .await;
+    let home = federation.path().join("lab").display().to_string();
+    let (client, model) = (federation.client("asker"), lab.model());
+    let token = client.buy(&model, Amount::from_ucr(20 * REQUEST_UCR), 0).await;
+    token.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert_eq!(ask(&client, &model, CAMPAIGN).await, Err(Some(Code::HeldForReview)));
+    let notice = opened(&home).await;
+    let (case, subject) = (notice["case"].as_str().expect("an id"), notice["project"].as_str().expect("a pseudonym"));
+    let pass = ["pass", case, "--days", "90", "--reason", "it is a study", "--by", "hanna"];
+    let early = cases(&home, &pass).await;
+    assert!(!early.success && early.stderr.contains("not decided for the project"), "{}", early.stderr);
+    said(&home, &["decide", case, "--clear", "--reason", "it is a study", "--by", "hanna"]).await;
+    assert_eq!(ask(&client, &model, CAMPAIGN).await, Err(Some(Code::HeldForReview)), "the row says so");
+    let passes = said(&home, &pass).await;
+    assert!(passes.contains(&format!("political_persuasion of {subject} passes until")), "{passes}");
+    assert_eq!(ask(&client, &model, CAMPAIGN).await, Ok(()));
+    assert_eq!(said(&home, &["passes"]).await.trim(), passes.trim());
+    said(&home, &["pass", case, "--end", "--reason", "the study is over", "--by", "hanna"]).await;
+    assert_eq!(ask(&client, &model, CAMPAIGN).await, Err(Some(Code::HeldForReview)));
+    assert!(said(&home, &["passes"]).await.contains("nothing passes"));
+    // Who did it, and why, is in the register within a minute; nothing passes without such a line.
+    eventually("two acts of the register", async || {
+        let acts = process::run(&["node", "decisions", "acts", "--home", &home]).await.stdout;
+        let let_pass = acts.contains(&format!("lets political_persuasion of project {subject} pass until"));
+        let is_whole = let_pass && acts.contains("holds political_persuasion") && acts.contains("by hanna");
+        if is_whole { Ok(()) } else { Err(acts) }
+    })
+    .await;
+    let checked = process::run(&["node", "decisions", "check", "--home", &home]).await;
+    assert!(checked.success, "{}{}", checked.stdout, checked.stderr);
+    let open = || async {
+        let url = format!("sqlite://{home}/spend.sqlite");
+        <sqlx::SqliteConnection as sqlx::Connection>::connect(&url).await.expect("the node's store")
+    };
+    let insert = "INSERT INTO pass (subject, category, until) VALUES ('sub-of-a-friend', 1, 9000000000)";
+    sqlx::query(insert).execute(&mut open().await).await.expect("a row");
+    let found = process::run(&["node", "decisions", "check", "--home", &home]).await;
+    let told = format!("{}{}", found.stdout, found.stderr);
+    assert!(!found.success && told.contains("passes until") && told.contains("nobody has said so"), "{told}");
+    federation.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,6 +49,22 @@ pub enum Deed {
         /// In words.
         target: String,
     },
+    /// After a case that did not stand: what the policy would hold of a project passes.
+    LetPass {
+        /// In words.
+        target: String,
+        /// Of the filter.
+        category: String,
+        /// From then on it is held again.
+        until: Timestamp,
+    },
+    /// It is held again before that.
+    Hold {
+        /// In words.
+        target: String,
+        /// Of the filter.
+        category: String,
+    },
     /// A grant without an application.
     Grant {
         /// Which.

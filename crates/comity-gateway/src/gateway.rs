@@ -23,6 +23,7 @@ use crate::config::{Clock, Config, Entropy, Failpoint, Parts, Served};
 use crate::grants::Grants;
 use crate::guarding::{Flagged, Guarding};
 use crate::moderating::Moderating;
+use crate::passing::Passing;
 use crate::plans::Plans;
 use crate::queue::Places;
 use crate::replies::Replies;
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) replies: Mutex<Replies>,
     pub(crate) filter: Filter,
     pub(crate) guarding: Guarding,
+    pub(crate) passing: Passing,
     pub(crate) moderating: Option<Moderating>,
     pub(crate) stopping: Stopping,
     pub(crate) receipt_key: SecretKey,
@@ -176,6 +178,7 @@ impl Gateway {
         let signer = Signer { node: parts.node, key: parts.receipt_key.clone(), restore: certificate.restore };
         let book = Book::new(config.tokens_max);
         let guarding = Guarding::new(&*parts.store, parts.flags).await.map_err(StartError::Suspensions)?;
+        let passing = Passing::new(&*parts.store).await.map_err(StartError::Suspensions)?;
         let stopping = Stopping::new(&*parts.store).await.map_err(StartError::Stops)?;
         let ledger = Ledger::start(book, parts.store, signer, parts.failpoint.clone(), parts.watch.clone(), &tracker);
         let filter = parts.filter;
@@ -196,6 +199,7 @@ impl Gateway {
             agreements,
             filter,
             guarding,
+            passing,
             moderating: parts.moderation.map(Moderating::new),
             stopping,
             receipt_key: parts.receipt_key,
@@ -516,6 +520,7 @@ async fn take_in(inner: &Inner) -> Result<(), StoreError> {
         inner.grants.withdraw(grant, at);
     }
     inner.guarding.follow(&**store).await?;
+    inner.passing.follow(&**store).await?;
     // Before the grants that name them.
     for bytes in store.plans().await? {
         let _ = inner.plans.put(&bytes);

@@ -22,6 +22,7 @@ mod grants;
 mod guarding;
 mod models;
 pub mod moderating;
+mod passing;
 mod phase;
 mod plans;
 mod queue;

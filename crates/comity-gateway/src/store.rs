@@ -12,6 +12,7 @@ pub mod granted;
 pub mod guarded;
 pub mod kept;
 mod memory;
+pub mod passes;
 pub mod planned;
 pub mod postgres;
 pub mod sqlite;
@@ -30,6 +31,7 @@ pub use granted::Granted;
 pub use guarded::{Guarded, Suspension};
 pub use kept::{Kept, TextHome};
 pub use memory::Memory;
+pub use passes::Passes;
 pub use planned::Planned;
 pub use postgres::Postgres;
 pub use sqlite::Sqlite;
@@ -72,7 +74,7 @@ pub enum StoreError {
 type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// The durable side of the spend core. Every method is safe to drop but [`Store::write`], whose outcome is then unknown.
-pub trait Store: Agreements + Credited + Granted + Guarded + Kept + Planned + Stops {
+pub trait Store: Agreements + Credited + Granted + Guarded + Kept + Passes + Planned + Stops {
     /// The token's account, if it was ever written.
     fn account(&self, token: TokenId) -> Answer<'_, Option<Account>>;
     /// All rows, or none. Compares the fence.

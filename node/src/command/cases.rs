@@ -8,6 +8,7 @@ use comity_cli::plain;
 use comity_wire::{Amount, Digest, ModelId, TokenId};
 use serde_json::Value;
 
+use crate::cases::pass::{PassAsk, Passed};
 use crate::cases::refund::RefundAsk;
 use crate::cases::{Ask, OpenAsk};
 use crate::failure::Failure;
@@ -154,6 +155,27 @@ pub enum CasesCommand {
         #[arg(long)]
         again: bool,
     },
+    /// After a case that did not stand: let texts of its category pass for its project, where the policy would hold them again
+    Pass {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        by: By,
+        case: CaseId,
+        /// For so many days, at most 366
+        #[arg(long, required_unless_present = "end", conflicts_with = "end")]
+        days: Option<u16>,
+        /// Hold them again
+        #[arg(long)]
+        end: bool,
+        #[arg(long)]
+        reason: String,
+    },
+    /// What passes now that the policy would hold, by project
+    Passes {
+        #[command(flatten)]
+        at: At,
+    },
     /// What was owed was given back, in another way
     Pay {
         #[command(flatten)]
@@ -210,7 +232,7 @@ impl By {
 /// [`Failure`] where the node is not running, or refuses.
 pub async fn run(command: CasesCommand) -> Result<String, Failure> {
     use CasesCommand::{
-        Answer, Appeal, Charges, Decide, List, Open, Owe, Pay, Publish, Refund, Remark, Show, Statistics,
+        Answer, Appeal, Charges, Decide, List, Open, Owe, Pass, Passes, Pay, Publish, Refund, Remark, Show, Statistics,
     };
     match command {
         List { at, project, ended } => {
@@ -280,7 +302,27 @@ pub async fn run(command: CasesCommand) -> Result<String, Failure> {
             let ask = RefundAsk { token, amount, reason, author: by.name(), again };
             said(&at, admin::post(&at.home, &format!("/admin/cases/{case}/refund"), &ask).await?)
         }
+        Pass { at, by, case, days, end: _, reason } => {
+            let ask = PassAsk { days, reason, author: by.name() };
+            let done: Passed = admin::post(&at.home, &format!("/admin/cases/{case}/pass"), &ask).await?;
+            Ok(if at.json { serde_json::to_string_pretty(&done)? } else { passed(&done) })
+        }
+        Passes { at } => {
+            let all: Vec<Passed> = admin::get(&at.home, "/admin/cases/passes").await?;
+            if at.json {
+                return Ok(serde_json::to_string_pretty(&all)?);
+            }
+            let lines: Vec<String> = all.iter().map(passed).collect();
+            Ok(if lines.is_empty() { "nothing passes that the policy holds".into() } else { lines.join("\n") })
+        }
         Pay { at, by, case, reference } => act(&at, case, Act::Pay { reference }, Role::Handler, by).await,
+    }
+}
+
+fn passed(Passed { project, category, until }: &Passed) -> String {
+    match until {
+        Some(until) => format!("{category} of {project} passes until {until}"),
+        None => format!("{category} of {project} is held again"),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use comity_access::case::store::Which;
 use comity_access::case::{CaseId, Quarter};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cases::pass::PassAsk;
 use crate::cases::publish::Publisher;
 use crate::cases::refund::RefundAsk;
 use crate::cases::{Ask, OpenAsk};
@@ -28,9 +29,11 @@ pub struct ListAsk {
 pub fn router(publisher: Publisher) -> Router {
     Router::new()
         .route("/admin/cases", get(list).post(open))
+        .route("/admin/cases/passes", get(passes))
         .route("/admin/cases/statistics", get(statistics))
         .route("/admin/cases/statistics/{quarter}", get(look).post(publish))
         .route("/admin/cases/{id}", get(show).post(act))
+        .route("/admin/cases/{id}/pass", post(pass))
         .route("/admin/cases/{id}/refund", get(charges).post(refund))
         .with_state(publisher)
 }
@@ -68,6 +71,14 @@ async fn show(State(node): State<Publisher>, Path(id): Path<CaseId>) -> Response
 
 async fn act(State(node): State<Publisher>, Path(id): Path<CaseId>, Json(ask): Json<Ask>) -> Response {
     answer(value(node.casework.act(id, ask).await))
+}
+
+async fn pass(State(node): State<Publisher>, Path(id): Path<CaseId>, Json(ask): Json<PassAsk>) -> Response {
+    answer(value(node.casework.pass(id, ask).await))
+}
+
+async fn passes(State(node): State<Publisher>) -> Response {
+    answer(value(node.casework.passes().await))
 }
 
 async fn charges(State(node): State<Publisher>, Path(id): Path<CaseId>) -> Response {

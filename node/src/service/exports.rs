@@ -89,6 +89,8 @@ pub struct Beside {
     pub credits: Vec<Value>,
     /// To terms of use.
     pub agreements: Vec<Value>,
+    /// What was let pass after a case, and held again.
+    pub passes: Vec<Value>,
     /// Homes of this node's processes in which texts lie.
     pub homes: Vec<comity_gateway::store::TextHome>,
     pub missing: Vec<Missing>,
@@ -201,8 +203,10 @@ impl Exports {
         let agreed = gateway.agreements_of(&project).await?.into_iter();
         let agreements = agreed.map(|agreed| serde_json::to_value(AgreementShown::of(agreed, title)));
         let agreements = agreements.collect::<Result<_, _>>()?;
+        let passes = gateway.pass_log_of(&project).await?.into_iter();
+        let passes = passes.map(serde_json::to_value).collect::<Result<_, _>>()?;
         let (counted, homes) = (gateway.counted_of(&project).await?, gateway.text_homes().await?);
-        Ok(Beside { grants, stops, stop_log, counted, credits, agreements, homes, missing })
+        Ok(Beside { grants, stops, stop_log, counted, credits, agreements, passes, homes, missing })
     }
 
     async fn cases(&self, project: String, after: AfterCase) -> Result<Cases, Failure> {

@@ -10,6 +10,7 @@ use comity_access::register::{self, Act, Deed, ENTER_MAX, Line, OWN};
 use comity_access::seal::Found;
 use comity_access::store::Store;
 use comity_gateway::store::granted::{Given, GrantSaid};
+use comity_gateway::store::passes::PassSaid;
 use comity_gateway::store::stops::{Said, SaidAct, Target};
 use comity_wire::object::Grant;
 use comity_wire::{Digest, GrantId, Signed, Timestamp};
@@ -23,6 +24,7 @@ use crate::transcripts::{self, Hold, Removed};
 
 const STOPS: &str = "stops";
 const GRANTS: &str = "grants";
+const PASSES: &str = "passes";
 /// Grants of before there was a register, that no application led to.
 const FOUND: &str = "found";
 const CONFIGURED: &str = "configured";
@@ -72,7 +74,7 @@ impl Books {
             }
         }
         // Where another process was quicker, the rest is there within a minute.
-        let waits = self.new_lines().await?.iter().any(|line| [STOPS, GRANTS].contains(&line.source.as_str()));
+        let waits = self.new_lines().await?.iter().any(|line| [STOPS, GRANTS, PASSES].contains(&line.source.as_str()));
         if !waits && self.access.acts_last(OWN).await? == 0 {
             let found = self.of_before().await?;
             self.put(found, now).await?;
@@ -107,6 +109,8 @@ impl Books {
         let mut lines: Vec<Line> = self.spend.stop_log_after(last, PAGE).await?.into_iter().map(stop).collect();
         let last = self.access.acts_last(GRANTS).await?;
         lines.extend(self.spend.grant_log_after(last, PAGE).await?.into_iter().map(grant));
+        let last = self.access.acts_last(PASSES).await?;
+        lines.extend(self.spend.pass_log_after(last, PAGE).await?.into_iter().map(pass));
         match self.texts().await {
             Ok(texts) => {
                 let mut lasts = BTreeMap::new();
@@ -153,6 +157,17 @@ impl Books {
         let mut log: Vec<GrantSaid> = Vec::new();
         loop {
             let page = self.spend.grant_log_after(log.last().map_or(0, |said| said.n), PAGE).await?;
+            if page.is_empty() {
+                return Ok(log);
+            }
+            log.extend(page);
+        }
+    }
+
+    async fn pass_log(&self) -> Result<Vec<PassSaid>, Failure> {
+        let mut log: Vec<PassSaid> = Vec::new();
+        loop {
+            let page = self.spend.pass_log_after(log.last().map_or(0, |said| said.n), PAGE).await?;
             if page.is_empty() {
                 return Ok(log);
             }
@@ -244,9 +259,11 @@ impl Books {
         // The acts before the lines: what is done meanwhile waits to be entered.
         let acts = self.acts().await?;
         let (stop_log, grant_log) = (self.stop_log().await?, self.grant_log().await?);
+        let pass_log = self.pass_log().await?;
         let mut lines: Vec<Line> = stop_log.iter().cloned().map(stop).collect();
         lines.extend(grant_log.iter().cloned().map(grant));
-        let mut sources: BTreeSet<String> = [STOPS, GRANTS].map(str::to_owned).into();
+        lines.extend(pass_log.iter().cloned().map(pass));
+        let mut sources: BTreeSet<String> = [STOPS, GRANTS, PASSES].map(str::to_owned).into();
         let mut found = Vec::new();
         match self.texts().await {
             Ok(texts) => {
@@ -258,6 +275,7 @@ impl Books {
         let lines = lines.into_iter().map(|line| ((line.source.clone(), line.line), line)).collect();
         found.extend(register::compare(&acts, &lines, &sources, now));
         found.extend(self.stops_stand(stop_log).await?);
+        found.extend(self.passes_stand(pass_log, now).await?);
         let acts: Vec<Act> =
             acts.iter().filter_map(|(_, bytes)| Some(register::read(bytes)?.event().clone())).collect();
         found.extend(self.grants_stand(&acts, &grant_log).await?);
@@ -290,6 +308,30 @@ impl Books {
         let gone = said.iter().filter(|(target, is_stopped)| **is_stopped && !standing.contains(target));
         let gone = gone.map(|(target, _)| format!("{target} is not stopped any more, and nobody has resumed it"));
         Ok(unsaid.chain(gone).map(|what| Found::Undone { what }).collect())
+    }
+
+    /// What passes against who let it pass, and held it again.
+    async fn passes_stand(&self, mut log: Vec<PassSaid>, now: Timestamp) -> Result<Vec<Found>, Failure> {
+        let mut stands = self.spend.passes().await?;
+        // Somebody may let something pass between the two looks.
+        for _ in 0..8 {
+            let again = self.pass_log().await?;
+            if again == log {
+                break;
+            }
+            log = again;
+            stands = self.spend.passes().await?;
+        }
+        let said: BTreeMap<(String, String), Option<Timestamp>> =
+            log.into_iter().map(|said| ((said.subject, said.category), said.until)).collect();
+        let stands = stands.into_iter().filter(|pass| now < pass.until);
+        let unsaid = stands.filter(|pass| {
+            said.get(&(pass.subject.clone(), pass.category.name().to_owned())) != Some(&Some(pass.until))
+        });
+        let unsaid = unsaid.map(|pass| Found::Undone {
+            what: format!("{} of {} passes until {}, and nobody has said so", pass.category, pass.subject, pass.until),
+        });
+        Ok(unsaid.collect())
     }
 
     /// What lets calls in, and what was taken back, against who gave and took.
@@ -365,6 +407,15 @@ fn stop(Said { n, act, target, word }: Said) -> Line {
         SaidAct::Lifted => Deed::Lift { target },
     };
     Line { source: STOPS.into(), line: n, at: word.at, author: word.author, deed, reason: word.reason }
+}
+
+fn pass(PassSaid { n, subject, category, until, word }: PassSaid) -> Line {
+    let target = Target::Project(subject).to_string();
+    let deed = match until {
+        Some(until) => Deed::LetPass { target, category, until },
+        None => Deed::Hold { target, category },
+    };
+    Line { source: PASSES.into(), line: n, at: word.at, author: word.author, deed, reason: word.reason }
 }
 
 fn grant(GrantSaid { n, grant, given, word }: GrantSaid) -> Line {

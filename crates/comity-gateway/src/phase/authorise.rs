@@ -301,7 +301,10 @@ fn allow(
         now: authenticated.now,
     };
     match decide(policy, &ask) {
-        Decision::Allow(allowed) => Ok(*allowed),
+        Decision::Allow(mut allowed) => {
+            inner.passing.soften(&capability.token().subject, authenticated.now, &mut allowed.tier_rule);
+            Ok(*allowed)
+        }
         Decision::Refuse(missing) => Err(refusal::missing(&missing, authenticated.now)),
     }
 }

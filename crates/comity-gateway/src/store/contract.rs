@@ -16,6 +16,7 @@ use super::agreed::Agreed;
 use super::credited::{HouseSaid, Noted};
 use super::granted::{Given, GrantSaid};
 use super::kept::{Kept as _, TextHome};
+use super::passes::{Pass, PassSaid};
 use super::stops::{Running, SaidAct, Stop, Target, Word};
 use super::{Memory, Postgres, Sqlite, Store, StoreError, Suspension};
 use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, PaceKey, Rule, RunKey, RunRow, Slot, Volume, Write};
@@ -383,6 +384,39 @@ async fn logs_what_is_done_by_hand(store: &dyn Store) {
     assert_eq!(store.stop_log_after(1, 9).await.unwrap(), log[1..]);
 }
 
+async fn remembers_what_passes(store: &dyn Store) {
+    let word =
+        |author: &str, at| Word { author: author.into(), reason: "the case did not stand".into(), at: Timestamp(at) };
+    let pass = |subject: &str, category, until| Pass { subject: subject.into(), category, until: Timestamp(until) };
+    let (cbrn, cyber) = (Category::Cbrn, Category::CyberOffence);
+    store.pass_put(&pass("a", cbrn, 100), &word("ada", 5)).await.unwrap();
+    store.pass_put(&pass("b", cyber, 20), &word("ada", 6)).await.unwrap();
+    store.pass_put(&pass("a", cbrn, 200), &word("bob", 7)).await.unwrap();
+    assert_eq!(store.passes().await.unwrap(), [pass("a", cbrn, 200), pass("b", cyber, 20)]);
+    // The next word takes those along whose time is over; what nobody ended is not ended twice.
+    store.pass_put(&pass("c", cbrn, 300), &word("bob", 20)).await.unwrap();
+    assert!(!store.pass_end("b", cyber, &word("eve", 21)).await.unwrap());
+    assert!(!store.pass_end("a", cyber, &word("eve", 21)).await.unwrap(), "another category");
+    assert!(store.pass_end("a", cbrn, &word("eve", 22)).await.unwrap());
+    assert_eq!(store.passes().await.unwrap(), [pass("c", cbrn, 300)]);
+    let said = |n, subject: &str, category: Category, until: Option<u64>, word: Word| PassSaid {
+        n,
+        subject: subject.into(),
+        category: category.name().into(),
+        until: until.map(Timestamp),
+        word,
+    };
+    let log = [
+        said(1, "a", cbrn, Some(100), word("ada", 5)),
+        said(2, "b", cyber, Some(20), word("ada", 6)),
+        said(3, "a", cbrn, Some(200), word("bob", 7)),
+        said(4, "c", cbrn, Some(300), word("bob", 20)),
+        said(5, "a", cbrn, None, word("eve", 22)),
+    ];
+    assert_eq!(store.pass_log_after(0, 9).await.unwrap(), log);
+    assert_eq!(store.pass_log_after(1, 2).await.unwrap(), log[1..3]);
+}
+
 async fn a_batch_is_written_whole_or_not_at_all(store: &dyn Store) {
     store.write(&charge(1, 1)).await.unwrap();
     // The same slot twice breaks the primary key, in the middle of a batch.
@@ -494,7 +528,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 }
 
 comity_scratch::contract! {
-    { reads_back keeps_what_ends_a_token keeps_grants logs_what_is_done_by_hand keeps_credit_notes windows_read_back plans_and_executions_read_back keeps_agreements remembers_what_the_guard_saw
+    { reads_back keeps_what_ends_a_token keeps_grants logs_what_is_done_by_hand keeps_credit_notes windows_read_back plans_and_executions_read_back keeps_agreements remembers_what_passes remembers_what_the_guard_saw
       remembers_what_was_stopped finds_the_tokens_of_one_project knows_the_homes_with_texts
       remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use comity_guard::Category;
 use comity_guard::volume::{Counted, Delta};
 use comity_wire::{CreditNoteId, Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
@@ -11,6 +12,7 @@ use super::agreed::{self, AGREEMENTS_MAX, Agreed, Agreements, TERMS_MAX};
 use super::credited::{CREDITS_MAX, Credited, HouseSaid, Noted};
 use super::granted::{Given, GrantSaid, Granted};
 use super::kept::{HOMES_MAX, Kept, TextHome, subject_of};
+use super::passes::{PASSES_MAX, Pass, PassSaid, Passes};
 use super::planned::{PLANS_MAX, Planned};
 use super::stops::{STOPS_MAX, Said, SaidAct, Stop, Stops, Target, Word, too_many};
 use super::{Answer, Guarded, Store, StoreError, StoredCharge, Suspension};
@@ -41,6 +43,8 @@ struct Rows {
     stops: BTreeMap<Target, Stop>,
     stop_log: Vec<Said>,
     grant_log: Vec<GrantSaid>,
+    passes: BTreeMap<(String, Category), Timestamp>,
+    pass_log: Vec<PassSaid>,
     homes: BTreeMap<String, TextHome>,
     broken: bool,
     full: bool,
@@ -91,12 +95,11 @@ impl Memory {
         .boxed()
     }
 
-    fn change<'a>(&'a self, change: impl FnOnce(&mut Rows) + Send + 'a) -> Answer<'a, ()> {
+    fn change<'a, T: Send + 'a>(&'a self, change: impl FnOnce(&mut Rows) -> T + Send + 'a) -> Answer<'a, T> {
         async move {
             let mut rows = self.rows();
             rows.writable()?;
-            change(&mut rows);
-            Ok(())
+            Ok(change(&mut rows))
         }
         .boxed()
     }
@@ -118,6 +121,17 @@ impl Rows {
     fn say_grant(&mut self, grant: GrantId, given: Option<Given>, word: &Word) {
         let n = self.grant_log.len() as u64 + 1;
         self.grant_log.push(GrantSaid { n, grant, given, word: word.clone() });
+    }
+
+    fn say_pass(&mut self, subject: &str, category: Category, until: Option<Timestamp>, word: &Word) {
+        let n = self.pass_log.len() as u64 + 1;
+        self.pass_log.push(PassSaid {
+            n,
+            subject: subject.to_owned(),
+            category: category.name().to_owned(),
+            until,
+            word: word.clone(),
+        });
     }
 
     fn apply(&mut self, write: &Write) {
@@ -235,6 +249,49 @@ impl Granted for Memory {
 
     fn grant_log_after(&self, n: u64, most: u32) -> Answer<'_, Vec<GrantSaid>> {
         self.read(move |rows| rows.grant_log.iter().filter(|said| said.n > n).take(most as usize).cloned().collect())
+    }
+}
+
+impl Passes for Memory {
+    fn passes(&self) -> Answer<'_, Vec<Pass>> {
+        self.read(|rows| {
+            let pass = |((subject, category), until): (&(String, Category), &Timestamp)| Pass {
+                subject: subject.clone(),
+                category: *category,
+                until: *until,
+            };
+            rows.passes.iter().map(pass).collect()
+        })
+    }
+
+    fn pass_put<'a>(&'a self, pass: &'a Pass, word: &'a Word) -> Answer<'a, ()> {
+        async move {
+            let mut rows = self.rows();
+            rows.writable()?;
+            rows.passes.retain(|_, until| word.at < *until);
+            let place = (pass.subject.clone(), pass.category);
+            if !rows.passes.contains_key(&place) && rows.passes.len() >= PASSES_MAX {
+                return Err(super::passes::too_many());
+            }
+            rows.passes.insert(place, pass.until);
+            rows.say_pass(&pass.subject, pass.category, Some(pass.until), word);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn pass_end<'a>(&'a self, subject: &'a str, category: Category, word: &'a Word) -> Answer<'a, bool> {
+        self.change(move |rows| {
+            let gone = rows.passes.remove(&(subject.to_owned(), category)).is_some();
+            if gone {
+                rows.say_pass(subject, category, None, word);
+            }
+            gone
+        })
+    }
+
+    fn pass_log_after(&self, n: u64, most: u32) -> Answer<'_, Vec<PassSaid>> {
+        self.read(move |rows| rows.pass_log.iter().filter(|said| said.n > n).take(most as usize).cloned().collect())
     }
 }
 

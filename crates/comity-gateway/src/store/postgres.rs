@@ -20,6 +20,7 @@ mod credited;
 mod granted;
 mod guarded;
 mod kept;
+mod passes;
 mod planned;
 mod read;
 mod readers;
@@ -233,6 +234,7 @@ fn migrations() -> Vec<Migration> {
     let kept = include_str!("../../migrations/postgres/0009_kept.sql").into_sql_str();
     let grant_log = include_str!("../../migrations/postgres/0010_grant_log.sql").into_sql_str();
     let agreed = include_str!("../../migrations/postgres/0011_agreed.sql").into_sql_str();
+    let pass = include_str!("../../migrations/postgres/0012_pass.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -245,6 +247,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(9, "kept".into(), MigrationType::Simple, kept, false),
         Migration::new(10, "grant_log".into(), MigrationType::Simple, grant_log, false),
         Migration::new(11, "agreed".into(), MigrationType::Simple, agreed, false),
+        Migration::new(12, "pass".into(), MigrationType::Simple, pass, false),
     ]
 }
 

@@ -12,6 +12,7 @@ mod credited;
 mod granted;
 mod guarded;
 mod kept;
+mod passes;
 mod planned;
 mod stops;
 
@@ -155,6 +156,7 @@ fn migrations() -> Vec<Migration> {
     let kept = include_str!("../../migrations/0010_kept.sql").into_sql_str();
     let grant_log = include_str!("../../migrations/0011_grant_log.sql").into_sql_str();
     let agreed = include_str!("../../migrations/0012_agreed.sql").into_sql_str();
+    let pass = include_str!("../../migrations/0013_pass.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -168,6 +170,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(10, "kept".into(), MigrationType::Simple, kept, false),
         Migration::new(11, "grant_log".into(), MigrationType::Simple, grant_log, false),
         Migration::new(12, "agreed".into(), MigrationType::Simple, agreed, false),
+        Migration::new(13, "pass".into(), MigrationType::Simple, pass, false),
     ]
 }
 

@@ -10,6 +10,8 @@ use comity_wire::object::{Ended, Filter, FilterAction, Logging};
 use serde_json::{Value, json};
 
 use super::world::*;
+use crate::store::passes::Pass;
+use crate::store::stops::Word;
 use crate::store::{Guarded, Memory};
 use crate::{Flagged, Flags, THROTTLE_S, WORDS_BYTES_MAX, Words};
 
@@ -223,6 +225,61 @@ async fn a_row_for_an_amount_stops_what_is_flagged_so_and_a_restart_forgets_no_c
     // It ends with the day.
     world.clock.fetch_add(25 * 3_600, std::sync::atomic::Ordering::SeqCst);
     assert_ne!(world.code(&prompt(&world, &chain, seq + 1, POLITICAL)).await, "held_for_review");
+}
+
+/// After a case that did not stand: what one project is held for passes, until its time is over, and nothing else does.
+#[tokio::test]
+async fn what_is_let_pass_is_not_held_and_nothing_else_passes() {
+    let store = Memory::default();
+    let setting = || {
+        let outbox = Arc::new(Told::default());
+        let held = [("political_persuasion", FilterAction::Hold), ("volume/political_persuasion", FilterAction::Hold)];
+        (Setting { flags: Some(outbox.clone()), ..rows(&held) }, outbox)
+    };
+    let (asked, outbox) = setting();
+    let world = World::on(asked, Arc::new(store.clone())).await;
+    let chain = world.mint(|_| {});
+    let other = world.mint(|token| {
+        (token.id, token.subject) = (comity_wire::TokenId([8; 16]), Text::new("sub-of-another").unwrap());
+    });
+    assert_eq!(world.code(&prompt(&world, &chain, 1, POLITICAL)).await, "held_for_review");
+    let word = Word { author: "hanna".into(), reason: "it is a study".into(), at: NOW };
+    let pass = |category| Pass { subject: "sub-of-the-project".into(), category, until: NOW.plus(1_000) };
+    world.gateway.pass_put(&pass(Category::Cbrn), &word).await.unwrap();
+    assert_eq!(world.code(&prompt(&world, &chain, 1, POLITICAL)).await, "held_for_review", "another category");
+    world.gateway.pass_put(&pass(Category::PoliticalPersuasion), &word).await.unwrap();
+    let told = outbox.0.lock().unwrap().len();
+    let (status, headers, _) = read(world.send(&prompt(&world, &chain, 1, POLITICAL)).await).await;
+    assert_eq!((status, receipt(&headers).flags.0.is_empty()), (200, false), "it is counted all the same");
+    assert_eq!(outbox.0.lock().unwrap().len(), told, "and opens no case");
+    assert_eq!(world.code(&prompt(&world, &other, 1, POLITICAL)).await, "held_for_review", "another project");
+    world.gateway.stop();
+    world.gateway.drained().await;
+    drop(world);
+    // A restart forgets it as little as its end.
+    let world = World::on(setting().0, Arc::new(store.clone())).await;
+    assert_eq!(world.code(&prompt(&world, &chain, 2, POLITICAL)).await, "ok");
+    world.clock.fetch_add(1_000, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(world.code(&prompt(&world, &chain, 3, POLITICAL)).await, "held_for_review", "its time is over");
+    let later = Pass { until: NOW.plus(9_000), ..pass(Category::PoliticalPersuasion) };
+    world.gateway.pass_put(&later, &word).await.unwrap();
+    assert_eq!(world.code(&prompt(&world, &chain, 3, POLITICAL)).await, "ok");
+    assert!(world.gateway.pass_end("sub-of-the-project", Category::PoliticalPersuasion, &word).await.unwrap());
+    assert_eq!(world.code(&prompt(&world, &chain, 4, POLITICAL)).await, "held_for_review", "it was ended");
+}
+
+/// Whatever is let pass, `block` and `suspend` are not held: they are what they are.
+#[tokio::test]
+async fn nothing_but_what_is_held_is_let_pass() {
+    for (action, said) in [(FilterAction::Block, "content_filter"), (FilterAction::Suspend, "content_filter")] {
+        let world = World::new(rows(&[("political_persuasion", action)])).await;
+        let chain = world.mint(|_| {});
+        let word = Word { author: "hanna".into(), reason: "it is a study".into(), at: NOW };
+        let category = Category::PoliticalPersuasion;
+        let pass = Pass { subject: "sub-of-the-project".into(), category, until: NOW.plus(1_000) };
+        world.gateway.pass_put(&pass, &word).await.unwrap();
+        assert_eq!(world.code(&prompt(&world, &chain, 1, POLITICAL)).await, said, "{action:?}");
+    }
 }
 
 #[tokio::test]

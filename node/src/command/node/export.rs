@@ -82,6 +82,7 @@ impl Export {
         let lines = [
             ("grants.jsonl", &beside.grants),
             ("agreements.jsonl", &beside.agreements),
+            ("passes.jsonl", &beside.passes),
             ("stops.jsonl", &beside.stops),
             ("credits.jsonl", &beside.credits),
         ];
