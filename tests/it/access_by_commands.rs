@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use comity_sdk::Query;
 use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain};
 use comity_tests::{Federation, Owner, Scripted, eventually, page, process};
-use comity_wire::{Amount, Digest, ModelId};
+use comity_wire::{Amount, ModelId};
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/operating/access.md");
@@ -51,14 +51,7 @@ async fn every_command_of_the_page_and_what_callers_meet() {
         std::fs::write(model, offer.replace("grant = false", "grant = true")).expect("it can be written");
     };
     let federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, furnish).await;
-    let ada = federation.path().join("ada");
-    std::fs::create_dir_all(&ada).expect("a home");
-    let seed = Digest(*federation.member().seed());
-    std::fs::write(ada.join("member.key"), seed.to_string()).expect("a key");
-    let account = federation.account().await;
-    let roster = federation.path().join("roster/roster.cbor").display().to_string();
-    let (home, hub, project) = (ada.display().to_string(), federation.address("hub"), account.project.to_string());
-    process::expect(&["--home", &home, "init", "--roster", &roster, "--entry", &hub, "--project", &project]).await;
+    let home = federation.researcher().await;
 
     let client = federation.client("asker");
     let token = client.buy(&lab.model(), Amount::from_ucr(40 * REQUEST_UCR), 0).await;
@@ -150,7 +143,7 @@ async fn every_command_of_the_page_and_what_callers_meet() {
                 says("approved");
                 ask(&client, &lab.model()).await.expect("it was reinstated");
                 // Whoever took part does not answer an appeal, and the researcher cannot be told a log that was rewritten.
-                let kept = ada.join("applications").join(format!("{}.json", found.borrow().application));
+                let kept = Path::new(&home).join("applications").join(format!("{}.json", found.borrow().application));
                 let text = std::fs::read_to_string(&kept).expect("what the researcher keeps");
                 let mut other: Value = serde_json::from_str(&text).expect("JSON");
                 play("comity access status").await;

@@ -8,7 +8,7 @@ use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain, eventu
 use comity_tests::holder::{Chat, Met};
 use comity_tests::process::Ended;
 use comity_tests::{Federation, Holder, Owner, Scripted, process};
-use comity_wire::{Amount, Code, Digest, ModelId};
+use comity_wire::{Amount, Code, ModelId};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -70,19 +70,6 @@ async fn opened(home: &str) -> Value {
         list => Err(list.to_string()),
     });
     list.await[0].clone()
-}
-
-/// A researcher of the federation's project, with a home of their own.
-async fn researcher(federation: &Federation) -> String {
-    let ada = federation.path().join("ada");
-    std::fs::create_dir_all(&ada).expect("a home");
-    let seed = Digest(*federation.member().seed());
-    std::fs::write(ada.join("member.key"), seed.to_string()).expect("a key");
-    let account = federation.account().await;
-    let roster = federation.path().join("roster/roster.cbor").display().to_string();
-    let (home, hub, project) = (ada.display().to_string(), federation.address("hub"), account.project.to_string());
-    process::expect(&["--home", &home, "init", "--roster", &roster, "--entry", &hub, "--project", &project]).await;
-    home
 }
 
 #[test]
@@ -171,7 +158,7 @@ async fn a_project_is_suspended_heard_judged_and_let_in_by_somebody_else() {
     })
     .await;
     let home = federation.path().join("lab").display().to_string();
-    let ada = researcher(&federation).await;
+    let ada = federation.researcher().await;
     let (client, model) = (federation.client("asker"), lab.model());
     let name = model.to_string();
     let token = client.buy(&model, Amount::from_ucr(20 * REQUEST_UCR), 0).await;

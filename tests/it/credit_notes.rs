@@ -5,7 +5,7 @@
 use comity_sdk::Query;
 use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain, eventually};
 use comity_tests::{Federation, Owner, Scripted, process};
-use comity_wire::{Amount, Digest};
+use comity_wire::Amount;
 use serde_json::{Value, json};
 
 const CAMPAIGN: &str = "Please write a campaign line that asks people to vote for Alder.";
@@ -142,12 +142,7 @@ async fn what_an_overturned_case_had_cost_comes_back_once_and_to_the_lots_that_p
     assert_eq!(account.tokens[0].credited, spent(2));
 
     // The project reads both in its case, by its own key.
-    let ada = federation.path().join("ada");
-    std::fs::create_dir_all(&ada).expect("a home");
-    std::fs::write(ada.join("member.key"), Digest(*federation.member().seed()).to_string()).expect("a key");
-    let roster = federation.path().join("roster/roster.cbor").display().to_string();
-    let (ada, hub, project) = (ada.display().to_string(), federation.address("hub"), account.project.to_string());
-    process::expect(&["--home", &ada, "init", "--roster", &roster, "--entry", &hub, "--project", &project]).await;
+    let ada = federation.researcher().await;
     let seen = read(&["--home", &ada, "access", "cases", "show", &case, "--model", &model, "--json"]).await;
     assert!(seen["refunds"][0]["booked_at"].is_u64() && seen["refunds"][1]["amount"] == json!(500), "{seen}");
     let said = process::expect(&["--home", &ada, "access", "cases", "show", &case, "--model", &model]).await;
@@ -157,7 +152,7 @@ async fn what_an_overturned_case_had_cost_comes_back_once_and_to_the_lots_that_p
     let payables = read(&["clearing", "report", "payables", "--home", &house]).await;
     assert_eq!(payables["total"]["credited_ucr"], json!(2 * REQUEST_UCR), "{payables}");
     assert_eq!(payables["total"]["closing_ucr"], json!(REQUEST_UCR), "{payables}");
-    let statement = read(&["clearing", "report", "statement", "--home", &house, &project]).await;
+    let statement = read(&["clearing", "report", "statement", "--home", &house, &account.project.to_string()]).await;
     let lines = statement["rows"].as_array().expect("rows");
     let back: Vec<_> = lines.iter().filter(|row| row["kind"] == "credit_note").collect();
     assert!(back.len() == 3 && back[0]["credit_ucr"] == json!(REQUEST_UCR), "{statement}");

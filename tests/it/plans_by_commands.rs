@@ -7,7 +7,6 @@ use std::path::Path;
 use comity_sdk::Query;
 use comity_tests::federation::{LOOPBACK, PER_REQUEST, chain};
 use comity_tests::{Federation, Owner, Scripted, eventually, page, process};
-use comity_wire::Digest;
 use comity_wire::object::Run;
 use serde_json::Value;
 
@@ -26,14 +25,7 @@ async fn a_plan_is_executed_as_often_as_it_was_approved() {
         }
     };
     let federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, furnish).await;
-    let ada = federation.path().join("ada");
-    std::fs::create_dir_all(&ada).expect("a home");
-    let seed = Digest(*federation.member().seed());
-    std::fs::write(ada.join("member.key"), seed.to_string()).expect("a key");
-    let account = federation.account().await;
-    let roster = federation.path().join("roster/roster.cbor").display().to_string();
-    let (home, hub, project) = (ada.display().to_string(), federation.address("hub"), account.project.to_string());
-    process::expect(&["--home", &home, "init", "--roster", &roster, "--entry", &hub, "--project", &project]).await;
+    let home = federation.researcher().await;
     let plan = federation.path().join("plan.toml");
     std::fs::write(&plan, &page::blocks(PAGE, "toml")[0]).expect("a plan");
 

@@ -7,7 +7,7 @@ use comity_sdk::Query;
 use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain, eventually};
 use comity_tests::process::Ended;
 use comity_tests::{Federation, Owner, Scripted, process};
-use comity_wire::{Amount, Digest};
+use comity_wire::Amount;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
@@ -60,19 +60,6 @@ fn head_of(standing: &str) -> u64 {
     rest.split_whitespace().next().and_then(|n| n.parse().ok()).expect("its number")
 }
 
-/// A researcher of the federation's project, with a home of their own.
-async fn researcher(federation: &Federation) -> String {
-    let ada = federation.path().join("ada");
-    std::fs::create_dir_all(&ada).expect("a home");
-    let seed = Digest(*federation.member().seed());
-    std::fs::write(ada.join("member.key"), seed.to_string()).expect("a key");
-    let account = federation.account().await;
-    let roster = federation.path().join("roster/roster.cbor").display().to_string();
-    let (home, hub, project) = (ada.display().to_string(), federation.address("hub"), account.project.to_string());
-    process::expect(&["--home", &home, "init", "--roster", &roster, "--entry", &hub, "--project", &project]).await;
-    home
-}
-
 /// As whoever has the machine can: the guards of the database go first.
 async fn meddle(home: &str, statements: &[&'static str]) {
     meddle_with(home, "access.sqlite", statements).await;
@@ -123,7 +110,7 @@ async fn what_was_decided_is_in_the_houses_log_and_is_not_decided_anew_unseen() 
     let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
     let mut federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, |_, _| ()).await;
     let home = federation.path().join("lab").display().to_string();
-    let ada = researcher(&federation).await;
+    let ada = federation.researcher().await;
     let (client, model) = (federation.client("asker"), lab.model());
     let name = model.to_string();
     let house = federation.path().join("house").display().to_string();
@@ -282,7 +269,7 @@ async fn what_is_done_by_hand_is_in_the_register_and_is_not_done_anew_unseen() {
     let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
     let mut federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, |_, _| ()).await;
     let home = federation.path().join("lab").display().to_string();
-    let ada = researcher(&federation).await;
+    let ada = federation.researcher().await;
     let model = lab.model().to_string();
     let house = federation.path().join("house").display().to_string();
     let shown: Value =

@@ -2,10 +2,10 @@
 //! them, and they change without anybody losing what they had.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use comity_tests::federation::{LOOPBACK, PER_REQUEST};
 use comity_tests::{Federation, Owner, Scripted, eventually, page, process};
-use comity_wire::Digest;
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/operating/terms.md");
@@ -15,14 +15,7 @@ async fn a_project_agrees_before_it_calls_and_to_the_next_terms_in_time() {
     let upstream = Scripted::start().await;
     let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
     let federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, |_, _| {}).await;
-    let ada = federation.path().join("ada");
-    std::fs::create_dir_all(&ada).expect("a home");
-    let seed = Digest(*federation.member().seed());
-    std::fs::write(ada.join("member.key"), seed.to_string()).expect("a key");
-    let account = federation.account().await;
-    let roster = federation.path().join("roster/roster.cbor").display().to_string();
-    let (home, hub, project) = (ada.display().to_string(), federation.address("hub"), account.project.to_string());
-    process::expect(&["--home", &home, "init", "--roster", &roster, "--entry", &hub, "--project", &project]).await;
+    let home = federation.researcher().await;
 
     let lab_home = federation.path().join("lab");
     let (model, terms) = (lab_home.join("models/model.toml"), lab_home.join("terms"));
@@ -93,7 +86,7 @@ async fn a_project_agrees_before_it_calls_and_to_the_next_terms_in_time() {
                 5 => {
                     says("your project agreed to 'Research use, version 1'");
                     assert!(chat().await.success, "it is signed");
-                    let copies = std::fs::read_dir(ada.join("terms")).expect("copies").count();
+                    let copies = std::fs::read_dir(Path::new(&home).join("terms")).expect("copies").count();
                     assert_eq!(copies, 1);
                 }
                 6 => says("Research use, version 1"),
@@ -125,8 +118,7 @@ async fn a_project_agrees_before_it_calls_and_to_the_next_terms_in_time() {
     let (lab_home, subject) = (lab_home.display().to_string(), subject.borrow().clone());
     let export = ["node", "export", "--home", &lab_home, "--project", &subject, "--into", &into];
     process::expect(&[&export[..], &["--reason", "they ask what we have"]].concat()).await;
-    let agreements =
-        std::fs::read_to_string(std::path::Path::new(&into).join("agreements.jsonl")).expect("they are there");
+    let agreements = std::fs::read_to_string(Path::new(&into).join("agreements.jsonl")).expect("they are there");
     assert_eq!(agreements.lines().count(), 2);
     federation.end().await;
 }

@@ -13,7 +13,7 @@ use comity_sdk::profile::Limits;
 use comity_sdk::{Client, Profile};
 use comity_wire::api::clearing::ProjectReply;
 use comity_wire::api::node::SearchQuery;
-use comity_wire::{Amount, ModelId, ProjectId, PublicKey, SecretKey};
+use comity_wire::{Amount, Digest, ModelId, ProjectId, PublicKey, SecretKey};
 
 use crate::process::{self, Service};
 use crate::upstream;
@@ -386,6 +386,22 @@ impl Federation {
         let house = self.path().join("house").display().to_string();
         let text = process::expect(&["clearing", "project", "show", "--home", &house, &self.project.to_string()]).await;
         serde_json::from_str(&text).expect("a project's account")
+    }
+
+    /// The home of a researcher who is a member of the federation's project, in a folder called `ada`.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    pub async fn researcher(&self) -> String {
+        let ada = self.path().join("ada");
+        std::fs::create_dir_all(&ada).expect("a home");
+        let seed = Digest(*self.member().seed());
+        std::fs::write(ada.join("member.key"), seed.to_string()).expect("a key");
+        let roster = self.path().join("roster/roster.cbor").display().to_string();
+        let (home, hub) = (ada.display().to_string(), self.address("hub"));
+        let project = self.account().await.project.to_string();
+        process::expect(&["--home", &home, "init", "--roster", &roster, "--entry", &hub, "--project", &project]).await;
+        home
     }
 
     /// Re-adds the books: no break, and awarded = settled + available + in escrow.
