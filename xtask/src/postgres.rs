@@ -20,7 +20,8 @@ Start a PostgreSQL for tests, run a command beside it, and take it away again.
 Usage: cargo xtask postgres [command…]
 
 The command finds its address in COMITY_TEST_POSTGRES. Without a command the address is printed, and the server stays until
-Ctrl-C. `cargo xtask test postgres` is this with every test that needs a PostgreSQL.
+Ctrl-C. `cargo xtask test postgres` is this with every test that needs a PostgreSQL. Where COMITY_TEST_POSTGRES is set, both use
+the server that it names, in which they must be allowed to make databases; tests that break a server start their own all the same.
 
 Example: cargo xtask postgres cargo nextest run --profile postgres -p comity-gateway
 ";
@@ -116,10 +117,39 @@ impl Drop for Cluster {
     }
 }
 
+/// A server for tests: the one that was named, or one that is started.
+pub(crate) enum Server {
+    Named(String),
+    Started(Cluster),
+}
+
+impl Server {
+    pub(crate) fn find() -> Result<Self> {
+        match std::env::var(VARIABLE) {
+            Ok(url) if !url.contains("://") => Err(Failure::machine(format!(
+                "{VARIABLE} is no address: postgres://USER:PASSWORD@HOST:PORT/DATABASE, or leave it out and one is started"
+            ))),
+            Ok(url) => Ok(Self::Named(url)),
+            Err(_) => Cluster::start(Promise::None).map(Self::Started),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Named(url) => url.clone(),
+            Self::Started(cluster) => cluster.url(),
+        }
+    }
+}
+
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
-    let cluster = Cluster::start(Promise::None)?;
+    let cluster = Server::find()?;
     let args = args.strip_prefix(&["--".to_owned()]).unwrap_or(args);
     let Some((name, rest)) = args.split_first() else {
+        if matches!(cluster, Server::Named(_)) {
+            eprintln!("{VARIABLE} names a server already; nothing was started");
+            return Ok(());
+        }
         println!("export {VARIABLE}='{}'", cluster.url());
         eprintln!("a PostgreSQL runs until Ctrl-C; paste the line above into the shell that runs the tests");
         loop {

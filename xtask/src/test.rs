@@ -10,7 +10,7 @@ use crate::failure::{Failure, Result};
 use crate::node;
 use crate::openapi;
 use crate::place::Place;
-use crate::postgres::{self, Cluster, Promise};
+use crate::postgres::{self, Server};
 use crate::process::{self, cargo, probe, step};
 use crate::python::Making;
 
@@ -133,8 +133,11 @@ fn rust(place: &Place, _: &mut Background) -> Result {
 /// A cluster for all of them; each makes a database of its own in it.
 fn postgres(place: &Place, _: &mut Background) -> Result {
     let started = Instant::now();
-    let cluster = Cluster::start(Promise::None)?;
-    eprintln!("    PostgreSQL was there after {}", process::seconds(started.elapsed()));
+    let cluster = Server::find()?;
+    match cluster {
+        Server::Named(_) => eprintln!("    the server that {} names", postgres::VARIABLE),
+        Server::Started(_) => eprintln!("    PostgreSQL was there after {}", process::seconds(started.elapsed())),
+    }
     // `tests/it` runs the binary that lies in the target directory.
     step("build", cargo(place).args(["build", "--locked", "--workspace", "--all-targets"]))?;
     let mut tests = cargo(place);

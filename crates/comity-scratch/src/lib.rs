@@ -10,7 +10,7 @@ mod wire;
 
 pub use cluster::{Server, url_of};
 pub use database::{Database, VARIABLE};
-pub use wire::Wire;
+pub use wire::{Far, Wire};
 
 /// A store with what must live as long as it: a folder, a database.
 pub struct Kept<S, G> {

@@ -3,9 +3,17 @@
 use std::path::PathBuf;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub enum Far {
+    Socket(PathBuf),
+    /// Host and port.
+    Tcp(String),
+}
 
 /// How bytes fare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +25,7 @@ enum State {
     Deaf,
 }
 
-/// Carries TCP connections to a Unix socket. Everything ends when it is dropped.
+/// Carries TCP connections to a server. Everything ends when it is dropped.
 pub struct Wire {
     port: u16,
     state: watch::Sender<State>,
@@ -29,7 +37,7 @@ impl Wire {
     ///
     /// # Panics
     /// Where there is no free port.
-    pub async fn to(socket: PathBuf) -> Self {
+    pub async fn to(far: Far) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let (state, seen) = watch::channel(State::Whole);
@@ -37,11 +45,21 @@ impl Wire {
         tasks.spawn(async move {
             let mut carried = JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
-                let Ok(far) = UnixStream::connect(&socket).await else { continue };
                 let (near_read, near_write) = near.into_split();
-                let (far_read, far_write) = far.into_split();
-                carried.spawn(carry(near_read, far_write, seen.clone(), State::Cut));
-                carried.spawn(carry(far_read, near_write, seen.clone(), State::Deaf));
+                match &far {
+                    Far::Socket(path) => {
+                        let Ok(far) = UnixStream::connect(path).await else { continue };
+                        let (far_read, far_write) = far.into_split();
+                        carried.spawn(carry(near_read, far_write, seen.clone(), State::Cut));
+                        carried.spawn(carry(far_read, near_write, seen.clone(), State::Deaf));
+                    }
+                    Far::Tcp(place) => {
+                        let Ok(far) = TcpStream::connect(place).await else { continue };
+                        let (far_read, far_write) = far.into_split();
+                        carried.spawn(carry(near_read, far_write, seen.clone(), State::Cut));
+                        carried.spawn(carry(far_read, near_write, seen.clone(), State::Deaf));
+                    }
+                }
             }
         });
         Self { port, state, _tasks: tasks }

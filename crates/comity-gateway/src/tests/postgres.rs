@@ -290,7 +290,7 @@ async fn executions_of_a_plan_are_counted_by_all_gateways_together() {
 #[tokio::test]
 async fn a_database_out_of_reach_is_503_and_nothing_is_answered_uncharged_or_lost() {
     let database = Database::create().await;
-    let wire = Wire::to(database.socket()).await;
+    let wire = Wire::to(database.far()).await;
     let waits = Waits { answer: Duration::from_secs(2), doubt: Duration::from_secs(1), lease_s: 600 };
     let store = Postgres::open_with(&database.url_by(wire.port()), waits).await.unwrap();
     let world = World::on(Setting::default(), Arc::new(store)).await;

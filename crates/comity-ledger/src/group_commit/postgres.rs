@@ -114,7 +114,7 @@ async fn a_lost_answer_is_read_back_from_ones_own_row_whatever_others_commit() {
 async fn a_database_that_falls_silent_is_not_waited_for_and_nothing_is_half_done() {
     let scratch = comity_scratch::Database::create().await;
     let direct = migrated(&scratch).await;
-    let wire = Wire::to(scratch.socket()).await;
+    let wire = Wire::to(scratch.far()).await;
     let Database::Postgres(options, _) = Database::postgres(&scratch.url_by(wire.port())).unwrap() else { panic!() };
     let by_wire = Database::Postgres(options, Duration::from_secs(2));
     let (committer, writer) = Committer::open(by_wire).await.unwrap();

@@ -33,7 +33,7 @@ enum Fault {
 }
 
 pub(super) async fn story(size: Size, database: &Database, chance: &mut Chance, tally: &Tally) -> Facts {
-    let wire = Wire::to(database.socket()).await;
+    let wire = Wire::to(database.far()).await;
     let (by_wire, beside) = (database.url_by(wire.port()), database.url());
     let furnish = |home: &std::path::Path, url: &str, publish: bool| {
         store::furnish(home, url);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comity_ledger::Database;
-use comity_scratch::Wire;
+use comity_scratch::{Far, Wire};
 
 use super::cluster::Cluster;
 use super::power;
@@ -92,7 +92,7 @@ impl Books {
             }
             Store::Postgres => {
                 let cluster = Cluster::start();
-                let wire = Wire::to(cluster.socket()).await;
+                let wire = Wire::to(Far::Socket(cluster.socket())).await;
                 Self::Postgres { cluster, wire }
             }
         }

@@ -326,7 +326,7 @@ async fn a_round_that_the_database_undoes_is_made_again() {
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_known_for_what_it_was() {
     let database = Database::create().await;
-    let wire = Wire::to(database.socket()).await;
+    let wire = Wire::to(database.far()).await;
     let waits = Waits { answer: Duration::from_secs(2), doubt: Duration::from_secs(20), lease_s: 60 };
     let store = Postgres::open_with(&database.url_by(wire.port()), waits).await.unwrap();
     let beside = Postgres::open(&database.url()).await.unwrap();
