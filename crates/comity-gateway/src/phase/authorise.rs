@@ -160,8 +160,8 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     })
 }
 
-/// Whether a call that was let in may still be answered, by what stands now. What is looked for in its texts, and done about it, is what its
-/// tier says now; its price and its limits stay those that it was let in with.
+/// Whether a call that was let in may still be answered, by what stands now. Where another tier would answer it, it is judged anew when it is
+/// sent again: price and limits are those of its own. What is looked for in its texts, and done about it, is what the tier says now.
 pub(crate) fn stands(inner: &Inner, authorised: &mut Authorised) -> Result<(), Refusal> {
     let (authenticated, asked) = (&authorised.authenticated, &authorised.asked);
     inner.stopping.admit(&asked.model, authorised.subject())?;
@@ -171,9 +171,12 @@ pub(crate) fn stands(inner: &Inner, authorised: &mut Authorised) -> Result<(), R
         allow(inner, authenticated, &policy, (&asked.model, op), asked.run.as_ref())?;
     }
     let now = allow(inner, authenticated, &policy, (&asked.model, asked.op), asked.run.as_ref())?;
-    if now.tier == authorised.allowed.tier {
-        authorised.allowed.tier_rule.filters = now.tier_rule.filters;
+    if now.tier != authorised.allowed.tier {
+        let message =
+            "what this project may do here has changed while the call waited; the same request again is judged by that";
+        return Err(Refusal::new(Code::Busy, message).with("whose_move", "caller").retry_after_s(1));
     }
+    authorised.allowed.tier_rule.filters = now.tier_rule.filters;
     Ok(())
 }
 

@@ -3,7 +3,10 @@
 
 use comity_guard::Category;
 use comity_supply::scripted::{Gate, Script};
-use comity_wire::{Amount, Op, TokenId};
+use comity_token::Directory as _;
+use comity_wire::cbor::List;
+use comity_wire::object::{OpRule, Tier, TierRule};
+use comity_wire::{Amount, Op, TokenId, cose};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -84,6 +87,34 @@ async fn who_may_no_more_when_its_turn_comes_is_refused() {
     assert_eq!(body["error"]["code"], json!("suspended"), "{body}");
     assert_eq!(world.upstream.calls().len(), 1, "the model was not asked");
     until(|| places(&world) == (0, 0)).await;
+}
+
+/// It was priced and bounded by the tier that it came with.
+#[tokio::test]
+async fn who_would_be_answered_by_another_tier_when_its_turn_comes_asks_again() {
+    let world = World::new(narrow(1)).await;
+    let gate = Gate::shut();
+    world.upstream.push(Script::text(Op::Chat, 1, &["a"]).held_at(1, &gate));
+    let chain = world.mint(|_| {});
+    let running = go(&world, &world.ask(&chain));
+    until(|| world.upstream.calls().len() == 1).await;
+    let waiting = go(&world, &world.ask(&chain).lane(1));
+    until(|| places(&world).0 == 1).await;
+    let mut policy = world.directory.policy(&model()).unwrap().object().clone();
+    let (mut tiers, mut rules) = (policy.tiers.to_vec(), policy.rules.to_vec());
+    let higher: Vec<_> = rules.iter().cloned().map(|rule| OpRule { tier: Tier::Registered, ..rule }).collect();
+    tiers.push(TierRule { tier: Tier::Registered, ..tiers[0].clone() });
+    rules.extend(higher);
+    rules.sort_by_key(|rule| (rule.op, rule.tier));
+    (policy.tiers, policy.rules) = (List::new(tiers).unwrap(), List::new(rules).unwrap());
+    policy.version += 1;
+    world.directory.insert(cose::sign(&policy, &secret("lab writer")).bytes()).unwrap();
+    gate.open(1);
+    assert_eq!(running.await.unwrap().0, 200);
+    let (status, headers, body) = waiting.await.unwrap();
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("busy")), "{body}");
+    assert_eq!(headers["retry-after"], "1");
+    assert_eq!(world.code(&world.ask(&chain).lane(1)).await, "ok", "the same again");
 }
 
 #[tokio::test]
