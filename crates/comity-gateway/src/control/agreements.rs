@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, Request, State};
 use comity_http::Refusal;
 use comity_token::{Trust, verify_agreement};
 use comity_wire::api::node::{Agreed, AgreementRequest, AgreementsReply, TermsReply};
-use comity_wire::object::Agreement;
+use comity_wire::object::{Agreement, Chain};
 use comity_wire::{Code, Digest, Signed};
 
 use super::{TokenQuery, asked, caller, chain_of, json, not_yours, read, root_chain, signed};
@@ -71,8 +71,10 @@ pub(crate) async fn agree(State(gateway): State<Gateway>, request: Request) -> R
         let message = "a token of this node's own is nobody's in particular, and agrees for no project";
         return Err(refusal::form(message, "token").hint("draw a token from a clearing house, and agree with that one"));
     }
+    // The token alone: what became of a part that its holder handed on is nothing to its own word.
+    let token = Chain { token: chain.token().bytes().to_vec(), blocks: Vec::new() }.to_bytes();
     let trust = Trust { directory: &*inner.directory, node: inner.node, now };
-    comity_token::verify(chain.chain_bytes(), &trust).map_err(denied)?;
+    comity_token::verify(&token, &trust).map_err(denied)?;
     let agreement = verify_agreement(&ask.agreement, &chain, inner.org, now).map_err(denied)?;
     if inner.agreements.get(&agreement.terms).is_none() {
         return Err(unknown(&agreement.terms.to_string()));

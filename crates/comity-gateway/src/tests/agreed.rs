@@ -150,6 +150,29 @@ async fn what_was_agreed_to_outlives_the_process_with_its_proof() {
     assert_eq!((token.id, token.holder.0), (TOKEN, secret("holder").public()));
 }
 
+/// What became of a part of the token that its holder handed on is nothing to the holder's own word.
+#[tokio::test]
+async fn a_holder_agrees_after_a_part_of_the_token_has_ended() {
+    let world = world(Arc::new(Memory::default())).await;
+    let chain = world.mint(|token| token.terms.depth = 1);
+    let narrow = Narrow {
+        cap: comity_wire::Amount::from_ucr(100_000),
+        expires_at: NOW.plus(600),
+        lanes: 1,
+        depth: 0,
+        models: Vec::new(),
+        ops: Vec::new(),
+        next: secret("student").public(),
+    };
+    let student = comity_token::delegate(&chain, &secret("holder"), narrow).unwrap();
+    let mut ask = world.ask(&student);
+    ask.key = secret("student");
+    assert_eq!(world.code(&ask).await, "terms_not_signed");
+    world.clock.fetch_add(700, Ordering::SeqCst);
+    // The node knows no chain of the token but the one that has ended.
+    assert_eq!(agree(&world, "holder", |_| {}).await, "ok");
+}
+
 /// Whoever holds a part of the token reads what its project agreed to, whosever chain the node saw first; and agrees to nothing.
 #[tokio::test]
 async fn a_delegate_reads_what_was_agreed_to_and_does_not_agree() {

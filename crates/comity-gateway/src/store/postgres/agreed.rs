@@ -23,8 +23,13 @@ impl Agreements for Postgres {
                 query.bind(most(TERMS_MAX)).execute(&mut *tx).await?;
                 let there = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM terms_of_use WHERE id = $1");
                 let there = there.bind(digest(&id)).fetch_one(&mut *tx).await?;
+                // What is refused is no news.
+                if there != 1 {
+                    tx.rollback().await?;
+                    return Err(too_many_terms());
+                }
                 tx.commit().await?;
-                if there == 1 { Ok(()) } else { Err(too_many_terms()) }
+                Ok(())
             }
             .boxed()
         })
@@ -53,8 +58,12 @@ impl Agreements for Postgres {
                 let sql = "SELECT COUNT(*) FROM agreement WHERE subject = $1 AND terms = $2";
                 let there = sqlx::query_scalar::<_, i64>(sql).bind(&subject).bind(digest(&terms));
                 let there = there.fetch_one(&mut *tx).await?;
+                if there != 1 {
+                    tx.rollback().await?;
+                    return Err(too_many());
+                }
                 tx.commit().await?;
-                if there == 1 { Ok(()) } else { Err(too_many()) }
+                Ok(())
             }
             .boxed()
         })
