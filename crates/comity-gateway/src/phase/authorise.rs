@@ -5,8 +5,8 @@ mod limits;
 use comity_http::Refusal;
 use comity_supply::Delta;
 use comity_token::{Allowed, Ask, Decision, Denied, decide};
-use comity_wire::object::{Demand, Grant, Logging, Manifest, ModelState, Plan, Policy, Run, Scope, Tariff};
-use comity_wire::{Code, Digest, Meter, ModelId, Op, Verified};
+use comity_wire::object::{Demand, Grant, Logging, Manifest, ModelState, Plan, Policy, Run, Scope, Tariff, Tier};
+use comity_wire::{Code, Digest, GrantId, Meter, ModelId, Op, Verified};
 
 use super::authenticate::Authenticated;
 use crate::config::Served;
@@ -31,12 +31,21 @@ pub(crate) struct Authorised {
     pub(crate) bounds: Vec<Bound>,
     /// The executions of plans that it counts in.
     pub(crate) within: Vec<Within>,
+    /// By which tier and which approval each of its ops is answered.
+    judged: Vec<Judged>,
     /// What returned log-probabilities are rounded to.
     pub(crate) decimals: Option<u8>,
     /// Days for which its texts are kept, where they are.
     pub(crate) keeps_days: Option<u16>,
     /// Whether its token is one of this node's own, which any fresh key is given.
     pub(crate) is_anonymous: bool,
+}
+
+/// An op of a call, and what it rests on.
+type Judged = (Op, Tier, Option<GrantId>);
+
+fn judged(allowed: &Allowed) -> Judged {
+    (allowed.rule.op, allowed.tier, allowed.approved.as_ref().map(|approved| approved.grant))
 }
 
 /// Whom all count as who have a token of this node's own. No pseudonym: a digest in hex or a base32 text is longer.
@@ -135,6 +144,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     let planned = approved().filter_map(|approved| approved.row.output_tokens).min();
     let priced = price_of(&authenticated, &asked, &allowed, &manifest, (&scope, &tariff), (&bounds, planned))
         .map_err(of_tier)?;
+    let judged = std::iter::once(&allowed).chain(&also).map(judged).collect();
     let within = plans::within(approved(), &tariff.worst_meters(&priced.demand).expect("it was priced"));
     let decimals = std::iter::once(&allowed).chain(&also).filter_map(|row| row.rule.logprobs_decimals).min();
     let keeps_days = kept(inner, allowed.tier_rule.logging, &manifest)?;
@@ -153,6 +163,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
         priced,
         bounds,
         within,
+        judged,
         decimals,
         keeps_days,
         is_anonymous,
@@ -160,18 +171,17 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     })
 }
 
-/// Whether a call that was let in may still be answered, by what stands now. Where another tier would answer it, it is judged anew when it is
-/// sent again: price and limits are those of its own. What is looked for in its texts, and done about it, is what the tier says now.
+/// Whether a call that was let in may still be answered, by what stands now. Where it would rest on another tier or approval, it is judged anew
+/// when it is sent again: price and limits are those of its own. What is looked for in its texts, and done about it, is what the tier says now.
 pub(crate) fn stands(inner: &Inner, authorised: &mut Authorised) -> Result<(), Refusal> {
     let (authenticated, asked) = (&authorised.authenticated, &authorised.asked);
     inner.stopping.admit(&asked.model, authorised.subject())?;
     inner.guarding.admit(authorised.subject(), authenticated.now)?;
     let policy = inner.directory.policy(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
-    for op in ops(asked) {
-        allow(inner, authenticated, &policy, (&asked.model, op), asked.run.as_ref())?;
-    }
-    let now = allow(inner, authenticated, &policy, (&asked.model, asked.op), asked.run.as_ref())?;
-    if now.tier != authorised.allowed.tier {
+    let allow = |op| allow(inner, authenticated, &policy, (&asked.model, op), asked.run.as_ref());
+    let now = allow(asked.op)?;
+    let also = ops(asked).into_iter().map(allow).collect::<Result<Vec<_>, _>>()?;
+    if !std::iter::once(&now).chain(&also).map(judged).eq(authorised.judged.iter().copied()) {
         let message =
             "what this project may do here has changed while the call waited; the same request again is judged by that";
         return Err(Refusal::new(Code::Busy, message).with("whose_move", "caller").retry_after_s(1));
