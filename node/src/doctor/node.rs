@@ -89,7 +89,7 @@ fn models(home: &Home) -> Vec<Check> {
 /// Only who writes the feed needs the texts of terms of use.
 fn texts(home: &Home, offer: &Offer) -> Result<(), Failure> {
     match Settings::read(home)?.feed.publish {
-        true => offer.terms_of_use(&home.card).map(drop),
+        true => offer.policy_of(&home.card, 0, shell::now()).map(drop),
         false => Ok(()),
     }
 }

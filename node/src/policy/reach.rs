@@ -92,29 +92,28 @@ const GRANTED: [Option<Tier>; 5] =
     [None, Some(Tier::Open), Some(Tier::Registered), Some(Tier::Vetted), Some(Tier::Audited)];
 
 /// Who gains and who loses what, of all kinds of callers that a policy tells apart by vetting and grant. They declare every purpose
-/// that either policy names, hold the token itself, and call at `now`; they have agreed to the newest terms that the policy before takes now, to
-/// the oldest, or to none.
+/// that either policy names, and hold the token itself. They have agreed to the newest terms that the policy before takes, to the oldest, to any
+/// one, or to none; and they call at `now`, or in the last second of a time that the policy before gives them.
 pub fn shifts(before: &Policy, after: &Policy, model: &ModelId, now: Timestamp) -> Vec<Shift> {
     let ops: BTreeSet<Op> = before.rules.iter().chain(after.rules.iter()).map(|rule| rule.op).collect();
     let purposes: Vec<Purpose> =
         before.tiers.iter().chain(after.tiers.iter()).flat_map(|tier| tier.purposes.iter().cloned()).collect();
-    let taken: Vec<Vec<Digest>> = before.tiers.iter().map(|tier| tier.terms_at(now)).collect();
-    let newest: Vec<Digest> = taken.iter().filter_map(|terms| terms.first().copied()).collect();
-    let oldest: Vec<Digest> = taken.iter().filter_map(|terms| terms.last().copied()).collect();
-    let mut agreed = vec![newest, oldest, Vec::new()];
-    agreed.dedup();
+    let given = before.tiers.iter().filter_map(|rule| rule.terms_from).filter(|from| now < *from);
+    let moments = std::iter::once(now).chain(given.map(|from| from.minus(1)));
+    let supposed: Vec<_> =
+        moments.flat_map(|at| agreed(before, at).into_iter().map(move |terms| (at, terms))).collect();
     let plan = supposed_plan(model, &ops);
     let plans = [(Digest::ZERO, &plan)];
     let mut shifts = Vec::new();
     for op in ops {
         for vetting in VETTINGS {
             for tier in GRANTED {
-                let grant = tier.map(|tier| supposed(after, model, tier, now));
-                let grants: Vec<&Grant> = grant.iter().collect();
-                for agreed in &agreed {
+                for (at, agreed) in &supposed {
+                    let grant = tier.map(|tier| self::supposed(after, model, tier, *at));
+                    let grants: Vec<&Grant> = grant.iter().collect();
                     let (grants, plans) = (grants.as_slice(), plans.as_slice());
                     let caller = Caller { vetting, purposes: &purposes, grants, plans, agreed, delegated: false };
-                    let reached = |policy| outcome(policy, model, op, &caller, now).tier;
+                    let reached = |policy| outcome(policy, model, op, &caller, *at).tier;
                     let shift = Shift { op, vetting, grant: tier, before: reached(before), after: reached(after) };
                     if shift.before != shift.after && !shifts.contains(&shift) {
                         shifts.push(shift);
@@ -178,6 +177,18 @@ pub fn supposed_plan(model: &ModelId, ops: &BTreeSet<Op>) -> Plan {
         purpose: Text::default(),
         outputs: Text::default(),
     }
+}
+
+/// What a project may have agreed to that the policy takes at a moment.
+fn agreed(policy: &Policy, at: Timestamp) -> Vec<Vec<Digest>> {
+    let taken: Vec<Vec<Digest>> = policy.tiers.iter().map(|tier| tier.terms_at(at)).collect();
+    let newest = taken.iter().filter_map(|terms| terms.first().copied()).collect();
+    let oldest = taken.iter().filter_map(|terms| terms.last().copied()).collect();
+    let mut agreed = vec![newest, oldest, Vec::new()];
+    agreed.extend(taken.into_iter().flatten().map(|terms| vec![terms]));
+    agreed.sort_unstable();
+    agreed.dedup();
+    agreed
 }
 
 /// Tiers that ask for terms of use now, and under the policy after for none until a date: a text that replaces another was meant to.

@@ -150,9 +150,24 @@ fn whoever_agreed_to_the_terms_before_is_told_of_when_they_are_enough_no_more() 
     assert_eq!(losses(&first, &overlap), 0);
     assert!(losses(&first, &asking(Some(2), None, None)) > 0);
     // Within the time that was given: it ends early, or another text comes in between.
-    assert_eq!(losses(&overlap, &asking(Some(2), soon, Some(1))), 0, "it is not over yet");
+    assert!(losses(&overlap, &asking(Some(2), soon, Some(1))) > 0, "the time that was given is shortened");
+    assert!(losses(&asking(Some(1), later, None), &asking(Some(1), soon, None)) > 0);
+    assert_eq!(losses(&asking(Some(2), soon, Some(1)), &overlap), 0, "it is made longer");
     assert!(losses(&overlap, &asking(Some(2), None, None)) > 0, "who signed the first text alone");
     assert!(losses(&overlap, &asking(Some(3), later, Some(2))) > 0);
+    // Of two tiers that change their texts, who could reach the lower one had signed that one's alone.
+    let two = |low: u8, high: u8| {
+        let mut policy = asking(Some(low), None, None);
+        let higher = comity_wire::object::TierRule {
+            tier: Tier::Vetted,
+            vetting: Vetting::Vetted,
+            terms: Some(comity_wire::Digest([high; 32])),
+            ..policy.tiers[0].clone()
+        };
+        policy.tiers = comity_wire::cbor::List::new(vec![policy.tiers[0].clone(), higher]).unwrap();
+        policy
+    };
+    assert!(losses(&two(1, 2), &two(2, 2)) > 0);
     // A date without the text before opens the tier until then.
     assert_eq!(reopened(&first, &asking(Some(2), later, None), NOW), [(Tier::Registered, NOW.plus(1_000))]);
     assert_eq!(reopened(&first, &overlap, NOW), []);
