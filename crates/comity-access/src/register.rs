@@ -256,6 +256,15 @@ pub(crate) fn place(bytes: &[u8]) -> Option<Place> {
     (!Deed::KINDS.contains(&kind.as_str())).then_some(Place { n, entered, at, source, line, before, link })
 }
 
+/// What an act is that this version does not know: its number, and its kind as a later version wrote it.
+pub fn later(bytes: &[u8]) -> Option<(u64, String)> {
+    if read(bytes).is_some() {
+        return None;
+    }
+    let kind = serde_json::from_slice::<serde_json::Value>(bytes).ok()?["deed"]["kind"].as_str()?.to_owned();
+    Some((place(bytes)?.n, kind))
+}
+
 /// Where the register itself says something.
 pub const OWN: &str = "register";
 

@@ -110,7 +110,9 @@ impl Books {
         let last = self.access.acts_last(GRANTS).await?;
         lines.extend(self.spend.grant_log_after(last, PAGE).await?.into_iter().map(grant));
         let last = self.access.acts_last(PASSES).await?;
-        lines.extend(self.spend.pass_log_after(last, PAGE).await?.into_iter().map(pass));
+        // Of a category that a later version knows, that version says it in words.
+        let said = self.spend.pass_log_after(last, PAGE).await?.into_iter();
+        lines.extend(said.take_while(PassSaid::is_known).map(pass));
         match self.texts().await {
             Ok(texts) => {
                 let mut lasts = BTreeMap::new();
@@ -262,8 +264,11 @@ impl Books {
         let pass_log = self.pass_log().await?;
         let mut lines: Vec<Line> = stop_log.iter().cloned().map(stop).collect();
         lines.extend(grant_log.iter().cloned().map(grant));
-        lines.extend(pass_log.iter().cloned().map(pass));
-        let mut sources: BTreeSet<String> = [STOPS, GRANTS, PASSES].map(str::to_owned).into();
+        let mut sources: BTreeSet<String> = [STOPS, GRANTS].map(str::to_owned).into();
+        if pass_log.iter().all(PassSaid::is_known) {
+            lines.extend(pass_log.iter().cloned().map(pass));
+            sources.insert(PASSES.to_owned());
+        }
         let mut found = Vec::new();
         match self.texts().await {
             Ok(texts) => {

@@ -36,6 +36,13 @@ pub struct PassSaid {
     pub word: Word,
 }
 
+impl PassSaid {
+    /// Whether this version knows the category.
+    pub fn is_known(&self) -> bool {
+        Category::ALL.iter().any(|category| category.name() == self.category)
+    }
+}
+
 /// The part of a store that remembers what passes.
 pub trait Passes: Send + Sync {
     /// All that nobody ended, also those whose time is over, at most [`PASSES_MAX`].

@@ -110,12 +110,18 @@ impl ActsArguments {
             }
             for text in &page {
                 let act = register::read(text.as_bytes()).map(|act| act.event().clone());
-                after = act.as_ref().map_or(after + 1, |act| act.n);
-                comity_cli::say(&match act {
+                let later = register::later(text.as_bytes());
+                after = act.as_ref().map(|act| act.n).or_else(|| later.as_ref().map(|(n, _)| *n)).unwrap_or(after + 1);
+                comity_cli::say(&match (act, &later) {
                     _ if json => text.clone(),
-                    None => format!("{after}  this is no act that a node has written: comity node decisions check"),
                     // Names and reasons are whatever somebody wrote.
-                    Some(act) => comity_cli::plain(&said(&act)),
+                    (Some(act), _) => comity_cli::plain(&said(&act)),
+                    (None, Some((n, kind))) => comity_cli::plain(&format!(
+                        "{n}  an act that this version does not know ({kind}); a later one says what it is"
+                    )),
+                    (None, None) => {
+                        format!("{after}  this is no act that a node has written: comity node decisions check")
+                    }
                 });
             }
         }
