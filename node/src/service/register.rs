@@ -418,7 +418,7 @@ fn pass(PassSaid { n, subject, category, until, word }: PassSaid) -> Line {
     let target = Target::Project(subject).to_string();
     let deed = match until {
         Some(until) => Deed::LetPass { target, category, until },
-        None => Deed::Hold { target, category },
+        None => Deed::EndPass { target, category },
     };
     Line { source: PASSES.into(), line: n, at: word.at, author: word.author, deed, reason: word.reason }
 }

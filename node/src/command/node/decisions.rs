@@ -142,7 +142,7 @@ fn words(deed: &Deed) -> String {
         Deed::Resume { target } => format!("resumed {target}"),
         Deed::Lift { target } => format!("let {target} in again, which the filter had suspended"),
         Deed::LetPass { target, category, until } => format!("lets {category} of {target} pass until {until}"),
-        Deed::Hold { target, category } => format!("holds {category} of {target} again"),
+        Deed::EndPass { target, category } => format!("holds {category} of {target} again"),
         Deed::Grant { grant, subject, .. } => format!("gave {subject} the grant {grant}"),
         Deed::TakeBack { grant } => format!("took back the grant {grant}"),
         Deed::RemoveTexts { of, calls, .. } => format!("removed the texts of {calls} calls ({of})"),
