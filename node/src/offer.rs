@@ -17,7 +17,6 @@ use serde::Deserialize;
 
 pub use serve::{Instance, Serve, Upstream};
 pub use terms::TermsFile;
-pub use uses::within;
 
 use crate::failure::{Failure, While as _};
 use crate::home::Card;

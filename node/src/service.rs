@@ -16,6 +16,7 @@ pub mod house_client;
 mod issuers;
 pub(crate) mod measured;
 mod member;
+mod offers;
 pub mod owner;
 pub mod register;
 mod replicas;

@@ -23,7 +23,7 @@ const WITHIN: &[(&str, &str)] = &[
 ];
 
 /// The codes that lie within one, itself not among them, wider ones first.
-pub fn within(code: &str) -> Vec<&'static str> {
+pub(super) fn within(code: &str) -> Vec<&'static str> {
     let mut found: Vec<&'static str> = Vec::new();
     let mut wider: Vec<&str> = vec![code];
     while let Some(of) = wider.pop() {
@@ -50,7 +50,7 @@ pub(super) fn widened<const MAX: usize>(purposes: &List<Code, MAX>) -> Result<Li
     }
     List::new(all).map_err(|error| {
         Failure::new(format!("the purposes of a tier, with the codes of use that lie within them: {error}"))
-            .hint("list fewer; `comity policy show` says what lies within which")
+            .hint("list fewer; a code with others within it takes a place for each of them")
     })
 }
 

@@ -30,13 +30,19 @@ async fn the_revocation_list_starts_empty_and_stays_fresh(on: On) {
     assert_eq!(code(&world.post("/v1/quotes", world.quote_request(), &world.member).await), "revoked");
 }
 
-async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens(on: On) {
+/// A house that stopped after a token was revoked and before the list was made.
+async fn revoked_without_a_list(on: On) -> (World, TokenId) {
     let mut world = World::new(on, 10_000).await;
     let token = world.buy(10).await.token.id;
     let stop = |point| assert_ne!(point, "revoke.after_commit", "the house stops here");
     world.restart_failing(std::sync::Arc::new(stop)).await;
     let house = world.house.clone();
     tokio::spawn(async move { house.revoke(token).await }).await.unwrap_err();
+    (world, token)
+}
+
+async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it_opens(on: On) {
+    let (mut world, token) = revoked_without_a_list(on).await;
     assert_eq!(world.house.standing().unwrap().number, 1, "no list was made");
 
     world.restart().await;
@@ -49,12 +55,7 @@ async fn a_house_that_stopped_between_a_revocation_and_its_list_lists_it_when_it
 
 /// One of several replicas that stopped there is opened by nobody: the others list it at their next turn.
 async fn a_revocation_without_its_list_is_listed_at_the_next_turn(on: On) {
-    let mut world = World::new(on, 10_000).await;
-    let token = world.buy(10).await.token.id;
-    let stop = |point| assert_ne!(point, "revoke.after_commit", "the house stops here");
-    world.restart_failing(std::sync::Arc::new(stop)).await;
-    let house = world.house.clone();
-    tokio::spawn(async move { house.revoke(token).await }).await.unwrap_err();
+    let (world, token) = revoked_without_a_list(on).await;
     assert!(world.house.standing_renew().await.unwrap(), "the list is new, and not whole");
     let list = world.house.standing().unwrap();
     assert!(list.number == 2 && list.contains(RevokedKind::Token, &token.to_string()));

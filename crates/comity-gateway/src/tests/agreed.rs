@@ -150,11 +150,8 @@ async fn what_was_agreed_to_outlives_the_process_with_its_proof() {
     assert_eq!((token.id, token.holder.0), (TOKEN, secret("holder").public()));
 }
 
-/// What became of a part of the token that its holder handed on is nothing to the holder's own word.
-#[tokio::test]
-async fn a_holder_agrees_after_a_part_of_the_token_has_ended() {
-    let world = world(Arc::new(Memory::default())).await;
-    let chain = world.mint(|token| token.terms.depth = 1);
+/// A part of the token for a student, for ten minutes.
+fn handed_on(chain: &[u8]) -> Vec<u8> {
     let narrow = Narrow {
         cap: comity_wire::Amount::from_ucr(100_000),
         expires_at: NOW.plus(600),
@@ -164,7 +161,15 @@ async fn a_holder_agrees_after_a_part_of_the_token_has_ended() {
         ops: Vec::new(),
         next: secret("student").public(),
     };
-    let student = comity_token::delegate(&chain, &secret("holder"), narrow).unwrap();
+    comity_token::delegate(chain, &secret("holder"), narrow).unwrap()
+}
+
+/// What became of a part of the token that its holder handed on is nothing to the holder's own word.
+#[tokio::test]
+async fn a_holder_agrees_after_a_part_of_the_token_has_ended() {
+    let world = world(Arc::new(Memory::default())).await;
+    let chain = world.mint(|token| token.terms.depth = 1);
+    let student = handed_on(&chain);
     let mut ask = world.ask(&student);
     ask.key = secret("student");
     assert_eq!(world.code(&ask).await, "terms_not_signed");
@@ -179,16 +184,7 @@ async fn a_delegate_reads_what_was_agreed_to_and_does_not_agree() {
     let world = world(Arc::new(Memory::default())).await;
     let chain = world.mint(|token| token.terms.depth = 1);
     assert_eq!(world.code(&world.ask(&chain)).await, "terms_not_signed");
-    let narrow = Narrow {
-        cap: comity_wire::Amount::from_ucr(100_000),
-        expires_at: NOW.plus(600),
-        lanes: 1,
-        depth: 0,
-        models: Vec::new(),
-        ops: Vec::new(),
-        next: secret("student").public(),
-    };
-    let student = comity_token::delegate(&chain, &secret("holder"), narrow).unwrap();
+    let student = handed_on(&chain);
     let asks = |seq| {
         let mut ask = world.ask(&student).seq(seq);
         ask.key = secret("student");
