@@ -15,7 +15,7 @@ Usage: cargo demo [--keep] [--json] [arguments of `comity demo`]
   --keep   Leave it running and print how to point the `openai` package at it
   --json   Print one report object on stdout and nothing else there
 
-Needs Rust 1.95.0 and a C compiler. The first build takes about 5 to 7 minutes on two cores; later ones seconds.
+Needs Rust 1.95.0, a C compiler and make. The first build takes about 5 to 7 minutes on two cores; later ones seconds.
 ";
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
@@ -33,9 +33,9 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
 
 /// Builds `comity` in the dev profile, with cargo's own progress on stderr.
 pub(crate) fn build(place: &Place) -> Result {
-    if process::probe("cc", &["--version"]).is_none() {
+    if ["cc", "make"].iter().any(|tool| process::probe(tool, &["--version"]).is_none()) {
         process::install(&["build-essential"])
-            .map_err(|failure| Failure { what: "no C compiler: `cc` is not there".to_owned(), ..failure })?;
+            .map_err(|failure| Failure { what: "no C compiler: `cc` or `make` is not there".to_owned(), ..failure })?;
     }
     eprintln!("==> stage 1 of 2: building comity (dev profile)");
     if !place.binary().is_file() {

@@ -63,6 +63,12 @@ const TOOLS: &[Tool] = &[
         get: "apt-get install build-essential (Mac: xcode-select --install)",
     },
     Tool {
+        name: "make",
+        needed_by: Need::Demo,
+        probe: &["make", "--version"],
+        get: "apt-get install build-essential (Mac: xcode-select --install)",
+    },
+    Tool {
         name: "rustfmt",
         needed_by: Need::Test,
         probe: &["cargo", "fmt", "--version"],

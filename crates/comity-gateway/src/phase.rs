@@ -14,6 +14,8 @@ mod outlive;
 mod scan;
 pub(crate) mod seat;
 
+use std::pin::{Pin, pin};
+
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use comity_http::{Refusal, body};
@@ -71,7 +73,7 @@ fn refused(inner: &Inner, refusal: Refusal, capability: &Capability) -> Response
 
 async fn admitted(
     gateway: &Gateway,
-    authenticated: authenticate::Authenticated,
+    authenticated: Box<authenticate::Authenticated>,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<Response, Refusal> {
     let inner = &*gateway.0;
@@ -92,7 +94,7 @@ async fn admitted(
 
 async fn allowed(
     gateway: &Gateway,
-    authorised: authorise::Authorised,
+    authorised: Box<authorise::Authorised>,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<Response, Refusal> {
     let inner = &*gateway.0;
@@ -105,10 +107,10 @@ async fn allowed(
     inner.may_still_ask(&filtered.held.authorised).await?;
     let (head, answer) = oneshot::channel();
     let task_gateway = gateway.clone();
-    let work = async move {
+    let work = Box::pin(async move {
         answer_in_task(&task_gateway.0, filtered, head).await;
         drop(permit);
-    };
+    });
     let answered = outlive::until(answer, work, &inner.tracker).await;
     answered.unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "the request ended without an answer")))
 }
@@ -117,7 +119,7 @@ async fn allowed(
 async fn until_stopped<T>(
     inner: &Inner,
     (model, project): (&ModelId, &str),
-    work: impl Future<Output = Result<T, Refusal>>,
+    work: Pin<&mut impl Future<Output = Result<T, Refusal>>>,
 ) -> Result<T, Refusal> {
     tokio::select! {
         biased;
@@ -138,7 +140,8 @@ async fn answer_in_task(
     let of = (&model, project.as_str());
     if let Form::Piece(work) = filtered.held.authorised.authenticated.route.form {
         // Worked on to its end whoever leaves: there is nothing to stop at, and a retry finds the answer.
-        let answer = match until_stopped(inner, of, forward::ask(inner, filtered, work)).await {
+        let answered = until_stopped(inner, of, pin!(forward::ask(inner, filtered, work))).await;
+        let answer = match answered {
             Ok(answered) => match meter::piece(answered, work) {
                 Ok(metered) => charge::whole(inner, metered).await,
                 Err(refusal) => Err(refusal),
@@ -148,25 +151,49 @@ async fn answer_in_task(
         let _ = head.send(answer);
         return;
     }
-    let accepted = tokio::select! {
-        accepted = until_stopped(inner, of, forward::forward(inner, filtered)) => accepted,
-        // Nothing was accepted yet; dropping the call ends it, and its hold with it.
-        () = head.closed() => return,
+    let accepted = {
+        let forwarding = pin!(forward::forward(inner, filtered));
+        tokio::select! {
+            accepted = until_stopped(inner, of, forwarding) => accepted,
+            // Nothing was accepted yet; dropping the call ends it, and its hold with it.
+            () = head.closed() => return,
+        }
     };
     let forwarded = match accepted {
-        Ok(accepted) => until_stopped(inner, of, forward::first(accepted, &mut head)).await,
+        Ok(accepted) => until_stopped(inner, of, pin!(forward::first(accepted, &mut head))).await,
         Err(refusal) => Err(refusal),
     };
     match forwarded {
         Err(refusal) => drop(head.send(Err(refusal))),
-        Ok(forwarded) if forwarded.is_stream() => meter::stream(inner, forwarded, head).await,
+        // On its own: what a stream needs is no part of every other request.
+        Ok(forwarded) if forwarded.is_stream() => Box::pin(meter::stream(inner, forwarded, head)).await,
         Ok(forwarded) => {
-            let metered = until_stopped(inner, of, meter::whole(inner, forwarded, &mut head)).await;
+            let metered = until_stopped(inner, of, pin!(meter::whole(inner, forwarded, &mut head))).await;
             let answer = match metered {
                 Ok(metered) => charge::whole(inner, metered).await,
                 Err(refusal) => Err(refusal),
             };
             let _ = head.send(answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<T, F: Future>(_: impl FnOnce(T) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each phase moves what the one before made: what is large lies behind a pointer, or a call copies itself thirty times over
+    /// (docs/decisions/0087).
+    #[test]
+    fn a_call_is_small_to_move() {
+        let whole = size(|(gateway, route, request): (Gateway, &'static Route, Request)| run(gateway, route, request));
+        assert!(whole <= 4 << 10, "{whole} bytes");
+        type Head = oneshot::Sender<Result<Response, Refusal>>;
+        let work = size(|(inner, of, head): (&'static Inner, filter::Filtered, Head)| answer_in_task(inner, of, head));
+        assert!(work <= 6 << 10, "{work} bytes");
     }
 }

@@ -1,5 +1,7 @@
 //! What a caller reads: OpenAI's shapes, with cost, remaining, reserved and the receipt beside them.
 
+mod shapes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
@@ -14,6 +16,7 @@ use comity_wire::{Amount, Op};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
+use self::shapes::{Content, OneChoice, Reply, UsageShown, Words};
 use crate::guarding;
 use crate::phase::authorise::Authorised;
 use crate::responses::Writer;
@@ -50,7 +53,7 @@ impl Shape {
         let authenticated = &authorised.authenticated;
         let Form::Text(names) = authenticated.route.form else { unreachable!("only text has choices") };
         // From the authority: the same request has the same id, however often it is tried.
-        let id = authenticated.request.authority().id().to_string();
+        let id = authenticated.request.id().to_string();
         Self {
             id: format!("{}{}", names.prefix, &id[..24]),
             op: authorised.asked.op,
@@ -92,23 +95,20 @@ impl Shape {
 
     fn piece(&self, delta: &Delta, is_first: bool) -> Bytes {
         let logprobs = delta.logprobs.clone().map_or(Value::Null, |given| tabled(self.op, given));
-        let choice = if self.op == Op::Chat {
-            let mut fields = Map::new();
-            if is_first {
-                fields.insert("role".into(), delta.role.as_deref().unwrap_or("assistant").into());
+        let (index, finish_reason) = (delta.index, delta.finish_reason.as_deref());
+        let content = if self.op == Op::Chat {
+            let calls = delta.tool_calls.iter().map(|call| self.call_piece(delta.index, call));
+            Content::Delta {
+                delta: Words {
+                    role: is_first.then(|| delta.role.as_deref().unwrap_or("assistant")),
+                    content: (is_first || !delta.text.is_empty()).then_some(Some(delta.text.as_str())),
+                    tool_calls: calls.collect(),
+                },
             }
-            if !delta.text.is_empty() || is_first {
-                fields.insert("content".into(), delta.text.as_str().into());
-            }
-            if !delta.tool_calls.is_empty() {
-                let calls = delta.tool_calls.iter().map(|call| self.call_piece(delta.index, call));
-                fields.insert("tool_calls".into(), calls.collect());
-            }
-            json!({"index": delta.index, "delta": fields, "logprobs": logprobs, "finish_reason": delta.finish_reason})
         } else {
-            json!({"index": delta.index, "text": delta.text, "logprobs": logprobs, "finish_reason": delta.finish_reason})
+            Content::Text { text: &delta.text }
         };
-        self.chunk(json!([choice]), None)
+        self.chunk(&[OneChoice { index, content, logprobs, finish_reason }], None)
     }
 
     /// A piece of a tool call: its id, type and name stand in its first piece alone.
@@ -131,17 +131,17 @@ impl Shape {
 
     /// The last chunk, for those who asked for it: no choices.
     fn usage_piece(&self, usage: Usage) -> Bytes {
-        self.chunk(json!([]), Some(usage))
+        self.chunk(&[], Some(usage))
     }
 
-    fn chunk(&self, choices: Value, usage: Option<Usage>) -> Bytes {
-        let mut chunk = json!({
-            "id": self.id, "object": self.names.piece, "created": self.created, "model": self.model, "choices": choices,
-        });
-        if self.include_usage {
-            chunk["usage"] = usage.map_or(Value::Null, usage_of);
-        }
-        Bytes::from(chunk.to_string())
+    fn chunk(&self, choices: &[OneChoice<'_>], usage: Option<Usage>) -> Bytes {
+        self.written(self.names.piece, choices, self.include_usage.then(|| usage.map(UsageShown::of)))
+    }
+
+    fn written(&self, object: &str, choices: &[OneChoice<'_>], usage: Option<Option<UsageShown>>) -> Bytes {
+        let (id, created, model) = (&self.id, self.created, &self.model);
+        let reply = Reply { id, object, created, model, choices, usage };
+        Bytes::from(serde_json::to_vec(&reply).expect("texts and numbers have a JSON form"))
     }
 
     pub(crate) fn whole(&mut self, choices: Vec<Choice>, usage: Usage) -> Bytes {
@@ -151,35 +151,31 @@ impl Shape {
             writer.delta(&Delta { text: choice.text, tool_calls, ..Delta::default() });
             return Bytes::from(writer.whole(choice.finish_reason.as_deref(), usage).to_string());
         }
-        let choices: Vec<Value> = (0..).zip(choices).map(|(index, choice)| self.choice(index, choice)).collect();
-        let reply = json!({
-            "id": self.id, "object": self.names.whole, "created": self.created, "model": self.model, "choices": choices,
-            "usage": usage_of(usage),
-        });
-        Bytes::from(reply.to_string())
+        let choices: Vec<_> = (0..).zip(&choices).map(|(index, choice)| self.choice(index, choice)).collect();
+        self.written(self.names.whole, &choices, Some(Some(UsageShown::of(usage))))
     }
 
-    fn choice(&self, index: u32, choice: Choice) -> Value {
+    fn choice<'c>(&self, index: u32, choice: &'c Choice) -> OneChoice<'c> {
         let ends = if choice.tool_calls.is_empty() { "stop" } else { "tool_calls" };
-        let finish_reason = choice.finish_reason.unwrap_or_else(|| ends.into());
-        let logprobs = choice.logprobs.map_or(Value::Null, |given| tabled(self.op, given));
-        if self.op == Op::Chat {
-            let role = choice.role.unwrap_or_else(|| "assistant".into());
-            let mut message = json!({"role": role, "content": choice.text});
-            if !choice.tool_calls.is_empty() {
-                if choice.text.is_empty() {
-                    message["content"] = Value::Null;
-                }
-                let calls = choice.tool_calls.values().map(|call| {
-                    let function = json!({"name": call.name.as_deref().unwrap_or(""), "arguments": call.arguments});
-                    json!({"id": self.call_id(index, call), "type": "function", "function": function})
-                });
-                message["tool_calls"] = calls.collect();
+        let finish_reason = Some(choice.finish_reason.as_deref().unwrap_or(ends));
+        let logprobs = choice.logprobs.clone().map_or(Value::Null, |given| tabled(self.op, given));
+        let content = if self.op == Op::Chat {
+            let calls = choice.tool_calls.values().map(|call| {
+                let function = json!({"name": call.name.as_deref().unwrap_or(""), "arguments": call.arguments});
+                json!({"id": self.call_id(index, call), "type": "function", "function": function})
+            });
+            let says = choice.tool_calls.is_empty() || !choice.text.is_empty();
+            Content::Message {
+                message: Words {
+                    role: Some(choice.role.as_deref().unwrap_or("assistant")),
+                    content: Some(says.then_some(choice.text.as_str())),
+                    tool_calls: calls.collect(),
+                },
             }
-            json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason})
         } else {
-            json!({"index": index, "text": choice.text, "logprobs": logprobs, "finish_reason": finish_reason})
-        }
+            Content::Text { text: &choice.text }
+        };
+        OneChoice { index, content, logprobs, finish_reason }
     }
 }
 
@@ -275,14 +271,6 @@ fn tabled(op: Op, mut given: Value) -> Value {
 
 fn bytes(events: Vec<crate::responses::Event>) -> Said {
     events.into_iter().map(|(event, carries)| (Bytes::from(event.to_string()), carries)).collect()
-}
-
-fn usage_of(usage: Usage) -> Value {
-    json!({
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens.saturating_add(usage.output_tokens),
-    })
 }
 
 pub(crate) fn whole(body: Bytes) -> Response {

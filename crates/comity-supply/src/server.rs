@@ -7,12 +7,14 @@
 mod body;
 mod settings;
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use comity_wire::Op;
 use futures::FutureExt as _;
-use reqwest::{Response, StatusCode, header};
+use reqwest::{RequestBuilder, Response, StatusCode, Url, header};
 use serde::Deserialize;
 
 pub use settings::{ApiKey, Config};
@@ -29,6 +31,8 @@ pub struct Server {
     flavour: Flavour,
     speak: Box<dyn Speak>,
     config: Config,
+    /// By path below the base, as they were read once.
+    urls: RwLock<HashMap<String, Url>>,
 }
 
 /// The most of an error body or a model list that is read.
@@ -38,6 +42,9 @@ const HEALTH_MS_MAX: u64 = 5_000;
 /// An answer in one piece that is not text: 2,048 embeddings of 1,024 numbers are half of it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// A dialect has a handful of paths; one with the model's name in it has one for each model.
+const URLS_MAX: usize = 64;
+
 impl Server {
     /// The process must have installed its TLS provider (`comity_http::tls::install`).
     ///
@@ -46,14 +53,14 @@ impl Server {
     pub fn new(config: Config) -> Result<Self, UpstreamError> {
         let speak = config.dialect.speak(config.api_version.as_deref())?;
         let (http, base) = settings::client(&config, &*speak)?;
-        Ok(Self { http, base, flavour: config.dialect.flavour(), speak, config })
+        let urls = RwLock::default();
+        Ok(Self { http, base, flavour: config.dialect.flavour(), speak, config, urls })
     }
 
     async fn ask(&self, call: Call) -> Result<Reply, UpstreamError> {
         let Ask { path, body } = self.speak.ask(&call)?;
         let decoder = self.speak.decoder(&call);
-        let request =
-            self.http.post(format!("{}/{path}", self.base)).header(header::ACCEPT, "text/event-stream").json(&body);
+        let request = self.post(&path).header(header::ACCEPT, "text/event-stream").json(&body);
         let answered = tokio::select! {
             biased;
             () = call.cancel.cancelled() => return Err(UpstreamError::Cancelled),
@@ -72,6 +79,21 @@ impl Server {
                 Err(UpstreamError::Malformed { detail: format!("content type '{other}' instead of an event stream") })
             }
         }
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        let known = self.urls.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(url) = known.get(path) {
+            return self.http.post(url.clone());
+        }
+        let has_room = known.len() < URLS_MAX;
+        drop(known);
+        let text = format!("{}/{path}", self.base);
+        let Ok(url) = Url::parse(&text) else { return self.http.post(text) };
+        if has_room {
+            self.urls.write().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), url.clone());
+        }
+        self.http.post(url)
     }
 
     /// One question, one JSON answer.

@@ -42,7 +42,7 @@ pub fn verify_api(
     body: &[u8],
     now: Timestamp,
 ) -> Result<ApiCaller, Denied> {
-    let (presented, values) = API.present(Target { method, path, query }, headers)?;
+    let (presented, values) = API.present(Target { method, path, query }, headers, None)?;
     signature::check_body(values[0], body)?;
     let signature::Parameters { created, nonce, key } = presented.parameters;
     presented.verify(&key, now)?;

@@ -28,8 +28,8 @@ pub use directory::Directory;
 pub use policy::{Allowed, Ask, Decision, Missing, decide, decide_summary};
 pub use receipt::{verify_claim, verify_final, verify_receipt};
 pub use request::{
-    Authority, UnverifiedRequest, VerifiedRequest, parse_request, request_digest, response_digest, sign_request,
-    signed_authority,
+    Authority, UnverifiedRequest, VerifiedRequest, parse_request, parse_request_of, request_digest, response_digest,
+    sign_request, signed_authority,
 };
 pub use token::mint;
 

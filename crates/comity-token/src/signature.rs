@@ -113,16 +113,21 @@ impl Profile {
     }
 
     /// Reads the signature and the covered fields' values. Order: is there one, its tag, its algorithm, what it covers,
-    /// its parameters' form, its key.
+    /// its parameters' form, its key. Where the key is the one that is `likely`, its text needs no reading.
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn present<'h>(&self, target: Target<'_>, headers: &'h HeaderMap) -> Result<(Presented, Vec<&'h str>), Denied> {
+    pub fn present<'h>(
+        &self,
+        target: Target<'_>,
+        headers: &'h HeaderMap,
+        likely: Option<&PublicKey>,
+    ) -> Result<(Presented, Vec<&'h str>), Denied> {
         let unsigned = || Denied::Unsigned { tag: self.tag };
         let input = single(headers, SIGNATURE_INPUT)?.ok_or_else(unsigned)?;
         let signature = single(headers, SIGNATURE)?.ok_or_else(unsigned)?;
         let params = input.strip_prefix("comity=").ok_or(Denied::NotCovered { component: "label" })?;
-        let parameters = self.parameters(params)?;
+        let parameters = self.parameters(params, likely)?;
         let signature = signature_bytes(signature).ok_or(Denied::Header { header: SIGNATURE })?;
         let mut values = Vec::with_capacity(self.fields.len());
         for field in self.fields {
@@ -151,7 +156,7 @@ impl Profile {
         let target = Target { method, path, query };
         let values = self.fields.iter().map(|field| line(field)).collect::<Result<Vec<_>, _>>()?;
         let params = line("@signature-params")?;
-        let parameters = self.parameters(params)?;
+        let parameters = self.parameters(params, None)?;
         if self.base(target, &values, params) != base {
             return Err(Denied::NotCovered { component: "one that is not in the list" });
         }
@@ -159,7 +164,7 @@ impl Profile {
     }
 
     /// Reads `@signature-params`. Order: its tag, its algorithm, what it covers, its parameters' form, its key.
-    fn parameters(&self, params: &str) -> Result<Parameters, Denied> {
+    fn parameters(&self, params: &str, likely: Option<&PublicKey>) -> Result<Parameters, Denied> {
         let malformed = Denied::Header { header: SIGNATURE_INPUT };
         let (covered, rest) =
             params.strip_prefix('(').and_then(|p| p.split_once(')')).ok_or_else(|| malformed.clone())?;
@@ -177,10 +182,15 @@ impl Profile {
             .ok()
             .and_then(|nonce| nonce.try_into().ok())
             .ok_or_else(|| malformed.clone())?;
+        // One form only: what was read must write the same text again.
+        let is_its_own = |parameters: &Parameters| self.signature_params(parameters) == params;
+        let likely = likely.map(|key| Parameters { created, nonce, key: *key });
+        if let Some(parameters) = likely.filter(is_its_own) {
+            return Ok(parameters);
+        }
         let key = read.keyid.parse().map_err(|_| Denied::InvalidKey)?;
         let parameters = Parameters { created, nonce, key };
-        // One form only: what was read must write the same text again.
-        if self.signature_params(&parameters) == params { Ok(parameters) } else { Err(malformed) }
+        if is_its_own(&parameters) { Ok(parameters) } else { Err(malformed) }
     }
 
     fn check_covered(&self, covered: &str) -> Result<(), Denied> {

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use comity_http::Refusal;
 use comity_token::request::header;
-use comity_token::{Capability, Denied, VerifiedRequest, parse_request};
+use comity_token::signature::Target;
+use comity_token::{Capability, Denied, VerifiedRequest, parse_request, parse_request_of};
 use comity_wire::object::Chain;
 use comity_wire::{Code, Digest, Timestamp, TokenId};
 use http::HeaderMap;
@@ -76,12 +77,12 @@ pub(crate) async fn authenticate(
     body: Bytes,
     capability: Arc<Capability>,
     trail: Trail,
-) -> Result<Authenticated, Refusal> {
+) -> Result<Box<Authenticated>, Refusal> {
     let now = inner.now();
     let denied = |denied: Denied| refusal::denied(&denied, now);
     let query = parts.uri.query().unwrap_or("");
-    let unverified =
-        parse_request(parts.method.as_str(), parts.uri.path(), query, &parts.headers, &body).map_err(denied)?;
+    let target = Target { method: parts.method.as_str(), path: parts.uri.path(), query };
+    let unverified = parse_request_of(capability.holder(), target, &parts.headers, &body).map_err(denied)?;
     if unverified.authority().leaf != capability.leaf() {
         let message = "comity-token-ref names another leaf than the token that was sent ends in";
         return Err(Refusal::new(Code::WrongKey, message).with("whose_move", "caller"));
@@ -93,7 +94,7 @@ pub(crate) async fn authenticate(
         Some(bytes) => Some(acknowledge::prove(inner, &bytes, std::slice::from_ref(&capability)).await?),
         None => None,
     };
-    Ok(Authenticated { route, capability, request, body, acknowledgement, now, trail })
+    Ok(Box::new(Authenticated { route, capability, request, body, acknowledgement, now, trail }))
 }
 
 /// The chain in header `comity-token`.

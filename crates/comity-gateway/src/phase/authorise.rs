@@ -19,7 +19,7 @@ use crate::spend::{Bound, Caps, Limit, Priced, Rule, Within, price};
 
 /// A request that its owner's policy allows, with its price.
 pub(crate) struct Authorised {
-    pub(crate) authenticated: Authenticated,
+    pub(crate) authenticated: Box<Authenticated>,
     pub(crate) asked: Asked,
     pub(crate) served: Served,
     pub(crate) allowed: Allowed,
@@ -91,7 +91,7 @@ impl Authorised {
     }
 }
 
-pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<Authorised, Refusal> {
+pub(crate) fn authorise(inner: &Inner, authenticated: Box<Authenticated>) -> Result<Box<Authorised>, Refusal> {
     let now = authenticated.now;
     let mut asked = read(inner, &authenticated)?;
     let capability = &authenticated.capability;
@@ -153,7 +153,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
     let own = terms.issuer() == inner.org && terms.terms.budget.is_zero();
     // Whom the owner gave a grant is known.
     let is_anonymous = own && inner.grants.of(&terms.subject, &terms.terms.grants, &*inner.directory, now).is_empty();
-    Ok(Authorised {
+    Ok(Box::new(Authorised {
         asked,
         served,
         allowed,
@@ -168,7 +168,7 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Authenticated) -> Result<A
         keeps_days,
         is_anonymous,
         authenticated,
-    })
+    }))
 }
 
 /// Whether a call that was let in may still be answered, by what stands now. Where it would rest on another tier or approval, it is judged anew

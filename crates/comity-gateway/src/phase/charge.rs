@@ -92,7 +92,7 @@ async fn say(inner: &Inner, frames: &mpsc::Sender<Frame>, bytes: Bytes) {
 
 fn keep(inner: &Inner, metered: &Metered, kept: Kept) {
     let authenticated = &metered.filtered.held.authorised.authenticated;
-    let authority = authenticated.request.authority().id();
+    let authority = authenticated.request.id();
     inner.replies.lock().expect("no panic while replies are kept").keep(authority, kept, inner.now());
 }
 
@@ -117,7 +117,7 @@ fn transcribe(inner: &Inner, metered: &Metered, receipt: &Verified<Receipt>, res
     });
 }
 
-async fn commit(inner: &Inner, metered: &Metered) -> Result<Verified<Receipt>, Refusal> {
+async fn commit(inner: &Inner, metered: &Metered) -> Result<Box<Verified<Receipt>>, Refusal> {
     let held = &metered.filtered.held;
     let authorised = &held.authorised;
     let authenticated = &authorised.authenticated;
@@ -152,7 +152,7 @@ async fn commit(inner: &Inner, metered: &Metered) -> Result<Verified<Receipt>, R
             let (basis, ended) = (receipt.basis, receipt.ended);
             let charged = watch::Charge { charge: receipt.charge, meters: receipt.meters, basis, ended };
             authenticated.trail.note(|call| call.charge = Some(charged));
-            Ok(*receipt)
+            Ok(receipt)
         }
         Ok(other) => Err(Refusal::new(Code::Internal, format!("a charge came to {other:?}"))),
         Err(error) => Err(refusal::write(&error)),

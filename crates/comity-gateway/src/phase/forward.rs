@@ -52,7 +52,7 @@ pub(crate) async fn ask(inner: &Inner, filtered: Filtered, work: Work) -> Result
     let authorised = &filtered.held.authorised;
     let asked = &authorised.asked;
     if work == Work::Moderations {
-        let id = authorised.authenticated.request.authority().id().to_string();
+        let id = authorised.authenticated.request.id().to_string();
         let body = works::moderations(&inner.filter, asked, &id[..24]);
         return Ok(Answered { answer: Answer { body, usage: None }, filtered });
     }

@@ -17,7 +17,7 @@ use crate::writer::{Admitted, Hold, WriteError};
 
 /// A request whose worst case is held.
 pub(crate) struct Held {
-    pub(crate) authorised: Authorised,
+    pub(crate) authorised: Box<Authorised>,
     pub(crate) guard: Hold,
     /// When the work must have ended.
     pub(crate) deadline: Instant,
@@ -34,7 +34,7 @@ pub(crate) enum Step {
 /// Answers from the store what was charged already (rule 2): before scope, price and policy are looked at again.
 pub(crate) async fn replay(inner: &Inner, authenticated: &Authenticated) -> Result<Option<Response>, Refusal> {
     let (token, root) = (authenticated.token(), authenticated.capability.token().id());
-    let authority = authenticated.request.authority().id();
+    let authority = authenticated.request.id();
     let at = (authenticated.key(), authenticated.slot());
     let known = match inner.ledger.known((token, root), at, authority).await {
         Err(WriteError::Refused(refused @ Refused::SequenceConflict { .. })) => {
@@ -62,7 +62,7 @@ pub(crate) async fn foresee(inner: &Inner, authorised: &Authorised) -> Result<()
     }
 }
 
-pub(crate) async fn hold(gateway: &Gateway, authorised: Authorised, seat: Seat) -> Result<Step, Refusal> {
+pub(crate) async fn hold(gateway: &Gateway, authorised: Box<Authorised>, seat: Seat) -> Result<Step, Refusal> {
     let inner = &*gateway.0;
     let authenticated = &authorised.authenticated;
     let root = authenticated.capability.token().id();
@@ -95,7 +95,7 @@ fn ask(authorised: &Authorised) -> spend::Ask {
         token: authenticated.token(),
         key: authenticated.key(),
         slot: authenticated.slot(),
-        authority: authority.id(),
+        authority: authenticated.request.id(),
         path: capability.path(),
         lanes: capability.lanes(),
         lanes_max: capability.token().terms.lanes_max,

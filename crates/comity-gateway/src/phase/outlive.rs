@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::Poll;
 
+use futures::future::BoxFuture;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -14,10 +15,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// that `tracker` counts.
 pub(super) async fn until<T>(
     mut answer: impl Future<Output = T> + Unpin,
-    work: impl Future<Output = ()> + Send + 'static,
+    work: BoxFuture<'static, ()>,
     tracker: &TaskTracker,
 ) -> T {
-    let mut work = Work { future: Some(Box::pin(work)), token: tracker.token() };
+    let mut work = Work { future: Some(work), token: tracker.token() };
     poll_fn(|context| {
         work.poll(context);
         Pin::new(&mut answer).poll(context)
@@ -27,7 +28,7 @@ pub(super) async fn until<T>(
 
 struct Work {
     /// `None` where it has come to its end.
-    future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    future: Option<BoxFuture<'static, ()>>,
     /// Counted from the first poll on, as a task is.
     token: TaskTrackerToken,
 }
@@ -71,7 +72,7 @@ mod tests {
             gone.await.unwrap();
             end.send(2).unwrap();
         };
-        assert_eq!(until(answer, work, &tracker).await, Ok(1));
+        assert_eq!(until(answer, Box::pin(work), &tracker).await, Ok(1));
         tracker.close();
         assert!(!tracker.is_empty(), "the rest is counted");
         go.send(()).unwrap();
@@ -88,7 +89,7 @@ mod tests {
             gone.await.unwrap();
             end.send(head.is_closed()).unwrap();
         };
-        let mut waiting = Box::pin(until(answer, work, &tracker));
+        let mut waiting = Box::pin(until(answer, Box::pin(work), &tracker));
         assert!(futures::poll!(&mut waiting).is_pending());
         drop(waiting);
         tracker.close();
@@ -107,7 +108,7 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("as planned");
         };
-        assert!(until(answer, work, &tracker).await.is_err());
+        assert!(until(answer, Box::pin(work), &tracker).await.is_err());
         assert!(tracker.is_empty());
     }
 
@@ -116,7 +117,7 @@ mod tests {
         let tracker = TaskTracker::new();
         let ((_, answer), (end, ended)) = (oneshot::channel::<()>(), oneshot::channel());
         let work = async move { end.send(()).unwrap() };
-        let waiting = Box::pin(until(answer, work, &tracker));
+        let waiting = Box::pin(until(answer, Box::pin(work), &tracker));
         drop(waiting);
         assert!(ended.await.is_err(), "an async function that was never polled has begun nothing");
         assert!(tracker.is_empty());

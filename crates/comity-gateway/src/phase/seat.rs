@@ -21,7 +21,7 @@ pub(crate) struct Seat {
 }
 
 /// Waits for a place. Safe to drop.
-pub(crate) async fn seat(inner: &Inner, mut authorised: Authorised) -> Result<(Authorised, Seat), Refusal> {
+pub(crate) async fn seat(inner: &Inner, mut authorised: Box<Authorised>) -> Result<(Box<Authorised>, Seat), Refusal> {
     let longest = Duration::from_secs(u64::from(authorised.authenticated.capability.token().terms.longest_op_s));
     let deadline = Instant::now() + longest;
     let call = Call {

@@ -139,6 +139,86 @@ async fn every_stream_that_was_taken_whole_is_receipted_whole() {
     }
 }
 
+/// A receipt has the digest of these bytes, and a retry is given them again.
+#[tokio::test]
+async fn an_answer_is_written_in_openais_order() {
+    let world = World::new(Setting::default()).await;
+    let chain = world.mint(|_| {});
+    let usage = r#"{"prompt_tokens":12,"completion_tokens":3,"total_tokens":15}"#;
+    let said = async |seq, path: &str, body: Value| {
+        let ask = world.ask(&chain).seq(seq).to(path, body);
+        let id = ask.authority().id().to_string()[..24].to_owned();
+        let (_, _, said) = read(world.send(&ask).await).await;
+        (String::from_utf8(said).unwrap().replace(&id, "ID"), NOW.seconds())
+    };
+    let (whole, now) = said(1, "/v1/chat/completions", chat("hi", json!({"max_tokens": 20}))).await;
+    let choice =
+        r#"{"index":0,"message":{"role":"assistant","content":"Hello, world"},"logprobs":null,"finish_reason":"stop"}"#;
+    let head = |object| format!(r#"{{"id":"chatcmpl-ID","object":"{object}","created":{now},"model":"lab/tiny""#);
+    assert_eq!(whole, format!(r#"{},"choices":[{choice}],"usage":{usage}}}"#, head("chat.completion")));
+
+    let more = json!({"max_tokens": 20, "stream": true, "stream_options": {"include_usage": true}});
+    let (stream, _) = said(2, "/v1/chat/completions", chat("hi", more)).await;
+    let piece = |choices: &str, usage: &str| {
+        format!("data: {},\"choices\":[{choices}],\"usage\":{usage}}}\n\n", head("chat.completion.chunk"))
+    };
+    let one = |delta: &str, reason: &str| {
+        piece(&format!(r#"{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{reason}}}"#), "null")
+    };
+    let begins = [
+        one(r#"{"role":"assistant","content":""}"#, "null"),
+        one(r#"{"content":"Hello"}"#, "null"),
+        one(r#"{"content":", "}"#, "null"),
+        one(r#"{"content":"world"}"#, "null"),
+        one("{}", "\"stop\""),
+        piece("", usage),
+    ];
+    assert!(stream.starts_with(&begins.concat()), "{stream}");
+
+    world.upstream.push(Script::text(Op::Completions, 12, &["Hello", ", ", "world"]));
+    let body = json!({"model": "lab/tiny", "prompt": "hi", "max_tokens": 20});
+    let (text, _) = said(3, "/v1/completions", body).await;
+    let choice = r#"{"index":0,"text":"Hello, world","logprobs":null,"finish_reason":"stop"}"#;
+    let head = format!(r#"{{"id":"cmpl-ID","object":"text_completion","created":{now},"model":"lab/tiny""#);
+    assert_eq!(text, format!(r#"{head},"choices":[{choice}],"usage":{usage}}}"#));
+}
+
+/// Where no comments come, there is nothing to wait for.
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(60), work).await.expect("a comment each second")
+}
+
+/// A model that thinks within its answer: the connection is kept open by comments, which are no part of the answer. How long a server
+/// may be silent is comity-supply's.
+#[tokio::test]
+async fn a_thinking_gap_ends_no_stream_and_is_filled_with_comments() {
+    let mut setting = Setting::default();
+    setting.config.keep_alive_s = 1;
+    let world = World::new(setting).await;
+    let gate = Gate::shut();
+    world.upstream.push(Script::text(Op::Chat, 12, &["Hello", ", ", "world"]).held_at(2, &gate));
+    let ask = world.ask(&world.mint(|_| {})).body(chat("hi", json!({"max_tokens": 20, "stream": true})));
+    let mut body = world.send(&ask).await.into_body();
+    let (mut said, mut waits) = (Vec::new(), 0);
+    while let Some(frame) = within(http_body_util::BodyExt::frame(&mut body)).await {
+        match frame.unwrap().into_data().unwrap() {
+            wait if *wait == *crate::reply::KEEP_ALIVE => {
+                waits += 1;
+                // The model goes on after the second.
+                gate.open(waits - 1);
+            }
+            piece => said.extend(piece),
+        }
+    }
+    let (data, comments, done) = frames(&said);
+    let text: String = data.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!((text.as_str(), done), ("Hello, world", true));
+    assert!(waits >= 2, "a busy machine may take a third second");
+    let signed = comments.iter().find_map(|comment| comment.strip_prefix("comity-receipt ")).expect("a receipt");
+    let receipt = verify(&URL_SAFE_NO_PAD.decode(signed).unwrap());
+    assert_eq!((receipt.ended, receipt.charge), (Ended::Stop, Amount::from_ucr(18)));
+}
+
 #[tokio::test]
 async fn usage_is_shown_only_to_those_who_asked() {
     let world = World::new(Setting::default()).await;

@@ -17,7 +17,7 @@ fn another_library_agrees_on_what_is_signed() {
             headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
         let profile = requests::profile(case.payment);
-        let (presented, _) = profile.present(requests::target(&case), &headers).unwrap();
+        let (presented, _) = profile.present(requests::target(&case), &headers, None).unwrap();
 
         let input = headers[SIGNATURE_INPUT].to_str().unwrap();
         let params = HttpSignatureParams::try_from(input.strip_prefix("comity=").unwrap()).unwrap();
