@@ -36,7 +36,7 @@ pub enum Input<'a> {
     Refund,
     /// Time has passed.
     Sweep,
-    /// In a challenge the node has shown what was signed for, up to this total of a lane. `evidence` names the challenge.
+    /// In a challenge the node has shown what was signed for, up to this total of a lane. `evidence` is the claim that had brought it.
     Proven {
         lane: LaneKey,
         upto: Amount,

@@ -144,7 +144,8 @@ impl Clearing {
                         row.state = ChallengeState::Answered;
                         match row.cause {
                             ChallengeCause::Holder | ChallengeCause::Tail => {
-                                let proven = Timed::Proven(row.key, row.upto, id);
+                                // An auditor knows the claim from the log, and no challenge.
+                                let proven = Timed::Proven(row.key, row.upto, row.claim);
                                 house.time_in_tx(conn, row.token, proven, &calendar, now).await?;
                             }
                             ChallengeCause::Sample => {}

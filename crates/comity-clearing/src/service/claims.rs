@@ -341,7 +341,7 @@ fn contradiction(failure: Failure) -> Result<Result<Done, Refused>, Failure> {
 pub(super) enum Timed {
     Refund,
     Sweep,
-    /// In a challenge, by its id, the node has shown what a lane's total rests on.
+    /// In a challenge the node has shown what a lane's total rests on, which this claim had brought.
     Proven(LaneKey, Amount, Digest),
     /// A challenge has ended against the node, by its id, or a dispute, by that of the act.
     Stop(Option<LaneKey>, Digest),

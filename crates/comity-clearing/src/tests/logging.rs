@@ -68,7 +68,7 @@ async fn entries(world: &World, size: u64) -> Vec<Vec<u8>> {
 }
 
 /// Verifies the house by nothing but what it serves to everybody.
-async fn verified(world: &World) -> LogReport {
+pub(super) async fn verified(world: &World) -> LogReport {
     let (_, signed) = checkpoint(world).await;
     let mut auditor = LogAuditor::new();
     for entry in entries(world, signed.size).await {

@@ -5,6 +5,7 @@ use comity_wire::api::challenge::{Challenge, ChallengeCause, Shown};
 use serde_json::{Value, json};
 
 use super::disputes::{challenge, disputes, draw, show, show_all, waiting};
+use super::logging::verified;
 use super::world::*;
 use crate::settlement::CHALLENGE_S;
 
@@ -60,6 +61,10 @@ async fn a_long_tail_is_shown_by_what_it_charges(on: On) {
     );
     assert_eq!(world.sums().await[1], most.ucr());
     assert!(world.house.audit().await.unwrap().holds);
+    // Whoever has the log alone finds the claim that it was paid on.
+    world.house.log_advance().await.unwrap();
+    let report = verified(&world).await;
+    assert!(report.holds, "{report:?}");
 }
 
 /// One receipt of a hundred, and a third of the money.
