@@ -46,7 +46,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         Code::GrantRequired => {
             "apply to the model's owner with `comity access apply MODEL`; once it is granted the same call succeeds"
         }
-        Code::VettingTooLow => "the clearing house has to vet your project first",
+        Code::VettingTooLow => {
+            "`comity whoami` says what is missing, and whose move it is; a token keeps the vetting with which it was drawn: once nothing is missing, `comity wallet finish`, and ask again"
+        }
         Code::BudgetExhausted | Code::MaxTooLow => "raise the cap or ask for less: a shorter --max-tokens costs less",
         Code::BalanceTooLow => "the project's award is spent: see `comity project`",
         Code::StandingStale | Code::RosterBehind => "the node is catching up: try again in a minute",

@@ -240,7 +240,19 @@ impl Client {
         if needed > limits.token {
             return Err(Error::TokenLimit { limit: limits.token, needed });
         }
-        self.draw(&query.model, limits.token, DEPTH, Some(limits.total), named).await
+        let budget = self.budget(needed).await?;
+        self.draw(&query.model, budget, DEPTH, Some(limits.total), named).await
+    }
+
+    /// What is drawn at once: the limit of the profile, or what is left under its mandate where that is less. Where it is too little for
+    /// the call the house says so.
+    async fn budget(&self, needed: Amount) -> Result<Amount, Error> {
+        let limit = self.profile.limits.token;
+        let Some(mandate) = self.profile.mandate else { return Ok(limit) };
+        let stands = self.mandate(mandate).await?;
+        let today = stands.cap_per_day.saturating_sub(stands.drawn_today);
+        let left = stands.cap.saturating_sub(stands.drawn).min(today);
+        Ok(if left.is_zero() || left < needed { limit } else { limit.min(left) })
     }
 
     /// `grant`: what the token has to name.
