@@ -186,6 +186,11 @@ async fn a_project_is_suspended_heard_judged_and_let_in_by_somebody_else() {
     assert_eq!((&notice["due"]["party"], due - begun), (&json!("project"), 604_800), "{notice}");
     assert_eq!(read(&home, &["list", "--project", &subject, "--json"]).await[0]["case"], json!(case));
     assert_eq!(said(&home, &["list", "--project", "sub-aaaqeayeaudaocajbifqydiob4"]).await.trim(), "no case");
+    let flags = process::expect(&["node", "flags", "--home", &home]).await;
+    let suspended = format!("suspended  {subject}  political_persuasion");
+    let is_told = |line: &str| line.contains("suspend ") && line.contains(&name) && line.ends_with(&subject);
+    assert!(flags.starts_with(&suspended) && flags.lines().any(is_told), "{flags}");
+    assert!(!flags.contains("Alder"), "what was said stands in no flag");
     let shown = read(&home, &["show", &case, "--json"]).await;
     assert_eq!(shown["seen_text"], CAMPAIGN, "the tier keeps texts, and says so");
     // On the disk nobody reads it without the key.
@@ -314,6 +319,16 @@ async fn a_project_is_suspended_heard_judged_and_let_in_by_somebody_else() {
     federation.service("lab").end().await;
     federation.service("lab").restart().await;
     assert_eq!(read(&home, &["publish"]).await, published);
+    // Again, and let in by the word of an operator, without a case.
+    assert_eq!(ask(&client, &model, CAMPAIGN).await, Err(Some(Code::ContentFilter)));
+    let flags = process::expect(&["node", "flags", "--home", &home, "--json"]).await;
+    let flags: Value = serde_json::from_str(&flags).expect("JSON");
+    assert_eq!((&flags["suspended"][0]["project"], &flags["flags"][0]["action"]), (&json!(subject), &json!("suspend")));
+    let resume =
+        ["node", "flags", "--home", &home, "--resume", &subject, "--reason", "the same study", "--by", "petra"];
+    assert_eq!(process::expect(&resume).await, r#"{"was_suspended":true}"#);
+    assert_eq!(process::expect(&resume).await, r#"{"was_suspended":false}"#);
+    assert_eq!(ask(&client, &model, "Where?").await, Ok(()));
     client.finish(token).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
     federation.end().await;
 }

@@ -1,6 +1,8 @@
 //! One integration binary: it links once. A file here that is not declared is found by `architecture::tidy`.
 
 mod access_by_commands;
+mod accountant_month;
+mod accountant_page;
 mod accounted;
 mod architecture;
 mod asks_again;
@@ -31,6 +33,7 @@ mod postgres;
 mod probed;
 mod probes_page;
 mod replay_charges_nothing;
+mod researcher_page;
 mod restore_drill;
 mod revoked_everywhere;
 mod sealed_decisions;

@@ -11,6 +11,7 @@ pub mod federation;
 pub mod holder;
 pub mod house;
 pub mod moderator;
+pub mod openid;
 pub mod page;
 pub mod process;
 pub mod torture;

@@ -92,14 +92,41 @@ pub struct Ended {
     pub stderr: String,
 }
 
+impl From<std::process::Output> for Ended {
+    fn from(output: std::process::Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        Self { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
 /// Runs a command to its end.
 ///
 /// # Panics
 /// Where it cannot be started.
 pub async fn run(arguments: &[&str]) -> Ended {
-    let output = command(binary()).args(arguments).output().await.expect("the binary starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    Ended { success: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    command(binary()).args(arguments).output().await.expect("the binary starts").into()
+}
+
+/// [`run`], by somebody whose home is this folder, and who types there.
+///
+/// # Panics
+/// Where it cannot be started.
+pub async fn run_in(folder: &Path, arguments: &[&str]) -> Ended {
+    command_in(folder).args(arguments).output().await.expect("the binary starts").into()
+}
+
+fn command_in(folder: &Path) -> Command {
+    let mut command = command(binary());
+    command.current_dir(folder).env("HOME", folder).env_remove("COMITY_HOME").env_remove("XDG_CONFIG_HOME");
+    command
+}
+
+/// [`spawn`], by somebody whose home is this folder.
+///
+/// # Panics
+/// Where it cannot be started.
+pub fn spawn_in(folder: &Path, arguments: &[&str]) -> Child {
+    command_in(folder).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
 }
 
 /// A command that goes on until it is told to stop.
