@@ -131,8 +131,12 @@ impl Node {
         eprintln!("starting a federation whose node takes streams by the thousand");
         let lab = Owner { name: "lab", upstream: upstream.url(), rates: RATES };
         let mut federation =
-            Federation::start_with(std::slice::from_ref(&lab), alone(DoorKind::Https), |_, home| allow_many(home))
-                .await;
+            Federation::start_with(std::slice::from_ref(&lab), alone(DoorKind::Https), |name, home| {
+                if name == lab.name {
+                    allow_many(home);
+                }
+            })
+            .await;
         let client = federation.client("bench");
         let model = lab.model();
         let holder = Holder::mint(&federation, &client, &model, BUDGET, LANES).await;
