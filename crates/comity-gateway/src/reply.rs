@@ -144,21 +144,22 @@ impl Shape {
         Bytes::from(serde_json::to_vec(&reply).expect("texts and numbers have a JSON form"))
     }
 
-    pub(crate) fn whole(&mut self, choices: Vec<Choice>, usage: Usage) -> Bytes {
+    pub(crate) fn whole(&mut self, mut choices: Vec<Choice>, usage: Usage) -> Bytes {
         if let Some(writer) = &mut self.responses {
             let choice = choices.into_iter().next().unwrap_or_default();
             let tool_calls = choice.tool_calls.into_values().collect();
             writer.delta(&Delta { text: choice.text, tool_calls, ..Delta::default() });
             return Bytes::from(writer.whole(choice.finish_reason.as_deref(), usage).to_string());
         }
-        let choices: Vec<_> = (0..).zip(&choices).map(|(index, choice)| self.choice(index, choice)).collect();
+        let choices: Vec<_> = (0..).zip(&mut choices).map(|(index, choice)| self.choice(index, choice)).collect();
         self.written(self.names.whole, &choices, Some(Some(UsageShown::of(usage))))
     }
 
-    fn choice<'c>(&self, index: u32, choice: &'c Choice) -> OneChoice<'c> {
+    fn choice<'c>(&self, index: u32, choice: &'c mut Choice) -> OneChoice<'c> {
+        let logprobs = choice.logprobs.take().map_or(Value::Null, |given| tabled(self.op, given));
+        let choice = &*choice;
         let ends = if choice.tool_calls.is_empty() { "stop" } else { "tool_calls" };
         let finish_reason = Some(choice.finish_reason.as_deref().unwrap_or(ends));
-        let logprobs = choice.logprobs.clone().map_or(Value::Null, |given| tabled(self.op, given));
         let content = if self.op == Op::Chat {
             let calls = choice.tool_calls.values().map(|call| {
                 let function = json!({"name": call.name.as_deref().unwrap_or(""), "arguments": call.arguments});

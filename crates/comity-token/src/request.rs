@@ -129,7 +129,7 @@ pub fn parse_request(
     read(Target { method, path, query }, headers, body, None)
 }
 
-/// [`parse_request`] where the key that should have signed is known: to read another costs as much as a third of a verification.
+/// [`parse_request`] where the key that should have signed is known: to read it as a point of the curve costs a seventh of a verification.
 ///
 /// # Errors
 /// As [`parse_request`]. Another key is no error here: [`UnverifiedRequest::verify`] refuses it.

@@ -25,7 +25,6 @@ pub(crate) struct Held {
     _seat: Seat,
 }
 
-#[allow(clippy::large_enum_variant, reason = "it lives for one match")]
 pub(crate) enum Step {
     Held(Held),
     Replayed(Response),

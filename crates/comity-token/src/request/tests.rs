@@ -18,9 +18,15 @@ fn every_request_is_judged_by_its_first_fault() {
     for case in requests::cases() {
         let (headers, holder) = (map(&case.headers), secret(case.holder).public());
         let judged = if case.payment {
-            parse_request(case.method, case.path, case.query, &headers, &case.body)
-                .and_then(|request| request.verify(&holder, case.now))
-                .map(|_| ())
+            let judge = |read: Result<UnverifiedRequest, Denied>| {
+                let verified = read.and_then(|request| request.verify(&holder, case.now));
+                verified.map(|request| assert_eq!(request.id(), request.authority().id()))
+            };
+            let judged = judge(parse_request(case.method, case.path, case.query, &headers, &case.body));
+            // Whoever knows the key beforehand says the same.
+            let known = judge(parse_request_of(&holder, requests::target(&case), &headers, &case.body));
+            assert_eq!(known, judged, "{}", case.id);
+            judged
         } else {
             crate::verify_api(case.method, case.path, case.query, &headers, &case.body, case.now)
                 .map(|caller| assert_eq!((caller.key, caller.nonce), (holder, NONCE)))
