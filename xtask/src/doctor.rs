@@ -27,6 +27,7 @@ enum Need {
     Test,
     /// For a group of tests, which installs it itself where it runs as root on Debian.
     Root,
+    Tools,
     Node,
     Bench,
     Nicer,
@@ -38,14 +39,15 @@ impl Need {
             Self::Demo => "everything",
             Self::Test => "test",
             Self::Root => "test postgres",
-            Self::Node => "test node",
+            Self::Node => "test node, tools",
+            Self::Tools => "test tools",
             Self::Bench => "bench gateway",
             Self::Nicer => "optional",
         }
     }
 
     fn must(self) -> bool {
-        matches!(self, Self::Demo | Self::Test | Self::Root | Self::Node)
+        matches!(self, Self::Demo | Self::Test | Self::Root | Self::Node | Self::Tools)
     }
 }
 
@@ -111,6 +113,12 @@ const TOOLS: &[Tool] = &[
         probe: &["hledger", "--version"],
         get: "apt-get install hledger (`cargo xtask test python` as root does that)",
     },
+    Tool {
+        name: "curl",
+        needed_by: Need::Tools,
+        probe: &["curl", "--version"],
+        get: "apt-get install curl (`cargo xtask test tools` as root does that)",
+    },
     Tool { name: "nginx", needed_by: Need::Bench, probe: &["nginx", "-v"], get: "apt-get install nginx-light" },
     Tool {
         name: "nextest",
@@ -130,7 +138,7 @@ pub(crate) fn run(_place: &Place, args: &[String]) -> Result {
     if let Some(arg) = args.first() {
         return Err(Failure::input(format!("`{arg}` is not understood")).hint("cargo xtask doctor takes no argument"));
     }
-    println!("{:<13} {:<14} {:<36} how to get it", "tool", "needed by", "found");
+    println!("{:<13} {:<16} {:<36} how to get it", "tool", "needed by", "found");
     let mut missing = Vec::new();
     for tool in TOOLS {
         let found = match tool.probe.split_first() {
@@ -142,7 +150,7 @@ pub(crate) fn run(_place: &Place, args: &[String]) -> Result {
             Some(version) => (shorten(version, 36), "-"),
             None => ("missing".to_owned(), tool.get),
         };
-        println!("{:<13} {:<14} {shown:<36} {get}", tool.name, tool.needed_by.text());
+        println!("{:<13} {:<16} {shown:<36} {get}", tool.name, tool.needed_by.text());
         if found.is_none() && tool.needed_by.must() {
             missing.push(tool.name);
         }

@@ -23,6 +23,7 @@ mod rooms;
 mod simulate;
 mod soak;
 mod test;
+mod tools;
 mod torture;
 mod train;
 

@@ -13,6 +13,7 @@ use crate::place::Place;
 use crate::postgres::{self, Server};
 use crate::process::{self, cargo, probe, step};
 use crate::python::Making;
+use crate::tools;
 
 pub(crate) const HELP: &str = "\
 Run every check, or only the groups named.
@@ -26,6 +27,7 @@ Groups:
   python   The independent reader of spec/vectors, the unmodified `openai` package against the proxy, the unmodified
            `amieclient` package against the clearing house, and schemathesis against its HTTP API
   node     The unmodified `openai` package of Node against the proxy
+  tools    curl and the `openai` packages, unmodified: each plays its page of docs/start through the proxy
   lint     rustfmt and clippy, warnings being errors
 
 Python environments are made under target/python beside the compile. A tool that is missing is installed when this
@@ -45,6 +47,7 @@ const GROUPS: &[Group] = &[
     Group { name: "postgres", budget: Duration::from_secs(6 * 60), run: postgres },
     Group { name: "python", budget: Duration::from_secs(4 * 60), run: python },
     Group { name: "node", budget: Duration::from_secs(3 * 60), run: node },
+    Group { name: "tools", budget: Duration::from_secs(6 * 60), run: tools },
     Group { name: "lint", budget: Duration::from_secs(6 * 60), run: lint },
 ];
 
@@ -67,6 +70,7 @@ struct Background {
     openai: Option<Making>,
     amie: Option<Making>,
     schemathesis: Option<Making>,
+    tools: Option<tools::Background>,
 }
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
@@ -79,6 +83,9 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
             background.amie = Some(Making::start(place, "amie", AMIE_REQUIREMENTS));
             background.schemathesis = Some(Making::start(place, "schemathesis", openapi::REQUIREMENTS));
         }
+    }
+    if groups.iter().any(|group| group.name == "tools") {
+        background.tools = Some(tools::Background::start(place));
     }
     let mut rows = Vec::new();
     for group in groups {
@@ -209,6 +216,10 @@ fn node(place: &Place, _: &mut Background) -> Result {
     step("openai package for node", &mut command)
 }
 
+fn tools(place: &Place, background: &mut Background) -> Result {
+    tools::run(place, background.tools.take().expect("started whenever the tools group is chosen"))
+}
+
 fn lint(place: &Place, _: &mut Background) -> Result {
     let format = step("rustfmt", cargo(place).args(["fmt", "--all", "--check"]))
         .map_err(|failure| failure.hint("cargo fmt --all"));
@@ -226,7 +237,7 @@ fn lint(place: &Place, _: &mut Background) -> Result {
 }
 
 /// The first failure; a second one is printed here, so that none is lost.
-fn both(first: Result, second: Result) -> Result {
+pub(crate) fn both(first: Result, second: Result) -> Result {
     match (first, second) {
         (Err(first), Err(second)) => {
             second.print();
