@@ -26,6 +26,7 @@ const PACKAGED: &[Packaged] = &[
     // Not the environment of the python group, which is being made under its name at the same time.
     Packaged { tool: "openai", venv: "tools-openai", requirements: "tests/python/requirements.txt" },
     Packaged { tool: "langchain", venv: "langchain", requirements: "tests/python/langchain.txt" },
+    Packaged { tool: "inspect", venv: "inspect", requirements: "tests/python/inspect.txt" },
 ];
 
 /// Environments that are being made.
