@@ -27,8 +27,8 @@ Groups:
   python   The independent reader of spec/vectors, the unmodified `openai` package against the proxy, the unmodified
            `amieclient` package against the clearing house, and schemathesis against its HTTP API
   node     The unmodified `openai` package of Node against the proxy
-  tools    Inspect, LangChain, curl and the `openai` packages, unmodified: each plays its page of docs/start through
-           the proxy
+  tools    lm-evaluation-harness, Inspect, LangChain, curl and the `openai` packages, unmodified: each plays its page
+           of docs/start through the proxy
   lint     rustfmt and clippy, warnings being errors
 
 Python environments are made under target/python beside the compile. A tool that is missing is installed when this

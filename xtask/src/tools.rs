@@ -27,6 +27,7 @@ const PACKAGED: &[Packaged] = &[
     Packaged { tool: "openai", venv: "tools-openai", requirements: "tests/python/requirements.txt" },
     Packaged { tool: "langchain", venv: "langchain", requirements: "tests/python/langchain.txt" },
     Packaged { tool: "inspect", venv: "inspect", requirements: "tests/python/inspect.txt" },
+    Packaged { tool: "lm-eval", venv: "lm-eval", requirements: "tests/python/lm-eval.txt" },
 ];
 
 /// Environments that are being made.

@@ -18,7 +18,7 @@ from model import Model
 from page import Reader
 
 OPS = ("chat", "completions", "logprobs", "prompt_logprobs", "tokenize")
-TOOLS = ("curl", "openai", "langchain", "inspect")
+TOOLS = ("curl", "openai", "langchain", "inspect", "lm-eval")
 
 
 class Stage:
