@@ -560,6 +560,14 @@ async fn one_process_at_a_time_and_a_late_one_writes_nothing() {
     assert_eq!(second.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 2);
 }
 
+/// Many rows of one statement are kept as they were before it, for the case that it fails: not in a file of its own for each commit.
+#[tokio::test]
+async fn a_batch_makes_no_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(dir.path().join("spend.db")).await.unwrap();
+    assert_eq!(store.temp_store().await, 2, "https://sqlite.org/pragma.html#pragma_temp_store: memory");
+}
+
 #[tokio::test]
 async fn the_log_is_copied_away_while_commits_go_on() {
     const COMMITS: u64 = 400;

@@ -76,7 +76,9 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(STATEMENTS_MAX)
             .pragma("trusted_schema", "OFF");
-        let writes = options.clone().pragma("wal_autocheckpoint", "0");
+        // A statement that writes many rows keeps the pages as they were before it, in case it fails: in memory, since SQLite
+        // would make a file for each commit.
+        let writes = options.clone().pragma("wal_autocheckpoint", "0").pragma("temp_store", "MEMORY");
         let mut writer = SqliteConnection::connect_with(&writes).await?;
         Migrator::with_migrations(migrations()).run_direct(None, &mut writer, false).await?;
         let fence = sqlx::query_scalar("UPDATE spend_fence SET fence = fence + 1 RETURNING fence")
@@ -93,6 +95,12 @@ impl Sqlite {
     /// The count of starts that this one is.
     pub fn fence(&self) -> i64 {
         self.fence
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn temp_store(&self) -> i64 {
+        let mut writer = self.writer.lock().await;
+        sqlx::query_scalar("PRAGMA temp_store").fetch_one(&mut *writer).await.unwrap()
     }
 
     async fn write_all(&self, writes: &[Write]) -> Result<(), StoreError> {
