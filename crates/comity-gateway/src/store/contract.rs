@@ -560,6 +560,56 @@ async fn one_process_at_a_time_and_a_late_one_writes_nothing() {
     assert_eq!(second.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 2);
 }
 
+/// The last row breaks a rule: what was written before it in the same call is undone, and the store goes on.
+#[tokio::test]
+async fn what_fails_at_its_last_row_leaves_nothing_and_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(dir.path().join("spend.db")).await.unwrap();
+    store.write(&charge(1, 1)).await.unwrap();
+    // The rows of a lane that is known, which are one call from `BEGIN` to `COMMIT`.
+    let mut rows = charge(2, 2).split_off(2);
+    let Some(Write::Charge { charge: due, charged, .. }) = rows.last_mut() else { panic!("a charge comes last") };
+    (*due, charged.total) = (Amount::from_ucr(11), Amount::from_ucr(10));
+    for _ in 0..3 {
+        let refused = store.write(&rows).await;
+        assert!(matches!(refused, Err(StoreError::Database(_))), "{refused:?}");
+        assert_eq!(store.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 1);
+    }
+    store.final_delivered(TOKEN).await.unwrap();
+    assert!(store.is_final_delivered(TOKEN).await.unwrap(), "it is no part of what was undone");
+    store.write(&charge(2, 2)).await.unwrap();
+    assert_eq!(store.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 2);
+}
+
+/// Whoever leaves in the middle of a write leaves all of it or nothing, and nothing that is written after it goes with it.
+#[tokio::test]
+async fn a_write_that_is_given_up_is_whole_or_not_there_and_takes_nothing_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spend.db");
+    let store = Sqlite::open(&path).await.unwrap();
+    store.write(&charge(1, 1)).await.unwrap();
+    for n in 2..40_u64 {
+        let rows = charge(n, n).split_off(2);
+        let mut write = store.write(&rows);
+        // One step further each time, as far as its answers come in steps.
+        for _ in 0..=n % 8 {
+            if futures::poll!(&mut write).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(write);
+        store.house_restored_put(OrgId([7; 16]), Timestamp(n)).await.unwrap();
+        let account = store.account(TOKEN).await.unwrap().unwrap();
+        let is_there = store.charge(TOKEN, KEY, Slot { seq: n, item: 0 }).await.unwrap().is_some();
+        assert_eq!(account.lanes[&KEY].n == n, is_there, "{n}");
+        if !is_there {
+            store.write(&rows).await.unwrap();
+        }
+        assert_eq!(store.house_restored(OrgId([7; 16])).await.unwrap(), Some(Timestamp(n)));
+    }
+}
+
 /// Many rows of one statement are kept as they were before it, for the case that it fails: not in a file of its own for each commit.
 #[tokio::test]
 async fn a_batch_makes_no_file_of_its_own() {

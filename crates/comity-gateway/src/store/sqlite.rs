@@ -34,6 +34,7 @@ use sqlx::sqlite::{
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _, Sqlite as Db};
+use tokio::sync::{MappedMutexGuard, MutexGuard};
 
 use super::{Answer, GRANTS_MAX, Store, StoreError, StoredCharge, withdrawn};
 use crate::spend::{Account, Charged, Evidence, Lane, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
@@ -46,7 +47,7 @@ const TRIAL_BYTES: i64 = 1 << 20;
 
 /// The store of a node that sells.
 pub struct Sqlite {
-    writer: Arc<tokio::sync::Mutex<SqliteConnection>>,
+    writer: checkpoint::Place,
     /// How the writer connects.
     writes: SqliteConnectOptions,
     readers: SqlitePool,
@@ -87,7 +88,7 @@ impl Sqlite {
         let beside = SqliteConnection::connect_with(&options).await?;
         let readers =
             SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(options.read_only(true)).await?;
-        let writer = Arc::new(tokio::sync::Mutex::new(writer));
+        let writer = Arc::new(tokio::sync::Mutex::new(Some(writer)));
         let checkpoints = checkpoint::start(beside, writer.clone());
         Ok(Self { writer, writes, readers, fence, checkpoints, _lock: lock })
     }
@@ -99,16 +100,31 @@ impl Sqlite {
 
     #[cfg(test)]
     pub(crate) async fn temp_store(&self) -> i64 {
-        let mut writer = self.writer.lock().await;
+        let mut writer = self.writer().await.unwrap();
         sqlx::query_scalar("PRAGMA temp_store").fetch_one(&mut *writer).await.unwrap()
     }
 
+    /// The connection that writes, for as long as nobody else does.
+    async fn writer(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
+        let mut place = self.writer.lock().await;
+        if place.is_none() {
+            *place = Some(SqliteConnection::connect_with(&self.writes).await?);
+        }
+        Ok(MutexGuard::map(place, |writer| writer.as_mut().expect("it is there or was put there")))
+    }
+
+    /// sqlx does not know of a transaction that a [`Call`] begins. So its connection is out of its place until that has
+    /// ended well: whatever else becomes of it (an error, a caller that is gone), it is dropped, and SQLite undoes what
+    /// was begun.
     async fn write_all(&self, writes: &[Write]) -> Result<(), StoreError> {
-        let mut writer = self.writer.lock().await;
-        let written = self.write_by(&mut writer, writes).await;
-        self.mend(&mut writer, &written).await;
-        drop(writer);
-        written?;
+        let mut place = self.writer.lock().await;
+        let mut writer = match place.take() {
+            Some(writer) => writer,
+            None => SqliteConnection::connect_with(&self.writes).await?,
+        };
+        write_by(&mut writer, writes, self.fence).await?;
+        *place = Some(writer);
+        drop(place);
         self.checkpoints.written(writes.len());
         Ok(())
     }
@@ -123,31 +139,30 @@ impl Sqlite {
             }
         }
     }
+}
 
-    async fn write_by(&self, writer: &mut SqliteConnection, writes: &[Write]) -> Result<(), StoreError> {
-        let mut tx = writer.begin_with("BEGIN IMMEDIATE").await?;
-        let mut call = Call::fenced(self.fence);
-        let writes = once_spent(writes);
-        for run in writes.chunk_by(|one, next| Rows::of(one).is_some() && Rows::of(next).is_some()) {
-            for rows in Rows::ALL {
-                let of_table: Vec<_> = run.iter().filter(|write| Rows::of(write) == Some(rows)).copied().collect();
-                for part in of_table.chunks(rows.most()) {
-                    if !call.takes(rows) {
-                        std::mem::take(&mut call).run(&mut tx).await?;
-                    }
-                    call.add(rows, part);
+/// One transaction. Where it does not end well, the connection must not be used again.
+async fn write_by(writer: &mut SqliteConnection, writes: &[Write], fence: i64) -> Result<(), StoreError> {
+    let mut call = Call::begin(fence);
+    let writes = once_spent(writes);
+    for run in writes.chunk_by(|one, next| Rows::of(one).is_some() && Rows::of(next).is_some()) {
+        for rows in Rows::ALL {
+            let of_table: Vec<_> = run.iter().filter(|write| Rows::of(write) == Some(rows)).copied().collect();
+            for part in of_table.chunks(rows.most()) {
+                if !call.takes(rows) {
+                    std::mem::take(&mut call).run(writer).await?;
                 }
-            }
-            if let [single] = run
-                && Rows::of(single).is_none()
-            {
-                std::mem::take(&mut call).run(&mut tx).await?;
-                write_in_tx(&mut tx, single).await?;
+                call.add(rows, part);
             }
         }
-        call.run(&mut tx).await?;
-        Ok(tx.commit().await?)
+        if let [single] = run
+            && Rows::of(single).is_none()
+        {
+            std::mem::take(&mut call).run(writer).await?;
+            write_in_tx(writer, single).await?;
+        }
     }
+    call.commit(writer).await
 }
 
 /// Forward only, numbered, small.
@@ -219,21 +234,7 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
             let query = sqlx::query("UPDATE token SET claims = ?, pending = ? WHERE token = ?");
             query.bind(int(*number)).bind(pending.clone()).bind(id(token))
         }
-        Write::Pace { key, pace } => {
-            let sql = "INSERT INTO pace (subject, policy, tier, op, seconds, begun, requests, tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
-                       ON CONFLICT DO UPDATE SET begun = excluded.begun, requests = excluded.requests, tokens = excluded.tokens";
-            sqlx::query(sql)
-                .bind(key.subject.clone())
-                .bind(key.rule.policy.clone())
-                .bind(i64::from(key.rule.tier.number()))
-                .bind(key.rule.op.map_or(0, |op| i64::from(op.number())))
-                .bind(i64::from(key.seconds))
-                .bind(int(pace.begun.seconds()))
-                .bind(i64::from(pace.requests))
-                .bind(i64::try_from(pace.tokens).unwrap_or(i64::MAX))
-        }
-        Write::Run { key, row } => planned::run_put(key, row),
-        Write::Spent { .. } | Write::Lane { .. } | Write::Charge { .. } => {
+        Write::Spent { .. } | Write::Lane { .. } | Write::Charge { .. } | Write::Pace { .. } | Write::Run { .. } => {
             unreachable!("a call of rows writes {write:?}")
         }
     };
@@ -241,22 +242,26 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
     Ok(())
 }
 
-/// Tables that every charge writes to, in the order in which they refer to one another.
+/// Tables that charges write to, in the order in which they refer to one another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rows {
     Spent,
     Lane,
     Charge,
+    Pace,
+    Run,
 }
 
 impl Rows {
-    const ALL: [Self; 3] = [Self::Spent, Self::Lane, Self::Charge];
+    const ALL: [Self; 5] = [Self::Spent, Self::Lane, Self::Charge, Self::Pace, Self::Run];
 
     fn of(write: &Write) -> Option<Self> {
         match write {
             Write::Spent { .. } => Some(Self::Spent),
             Write::Lane { .. } => Some(Self::Lane),
             Write::Charge { .. } => Some(Self::Charge),
+            Write::Pace { .. } => Some(Self::Pace),
+            Write::Run { .. } => Some(Self::Run),
             _ => None,
         }
     }
@@ -264,7 +269,7 @@ impl Rows {
     /// Rows of one statement. Each number of rows is a text of its own, which stays prepared.
     const fn most(self) -> usize {
         match self {
-            Self::Spent => 4,
+            Self::Spent | Self::Pace | Self::Run => 4,
             Self::Lane | Self::Charge => 16,
         }
     }
@@ -293,6 +298,12 @@ impl Rows {
                 "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 "; ",
             ),
+            Self::Pace => (
+                "INSERT INTO pace (subject, policy, tier, op, seconds, begun, requests, tokens) VALUES ",
+                "(?, ?, ?, ?, ?, ?, ?, ?)",
+                " ON CONFLICT DO UPDATE SET begun = excluded.begun, requests = excluded.requests, tokens = excluded.tokens; ",
+            ),
+            Self::Run => planned::RUN_SQL,
         }
     }
 }
@@ -300,7 +311,9 @@ impl Rows {
 /// The prepared texts that are kept: as many as there are numbers of rows in one call.
 const STATEMENTS_MAX: usize = 128;
 
-/// Statements that go to the connection's thread together: to wake it, and be woken by it, costs more than they do.
+/// Statements that go to the connection's thread together: to wake it, and be woken by it, costs more than they do. A batch of
+/// charges of lanes that are known is one of them, from `BEGIN` to `COMMIT`: a statement that fails ends the call, so nothing
+/// after it is run.
 #[derive(Default)]
 struct Call<'w> {
     sql: String,
@@ -310,9 +323,10 @@ struct Call<'w> {
 }
 
 impl<'w> Call<'w> {
-    /// Begins with the comparison of the fence: one that has moved on makes the column null, which the table refuses.
-    fn fenced(fence: i64) -> Self {
-        let sql = "UPDATE spend_fence SET commits = commits + 1, fence = CASE fence WHEN ? THEN fence END; ";
+    /// Begins a transaction, and compares the fence: one that has moved on makes the column null, which the table refuses.
+    fn begin(fence: i64) -> Self {
+        let sql =
+            "BEGIN IMMEDIATE; UPDATE spend_fence SET commits = commits + 1, fence = CASE fence WHEN ? THEN fence END; ";
         Self { sql: sql.to_owned(), fence: Some(fence), ..Self::default() }
     }
 
@@ -333,7 +347,13 @@ impl<'w> Call<'w> {
         self.last = Some(rows);
     }
 
-    async fn run(self, tx: &mut SqliteConnection) -> Result<(), StoreError> {
+    /// What there is, and the transaction's end.
+    async fn commit(mut self, writer: &mut SqliteConnection) -> Result<(), StoreError> {
+        self.sql.push_str("COMMIT");
+        self.run(writer).await
+    }
+
+    async fn run(self, writer: &mut SqliteConnection) -> Result<(), StoreError> {
         if self.sql.is_empty() {
             return Ok(());
         }
@@ -341,7 +361,8 @@ impl<'w> Call<'w> {
         let query = sqlx::query(AssertSqlSafe(self.sql));
         let query = self.fence.into_iter().fold(query, sqlx::query::Query::bind);
         let query = self.rows.into_iter().fold(query, bind);
-        query.execute(tx).await.map_err(|error| if is_fence(&error) { StoreError::Fenced } else { error.into() })?;
+        let written = query.execute(writer).await;
+        written.map_err(|error| if is_fence(&error) { StoreError::Fenced } else { error.into() })?;
         Ok(())
     }
 }
@@ -405,6 +426,16 @@ fn bind(query: Query, write: &Write) -> Query {
             .bind(receipt.clone())
             .bind(evidence.base.clone())
             .bind(evidence.signature.to_vec()),
+        Write::Pace { key, pace } => query
+            .bind(key.subject.clone())
+            .bind(key.rule.policy.clone())
+            .bind(i64::from(key.rule.tier.number()))
+            .bind(key.rule.op.map_or(0, |op| i64::from(op.number())))
+            .bind(i64::from(key.seconds))
+            .bind(int(pace.begun.seconds()))
+            .bind(i64::from(pace.requests))
+            .bind(i64::try_from(pace.tokens).unwrap_or(i64::MAX)),
+        Write::Run { key, row } => planned::run_bind(query, key, row),
         other => unreachable!("{other:?} is not one of a call's rows"),
     }
 }
@@ -528,7 +559,7 @@ impl Store for Sqlite {
 
     fn final_delivered(&self, token: TokenId) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer.lock().await;
+            let mut writer = self.writer().await?;
             let query =
                 sqlx::query("UPDATE token SET delivered = 1 WHERE token = ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(id(&token)).bind(self.fence).execute(&mut *writer).await?;
@@ -547,7 +578,7 @@ impl Store for Sqlite {
 
     fn final_forgotten(&self, token: TokenId) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer.lock().await;
+            let mut writer = self.writer().await?;
             let query =
                 sqlx::query("UPDATE token SET delivered = 0 WHERE token = ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(id(&token)).bind(self.fence).execute(&mut *writer).await?;
@@ -567,7 +598,7 @@ impl Store for Sqlite {
 
     fn house_restored_put(&self, house: OrgId, at: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer.lock().await;
+            let mut writer = self.writer().await?;
             let query = sqlx::query(
                 "INSERT INTO house (org, restored_at) SELECT ?, ? FROM spend_fence WHERE fence = ? \
                  ON CONFLICT (org) DO UPDATE SET restored_at = excluded.restored_at",
@@ -597,7 +628,7 @@ impl Store for Sqlite {
 
     fn paces_forget(&self, now: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer.lock().await;
+            let mut writer = self.writer().await?;
             let query =
                 sqlx::query("DELETE FROM pace WHERE begun + seconds <= ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(int(now.seconds())).bind(self.fence).execute(&mut *writer).await?;
@@ -608,7 +639,7 @@ impl Store for Sqlite {
 
     fn grant_put(&self, grant: Digest, subject: String, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer.lock().await;
+            let mut writer = self.writer().await?;
             let query = sqlx::query(
                 "INSERT INTO access_grant (id, subject, bytes, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             );
@@ -628,7 +659,7 @@ impl Store for Sqlite {
 
     fn grant_withdraw(&self, grant: GrantId, at: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer.lock().await;
+            let mut writer = self.writer().await?;
             let query = sqlx::query("INSERT INTO grant_withdrawn (id, at) VALUES (?, ?) ON CONFLICT DO NOTHING");
             query.bind(grant.0.to_vec()).bind(int(at.seconds())).execute(&mut *writer).await?;
             Ok(())
@@ -648,7 +679,7 @@ impl Store for Sqlite {
 
     fn try_out(&self) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer.lock().await;
+            let mut writer = self.writer().await?;
             // Two commits: what is put in and taken out in one is never written.
             sqlx::query("INSERT OR REPLACE INTO trial (id, bytes) VALUES (1, zeroblob(?))")
                 .bind(TRIAL_BYTES)

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Mutex, mpsc};
 
+/// Where the connection that writes is, while it is not written by.
+pub(super) type Place = Arc<Mutex<Option<SqliteConnection>>>;
+
 /// Rows between two checkpoints; each has changed at most some four pages of the log.
 const ROWS: usize = 2_000;
 
@@ -30,17 +33,21 @@ impl Due {
 }
 
 /// Starts the task that makes checkpoints; it ends when [`Due`] is dropped.
-pub(super) fn start(beside: SqliteConnection, writer: Arc<Mutex<SqliteConnection>>) -> Due {
+pub(super) fn start(beside: SqliteConnection, writer: Place) -> Due {
     let (signal, signals) = mpsc::channel(1);
     tokio::spawn(run(beside, writer, signals));
     Due { rows: AtomicUsize::new(0), signal }
 }
 
-async fn run(mut beside: SqliteConnection, writer: Arc<Mutex<SqliteConnection>>, mut signals: mpsc::Receiver<()>) {
+async fn run(mut beside: SqliteConnection, writer: Place, mut signals: mpsc::Receiver<()>) {
     while signals.recv().await.is_some() {
         let copied = async {
             copy(&mut beside).await?;
-            copy(&mut *writer.lock().await).await
+            match &mut *writer.lock().await {
+                Some(writer) => copy(writer).await,
+                // The next write connects anew.
+                None => Ok(()),
+            }
         };
         if let Err(error) = copied.await {
             // The log grows until the next one.

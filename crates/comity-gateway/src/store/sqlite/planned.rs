@@ -11,7 +11,7 @@ use crate::store::{Answer, Planned};
 impl Planned for Sqlite {
     fn plan_put(&self, id: Digest, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer.lock().await;
+            let mut writer = self.writer().await?;
             let most = i64::try_from(PLANS_MAX).expect("a small number");
             let query = sqlx::query(
                 "INSERT INTO experiment_plan (id, bytes, at) SELECT ?1, ?2, ?3 FROM spend_fence WHERE fence = ?4 \
@@ -48,7 +48,7 @@ impl Planned for Sqlite {
 
     fn runs_forget(&self, before: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer.lock().await;
+            let mut writer = self.writer().await?;
             let query = sqlx::query("DELETE FROM plan_run WHERE ends < ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(int(before.seconds())).bind(self.fence).execute(&mut *writer).await?;
             Ok(())
@@ -57,12 +57,16 @@ impl Planned for Sqlite {
     }
 }
 
-/// Joins the transaction of the charges that count there.
-pub(super) fn run_put(key: &RunKey, row: &RunRow) -> Query {
-    let sql = "INSERT INTO plan_run (subject, grant_id, run, op, begun, ends, calls, input_tokens, output_tokens) \
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET begun = excluded.begun, \
-               calls = excluded.calls, input_tokens = excluded.input_tokens, output_tokens = excluded.output_tokens";
-    sqlx::query(sql)
+/// Joins the transaction of the charges that count there: before the rows, one row, after the rows.
+pub(super) const RUN_SQL: (&str, &str, &str) = (
+    "INSERT INTO plan_run (subject, grant_id, run, op, begun, ends, calls, input_tokens, output_tokens) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    " ON CONFLICT DO UPDATE SET begun = excluded.begun, calls = excluded.calls, input_tokens = excluded.input_tokens, \
+     output_tokens = excluded.output_tokens; ",
+);
+
+pub(super) fn run_bind(query: Query, key: &RunKey, row: &RunRow) -> Query {
+    query
         .bind(key.subject.clone())
         .bind(key.grant.0.to_vec())
         .bind(key.run.to_string())
