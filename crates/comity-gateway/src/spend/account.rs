@@ -57,7 +57,37 @@ pub struct Lane {
     pub claimed_n: u64,
     pub claimed_acknowledged_n: u64,
     /// Charged slots whose seq lies within the span below the highest, and the newest. Older ones are in the store alone.
-    pub recent: BTreeMap<Slot, Charged>,
+    pub recent: Recent,
+}
+
+/// Charged slots, in order. With each charge its lane is copied, and these with it: one piece of memory is, a tree would be built anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recent(Vec<(Slot, Charged)>);
+
+impl Recent {
+    pub fn get(&self, slot: Slot) -> Option<&Charged> {
+        self.place(slot).ok().map(|at| &self.0[at].1)
+    }
+
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.place(slot).is_ok()
+    }
+
+    /// In place of what was there.
+    pub fn insert(&mut self, slot: Slot, charged: Charged) {
+        match self.place(slot) {
+            Ok(at) => self.0[at].1 = charged,
+            Err(at) => self.0.insert(at, (slot, charged)),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn place(&self, slot: Slot) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&slot, |(slot, _)| *slot)
+    }
 }
 
 /// A token at this node.
@@ -123,13 +153,34 @@ impl Lane {
     }
 
     pub fn by_n(&self, n: u64) -> Option<&Charged> {
-        self.recent.values().find(|charged| charged.n == n)
+        // Nearly always the newest is asked for.
+        self.recent.0.iter().rev().map(|(_, charged)| charged).find(|charged| charged.n == n)
     }
 
     /// Drops from memory what only the store needs to know.
     pub(super) fn prune(&mut self) {
         let floor = self.seq_highest.saturating_sub(SEQ_SPAN);
         let newest = self.n;
-        self.recent.retain(|slot, charged| slot.seq > floor || charged.n == newest);
+        self.recent.0.retain(|(slot, charged)| slot.seq > floor || charged.n == newest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_slots_are_in_order_however_they_came() {
+        let slot = |seq, item| Slot { seq, item };
+        let charged = |n| Charged { authority: Digest([1; 32]), n, total: Amount::ZERO, receipt: Digest([2; 32]) };
+        let mut recent = Recent::default();
+        for (n, seq) in (1..).zip([5, 2, 9, 7, 2]) {
+            recent.insert(slot(seq, 0), charged(n));
+        }
+        recent.insert(slot(5, 1), charged(6));
+        let kept: Vec<_> = recent.0.iter().map(|(slot, charged)| (slot.seq, slot.item, charged.n)).collect();
+        assert_eq!(kept, [(2, 0, 5), (5, 0, 1), (5, 1, 6), (7, 0, 4), (9, 0, 3)]);
+        assert_eq!(recent.get(slot(7, 0)).map(|charged| charged.n), Some(4));
+        assert!(recent.contains(slot(5, 1)) && !recent.contains(slot(5, 2)) && recent.get(slot(6, 0)).is_none());
     }
 }

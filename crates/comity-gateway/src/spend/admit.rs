@@ -200,7 +200,7 @@ impl Book {
             return Err(Refused::InFlight { seq: slot.seq });
         }
         let Some(lane) = account.lanes.get(&key) else { return Ok(Known::Free) };
-        match lane.recent.get(&slot) {
+        match lane.recent.get(slot) {
             Some(charged) if charged.authority == authority => Ok(Known::Charged(*charged)),
             Some(_) => Err(Refused::SequenceConflict { seq: slot.seq }),
             None if slot.seq <= lane.seq_highest && !lane.takes(slot.seq) => {

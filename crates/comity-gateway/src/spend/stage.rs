@@ -332,7 +332,7 @@ impl Staging<'_> {
         let (token, root) = (account.token, account.root);
         let lane_is_new = !account.lanes.contains_key(&hold.key);
         let lane = Arc::make_mut(account.lanes.entry(hold.key).or_default());
-        assert!(!lane.recent.contains_key(&hold.slot), "a slot is charged once");
+        assert!(!lane.recent.contains(hold.slot), "a slot is charged once");
         let exact = lane.exact().checked_add(charge.exact).expect("a lane's exact sum fits 128 bits");
         let total = exact.ceil().expect("a lane's total stays below its cap");
         let due = total.checked_sub(lane.total).expect("totals do not fall");

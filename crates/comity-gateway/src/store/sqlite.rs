@@ -37,7 +37,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _, Sqlite as 
 use tokio::sync::{MappedMutexGuard, MutexGuard};
 
 use super::{Answer, GRANTS_MAX, Store, StoreError, StoredCharge, withdrawn};
-use crate::spend::{Account, Charged, Evidence, Lane, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
+use crate::spend::{Account, Charged, Evidence, Lane, LaneKey, Pace, Recent, Rule, SEQ_SPAN, Slot, Write};
 
 /// How long a statement waits for a reader's or a backup's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -756,7 +756,7 @@ fn read_lane(row: &SqliteRow) -> Result<(LaneKey, Lane), StoreError> {
         acknowledgement: acknowledgement.map_err(|_| StoreError::Unreadable { what: "acknowledgement" })?,
         claimed_n: uint(row, "claimed_n")?,
         claimed_acknowledged_n: uint(row, "claimed_acknowledged_n")?,
-        recent: std::collections::BTreeMap::new(),
+        recent: Recent::default(),
     };
     Ok((key, lane))
 }

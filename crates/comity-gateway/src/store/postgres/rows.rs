@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::super::{StoreError, StoredCharge};
-use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, Rule, Slot};
+use crate::spend::{Charged, Evidence, Lane, LaneKey, Pace, Recent, Rule, Slot};
 
 pub(super) fn int(value: u64) -> i64 {
     i64::try_from(value).expect("wire numbers stay below 2^63")
@@ -71,7 +71,7 @@ pub(super) fn lane(row: &PgRow) -> Result<Lane, StoreError> {
         acknowledgement: acknowledgement.map_err(|_| StoreError::Unreadable { what: "acknowledgement" })?,
         claimed_n: uint(row, "claimed_n")?,
         claimed_acknowledged_n: uint(row, "claimed_acknowledged_n")?,
-        recent: std::collections::BTreeMap::new(),
+        recent: Recent::default(),
     })
 }
 
