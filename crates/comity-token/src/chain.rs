@@ -17,6 +17,7 @@ use comity_wire::{
 use crate::denied::Denied;
 use crate::directory::Directory;
 use crate::rights::Rights;
+use crate::signature::Known;
 
 /// Under what a chain is judged: whose roster and lists, at which node, when.
 #[derive(Clone, Copy)]
@@ -33,6 +34,8 @@ pub struct Capability {
     token: Verified<Token>,
     blocks: Vec<Verified<Block>>,
     bytes: Arc<[u8]>,
+    /// The leaf's key.
+    holder: Known,
     issuer_use: IssuerUse,
     issuer_status: IssuerStatus,
     standing: u64,
@@ -153,6 +156,7 @@ fn authenticate(bytes: &[u8], directory: &dyn Directory, purpose: Purpose) -> Re
         token,
         blocks: verified,
         bytes: bytes.into(),
+        holder: holder.into(),
         issuer_use: issuer.use_,
         issuer_status: issuer.status,
         standing: 0,
@@ -265,7 +269,12 @@ impl Capability {
 
     /// The leaf's key: who may sign requests.
     pub fn holder(&self) -> &PublicKey {
-        self.blocks.last().map_or_else(|| self.token.holder(), |block| &block.next)
+        self.holder.key()
+    }
+
+    /// [`Self::holder`], with its text.
+    pub fn known_holder(&self) -> &Known {
+        &self.holder
     }
 
     pub fn root_holder(&self) -> &PublicKey {

@@ -53,6 +53,25 @@ pub struct Parameters {
     pub key: PublicKey,
 }
 
+/// A key beside its text: to write that anew costs as much as all else that is read of a request.
+#[derive(Clone, Debug)]
+pub struct Known {
+    key: PublicKey,
+    text: Box<str>,
+}
+
+impl Known {
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+}
+
+impl From<PublicKey> for Known {
+    fn from(key: PublicKey) -> Self {
+        Self { key, text: key.to_string().into() }
+    }
+}
+
 /// A signature as it was read, with the base it must stand over. Kept as evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presented {
@@ -63,37 +82,35 @@ pub struct Presented {
 
 impl Profile {
     fn components(&self) -> String {
-        let mut list = String::from("(\"@method\" \"@path\" \"@query\"");
+        // With room for the parameters that follow.
+        let mut list = String::with_capacity(512);
+        list.push_str("(\"@method\" \"@path\" \"@query\"");
         for field in self.fields {
-            list.push_str(" \"");
-            list.push_str(field);
-            list.push('"');
+            list.extend([" \"", field, "\""]);
         }
         list.push(')');
         list
     }
 
-    fn signature_params(&self, parameters: &Parameters) -> String {
-        format!(
-            "{};created={};nonce=\"{}\";keyid=\"{}\";alg=\"{ALGORITHM}\";tag=\"{}\"",
-            self.components(),
-            parameters.created.0,
-            STANDARD.encode(parameters.nonce),
-            parameters.key,
-            self.tag
-        )
+    /// `key` is the text of one.
+    fn signature_params(&self, created: Timestamp, nonce: [u8; 16], key: &str) -> String {
+        let (created, nonce) = (created.0.to_string(), STANDARD.encode(nonce));
+        let mut params = self.components();
+        params.extend([";created=", &created, ";nonce=\"", &nonce, "\";keyid=\"", key]);
+        params.extend(["\";alg=\"", ALGORITHM, "\";tag=\"", self.tag, "\""]);
+        params
     }
 
     /// RFC 9421 §2.5.
     fn base(&self, target: Target<'_>, values: &[&str], params: &str) -> String {
         debug_assert_eq!(values.len(), self.fields.len());
         let Target { method, path, query } = target;
-        let mut base = format!("\"@method\": {method}\n\"@path\": {path}\n\"@query\": ?{query}\n");
+        let mut base = String::with_capacity(1_024);
+        base.extend(["\"@method\": ", method, "\n\"@path\": ", path, "\n\"@query\": ?", query, "\n"]);
         for (field, value) in self.fields.iter().zip(values) {
-            base.push_str(&format!("\"{field}\": {value}\n"));
+            base.extend(["\"", field, "\": ", value, "\n"]);
         }
-        base.push_str("\"@signature-params\": ");
-        base.push_str(params);
+        base.extend(["\"@signature-params\": ", params]);
         base
     }
 
@@ -106,7 +123,7 @@ impl Profile {
         nonce: [u8; 16],
         key: &SecretKey,
     ) -> [(&'static str, String); 2] {
-        let params = self.signature_params(&Parameters { created, nonce, key: key.public() });
+        let params = self.signature_params(created, nonce, &key.public().to_string());
         let base = self.base(target, values, &params);
         let signature = STANDARD.encode(key.sign(base.as_bytes()));
         [(SIGNATURE_INPUT, format!("{LABEL}={params}")), (SIGNATURE, format!("{LABEL}=:{signature}:"))]
@@ -121,7 +138,7 @@ impl Profile {
         &self,
         target: Target<'_>,
         headers: &'h HeaderMap,
-        likely: Option<&PublicKey>,
+        likely: Option<&Known>,
     ) -> Result<(Presented, Vec<&'h str>), Denied> {
         let unsigned = || Denied::Unsigned { tag: self.tag };
         let input = single(headers, SIGNATURE_INPUT)?.ok_or_else(unsigned)?;
@@ -164,7 +181,7 @@ impl Profile {
     }
 
     /// Reads `@signature-params`. Order: its tag, its algorithm, what it covers, its parameters' form, its key.
-    fn parameters(&self, params: &str, likely: Option<&PublicKey>) -> Result<Parameters, Denied> {
+    fn parameters(&self, params: &str, likely: Option<&Known>) -> Result<Parameters, Denied> {
         let malformed = Denied::Header { header: SIGNATURE_INPUT };
         let (covered, rest) =
             params.strip_prefix('(').and_then(|p| p.split_once(')')).ok_or_else(|| malformed.clone())?;
@@ -182,15 +199,15 @@ impl Profile {
             .ok()
             .and_then(|nonce| nonce.try_into().ok())
             .ok_or_else(|| malformed.clone())?;
+        let known = match likely {
+            Some(known) if *known.text == *read.keyid => known,
+            _ => &Known::from(read.keyid.parse::<PublicKey>().map_err(|_| Denied::InvalidKey)?),
+        };
         // One form only: what was read must write the same text again.
-        let is_its_own = |parameters: &Parameters| self.signature_params(parameters) == params;
-        let likely = likely.map(|key| Parameters { created, nonce, key: *key });
-        if let Some(parameters) = likely.filter(is_its_own) {
-            return Ok(parameters);
+        if self.signature_params(created, nonce, &known.text) != params {
+            return Err(malformed);
         }
-        let key = read.keyid.parse().map_err(|_| Denied::InvalidKey)?;
-        let parameters = Parameters { created, nonce, key };
-        if is_its_own(&parameters) { Ok(parameters) } else { Err(malformed) }
+        Ok(Parameters { created, nonce, key: known.key })
     }
 
     fn check_covered(&self, covered: &str) -> Result<(), Denied> {

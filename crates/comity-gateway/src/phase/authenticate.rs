@@ -82,7 +82,7 @@ pub(crate) async fn authenticate(
     let denied = |denied: Denied| refusal::denied(&denied, now);
     let query = parts.uri.query().unwrap_or("");
     let target = Target { method: parts.method.as_str(), path: parts.uri.path(), query };
-    let unverified = parse_request_of(capability.holder(), target, &parts.headers, &body).map_err(denied)?;
+    let unverified = parse_request_of(capability.known_holder(), target, &parts.headers, &body).map_err(denied)?;
     if unverified.authority().leaf != capability.leaf() {
         let message = "comity-token-ref names another leaf than the token that was sent ends in";
         return Err(Refusal::new(Code::WrongKey, message).with("whose_move", "caller"));
