@@ -94,7 +94,6 @@ impl Print {
     /// The print of a prompt.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        let small: Vec<u64> = SMALL.iter().map(|word| hash(word)).collect();
         let (mut folder, mut features) = (Folder::default(), Features::default());
         let mut weights = [0_i32; 64];
         let (mut exact, mut skeleton) = (SEED, SEED);
@@ -108,7 +107,7 @@ impl Print {
                 }
             }
             let hash = hash(word);
-            if small.contains(&hash) {
+            if SMALL_HASHES.contains(&hash) {
                 kept += 1;
                 in_gap = false;
                 skeleton = mix(skeleton, hash);
@@ -157,12 +156,28 @@ impl Print {
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 const GAP: u64 = 0x5851_f42d_4c95_7f2d;
 
-fn mix(hash: u64, with: u64) -> u64 {
+/// Of [`SMALL`].
+const SMALL_HASHES: [u64; SMALL.len()] = {
+    let mut hashes = [0; SMALL.len()];
+    let mut at = 0;
+    while at < SMALL.len() {
+        hashes[at] = hash(SMALL[at]);
+        at += 1;
+    }
+    hashes
+};
+
+const fn mix(hash: u64, with: u64) -> u64 {
     (hash ^ with).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31)
 }
 
-fn hash(word: &str) -> u64 {
-    word.bytes().fold(SEED, |hash, byte| mix(hash, u64::from(byte)))
+const fn hash(word: &str) -> u64 {
+    let (bytes, mut hash, mut at) = (word.as_bytes(), SEED, 0);
+    while at < bytes.len() {
+        hash = mix(hash, bytes[at] as u64);
+        at += 1;
+    }
+    hash
 }
 
 #[cfg(test)]

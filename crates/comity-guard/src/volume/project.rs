@@ -191,6 +191,10 @@ impl Project {
         let (counter, limit) = (&self.counters[counted.index()], limits.of(counted));
         let count = counter.last_day(hour(now));
         let mut alarms = Vec::new();
+        if count == 0 {
+            // The hour that runs is a part of the day, and each bound is one on what there was in them.
+            return alarms;
+        }
         let mut alarm = |why, count, bound, surely| {
             let band = if surely { Band::High } else { Band::Medium };
             alarms.push(Alarm { why, counted, count, bound, band });
@@ -218,10 +222,13 @@ impl Project {
     /// How far this day is from the days before, in robust standard deviations, and what those had in the middle.
     #[allow(clippy::cast_precision_loss, reason = "counts of a day")]
     fn unusual(&self, counter: &Counter, count: u64, now: Timestamp) -> Option<(f64, u64)> {
+        if count < UNUSUAL_MIN {
+            return None;
+        }
         let today = hour(now) / 24;
         let first = (hour(self.first) / 24 + 1).max(today.saturating_sub(DAYS_MAX));
         let mut days: Vec<u64> = (first..today).map(|day| counter.of_day(day)).collect();
-        if days.len() < DAYS_MIN || count < UNUSUAL_MIN {
+        if days.len() < DAYS_MIN {
             return None;
         }
         let median = middle(&mut days);
