@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 pub use comity_gateway::{Failpoint, no_failpoint};
 
 use crate::command;
@@ -18,13 +18,13 @@ use crate::failure::Failure;
 /// Owners run `comity node`, researchers `comity chat` or `comity proxy`, the clearing house `comity clearing`. New here?
 /// `comity demo` plays the whole loop on this computer.
 #[derive(Parser)]
-#[command(name = "comity", version, max_term_width = 100, arg_required_else_help = true, propagate_version = true)]
+#[command(name = "comity", version, max_term_width = 100, propagate_version = true)]
 struct Arguments {
     /// A researcher's home folder [default: $COMITY_HOME, else ~/.config/comity]
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -62,6 +62,13 @@ enum Command {
     Roster(command::roster::RosterCommand),
     /// Play the whole loop on this computer
     Demo(Demo),
+    /// Print what a shell needs to complete commands
+    Completions { shell: comity_cli::program::Shell },
+}
+
+/// The page of all commands.
+pub fn reference() -> String {
+    comity_cli::reference::page(&Arguments::command())
 }
 
 /// Runs the command that the process was called with. `failpoint` is called at the named points of every service.
@@ -86,7 +93,14 @@ pub fn main(failpoint: &Failpoint) -> ExitCode {
 async fn run(arguments: Arguments, failpoint: &Failpoint) -> Result<(), String> {
     let said = |result: Result<String, Failure>| result.map(|text| comity_cli::say(&text)).map_err(|f| f.to_string());
     let done = |result: Result<(), Failure>| result.map_err(|failure| failure.to_string());
-    match arguments.command {
+    let Some(command) = arguments.command else {
+        comity_cli::say(&comity_cli::program::lesson(arguments.home));
+        comity_cli::note(
+            "an owner begins with `comity node init --help`; `comity demo` plays the whole loop on this computer",
+        );
+        return Ok(());
+    };
+    match command {
         Command::Researcher(command) => {
             comity_cli::run(command, arguments.home, failpoint).await.map_err(|f| f.to_string())
         }
@@ -101,8 +115,26 @@ async fn run(arguments: Arguments, failpoint: &Failpoint) -> Result<(), String> 
         Command::Hub(command) => done(command::hub::run(command, failpoint).await),
         Command::Roster(command) => said(command::roster::run(command)),
         Command::Demo(demo) => done(demo.run().await),
+        Command::Completions { shell } => {
+            comity_cli::program::completions(shell, &mut Arguments::command());
+            Ok(())
+        }
     }
 }
 
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_of_commands_is_that_of_the_program() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/commands.md");
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        let made = super::reference();
+        let other = made.lines().zip(page.lines()).find(|(made, page)| made != page);
+        assert!(
+            page.trim_end() == made.trim_end(),
+            "cargo run -p comity-node --example reference > docs/reference/commands.md\nthe first other line: {other:?}"
+        );
+    }
+}
 #[cfg(test)]
 mod pages;

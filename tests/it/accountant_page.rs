@@ -70,7 +70,7 @@ impl Stage {
         let federation = Federation::start_with(std::slice::from_ref(&lab), LOOPBACK, furnish).await;
         let home = federation.researcher().await;
         let token = Amount::new(requests * REQUEST_UCR).expect("an amount");
-        let limits = Limits { token, total: Amount::credits(10_000) };
+        let limits = Limits { token, total: Amount::credits(10_000), day: None };
         Profile::amend(Path::new(&home), |profile| profile.limits = limits).expect("a profile");
         let script = Script::new(page);
         script.means("PROJECT", federation.project);

@@ -367,7 +367,7 @@ impl Federation {
             project: Some(self.project),
             member_key: None,
             mandate: None,
-            limits: Limits { token: Amount::from_ucr(100_000), total: AWARD },
+            limits: Limits { token: Amount::from_ucr(100_000), total: AWARD, day: None },
         };
         std::fs::create_dir_all(&home).expect("a wallet's folder");
         Client::open(&home, profile, Some(member.clone()), world).expect("a wallet of its own")

@@ -4,7 +4,10 @@
 //! Files rest under the wallet's home and never at an owner. [`store`] keeps them, [`input`] reads what is asked,
 //! [`run`] asks. Leaves to others: HTTP (the proxy), money and retries of one call (the SDK).
 
+//! [`lines`] is the same without a proxy: one file to another.
+
 pub(crate) mod input;
+pub mod lines;
 pub(crate) mod object;
 pub(crate) mod run;
 pub(crate) mod store;

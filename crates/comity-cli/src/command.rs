@@ -1,16 +1,21 @@
 //! `comity` for researchers: verbs on nouns.
 
 mod access;
+mod agent;
+mod batch;
 mod chat;
+mod cite;
+mod compare;
 mod conduct;
 mod delegate;
+mod estimate;
 mod init;
 mod login;
 mod mandate;
 mod models;
 mod plan;
 mod project;
-mod proxy;
+pub mod proxy;
 mod quote;
 mod receipts;
 mod wallet;
@@ -47,10 +52,20 @@ pub enum Command {
     /// Experiment plans: what an owner approves for a number of executions
     #[command(subcommand)]
     Plan(plan::PlanCommand),
+    /// What a file of prompts would cost with each of some models, before anything is spent
+    Estimate(estimate::Estimate),
     /// Ask a model one question
     Chat(chat::Chat),
+    /// Several models side by side: many prompts, within a cap, with a report
+    Compare(compare::Compare),
+    /// A file of OpenAI batch lines, or of prompts, asked once each; goes on where it was killed
+    #[command(subcommand)]
+    Batch(batch::Batch),
     /// Plain OpenAI on this computer: point any OpenAI client at it
     Proxy(proxy::Proxy),
+    /// Coding agents: have one ask models through the proxy
+    #[command(subcommand)]
+    Agent(agent::Agent),
     /// A PI's permission to draw tokens within a cap, the PI being away
     #[command(subcommand)]
     Mandate(mandate::MandateCommand),
@@ -61,9 +76,11 @@ pub enum Command {
     Wallet(wallet::Wallet),
     /// Hand on a narrower right, offline
     Delegate(delegate::Delegate),
-    /// Check receipts under the roster
+    /// Receipts: read them, check them, hand them on as evidence
     #[command(subcommand)]
     Receipts(receipts::Receipts),
+    /// A receipt as a reference: BibTeX, CSL-JSON, a sentence for a methods section
+    Cite(cite::Cite),
 }
 
 /// Runs a command to its end. `failpoint` is called at the client's named points.
@@ -81,12 +98,17 @@ pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint)
         Command::Quote(command) => command.run(&session).await,
         Command::Access(command) => command.run(&session).await,
         Command::Plan(command) => command.run(&session).await,
+        Command::Estimate(command) => command.run(&session).await,
         Command::Chat(command) => command.run(&session).await,
+        Command::Compare(command) => command.run(&session).await,
+        Command::Batch(command) => command.run(&session).await,
         Command::Proxy(command) => command.run(&session).await,
+        Command::Agent(command) => command.run(&session).await,
         Command::Mandate(command) => command.run(&session).await,
         Command::Project(command) => command.run(&session).await,
         Command::Wallet(command) => command.run(&session).await,
         Command::Delegate(command) => command.run(&session).await,
         Command::Receipts(command) => command.run(&session).await,
+        Command::Cite(command) => command.run(&session).await,
     }
 }

@@ -1,12 +1,18 @@
 //! The researcher's commands, one file each. They print results to stdout, talk to stderr, and end a failure with a hint.
 #![forbid(unsafe_code)]
 
-mod batch;
+pub mod batch;
 pub mod command;
+pub mod compare;
+pub mod kept;
+mod money;
 pub mod plan;
 mod printer;
+pub mod program;
+pub mod reference;
 mod said;
 mod session;
 
 pub use command::{Command, run};
 pub use printer::{Failure, note, plain, say};
+pub use session::{open, random};

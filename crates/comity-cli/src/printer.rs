@@ -27,7 +27,8 @@ impl std::fmt::Display for Failure {
 
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let hint = hint(&error);
+        let hint =
+            (&error as &(dyn Error + 'static)).downcast_ref::<comity_sdk::Error>().and_then(comity_sdk::Error::hint);
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
@@ -36,28 +37,6 @@ impl<E: Error + 'static> From<E> for Failure {
         }
         Self { message, hint }
     }
-}
-
-/// What a person can do about a code.
-fn hint(error: &(dyn Error + 'static)) -> Option<String> {
-    use comity_wire::Code;
-    let code = error.downcast_ref::<comity_sdk::Error>()?.code()?;
-    let hint = match code {
-        Code::GrantRequired => {
-            "apply to the model's owner with `comity access apply MODEL`; once it is granted the same call succeeds"
-        }
-        Code::VettingTooLow => {
-            "`comity whoami` says what is missing, and whose move it is; a token keeps the vetting with which it was drawn: once nothing is missing, `comity wallet finish`, and ask again"
-        }
-        Code::BudgetExhausted | Code::MaxTooLow => "raise the cap or ask for less: a shorter --max-tokens costs less",
-        Code::BalanceTooLow => "the project's award is spent: see `comity project`",
-        Code::StandingStale | Code::RosterBehind => "the node is catching up: try again in a minute",
-        Code::Stale => "this computer's clock is off: set it and try again",
-        Code::ModelStarting | Code::UpstreamUnavailable => "the owner's model is not up: try again later",
-        Code::NotRegistered => "register your member key at the clearing house",
-        _ => return None,
-    };
-    Some(hint.to_owned())
 }
 
 /// A result, to stdout.
@@ -90,6 +69,52 @@ pub fn note(text: &str) {
     eprintln!("{text}");
 }
 
+/// Writes a file that its owner alone may read: prompts and answers stand in it.
+pub(crate) fn put_private(path: &std::path::Path, text: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text)
+}
+
+/// One line on a terminal that is written over; elsewhere a line now and then.
+pub(crate) struct Running {
+    is_terminal: bool,
+    last: Option<std::time::Instant>,
+}
+
+impl Running {
+    pub(crate) fn new() -> Self {
+        use std::io::IsTerminal as _;
+        let is_terminal = std::io::stderr().is_terminal();
+        // Elsewhere a line is worth writing only where it takes a while.
+        Self { is_terminal, last: (!is_terminal).then(std::time::Instant::now) }
+    }
+
+    /// `text` is made only where it is shown.
+    pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
+        let pause = std::time::Duration::from_millis(if self.is_terminal { 100 } else { 10_000 });
+        if self.last.is_some_and(|last| last.elapsed() < pause) {
+            return;
+        }
+        self.last = Some(std::time::Instant::now());
+        if self.is_terminal {
+            eprint!("\r\x1b[K{}", text());
+        } else {
+            eprintln!("{}", text());
+        }
+    }
+
+    /// Leaves the terminal's line free.
+    pub(crate) fn end(&self) {
+        if self.is_terminal && self.last.is_some() {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
 /// Rows with aligned columns; the last column is not padded.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
@@ -105,6 +130,11 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut lines = vec![line(head.to_vec())];
     lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
     lines.join("\n")
+}
+
+/// A share; a dash where there is nothing to have a share of.
+pub(crate) fn percent_of(part: u64, whole: u64) -> String {
+    if whole == 0 { "–".to_owned() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
 }
 
 /// What somebody else wrote, as a terminal may show it: without what moves the cursor, changes the direction of writing, or begins a

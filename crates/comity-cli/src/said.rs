@@ -75,17 +75,20 @@ impl From<&Error> for Said {
             };
         }
         let code = error.code();
-        let (status, name) = match (code, error) {
-            (Some(code), _) => (StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_GATEWAY), code.as_str()),
-            (None, Error::ModelUnknown(_)) => (StatusCode::NOT_FOUND, Code::ModelNotFound.as_str()),
-            (None, Error::KeyConflict) => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_conflict"),
-            (None, Error::Limit { .. } | Error::TokenLimit { .. } | Error::Wallet(_)) => {
-                (StatusCode::PAYMENT_REQUIRED, "wallet_limit")
+        let status = match (code, error) {
+            (Some(code), _) => StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_GATEWAY),
+            (None, Error::ModelUnknown(_)) => StatusCode::NOT_FOUND,
+            (None, Error::KeyConflict) => StatusCode::UNPROCESSABLE_ENTITY,
+            (None, Error::Limit { .. } | Error::TokenLimit { .. } | Error::DayLimit { .. } | Error::Wallet(_)) => {
+                StatusCode::PAYMENT_REQUIRED
             }
-            (None, Error::Unpriced(_)) => (StatusCode::FORBIDDEN, Code::OpNotOffered.as_str()),
-            (None, _) => (StatusCode::BAD_GATEWAY, Code::UpstreamFailed.as_str()),
+            (None, Error::Unpriced(_)) => StatusCode::FORBIDDEN,
+            (None, _) => StatusCode::BAD_GATEWAY,
         };
-        let mut said = Self::new(status, name, sentence(error));
+        let mut said = Self::new(status, error.name(), sentence(error));
+        if let Some(limit) = error.limit() {
+            said.error.insert("limit".into(), json!(limit));
+        }
         said.retry = code.is_some_and(Code::should_retry);
         said.retry_after_s = error.retry_after_s().or_else(|| (code == Some(Code::InFlight)).then_some(1));
         if let Error::Replayed { receipt, charge } = error {
@@ -130,7 +133,7 @@ mod tests {
             (named, 409, "in_flight", true),
             (Error::ModelUnknown("lab/none".parse().unwrap()), 404, "model_not_found", false),
             (Error::Limit { limit: Amount::ZERO, asked: Amount::ZERO }, 402, "wallet_limit", false),
-            (Error::NoReceipt, 502, "upstream_failed", false),
+            (Error::NoReceipt, 502, "receipt_missing", false),
         ] {
             let said = Said::from(&error);
             assert_eq!(

@@ -23,7 +23,11 @@ pub(crate) fn now() -> Timestamp {
     Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-pub(crate) fn random() -> [u8; 32] {
+/// From the operating system.
+///
+/// # Panics
+/// Where it gives none.
+pub fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("the operating system gives randomness");
     bytes
@@ -50,6 +54,17 @@ impl Session {
         let (profile, member) = profile(&self.home)?;
         Ok(Client::look(&self.home, profile, member, self.world.clone())?)
     }
+}
+
+/// A client on a home folder (`--home`'s rules), and which folder that is. `look`: it signs nothing, and runs beside a program
+/// that uses the wallet.
+///
+/// # Errors
+/// [`Failure`].
+pub fn open(given: Option<PathBuf>, look: bool) -> Result<(PathBuf, Client), Failure> {
+    let session = Session::new(home(given)?, std::sync::Arc::new(|_| {}));
+    let client = if look { session.look()? } else { session.client()? };
+    Ok((session.home, client))
 }
 
 fn profile(home: &Path) -> Result<(Profile, Option<SecretKey>), Failure> {

@@ -123,7 +123,7 @@ impl Stage {
             project: member.then_some(self.project),
             member_key: Some(self.folder.join("researcher/keys/member.key")),
             mandate: None,
-            limits: Limits { token: Amount::credits(1), total: Amount::credits(9) },
+            limits: Limits { token: Amount::credits(1), total: Amount::credits(9), day: None },
         }
     }
 

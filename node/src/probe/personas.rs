@@ -133,7 +133,7 @@ fn profile(home: &Home, config: &Config, who: Option<&Who>) -> Profile {
         project: who.map(|who| who.project),
         member_key: None,
         mandate: None,
-        limits: Limits { token: config.token_ucr, total: who.map_or(Amount::ZERO, |who| who.award) },
+        limits: Limits { token: config.token_ucr, total: who.map_or(Amount::ZERO, |who| who.award), day: None },
     }
 }
 

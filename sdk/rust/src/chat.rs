@@ -82,6 +82,8 @@ const HEADERS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub body: Vec<u8>,
+    /// With request and body, what the receipt's digests are made of.
+    pub nonce: [u8; 16],
     pub receipt: Verified<Receipt>,
     pub notes: Notes,
 }

@@ -5,12 +5,15 @@
 
 pub mod access;
 mod case;
+mod choose;
 pub mod decisions;
 mod draw;
 mod end;
 mod find;
+mod gather;
 mod house;
 mod mandate;
+mod patient;
 mod person;
 mod rehearse;
 mod send;
@@ -36,7 +39,9 @@ use crate::receipts;
 use crate::wallet::{Above, Purse, Wallet, WalletError, stored};
 use under_way::UnderWay;
 
+pub use choose::Choice;
 pub use end::Finished;
+pub use patient::{Patience, Wanted};
 pub use rehearse::Rehearsed;
 pub use stream::Streaming;
 
@@ -103,6 +108,11 @@ pub enum Error {
         "the call may cost {needed}, a token holds at most {limit}: ask for less, or raise limits.token in the profile"
     )]
     TokenLimit { limit: Amount, needed: Amount },
+    #[error(
+        "the call may cost {asked}, {today} of today's {limit} is spent or under way: wait for tomorrow (UTC), or raise \
+         limits.day in the profile"
+    )]
+    DayLimit { limit: Amount, today: Amount, asked: Amount },
     #[error("the tariff has no price for this call")]
     Unpriced(#[source] comity_wire::object::Unpriced),
     #[error("the receipt does not verify")]
@@ -150,7 +160,7 @@ impl Error {
     }
 
     /// Whether the node did nothing with the call, and another that serves the model may.
-    fn lets_another_try(&self) -> bool {
+    pub(crate) fn lets_another_try(&self) -> bool {
         let cannot_now = matches!(
             self.code(),
             Some(
@@ -356,6 +366,12 @@ impl Client {
         state.wallet.keys().find(&key.digest, now).is_some_and(|keyed| keyed.outcome != Outcome::Free)
     }
 
+    /// What became of the call that a key names, however long ago; `None` where nothing was signed under it.
+    pub async fn became(&self, key: &Key) -> Option<Outcome> {
+        let state = self.state.lock().await;
+        state.wallet.keys().outcome(&key.digest)
+    }
+
     /// A key that nobody chose before, for a call of a caller that sends none.
     pub fn new_key(&self) -> Key {
         Key::random((self.world.entropy)(), self.now())
@@ -402,7 +418,41 @@ impl Client {
     }
 }
 
+/// What the user allows, and what of it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LimitsStatus {
+    pub token_ucr: Amount,
+    pub total_ucr: Amount,
+    /// Budgets of open tokens, and what ended ones cost: what counts against `total_ucr`.
+    pub drawn_ucr: Amount,
+    pub day_ucr: Option<Amount>,
+    /// What today's calls cost, or may: what counts against `day_ucr`.
+    pub today_ucr: Amount,
+}
+
+impl Client {
+    /// The profile's limits, and how far they are used up.
+    pub async fn limits(&self) -> LimitsStatus {
+        let (now, limits) = (self.now(), self.profile.limits);
+        let state = self.state.lock().await;
+        LimitsStatus {
+            token_ucr: limits.token,
+            total_ucr: limits.total,
+            drawn_ucr: state.wallet.drawn(now),
+            day_ucr: limits.day,
+            today_ucr: state.wallet.today(now),
+        }
+    }
+}
+
 impl State {
+    /// What a restart may forget: believed, and written without a flush.
+    fn note(&mut self, entry: &Entry) -> Result<(), Error> {
+        self.journal.as_mut().ok_or(Error::LooksOnly)?.note(entry)?;
+        self.wallet.apply(entry)?;
+        Ok(())
+    }
+
     /// Durable first, then believed.
     fn write(&mut self, entry: &Entry) -> Result<(), Error> {
         self.journal.as_mut().ok_or(Error::LooksOnly)?.append(entry)?;

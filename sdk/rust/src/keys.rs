@@ -29,6 +29,9 @@ pub enum Origin {
     Caller,
     /// A proxy, for a caller that sends none.
     Proxy,
+    /// A comparison or a batch of this program: its calls are the same calls for as long as they are remembered, since nobody
+    /// means another one by the same key.
+    Run,
 }
 
 /// What became of a call.
@@ -78,6 +81,11 @@ impl Key {
         Self { digest: Digest::of_parts(&[b"comity/v1/idempotency-key", text]), origin: Origin::Caller, at }
     }
 
+    /// A call of a comparison or a batch, by the run's own words.
+    pub fn of_run(text: &[u8], at: Timestamp) -> Self {
+        Self { origin: Origin::Run, ..Self::of_caller(text, at) }
+    }
+
     /// One that nobody chose before.
     pub fn random(entropy: [u8; 32], at: Timestamp) -> Self {
         Self { digest: Digest::of_parts(&[b"comity/v1/call", &entropy]), origin: Origin::Proxy, at }
@@ -85,9 +93,15 @@ impl Key {
 }
 
 impl Keys {
-    /// What a key names, while it is young enough.
+    /// What a key names, while it is young enough; a run's own key, while it is remembered.
     pub fn find(&self, digest: &Digest, now: Timestamp) -> Option<&Keyed> {
-        self.by_digest.get(digest).filter(|keyed| now.since(keyed.key.at) < KEY_AGE_S)
+        let is_young = |keyed: &&Keyed| now.since(keyed.key.at) < KEY_AGE_S;
+        self.by_digest.get(digest).filter(|keyed| keyed.key.origin == Origin::Run || is_young(keyed))
+    }
+
+    /// What became of the call that a key names, whatever its age, while it is remembered.
+    pub fn outcome(&self, digest: &Digest) -> Option<Outcome> {
+        self.by_digest.get(digest).map(|keyed| keyed.outcome)
     }
 
     /// The youngest call of this body that a proxy named since `since` and before `until`, and whose answer was not handed over.
@@ -156,6 +170,7 @@ mod tests {
             tariff: Digest([5; 32]),
             max_charge: Amount::from_ucr(7),
             key: Some(key),
+            day: None,
         }
     }
 
@@ -170,6 +185,9 @@ mod tests {
         assert!(!find(0, 1_000), "the oldest of one too many");
         assert!(find(1, 1_000) && find(KEYS_MAX, 1_000));
         assert!(find(1, 1_000 + KEY_AGE_S - 1) && !find(1, 1_000 + KEY_AGE_S));
+        let run = Key::of_run(b"a call of a run", Timestamp(1_000));
+        keys.signed(TokenId([1; 16]), 0, &open(run, 1));
+        assert!(keys.find(&run.digest, Timestamp(1_000 + 30 * KEY_AGE_S)).is_some(), "taken up a month later");
         assert_eq!((keys.order.len(), keys.by_digest.len()), (KEYS_MAX, KEYS_MAX));
     }
 

@@ -30,6 +30,9 @@ pub struct Open {
     /// Which call it is, where that was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
+    /// The day (UTC, from 1970-01-01) that it counts for, whatever day its receipt names; none in journals from before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day: Option<u32>,
 }
 
 /// What every receipt of a lane must name.

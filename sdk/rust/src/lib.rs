@@ -6,11 +6,17 @@
 //! [`wallet`] and [`lane`] are cores without I/O; [`client`] does the awaiting.
 #![forbid(unsafe_code)]
 
+pub mod asking;
 pub mod audit;
+pub mod cap;
 pub mod chat;
 pub mod client;
+pub mod compare;
 pub mod discover;
 pub mod door;
+pub mod estimate;
+pub mod evidence;
+mod hint;
 pub mod journal;
 pub mod keys;
 pub mod lane;
@@ -24,6 +30,11 @@ pub mod wallet;
 pub use chat::{Answer, Demanded, Query};
 pub use client::{Client, Error};
 pub use profile::Profile;
+
+/// Names the one TLS provider of this process. To be called before anything connects.
+pub fn install_tls() {
+    comity_http::tls::install();
+}
 
 /// An error with its causes, for a log.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

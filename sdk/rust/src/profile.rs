@@ -37,11 +37,14 @@ pub struct Limits {
     pub token: Amount,
     /// Σ budgets of tokens that this wallet may draw by itself.
     pub total: Amount,
+    /// What the calls that are signed on one day (UTC) may cost together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub day: Option<Amount>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { token: Amount::credits(1), total: Amount::credits(20) }
+        Self { token: Amount::credits(1), total: Amount::credits(20), day: None }
     }
 }
 

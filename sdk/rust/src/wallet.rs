@@ -27,6 +27,8 @@ pub struct Wallet {
     /// Content digests of the evidence that stands in the journal.
     evidence: BTreeSet<Digest>,
     keys: Keys,
+    /// What was charged of that which was signed on a day; the newest few.
+    days: BTreeMap<u32, Amount>,
 }
 
 /// Lanes whose request is under way in this process. All others that are open are in doubt.
@@ -177,6 +179,19 @@ impl Wallet {
         Ok(at_node().filter(fits).max_by_key(rank))
     }
 
+    /// The most that what was signed on the day of `now` costs: what was charged of it, and the maximum of what is open.
+    pub fn today(&self, now: Timestamp) -> Amount {
+        let day = day(now);
+        let lanes = self.purses.values().flat_map(|purse| &purse.lanes);
+        let open = lanes.filter_map(|lane| lane.open.as_ref()).filter(|open| open.day == Some(day));
+        open.fold(self.charged_today(now), |sum, open| sum.saturating_add(open.max_charge))
+    }
+
+    /// What was charged of that which was signed on the day of `now`.
+    pub fn charged_today(&self, now: Timestamp) -> Amount {
+        self.days.get(&day(now)).copied().unwrap_or(Amount::ZERO)
+    }
+
     pub fn keys(&self) -> &Keys {
         &self.keys
     }
@@ -288,6 +303,7 @@ impl Wallet {
             tariff: ask.tariff,
             max_charge: ask.max_charge,
             key: ask.key,
+            day: Some(day(now)),
         };
         Ok(Begun { entry: Some(Entry::Signed { token, lane, open }), authority, token, lane })
     }
@@ -341,15 +357,26 @@ impl Wallet {
     fn receipt(&mut self, token: TokenId, lane: u16, receipt: &Verified<Receipt>) -> Result<(), WalletError> {
         let lane = self.lane_mut(token, lane)?;
         let is_new = !lane.has(receipt);
-        let charged = lane.asked(receipt).ok().and_then(|open| open.key);
+        let asked = lane.asked(receipt).ok();
+        let (charged, day) = (asked.and_then(|open| open.key), asked.and_then(|open| open.day));
         let open = lane.open.as_ref().and_then(|open| open.key);
         lane.receipt(receipt).map_err(|_| WalletError::Journal)?;
         if is_new {
             // One seq, one charge: where it was another's of this seq, the open one was not charged and will not be.
             self.became(open, Outcome::Free);
             self.became(charged, Outcome::Charged { receipt: receipt.id(), charge: receipt.charge });
+            self.count(day, receipt.charge);
         }
         Ok(())
+    }
+
+    fn count(&mut self, day: Option<u32>, charge: Amount) {
+        let Some(day) = day else { return };
+        let sum = self.days.entry(day).or_insert(Amount::ZERO);
+        *sum = sum.saturating_add(charge);
+        while self.days.len() > DAYS_MAX {
+            self.days.pop_first();
+        }
     }
 
     fn became(&mut self, key: Option<Key>, outcome: Outcome) {
@@ -620,6 +647,13 @@ impl std::fmt::Display for Above {
         let Self { lane, said: (n, total), known: (known_n, known) } = self;
         write!(f, "lane {lane}: the final names receipt {n} and {total}, this wallet has receipt {known_n} and {known}")
     }
+}
+
+/// Days of which sums are kept: a call may end days after it was signed.
+const DAYS_MAX: usize = 32;
+
+fn day(at: Timestamp) -> u32 {
+    u32::try_from(at.seconds() / 86_400).unwrap_or(u32::MAX)
 }
 
 /// The journal holds only receipts that were verified before they were written.

@@ -80,7 +80,7 @@ impl Story {
             project: Some(federation.project),
             member_key: Some(home.join("member.key")),
             mandate: None,
-            limits: Limits { token: TOKEN, total: AWARD },
+            limits: Limits { token: TOKEN, total: AWARD, day: None },
         };
         let text = toml::to_string(&profile).expect("a profile has a TOML form");
         std::fs::write(home.join(Profile::FILE), text).expect("a profile");

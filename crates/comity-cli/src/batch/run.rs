@@ -10,12 +10,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::http::StatusCode;
+use comity_sdk::client::{Patience, Wanted};
 use comity_sdk::keys::Key;
-use comity_sdk::{Client, Error, Query};
-use comity_wire::Code;
+use comity_sdk::{Client, Query};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -29,10 +28,6 @@ use crate::said::Said;
 
 /// Lines at once, of all batches together: tokens have lanes, and other callers of the proxy want some.
 const LINES_AT_ONCE: usize = 8;
-/// How often a line is asked that failed for something that passes.
-const TRIES_MAX: u32 = 8;
-/// The longest wait between two tries.
-const WAIT_S_MAX: u64 = 60;
 /// So many lines in a row that were refused for money end the asking: the others are refused without being asked.
 const BROKE_AFTER: u64 = 16;
 
@@ -332,34 +327,16 @@ impl Inner {
         }
     }
 
-    /// Asks until it is answered, refused for good, or was tried often enough.
     async fn ask(&self, query: &Query, running: &Running) -> Result<(String, Value), Said> {
-        let (mut tries, mut told) = (1, false);
-        loop {
-            let error = match self.client.ask(query).await {
-                Ok(answer) => {
-                    let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-                    return Ok((answer.receipt.id().to_string(), body));
-                }
-                Err(error) => error,
-            };
-            let said = Said::from(&error);
-            // A lost reply is asked for again under the same key.
-            let lost = matches!(error, Error::Door(_)) && error.code().is_none();
-            // The first word of a receipt: where it charged nothing, the next try is a new one.
-            let settled = lost_reply(&error) && !told;
-            told |= settled;
-            let ends = self.leave.is_cancelled() || (running.cancel.is_cancelled() && !lost);
-            if tries >= TRIES_MAX || !(said.retry || lost || settled) || ends {
-                return Err(said);
-            }
-            tries += 1;
-            if settled {
-                continue;
-            }
-            let wait = said.retry_after_s.unwrap_or_else(|| 1 << tries.min(5)).clamp(1, WAIT_S_MAX);
-            tokio::time::sleep(Duration::from_secs(wait)).await;
-        }
+        let wanted = || match (self.leave.is_cancelled(), running.cancel.is_cancelled()) {
+            (true, _) => Wanted::No,
+            (false, true) => Wanted::Charged,
+            (false, false) => Wanted::Yes,
+        };
+        let answer = self.client.ask_patiently(query, Patience::default(), &wanted).await;
+        let answer = answer.map_err(|error| Said::from(&error))?;
+        let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        Ok((answer.receipt.id().to_string(), body))
     }
 
     /// Results become files; their ids follow from the batch's, so that doing it twice is doing it once.
@@ -406,14 +383,9 @@ impl Inner {
     }
 }
 
-/// The node says for the first time that it answered and charged, and keeps the answer no more.
-fn lost_reply(error: &Error) -> bool {
-    matches!(error, Error::Door(_)) && error.code() == Some(Code::Replayed)
-}
-
 /// The call that a line is, now and after any restart.
 fn key_of(batch: &str, line: u64, now: comity_wire::Timestamp) -> Key {
-    Key::of_caller(format!("batch line {batch} {line}").as_bytes(), now)
+    Key::of_run(format!("batch line {batch} {line}").as_bytes(), now)
 }
 
 fn request_id(batch: &str, line: u64) -> String {

@@ -1,19 +1,22 @@
 //! `comity models search|show`.
 
+mod card;
+
 use clap::Subcommand;
-use comity_sdk::token::policy;
+use comity_sdk::client::Choice;
+use comity_sdk::token::directory::Directory as _;
 use comity_wire::api::node::SearchQuery;
-use comity_wire::object::{Moderation, Vetting};
+use comity_wire::object::Summary;
 use comity_wire::{ModelId, Op};
 
-use crate::printer::{Failure, note, say, table};
+use crate::printer::{Failure, note, plain, say, table};
 use crate::session::Session;
 
 #[derive(Debug, Subcommand)]
 pub enum Models {
     /// Search by words and facets; says of each whether you may use it now, and if not, what is missing
     Search(Search),
-    /// Read a model's manifest
+    /// Read a model's card: whose it is, what it costs you, what becomes of prompts, how it was made, which one it is
     Show {
         model: ModelId,
         #[arg(long)]
@@ -48,7 +51,7 @@ impl Models {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
             Self::Search(search) => search.run(session).await,
-            Self::Show { model, json } => show(session, &model, json).await,
+            Self::Show { model, json } => card::show(session, &model, json).await,
         }
     }
 }
@@ -65,51 +68,54 @@ impl Search {
             sort: self.sort,
             ..SearchQuery::default()
         };
-        let hits = client.search(&query).await?;
-        // Without a house the caller is nobody in particular; that is an answer too.
-        let vetting = client.project().await.map_or(Vetting::None, |project| project.vetting);
-        let mut rows = Vec::new();
-        let mut objects = Vec::new();
-        for hit in &hits {
-            let summary = &hit.summary;
-            let op = self.op.unwrap_or_else(|| summary.ops.first().map_or(Op::Chat, |row| row.op));
-            let ask = policy::Ask {
-                model: &summary.model,
-                op,
-                vetting,
-                purposes: &[],
-                grants: &[],
-                plans: &[],
-                run: None,
-                agreed: &[],
-                delegated: false,
-                now: client.now(),
-            };
-            let usable = match policy::decide_summary(summary, &ask) {
-                Ok(_) => "yes".to_owned(),
-                Err(missing) => format!("no: {missing}"),
-            };
-            let price = summary.price_hint.as_ref().map_or_else(
-                || "?".to_owned(),
-                |hint| {
-                    format!(
-                        "{} + {} per 10^6 tokens",
-                        money(hint.input_ucr_per_million),
-                        money(hint.output_ucr_per_million)
-                    )
-                },
-            );
-            rows.push(vec![summary.model.to_string(), summary.title.to_string(), price, usable.clone()]);
-            objects.push(serde_json::json!({"model": summary.model, "usable": usable, "summary": summary.object()}));
-        }
+        let choices = client.choices(&query).await?;
         if self.json {
-            say(&serde_json::to_string_pretty(&objects)?);
-        } else if rows.is_empty() {
-            note("no model fits: fewer words or facets find more");
-        } else {
-            say(&table(&["model", "title", "price", "usable now"], &rows));
+            say(&serde_json::to_string_pretty(&choices.iter().map(Choice::json).collect::<Vec<_>>())?);
+            return Ok(());
         }
+        if choices.is_empty() {
+            note("no model fits: fewer words or facets find more");
+            return Ok(());
+        }
+        let rows = choices.iter().map(|choice| row(&client, choice)).collect::<Vec<_>>();
+        say(&table(&["model", "owner", "price", "prompts kept", "usable now"], &rows));
+        note("comity models show MODEL is its card; comity estimate tells what a file of prompts would cost");
         Ok(())
+    }
+}
+
+fn row(client: &comity_sdk::Client, choice: &Choice) -> Vec<String> {
+    let summary = &choice.summary;
+    let owner = client.directory().roster().organisation(summary.org).map(|org| org.title.to_string());
+    let kept = match summary.retention_days {
+        0 => "no".to_owned(),
+        days => format!("{days} days"),
+    };
+    let usable = match &choice.missing {
+        None if choice.op == Op::Chat => "yes".to_owned(),
+        None => format!("yes: {}", choice.op),
+        Some(missing) => format!("no: {missing}"),
+    };
+    vec![
+        summary.model.to_string(),
+        plain(&owner.unwrap_or_else(|| summary.model.organisation().to_owned())),
+        price(summary),
+        kept,
+        usable,
+    ]
+}
+
+/// For a million tokens in and out, and for a request where that costs something by itself.
+fn price(summary: &Summary) -> String {
+    let Some(hint) = &summary.price_hint else { return "see its card".to_owned() };
+    let parts = (hint.input_ucr_per_million, hint.output_ucr_per_million, hint.request_ucr);
+    match parts {
+        (0, 0, 0) => "free".to_owned(),
+        (input, output, 0) => format!("{} + {} per 10^6 tokens", money(input), money(output)),
+        (0, 0, request) => format!("{} a request", money(request)),
+        (input, output, request) => {
+            format!("{} + {} per 10^6 tokens, {} a request", money(input), money(output), money(request))
+        }
     }
 }
 
@@ -118,53 +124,4 @@ fn money(ucr: u64) -> String {
         .ok()
         .and_then(|ucr| comity_wire::Amount::new(ucr).ok())
         .map_or_else(|| ucr.to_string(), |a| a.to_string())
-}
-
-async fn show(session: &Session, model: &ModelId, json: bool) -> Result<(), Failure> {
-    let client = session.look()?;
-    let manifest = client.manifest(model).await?;
-    if json {
-        say(&serde_json::to_string_pretty(manifest.object())?);
-        return Ok(());
-    }
-    let number = |value: Option<u64>| value.map_or_else(|| "not stated".to_owned(), |value| value.to_string());
-    let ops: Vec<_> = manifest.ops.iter().map(|row| row.op.as_str()).collect();
-    let data = &manifest.data_policy;
-    let rows = [
-        ("model", manifest.model.to_string()),
-        ("title", manifest.title.to_string()),
-        ("parameters", number(manifest.params_total)),
-        ("context", number(manifest.context_length.map(u64::from))),
-        ("licence", manifest.license.spdx.to_string()),
-        ("ops", ops.join(", ")),
-        ("keeps prompts", format!("{} days; logging: {}", data.retention_days, data.logging)),
-        ("also asked", data.moderation.as_ref().map_or_else(|| "nobody".to_owned(), moderation)),
-        ("trains on prompts", if data.trains_on_inputs { "yes" } else { "no" }.to_owned()),
-        ("release", manifest.release.digest().to_string()),
-        ("weights", manifest.release.weights.to_string()),
-        ("signed by", manifest.signer().to_string()),
-        ("state", manifest.status.state.to_string()),
-    ];
-    let lines: Vec<_> = rows.iter().map(|(name, value)| format!("{name:18} {value}")).collect();
-    say(&lines.join("\n"));
-    say(&format!("\n{}", manifest.description));
-    for evaluation in &manifest.evaluations {
-        let value = &evaluation.value;
-        say(&format!(
-            "claims: {} {} = {}e{}",
-            evaluation.benchmark, evaluation.metric, value.mantissa.0, value.exponent10.0
-        ));
-    }
-    Ok(())
-}
-
-/// Who else sees what is said.
-fn moderation(told: &Moderation) -> String {
-    let tiers: Vec<String> = told.tiers.iter().map(ToString::to_string).collect();
-    let what = if told.answers { "prompts and answers" } else { "prompts" };
-    let kept = match told.retention_days {
-        0 => "and keeps nothing, as they say".to_owned(),
-        days => format!("and may keep them for {days} days"),
-    };
-    format!("{} sees {what} of {} {kept}", told.by.as_str(), tiers.join(", "))
 }

@@ -10,12 +10,16 @@ mod relay;
 mod retry;
 mod routes;
 
+use std::future::IntoFuture as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use comity_sdk::Client;
 use comity_sdk::client::Finished;
 use comity_wire::{ModelId, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use crate::batch::run::Runner;
 use crate::batch::store::Store;
@@ -33,6 +37,9 @@ pub struct Proxy {
     /// The model that is meant where a request names none (tokenizer clients do not)
     #[arg(long)]
     model: Option<ModelId>,
+    /// Tokens are ended once nothing was asked for so many seconds, so that what was not spent goes home; 0: only at the end
+    #[arg(long, default_value_t = 60)]
+    idle_s: u64,
 }
 
 struct Shared {
@@ -53,59 +60,126 @@ impl Shared {
     }
 }
 
-impl Proxy {
-    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        if !self.listen.ip().is_loopback() && self.key.is_none() {
+/// How a proxy is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub listen: SocketAddr,
+    pub key: Option<String>,
+    pub model: Option<ModelId>,
+    /// Tokens are ended once nothing was asked for so long.
+    pub idle: Option<Duration>,
+}
+
+/// A proxy that runs beside its caller, on the same wallet.
+pub struct Serving {
+    address: SocketAddr,
+    shared: Proxied,
+    stop: CancellationToken,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+    sends_home: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Listens, and takes up batches that are not over.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn start(client: Arc<Client>, home: &Path, options: Options) -> Result<Self, Failure> {
+        let Options { listen, key, model, idle } = options;
+        if !listen.ip().is_loopback() && key.is_none() {
             return Err(Failure::new(
-                format!("{} can be reached by others", self.listen),
+                format!("{listen} can be reached by others"),
                 "set a --key that clients must send, or listen on 127.0.0.1",
             ));
         }
-        let client = Arc::new(session.client()?);
         let started = client.now();
-        client.refresh().await?;
-        for (token, error) in client.reconcile().await {
-            note(&format!("{token} was asked for and its answer never came; still unknown: {error}"));
-        }
-        let listener = tokio::net::TcpListener::bind(self.listen).await.map_err(|error| {
-            Failure::new(format!("cannot listen on {}: {error}", self.listen), "choose another port with --listen")
+        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|error| {
+            Failure::new(format!("cannot listen on {listen}: {error}"), "choose another port with --listen")
         })?;
         let address = listener.local_addr()?;
-        let batches = Runner::new(Arc::clone(&client), Store::open(&session.home)?);
-        let shared = Arc::new(Shared {
-            client,
-            key: self.key,
-            model: self.model,
-            started,
-            calls: call::Calls::default(),
-            chains: Mutex::default(),
-            batches,
-        });
+        let batches = Runner::new(Arc::clone(&client), Store::open(home)?);
+        let (calls, chains) = (call::Calls::default(), Mutex::default());
+        let shared = Arc::new(Shared { client, key, model, started, calls, chains, batches });
         match shared.batches.resume()? {
             0 => {}
             count => note(&format!("{count} batches go on where they were")),
         }
         let app = routes::router(&shared).into_make_service_with_connect_info::<connection::Connection>();
-        say(&format!("http://{address}/v1"));
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let serve = axum::serve(connection::Told(listener), app).with_graceful_shutdown(stopped);
+        let served = tokio::spawn(serve.into_future());
+        let client = Arc::clone(&shared.client);
+        let sends_home = idle.map(|idle| tokio::spawn(async move { sends_home(&client, idle).await }));
+        Ok(Self { address, shared, stop, served, sends_home })
+    }
+
+    /// What clients are given as their base address.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Lets calls that are under way end, and leaves batches to the next start.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Some(task) = self.sends_home {
+            task.abort();
+            let _ = task.await;
+        }
+        if let Ok(Err(error)) = self.served.await {
+            tracing::warn!(%error, "the proxy ended badly");
+        }
+        self.shared.batches.leave().await;
+    }
+}
+
+impl Proxy {
+    pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
+        let client = Arc::new(session.client()?);
+        client.refresh().await?;
+        for (token, error) in client.reconcile().await {
+            note(&format!("{token} was asked for and its answer never came; still unknown: {error}"));
+        }
+        let idle = (self.idle_s > 0).then(|| Duration::from_secs(self.idle_s));
+        let options = Options { listen: self.listen, key: self.key, model: self.model, idle };
+        let serving = Serving::start(Arc::clone(&client), &session.home, options).await?;
+        say(&serving.base_url());
         note("OPENAI_BASE_URL is the line above; OPENAI_API_KEY may be anything unless you set --key. Ctrl-C ends it.");
-        axum::serve(connection::Told(listener), app).with_graceful_shutdown(stopped()).await?;
-        shared.batches.leave().await;
-        finish(&shared.client).await;
+        stopped().await;
+        serving.stop().await;
+        finish(&client).await;
         Ok(())
     }
 }
 
+/// Never ends by itself.
+async fn sends_home(client: &Client, idle: Duration) {
+    loop {
+        tokio::time::sleep((idle / 4).max(Duration::from_millis(250))).await;
+        for (token, finished) in client.finish_idle(idle).await {
+            match finished {
+                Ok(finished) => told(&token, &finished),
+                Err(error) => tracing::info!(%error, %token, "an idle token is not ended yet"),
+            }
+        }
+    }
+}
+
 /// Sends home what is left of every open token.
-async fn finish(client: &Client) {
+pub(super) async fn finish(client: &Client) {
     for purse in client.purses().await.into_iter().filter(|purse| purse.unfinished) {
         match client.finish(purse.token).await {
-            Ok(Finished { above, .. }) => {
+            Ok(finished) => {
                 note(&format!("{} ended; spent {}", purse.token, purse.spent));
-                above.iter().for_each(|above| note(&format!("{above}; challenged at the house")));
+                told(&purse.token, &finished);
             }
             Err(error) => note(&format!("{} stays open until it expires: {error}", purse.token)),
         }
     }
+}
+
+fn told(token: &comity_wire::TokenId, finished: &Finished) {
+    finished.above.iter().for_each(|above| note(&format!("{token}: {above}; challenged at the house")));
 }
 
 async fn stopped() {

@@ -1,14 +1,17 @@
-//! `comity receipts list|verify`.
+//! `comity receipts list|show|verify|export|check`.
+
+mod evidence;
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_sdk::journal::{Entry, Journal};
+use comity_sdk::journal::Journal;
 use comity_sdk::token::directory::Directory as _;
 use comity_sdk::{Client, audit, receipts};
 use comity_wire::object::Receipt;
 use comity_wire::{Amount, Signed};
 
+use crate::kept;
 use crate::printer::{Failure, note, say, table};
 use crate::session::Session;
 
@@ -16,6 +19,35 @@ use crate::session::Session;
 pub enum Receipts {
     /// The receipts in your wallet
     List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read one receipt
+    Show {
+        /// Its id, or how it begins [default: the newest]
+        receipt: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hand receipts on: one file that anybody checks without an account (`comity receipts check`)
+    Export {
+        /// Their ids, or how they begin; all in your wallet where none is named
+        receipts: Vec<String>,
+        /// Those of a comparison, with what was asked and answered
+        #[arg(long, conflicts_with = "receipts")]
+        comparison: Option<PathBuf>,
+        /// Leave out what was asked and answered
+        #[arg(long)]
+        no_text: bool,
+        #[arg(long, default_value = "evidence.json")]
+        out: PathBuf,
+    },
+    /// Check a file of evidence: needs no account, no network and no profile
+    Check {
+        evidence: PathBuf,
+        /// The roster that you trust; without it, the file's own, whose digest is shown
+        #[arg(long)]
+        roster: Option<PathBuf>,
         #[arg(long)]
         json: bool,
     },
@@ -31,24 +63,18 @@ impl Receipts {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
             Self::List { json } => list(session, json),
+            Self::Show { receipt, json } => show(session, receipt.as_deref(), json),
+            Self::Export { receipts, comparison, no_text, out } => {
+                evidence::export(session, &receipts, comparison.as_deref(), no_text, &out).await
+            }
+            Self::Check { evidence, roster, json } => evidence::check(&evidence, roster.as_deref(), json),
             Self::Verify { files, json } => verify(session, files, json).await,
         }
     }
 }
 
-fn kept(session: &Session) -> Result<Vec<Vec<u8>>, Failure> {
-    let receipt = |entry| match entry {
-        Entry::Receipt { receipt, .. } => Some(receipt.to_vec()),
-        _ => None,
-    };
-    Ok(Journal::read(&Client::journal(&session.home))?.into_iter().filter_map(receipt).collect())
-}
-
 fn list(session: &Session, json: bool) -> Result<(), Failure> {
-    let mut objects = Vec::new();
-    for bytes in kept(session)? {
-        objects.push(Signed::<Receipt>::decode(&bytes)?);
-    }
+    let objects = kept::all(&session.home)?;
     if json {
         let objects: Vec<_> = objects.iter().map(Signed::unverified).collect();
         say(&serde_json::to_string_pretty(&objects)?);
@@ -59,6 +85,36 @@ fn list(session: &Session, json: bool) -> Result<(), Failure> {
         vec![receipt.at.to_string(), receipt.model.to_string(), receipt.charge.to_string(), signed.id().to_string()]
     };
     say(&table(&["at", "model", "charge", "receipt"], &objects.iter().map(row).collect::<Vec<_>>()));
+    Ok(())
+}
+
+fn show(session: &Session, id: Option<&str>, json: bool) -> Result<(), Failure> {
+    let signed = kept::one_or_newest(&session.home, id)?;
+    let receipt = signed.unverified();
+    if json {
+        say(&serde_json::to_string_pretty(&serde_json::json!({"id": signed.id(), "object": receipt}))?);
+        return Ok(());
+    }
+    let meters: Vec<_> = receipt.meters.iter().map(|(meter, units)| format!("{units} {meter}")).collect();
+    let rows = [
+        ("receipt", signed.id().to_string()),
+        ("model", receipt.model.to_string()),
+        ("op", receipt.op.to_string()),
+        ("at", receipt.at.to_string()),
+        ("charge", receipt.charge.to_string()),
+        ("for", meters.join(", ")),
+        ("counted by", receipt.basis.to_string()),
+        ("ended", receipt.ended.to_string()),
+        ("release", receipt.release.to_string()),
+        ("manifest", receipt.manifest.to_string()),
+        ("tariff", receipt.tariff.to_string()),
+        ("node", receipt.node.to_string()),
+        ("token", format!("{}, lane {}, receipt {} of it", receipt.token, receipt.lane, receipt.n)),
+        ("request", receipt.request.to_string()),
+        ("response", receipt.response.to_string()),
+    ];
+    say(&rows.iter().map(|(name, value)| format!("{name:12} {value}")).collect::<Vec<_>>().join("\n"));
+    note("comity cite makes a reference of it, comity receipts export hands it on as evidence");
     Ok(())
 }
 

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use comity_sdk::Profile;
 use comity_sdk::client::Finished;
 use comity_wire::{Amount, Digest, TokenId};
 
+use crate::money::amount;
 use crate::printer::{Failure, note, say, table};
 use crate::session::{self, Session};
 
@@ -13,6 +15,20 @@ use crate::session::{self, Session};
 pub enum Wallet {
     /// Tokens, their budgets, what is spent
     Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// What this wallet may spend by itself, and how much of it is gone; with an amount, change it
+    Limits {
+        /// What one token may hold: micro-credits such as 250000, or credits such as 0.25cr
+        #[arg(long, value_parser = amount)]
+        token: Option<Amount>,
+        /// What all tokens may hold together
+        #[arg(long, value_parser = amount)]
+        total: Option<Amount>,
+        /// What the calls of one day (UTC) may cost; `none` takes it away
+        #[arg(long, value_parser = day)]
+        day: Option<Day>,
         #[arg(long)]
         json: bool,
     },
@@ -84,6 +100,7 @@ impl Wallet {
                 }
                 Ok(())
             }
+            Self::Limits { token, total, day, json } => limits(session, token, total, day, json).await,
             Self::Challenge { token, lane, leaf, reason } => {
                 let client = session.client()?;
                 client.refresh().await?;
@@ -138,6 +155,54 @@ impl Wallet {
             }
         }
     }
+}
+
+/// A limit for a day, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Day(Option<Amount>);
+
+fn day(text: &str) -> Result<Day, String> {
+    if text == "none" { Ok(Day(None)) } else { amount(text).map(|amount| Day(Some(amount))) }
+}
+
+async fn limits(
+    session: &Session,
+    token: Option<Amount>,
+    total: Option<Amount>,
+    day: Option<Day>,
+    json: bool,
+) -> Result<(), Failure> {
+    if token.is_some() || total.is_some() || day.is_some() {
+        Profile::amend(&session.home, |profile| {
+            profile.limits.token = token.unwrap_or(profile.limits.token);
+            profile.limits.total = total.unwrap_or(profile.limits.total);
+            profile.limits.day = day.map_or(profile.limits.day, |day| day.0);
+        })?;
+        note("a program that runs already goes on with the limits it began with");
+    }
+    let limits = session.look()?.limits().await;
+    if json {
+        say(&serde_json::to_string_pretty(&limits)?);
+        return Ok(());
+    }
+    let day = limits.day_ucr.map_or_else(|| "none".to_owned(), |day| day.to_string());
+    let rows = [
+        vec![
+            "limits.token".to_owned(),
+            limits.token_ucr.to_string(),
+            String::new(),
+            "one token holds at most".to_owned(),
+        ],
+        vec![
+            "limits.total".to_owned(),
+            limits.total_ucr.to_string(),
+            limits.drawn_ucr.to_string(),
+            "tokens that this wallet drew".to_owned(),
+        ],
+        vec!["limits.day".to_owned(), day, limits.today_ucr.to_string(), "calls signed today (UTC)".to_owned()],
+    ];
+    say(&table(&["limit", "allowed", "used", "of"], &rows));
+    Ok(())
 }
 
 async fn is_unfinished(client: &comity_sdk::Client, token: TokenId) -> bool {

@@ -29,6 +29,27 @@ pub struct Finished {
 }
 
 impl Client {
+    /// Ends every token where nothing was asked for so long, so that what was not spent goes home; gives what became of each. No
+    /// call loses its token by it: the next one draws another.
+    pub async fn finish_idle(&self, after: Duration) -> Vec<(TokenId, Result<Finished, Error>)> {
+        let is_idle = || self.under_way.idle().is_some_and(|idle| idle >= after);
+        let mut finished = Vec::new();
+        if !is_idle() {
+            return finished;
+        }
+        for purse in self.purses().await.into_iter().filter(|purse| purse.unfinished) {
+            // Nobody chooses this token meanwhile; a call that came waits for one token to be ended, and not for all.
+            let _turn = self.funding.lock().await;
+            if !is_idle() {
+                return finished;
+            }
+            finished.push((purse.token, self.finish(purse.token).await));
+        }
+        // One that cannot be ended now is tried after as long again.
+        self.under_way.touch();
+        finished
+    }
+
     /// Asks the node about every request whose outcome is unknown, and takes in its receipt or frees its seq. Requests that
     /// are under way in this process are left alone.
     ///
@@ -45,11 +66,16 @@ impl Client {
         if doubtful.is_empty() {
             return Ok(());
         }
-        let door = self.door(node).await?;
         let mut last = Ok(());
         for (lane, open) in doubtful {
+            let mut outcome = self.outcome(&self.door(node).await?, token, lane, &open).await;
+            if outcome.as_ref().is_err_and(Error::is_unsent) {
+                // It is not where it was: looked for once.
+                self.forget_door(node);
+                outcome = self.outcome(&self.door(node).await?, token, lane, &open).await;
+            }
             // Of one lane nothing follows for the others.
-            if let Err(error) = self.outcome(&door, token, lane, &open).await {
+            if let Err(error) = outcome {
                 last = Err(error);
             }
         }

@@ -1,5 +1,7 @@
 //! Who serves what, and behind which door.
 
+use std::collections::BTreeSet;
+
 use comity_http::TrustedKeys;
 use comity_http::dial::Relay;
 use comity_token::directory::Directory as _;
@@ -8,6 +10,7 @@ use comity_wire::object::{Anchor, AnchorRole, DoorKind, Manifest, NodeCertificat
 use comity_wire::{Amount, Digest, ModelId, NodeId, PublicKey, Verified};
 
 use super::{Client, Error};
+use crate::chat::Query;
 use crate::discover::Hit;
 use crate::door::Door;
 
@@ -15,10 +18,10 @@ use crate::door::Door;
 const OWN_DOORS: [DoorKind; 2] = [DoorKind::Quic, DoorKind::Https];
 
 /// What a call needs to know of a model.
-pub(super) struct Target {
-    pub(super) summary: Verified<Summary>,
-    pub(super) tariff: Verified<Tariff>,
-    pub(super) node: NodeId,
+pub(crate) struct Target {
+    pub(crate) summary: Verified<Summary>,
+    pub(crate) tariff: Verified<Tariff>,
+    pub(crate) node: NodeId,
 }
 
 impl Client {
@@ -69,7 +72,7 @@ impl Client {
     }
 
     /// Any hub or house of the roster, or any node whose certificate is known, may stand behind an entry.
-    fn entry(&self, address: &str) -> Result<Door, Error> {
+    pub(super) fn entry(&self, address: &str) -> Result<Door, Error> {
         let roster = self.seen.directory.roster();
         let keys = roster.anchors.iter().flat_map(|anchor| self.keys_of(anchor)).collect();
         Ok(Door::new(vec![address.to_owned()], keys)?)
@@ -197,7 +200,7 @@ impl Client {
     }
 
     /// The first node that serves `model`.
-    pub(super) async fn target(&self, model: &ModelId) -> Result<Target, Error> {
+    pub(crate) async fn target(&self, model: &ModelId) -> Result<Target, Error> {
         let first = self.targets(model).await?.into_iter().next();
         first.ok_or(Error::Missing("a node that serves the model"))
     }
@@ -231,8 +234,31 @@ impl Client {
         Ok(Target { summary: summary.clone(), tariff, node })
     }
 
+    /// The most that a call may cost: under the price that its model has now, at any node that serves it, and under those that
+    /// open tokens pin (rule 5), whichever is most.
+    ///
+    /// # Errors
+    /// [`Error`]: an unknown model, an op without a price.
+    pub async fn worst_case(&self, query: &Query) -> Result<Amount, Error> {
+        let (now, mut most) = (self.now(), Amount::ZERO);
+        for target in self.targets(&query.model).await? {
+            let demand = query.demand(self.output_ceiling(&target));
+            most = most.max(target.tariff.worst_case(&demand).map_err(Error::Unpriced)?);
+            let pinned: BTreeSet<_> = {
+                let state = self.state.lock().await;
+                let open = state.wallet.purses().filter(|purse| purse.node() == target.node && purse.is_open(now));
+                open.filter_map(|purse| purse.token().scope_of(&query.model)).map(|scope| scope.tariff).collect()
+            };
+            for id in pinned.into_iter().filter(|id| *id != target.tariff.id()) {
+                let pinned = self.tariff(&id, target.node).await?;
+                most = most.max(pinned.worst_case(&demand).map_err(Error::Unpriced)?);
+            }
+        }
+        Ok(most)
+    }
+
     /// The most output tokens that the owner's policy would give to anyone, for calls without a limit.
-    pub(super) fn output_ceiling(&self, target: &Target) -> u64 {
+    pub(crate) fn output_ceiling(&self, target: &Target) -> u64 {
         const WITHOUT_POLICY: u64 = 4096;
         let policy = self.seen.directory.policy(&target.summary.model);
         let most = policy.and_then(|policy| policy.rules.iter().map(|rule| u64::from(rule.output_tokens_max)).max());

@@ -61,7 +61,7 @@ impl Client {
         };
         let Some(receipt) = receipt else { return Err(self.unreceipted(&sent).await) };
         let receipt = self.take_receipt(&sent, &receipt, Some(&body)).await?;
-        Ok(Answer { body, receipt, notes })
+        Ok(Answer { body, nonce: sent.nonce, receipt, notes })
     }
 
     /// Asks for a stream.
@@ -211,7 +211,13 @@ impl Client {
             if let Some(sent) = self.begin_again(target, query).await? {
                 return Ok(sent);
             }
-            let token = match self.fund(target, query).await {
+            let funded = self.fund(target, query).await;
+            if matches!(funded, Err(Error::Limit { .. })) && self.will_have_room(target, query).await {
+                drop(turn);
+                ended.await;
+                continue;
+            }
+            let token = match funded {
                 // The receipt that was missing may be there by now.
                 Err(Error::Wallet(WalletError::Stopped { token, .. })) => {
                     let resolved = self.resolve(token).await;
@@ -221,6 +227,11 @@ impl Client {
             };
             let busy = |begun: &Result<Sent, Error>| matches!(begun, Err(Error::Wallet(WalletError::LanesBusy(_))));
             let begun = self.begin_new(token, target, query).await;
+            if self.waits_for_the_day(&begun).await {
+                drop(turn);
+                ended.await;
+                continue;
+            }
             if !busy(&begun) {
                 return begun;
             }
@@ -233,6 +244,26 @@ impl Client {
             drop(turn);
             ended.await;
         }
+    }
+
+    /// Calls under way hold their maxima, and most cost less: whether what they leave of the day's limit may be enough.
+    async fn waits_for_the_day(&self, begun: &Result<Sent, Error>) -> bool {
+        let Err(Error::DayLimit { limit, asked, .. }) = begun else { return false };
+        let charged = self.state.lock().await.wallet.charged_today(self.now());
+        charged.saturating_add(*asked) <= *limit && !self.under_way.lanes().is_empty()
+    }
+
+    /// Whether a token that is too full for the call now may have room for it once calls under way have ended.
+    async fn will_have_room(&self, target: &Target, query: &Query) -> bool {
+        let demand = query.demand(self.output_ceiling(target));
+        let Ok(worst) = target.tariff.worst_case(&demand) else { return false };
+        let (needed, now) = (query.max_charge.unwrap_or(worst), self.now());
+        let state = self.state.lock().await;
+        let mut purses = state
+            .wallet
+            .purses()
+            .filter(|purse| purse.node() == target.node && purse.is_open(now) && purse.allows(&query.model, query.op));
+        purses.any(|purse| purse.budget().saturating_sub(purse.spent()) >= needed && self.under_way.any(purse.id()))
     }
 
     async fn begin_again(&self, target: &Target, query: &Query) -> Result<Option<Sent>, Error> {
@@ -271,9 +302,17 @@ impl Client {
             (None, Some(_)) => worst,
             (None, None) => {
                 let least = tariff.worst_case(&query.demand(1)).map_err(Error::Unpriced)?;
-                purse.small_maximum(worst, self.charge_ceiling(target), least)
+                let small = purse.small_maximum(worst, self.charge_ceiling(target), least);
+                let today = self.profile.limits.day.map(|limit| limit.saturating_sub(state.wallet.today(now)));
+                today.map_or(small, |left| small.min(left.max(least)))
             }
         };
+        if let Some(limit) = self.profile.limits.day {
+            let today = state.wallet.today(now);
+            if today.saturating_add(max_charge) > limit {
+                return Err(Error::DayLimit { limit, today, asked: max_charge });
+            }
+        }
         let begun = state.wallet.begin(token, &ask(query, pinned, max_charge), now)?;
         if let Some(entry) = &begun.entry {
             state.write(entry)?;
@@ -426,8 +465,9 @@ impl Client {
     ) -> Result<(), Error> {
         let Some(acknowledgement) = acknowledgement else { return Ok(()) };
         let mut state = self.state.lock().await;
+        // Lost, it is sent again, which changes nothing: no flush for it.
         for entry in state.wallet.purse(acknowledgement.token)?.acknowledged(acknowledgement) {
-            state.write(&entry)?;
+            state.note(&entry)?;
         }
         Ok(())
     }

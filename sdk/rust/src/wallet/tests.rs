@@ -562,3 +562,20 @@ fn keys_are_found_again_after_a_restart() {
     );
     assert!(matches!(place(&replayed.unwrap(), b"one", "k", NOW), Place::Unknown(_)));
 }
+
+#[test]
+fn a_day_counts_what_was_signed_on_it_whatever_its_receipt_says() {
+    let (mut wallet, tomorrow) = (wallet(), NOW.plus(86_400));
+    let first = begin(&mut wallet, b"one", 100);
+    assert_eq!(wallet.today(NOW), Amount::from_ucr(100), "what is open counts at its maximum");
+    assert_eq!(wallet.today(tomorrow), Amount::ZERO);
+    let mut node = Node::of(&first);
+    // A node that dates its receipts wrongly moves nothing into another day.
+    let receipt = node.receipt(&open(&first), 4, |receipt| receipt.at = tomorrow);
+    take(&mut wallet, first.lane, &receipt);
+    assert_eq!((wallet.today(NOW), wallet.today(tomorrow)), (receipt.charge, Amount::ZERO));
+    let second = begin(&mut wallet, b"two", 50);
+    assert_eq!(wallet.today(NOW), receipt.charge.checked_add(Amount::from_ucr(50)).unwrap());
+    wallet.apply(&Entry::Free { token: TOKEN, lane: second.lane, seq: second.authority.seq }).unwrap();
+    assert_eq!(wallet.today(NOW), receipt.charge);
+}

@@ -4,12 +4,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use comity_sdk::discover::Hit;
-use comity_sdk::token::policy;
+use comity_sdk::client::Choice;
 use comity_wire::Code;
 use comity_wire::api::node::SearchQuery;
-use comity_wire::cbor::Text;
-use comity_wire::object::Vetting;
 use serde_json::{Value, json};
 
 use super::Proxied;
@@ -39,35 +36,11 @@ pub(super) async fn one(State(shared): State<Proxied>, Path(id): Path<String>) -
 }
 
 async fn usable(shared: &Proxied) -> Result<Vec<Value>, Said> {
-    let hits = shared.client.search(&SearchQuery::default()).await.map_err(|error| Said::from(&error))?;
-    // Without a house the caller is nobody in particular; open models are theirs too.
-    let project = shared.client.project().await.ok();
-    let vetting = project.as_ref().map_or(Vetting::None, |project| project.vetting);
-    let purposes = project.map(|project| project.purposes).unwrap_or_default();
-    let purposes: Vec<_> = purposes.iter().filter_map(|purpose| Text::new(purpose.as_str()).ok()).collect();
-    let now = shared.client.now();
-    let may = |hit: &&Hit| {
-        let summary = &hit.summary;
-        summary.ops.iter().any(|row| {
-            let (model, op) = (&summary.model, row.op);
-            let ask = policy::Ask {
-                model,
-                op,
-                vetting,
-                purposes: &purposes,
-                grants: &[],
-                plans: &[],
-                run: None,
-                agreed: &[],
-                delegated: false,
-                now,
-            };
-            policy::decide_summary(summary, &ask).is_ok()
-        })
+    let choices = shared.client.choices(&SearchQuery::default()).await.map_err(|error| Said::from(&error))?;
+    let entry = |choice: &Choice| {
+        let summary = &choice.summary;
+        json!({"id": summary.model, "object": "model", "created": summary.released_at,
+               "owned_by": summary.model.organisation()})
     };
-    let entry = |hit: &Hit| {
-        json!({"id": hit.summary.model, "object": "model", "created": hit.summary.released_at,
-               "owned_by": hit.summary.model.organisation()})
-    };
-    Ok(hits.iter().filter(may).map(entry).collect())
+    Ok(choices.iter().filter(|choice| choice.is_usable()).map(entry).collect())
 }

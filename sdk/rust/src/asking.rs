@@ -1,0 +1,108 @@
+//! Many calls within one cap: each named, so that none is charged twice, and set aside before it is sent.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::cap::{Cap, Capped};
+use crate::chat::{Answer, Query};
+use crate::client::{Client, Error, Patience, Wanted};
+use crate::keys::{Key, Outcome};
+use comity_wire::{Amount, Digest};
+
+/// What calls of one run share.
+pub struct Asking<'a> {
+    pub client: &'a Client,
+    pub cap: Cap,
+    pub patience: Patience,
+    /// Once it says no, those under way end and no other begins.
+    pub wanted: &'a (dyn Fn() -> bool + Sync),
+    capped: Mutex<Option<Capped>>,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub enum Came {
+    /// With the milliseconds that it took, waits for a free lane included.
+    Answer(Box<Answer>, u64),
+    /// `charged`: what it cost all the same, and the receipt that says so.
+    Error { error: Error, charged: Option<(Digest, Amount)>, ms: u64 },
+    /// It was not made: nobody wanted it any more, or the cap has no room for it.
+    Nothing,
+}
+
+impl<'a> Asking<'a> {
+    pub fn new(client: &'a Client, cap: Cap, patience: Patience, wanted: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Self { client, cap, patience, wanted, capped: Mutex::default() }
+    }
+
+    /// The first call that there was no room for.
+    pub fn capped(&self) -> Option<Capped> {
+        *self.capped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn goes_on(&self) -> bool {
+        (self.wanted)() && self.capped().is_none()
+    }
+
+    /// Whether a run before this one signed the call that a key names, so that it may be charged: it is asked whatever is left.
+    /// One that was refused is a new call.
+    pub async fn is_signed(client: &Client, key: &Key) -> bool {
+        matches!(client.became(key).await, Some(Outcome::Unknown | Outcome::Charged { .. }))
+    }
+
+    /// Asks one. `again`: a run before this one signed it, so it is asked whatever is left. `still` is asked once there is room.
+    ///
+    /// # Panics
+    /// Where the query has no key.
+    pub async fn ask(&self, query: Query, again: bool, still: &(dyn Fn() -> bool + Sync)) -> Came {
+        let key = query.key.expect("each of many calls is named");
+        if !(again || self.goes_on() && still()) {
+            return Came::Nothing;
+        }
+        let most = match (query.max_charge, self.client.worst_case(&query).await) {
+            (Some(most), _) | (None, Ok(most)) => most,
+            (None, Err(error)) => return Came::Error { error, charged: None, ms: 0 },
+        };
+        let held = if again {
+            self.cap.hold_again(most)
+        } else {
+            match self.cap.hold(most).await {
+                Ok(held) => held,
+                Err(capped) => {
+                    self.capped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(capped);
+                    return Came::Nothing;
+                }
+            }
+        };
+        // Others may have been refused while this one waited for room.
+        if !(again || self.goes_on() && still()) {
+            return Came::Nothing;
+        }
+        let query = Query { max_charge: Some(most), ..query };
+        let wanted = || if (self.wanted)() { Wanted::Yes } else { Wanted::Charged };
+        let started = Instant::now();
+        let answer = self.client.ask_patiently(&query, self.patience, &wanted).await;
+        let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match answer {
+            Ok(answer) => {
+                held.charged(answer.receipt.charge);
+                Came::Answer(Box::new(answer), ms)
+            }
+            Err(error) => {
+                // What is still unknown may be charged: it counts until it is known.
+                let charged = match self.client.became(&key).await {
+                    Some(Outcome::Charged { receipt, charge }) => {
+                        held.charged(charge);
+                        Some((receipt, charge))
+                    }
+                    Some(Outcome::Unknown) => {
+                        held.charged(most);
+                        None
+                    }
+                    Some(Outcome::Free) | None => None,
+                };
+                Came::Error { error, charged, ms }
+            }
+        }
+    }
+}

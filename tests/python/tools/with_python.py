@@ -1,0 +1,45 @@
+"""docs/start/python.md: the wheel is installed into an environment of its own, as the page says, and plays the rest of it there.
+
+Beside the page: what it does not show (`beside.py`), and the tutorial notebook, in the same environment.
+"""
+
+import os
+import pathlib
+import subprocess
+
+from federation import need
+from page import PAGES
+
+HERE = pathlib.Path(__file__).resolve().parent
+PAGE = "python.md"
+OWNERS = ("lab", "works", "school")
+QUOTED = tuple(f"{owner}/tiny" for owner in OWNERS)
+
+
+def offers(offer, stage):
+    return {owner: {"tiny": offer(stage.behind.root)} for owner in OWNERS}
+
+
+def play(stage):
+    wheel = os.environ.get("COMITY_WHEEL")
+    need(wheel, "COMITY_WHEEL names the wheel that was built: cargo xtask test tools")
+    reader = stage.reader("proxied", wheel=wheel)
+    reader.python = reader.folder / ".venv" / "bin" / "python"
+    reader.play(PAGE)
+    beside(stage, reader, HERE / "beside.py")
+    tutorial(stage, reader)
+    return {"blocks": reader.played, "wheel_bytes": pathlib.Path(wheel).stat().st_size}
+
+
+def beside(stage, reader, *command):
+    environment = {**os.environ, **stage.environment, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [reader.python, *command], cwd=reader.folder, env=environment, text=True, capture_output=True, timeout=300
+    )
+    need(done.returncode == 0, f"{command[0]} failed:\n{done.stdout}\n{done.stderr}")
+
+
+def tutorial(stage, reader):
+    requirements = HERE.parent / "notebook.txt"
+    beside(stage, reader, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements)
+    beside(stage, reader, HERE / "notebook.py", PAGES / "tutorial.ipynb", reader.folder)
