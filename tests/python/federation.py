@@ -121,7 +121,8 @@ class Federation:
     def close_books(self, home, project, answered):
         """Ends the proxy, and gives what was charged: by as many receipts as were answered, each verified, all settled."""
         # The wallet has one user at a time. Ending the proxy sends what was not spent home.
-        self.end("proxy")
+        if "proxy" in self.running:
+            self.end("proxy")
         receipts = self.receipts(home)
         charged = self.charged(home)
         need(len(charged) == answered, f"{answered} calls were to be charged, {len(charged)} receipts charge")
@@ -226,8 +227,8 @@ def with_federation(binary, play, offers=demo_offers, quoted=DEMO_QUOTED, doors=
     """Runs `play(federation, home, project)` through each door, with a wallet and a project for each, in a federation that ends
     with it; prints the logs where it fails."""
     # Nothing of the environment may bend a package or the proxy.
-    kept = "COMITY_NODE_MODULES"
-    for name in [name for name in os.environ if name != kept and name.startswith(("OPENAI_", "COMITY_"))]:
+    kept = ("COMITY_NODE_MODULES", "COMITY_OPENCODE", "COMITY_WHEEL")
+    for name in [name for name in os.environ if name not in kept and name.startswith(("OPENAI_", "COMITY_"))]:
         del os.environ[name]
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::bench_sdk;
 use crate::demo;
 use crate::failure::{Failure, Result};
 use crate::peers;
@@ -23,6 +24,7 @@ Measure, beside yardsticks in the same run, median of at least five rounds (the 
 Usage: cargo xtask bench <what> [--json]
        cargo xtask bench gateway [--peers] [beside|doors|curve|streams|peers]… [--json]
        cargo xtask bench ledger [sqlite|postgres|hot|audit]… [--json]
+       cargo xtask bench sdk [proxy|batch|search|wheel]… [--items=10000] [--json]
 
 What:
   token     µs to verify a token with three delegation blocks, and a manifest; yardsticks: bare verify_strict, biscuit-auth
@@ -32,6 +34,9 @@ What:
             pgbench, bare verify_strict. About 6 minutes; parts of it by their names
   guard     µs to look at a KiB of text by rules and classifier, recall and false flags on held-out data; yardstick: memchr.
             ms to list 10,000 applications, µs to decide about a call
+  sdk       ms that proxy and node add, items per second and memory of a batch, a search from the shell, size and import of
+            the wheel; yardstick: the package openai, straight to the same upstream. Parts of it by their names. What is built
+            already: COMITY_BENCH_BINARY, COMITY_BENCH_WHEEL, and the example bench_gateway as COMITY_BENCH_UPSTREAM
   demo      seconds of `comity demo` after the build
 
   --peers   gateway: beside Portkey's gateway (npm), LiteLLM (PyPI) and liter-llm (crates.io: compiles 400 crates), which their
@@ -46,29 +51,29 @@ docs/reference/performance.md keeps the history.
 const DEMO_ROUNDS: usize = 3;
 
 /// Benches whose parts come later: their figures, and the work that brings them.
-const LATER: &[(&str, &str, &[&str])] = &[
-    ("sdk", "issue 6, a researcher's day", &["proxy_added_p50_ms", "batch_items_vs_asyncio", "wheel_mb", "import_ms"]),
-    (
-        "federation",
-        "the federation issue",
-        &[
-            "spread_5000_s",
-            "spread_5000_no_gossip_s",
-            "gossip_missed_real",
-            "leaf_idle_bytes_per_s",
-            "leaf_busy_bytes_per_s",
-            "cold_start_cpu_s",
-            "cold_start_mb",
-            "search_100k_p50_ms",
-            "search_100k_p99_ms",
-            "search_rebuild_s",
-            "search_rss_mb",
-        ],
-    ),
-];
+const LATER: &[(&str, &str, &[&str])] = &[(
+    "federation",
+    "the federation issue",
+    &[
+        "spread_5000_s",
+        "spread_5000_no_gossip_s",
+        "gossip_missed_real",
+        "leaf_idle_bytes_per_s",
+        "leaf_busy_bytes_per_s",
+        "cold_start_cpu_s",
+        "cold_start_mb",
+        "search_100k_p50_ms",
+        "search_100k_p99_ms",
+        "search_rebuild_s",
+        "search_rss_mb",
+    ],
+)];
 
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     let (flags, names): (Vec<&String>, Vec<&String>) = args.iter().partition(|arg| arg.starts_with('-'));
+    if names.first().is_some_and(|name| name.as_str() == "sdk") {
+        return bench_sdk::run(place, &[&names[1..], &flags].concat());
+    }
     let said = |flag: &str| flags.iter().any(|said| said.as_str() == flag);
     let is_gateway = names.first().is_some_and(|name| name.as_str() == "gateway");
     if let Some(flag) = flags.iter().find(|flag| !(**flag == "--json" || is_gateway && **flag == "--peers")) {
@@ -82,9 +87,8 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
         return ledger(place, &names[1..], json);
     }
     let &[what] = names.as_slice() else {
-        return Err(
-            Failure::input("say what to measure").hint("cargo xtask bench token|gateway|ledger|guard|demo [--json]")
-        );
+        return Err(Failure::input("say what to measure")
+            .hint("cargo xtask bench token|gateway|ledger|guard|sdk|demo [--json]"));
     };
     match what.as_str() {
         "token" => beside_yardsticks(place, "token", json),
@@ -95,9 +99,7 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
         }
         other => {
             let Some((_, brings, metrics)) = LATER.iter().find(|(name, ..)| *name == other) else {
-                return Err(
-                    Failure::input(format!("no bench is called `{other}`")).hint("token, gateway, ledger, guard, demo")
-                );
+                return Err(Failure::input(format!("no bench is called `{other}`")).hint("cargo xtask bench --help"));
             };
             let figures: Vec<Value> =
                 metrics.iter().map(|metric| figure(metric, None, "", 0, &format!("comes with {brings}"))).collect();
@@ -152,13 +154,17 @@ fn gateway(place: &Place, parts: &[&String], peers: bool, json: bool) -> Result 
     process::step("bench", &mut bench)
 }
 
-/// The shipped binary and the callers, built together in release, so that both share each compiled crate; and nginx. Gives
-/// the callers' program.
+/// [`release_build`], and nginx.
 pub(crate) fn gateway_build(place: &Place) -> Result<PathBuf> {
     // Debian keeps it out of an ordinary user's path.
     if process::probe("nginx", &["-v"]).is_none() && process::probe("/usr/sbin/nginx", &["-v"]).is_none() {
         process::install(&["nginx-light"]).map_err(|failure| failure.hint("apt-get install nginx-light"))?;
     }
+    release_build(place)
+}
+
+/// The shipped binary and the callers, built together, so that both share each compiled crate. Gives the callers' program.
+pub(crate) fn release_build(place: &Place) -> Result<PathBuf> {
     let mut build = process::cargo(place);
     build.args(["build", "--locked", "--release", "-p", "comity-node", "-p", "comity-tests"]);
     build.args(["--bin", "comity", "--example", "bench_gateway"]);

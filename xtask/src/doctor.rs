@@ -4,6 +4,9 @@ use crate::failure::{Failure, Result};
 use crate::place::Place;
 use crate::postgres;
 use crate::process::probe;
+use crate::tools;
+
+use Look::{By, Runs};
 
 pub(crate) const HELP: &str = "\
 List the tools that the tasks need, which of them are here, and how to get the rest.
@@ -17,8 +20,14 @@ Ends with an error if something that `cargo demo` or `cargo xtask test` needs is
 struct Tool {
     name: &'static str,
     needed_by: Need,
-    probe: &'static [&'static str],
+    look: Look,
     get: &'static str,
+}
+
+enum Look {
+    Runs(&'static [&'static str]),
+    /// Where no program in PATH says it.
+    By(fn() -> Option<String>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,81 +64,88 @@ const TOOLS: &[Tool] = &[
     Tool {
         name: "rustc",
         needed_by: Need::Demo,
-        probe: &["rustc", "--version"],
+        look: Runs(&["rustc", "--version"]),
         get: "https://rustup.rs (rust-toolchain.toml names the version)",
     },
     Tool {
         name: "cc",
         needed_by: Need::Demo,
-        probe: &["cc", "--version"],
+        look: Runs(&["cc", "--version"]),
         get: "apt-get install build-essential (Mac: xcode-select --install)",
     },
     Tool {
         name: "make",
         needed_by: Need::Demo,
-        probe: &["make", "--version"],
+        look: Runs(&["make", "--version"]),
         get: "apt-get install build-essential (Mac: xcode-select --install)",
     },
     Tool {
         name: "rustfmt",
         needed_by: Need::Test,
-        probe: &["cargo", "fmt", "--version"],
+        look: Runs(&["cargo", "fmt", "--version"]),
         get: "rustup component add rustfmt",
     },
     Tool {
         name: "clippy",
         needed_by: Need::Test,
-        probe: &["cargo", "clippy", "--version"],
+        look: Runs(&["cargo", "clippy", "--version"]),
         get: "rustup component add clippy",
     },
     Tool {
         name: "python3",
         needed_by: Need::Test,
-        probe: &["python3", "--version"],
+        look: Runs(&["python3", "--version"]),
         get: "apt-get install python3 (3.10 or newer)",
     },
     Tool {
         name: "node",
         needed_by: Need::Node,
-        probe: &["node", "--version"],
+        look: Runs(&["node", "--version"]),
         get: "apt-get install nodejs (20 or newer)",
     },
-    Tool { name: "npm", needed_by: Need::Node, probe: &["npm", "--version"], get: "apt-get install npm" },
+    Tool { name: "npm", needed_by: Need::Node, look: Runs(&["npm", "--version"]), get: "apt-get install npm" },
     Tool {
         name: "python3 venv",
         needed_by: Need::Test,
-        probe: &["python3", "-c", "import ensurepip, venv; print('present')"],
+        look: Runs(&["python3", "-c", "import ensurepip, venv; print('present')"]),
         get: "apt-get install python3-venv",
     },
     Tool {
         name: "postgresql",
         needed_by: Need::Root,
-        probe: &[],
+        look: By(|| postgres::look().map(|folder| folder.display().to_string())),
         get: "apt-get install postgresql (15 or newer; `cargo xtask test postgres` as root does that)",
     },
     Tool {
         name: "hledger",
         needed_by: Need::Root,
-        probe: &["hledger", "--version"],
+        look: Runs(&["hledger", "--version"]),
         get: "apt-get install hledger (`cargo xtask test python` as root does that)",
     },
     Tool {
         name: "curl",
         needed_by: Need::Tools,
-        probe: &["curl", "--version"],
+        look: Runs(&["curl", "--version"]),
         get: "apt-get install curl (`cargo xtask test tools` as root does that)",
     },
-    Tool { name: "nginx", needed_by: Need::Bench, probe: &["nginx", "-v"], get: "apt-get install nginx-light" },
+    Tool { name: "git", needed_by: Need::Tools, look: Runs(&["git", "--version"]), get: "apt-get install git" },
+    Tool {
+        name: "opencode",
+        needed_by: Need::Tools,
+        look: By(tools::opencode_found),
+        get: "npm install -g opencode-ai@1.18.33 (on x86-64 Linux `cargo xtask test tools` does it)",
+    },
+    Tool { name: "nginx", needed_by: Need::Bench, look: Runs(&["nginx", "-v"]), get: "apt-get install nginx-light" },
     Tool {
         name: "nextest",
         needed_by: Need::Nicer,
-        probe: &["cargo", "nextest", "--version"],
+        look: Runs(&["cargo", "nextest", "--version"]),
         get: "cargo install --locked cargo-nextest (without it: cargo test)",
     },
     Tool {
         name: "cargo-deny",
         needed_by: Need::Nicer,
-        probe: &["cargo", "deny", "--version"],
+        look: Runs(&["cargo", "deny", "--version"]),
         get: "cargo install --locked cargo-deny (for maintainers; tests/it/architecture.rs checks the same)",
     },
 ];
@@ -141,10 +157,9 @@ pub(crate) fn run(_place: &Place, args: &[String]) -> Result {
     println!("{:<13} {:<16} {:<36} how to get it", "tool", "needed by", "found");
     let mut missing = Vec::new();
     for tool in TOOLS {
-        let found = match tool.probe.split_first() {
-            Some((program, arguments)) => probe(program, arguments),
-            // Its programs lie outside PATH.
-            None => postgres::look().map(|folder| folder.display().to_string()),
+        let found = match tool.look {
+            Runs(words) => words.split_first().and_then(|(program, arguments)| probe(program, arguments)),
+            By(look) => look(),
         };
         let (shown, get) = match &found {
             Some(version) => (shorten(version, 36), "-"),

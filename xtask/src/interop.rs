@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use crate::failure::{Failure, Result};
 use crate::place::Place;
-use crate::process::{self, probe};
+use crate::process::{self, WORKSPACE, probe};
 use crate::python::Making;
 
 pub(crate) const HELP: &str = "\
@@ -31,7 +31,7 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     let making = Making::start(place, "llama-cpp", REQUIREMENTS);
     // All targets, as `cargo xtask test` builds them: then nothing is compiled for this alone.
     let mut build = process::cargo(place);
-    build.args(["build", "--locked", "--workspace", "--all-targets"]).stdout(Stdio::null());
+    build.arg("build").args(WORKSPACE).arg("--all-targets").stdout(Stdio::null());
     process::step("build", &mut build)?;
     let venv = making.finish()?;
     eprintln!("    venv llama-cpp: {}", process::seconds(venv.took));

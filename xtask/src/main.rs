@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout)]
 
 mod bench;
+mod bench_sdk;
 mod demo;
 mod doctor;
 mod failure;
@@ -26,6 +27,7 @@ mod test;
 mod tools;
 mod torture;
 mod train;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -78,6 +80,7 @@ const TASKS: &[Task] = &[
         help: interop::HELP,
         run: interop::run,
     },
+    Task { name: "wheel", about: "Build the Python package as a wheel", help: wheel::HELP, run: wheel::run },
     Task {
         name: "openapi",
         about: "Write the description of the house's HTTP API, or hold the house to it",

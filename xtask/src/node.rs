@@ -13,7 +13,7 @@ use crate::python::{fnv1a, logged};
 pub(crate) fn install(place: &Place, package: &str) -> Result<PathBuf> {
     for tool in ["node", "npm"] {
         if probe(tool, &["--version"]).is_none() {
-            let hint = "apt-get install nodejs npm (Node 20 or newer), then: cargo xtask test node";
+            let hint = "apt-get install nodejs npm (Node 20 or newer), then again";
             return Err(Failure::machine(format!("{tool} does not run")).hint(hint));
         }
     }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::failure::{Failure, Result};
 use crate::place::Place;
-use crate::process::{self, cargo};
+use crate::process::{self, WORKSPACE, cargo};
 use crate::python::Making;
 
 pub(crate) const HELP: &str = "\
@@ -25,7 +25,7 @@ pub(crate) const REQUIREMENTS: &str = "tests/python/schemathesis.txt";
 pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     let asked = asked(args)?;
     let mut build = cargo(place);
-    build.args(["build", "--locked", "--workspace", "--all-targets"]).stdout(Stdio::null());
+    build.arg("build").args(WORKSPACE).arg("--all-targets").stdout(Stdio::null());
     if let Some(options) = asked {
         let making = Making::start(place, "schemathesis", REQUIREMENTS);
         process::step("build", &mut build)?;

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use crate::failure::{Failure, Result};
 use crate::place::Place;
 
+/// All that links without Python: what only it loads is built by maturin (`cargo xtask wheel`).
+pub(crate) const WORKSPACE: [&str; 4] = ["--locked", "--workspace", "--exclude", "comity-python"];
+
 /// Cargo in the checkout, with no stdin.
 ///
 /// `cargo run` describes *this* package in its environment; a nested cargo that inherits that sees build scripts'

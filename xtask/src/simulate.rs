@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::failure::{Failure, Result};
 use crate::place::Place;
-use crate::process;
+use crate::process::{self, WORKSPACE};
 
 pub(crate) const HELP: &str = "\
 Play schedules of the money simulator: the cores of wallet, gateway and clearing house under one seeded clock, with an
@@ -30,7 +30,7 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
         process::install(&["build-essential"])?;
     }
     let mut build = process::cargo(place);
-    build.args(["build", "--locked", "--workspace", "--all-targets"]).stdout(Stdio::null());
+    build.arg("build").args(WORKSPACE).arg("--all-targets").stdout(Stdio::null());
     process::step("build", &mut build)?;
     let program = place.target.join("debug").join(format!("comity-simulator{}", std::env::consts::EXE_SUFFIX));
     process::step("simulate", process::program(place, program).args(args))

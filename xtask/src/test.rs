@@ -11,7 +11,7 @@ use crate::node;
 use crate::openapi;
 use crate::place::Place;
 use crate::postgres::{self, Server};
-use crate::process::{self, cargo, probe, step};
+use crate::process::{self, WORKSPACE, cargo, probe, step};
 use crate::python::Making;
 use crate::tools;
 
@@ -27,8 +27,8 @@ Groups:
   python   The independent reader of spec/vectors, the unmodified `openai` package against the proxy, the unmodified
            `amieclient` package against the clearing house, and schemathesis against its HTTP API
   node     The unmodified `openai` package of Node against the proxy
-  tools    lm-evaluation-harness, Inspect, LangChain, curl and the `openai` packages, unmodified: each plays its page
-           of docs/start through the proxy
+  tools    The wheel; lm-evaluation-harness, Inspect, LangChain, curl and the `openai` packages, unmodified: each plays
+           its page of docs/start
   lint     rustfmt and clippy, warnings being errors
 
 Python environments are made under target/python beside the compile. A tool that is missing is installed when this
@@ -48,7 +48,7 @@ const GROUPS: &[Group] = &[
     Group { name: "postgres", budget: Duration::from_secs(6 * 60), run: postgres },
     Group { name: "python", budget: Duration::from_secs(4 * 60), run: python },
     Group { name: "node", budget: Duration::from_secs(3 * 60), run: node },
-    Group { name: "tools", budget: Duration::from_secs(6 * 60), run: tools },
+    Group { name: "tools", budget: Duration::from_secs(8 * 60), run: tools },
     Group { name: "lint", budget: Duration::from_secs(6 * 60), run: lint },
 ];
 
@@ -124,17 +124,17 @@ fn rust(place: &Place, _: &mut Background) -> Result {
     if probe("cc", &["--version"]).is_none() {
         process::install(&["build-essential"])?;
     }
-    step("build", cargo(place).args(["build", "--locked", "--workspace", "--all-targets"]))?;
+    step("build", cargo(place).arg("build").args(WORKSPACE).arg("--all-targets"))?;
     let tests = if probe("cargo", &["nextest", "--version"]).is_some() {
-        step("tests", cargo(place).args(["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]))
+        step("tests", cargo(place).args(["nextest", "run"]).args(WORKSPACE).arg("--no-fail-fast"))
     } else {
         // `--tests --bins --lib` and not the doctests, which have a step of their own below.
-        let line = ["test", "--locked", "--workspace", "--no-fail-fast", "--all-targets", "--", "--skip", "postgres::"];
-        step("tests", cargo(place).args(line))
+        let line = ["--no-fail-fast", "--all-targets", "--", "--skip", "postgres::"];
+        step("tests", cargo(place).arg("test").args(WORKSPACE).args(line))
     };
     // The whole workspace is selected although only wire, token and sdk/rust have doctests (`doctest = false` in the
     // others): naming three packages would resolve features anew and compile the third-party crates again.
-    let docs = step("doctests", cargo(place).args(["test", "--locked", "--workspace", "--doc"]));
+    let docs = step("doctests", cargo(place).arg("test").args(WORKSPACE).arg("--doc"));
     both(tests, docs)
 }
 
@@ -147,12 +147,12 @@ fn postgres(place: &Place, _: &mut Background) -> Result {
         Server::Started(_) => eprintln!("    PostgreSQL was there after {}", process::seconds(started.elapsed())),
     }
     // `tests/it` runs the binary that lies in the target directory.
-    step("build", cargo(place).args(["build", "--locked", "--workspace", "--all-targets"]))?;
+    step("build", cargo(place).arg("build").args(WORKSPACE).arg("--all-targets"))?;
     let mut tests = cargo(place);
     if probe("cargo", &["nextest", "--version"]).is_some() {
-        tests.args(["nextest", "run", "--locked", "--workspace", "--no-fail-fast", "--profile", "postgres"]);
+        tests.args(["nextest", "run"]).args(WORKSPACE).args(["--no-fail-fast", "--profile", "postgres"]);
     } else {
-        tests.args(["test", "--locked", "--workspace", "--no-fail-fast", "--all-targets", "--", "postgres::"]);
+        tests.arg("test").args(WORKSPACE).args(["--no-fail-fast", "--all-targets", "--", "postgres::"]);
     }
     step("tests", tests.env(postgres::VARIABLE, cluster.url()))
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use crate::failure::{Failure, Result};
 use crate::place::Place;
 use crate::postgres::{Cluster, Promise, VARIABLE};
-use crate::process;
+use crate::process::{self, WORKSPACE};
 
 pub(crate) const HELP: &str = "\
 Kill every kind of process under load (node, clearing house, hub, wallet): at named points between two durable things,
@@ -44,7 +44,7 @@ pub(crate) fn run(place: &Place, args: &[String]) -> Result {
     }
     // All targets, as `cargo xtask test` builds them: then nothing is compiled for this alone.
     let mut build = process::cargo(place);
-    build.args(["build", "--locked", "--workspace", "--all-targets"]).stdout(Stdio::null());
+    build.arg("build").args(WORKSPACE).arg("--all-targets").stdout(Stdio::null());
     process::step("build", &mut build)?;
     let program = place.target.join("debug").join(format!("comity-torture{}", std::env::consts::EXE_SUFFIX));
     // A thousand slow readers have a connection each, and so has the model's server: as many files as this account may open.

@@ -5,6 +5,7 @@
 - `text` is what the block before it prints. `…` stands for anything, also for nothing.
 - `comity proxy …` is started with a port of its own, and whatever else the page says on that line. From there on, the page's address
   (`http://127.0.0.1:8899`) means the address that it printed.
+- `./sdk/python` means the wheel that was built from there, where the reader has one.
 - Nothing else is replaced. A block of any other kind is a mistake.
 """
 
@@ -20,6 +21,7 @@ from federation import Broken, need
 
 PAGES = pathlib.Path(__file__).resolve().parents[3] / "docs" / "start"
 ADDRESS = "http://127.0.0.1:8899"
+SOURCES = "./sdk/python"
 KINDS = ("sh", "python", "js", "yaml", "text")
 FILE = re.compile(r"^(?:#|//) ([\w.-]+\.\w+)\n")
 BLOCK_S = 180
@@ -71,8 +73,9 @@ class Reader:
     """Somebody with a folder who plays a page. `start_proxy` gets the words behind `comity proxy` and gives an address; without it the
     reader asks the server at `address`, and types no command of ours."""
 
-    def __init__(self, folder, environment, start_proxy=None, address=None):
-        self.folder, self.start_proxy, self.address = folder, start_proxy, address
+    def __init__(self, folder, environment, start_proxy=None, address=None, wheel=None):
+        self.folder, self.start_proxy, self.address, self.wheel = folder, start_proxy, address, wheel
+        self.python = sys.executable
         self.environment = {**os.environ, **environment}
         self.lines, self.said, self.played = {}, "", 0
         folder.mkdir()
@@ -105,13 +108,14 @@ class Reader:
             self.said = self.line(block.kind).run(self.text(block), block.place, self.folder)
 
     def text(self, block):
-        return block.text.replace(ADDRESS, self.address) if self.address else block.text
+        text = block.text.replace(ADDRESS, self.address) if self.address else block.text
+        return text.replace(SOURCES, self.wheel) if self.wheel else text
 
     def line(self, kind):
         if kind == "js" and kind in self.lines:
             self.lines.pop(kind).end()
         if kind not in self.lines:
-            self.lines[kind] = Line(kind, self.folder, self.environment)
+            self.lines[kind] = Line(kind, self.folder, self.environment, self.python)
         return self.lines[kind]
 
 
@@ -120,9 +124,9 @@ class Line:
 
     ENDED = "=== the block has ended:"
 
-    def __init__(self, kind, folder, environment):
+    def __init__(self, kind, folder, environment, python):
         self.kind, self.count, self.log = kind, 0, folder / f"{kind}.log"
-        command = {"sh": ["bash", "--noprofile", "--norc"], "python": [sys.executable, "-c", PYTHON], "js": ["bash"]}[kind]
+        command = {"sh": ["bash", "--noprofile", "--norc"], "python": [python, "-c", PYTHON], "js": ["bash"]}[kind]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, cwd=folder, env=environment, text=True, bufsize=1, stdin=subprocess.PIPE,
                                             stdout=subprocess.PIPE, stderr=log)

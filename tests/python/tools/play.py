@@ -18,7 +18,7 @@ from model import Model
 from page import Reader
 
 OPS = ("chat", "completions", "logprobs", "prompt_logprobs", "tokenize")
-TOOLS = ("curl", "openai", "langchain", "inspect", "lm-eval")
+TOOLS = ("curl", "compare", "openai", "python", "langchain", "inspect", "lm-eval", "agent")
 
 
 class Stage:
@@ -84,7 +84,9 @@ def main():
         said = story.play(stage)
         return {"tool": sys.argv[2], **said, **federation.close_books(home, project, stage.behind.answered)}
 
-    return with_federation(stage.binary, play, stage.offers, (server.NAME,), ("https",))
+    offers = (lambda: story.offers(offer, stage)) if hasattr(story, "offers") else stage.offers
+    quoted = getattr(story, "QUOTED", (server.NAME,))
+    return with_federation(stage.binary, play, offers, quoted, ("https",))
 
 
 if __name__ == "__main__":

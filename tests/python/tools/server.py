@@ -26,9 +26,9 @@ LETTERS = {"system": "S", "developer": "S", "user": "Q", "assistant": "A"}
 class Server:
     """On a free port of loopback, until `end`."""
 
-    def __init__(self, model=None):
+    def __init__(self, model=None, handler=None):
         self.model, self.answered, self.asked = model or Model(), 0, []
-        self.listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.listener = ThreadingHTTPServer(("127.0.0.1", 0), handler or Handler)
         self.listener.daemon_threads, self.listener.of = True, self
         threading.Thread(target=self.listener.serve_forever, daemon=True).start()
 

@@ -1,0 +1,46 @@
+"""Ask AI models that stay with their owners, within a research budget, with a receipt for each answer.
+
+    import comity
+
+    client = comity.Client()
+    client.models.search()                          # what may I use, and what does it cost?
+    client.chat("lab/tiny", "What is the capital of France?")
+    client.compare(["lab/a", "lab/b"], ["one prompt", "another"], cap=comity.credits("0.1"))
+    client.openai()                                 # an `openai.OpenAI`, ready
+
+The wallet is the one of the `comity` command, which comes with this package. One program uses it at a time.
+"""
+
+from . import errors
+from ._amount import Amount, credits
+from ._answer import Answer, Embeddings
+from ._client import Client, proxy
+from ._comity import __version__
+from ._many import Batch, Comparison, Prompt, Setting
+from .errors import ComityError
+
+__all__ = [
+    "Amount",
+    "Answer",
+    "AsyncClient",
+    "Batch",
+    "Client",
+    "ComityError",
+    "Comparison",
+    "Embeddings",
+    "Prompt",
+    "Setting",
+    "__version__",
+    "credits",
+    "errors",
+    "proxy",
+]
+
+
+def __getattr__(name):
+    # `asyncio` is three quarters of what importing this takes.
+    if name == "AsyncClient":
+        from ._async import AsyncClient
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

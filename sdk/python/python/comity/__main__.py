@@ -1,0 +1,5 @@
+"""`python -m comity`: the `comity` command."""
+
+from ._command import main
+
+main()
