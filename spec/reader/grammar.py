@@ -48,7 +48,8 @@ RECORDS = {
     "Scope": "1 model model, 2 release digest, 3 ops [Op]16, 4 tariff digest",
     "Block": "1 previous digest, 2 index u8, 3 cap amount, 4 expires_at time, 5 lanes u16?, 6 depth u8?, 7 models [model]8, 8 ops [Op]16, 9 next key",
     "Quote": "1 id id.quote, 2 issuer id.org, 3 project id.proj, 4 node id.node, 5 scope [Scope]8, 6 window amount, 7 lanes_max u16, 8 longest_op_s u32, 9 issued_at time, 10 expires_at time",
-    "Mandate": "1 id id.mand, 2 project id.proj, 3 member key?, 4 join_code digest?, 5 cap amount, 6 cap_per_day amount, 7 models [model]64, 8 not_before time, 9 not_after time",
+    "Mandate": "1 id id.mand, 2 project id.proj, 3 member key?, 4 join_code digest?, 5 cap amount, 6 cap_per_day amount, 7 models [model]64, 8 not_before time, 9 not_after time, 10 model_caps [ModelCap]16, 11 assists bool?",
+    "ModelCap": "1 model model, 2 cap amount",
     "Head": "1 federation id.fed, 2 org id.org, 3 epoch u32, 4 seq u64, 5 previous digest?, 6 index digest, 7 index_bytes u32, 8 entries u32, 9 issued_at time, 10 expires_at time, 11 roster_version u64",
     "Index": "1 entries [Entry]2048",
     "Entry": "1 kind EntryKind, 2 subject t96, 3 version u64, 4 id digest, 5 bytes u32",
@@ -297,6 +298,13 @@ def plan_rules(view):
         ascending(row["sites"])
 
 
+def mandate_rules(view):
+    ascending(view["models"])
+    ascending([row["model"] for row in view["model_caps"]])
+    need(all(row["cap"] <= view["cap"] and (not view["models"] or row["model"] in view["models"]) for row in view["model_caps"]), "caps of models")
+    need(view["assists"] in (None, True), "assists is true or left out")
+
+
 RULES = {"Token": token_rules, "Block": block_rules, "Receipt": receipt_rules,
          "Acknowledgement": lambda view: (need(view["lanes"], "no lane"), ascending([(lane["leaf"], lane["lane"]) for lane in view["lanes"]])),
          "Grant": grant_rules, "Plan": plan_rules,
@@ -307,7 +315,7 @@ RULES = {"Token": token_rules, "Block": block_rules, "Receipt": receipt_rules,
          "CreditNote": lambda view: need(view["amount"] and (view["reason"] == "case") == bool(view["case"]), "credit note"),
          "Export": lambda view: need(view["subject"], "of nobody"),
          "Moderation": lambda view: (need(view["by"] and view["tiers"], "moderation by somebody, of tiers"), order("Tier", view["tiers"])),
-         "Mandate": lambda view: ascending(view["models"]),
+         "Mandate": mandate_rules,
          "Policy": policy_rules}
 
 

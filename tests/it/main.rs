@@ -12,6 +12,7 @@ mod callers_cannot_overspend;
 mod cases_by_commands;
 mod catching_up;
 mod challenged;
+mod class_page;
 mod clearing_ops;
 mod compared;
 mod conformance;

@@ -25,6 +25,7 @@ const BODIES: &[Body] = &[
     ("ReservationReply", again::<clearing::ReservationReply>),
     ("MandateRequest", again::<clearing::MandateRequest>),
     ("MandateReply", again::<clearing::MandateReply>),
+    ("MandateRevokeRequest", again::<clearing::MandateRevokeRequest>),
     ("WhoamiReply", again::<person::WhoamiReply>),
     ("ConductReply", again::<proposal::ConductReply>),
     ("ConductRequest", again::<proposal::ConductRequest>),

@@ -29,8 +29,8 @@ use comity_http::signed::Guard;
 use comity_http::{Refusal, Signed};
 use comity_wire::Code;
 use comity_wire::api::clearing::{
-    ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, MandateReply, MandateRequest, ProjectReply,
-    QuoteReply, QuoteRequest, RefundRequest, ReservationReply, ReservationRequest, SignedBytes,
+    ClaimReply, ClaimRequest, FinalReply, FinalRequest, HouseReply, MandateReply, MandateRequest, MandateRevokeRequest,
+    ProjectReply, QuoteReply, QuoteRequest, RefundRequest, ReservationReply, ReservationRequest, SignedBytes,
 };
 use comity_wire::{Amount, LotId, MandateId, ProjectId};
 use http::header;
@@ -110,15 +110,16 @@ fn routes() -> Vec<Route<Api>> {
             .reply::<MandateReply>()
             .codes(codes::MANDATE),
         Route::get("mandate", "/v1/mandates/{id}", mandate, "How a mandate stands")
-            .signed_by("who redeemed it, a PI or a co-PI")
+            .signed_by("who redeemed it, a PI, a co-PI or an assistant")
             .path::<MandateId>("id")
             .reply::<MandateReply>()
             .codes(&[Code::NotFound]),
         Route::post("revokeMandate", "/v1/mandates/{id}/revoke", mandate_revoke, "End a mandate")
-            .signed_by("a PI or a co-PI")
+            .signed_by("a PI, a co-PI or an assistant")
             .path::<MandateId>("id")
+            .body::<MandateRevokeRequest>()
             .reply::<MandateReply>()
-            .codes(&[Code::NotFound, Code::UnsupportedMediaType]),
+            .codes(&[Code::NotFound, Code::UnsupportedMediaType, Code::LimitExceeded]),
         Route::get("project", "/v1/projects/{id}", project, "A project's credits, lots and newest tokens")
             .signed_by(MEMBER)
             .path::<ProjectId>("id")
@@ -298,7 +299,8 @@ async fn mandate_revoke(
     call: Call,
 ) -> Result<Response, Refusal> {
     answer_once(house, call, |house, call| async move {
-        Ok(house.mandate_revoke(&call.signed.caller.key, mandate_id(&id)?).await?)
+        let ask: MandateRevokeRequest = call.json()?;
+        Ok(house.mandate_revoke(&call.signed.caller.key, mandate_id(&id)?, ask).await?)
     })
     .await
 }

@@ -3,6 +3,8 @@
 //!
 //! What counts against a mandate is what tokens under it hold or have spent: what went home counts no more. A day is a day of UTC.
 
+use std::collections::BTreeMap;
+
 use comity_wire::object::Mandate;
 use comity_wire::time::DAY_S;
 use comity_wire::{Amount, Digest, MandateId, ModelId, ProjectId, PublicKey, Timestamp, Verified};
@@ -14,6 +16,10 @@ use crate::failure::Failure;
 pub const MANDATES_MAX: u64 = 10_000;
 /// The longest join code, bytes.
 pub const CODE_MAX: usize = 128;
+/// How many jobs a member may sign for under one mandate.
+pub const JOBS_MAX: u64 = 128;
+/// Of how many mandates of a key, the newest, the house looks whether one lets it assist.
+pub(crate) const ASSISTS_MAX: i64 = 64;
 
 /// What a key may do for a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,6 +58,42 @@ pub struct Redeemed {
     pub revoked_at: Option<Timestamp>,
     pub drawn: Amount,
     pub drawn_today: Amount,
+    /// Of it, what nodes were paid.
+    pub settled: Amount,
+    /// What is drawn for single models, where the mandate caps any.
+    pub by_model: BTreeMap<ModelId, Amount>,
+    /// Whether somebody has it. One that its signer brought waits for the first who shows its join code.
+    pub redeemed: bool,
+    /// Where a member signed it for a job: within which of their own mandates.
+    pub parent: Option<MandateId>,
+}
+
+/// What was drawn under a mandate for one model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Used {
+    pub(crate) drawn: Amount,
+    pub(crate) settled: Amount,
+    pub(crate) calls: u64,
+}
+
+/// Whose a mandate is from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) member: PublicKey,
+    pub(crate) redeemed: bool,
+    pub(crate) parent: Option<MandateId>,
+}
+
+/// What is done with a mandate that is brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one for a mandate that is brought")]
+pub(crate) enum Taking {
+    /// It is there.
+    Nothing,
+    /// The one in the books becomes the caller's.
+    Claim,
+    /// It is new, or takes the place of the one in the books.
+    Put(Placed),
 }
 
 /// The first moment of the day of `now`.
@@ -79,7 +121,75 @@ pub fn redeemer(mandate: &Mandate, caller: &PublicKey, code: Option<&str>) -> Re
     }
 }
 
+/// What becomes of `mandate`, which `caller` brings: to redeem it, or, where the caller may sign mandates of its project and brings no
+/// code, to lodge it for whom it is for. `known` is what the books have under its id. Who signed it is looked at by others.
+///
+/// # Errors
+/// [`Failure`] where it is not the caller's to bring.
+pub(crate) fn taking(
+    mandate: &Verified<Mandate>,
+    known: Option<&Redeemed>,
+    (caller, role): (&PublicKey, Option<Role>),
+    code: Option<&str>,
+) -> Result<Taking, Failure> {
+    if let Some(known) = known {
+        // The first who came with it has it; the same again is nothing new.
+        if known.redeemed && known.mandate.id() == mandate.id() && known.member == *caller {
+            return Ok(Taking::Nothing);
+        }
+    }
+    let lodges = role.is_some_and(Role::signs_mandates) && code.is_none() && mandate.member.as_ref() != Some(caller);
+    if lodges {
+        if known.is_some_and(|known| known.mandate.project != mandate.project) {
+            return Err(Failure::NotYours { what: "another project's mandate" });
+        }
+        let placed = match mandate.member {
+            Some(member) => Placed { member, redeemed: true, parent: None },
+            None => Placed { member: *mandate.signer(), redeemed: false, parent: None },
+        };
+        let same = known.is_some_and(|known| known.mandate.id() == mandate.id() && known.revoked_at.is_none());
+        return Ok(if same { Taking::Nothing } else { Taking::Put(placed) });
+    }
+    match known {
+        // What was signed last counts, whichever of them is brought.
+        Some(known) if !known.redeemed && known.mandate.project == mandate.project => {
+            redeemer(&known.mandate, caller, code).map(|_| Taking::Claim)
+        }
+        Some(_) => Err(Failure::NotYours { what: "a mandate that somebody has redeemed" }),
+        None => {
+            redeemer(mandate, caller, code).map(|member| Taking::Put(Placed { member, redeemed: true, parent: None }))
+        }
+    }
+}
+
 impl Redeemed {
+    /// Whether it lets who redeemed it look at mandates of `signer`, and end them.
+    pub(crate) fn assists(&self, signer: &PublicKey, now: Timestamp) -> bool {
+        self.mandate.assists == Some(true)
+            && self.mandate.signer() == signer
+            && self.redeemed
+            && self.in_force(now).is_ok()
+    }
+
+    /// Whether who redeemed it may sign `job` within it: for a key that is named, for no more than they have themselves. One that is within
+    /// another holds none.
+    pub(crate) fn holds(&self, job: &Verified<Mandate>, now: Timestamp) -> bool {
+        let mine = &self.mandate;
+        let models = mine.models.is_empty()
+            || (!job.models.is_empty() && job.models.iter().all(|model| mine.models.contains(model)));
+        self.redeemed
+            && self.parent.is_none()
+            && self.member == *job.signer()
+            && mine.project == job.project
+            && job.member.is_some_and(|key| key != self.member)
+            && job.assists.is_none()
+            && job.cap <= mine.cap
+            && job.cap_per_day <= mine.cap_per_day
+            && job.not_after <= mine.not_after
+            && models
+            && self.in_force(now).is_ok()
+    }
+
     /// Whether it is in force, for whoever asks.
     ///
     /// # Errors
@@ -89,7 +199,8 @@ impl Redeemed {
         if self.revoked_at.is_some() {
             return Err(Failure::MandateOver { id, why: "was revoked" });
         }
-        if !self.signer.is_some_and(Role::signs_mandates) {
+        // Of a job's, the one that it is within says that.
+        if self.parent.is_none() && !self.signer.is_some_and(Role::signs_mandates) {
             return Err(Failure::MandateOver {
                 id,
                 why: "was signed by somebody who is no PI of the project any more",
@@ -116,13 +227,14 @@ impl Redeemed {
         asked: Amount,
         now: Timestamp,
     ) -> Result<(), Failure> {
-        if self.member != *caller || self.mandate.project != project {
+        if !self.redeemed || self.member != *caller || self.mandate.project != project {
             return Err(Failure::NotYours { what: "another member's mandate" });
         }
         self.in_force(now)?;
-        for model in models {
+        let models: Vec<&ModelId> = models.collect();
+        for model in &models {
             if !self.mandate.models.is_empty() && !self.mandate.models.contains(model) {
-                return Err(Failure::MandateModel { id: self.mandate.id, model: model.clone() });
+                return Err(Failure::MandateModel { id: self.mandate.id, model: (*model).clone() });
             }
         }
         let beyond = |what: &'static str, cap: Amount, drawn: Amount| {
@@ -135,6 +247,17 @@ impl Redeemed {
         }
         if today > self.mandate.cap_per_day {
             return beyond("drawn under this mandate today", self.mandate.cap_per_day, self.drawn_today);
+        }
+        if !self.mandate.model_caps.is_empty() {
+            let [model] = models[..] else {
+                return Err(Failure::invalid("a token under a mandate with caps of single models is for one model"));
+            };
+            let before = self.by_model.get(model).copied().unwrap_or(Amount::ZERO);
+            let of_model = before.saturating_add(asked);
+            if let Some(cap) = self.mandate.cap_of(model).filter(|cap| of_model > *cap) {
+                return beyond("drawn under this mandate for this model", cap, before);
+            }
+            self.by_model.insert(model.clone(), of_model);
         }
         (self.drawn, self.drawn_today) = (drawn, today);
         Ok(())

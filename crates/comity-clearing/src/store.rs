@@ -262,6 +262,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0590_quotes_end.sql"),
             include_str!("../migrations/postgres/0590_quotes_end.sql"),
         )
+        .with(
+            591,
+            "mandates of a class",
+            include_str!("../migrations/0591_classes.sql"),
+            include_str!("../migrations/postgres/0591_classes.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

@@ -25,6 +25,7 @@ mod api;
 mod auditing;
 mod central;
 mod central_usage;
+mod classes;
 mod counts;
 mod credits;
 mod decisions;

@@ -5,6 +5,7 @@ mod agent;
 mod batch;
 mod chat;
 mod cite;
+mod class;
 mod compare;
 mod conduct;
 mod delegate;
@@ -69,6 +70,9 @@ pub enum Command {
     /// A PI's permission to draw tokens within a cap, the PI being away
     #[command(subcommand)]
     Mandate(mandate::MandateCommand),
+    /// A class: a list becomes places with join codes, capped, seen and ended one by one
+    #[command(subcommand)]
+    Class(class::ClassCommand),
     /// Your project's award: what is spent, in escrow, left
     Project(project::Project),
     /// The tokens you hold; end them so that what is left goes home
@@ -105,6 +109,7 @@ pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint)
         Command::Proxy(command) => command.run(&session).await,
         Command::Agent(command) => command.run(&session).await,
         Command::Mandate(command) => command.run(&session).await,
+        Command::Class(command) => command.run(&session).await,
         Command::Project(command) => command.run(&session).await,
         Command::Wallet(command) => command.run(&session).await,
         Command::Delegate(command) => command.run(&session).await,

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+mod class;
+mod code;
 pub mod command;
 pub mod compare;
 pub mod kept;
@@ -10,6 +12,7 @@ pub mod plan;
 mod printer;
 pub mod program;
 pub mod reference;
+mod roster;
 mod said;
 mod session;
 

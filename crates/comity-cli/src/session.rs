@@ -49,6 +49,21 @@ impl Session {
         Ok(Client::open(&self.home, profile, member, self.world.clone())?)
     }
 
+    /// A client on another folder, for whoever it is handed to.
+    pub(crate) fn client_at(
+        &self,
+        home: &Path,
+        profile: Profile,
+        member: Option<SecretKey>,
+    ) -> Result<Client, Failure> {
+        Ok(Client::open(home, profile, member, self.world.clone())?)
+    }
+
+    /// The profile as it stands, and its member key.
+    pub(crate) fn profile(&self) -> Result<(Profile, Option<SecretKey>), Failure> {
+        profile(&self.home)
+    }
+
     /// For commands that neither sign nor spend: they run beside a proxy that holds the wallet.
     pub(crate) fn look(&self) -> Result<Client, Failure> {
         let (profile, member) = profile(&self.home)?;

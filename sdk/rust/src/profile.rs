@@ -73,6 +73,18 @@ impl Profile {
         Ok(profile)
     }
 
+    /// Writes a first `profile.toml` into a folder that has none.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn put(&self, home: &Path) -> Result<(), ProfileError> {
+        let path = home.join(Self::FILE);
+        let text = toml::to_string(self).expect("a profile has a TOML form");
+        let put = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+        let put = put.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
+        put.map_err(|source| ProfileError::File { path, source })
+    }
+
     /// Changes `profile.toml`, whole or not at all. Paths stand in it as they were written.
     ///
     /// # Errors

@@ -36,6 +36,8 @@ fn mandate(member: PublicKey) -> Verified<Mandate> {
         models: vec![MODEL.clone()].try_into().expect("one model"),
         not_before: START.minus(DAY_S),
         not_after: START.plus(30 * DAY_S),
+        model_caps: Default::default(),
+        assists: None,
     };
     cose::sign(&mandate, &KEYS.holders[0])
 }
@@ -55,6 +57,10 @@ pub(crate) fn draws(
         revoked_at: books.mandate_ended.filter(|_| !around.bugs.house_knows_no_end_of_a_mandate()),
         drawn: since(Timestamp(0)),
         drawn_today: since(day_of(around.now)),
+        settled: Amount::ZERO,
+        by_model: Default::default(),
+        redeemed: true,
+        parent: None,
     };
     let drawn = redeemed.draw(key, PROJECT, std::iter::once(&*MODEL), budget, around.now);
     if let Err(refused) = &drawn {

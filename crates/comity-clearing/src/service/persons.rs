@@ -19,6 +19,7 @@ use crate::mandates::Role;
 use crate::persons::{Bound, By, KEYS_MAX, TEXT_MAX, key_proof};
 use crate::store;
 use crate::store::persons::Kept;
+use crate::store::tokens::Drawn;
 use crate::vetting::evidence::{HOUSE, claim};
 use crate::vetting::{self, Case, Evidence, How, Person, Statement};
 
@@ -155,7 +156,7 @@ impl Clearing {
                 if bound.is_none() {
                     // A key that the operator added to a project is nobody's yet: it ends all the same, and is never taken again.
                     if store::projects::projects_of_member(conn, &key).await?.is_empty()
-                        && store::tokens::tokens_live_of(conn, &key, now, 1).await?.is_empty()
+                        && store::tokens::tokens_live_of(conn, Drawn::By(key), now, 1).await?.is_empty()
                     {
                         return Err(Failure::NotFound { what: format!("person, member or token of the key {key}") });
                     }
@@ -172,7 +173,7 @@ impl Clearing {
             })
         })
         .await?;
-        self.revoke_drawn_by(&key, by.is_some()).await
+        self.revoke_drawn(Drawn::By(key), by.is_some()).await
     }
 
     /// What the house knows of a key, for who has it.

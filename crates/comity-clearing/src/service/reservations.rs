@@ -258,6 +258,11 @@ async fn together_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Re
     let named: BTreeSet<MandateId> = asked.iter().filter_map(|ask| ask.mandate).collect();
     let named: Vec<MandateId> = named.into_iter().collect();
     let mut mandates = store::mandates::mandates(conn, &named, now).await?;
+    let parents: BTreeSet<MandateId> = mandates.values().filter_map(|one| one.parent).collect();
+    let parents: Vec<MandateId> = parents.into_iter().filter(|parent| !mandates.contains_key(parent)).collect();
+    if !parents.is_empty() {
+        mandates.extend(store::mandates::mandates(conn, &parents, now).await?);
+    }
     let mut answers = Vec::with_capacity(asked.len());
     let mut granted = Granted::default();
     for ask in asked {
@@ -323,14 +328,18 @@ impl Granted {
         let Reserve { mut token, project, caller, subject, certificate, request, issuer, mandate, now } = ask;
         let (id, asked) = (token.id, token.terms.budget);
         // Asked first, written down last: a draw that the lots refuse counts against no mandate.
-        let under = match mandate {
-            Some(mandate) => {
-                let mut under = mandates.get(&mandate).cloned().ok_or_else(|| mandates::not_found(mandate))?;
-                under.draw(&caller, project, token.terms.scope.iter().map(|scope| &scope.model), asked, now)?;
-                Some((mandate, under))
+        let mut under = Vec::new();
+        if let Some(mandate) = mandate {
+            let models = || token.terms.scope.iter().map(|scope| &scope.model);
+            let mut own = mandates.get(&mandate).cloned().ok_or_else(|| mandates::not_found(mandate))?;
+            own.draw(&caller, project, models(), asked, now)?;
+            if let Some(parent) = own.parent {
+                let mut above = mandates.get(&parent).cloned().ok_or_else(|| mandates::not_found(parent))?;
+                above.draw(own.mandate.signer(), project, models(), asked, now)?;
+                under.push((parent, above));
             }
-            None => None,
-        };
+            under.push((mandate, own));
+        }
         if !asked.is_zero() {
             let ops: Vec<Op> = token.terms.scope.iter().flat_map(|scope| scope.ops.iter().copied()).collect();
             let purpose = Purpose { owner: certificate.org, ops: &ops };
@@ -346,6 +355,10 @@ impl Granted {
         (row.issuer, row.content) = (Some(issuer), Some(cose::content_id(&token, &issuer)));
         row.drawn_by = Some(caller);
         row.mandate = mandate;
+        row.model = match (&*token.terms.scope, mandate) {
+            ([one], Some(_)) => Some(one.model.clone()),
+            _ => None,
+        };
         mandates.extend(under);
         self.rows.push(row);
         self.subjects.insert((project, certificate.org, subject));

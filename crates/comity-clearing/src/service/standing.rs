@@ -7,12 +7,13 @@ use comity_ledger::Db;
 use comity_wire::api::person::TokensStopped;
 use comity_wire::cbor::{List, Text};
 use comity_wire::object::{Revocation, RevocationList, RevokedKind};
-use comity_wire::{NodeId, OrgId, PublicKey, Signed, Timestamp, TokenId, Verified, cose};
+use comity_wire::{NodeId, OrgId, Signed, Timestamp, TokenId, Verified, cose};
 
 use super::Clearing;
 use crate::config::Publisher;
 use crate::failure::Failure;
 use crate::store;
+use crate::store::tokens::Drawn;
 
 /// When a list is made anew; nodes take one for 24 h.
 pub(crate) const RENEW_S: u64 = 12 * 3600;
@@ -115,14 +116,14 @@ impl Clearing {
 
     /// Stops new work under what a key drew that ended: a computer that is lost has its tokens with it. Each is as good as revoked by itself;
     /// where the list has no more room for them the smallest are left, and end by themselves within a day.
-    pub(super) async fn revoke_drawn_by(&self, key: &PublicKey, by_member: bool) -> Result<TokensStopped, Failure> {
+    pub(super) async fn revoke_drawn(&self, drawn: Drawn, by_member: bool) -> Result<TokensStopped, Failure> {
         let left_over = if by_member { NOT_MEMBERS } else { 0 };
         let mut done = TokensStopped::default();
         // A token that was being drawn while the key ended comes a moment later.
         for _ in 0..LOOKS {
-            let (key, now) = (*key, self.now());
+            let now = self.now();
             let live = RevocationList::ENTRIES_MAX + 1;
-            let tokens = store::tokens::tokens_live_of(&mut self.read().await?.db(), &key, now, live).await?;
+            let tokens = store::tokens::tokens_live_of(&mut self.read().await?.db(), drawn, now, live).await?;
             let (stopped, new) = self
                 .write(move |conn| {
                     Box::pin(async move {
@@ -154,7 +155,7 @@ impl Clearing {
             self.standing_issue().await?;
         }
         if done.left > 0 {
-            tracing::error!(left = done.left, %key, "the revocation list is full: tokens of a key that ended live on");
+            tracing::error!(left = done.left, %drawn, "the revocation list is full: tokens of what ended live on");
         }
         Ok(done)
     }

@@ -6,7 +6,7 @@ use comity_ledger::db::{Db, Value, query};
 use comity_ledger::values;
 use comity_wire::object::{Tariff, Token};
 use comity_wire::{
-    Amount, Digest, Encode as _, MandateId, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId, Verified,
+    Amount, Digest, Encode as _, MandateId, ModelId, NodeId, OrgId, ProjectId, PublicKey, Timestamp, TokenId, Verified,
 };
 
 use super::{Cells, seconds};
@@ -20,6 +20,8 @@ pub(crate) struct TokenRow {
     pub(crate) project: Option<ProjectId>,
     /// Under which it was drawn.
     pub(crate) mandate: Option<MandateId>,
+    /// Of one drawn under a mandate: for which model, where it is for one.
+    pub(crate) model: Option<ModelId>,
     pub(crate) node: NodeId,
     pub(crate) owner: OrgId,
     pub(crate) budget: Amount,
@@ -58,6 +60,7 @@ impl TokenRow {
             id: token.id,
             project,
             mandate: None,
+            model: None,
             node: token.audience(),
             owner,
             budget: token.terms.budget,
@@ -84,7 +87,7 @@ impl TokenRow {
         }
     }
 
-    fn values(&self) -> [Value; 17] {
+    fn values(&self) -> [Value; 18] {
         values![
             self.id.0,
             self.project.map(|project| project.0.to_vec()),
@@ -103,6 +106,7 @@ impl TokenRow {
             self.bytes.clone(),
             self.mandate.map(|mandate| mandate.0.to_vec()),
             self.drawn_by.map(|key| key.as_bytes().to_vec()),
+            self.model.as_ref().map(ToString::to_string),
         ]
     }
 
@@ -115,6 +119,10 @@ impl TokenRow {
             id: TokenId(cells.bytes("id")?),
             project: cells.bytes_maybe("project")?.map(ProjectId),
             mandate: cells.bytes_maybe("mandate")?.map(MandateId),
+            model: match cells.row.text_maybe("model")? {
+                Some(model) => Some(model.parse().map_err(|_| cells.unreadable("model"))?),
+                None => None,
+            },
             node: NodeId(cells.bytes("node")?),
             owner: OrgId(cells.bytes("owner")?),
             budget: cells.amount("budget")?,
@@ -187,23 +195,45 @@ pub(crate) async fn tokens_due(
     rows.iter().map(due).collect()
 }
 
-/// Tokens that this key drew and that can still be used, those first that may spend the most, at most `limit`.
+/// Which tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Drawn {
+    By(PublicKey),
+    Under(MandateId),
+}
+
+impl std::fmt::Display for Drawn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::By(key) => key.fmt(f),
+            Self::Under(mandate) => mandate.fmt(f),
+        }
+    }
+}
+
+/// Tokens that were drawn so and can still be used, those first that may spend the most, at most `limit`.
 pub(crate) async fn tokens_live_of(
     conn: &mut Db<'_>,
-    key: &PublicKey,
+    drawn: Drawn,
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<TokenId>, Failure> {
-    let rows = query(
-        "SELECT id FROM token WHERE phase < 2 AND settle_by > ? AND phase = 0 AND expires_at > ? AND drawn_by = ? \
-         ORDER BY budget - paid DESC, id LIMIT ?",
-    )
-    .bind(seconds(now))
-    .bind(seconds(now))
-    .bind(key.as_bytes().to_vec())
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(conn)
-    .await?;
+    let (sql, of) = match drawn {
+        Drawn::By(key) => (
+            "SELECT id FROM token WHERE phase < 2 AND settle_by > ? AND phase = 0 AND expires_at > ? AND drawn_by = ? \
+             ORDER BY budget - paid DESC, id LIMIT ?",
+            vec![key.as_bytes().to_vec()],
+        ),
+        Drawn::Under(mandate) => (
+            "SELECT id FROM token WHERE settle_by > ? AND phase = 0 AND expires_at > ? \
+             AND mandate IN (SELECT m.id FROM mandate m WHERE m.id = ? OR m.parent = ?) \
+             ORDER BY budget - paid DESC, id LIMIT ?",
+            vec![mandate.0.to_vec(); 2],
+        ),
+    };
+    let asking = query(sql).bind(seconds(now)).bind(seconds(now));
+    let asking = of.into_iter().fold(asking, |asking, of| asking.bind(of));
+    let rows = asking.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(conn).await?;
     rows.iter().map(|row| Ok(TokenId(Cells { table: "token", row }.bytes("id")?))).collect()
 }
 
@@ -220,7 +250,7 @@ pub(crate) async fn tokens_known(conn: &mut Db<'_>, ids: &[TokenId]) -> Result<B
 pub(crate) async fn tokens_insert_in_tx(conn: &mut Db<'_>, tokens: &[TokenRow]) -> Result<(), Failure> {
     let inserting = query(
         "INSERT INTO token (id, project, node, owner, budget, \"window\", lanes_max, issued_at, expires_at, settle_by, request, \
-         payload, issuer, content, bytes, mandate, drawn_by) {rows}",
+         payload, issuer, content, bytes, mandate, drawn_by, model) {rows}",
     );
     inserting.each(tokens.iter().map(TokenRow::values)).execute(conn).await?;
     Ok(())

@@ -30,6 +30,11 @@ pub(super) fn model() -> ModelId {
     "lab/tiny".parse().unwrap()
 }
 
+/// A second model of the lab's, which it publishes where a test asks for it.
+pub(super) fn large() -> ModelId {
+    "lab/large".parse().unwrap()
+}
+
 fn text<const N: usize>(text: &str) -> Text<N> {
     Text::new(text).unwrap()
 }
@@ -189,7 +194,7 @@ fn policy() -> Policy {
         org: LAB,
         name: text("open"),
         version: 1,
-        models: list(vec![model()]),
+        models: list(vec![large(), model()]),
         tiers: list(vec![tier]),
         rules: list(vec![rule]),
         issued_at: START,

@@ -11,7 +11,7 @@ use crate::admin::Members;
 use crate::mandates::Role;
 
 /// For 1,000 µcr, 600 a day, for five days.
-fn mandate(id: u8, member: Option<PublicKey>, code: Option<&str>) -> Mandate {
+pub(super) fn mandate(id: u8, member: Option<PublicKey>, code: Option<&str>) -> Mandate {
     Mandate {
         id: MandateId([id; 16]),
         project: comity_wire::ProjectId([7; 16]),
@@ -22,10 +22,12 @@ fn mandate(id: u8, member: Option<PublicKey>, code: Option<&str>) -> Mandate {
         models: List::default(),
         not_before: START,
         not_after: START.plus(5 * DAY),
+        model_caps: List::default(),
+        assists: None,
     }
 }
 
-fn body(mandate: &Mandate, signer: &SecretKey, code: Option<&str>) -> Value {
+pub(super) fn body(mandate: &Mandate, signer: &SecretKey, code: Option<&str>) -> Value {
     let bytes = SignedBytes::new(cose::sign(mandate, signer).bytes()).unwrap();
     match code {
         Some(code) => json!({ "mandate": bytes, "join_code": code }),
@@ -33,12 +35,12 @@ fn body(mandate: &Mandate, signer: &SecretKey, code: Option<&str>) -> Value {
     }
 }
 
-async fn redeem(world: &World, body: Value, key: &SecretKey) -> (u16, Value) {
+pub(super) async fn redeem(world: &World, body: Value, key: &SecretKey) -> (u16, Value) {
     world.post("/v1/mandates", body, key).await
 }
 
 /// Asks for a token of `budget` as `key`, under `mandate`.
-async fn draw(world: &World, key: &SecretKey, budget: u32, mandate: Option<u8>) -> (u16, Value) {
+pub(super) async fn draw(world: &World, key: &SecretKey, budget: u32, mandate: Option<u8>) -> (u16, Value) {
     let (status, quote) = world.post("/v1/quotes", world.quote_request(), key).await;
     assert_eq!(status, 200, "{quote}");
     let mut ask = world.reservation(&quote["quote"], budget);
@@ -48,7 +50,7 @@ async fn draw(world: &World, key: &SecretKey, budget: u32, mandate: Option<u8>) 
     world.post("/v1/reservations", ask, key).await
 }
 
-fn says(reply: &(u16, Value), code_: &str, what: &str) {
+pub(super) fn says(reply: &(u16, Value), code_: &str, what: &str) {
     assert_eq!(code(reply), code_, "{}", reply.1);
     assert!(reply.1["detail"].as_str().unwrap().contains(what), "{}", reply.1);
 }

@@ -26,8 +26,13 @@ pub enum MandateCommand {
     },
     /// What is drawn under a mandate, and what is left
     Show { mandate: MandateId },
-    /// End a mandate; tokens that were drawn under it live on
-    Revoke { mandate: MandateId },
+    /// End a mandate; tokens that were drawn under it live on, but with --tokens
+    Revoke {
+        mandate: MandateId,
+        /// End those, too
+        #[arg(long)]
+        tokens: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,10 +78,8 @@ impl MandateCommand {
                 })?;
                 models.sort();
                 models.dedup();
-                let mut id = [0; 16];
-                id.copy_from_slice(&session::random()[..16]);
                 let mandate = Mandate {
-                    id: MandateId(id),
+                    id: fresh(),
                     project,
                     member: whom.member,
                     join_code: whom.join_code.as_ref().map(|code| Digest::of(code.as_bytes())),
@@ -85,6 +88,8 @@ impl MandateCommand {
                     models: List::new(models)?,
                     not_before: client.now(),
                     not_after: client.now().plus(days.saturating_mul(DAY_S)),
+                    model_caps: List::default(),
+                    assists: None,
                 };
                 let signed = client.sign_mandate(&mandate)?;
                 std::fs::write(&out, signed.bytes())?;
@@ -104,9 +109,16 @@ impl MandateCommand {
                 show(&redeemed)
             }
             Self::Show { mandate } => show(&client.mandate(mandate).await?),
-            Self::Revoke { mandate } => show(&client.revoke_mandate(mandate).await?),
+            Self::Revoke { mandate, tokens } => show(&client.revoke_mandate(mandate, tokens).await?),
         }
     }
+}
+
+/// An id that nobody has.
+pub(super) fn fresh() -> MandateId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&session::random()[..16]);
+    MandateId(id)
 }
 
 fn show(reply: &MandateReply) -> Result<(), Failure> {

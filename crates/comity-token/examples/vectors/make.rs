@@ -457,6 +457,50 @@ fn mandate() -> Mandate {
         models: Default::default(),
         not_before: NOW,
         not_after: NOW.plus(300 * DAY_S),
+        model_caps: Default::default(),
+        assists: None,
+    }
+}
+
+/// Caps of single models, an assistant's, and what is no such thing.
+fn mandates(file: &mut File) {
+    let cap = |name: &str, credits: u32| ModelCap { model: model(name), cap: Amount::credits(credits) };
+    let caps = vec![cap("lab/small", 5), cap("lab/tiny", 50)];
+    let key = secret("pi");
+    let signed = |mandate: &Mandate| {
+        let bytes = Raw::of::<Mandate>(key.public().as_bytes()).sign(&mandate.to_cbor(), &key);
+        json!({ "object": "mandate", "key": key.public(), "seed": hex::encode(seed("pi")), "hex": hex::encode(bytes) })
+    };
+    let good = Mandate { model_caps: list(caps.clone()), assists: Some(true), ..mandate() };
+    file.add("mandate-of-an-assistant", "object", "T-5", "with caps of single models", signed(&good), Ok(()));
+    let rows = [
+        (
+            "mandate-model-cap-above",
+            "T-5",
+            "a model's cap above the whole",
+            Mandate { model_caps: list(vec![cap("lab/tiny", 51)]), ..mandate() },
+        ),
+        (
+            "mandate-model-cap-elsewhere",
+            "T-5",
+            "a cap of a model that it is not for",
+            Mandate { models: list(vec![model("lab/small")]), ..good },
+        ),
+        (
+            "mandate-model-caps-order",
+            "T-5",
+            "caps in another order",
+            Mandate { model_caps: list(caps.into_iter().rev().collect()), ..mandate() },
+        ),
+        (
+            "mandate-assists-not",
+            "T-7",
+            "who does not assist is left out",
+            Mandate { assists: Some(false), ..mandate() },
+        ),
+    ];
+    for (id, rule, note, mandate) in rows {
+        file.add(id, "object", rule, note, signed(&mandate), Err("malformed"));
     }
 }
 
@@ -613,6 +657,7 @@ fn objects() -> String {
     make(f, &token(), "house issuer", "T-1", "the usual token");
     add(f, &blocks(chains::root().id())[0], "pi", "T-3", "PI to student");
     make(f, &mandate(), "pi", "T-1", "with a join code");
+    mandates(f);
     make(f, &receipt(), "lab receipt", "R-4", "the first of its lane");
     make(f, &ack(), "pi", "R-6", "of one lane");
     let last = Final { token: TOKEN, node: LAB_NODE, lanes: list(ack().lanes.into_vec()), at: NOW };

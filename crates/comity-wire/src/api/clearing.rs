@@ -123,6 +123,18 @@ pub struct MandateReply {
     pub drawn: Amount,
     /// Of it, under tokens of this day (UTC).
     pub drawn_today: Amount,
+    /// Of it, what nodes were paid.
+    #[serde(default)]
+    pub settled: Amount,
+    /// The same for each model that tokens under it were drawn for, and for each that has a cap of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_model: Vec<MandateUse>,
+    /// Whether who redeemed it may look at mandates of the same signer, and end them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assists: bool,
+    /// Whether somebody has redeemed it; where not, `member` is its signer.
+    #[serde(default = "yes")]
+    pub redeemed: bool,
     /// Empty: all models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelId>,
@@ -131,6 +143,34 @@ pub struct MandateReply {
     /// Why nothing can be drawn under it now, whoever asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What was drawn under a mandate for one model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MandateUse {
+    /// Left out: tokens for more than one model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelId>,
+    /// The most for this model, where the mandate says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<Amount>,
+    pub drawn: Amount,
+    pub settled: Amount,
+    /// Charged calls that nodes have claimed.
+    pub calls: u64,
+}
+
+/// `POST /v1/mandates/{id}/revoke`; nothing, `{}`, is as if `tokens` were false.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MandateRevokeRequest {
+    /// Whether tokens that were drawn under it end, too: they go on the revocation list.
+    #[serde(default)]
+    pub tokens: bool,
 }
 
 /// `POST /v1/claims`, by a transport key of the node.

@@ -39,6 +39,25 @@ record! {
         7 => models: List<ModelId, 64>,
         8 => not_before: Timestamp,
         9 => not_after: Timestamp,
+        /// What tokens for one model may hold or have spent. A token under a mandate with such caps is for one model.
+        10 => model_caps: List<ModelCap, 16>,
+        /// Whether who redeems it may look at mandates of the same signer and project, and end them: a class's assistant. `true`, or left out.
+        11 => assists: Option<bool>,
+    }
+}
+
+record! {
+    /// The most that may be drawn for one model.
+    pub struct ModelCap {
+        1 => model: ModelId,
+        2 => cap: Amount,
+    }
+}
+
+impl Mandate {
+    /// The most that may be drawn for this model; none: what the whole lets it.
+    pub fn cap_of(&self, model: &ModelId) -> Option<Amount> {
+        self.model_caps.iter().find(|row| row.model == *model).map(|row| row.cap)
     }
 }
 
@@ -63,6 +82,14 @@ impl Object for Mandate {
         require(self.not_before < self.not_after, "mandate: it ends before it begins")?;
         let days = self.not_after.since(self.not_before);
         require(days <= 366 * crate::time::DAY_S, "mandate: a year is the most")?;
-        require(self.cap_per_day <= self.cap, "mandate: the daily cap is above the whole")
+        require(self.cap_per_day <= self.cap, "mandate: the daily cap is above the whole")?;
+        require(ascending(&self.model_caps, |row| row.model.clone()), "order of caps")?;
+        let within =
+            |row: &ModelCap| row.cap <= self.cap && (self.models.is_empty() || self.models.contains(&row.model));
+        require(
+            self.model_caps.iter().all(within),
+            "mandate: a model's cap is above the whole, or for none of its models",
+        )?;
+        require(self.assists != Some(false), "mandate: assists is true or left out")
     }
 }

@@ -49,13 +49,27 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn buy(&self, model: &ModelId, budget: Amount, depth: u8) -> Result<TokenId, Error> {
-        self.draw(model, budget, depth, None, Vec::new()).await
+        self.buy_lasting(model, budget, depth, VALID_S).await
+    }
+
+    /// [`Client::buy`], for a token that lives so many seconds.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn buy_lasting(
+        &self,
+        model: &ModelId,
+        budget: Amount,
+        depth: u8,
+        valid_s: u32,
+    ) -> Result<TokenId, Error> {
+        self.draw((model, valid_s), budget, depth, None, Vec::new()).await
     }
 
     /// `total`: what all tokens of this wallet may hold together.
     async fn draw(
         &self,
-        model: &ModelId,
+        (model, valid_s): (&ModelId, u32),
         budget: Amount,
         depth: u8,
         total: Option<Amount>,
@@ -72,7 +86,7 @@ impl Client {
             seed: stored(&(self.world.entropy)()),
             quote: stored(quote.bytes()),
             budget,
-            valid_s: VALID_S,
+            valid_s,
             depth,
             grants,
             mandate: self.profile.mandate,
@@ -220,7 +234,7 @@ impl Client {
                 // A hub connects nobody without a token for the node, not even to be given one there. The house's own of
                 // budget 0 is as good, and costs nothing either.
                 Err(error) if error.is_without_pass() && self.profile.project.is_some() => {
-                    self.draw(&query.model, Amount::ZERO, DEPTH, None, Vec::new()).await
+                    self.draw((&query.model, VALID_S), Amount::ZERO, DEPTH, None, Vec::new()).await
                 }
                 drawn => drawn,
             };
@@ -240,18 +254,20 @@ impl Client {
         if needed > limits.token {
             return Err(Error::TokenLimit { limit: limits.token, needed });
         }
-        let budget = self.budget(needed).await?;
-        self.draw(&query.model, budget, DEPTH, Some(limits.total), named).await
+        let budget = self.budget(&query.model, needed).await?;
+        self.draw((&query.model, VALID_S), budget, DEPTH, Some(limits.total), named).await
     }
 
     /// What is drawn at once: the limit of the profile, or what is left under its mandate where that is less. Where it is too little for
     /// the call the house says so.
-    async fn budget(&self, needed: Amount) -> Result<Amount, Error> {
+    async fn budget(&self, model: &ModelId, needed: Amount) -> Result<Amount, Error> {
         let limit = self.profile.limits.token;
         let Some(mandate) = self.profile.mandate else { return Ok(limit) };
         let stands = self.mandate(mandate).await?;
         let today = stands.cap_per_day.saturating_sub(stands.drawn_today);
-        let left = stands.cap.saturating_sub(stands.drawn).min(today);
+        let of_model = stands.by_model.iter().find(|row| row.model.as_ref() == Some(model));
+        let of_model = of_model.and_then(|row| row.cap.map(|cap| cap.saturating_sub(row.drawn))).unwrap_or(Amount::MAX);
+        let left = stands.cap.saturating_sub(stands.drawn).min(today).min(of_model);
         Ok(if left.is_zero() || left < needed { limit } else { limit.min(left) })
     }
 

@@ -16,7 +16,8 @@ impl Client {
         cose::try_sign(mandate, key).and_then(|signed| signed.verify(&key.public())).map_err(Error::Unverified)
     }
 
-    /// Brings a mandate to the house: the profile's member key draws under it from now on.
+    /// Brings a mandate to the house: the profile's member key draws under it from now on. By who may sign mandates of its project, and
+    /// without a code: it waits there for whom it is for, and takes the place of one under the same id.
     ///
     /// # Errors
     /// [`Error`].
@@ -34,12 +35,12 @@ impl Client {
         self.house_get(&format!("/v1/mandates/{id}")).await
     }
 
-    /// Ends a mandate. Tokens that were drawn under it live on.
+    /// Ends a mandate, and with `tokens` what was drawn under it; without, that lives on.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn revoke_mandate(&self, id: MandateId) -> Result<house::MandateReply, Error> {
+    pub async fn revoke_mandate(&self, id: MandateId, tokens: bool) -> Result<house::MandateReply, Error> {
         let path = format!("/v1/mandates/{id}/revoke");
-        self.house_post(&path, &serde_json::json!({})).await
+        self.house_post(&path, &house::MandateRevokeRequest { tokens }).await
     }
 }
