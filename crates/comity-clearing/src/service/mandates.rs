@@ -147,6 +147,10 @@ async fn judged(
                 // A member's word for a job is good within what the member has.
                 let own = store::mandates::mandates_of_member(conn, mandate.project, mandate.signer(), now).await?;
                 let parent = own.values().find(|own| own.holds(mandate, now)).ok_or(refused)?.mandate.id;
+                // It takes the place of none but its own: not of one that a PI signed, whoever brings it.
+                if known.as_ref().is_some_and(|known| known.parent != Some(parent)) {
+                    return Err(Failure::NotYours { what: "another's mandate" });
+                }
                 if known.is_none() && store::mandates::mandates_within(conn, parent).await? >= JOBS_MAX {
                     return Err(Failure::Limit { what: "jobs under a mandate", max: JOBS_MAX.to_string() });
                 }

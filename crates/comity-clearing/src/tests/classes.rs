@@ -257,6 +257,8 @@ async fn a_members_job_draws_within_what_the_member_has(on: On) {
         says(&redeem(&world, body(&wide, &anna, code), &job).await, "not_yours", "signed by a PI");
     }
     assert_eq!(redeem(&world, body(&within(2), &anna, None), &job).await.0, 200);
+    // Nor does a member's word take the place of a PI's, though a PI brings it.
+    says(&redeem(&world, body(&within(1), &anna, None), pi).await, "not_yours", "another's mandate");
     // A job signs for no other.
     let further = Mandate { member: Some(eve.public()), ..within(3) };
     says(&redeem(&world, body(&further, &job, None), &eve).await, "not_yours", "signed by a PI");
