@@ -204,6 +204,8 @@ impl Client {
     /// A request that is in doubt is taken up again; else a new one is signed under a token with room, as soon as a lane
     /// is idle.
     async fn begin(&self, target: &Target, query: &Query) -> Result<Sent, Error> {
+        // Between a refusal and the look at what is under way, the call that was in the way may have ended.
+        let mut once_more = true;
         loop {
             let ended = self.under_way.ended();
             // Held while the house is asked, on purpose: the next caller finds the token that this one draws.
@@ -212,10 +214,15 @@ impl Client {
                 return Ok(sent);
             }
             let funded = self.fund(target, query).await;
-            if matches!(funded, Err(Error::Limit { .. })) && self.will_have_room(target, query).await {
-                drop(turn);
-                ended.await;
-                continue;
+            if matches!(funded, Err(Error::Limit { .. })) {
+                if self.will_have_room(target, query).await {
+                    drop(turn);
+                    ended.await;
+                    continue;
+                }
+                if std::mem::take(&mut once_more) {
+                    continue;
+                }
             }
             let token = match funded {
                 // The receipt that was missing may be there by now.
@@ -227,10 +234,15 @@ impl Client {
             };
             let busy = |begun: &Result<Sent, Error>| matches!(begun, Err(Error::Wallet(WalletError::LanesBusy(_))));
             let begun = self.begin_new(token, target, query).await;
-            if self.waits_for_the_day(&begun).await {
-                drop(turn);
-                ended.await;
-                continue;
+            if matches!(begun, Err(Error::DayLimit { .. })) {
+                if self.waits_for_the_day(&begun).await {
+                    drop(turn);
+                    ended.await;
+                    continue;
+                }
+                if std::mem::take(&mut once_more) {
+                    continue;
+                }
             }
             if !busy(&begun) {
                 return begun;
