@@ -113,7 +113,7 @@ fn check(
     let receipt = receipt.map_err(|error| said(&error))?;
     let tariff = evidence.tariff(&receipt.tariff, directory).ok_or("the tariff it names is not known")?;
     let purse = wallet.purse(token).map_err(|error| said(&error))?;
-    if purse.lane(lane).is_some_and(|known| known.has(&receipt)) {
+    if purse.lane(lane).is_some_and(|known| known.has(&receipt.id())) {
         return Ok(None);
     }
     purse.check(lane, &receipt, &tariff).map_err(|fault| said(&fault))?;

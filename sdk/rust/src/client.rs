@@ -1,7 +1,8 @@
 //! The client: finds models, draws tokens, sends signed requests, keeps what it signed and what it got.
 //!
-//! Before each send the journal has what is signed. A reply's receipt is verified under the node's certificate, checked
-//! against what was signed, priced again under the tariff, and journalled. An outcome that stays unknown keeps its seq.
+//! Before each send the journal has what is signed, on the disk. A reply's receipt is verified under the node's certificate,
+//! checked against what was signed, priced again under the tariff, and journalled. An outcome that stays unknown keeps its
+//! seq: also one whose receipt a power cut took, which its node is asked for.
 
 pub mod access;
 mod case;
@@ -445,8 +446,23 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Waits until all that this wallet wrote so far is on the disk: before that, no signed call leaves this machine. Calls
+    /// at once wait for one flush.
+    async fn flushed(&self) -> Result<OnDisk, Error> {
+        let written = self.state.lock().await.journal.as_ref().map(Journal::written);
+        if let Some((disk, mark)) = written {
+            disk.reach(mark).await?;
+        }
+        Ok(OnDisk(()))
+    }
+}
+
+/// The word of [`Client::flushed`], without which nothing signed is sent.
+struct OnDisk(());
+
 impl State {
-    /// What a restart may forget: believed, and written without a flush.
+    /// Written and believed, and not durable yet: what a restart may forget, or what [`Client::flushed`] waits for.
     fn note(&mut self, entry: &Entry) -> Result<(), Error> {
         self.journal.as_mut().ok_or(Error::LooksOnly)?.note(entry)?;
         self.wallet.apply(entry)?;

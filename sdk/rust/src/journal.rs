@@ -1,8 +1,12 @@
 //! The wallet's journal: what it wrote, and flushed, before it sent (rule 3). Plain JSON lines, one process at a time.
+//!
+//! Writing a line and waiting for the disk are apart: calls at once share a flush ([`Disk::reach`]).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use comity_wire::object::AckLane;
 use comity_wire::{Amount, Digest, TokenId};
@@ -111,16 +115,32 @@ pub enum JournalError {
     Broken { path: PathBuf },
 }
 
-/// An open journal under an exclusive lock.
+/// An open journal under an exclusive lock. Dropped, it is flushed.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
-    /// Bytes of whole lines.
-    whole: u64,
-    /// A write failed and could not be taken back: what is on the disk is not known.
-    broken: bool,
-    path: PathBuf,
+    disk: Arc<Disk>,
 }
+
+/// What of a journal is on the disk: shared with those who wait for it.
+#[derive(Debug)]
+pub struct Disk {
+    file: File,
+    path: PathBuf,
+    /// Bytes of whole lines.
+    written: AtomicU64,
+    /// Of these, the bytes that are known to be on the disk.
+    durable: AtomicU64,
+    /// A line could not be taken back, or a flush failed: what is on the disk is not known, and a second flush that
+    /// succeeds would prove nothing.
+    broken: AtomicBool,
+    /// Whoever has it flushes, for all that wait for it.
+    turn: tokio::sync::Mutex<()>,
+    flush: fn(&File) -> std::io::Result<()>,
+}
+
+/// How far a journal was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(u64);
 
 impl Journal {
     /// Opens or creates the journal and reads what stands in it.
@@ -146,7 +166,16 @@ impl Journal {
         }
         let (entries, whole) = read(&file, path)?;
         file.set_len(whole).map_err(fail)?;
-        Ok((Self { file, whole, broken: false, path: path.to_owned() }, entries))
+        let disk = Disk {
+            file,
+            path: path.to_owned(),
+            written: AtomicU64::new(whole),
+            durable: AtomicU64::new(whole),
+            broken: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::default(),
+            flush: File::sync_data,
+        };
+        Ok((Self { disk: Arc::new(disk) }, entries))
     }
 
     /// What stands in a journal that another process may be writing: its whole lines.
@@ -166,35 +195,91 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`]: then nothing may be sent on the strength of it.
     pub fn append(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        self.put(entry, File::sync_data)
+        self.note(entry)?;
+        self.disk.flush()
     }
 
-    /// Appends without waiting for the disk: it outlives this process, and not a power cut. For what nothing depends on
-    /// that could be lost.
+    /// Appends without waiting for the disk: it outlives this process, and a power cut only once [`Disk::reach`] says so.
     ///
     /// # Errors
     /// [`JournalError::Write`].
     pub fn note(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        self.put(entry, |_| Ok(()))
-    }
-
-    fn put(&mut self, entry: &Entry, flush: fn(&File) -> std::io::Result<()>) -> Result<(), JournalError> {
-        if self.broken {
-            return Err(JournalError::Broken { path: self.path.clone() });
-        }
+        let disk = &self.disk;
+        disk.check()?;
         let mut line = serde_json::to_vec(entry).expect("an entry has only string keys");
         line.push(b'\n');
-        match self.file.write_all(&line).and_then(|()| flush(&self.file)) {
+        match (&disk.file).write_all(&line) {
             Ok(()) => {
-                self.whole += line.len() as u64;
+                disk.written.fetch_add(line.len() as u64, Ordering::AcqRel);
                 Ok(())
             }
             Err(source) => {
                 // Half a line would make the next one, and with it the wallet, unreadable.
-                self.broken = self.file.set_len(self.whole).and_then(|()| self.file.sync_data()).is_err();
-                Err(JournalError::Write { path: self.path.clone(), source })
+                let whole = disk.written.load(Ordering::Acquire);
+                let taken_back = disk.file.set_len(whole).and_then(|()| disk.file.sync_data());
+                disk.broken.fetch_or(taken_back.is_err(), Ordering::AcqRel);
+                Err(JournalError::Write { path: disk.path.clone(), source })
             }
         }
+    }
+
+    /// What has been written so far, and whom to ask for it to be durable.
+    pub fn written(&self) -> (Arc<Disk>, Mark) {
+        (Arc::clone(&self.disk), Mark(self.disk.written.load(Ordering::Acquire)))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let (disk, mark) = self.written();
+        if !disk.has(mark) {
+            // Nobody is left who could be told; what a power cut takes now is asked for again.
+            disk.flush().ok();
+        }
+    }
+}
+
+impl Disk {
+    /// Waits until everything up to `mark` is on the disk. Callers at once wait for one flush, whoever of them began it;
+    /// one that is dropped keeps no other waiting.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`], [`JournalError::Broken`]: then nothing may be sent on the strength of what was written.
+    pub async fn reach(self: &Arc<Self>, mark: Mark) -> Result<(), JournalError> {
+        if self.has(mark) {
+            return self.check();
+        }
+        let _turn = self.turn.lock().await;
+        // Who was before this one may have flushed it along.
+        if self.has(mark) {
+            return self.check();
+        }
+        let disk = Arc::clone(self);
+        let flushed = tokio::task::spawn_blocking(move || disk.flush());
+        flushed.await.unwrap_or_else(|_| Err(JournalError::Broken { path: self.path.clone() }))
+    }
+
+    fn has(&self, mark: Mark) -> bool {
+        self.durable.load(Ordering::Acquire) >= mark.0
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        if self.broken.load(Ordering::Acquire) {
+            return Err(JournalError::Broken { path: self.path.clone() });
+        }
+        Ok(())
+    }
+
+    /// All that was written until now, and not the caller's line alone.
+    fn flush(&self) -> Result<(), JournalError> {
+        self.check()?;
+        let end = self.written.load(Ordering::Acquire);
+        if let Err(source) = (self.flush)(&self.file) {
+            self.broken.store(true, Ordering::Release);
+            return Err(JournalError::Write { path: self.path.clone(), source });
+        }
+        self.durable.fetch_max(end, Ordering::AcqRel);
+        Ok(())
     }
 }
 
@@ -247,12 +332,78 @@ mod tests {
         let (mut journal, _) = Journal::open(&path).unwrap();
         journal.append(&closed(1)).unwrap();
         // Read-only: neither the line nor its taking back succeeds.
-        journal.file = File::open(&path).unwrap();
+        let disk = |journal: &mut Journal, file| Arc::get_mut(&mut journal.disk).unwrap().file = file;
+        disk(&mut journal, File::open(&path).unwrap());
         assert!(matches!(journal.append(&closed(2)), Err(JournalError::Write { .. })));
-        journal.file = OpenOptions::new().append(true).open(&path).unwrap();
+        disk(&mut journal, OpenOptions::new().append(true).open(&path).unwrap());
         assert!(matches!(journal.append(&closed(3)), Err(JournalError::Broken { .. })));
         drop(journal);
         assert_eq!(Journal::open(&path).unwrap().1, [closed(1)]);
+    }
+
+    /// How often the one journal whose flushes are counted was flushed.
+    static FLUSHES: AtomicU64 = AtomicU64::new(0);
+
+    fn counted(file: &File) -> std::io::Result<()> {
+        FLUSHES.fetch_add(1, Ordering::SeqCst);
+        file.sync_data()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn callers_at_once_share_a_flush_and_none_goes_on_before_its_line_is_on_the_disk() {
+        const CALLERS: u8 = 64;
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(&folder.path().join("journal")).unwrap();
+        Arc::get_mut(&mut journal.disk).unwrap().flush = counted;
+        let turn = Arc::clone(&journal.disk);
+        // Nobody flushes before all have written: what is counted does not depend on who is quick.
+        let first = turn.turn.lock().await;
+        let mut waiting = tokio::task::JoinSet::new();
+        for id in 0..CALLERS {
+            journal.note(&closed(id)).unwrap();
+            let (disk, mark) = journal.written();
+            assert!(!disk.has(mark), "written is not durable");
+            waiting.spawn(async move {
+                disk.reach(mark).await.unwrap();
+                assert!(disk.has(mark));
+            });
+        }
+        drop(first);
+        while let Some(done) = waiting.join_next().await {
+            done.unwrap();
+        }
+        assert_eq!(FLUSHES.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_failed_stops_the_journal_whatever_the_next_one_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        Arc::get_mut(&mut journal.disk).unwrap().flush = |_| Err(std::io::ErrorKind::StorageFull.into());
+        journal.note(&closed(1)).unwrap();
+        let (disk, mark) = journal.written();
+        assert!(matches!(disk.reach(mark).await, Err(JournalError::Write { .. })));
+        drop(disk);
+        Arc::get_mut(&mut journal.disk).unwrap().flush = File::sync_data;
+        let (disk, mark) = journal.written();
+        assert!(matches!(disk.reach(mark).await, Err(JournalError::Broken { .. })));
+        assert!(matches!(journal.note(&closed(2)), Err(JournalError::Broken { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_is_dropped_keeps_no_other_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(&folder.path().join("journal")).unwrap();
+        journal.note(&closed(1)).unwrap();
+        let (disk, mark) = journal.written();
+        {
+            let mut leaver = std::pin::pin!(disk.reach(mark));
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(leaver.as_mut().poll(cx))).await;
+            assert!(polled.is_pending());
+        }
+        disk.reach(mark).await.unwrap();
+        assert!(disk.has(mark));
     }
 
     #[test]

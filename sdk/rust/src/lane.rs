@@ -6,7 +6,7 @@
 use comity_token::request::{request_digest, response_digest};
 use comity_wire::merkle::Frontier;
 use comity_wire::object::{AckLane, Basis, Flags, Receipt, Tariff};
-use comity_wire::{Amount, Digest, Exact, Meter, Meters, ModelId, NodeId, Op, TokenId, Verified};
+use comity_wire::{Amount, Digest, Exact, Meter, Meters, ModelId, NodeId, Op, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::keys::Key;
@@ -153,8 +153,8 @@ impl Lane {
     }
 
     /// Whether this receipt was taken in as the newest.
-    pub fn has(&self, receipt: &Verified<Receipt>) -> bool {
-        self.newest == Some(receipt.id())
+    pub fn has(&self, receipt: &Digest) -> bool {
+        self.newest == Some(*receipt)
     }
 
     /// Checks a receipt against what was signed, what the token pins, and its price.
@@ -228,23 +228,24 @@ impl Lane {
         if holds || nothing { Ok(()) } else { Err(ReceiptFault::Price) }
     }
 
-    /// Takes a receipt in that was checked when it came. A repeat of the newest one changes nothing.
+    /// Takes a receipt in that was verified and checked when it came; `id` is its content id. A repeat of the newest one
+    /// changes nothing.
     ///
     /// # Errors
     /// [`ReceiptFault`] where it cannot be of this lane; nothing is changed.
-    pub(crate) fn receipt(&mut self, receipt: &Verified<Receipt>) -> Result<(), ReceiptFault> {
-        if self.has(receipt) {
+    pub(crate) fn receipt(&mut self, id: Digest, receipt: &Receipt) -> Result<(), ReceiptFault> {
+        if self.has(&id) {
             return Ok(());
         }
         let open = self.asked(receipt)?;
         self.follows(open, receipt)?;
-        self.history.push(&receipt.id());
+        self.history.push(&id);
         self.n = receipt.n;
         self.total = receipt.total;
         self.remainder = receipt.remainder;
         self.meters = receipt.meters_total;
         self.flags = receipt.flags_total.clone();
-        self.newest = Some(receipt.id());
+        self.newest = Some(id);
         self.seq = self.seq.max(receipt.seq);
         self.open = None;
         self.freed.clear();

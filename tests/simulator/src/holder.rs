@@ -384,7 +384,7 @@ impl Holder {
             }
         };
         let Ok(purse) = self.wallet.purse(token) else { return Ok(false) };
-        if purse.lane(lane).is_some_and(|known| known.has(&receipt)) {
+        if purse.lane(lane).is_some_and(|known| known.has(&receipt.id())) {
             return Ok(true);
         }
         let answered = |(nonce, body)| comity_sdk::lane::check_response(&receipt, nonce, body);

@@ -138,7 +138,7 @@ impl Client {
                 self.take_in(token, lane, &tariff, &reply.receipt, None).await.map(|_| ())
             }
             Err(error) if matches!(error.code(), Some(Code::NotFound | Code::TokenUnknown)) => {
-                self.state.lock().await.write(&Entry::Free { token, lane, seq: open.seq })
+                self.state.lock().await.note(&Entry::Free { token, lane, seq: open.seq })
             }
             Err(error) => Err(error),
         }

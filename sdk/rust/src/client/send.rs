@@ -10,7 +10,7 @@ use http::Method;
 
 use super::find::Target;
 use super::under_way::Busy;
-use super::{Client, Error, Streaming};
+use super::{Client, Error, OnDisk, Streaming};
 use crate::chat::{Answer, Notes, Query};
 use crate::door::{Door, DoorError, Response};
 use crate::journal::Entry;
@@ -95,8 +95,9 @@ impl Client {
         loop {
             let door = self.door(target.node).await?;
             let mut sent = self.begin(target, query).await?;
+            let on_disk = self.flushed().await?;
             self.world.at("send.before");
-            let error = match self.exchange(&door, query, &sent).await {
+            let error = match self.exchange(&door, query, &sent, on_disk).await {
                 Ok(response) => {
                     if response.headers().contains_key(REPLAYED) {
                         // Answered from what was stored: what came along this time was not kept.
@@ -118,8 +119,10 @@ impl Client {
     /// What was charged or may have been is asked once more, and nothing else in its place.
     async fn send_again(&self, query: &Query, sent: Sent) -> Result<(Sent, Response), Error> {
         let door = self.door(sent.node).await?;
+        // Who signed it may have been dropped before it was on the disk.
+        let on_disk = self.flushed().await?;
         self.world.at("send.before");
-        let error = match self.exchange(&door, query, &sent).await {
+        let error = match self.exchange(&door, query, &sent, on_disk).await {
             Ok(response) => {
                 self.world.at("send.after");
                 return Ok((sent, response));
@@ -172,7 +175,13 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, door: &Door, query: &Query, sent: &Sent) -> Result<Response, DoorError> {
+    async fn exchange(
+        &self,
+        door: &Door,
+        query: &Query,
+        sent: &Sent,
+        OnDisk(()): OnDisk,
+    ) -> Result<Response, DoorError> {
         self.passes.put(sent.node, &sent.chain, &sent.key);
         let leaf = sent.begun.authority.leaf;
         let mut with_chain = !self.presented.lock().expect("no panic holds this lock").contains(&leaf);
@@ -327,7 +336,7 @@ impl Client {
         }
         let begun = state.wallet.begin(token, &ask(query, pinned, max_charge), now)?;
         if let Some(entry) = &begun.entry {
-            state.write(entry)?;
+            state.note(entry)?;
         }
         let busy = self.under_way.start(token, begun.lane);
         Ok(sent(state.wallet.purse(token)?, begun, tariff, Some(busy), now))
@@ -351,7 +360,8 @@ impl Client {
             return Ok(false);
         }
         let mut state = self.state.lock().await;
-        state.write(&Entry::Free { token: sent.token, lane: sent.lane, seq: sent.begun.authority.seq })?;
+        // Lost, its node is asked, and says so again.
+        state.note(&Entry::Free { token: sent.token, lane: sent.lane, seq: sent.begun.authority.seq })?;
         match code {
             Some(Code::Closed | Code::Superseded | Code::Revoked) => {
                 state.write(&Entry::Ended { token: sent.token })?;
@@ -434,7 +444,7 @@ impl Client {
             }
         };
         let purse = state.wallet.purse(token)?;
-        if purse.lane(lane).is_some_and(|known| known.has(&receipt)) {
+        if purse.lane(lane).is_some_and(|known| known.has(&receipt.id())) {
             return Ok(receipt);
         }
         let answered = |(nonce, body): (&[u8; 16], &[u8])| lane::check_response(&receipt, nonce, body);
@@ -442,7 +452,7 @@ impl Client {
         let certificate = self.certificate(receipt.node)?;
         for evidence in [certificate.bytes(), tariff.bytes()] {
             if !state.wallet.has_evidence(evidence) {
-                state.write(&Entry::Evidence { object: stored(evidence) })?;
+                state.note(&Entry::Evidence { object: stored(evidence) })?;
             }
         }
         if let Err(fault) = checked {
@@ -450,7 +460,8 @@ impl Client {
             return Err(Error::Fault(fault));
         }
         self.world.at("receipt.before");
-        state.write(&Entry::Receipt { token, lane, receipt: stored(bytes) })?;
+        // No flush is waited for: the next signed call's makes it durable, and until then its node has it.
+        state.note(&Entry::Receipt { token, lane, receipt: stored(bytes) })?;
         self.world.at("receipt.after");
         Ok(receipt)
     }
