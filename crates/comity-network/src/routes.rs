@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use comity_registry::Query;
 use comity_token::Directory as _;
 use comity_wire::api::clearing::SignedBytes;
-use comity_wire::api::node::{HeadFrame, HeadsReply, SearchHit, SearchQuery, SearchReply};
+use comity_wire::api::node::{HeadFrame, HeadsQuery, HeadsReply, SearchHit, SearchQuery, SearchReply};
 use comity_wire::{Code, Digest};
 use tokio::sync::{mpsc, oneshot};
 
@@ -61,21 +61,38 @@ async fn search(
                 org: row.summary.org,
                 summary: signed(row.summary.bytes()),
                 head_age_s: now.since(row.head_issued_at),
+                head: None,
             })
             .collect(),
         total: page.total,
         as_of,
     });
-    Json(reply).into_response()
+    // Outside of the page: the catalogue is held while it is read.
+    let hits = reply.hits.into_iter().map(|hit| SearchHit { head: shared.replica.feed(hit.org).map(shown), ..hit });
+    Json(SearchReply { hits: hits.collect(), ..reply }).into_response()
 }
 
-async fn heads(State(shared): State<Shared>) -> Json<HeadsReply> {
-    let frame = |feed: Arc<comity_registry::Complete>| HeadFrame {
-        head: signed(feed.head.bytes()),
-        writer: signed(feed.writer.bytes()),
+async fn heads(
+    State(shared): State<Shared>,
+    asked: Result<Params<HeadsQuery>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let org = match asked {
+        Ok(Params(asked)) => asked.org,
+        Err(rejection) => return refuse(StatusCode::BAD_REQUEST, Code::Malformed, &rejection.body_text()),
     };
-    let heads = shared.replica.feeds().into_iter().map(frame).collect();
-    Json(HeadsReply { roster_version: shared.replica.roster().version, heads })
+    let roster = shared.replica.roster();
+    let heads: Vec<_> = match org {
+        None => shared.replica.feeds().into_iter().map(shown).collect(),
+        Some(name) => {
+            let org = roster.organisation_named(&name);
+            org.and_then(|org| shared.replica.feed(org.id)).into_iter().map(shown).collect()
+        }
+    };
+    Json(HeadsReply { roster_version: roster.version, heads }).into_response()
+}
+
+fn shown(feed: Arc<comity_registry::Complete>) -> HeadFrame {
+    HeadFrame { head: signed(feed.head.bytes()), writer: signed(feed.writer.bytes()) }
 }
 
 async fn frame(State(shared): State<Shared>, Path(digest): Path<String>) -> Response {

@@ -294,6 +294,9 @@ async fn a_hub_answers_searches_and_fetches_manifests_on_demand() {
     let reply: SearchReply = serde_json::from_slice(&body).unwrap();
     assert_eq!((reply.total, reply.hits[0].model.as_str(), reply.hits[0].head_age_s), (1, "org2/tiny", 0));
     assert_eq!(&reply.hits[0].summary[..], summary.bytes());
+    let shown = reply.hits[0].head.as_ref().expect("a hit comes with its author's head");
+    let told = comity_registry::verify::head(&shown.head, &shown.writer, &hub.directory().roster()).unwrap();
+    assert_eq!(told.0.org, owner.id);
     assert_eq!(reply.as_of, hub.replica().vector_root());
     let (_, body) = get("/comity/v1/search?q=nothing").await;
     assert_eq!(serde_json::from_slice::<SearchReply>(&body).unwrap().total, 0);
@@ -302,6 +305,11 @@ async fn a_hub_answers_searches_and_fetches_manifests_on_demand() {
     let (_, body) = get("/comity/v1/heads").await;
     let heads: HeadsReply = serde_json::from_slice(&body).unwrap();
     assert_eq!(heads.heads.len(), 1);
+    for (org, count) in [("org2", 1), ("org1", 0), ("nobody", 0)] {
+        let (_, body) = get(&format!("/comity/v1/heads?org={org}")).await;
+        assert_eq!(serde_json::from_slice::<HeadsReply>(&body).unwrap().heads.len(), count, "{org}");
+    }
+    assert_eq!(get("/comity/v1/heads?bogus=1").await.0, StatusCode::BAD_REQUEST);
     let (_, roster_bytes) = get("/comity/v1/roster").await;
     assert_eq!(roster_bytes, federation.roster);
     // As the SDK does: head, then index, then what the index names.

@@ -1,31 +1,75 @@
 //! Finding models: ask any hub or node, verify everything under the pinned roster, remember the highest head seen.
+//!
+//! Of a feed that is asked for which a caller needs ([`Part`]): a federation has more models than anybody wants to read.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use comity_token::directory::{Directory, File, Refused};
-use comity_wire::api::node::{HeadFrame, HeadsReply, SearchQuery, SearchReply};
+use comity_token::directory::{Directory, File, Inserted, Refused};
+use comity_wire::api::node::{HeadFrame, HeadsReply, SearchHit, SearchQuery, SearchReply};
 use comity_wire::cbor::Decode as _;
-use comity_wire::object::{EntryKind, Head, Index, Statistics, Summary, WriterCertificate};
+use comity_wire::object::{Entry, EntryKind, Head, Index, Organisation, Statistics, Summary, WriterCertificate};
 use comity_wire::{Code, Digest, ModelId, Object as _, OrgId, Signed, Timestamp, Verified};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
 
 use crate::client::Error;
 use crate::door::Door;
 
+/// Somebody who answers what nodes and hubs answer to anyone. Nothing of it is believed before it was verified.
+pub trait Source: Clone + Send + Sync + 'static {
+    /// `GET`, read as JSON.
+    fn get<T: DeserializeOwned + Send + 'static>(&self, path: String) -> BoxFuture<'_, Result<T, Error>>;
+    /// The bytes of an object by its digest.
+    fn frame(&self, digest: Digest) -> BoxFuture<'_, Result<Vec<u8>, Error>>;
+}
+
+impl Source for Door {
+    fn get<T: DeserializeOwned + Send + 'static>(&self, path: String) -> BoxFuture<'_, Result<T, Error>> {
+        Box::pin(async move { self.get(&path).await })
+    }
+
+    fn frame(&self, digest: Digest) -> BoxFuture<'_, Result<Vec<u8>, Error>> {
+        Box::pin(async move { self.frame(&digest).await })
+    }
+}
+
 /// What of the federation this client has seen and verified.
 pub struct Seen {
     pub directory: File,
-    /// Highest head of each organisation, so that nobody can show an older one.
-    heads: Mutex<BTreeMap<OrgId, HeadSeen>>,
+    feeds: Mutex<BTreeMap<OrgId, Feed>>,
     /// What organisations publish of their cases, by quarter; no more than their indexes have room for.
     statistics: Mutex<BTreeMap<(OrgId, String), Verified<Statistics>>>,
 }
 
-/// (epoch, seq) and content id.
-type HeadSeen = ((u32, u64), Digest);
+/// What is known of one organisation's feed.
+struct Feed {
+    /// The highest head, so that nobody can show an older one.
+    head: Verified<Head>,
+    /// What that head lists, where it was asked for.
+    index: Option<Arc<Index>>,
+    /// Content ids of what it lists that was asked for, whether it was of use or not.
+    asked: HashSet<Digest>,
+    /// Models that are here with their tariff and their policy.
+    models: BTreeSet<ModelId>,
+}
+
+/// What is needed of an organisation's feed.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// Its nodes: certificates, and where they are.
+    Nodes,
+    /// Its nodes, and one model with its tariff and its policy.
+    Model(&'a ModelId),
+    /// Everything but manifests.
+    All,
+}
 
 /// How often a feed may move while it is read.
 const TRIES_MAX: u32 = 3;
+/// Objects that are asked for at once.
+const FRAMES_AT_ONCE: usize = 16;
 
 /// One verified hit.
 #[derive(Clone, Debug)]
@@ -36,34 +80,78 @@ pub struct Hit {
 
 impl Seen {
     pub fn new(directory: File) -> Self {
-        Self { directory, heads: Mutex::default(), statistics: Mutex::default() }
+        Self { directory, feeds: Mutex::default(), statistics: Mutex::default() }
     }
 
-    /// Searches at `door`. Hits whose bytes do not verify are an error: the one who answered is lying or broken.
+    /// Searches at a door. Hits whose bytes do not verify are an error: the one who answered is lying or broken. A hit is what its
+    /// owner signed, and may be older than what it signed last: a call reads its owner's feed anew.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn search(&self, door: &Door, query: &SearchQuery, now: Timestamp) -> Result<Vec<Hit>, Error> {
-        self.refresh(door, now).await?;
+    pub async fn search(&self, door: &impl Source, query: &SearchQuery, now: Timestamp) -> Result<Vec<Hit>, Error> {
         let path = format!("/comity/v1/search?{}", query_string(query));
-        let reply: SearchReply = door.get(&path).await?;
+        let reply: SearchReply = door.get(path).await?;
         let mut hits = Vec::new();
         for hit in reply.hits {
+            let Some(head_age_s) = self.author_of(door, &hit, now).await? else { continue };
             self.directory.insert(&hit.summary).map_err(Error::Refused)?;
             let summary = self.directory.summary(&hit.model).ok_or(Error::Missing("the summary that was found"))?;
-            hits.push(Hit { summary, head_age_s: hit.head_age_s });
+            hits.push(Hit { summary, head_age_s });
         }
         Ok(hits)
+    }
+
+    /// Makes sure that the key is here under which a hit is signed, and gives the age of its author's head; `None` where that head
+    /// has expired.
+    async fn author_of(&self, door: &impl Source, hit: &SearchHit, now: Timestamp) -> Result<Option<u64>, Error> {
+        let Some(frame) = &hit.head else {
+            // A hub of before, which shows no heads with its hits.
+            let roster = self.directory.roster();
+            let org = roster.organisation(hit.org).ok_or(Error::Missing("the hit's organisation on the roster"))?;
+            self.refresh_of(door, org, Part::Nodes, now).await?;
+            return Ok(Some(hit.head_age_s));
+        };
+        let head = self.verified(frame)?;
+        if head.org != hit.org {
+            return Err(Error::Missing("the head of the organisation whose hit it is"));
+        }
+        let age = now.since(head.issued_at);
+        Ok(self.take_head(frame, head, now)?.then_some(age))
     }
 
     /// Fetches every organisation's newest head and what it lists, but for manifests.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn refresh(&self, door: &Door, now: Timestamp) -> Result<(), Error> {
+    pub async fn refresh(&self, door: &impl Source, now: Timestamp) -> Result<(), Error> {
+        self.refreshed(door, None, Part::All, now).await
+    }
+
+    /// Fetches one organisation's newest head, and a part of what it lists that is not here yet. An organisation that has
+    /// published nothing is no error.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn refresh_of(
+        &self,
+        door: &impl Source,
+        org: &Organisation,
+        part: Part<'_>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.refreshed(door, Some(org), part, now).await
+    }
+
+    async fn refreshed(
+        &self,
+        door: &impl Source,
+        org: Option<&Organisation>,
+        part: Part<'_>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let mut tries = 1;
         loop {
-            match self.refresh_once(door, now).await {
+            match self.refresh_once(door, org, part, now).await {
                 // A feed that moved on between its head and its index: the newer head is there now.
                 Err(error) if error.code() == Some(Code::NotFound) && tries < TRIES_MAX => tries += 1,
                 done => return done,
@@ -71,11 +159,21 @@ impl Seen {
         }
     }
 
-    async fn refresh_once(&self, door: &Door, now: Timestamp) -> Result<(), Error> {
-        let reply: HeadsReply = door.get("/comity/v1/heads").await?;
+    async fn refresh_once(
+        &self,
+        door: &impl Source,
+        org: Option<&Organisation>,
+        part: Part<'_>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let path = match org {
+            Some(org) => format!("/comity/v1/heads?org={}", percent(org.name.as_str())),
+            None => "/comity/v1/heads".to_owned(),
+        };
+        let reply: HeadsReply = door.get(path).await?;
         let mut unreached = Ok(());
         for frame in &reply.heads {
-            match self.author(door, frame, now).await {
+            match self.author(door, frame, org, part, now).await {
                 Ok(()) => {}
                 // The door's trouble, a feed that moved on, or a proof of a lie: told once the others are in.
                 Err(error @ (Error::Door(_) | Error::Equivocation(_))) => unreached = Err(error),
@@ -90,19 +188,89 @@ impl Seen {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn manifest(&self, door: &Door, model: &ModelId) -> Result<(), Error> {
+    pub async fn manifest(&self, door: &impl Source, model: &ModelId) -> Result<(), Error> {
         if self.directory.manifest(model).is_some() {
             return Ok(());
         }
         let summary = self.directory.summary(model).ok_or_else(|| Error::ModelUnknown(model.clone()))?;
-        let bytes = door.frame(&summary.manifest).await?;
+        let bytes = door.frame(summary.manifest).await?;
         self.directory.insert(&bytes).map_err(Error::Refused)?;
         Ok(())
     }
 
-    async fn author(&self, door: &Door, frame: &HeadFrame, now: Timestamp) -> Result<(), Error> {
-        let Some(head) = self.head(frame, now)? else { return Ok(()) };
-        let bytes = door.frame(&head.index).await?;
+    /// Whether a model is here with its tariff and its policy, as its owner's feed had them when it was read last.
+    pub fn has(&self, model: &ModelId) -> bool {
+        self.feeds().values().any(|feed| feed.models.contains(model))
+    }
+
+    /// `only`: a door of before shows all heads, whoever was asked for.
+    async fn author(
+        &self,
+        door: &impl Source,
+        frame: &HeadFrame,
+        only: Option<&Organisation>,
+        part: Part<'_>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let head = self.verified(frame)?;
+        let org = head.org;
+        if only.is_some_and(|only| only.id != org) || !self.take_head(frame, head, now)? {
+            return Ok(());
+        }
+        let (head, index) = self.index(door, org).await?;
+        // What was whole before stays so under a newer head.
+        let mut models = self.feeds().get(&org).map(|feed| feed.models.clone()).unwrap_or_default();
+        models.extend(match part {
+            Part::Model(model) => Some(model.clone()),
+            Part::Nodes | Part::All => None,
+        });
+        let wanted = |entry: &&Entry| match (entry.kind, part) {
+            (EntryKind::Manifest, _) => false,
+            (_, Part::All) | (EntryKind::NodeCertificate | EntryKind::Announcement, _) => true,
+            (EntryKind::Summary, _) => models.iter().any(|model| model.as_str() == entry.subject.as_str()),
+            _ => false,
+        };
+        self.entries(door, &head, index.entries.iter().filter(wanted).collect()).await?;
+        if matches!(part, Part::All) {
+            let summaries = index.entries.iter().filter(|entry| entry.kind == EntryKind::Summary);
+            models.extend(summaries.filter_map(|entry| entry.subject.parse().ok()));
+        } else {
+            let wanted = self.rests_on(&index, &models);
+            self.entries(door, &head, index.entries.iter().filter(|entry| wanted.contains(&entry.id)).collect())
+                .await?;
+        }
+        models.retain(|model| self.directory.summary(model).is_some());
+        if let Some(feed) = self.feeds().get_mut(&org).filter(|feed| feed.head.id() == head.id()) {
+            feed.models = models;
+        }
+        Ok(())
+    }
+
+    /// The tariffs and policies of these models, as far as the index lists them.
+    fn rests_on(&self, index: &Index, models: &BTreeSet<ModelId>) -> HashSet<Digest> {
+        let mut wanted = HashSet::new();
+        for summary in models.iter().filter_map(|model| self.directory.summary(model)) {
+            wanted.extend([summary.tariff, summary.policy]);
+            if !index.entries.iter().any(|entry| entry.id == summary.policy) {
+                // The summary names one that was replaced: the newest that covers the model counts.
+                let policies = index.entries.iter().filter(|entry| entry.kind == EntryKind::Policy);
+                wanted.extend(policies.map(|entry| entry.id));
+            }
+        }
+        wanted
+    }
+
+    /// The highest head of an organisation, and what it lists.
+    async fn index(&self, door: &impl Source, org: OrgId) -> Result<(Verified<Head>, Arc<Index>), Error> {
+        let (head, known) = {
+            let feeds = self.feeds();
+            let feed = feeds.get(&org).ok_or(Error::Missing("a head of the organisation"))?;
+            (feed.head.clone(), feed.index.clone())
+        };
+        if let Some(index) = known {
+            return Ok((head, index));
+        }
+        let bytes = door.frame(head.index).await?;
         if Digest::of(&bytes) != head.index {
             return Err(Error::Missing("an index with the digest that its head names"));
         }
@@ -111,25 +279,44 @@ impl Seen {
             items_max: Index::KIND.items_max,
             tagged: false,
         };
-        let index = Index::from_cbor(&bytes, limits).map_err(Error::Malformed)?;
+        let index = Arc::new(Index::from_cbor(&bytes, limits).map_err(Error::Malformed)?);
+        if let Some(feed) = self.feeds().get_mut(&org).filter(|feed| feed.head.id() == head.id()) {
+            feed.asked.retain(|id| index.entries.iter().any(|entry| entry.id == *id));
+            feed.index = Some(Arc::clone(&index));
+        }
+        Ok((head, index))
+    }
+
+    /// Fetches those that were not asked for yet.
+    async fn entries(&self, door: &impl Source, head: &Verified<Head>, mut entries: Vec<&Entry>) -> Result<(), Error> {
+        {
+            let feeds = self.feeds();
+            entries.retain(|entry| feeds.get(&head.org).is_none_or(|feed| !feed.asked.contains(&entry.id)));
+        }
         // Certificates first: what follows is verified under them.
-        let mut entries: Vec<_> = index.entries.iter().filter(|entry| entry.kind != EntryKind::Manifest).collect();
         entries.sort_by_key(|entry| entry.kind != EntryKind::NodeCertificate);
-        for entry in entries {
-            let bytes = door.frame(&entry.id).await?;
-            if entry.kind == EntryKind::Statistics {
-                self.statistic(&bytes, &head);
-                continue;
-            }
-            match self.directory.insert(&bytes) {
-                Ok(_) => {}
-                // A kind that callers have no use for, such as a grant.
-                Err(Refused::Kind) => {}
-                Err(refused) => tracing::warn!(%refused, author = %head.org, entry = %entry.id, "entry passed over"),
+        let frames: Vec<_> = entries.into_iter().map(|entry| fetched(door.clone(), entry.clone())).collect();
+        let mut frames = futures::stream::iter(frames).buffered(FRAMES_AT_ONCE);
+        while let Some((entry, bytes)) = frames.next().await {
+            self.take_entry(head, &entry, &bytes?);
+            if let Some(feed) = self.feeds().get_mut(&head.org) {
+                feed.asked.insert(entry.id);
             }
         }
-        self.heads.lock().expect("no panic holds this lock").insert(head.org, (head.number(), head.id()));
         Ok(())
+    }
+
+    fn take_entry(&self, head: &Verified<Head>, entry: &Entry, bytes: &[u8]) {
+        if entry.kind == EntryKind::Statistics {
+            return self.statistic(bytes, head);
+        }
+        match self.directory.insert(bytes) {
+            Ok(Inserted::Newest { id, .. } | Inserted::Known { id, .. }) if id == entry.id => {}
+            Ok(_) => tracing::warn!(author = %head.org, entry = %entry.id, "another object came for an entry"),
+            // A kind that callers have no use for, such as a grant.
+            Err(Refused::Kind) => {}
+            Err(refused) => tracing::warn!(%refused, author = %head.org, entry = %entry.id, "entry passed over"),
+        }
     }
 
     fn statistic(&self, bytes: &[u8], head: &Verified<Head>) {
@@ -148,8 +335,8 @@ impl Seen {
         statistics.iter().filter(|((of, _), _)| *of == org).map(|(_, found)| found.clone()).collect()
     }
 
-    /// The head where it is new; `None` where nothing changed.
-    fn head(&self, frame: &HeadFrame, now: Timestamp) -> Result<Option<Verified<Head>>, Error> {
+    /// A head that its organisation's feed writer signed.
+    fn verified(&self, frame: &HeadFrame) -> Result<Verified<Head>, Error> {
         let roster = self.directory.roster();
         let writer = Signed::<WriterCertificate>::decode(&frame.writer).map_err(Error::Unverified)?;
         let org = roster
@@ -161,18 +348,43 @@ impl Seen {
         if head.org != org.id || head.epoch != writer.epoch || head.federation != roster.federation {
             return Err(Error::Missing("a head of the organisation that signed it"));
         }
+        Ok(head)
+    }
+
+    /// Remembers a head where it is the highest. Gives whether it, or a higher one that is known, still stands.
+    fn take_head(&self, frame: &HeadFrame, head: Verified<Head>, now: Timestamp) -> Result<bool, Error> {
         if head.expires_at <= now {
-            return Ok(None);
+            return Ok(false);
         }
         self.directory.insert(&frame.writer).map_err(Error::Refused)?;
-        let heads = self.heads.lock().expect("no panic holds this lock");
-        match heads.get(&head.org) {
-            Some((number, id)) if *number == head.number() && *id != head.id() => Err(Error::Equivocation(head.org)),
-            // An older head, or the same: there is nothing to fetch, and nothing to forget.
-            Some((number, _)) if *number >= head.number() => Ok(None),
-            _ => Ok(Some(head)),
+        let mut feeds = self.feeds();
+        match feeds.get_mut(&head.org) {
+            Some(known) if known.head.number() == head.number() && known.head.id() != head.id() => {
+                return Err(Error::Equivocation(head.org));
+            }
+            // An older head, or the same: there is nothing to forget.
+            Some(known) if known.head.number() >= head.number() => {}
+            Some(known) => {
+                known.head = head;
+                known.index = None;
+            }
+            None => {
+                let feed = Feed { head, index: None, asked: HashSet::new(), models: BTreeSet::new() };
+                feeds.insert(feed.head.org, feed);
+            }
         }
+        Ok(true)
     }
+
+    fn feeds(&self) -> MutexGuard<'_, BTreeMap<OrgId, Feed>> {
+        self.feeds.lock().expect("no panic holds this lock")
+    }
+}
+
+/// Owns what it needs, so that it can be one of many.
+async fn fetched(door: impl Source, entry: Entry) -> (Entry, Result<Vec<u8>, Error>) {
+    let bytes = door.frame(entry.id).await;
+    (entry, bytes)
 }
 
 /// `q=…&op=…` of a search.
@@ -197,12 +409,4 @@ pub fn percent(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_is_encoded() {
-        let query = SearchQuery { q: "a b&c=ü".into(), context_min: Some(8), ..SearchQuery::default() };
-        assert_eq!(query_string(&query), "q=a%20b%26c%3D%C3%BC&context_min=8");
-    }
-}
+mod tests;

@@ -205,9 +205,20 @@ pub struct SearchHit {
     pub summary: SignedBytes,
     /// Age of the author's head in seconds.
     pub head_age_s: u64,
+    /// That head: its writer's certificate is what the summary is verified under. Absent in replies of older nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadFrame>,
 }
 
-/// `GET /comity/v1/heads`: every author's newest head with its writer certificate.
+/// `GET /comity/v1/heads?org=…`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeadsQuery {
+    /// An organisation's name on the roster; left out, it is all of them.
+    pub org: Option<String>,
+}
+
+/// `GET /comity/v1/heads`: the authors' newest heads with their writer certificates.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HeadsReply {
     pub roster_version: u64,

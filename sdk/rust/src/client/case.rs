@@ -9,7 +9,7 @@ use comity_wire::{Digest, ModelId, Verified};
 use http::Method;
 
 use super::{Client, Error};
-use crate::discover::percent;
+use crate::discover::{Part, percent};
 
 /// Where the routes begin.
 const ROOT: &str = "/comity/v1/access/cases";
@@ -59,7 +59,7 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn case_statistics(&self, model: &ModelId) -> Result<Vec<Verified<Statistics>>, Error> {
-        self.refresh().await?;
+        self.refresh_of(self.org_of(model)?, Part::All).await?;
         let summary = self.seen.directory.summary(model).ok_or_else(|| Error::ModelUnknown(model.clone()))?;
         Ok(self.seen.statistics(summary.org))
     }

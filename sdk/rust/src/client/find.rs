@@ -7,11 +7,11 @@ use comity_http::dial::Relay;
 use comity_token::directory::Directory as _;
 use comity_wire::api::node as api;
 use comity_wire::object::{Anchor, AnchorRole, DoorKind, Manifest, NodeCertificate, Summary, Tariff};
-use comity_wire::{Amount, Digest, ModelId, NodeId, PublicKey, Verified};
+use comity_wire::{Amount, Digest, ModelId, NodeId, OrgId, PublicKey, Verified};
 
 use super::{Client, Error};
 use crate::chat::Query;
-use crate::discover::Hit;
+use crate::discover::{Hit, Part};
 use crate::door::Door;
 
 /// Doors where a node, hub or house is itself; which is taken the dialler decides.
@@ -57,6 +57,59 @@ impl Client {
         Err(last)
     }
 
+    /// Brings a part of one organisation's feed up to date from the first entry that answers.
+    pub(super) async fn refresh_of(&self, org: OrgId, part: Part<'_>) -> Result<(), Error> {
+        let roster = self.seen.directory.roster();
+        let org = roster.organisation(org).ok_or(Error::Missing("the organisation on the roster"))?;
+        let mut last = Error::Profile("entry: a hub or node to ask");
+        for entry in &self.profile.entry {
+            let door = self.entry(entry)?;
+            match self.seen.refresh_of(&door, org, part, self.now()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Brings up to date what a call of this model needs.
+    async fn refresh_model(&self, model: &ModelId) -> Result<(), Error> {
+        self.refresh_of(self.org_of(model)?, Part::Model(model)).await
+    }
+
+    /// The organisation that a model's name names.
+    pub(super) fn org_of(&self, model: &ModelId) -> Result<OrgId, Error> {
+        let roster = self.seen.directory.roster();
+        let org = roster.organisation_named(model.organisation());
+        org.map(|org| org.id).ok_or_else(|| Error::ModelUnknown(model.clone()))
+    }
+
+    /// Brings up to date where a node is and which keys it has.
+    pub(super) async fn refresh_node(&self, node: NodeId) -> Result<(), Error> {
+        let certified = self.seen.directory.certificate(node).map(|certificate| certificate.org);
+        let anchored = || {
+            let roster = self.seen.directory.roster();
+            roster.anchors.iter().find(|anchor| anchor.node == node).map(|anchor| anchor.org)
+        };
+        if let Some(org) = certified.or_else(anchored) {
+            return self.refresh_of(org, Part::Nodes).await;
+        }
+        // A token of an earlier day says whose models the node serves.
+        let models: BTreeSet<_> = {
+            let state = self.state.lock().await;
+            let purses = state.wallet.purses().filter(|purse| purse.node() == node);
+            purses.flat_map(|purse| &*purse.token().terms.scope).map(|scope| scope.model.clone()).collect()
+        };
+        let orgs: BTreeSet<_> = models.iter().filter_map(|model| self.org_of(model).ok()).collect();
+        for org in orgs {
+            self.refresh_of(org, Part::Nodes).await?;
+            if self.certificate(node).is_ok() {
+                return Ok(());
+            }
+        }
+        self.refresh().await
+    }
+
     /// Fetches the full manifest of a model.
     ///
     /// # Errors
@@ -64,8 +117,8 @@ impl Client {
     pub async fn manifest(&self, model: &ModelId) -> Result<Verified<Manifest>, Error> {
         let entry = self.profile.entry.first().ok_or(Error::Profile("entry: a hub or node to ask"))?;
         let door = self.entry(entry)?;
-        if self.seen.directory.summary(model).is_none() {
-            self.refresh().await?;
+        if !self.seen.has(model) {
+            self.refresh_model(model).await?;
         }
         self.seen.manifest(&door, model).await?;
         self.seen.directory.manifest(model).ok_or_else(|| Error::ModelUnknown(model.clone()))
@@ -99,7 +152,7 @@ impl Client {
             return Ok(Door::new(vec![address.clone()], self.keys_of(anchor))?);
         }
         if !self.is_announced(anchor.node) {
-            self.refresh().await?;
+            self.refresh_of(anchor.org, Part::Nodes).await?;
         }
         let addresses = self.addresses(anchor.node, &OWN_DOORS);
         if addresses.is_empty() {
@@ -151,10 +204,11 @@ impl Client {
         }
         // Its model may have come a little before its address.
         if !self.is_announced(node) || self.certificate(node).is_err() {
-            self.refresh().await?;
+            self.refresh_node(node).await?;
         } else if self.moved.lock().expect("no panic holds this lock").remove(&node) {
-            self.refresh().await.ok();
+            self.refresh_node(node).await.ok();
         }
+        self.refresh_hubs(node).await;
         let certificate = self.certificate(node)?;
         let (addresses, relays) = (self.addresses(node, &OWN_DOORS), self.relays(node));
         if addresses.is_empty() && relays.is_empty() {
@@ -166,6 +220,20 @@ impl Client {
         let door = Door::through(addresses, certificate.transport_keys.to_vec(), relays)?;
         self.doors.lock().expect("no panic holds this lock").insert(node, door.clone());
         Ok(door)
+    }
+
+    /// Brings up to date where the hubs are that a node is behind. One that cannot be found is passed over: there may be others.
+    async fn refresh_hubs(&self, node: NodeId) {
+        let roster = self.seen.directory.roster();
+        let named = self.addresses(node, &[DoorKind::Relayed]);
+        let hubs: Vec<NodeId> = named.iter().filter_map(|hub| hub.parse().ok()).collect();
+        for hub in roster.anchors_of(AnchorRole::Hub).filter(|anchor| hubs.contains(&anchor.node)) {
+            if !self.is_announced(hub.node)
+                && let Err(error) = self.refresh_of(hub.org, Part::Nodes).await
+            {
+                tracing::debug!(error = %crate::chain(&error), hub = %hub.node, "not found");
+            }
+        }
     }
 
     /// It cannot be reached where it was: the next call looks for where it is.
@@ -207,8 +275,8 @@ impl Client {
 
     /// Every node that serves `model`, in the order that its owner gives; one at least.
     pub(super) async fn targets(&self, model: &ModelId) -> Result<Vec<Target>, Error> {
-        if self.seen.directory.summary(model).is_none() {
-            self.refresh().await?;
+        if !self.seen.has(model) {
+            self.refresh_model(model).await?;
         }
         let summary = self.seen.directory.summary(model).ok_or_else(|| Error::ModelUnknown(model.clone()))?;
         let mut targets = Vec::new();
@@ -224,7 +292,7 @@ impl Client {
 
     async fn target_at(&self, summary: &Verified<Summary>, node: NodeId) -> Result<Target, Error> {
         if self.certificate(node).is_err() {
-            self.refresh().await?;
+            self.refresh_of(summary.org, Part::Nodes).await?;
         }
         // Prompts go to nodes of the model's own organisation, whoever else certified that node.
         if self.certificate(node)?.org != summary.org {

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use comity_token::directory::Directory as _;
 use comity_wire::api::clearing::SignedBytes;
-use comity_wire::api::node::HeadsReply;
+use comity_wire::api::node::{HeadFrame, HeadsReply};
 use comity_wire::object::{Head, Receipt, Tariff};
-use comity_wire::{Digest, Signed};
+use comity_wire::{Digest, OrgId, Signed};
 
 use super::{Client, Error};
+use crate::discover::{Part, percent};
+use crate::door::Door;
 use crate::evidence::{Evidence, Exchange};
 use crate::journal::{Entry, Journal};
 use crate::receipts;
@@ -28,8 +30,12 @@ impl Client {
     ) -> Result<Evidence, Error> {
         let path = self.profile.roster.clone();
         let roster = std::fs::read(&path).map_err(|source| Error::Roster { path, source })?;
-        if let Err(error) = self.refresh().await {
-            tracing::warn!(error = %crate::chain(&error), "the federation was not asked: what the wallet keeps is taken");
+        let models: BTreeSet<_> = receipts.iter().map(|receipt| &receipt.unverified().model).collect();
+        let owners: BTreeSet<_> = models.into_iter().filter_map(|model| self.org_of(model).ok()).collect();
+        for owner in owners {
+            if let Err(error) = self.refresh_of(owner, Part::Nodes).await {
+                tracing::warn!(error = %crate::chain(&error), "a feed was not read: what the wallet keeps is taken");
+            }
         }
         let mut objects: BTreeSet<Vec<u8>> = self.kept_evidence(home, receipts)?;
         let mut indexes = BTreeSet::new();
@@ -98,12 +104,12 @@ impl Client {
     }
 
     /// The newest writer, head and index of each of these feeds.
-    async fn feeds(&self, orgs: &BTreeSet<comity_wire::OrgId>) -> Vec<(Vec<u8>, Vec<u8>, Option<Vec<u8>>)> {
+    async fn feeds(&self, orgs: &BTreeSet<OrgId>) -> Vec<(Vec<u8>, Vec<u8>, Option<Vec<u8>>)> {
         for entry in &self.profile.entry {
             let Ok(door) = self.entry(entry) else { continue };
-            let Ok(reply) = door.get::<HeadsReply>("/comity/v1/heads").await else { continue };
+            let Ok(heads) = self.heads(&door, orgs).await else { continue };
             let mut feeds = Vec::new();
-            for frame in reply.heads {
+            for frame in heads {
                 let Ok(head) = Signed::<Head>::decode(&frame.head) else { continue };
                 let head = head.unverified();
                 if orgs.contains(&head.org) {
@@ -114,5 +120,20 @@ impl Client {
             return feeds;
         }
         Vec::new()
+    }
+
+    async fn heads(&self, door: &Door, orgs: &BTreeSet<OrgId>) -> Result<Vec<HeadFrame>, Error> {
+        let roster = self.seen.directory.roster();
+        let mut heads = Vec::new();
+        for org in orgs.iter().filter_map(|org| roster.organisation(*org)) {
+            let path = format!("/comity/v1/heads?org={}", percent(org.name.as_str()));
+            let reply: HeadsReply = door.get(&path).await?;
+            // A door of before shows all heads.
+            let is_its = |frame: &HeadFrame| {
+                Signed::<Head>::decode(&frame.head).is_ok_and(|head| head.unverified().org == org.id)
+            };
+            heads.extend(reply.heads.into_iter().filter(is_its));
+        }
+        Ok(heads)
     }
 }

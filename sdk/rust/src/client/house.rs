@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use comity_token::directory::Directory as _;
 use comity_wire::Code;
+use comity_wire::object::AnchorRole;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Client, Error};
+use crate::discover::Part;
 use crate::door::DoorError;
 
 /// How long it is waited before each further try.
@@ -45,11 +48,14 @@ impl Client {
         self.house().await?.get_signed(path, self.member()?, &self.world).await
     }
 
-    /// Where nobody was reached the federation may know of other doors by now.
+    /// Where nobody was reached the federation may know of other doors by now, or of other keys behind this one.
     pub(super) async fn before_another_try(&self, error: &Error, pause: Duration) {
         tokio::time::sleep(pause).await;
-        if error.is_unsent() && self.profile.house.is_none() {
-            let _ = self.refresh().await;
+        if error.is_unsent() {
+            let roster = self.seen.directory.roster();
+            if let Some(anchor) = roster.anchors_of(AnchorRole::House).next() {
+                let _ = self.refresh_of(anchor.org, Part::Nodes).await;
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::chat::{Answer, Notes, Query};
 use crate::door::{Door, DoorError, Response};
 use crate::journal::Entry;
 use crate::lane;
-use crate::receipts;
+use crate::receipts::{self, NotAReceipt};
 use crate::wallet::{Ask, Begun, Place, Purse, WalletError, stored};
 
 /// A request that was signed and whose receipt is due. Under way until it is dropped.
@@ -417,9 +417,11 @@ impl Client {
         Ok(receipt)
     }
 
-    async fn verified_receipt(&self, bytes: &[u8]) -> Result<Verified<Receipt>, receipts::NotAReceipt> {
+    async fn verified_receipt(&self, bytes: &[u8]) -> Result<Verified<Receipt>, NotAReceipt> {
         let verified = receipts::verify(bytes, &self.seen.directory);
-        if verified.is_err() && self.refresh().await.is_ok() {
+        if let Err(NotAReceipt::Node(node) | NotAReceipt::Key { node, .. }) = &verified
+            && self.refresh_node(*node).await.is_ok()
+        {
             // Signed by a key that is newer than what this client knew of the node.
             return receipts::verify(bytes, &self.seen.directory);
         }
