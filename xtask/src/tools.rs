@@ -34,6 +34,9 @@ const PACKAGED: &[Packaged] = &[
     Packaged { tool: "lm-eval", venv: "lm-eval", requirements: "tests/python/lm-eval.txt" },
 ];
 
+/// Pages that need nothing but our own package.
+const OWN: &[&str] = &["python", "trouble"];
+
 /// Environments that are being made.
 pub(crate) struct Background {
     packaged: Vec<(&'static str, Making)>,
@@ -103,8 +106,9 @@ pub(crate) fn opencode_found() -> Option<String> {
 /// Our own package, built and installed as anybody would.
 fn own(place: &Place, maturin: Making) -> Result {
     let wheel = wheel::build(place, &maturin.finish()?, true)?;
-    let mut command = python(place);
-    step("python", command.arg(PLAY).arg(place.binary()).arg("python").env("COMITY_WHEEL", wheel))
+    let play =
+        |page: &str| step(page, python(place).arg(PLAY).arg(place.binary()).arg(page).env("COMITY_WHEEL", &wheel));
+    OWN.iter().map(|page| play(page)).fold(Ok(()), both)
 }
 
 fn packaged(place: &Place, tool: &'static str, making: Making) -> Result {

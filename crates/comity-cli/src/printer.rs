@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use comity_sdk::profile::ProfileError;
+
 /// A failed command: what went wrong, and what to do next.
 #[derive(Debug)]
 pub struct Failure {
@@ -27,8 +29,9 @@ impl std::fmt::Display for Failure {
 
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let hint =
-            (&error as &(dyn Error + 'static)).downcast_ref::<comity_sdk::Error>().and_then(comity_sdk::Error::hint);
+        let any = &error as &(dyn Error + 'static);
+        let of_profile = || any.downcast_ref::<ProfileError>().map(|error| error.hint().to_owned());
+        let hint = any.downcast_ref::<comity_sdk::Error>().and_then(comity_sdk::Error::hint).or_else(of_profile);
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {

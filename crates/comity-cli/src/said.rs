@@ -31,6 +31,13 @@ impl Said {
         said
     }
 
+    /// What comes next and which limit it was, as the package and the commands say it.
+    fn next(&mut self, error: &Error) {
+        let said = [("hint", error.hint()), ("limit", error.limit())];
+        let said = said.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text?))));
+        self.error.extend(said);
+    }
+
     /// Trying again after so many seconds may help.
     pub(crate) fn after(self, seconds: u64) -> Self {
         Self { retry: true, retry_after_s: Some(seconds), ..self }
@@ -67,6 +74,7 @@ impl From<&Error> for Said {
             let is_form = |name: &str| matches!(name, "type" | "title" | "status" | "detail" | "instance");
             let fields = remote.fields.iter().filter(|(name, _)| !is_form(name));
             said.error.extend(fields.map(|(name, value)| (name.clone(), value.clone())));
+            said.next(error);
             return Self {
                 retry: remote.retry,
                 retry_after_s: remote.retry_after_s,
@@ -83,13 +91,13 @@ impl From<&Error> for Said {
                 StatusCode::PAYMENT_REQUIRED
             }
             (None, Error::Unpriced(_)) => StatusCode::FORBIDDEN,
+            // Nobody was asked: as if a hub had said so.
+            (None, _) if error.name() == Code::NodeUnreachable.as_str() => StatusCode::SERVICE_UNAVAILABLE,
             (None, _) => StatusCode::BAD_GATEWAY,
         };
         let mut said = Self::new(status, error.name(), sentence(error));
-        if let Some(limit) = error.limit() {
-            said.error.insert("limit".into(), json!(limit));
-        }
-        said.retry = code.is_some_and(Code::should_retry);
+        said.next(error);
+        said.retry = code.is_some_and(Code::should_retry) || status == StatusCode::SERVICE_UNAVAILABLE;
         said.retry_after_s = error.retry_after_s().or_else(|| (code == Some(Code::InFlight)).then_some(1));
         if let Error::Replayed { receipt, charge } = error {
             said.error.insert("receipt".into(), json!(receipt));
@@ -141,7 +149,12 @@ mod tests {
                 (status, &json!(code), retry),
                 "{error}"
             );
+            let next = said.error.get("hint").cloned();
             let response = said.response();
+            assert!(
+                next.is_some() || !matches!(error, Error::Limit { .. } | Error::NoReceipt),
+                "{error}: what comes next"
+            );
             assert_eq!(response.headers()["x-should-retry"], if retry { "true" } else { "false" });
         }
     }

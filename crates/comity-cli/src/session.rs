@@ -88,13 +88,16 @@ fn profile(home: &Path) -> Result<(Profile, Option<SecretKey>), Failure> {
     Ok((profile, member))
 }
 
+/// A key that is gone cannot be made again; what it may do can be another's.
+const LOST_KEY: &str = "put it back from a copy. Without one: `comity --home NEW init` makes another, which `comity whoami --join` makes \
+                        yours, or your PI or the clearing house's operator takes into the project; `comity whoami --revoke` ends the lost one";
+
 /// A key file: 64 hexadecimal digits.
 pub(crate) fn read_key(path: &Path) -> Result<SecretKey, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::new(format!("cannot read the key {}: {error}", path.display()), "make one with `comity init`")
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("cannot read the key {}: {error}", path.display()), LOST_KEY))?;
     let seed: Digest = text.trim().parse().map_err(|_| {
-        Failure::new(format!("{} is not a key", path.display()), "a key file holds 64 hexadecimal digits")
+        Failure::new(format!("{} is not a key: a key file holds 64 hexadecimal digits", path.display()), LOST_KEY)
     })?;
     Ok(SecretKey::from_seed(seed.0))
 }

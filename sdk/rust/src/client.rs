@@ -93,6 +93,8 @@ pub enum Error {
     Equivocation(OrgId),
     #[error("no model {0} is known: search for it, or ask another hub")]
     ModelUnknown(ModelId),
+    #[error("what the entry knows of it ended by {at}, and here it is {now}")]
+    Ended { at: Timestamp, now: Timestamp },
     #[error("{0} has no door that this client can use")]
     NoDoor(NodeId),
     #[error(transparent)]
@@ -185,7 +187,7 @@ impl Error {
     }
 
     /// Whether nothing has left this machine.
-    fn is_unsent(&self) -> bool {
+    pub fn is_unsent(&self) -> bool {
         matches!(self, Self::Door(door) if door.is_unsent())
     }
 }

@@ -66,6 +66,37 @@ pub enum Part<'a> {
     All,
 }
 
+/// Whether what a door shows of an author still stands.
+enum Shown {
+    Stands,
+    /// By this computer's clock.
+    Ended(Timestamp),
+}
+
+/// Of several authors: told where none of them stands. One that ended is its own matter; all of them are a clock that is ahead, or
+/// a door that hears of nothing.
+#[derive(Default)]
+struct Standing {
+    stands: bool,
+    ended: Option<Timestamp>,
+}
+
+impl Standing {
+    fn note(&mut self, shown: &Shown) {
+        match shown {
+            Shown::Stands => self.stands = true,
+            Shown::Ended(at) => self.ended = self.ended.max(Some(*at)),
+        }
+    }
+
+    fn told(&self, now: Timestamp) -> Result<(), Error> {
+        match self.ended {
+            Some(at) if !self.stands => Err(Error::Ended { at, now }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// How often a feed may move while it is read.
 const TRIES_MAX: u32 = 3;
 /// Objects that are asked for at once.
@@ -91,32 +122,35 @@ impl Seen {
     pub async fn search(&self, door: &impl Source, query: &SearchQuery, now: Timestamp) -> Result<Vec<Hit>, Error> {
         let path = format!("/comity/v1/search?{}", query_string(query));
         let reply: SearchReply = door.get(path).await?;
-        let mut hits = Vec::new();
+        let (mut hits, mut standing) = (Vec::new(), Standing::default());
         for hit in reply.hits {
-            let Some(head_age_s) = self.author_of(door, &hit, now).await? else { continue };
+            let (shown, head_age_s) = self.author_of(door, &hit, now).await?;
+            standing.note(&shown);
+            if let Shown::Ended(_) = shown {
+                continue;
+            }
             self.directory.insert(&hit.summary).map_err(Error::Refused)?;
             let summary = self.directory.summary(&hit.model).ok_or(Error::Missing("the summary that was found"))?;
             hits.push(Hit { summary, head_age_s });
         }
-        Ok(hits)
+        standing.told(now).map(|()| hits)
     }
 
-    /// Makes sure that the key is here under which a hit is signed, and gives the age of its author's head; `None` where that head
-    /// has expired.
-    async fn author_of(&self, door: &impl Source, hit: &SearchHit, now: Timestamp) -> Result<Option<u64>, Error> {
+    /// Makes sure that the key is here under which a hit is signed, and gives the age of its author's head in seconds.
+    async fn author_of(&self, door: &impl Source, hit: &SearchHit, now: Timestamp) -> Result<(Shown, u64), Error> {
         let Some(frame) = &hit.head else {
             // A hub of before, which shows no heads with its hits.
             let roster = self.directory.roster();
             let org = roster.organisation(hit.org).ok_or(Error::Missing("the hit's organisation on the roster"))?;
             self.refresh_of(door, org, Part::Nodes, now).await?;
-            return Ok(Some(hit.head_age_s));
+            return Ok((Shown::Stands, hit.head_age_s));
         };
         let head = self.verified(frame)?;
         if head.org != hit.org {
             return Err(Error::Missing("the head of the organisation whose hit it is"));
         }
         let age = now.since(head.issued_at);
-        Ok(self.take_head(frame, head, now)?.then_some(age))
+        Ok((self.take_head(frame, head, now)?, age))
     }
 
     /// Fetches every organisation's newest head and what it lists, but for manifests.
@@ -171,17 +205,17 @@ impl Seen {
             None => "/comity/v1/heads".to_owned(),
         };
         let reply: HeadsReply = door.get(path).await?;
-        let mut unreached = Ok(());
+        let (mut unreached, mut standing) = (Ok(()), Standing::default());
         for frame in &reply.heads {
             match self.author(door, frame, org, part, now).await {
-                Ok(()) => {}
+                Ok(shown) => shown.iter().for_each(|shown| standing.note(shown)),
                 // The door's trouble, a feed that moved on, or a proof of a lie: told once the others are in.
                 Err(error @ (Error::Door(_) | Error::Equivocation(_))) => unreached = Err(error),
                 // One author's fault is not everybody's.
                 Err(error) => tracing::warn!(error = %crate::chain(&error), "an author's feed is passed over"),
             }
         }
-        unreached
+        unreached.and_then(|()| standing.told(now))
     }
 
     /// Makes sure that the manifest of `model` is here.
@@ -203,7 +237,7 @@ impl Seen {
         self.feeds().values().any(|feed| feed.models.contains(model))
     }
 
-    /// `only`: a door of before shows all heads, whoever was asked for.
+    /// `only`: a door of before shows all heads, whoever was asked for; of the others nothing is given.
     async fn author(
         &self,
         door: &impl Source,
@@ -211,11 +245,14 @@ impl Seen {
         only: Option<&Organisation>,
         part: Part<'_>,
         now: Timestamp,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Shown>, Error> {
         let head = self.verified(frame)?;
         let org = head.org;
-        if only.is_some_and(|only| only.id != org) || !self.take_head(frame, head, now)? {
-            return Ok(());
+        if only.is_some_and(|only| only.id != org) {
+            return Ok(None);
+        }
+        if let ended @ Shown::Ended(_) = self.take_head(frame, head, now)? {
+            return Ok(Some(ended));
         }
         let (head, index) = self.index(door, org).await?;
         // What was whole before stays so under a newer head.
@@ -243,7 +280,7 @@ impl Seen {
         if let Some(feed) = self.feeds().get_mut(&org).filter(|feed| feed.head.id() == head.id()) {
             feed.models = models;
         }
-        Ok(())
+        Ok(Some(Shown::Stands))
     }
 
     /// The tariffs and policies of these models, as far as the index lists them.
@@ -351,10 +388,10 @@ impl Seen {
         Ok(head)
     }
 
-    /// Remembers a head where it is the highest. Gives whether it, or a higher one that is known, still stands.
-    fn take_head(&self, frame: &HeadFrame, head: Verified<Head>, now: Timestamp) -> Result<bool, Error> {
+    /// Remembers a head that stands where it is the highest.
+    fn take_head(&self, frame: &HeadFrame, head: Verified<Head>, now: Timestamp) -> Result<Shown, Error> {
         if head.expires_at <= now {
-            return Ok(false);
+            return Ok(Shown::Ended(head.expires_at));
         }
         self.directory.insert(&frame.writer).map_err(Error::Refused)?;
         let mut feeds = self.feeds();
@@ -373,7 +410,7 @@ impl Seen {
                 feeds.insert(feed.head.org, feed);
             }
         }
-        Ok(true)
+        Ok(Shown::Stands)
     }
 
     fn feeds(&self) -> MutexGuard<'_, BTreeMap<OrgId, Feed>> {

@@ -74,6 +74,12 @@ impl Door {
         Ok(Self { client: client.map_err(|source| DoorError::Dial { name: name.clone(), source })?, name })
     }
 
+    /// The same, by what it is to whoever reads that it cannot be reached.
+    #[must_use]
+    pub fn called(self, who: &str) -> Self {
+        Self { name: format!("{who} at {}", self.name), ..self }
+    }
+
     /// `GET`, unsigned.
     ///
     /// # Errors

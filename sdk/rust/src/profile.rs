@@ -59,6 +59,21 @@ pub enum ProfileError {
     Form { path: PathBuf, source: Box<toml::de::Error> },
 }
 
+impl ProfileError {
+    /// What to do next.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => {
+                "`comity init --roster FILE --entry https://HUB` makes one; your institution or a hub's operator has both; `--home` names another folder"
+            }
+            Self::File { .. } => "the home folder has to be yours to read and write",
+            Self::Form { .. } => {
+                "mend the line that it names; `comity init` in an empty folder (`--home`) shows what a profile looks like"
+            }
+        }
+    }
+}
+
 impl Profile {
     pub const FILE: &'static str = "profile.toml";
 

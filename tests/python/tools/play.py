@@ -18,7 +18,7 @@ from model import Model
 from page import Reader
 
 OPS = ("chat", "completions", "logprobs", "prompt_logprobs", "tokenize")
-TOOLS = ("curl", "compare", "openai", "python", "langchain", "inspect", "lm-eval", "agent")
+TOOLS = ("curl", "compare", "openai", "trouble", "python", "langchain", "inspect", "lm-eval", "agent")
 
 
 class Stage:
@@ -82,7 +82,9 @@ def main():
     def play(federation, home, project):
         stage.set_up(federation, home)
         said = story.play(stage)
-        return {"tool": sys.argv[2], **said, **federation.close_books(home, project, stage.behind.answered)}
+        # Where the house itself is killed there are no books to close.
+        books = {} if getattr(story, "ENDS_THE_HOUSE", False) else federation.close_books(home, project, stage.behind.answered)
+        return {"tool": sys.argv[2], **said, **books}
 
     offers = (lambda: story.offers(offer, stage)) if hasattr(story, "offers") else stage.offers
     quoted = getattr(story, "QUOTED", (server.NAME,))

@@ -1,7 +1,7 @@
 """What can go wrong. Every error says what to do next.
 
 A class for each kind of move: `BudgetError` (a limit stopped it, and `limit` names which), `AccessError` (somebody has to let you),
-`UnavailableError` (waiting may help), `WalletError` (this computer's files), `InputError` (the call itself), and `ComityError` above
+`UnavailableError` (waiting may help), `WalletError` (this computer's files or clock), `InputError` (the call itself), and `ComityError` above
 them all.
 """
 
@@ -59,7 +59,7 @@ class UnavailableError(ComityError):
 
 
 class WalletError(ComityError):
-    """This computer's files: profile, key, wallet, or the folder of a comparison."""
+    """This computer: its files (profile, key, wallet, the folder of a comparison), or its clock."""
 
 
 class EvidenceError(ComityError):
@@ -83,7 +83,7 @@ def _unpickled(kind, message, state):
 
 
 _INPUT = {"invalid_request", "malformed", "unknown_field", "too_large", "context_length_exceeded", "content_not_text"}
-_WALLET = {"profile", "wallet", "comparison", "batch"}
+_WALLET = {"profile", "wallet", "comparison", "batch", "stale"}
 
 
 def made(message, *, code, **more):

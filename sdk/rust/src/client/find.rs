@@ -17,6 +17,8 @@ use crate::door::Door;
 /// Doors where a node, hub or house is itself; which is taken the dialler decides.
 const OWN_DOORS: [DoorKind; 2] = [DoorKind::Quic, DoorKind::Https];
 
+const HOUSE: &str = "the clearing house";
+
 /// What a call needs to know of a model.
 pub(crate) struct Target {
     pub(crate) summary: Verified<Summary>,
@@ -128,7 +130,7 @@ impl Client {
     pub(super) fn entry(&self, address: &str) -> Result<Door, Error> {
         let roster = self.seen.directory.roster();
         let keys = roster.anchors.iter().flat_map(|anchor| self.keys_of(anchor)).collect();
-        Ok(Door::new(vec![address.to_owned()], keys)?)
+        Ok(Door::new(vec![address.to_owned()], keys)?.called("the entry of the federation"))
     }
 
     /// The keys that a house's or hub's door may show: the roster's, and those of its other processes, which its own organisation
@@ -149,7 +151,7 @@ impl Client {
         let anchor =
             roster.anchors_of(AnchorRole::House).next().ok_or(Error::Missing("a clearing house on the roster"))?;
         if let Some(address) = &self.profile.house {
-            return Ok(Door::new(vec![address.clone()], self.keys_of(anchor))?);
+            return Ok(Door::new(vec![address.clone()], self.keys_of(anchor))?.called(HOUSE));
         }
         if !self.is_announced(anchor.node) {
             self.refresh_of(anchor.org, Part::Nodes).await?;
@@ -158,7 +160,7 @@ impl Client {
         if addresses.is_empty() {
             Err(Error::NoDoor(anchor.node))
         } else {
-            Ok(Door::new(addresses, self.keys_of(anchor))?)
+            Ok(Door::new(addresses, self.keys_of(anchor))?.called(HOUSE))
         }
     }
 
@@ -217,7 +219,10 @@ impl Client {
         if !relays.is_empty() {
             self.note_pass(node).await;
         }
+        let roster = self.seen.directory.roster();
+        let owner = roster.organisation(certificate.org).map_or("its owner", |org| org.name.as_str());
         let door = Door::through(addresses, certificate.transport_keys.to_vec(), relays)?;
+        let door = door.called(&format!("the node of {owner}"));
         self.doors.lock().expect("no panic holds this lock").insert(node, door.clone());
         Ok(door)
     }

@@ -172,7 +172,8 @@ async fn a_search_reads_one_page_and_verifies_it_alone() {
     assert!(matches!(seen.search(&hub, &SearchQuery::default(), NOW).await, Err(Error::Refused(_))));
     // Of an author whose head has expired nothing is shown.
     hub.hit("As signed", "lab writer");
-    assert!(seen.search(&hub, &SearchQuery::default(), NOW.plus(HOUR_S)).await.unwrap().is_empty());
+    let ended = seen.search(&hub, &SearchQuery::default(), NOW.plus(HOUR_S)).await;
+    assert!(matches!(ended, Err(Error::Ended { .. })), "and where no other is left it is told: {ended:?}");
 }
 
 #[tokio::test]
