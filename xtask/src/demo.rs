@@ -12,7 +12,7 @@ processes on loopback; a researcher who discovers, buys, is refused, is granted,
 
 Usage: cargo demo [--keep] [--json] [arguments of `comity demo`]
 
-  --keep   Leave it running and print how to point the `openai` package at it
+  --keep   Leave it running and print how to use it: docs/start/quickstart.md goes on from there
   --json   Print one report object on stdout and nothing else there
 
 Needs Rust 1.95.0, a C compiler and make. The first build takes about 5 to 7 minutes on two cores; later ones seconds.

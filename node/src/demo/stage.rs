@@ -24,11 +24,12 @@ pub(super) struct Stage {
 /// What the project is given.
 pub(super) const AWARD: Amount = Amount::credits(10);
 
-/// The owners: name, title, and the file in `demo/` that describes its model.
-const OWNERS: [(&str, &str, &str); 3] = [
-    ("university", "A university: open to all", include_str!("university.toml")),
-    ("lab", "A company lab: for registered projects", include_str!("lab.toml")),
-    ("agency", "An agency: for vetted projects it has granted", include_str!("agency.toml")),
+/// The owners: name, title, and the files in `demo/` that describe their models. Three of them talk, so that there is something to
+/// compare.
+const OWNERS: [(&str, &str, &[&str]); 3] = [
+    ("university", "A university: open to all", &[include_str!("university.toml")]),
+    ("lab", "A company lab: for registered projects", &[include_str!("lab.toml"), include_str!("lab-c.toml")]),
+    ("agency", "An agency: for vetted projects it has granted", &[include_str!("agency.toml")]),
 ];
 
 /// Progress, for people.
@@ -42,10 +43,12 @@ impl Stage {
         let at = |name: &str| folder.join(name);
         Home::init(&at("house"), "house", "The clearing house", Role::House)?;
         Home::init(&at("hub"), "hub", "A hub", Role::Hub)?;
-        for (name, title, model) in OWNERS {
+        for (name, title, models) in OWNERS {
             let home = Home::init(&at(name), name, title, Role::Owner)?;
             std::fs::create_dir_all(home.file("models"))?;
-            home::write(&home.file("models/model.toml"), model.as_bytes())?;
+            for (number, model) in (1..).zip(models) {
+                home::write(&home.file(&format!("models/model-{number}.toml")), model.as_bytes())?;
+            }
         }
         roster(folder).await?;
 
@@ -133,12 +136,13 @@ impl Stage {
         std::fs::create_dir_all(&home)?;
         let profile = toml::to_string(&self.profile(true))?;
         home::write(&home.join(Profile::FILE), profile.as_bytes())?;
-        let program = std::env::current_exe()?;
         tell("left running. In another terminal:");
-        tell(&format!("  {} --home {} models search", program.display(), home.display()));
-        tell(&format!("  {} --home {} proxy", program.display(), home.display()));
-        tell("then, with the openai package (base_url as the proxy prints it, any api_key):");
-        tell("  client.chat.completions.create(model='lab/tiny-b', messages=[{'role': 'user', 'content': '…'}])");
+        tell(&format!("  export COMITY_HOME={}", home.display()));
+        tell(&format!("  alias comity={}", std::env::current_exe()?.display()));
+        tell("  comity models search");
+        tell("  comity chat lab/tiny-b \"What is the capital of Peru?\"");
+        tell("  comity proxy          # plain OpenAI at the address that it prints, with any api_key");
+        tell("From Python, and three models side by side: docs/start/quickstart.md");
         tell("Ctrl-C ends it.");
         Ok(())
     }

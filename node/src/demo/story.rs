@@ -23,6 +23,8 @@ use crate::shell;
 const STUDENT_CAP: Amount = Amount::from_ucr(60);
 /// For the models that talk.
 const QUESTION: &str = "What is the capital of France?";
+/// What the owners offer together.
+const MODELS: usize = 4;
 /// Gossip brings the feeds within seconds, a comparison within a minute where gossip failed.
 const DISCOVERY_TRIES: u32 = 180;
 
@@ -34,11 +36,11 @@ pub(super) async fn play(stage: &mut Stage) -> Result<Report, Failure> {
     tell("the researcher looks for models");
     let models = discover(&client).await?;
     report.models = models.len();
-    let find = |org: &str| models.iter().find(|model| model.organisation() == org).cloned();
+    let find = |name: &str| models.iter().find(|model| model.as_str() == name).cloned();
     let missing = || Failure::new("a model is missing from the search");
-    let university = find("university").ok_or_else(missing)?;
-    let lab = find("lab").ok_or_else(missing)?;
-    let office = find("agency").ok_or_else(missing)?;
+    let university = find("university/tiny").ok_or_else(missing)?;
+    let lab = find("lab/tiny-b").ok_or_else(missing)?;
+    let office = find("agency/flood-risk").ok_or_else(missing)?;
 
     tell("the university's model is open: its node issues a free token itself");
     chat(&client, &university, &mut report).await?;
@@ -63,12 +65,12 @@ pub(super) async fn play(stage: &mut Stage) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// Waits until every owner's model was found.
+/// Waits until every model was found.
 async fn discover(client: &Client) -> Result<Vec<ModelId>, Failure> {
     let mut last = None;
     for _ in 0..DISCOVERY_TRIES {
         match client.search(&SearchQuery::default()).await {
-            Ok(hits) if hits.len() >= 3 => return Ok(hits.iter().map(|hit| hit.summary.model.clone()).collect()),
+            Ok(hits) if hits.len() >= MODELS => return Ok(hits.iter().map(|hit| hit.summary.model.clone()).collect()),
             Ok(_) => {}
             Err(error) => last = Some(error),
         }

@@ -5,6 +5,8 @@
 - `text` is what the block before it prints. `…` stands for anything, also for nothing.
 - `comity proxy …` is started with a port of its own, and whatever else the page says on that line. From there on, the page's address
   (`http://127.0.0.1:8899`) means the address that it printed.
+- `cargo demo …` is started with whatever else the page says on that line, and `/tmp/comity-demo-…/notebook` means the home that it
+  printed.
 - `./sdk/python` means the wheel that was built from there, where the reader has one.
 - Nothing else is replaced. A block of any other kind is a mistake.
 """
@@ -22,6 +24,7 @@ from federation import Broken, need
 PAGES = pathlib.Path(__file__).resolve().parents[3] / "docs" / "start"
 ADDRESS = "http://127.0.0.1:8899"
 SOURCES = "./sdk/python"
+DEMO_HOME = "/tmp/comity-demo-…/notebook"
 KINDS = ("sh", "python", "js", "yaml", "text")
 FILE = re.compile(r"^(?:#|//) ([\w.-]+\.\w+)\n")
 BLOCK_S = 180
@@ -45,6 +48,10 @@ class Block:
         self.kind, self.text, self.place = kind, text, place
         named = FILE.match(text)
         self.file = named[1] if named and kind != "sh" else None
+
+    @property
+    def is_demo(self):
+        return self.kind == "sh" and self.text.startswith("cargo demo")
 
     @property
     def is_proxy(self):
@@ -71,10 +78,11 @@ def blocks(name):
 
 class Reader:
     """Somebody with a folder who plays a page. `start_proxy` gets the words behind `comity proxy` and gives an address; without it the
-    reader asks the server at `address`, and types no command of ours."""
+    reader asks the server at `address`, and types no command of ours. `start_demo` gets those behind `cargo`, and gives a home."""
 
-    def __init__(self, folder, environment, start_proxy=None, address=None, wheel=None):
+    def __init__(self, folder, environment, start_proxy=None, address=None, wheel=None, start_demo=None):
         self.folder, self.start_proxy, self.address, self.wheel = folder, start_proxy, address, wheel
+        self.start_demo, self.home = start_demo, None
         self.python = sys.executable
         self.environment = {**os.environ, **environment}
         self.lines, self.said, self.played = {}, "", 0
@@ -96,6 +104,8 @@ class Reader:
     def one(self, block):
         if block.kind == "text":
             need(matches(block.text, self.said), f"{block.place}: the page says\n{block.text}\nand it printed\n{self.said}")
+        elif block.is_demo:
+            self.home = self.start_demo(shlex.split(block.text, comments=True)[1:])
         elif block.is_proxy:
             if self.start_proxy:
                 _, _, *words = shlex.split(block.text, comments=True)
@@ -109,6 +119,7 @@ class Reader:
 
     def text(self, block):
         text = block.text.replace(ADDRESS, self.address) if self.address else block.text
+        text = text.replace(DEMO_HOME, self.home) if self.home else text
         return text.replace(SOURCES, self.wheel) if self.wheel else text
 
     def line(self, kind):

@@ -18,7 +18,7 @@ from model import Model
 from page import Reader
 
 OPS = ("chat", "completions", "logprobs", "prompt_logprobs", "tokenize")
-TOOLS = ("curl", "compare", "openai", "trouble", "python", "langchain", "inspect", "lm-eval", "agent")
+TOOLS = ("curl", "compare", "openai", "quickstart", "trouble", "python", "langchain", "inspect", "lm-eval", "agent")
 
 
 class Stage:
@@ -78,6 +78,8 @@ def main():
         return 2
     stage = Stage(sys.argv[1])
     story = __import__("with_" + sys.argv[2].replace("-", "_"))
+    if hasattr(story, "play_alone"):
+        return story.play_alone(stage.binary)
 
     def play(federation, home, project):
         stage.set_up(federation, home)
