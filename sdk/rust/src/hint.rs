@@ -185,7 +185,7 @@ fn of_code(code: Code) -> Option<&'static str> {
         }
         Code::BudgetInFlight => "wait until a call that is under way has ended, or ask fewer at once",
         Code::BalanceTooLow => {
-            "see with `comity project` what is left of the award: where there is some, draw smaller tokens (`comity wallet limits --token`); where there is none, your PI asks the funder for more"
+            "see with `comity project` what is left of the award: what your other tokens hold goes home with `comity wallet finish`; where nothing is left, your PI asks the funder for more"
         }
         Code::StandingStale | Code::RosterBehind => "the node is catching up: try again in a minute",
         Code::RosterExpired => {

@@ -84,8 +84,8 @@ def main():
     def play(federation, home, project):
         stage.set_up(federation, home)
         said = story.play(stage)
-        # Where the house itself is killed there are no books to close.
-        books = {} if getattr(story, "ENDS_THE_HOUSE", False) else federation.close_books(home, project, stage.behind.answered)
+        # Where the house itself is killed, or others answered too, the story looks at the books by itself.
+        books = {} if getattr(story, "CLOSES_NO_BOOKS", False) else federation.close_books(home, project, stage.behind.answered)
         return {"tool": sys.argv[2], **said, **books}
 
     offers = (lambda: story.offers(offer, stage)) if hasattr(story, "offers") else stage.offers

@@ -19,7 +19,7 @@ from page import PAGES
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = "trouble.md"
-ENDS_THE_HOUSE = True
+CLOSES_NO_BOOKS = True
 SHELL, PACKAGE, PROXY = "shell", "package", "proxy"
 ALL = (SHELL, PACKAGE, PROXY)
 #: What no error may have in it.
@@ -243,6 +243,10 @@ def the_project(walk, project):
     federation, house = walk.federation, walk.federation.home("house")
     broke, _ = federation.project("broke", credits=0)
     walk.meets("The project has no credits", home=broke)
+    # The last of an award is spent, too, where tokens are larger than it.
+    thin, _ = federation.project("thin", credits=1)
+    federation.run("--home", thin, "wallet", "limits", "--token", "2cr")
+    walk.answered(home=thin)
     walk.meets("The project's purpose is none of the model's", model="lab/purpose")
     walk.meets("The tier asks for more vetting", model="lab/vetted")
 

@@ -4,7 +4,7 @@ use comity_token::directory::Directory as _;
 use comity_wire::api::clearing as house;
 use comity_wire::api::node as api;
 use comity_wire::object::{Chain, Quote, Tier, Token};
-use comity_wire::{Amount, Digest, ModelId, NodeId, Op, PublicKey, SecretKey, Signed, TokenId};
+use comity_wire::{Amount, Code, Digest, ModelId, NodeId, Op, PublicKey, SecretKey, Signed, TokenId};
 
 use super::find::Target;
 use super::house::{PAUSES, may_be_cured};
@@ -18,6 +18,12 @@ use crate::wallet::{WalletError, stored};
 const VALID_S: u32 = 12 * 3600;
 /// Delegations that may follow on a token that the wallet draws for a call.
 const DEPTH: u8 = 4;
+
+/// What the house would still give, where it says that it has less than was asked for.
+fn available(error: &Error) -> Option<Amount> {
+    let refusal = error.refusal().filter(|_| error.code() == Some(Code::BalanceTooLow))?;
+    serde_json::from_value(refusal.remote.fields.get("available_ucr")?.clone()).ok()
+}
 
 impl Client {
     /// The project's account at the house.
@@ -255,7 +261,15 @@ impl Client {
             return Err(Error::TokenLimit { limit: limits.token, needed });
         }
         let budget = self.budget(&query.model, needed).await?;
-        self.draw((&query.model, VALID_S), budget, DEPTH, Some(limits.total), named).await
+        let draw = |budget| self.draw((&query.model, VALID_S), budget, DEPTH, Some(limits.total), named.clone());
+        match draw(budget).await {
+            // The last of an award is less than a token of the usual size.
+            Err(error) => match available(&error).filter(|left| *left >= needed && !left.is_zero() && *left < budget) {
+                Some(left) => draw(left).await,
+                None => Err(error),
+            },
+            drawn => drawn,
+        }
     }
 
     /// What is drawn at once: the limit of the profile, or what is left under its mandate where that is less. Where it is too little for
