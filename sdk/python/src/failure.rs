@@ -29,6 +29,11 @@ impl Raised {
         Self(Box::new(Said { message, code: code.to_owned(), hint, ..Said::default() }))
     }
 
+    /// What bytes are not, with the protocol's code for it.
+    pub(crate) fn said(code: &str, error: impl std::fmt::Display) -> Self {
+        Self(Box::new(Said { message: error.to_string(), code: code.to_owned(), ..Said::default() }))
+    }
+
     /// What a caller of this module got wrong.
     pub(crate) fn input(error: impl std::fmt::Display) -> Self {
         Self(Box::new(Said { message: error.to_string(), code: "invalid_request".to_owned(), ..Said::default() }))

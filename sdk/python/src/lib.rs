@@ -7,6 +7,7 @@ mod act;
 mod client;
 mod failure;
 mod many;
+mod proof;
 mod proxy;
 mod stream;
 mod wait;
@@ -26,6 +27,7 @@ fn _comity(module: &Bound<'_, PyModule>) -> PyResult<()> {
     comity_http::tls::install();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(command, module)?)?;
+    proof::add(module)?;
     module.add_class::<client::Core>()?;
     module.add_class::<stream::Stream>()?;
     module.add_class::<proxy::Served>()?;

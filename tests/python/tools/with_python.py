@@ -1,6 +1,7 @@
 """docs/start/python.md: the wheel is installed into an environment of its own, as the page says, and plays the rest of it there.
 
-Beside the page: what it does not show (`beside.py`), and the tutorial notebook, in the same environment.
+Beside the page: what it does not show (`beside.py`), the protocol's vectors (`vectors.py`), and the tutorial notebook, in the same
+environment.
 """
 
 import os
@@ -27,6 +28,7 @@ def play(stage):
     reader.python = reader.folder / ".venv" / "bin" / "python"
     reader.play(PAGE)
     beside(stage, reader, HERE / "beside.py")
+    beside(stage, reader, HERE / "vectors.py", HERE.parents[2] / "spec" / "vectors")
     tutorial(stage, reader)
     return {"blocks": reader.played, "wheel_bytes": pathlib.Path(wheel).stat().st_size}
 

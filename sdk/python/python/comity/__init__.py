@@ -33,6 +33,7 @@ __all__ = [
     "__version__",
     "credits",
     "errors",
+    "protocol",
     "proxy",
 ]
 
@@ -43,4 +44,8 @@ def __getattr__(name):
         from ._async import AsyncClient
 
         return AsyncClient
+    if name == "protocol":
+        import importlib
+
+        return importlib.import_module(".protocol", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
