@@ -35,7 +35,7 @@ const PACKAGED: &[Packaged] = &[
 ];
 
 /// Pages that need nothing but our own package.
-const OWN: &[&str] = &["quickstart", "python", "trouble"];
+const OWN: &[&str] = &["quickstart", "python", "cookbook", "trouble"];
 
 /// Environments that are being made.
 pub(crate) struct Background {
