@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 import signal
@@ -38,6 +39,8 @@ AT_ONCE = 16
 MAX_TOKENS = 16
 FEW_ITEMS = 1_000
 STARTS = 15
+FLUSHES = 100
+FLUSHED_BYTES = 900
 ROUNDS_MIN = 5
 
 
@@ -108,6 +111,7 @@ class Bench:
             "proxy_added_p50_ms", statistics.median(added), "ms", calls,
             f"{self.rounds} rounds of {SINGLE}, call by call in turns; through proxy and node p50 {statistics.median(proxied):.3f} "
             f"ms; CPU µs a call: proxy {cpu[0]:.0f}, node {cpu[1]:.0f}; the proxy has {memory:.0f} MB after them; "
+            f"to make a line durable here takes {flush_ms(self.federation.folder):.2f} ms; "
             f"load {process.load()}",
             (f"{package}, straight to the upstream, p50", statistics.median(direct)),
         )
@@ -188,6 +192,18 @@ def timed(client, model):
     ms = 1e3 * (time.perf_counter() - began)
     need(reply.choices[0].message.content == "Paris.", f"{reply}")
     return ms
+
+
+def flush_ms(folder):
+    """p50 of a line that is appended and flushed: what the wallet does once a call, and the node once."""
+    times = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(FLUSHES):
+            began = time.perf_counter()
+            os.write(file.fileno(), b"x" * FLUSHED_BYTES)
+            os.fdatasync(file.fileno())
+            times.append(1e3 * (time.perf_counter() - began))
+    return statistics.median(times)
 
 
 def write_items(path, count):
