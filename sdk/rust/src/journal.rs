@@ -236,6 +236,8 @@ impl Drop for Journal {
             // Nobody is left who could be told; what a power cut takes now is asked for again.
             disk.flush().ok();
         }
+        // A process that is being started may have the descriptor until it runs its own program: closing would not be enough.
+        disk.file.unlock().ok();
     }
 }
 
@@ -413,5 +415,15 @@ mod tests {
         let _held = Journal::open(&path).unwrap();
         assert!(matches!(Journal::open(&path), Err(JournalError::Locked { .. })));
         assert_eq!(Journal::read(&path).unwrap(), [], "looking needs no lock");
+    }
+
+    #[test]
+    fn a_wallet_that_was_closed_is_free_whoever_inherited_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (journal, _) = Journal::open(&path).unwrap();
+        let _inherited = journal.disk.file.try_clone().unwrap();
+        drop(journal);
+        Journal::open(&path).unwrap();
     }
 }
