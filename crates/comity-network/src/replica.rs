@@ -144,9 +144,15 @@ impl Replica {
         named.or_else(|| state.tariffs.get(digest).map(|tariff| Arc::from(tariff.bytes())))
     }
 
-    /// Searches, and hands the page to `read` while the catalogue is held.
-    pub fn search<T>(&self, query: &Query, now: Timestamp, read: impl FnOnce(Page<'_>) -> T) -> T {
-        read(self.read().catalog.find(query, now))
+    /// Searches, and hands the page to `read` while the catalogue is held, with the feeds that it was made of.
+    pub fn search<T>(
+        &self,
+        query: &Query,
+        now: Timestamp,
+        read: impl FnOnce(Page<'_>, &BTreeMap<OrgId, Arc<Complete>>) -> T,
+    ) -> T {
+        let state = self.read();
+        read(state.catalog.find(query, now), &state.feeds)
     }
 
     fn row<T>(&self, model: &ModelId, read: impl FnOnce(&Row) -> T) -> Option<T> {

@@ -52,7 +52,7 @@ async fn search(
     };
     let now = (shared.clock)();
     let as_of = shared.replica.vector_root();
-    let reply = shared.replica.search(&query, now, |page| SearchReply {
+    let reply = shared.replica.search(&query, now, |page, feeds| SearchReply {
         hits: page
             .hits
             .iter()
@@ -61,15 +61,13 @@ async fn search(
                 org: row.summary.org,
                 summary: signed(row.summary.bytes()),
                 head_age_s: now.since(row.head_issued_at),
-                head: None,
+                head: feeds.get(&row.summary.org).map(|feed| shown(feed)),
             })
             .collect(),
         total: page.total,
         as_of,
     });
-    // Outside of the page: the catalogue is held while it is read.
-    let hits = reply.hits.into_iter().map(|hit| SearchHit { head: shared.replica.feed(hit.org).map(shown), ..hit });
-    Json(SearchReply { hits: hits.collect(), ..reply }).into_response()
+    Json(reply).into_response()
 }
 
 async fn heads(
@@ -82,16 +80,16 @@ async fn heads(
     };
     let roster = shared.replica.roster();
     let heads: Vec<_> = match org {
-        None => shared.replica.feeds().into_iter().map(shown).collect(),
+        None => shared.replica.feeds().iter().map(|feed| shown(feed)).collect(),
         Some(name) => {
             let org = roster.organisation_named(&name);
-            org.and_then(|org| shared.replica.feed(org.id)).into_iter().map(shown).collect()
+            org.and_then(|org| shared.replica.feed(org.id)).iter().map(|feed| shown(feed)).collect()
         }
     };
     Json(HeadsReply { roster_version: roster.version, heads }).into_response()
 }
 
-fn shown(feed: Arc<comity_registry::Complete>) -> HeadFrame {
+fn shown(feed: &comity_registry::Complete) -> HeadFrame {
     HeadFrame { head: signed(feed.head.bytes()), writer: signed(feed.writer.bytes()) }
 }
 

@@ -24,6 +24,7 @@ mod under_way;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use comity_token::directory::File;
@@ -209,6 +210,8 @@ pub struct Client {
     introduced: Mutex<HashMap<NodeId, (Vec<u8>, SecretKey)>>,
     /// What owners have approved, by model, as it was looked up last.
     approved: Mutex<HashMap<ModelId, (Timestamp, Vec<Digest>)>>,
+    /// Whether the house's feed was looked for, for the keys behind the address that the profile has.
+    house_looked: AtomicBool,
     /// Nodes that were not where their announcement said.
     moved: Mutex<HashSet<NodeId>>,
     /// Chains that a node has shown that it holds.
@@ -285,6 +288,7 @@ impl Client {
             passes: Passes::default(),
             introduced: Mutex::default(),
             approved: Mutex::default(),
+            house_looked: AtomicBool::new(false),
             moved: Mutex::default(),
             presented: Mutex::default(),
         })
@@ -453,9 +457,9 @@ impl Client {
     /// at once wait for one flush.
     async fn flushed(&self) -> Result<OnDisk, Error> {
         let written = self.state.lock().await.journal.as_ref().map(Journal::written);
-        if let Some((disk, mark)) = written {
-            disk.reach(mark).await?;
-        }
+        // Who only looks cannot know what another process has flushed.
+        let (disk, mark) = written.ok_or(Error::LooksOnly)?;
+        disk.reach(mark).await?;
         Ok(OnDisk(()))
     }
 }

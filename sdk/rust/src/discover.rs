@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use comity_token::directory::{Directory, File, Inserted, Refused};
+use comity_registry::Held;
+use comity_token::directory::{Directory, File, Refused};
 use comity_wire::api::node::{HeadFrame, HeadsReply, SearchHit, SearchQuery, SearchReply};
-use comity_wire::cbor::Decode as _;
 use comity_wire::object::{Entry, EntryKind, Head, Index, Organisation, Statistics, Summary, WriterCertificate};
-use comity_wire::{Code, Digest, ModelId, Object as _, OrgId, Signed, Timestamp, Verified};
+use comity_wire::{Code, Digest, ModelId, OrgId, Signed, Timestamp, Verified};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
@@ -49,10 +49,13 @@ struct Feed {
     head: Verified<Head>,
     /// What that head lists, where it was asked for.
     index: Option<Arc<Index>>,
-    /// Content ids of what it lists that was asked for, whether it was of use or not.
+    /// Content ids of what it lists that is here, or is of no use.
     asked: HashSet<Digest>,
-    /// Models that are here with their tariff and their policy.
+    /// Models that are here with their tariff and their policy, as the head `whole_at` has them.
     models: BTreeSet<ModelId>,
+    whole_at: Option<Digest>,
+    /// When the feed was looked at last.
+    looked_at: Timestamp,
 }
 
 /// What is needed of an organisation's feed.
@@ -99,6 +102,10 @@ impl Standing {
 
 /// How often a feed may move while it is read.
 const TRIES_MAX: u32 = 3;
+/// How long what is here of a feed is taken for its newest, in seconds: a program may run for weeks.
+const FRESH_S: u64 = 300;
+/// How soon a feed is looked at again that nobody could show.
+const AGAIN_S: u64 = 60;
 /// Objects that are asked for at once.
 const FRAMES_AT_ONCE: usize = 16;
 
@@ -122,27 +129,40 @@ impl Seen {
     pub async fn search(&self, door: &impl Source, query: &SearchQuery, now: Timestamp) -> Result<Vec<Hit>, Error> {
         let path = format!("/comity/v1/search?{}", query_string(query));
         let reply: SearchReply = door.get(path).await?;
-        let (mut hits, mut standing) = (Vec::new(), Standing::default());
+        let (mut hits, mut standing, mut read) = (Vec::new(), Standing::default(), BTreeSet::new());
         for hit in reply.hits {
-            let (shown, head_age_s) = self.author_of(door, &hit, now).await?;
+            let (shown, head_age_s) = self.author_of(door, &hit, &mut read, now).await?;
             standing.note(&shown);
             if let Shown::Ended(_) = shown {
                 continue;
             }
             self.directory.insert(&hit.summary).map_err(Error::Refused)?;
-            let summary = self.directory.summary(&hit.model).ok_or(Error::Missing("the summary that was found"))?;
+            let summary = self.directory.summary(&hit.model).filter(|summary| summary.org == hit.org);
+            let summary = summary.ok_or(Error::Missing("the summary that was found"))?;
             hits.push(Hit { summary, head_age_s });
         }
         standing.told(now).map(|()| hits)
     }
 
     /// Makes sure that the key is here under which a hit is signed, and gives the age of its author's head in seconds.
-    async fn author_of(&self, door: &impl Source, hit: &SearchHit, now: Timestamp) -> Result<(Shown, u64), Error> {
+    /// `read`: whose feeds were read for this search.
+    async fn author_of(
+        &self,
+        door: &impl Source,
+        hit: &SearchHit,
+        read: &mut BTreeSet<OrgId>,
+        now: Timestamp,
+    ) -> Result<(Shown, u64), Error> {
         let Some(frame) = &hit.head else {
             // A hub of before, which shows no heads with its hits.
             let roster = self.directory.roster();
             let org = roster.organisation(hit.org).ok_or(Error::Missing("the hit's organisation on the roster"))?;
-            self.refresh_of(door, org, Part::Nodes, now).await?;
+            if read.insert(org.id) {
+                match self.refresh_of(door, org, Part::Nodes, now).await {
+                    Err(Error::Ended { at, .. }) => return Ok((Shown::Ended(at), hit.head_age_s)),
+                    done => done?,
+                }
+            }
             return Ok((Shown::Stands, hit.head_age_s));
         };
         let head = self.verified(frame)?;
@@ -211,6 +231,8 @@ impl Seen {
                 Ok(shown) => shown.iter().for_each(|shown| standing.note(shown)),
                 // The door's trouble, a feed that moved on, or a proof of a lie: told once the others are in.
                 Err(error @ (Error::Door(_) | Error::Equivocation(_))) => unreached = Err(error),
+                // Asked for one alone, another door may show what verifies.
+                Err(error) if org.is_some() => unreached = Err(error),
                 // One author's fault is not everybody's.
                 Err(error) => tracing::warn!(error = %crate::chain(&error), "an author's feed is passed over"),
             }
@@ -233,8 +255,22 @@ impl Seen {
     }
 
     /// Whether a model is here with its tariff and its policy, as its owner's feed had them when it was read last.
-    pub fn has(&self, model: &ModelId) -> bool {
+    pub fn knows(&self, model: &ModelId) -> bool {
         self.feeds().values().any(|feed| feed.models.contains(model))
+    }
+
+    /// Whether that is what the owner's newest head has, as far as anybody here knows, and was looked at not long ago.
+    pub fn is_fresh(&self, model: &ModelId, now: Timestamp) -> bool {
+        let is_whole = |feed: &Feed| feed.whole_at == Some(feed.head.id()) && now < feed.looked_at.plus(FRESH_S);
+        self.feeds().values().any(|feed| feed.models.contains(model) && is_whole(feed))
+    }
+
+    /// Nobody could show the feed of a model that is known: what is known is taken for a while.
+    pub fn postpone(&self, model: &ModelId, now: Timestamp) {
+        for feed in self.feeds().values_mut().filter(|feed| feed.models.contains(model)) {
+            feed.looked_at = now.minus(FRESH_S).plus(AGAIN_S);
+            feed.whole_at = Some(feed.head.id());
+        }
     }
 
     /// `only`: a door of before shows all heads, whoever was asked for; of the others nothing is given.
@@ -268,17 +304,26 @@ impl Seen {
             _ => false,
         };
         self.entries(door, &head, index.entries.iter().filter(wanted).collect()).await?;
-        if matches!(part, Part::All) {
+        let listed: BTreeSet<ModelId> = {
             let summaries = index.entries.iter().filter(|entry| entry.kind == EntryKind::Summary);
-            models.extend(summaries.filter_map(|entry| entry.subject.parse().ok()));
+            summaries.filter_map(|entry| entry.subject.parse().ok()).collect()
+        };
+        if matches!(part, Part::All) {
+            models.clone_from(&listed);
         } else {
+            // A hit's word alone makes no model: its owner's feed may list it no more.
+            models.retain(|model| listed.contains(model));
             let wanted = self.rests_on(&index, &models);
-            self.entries(door, &head, index.entries.iter().filter(|entry| wanted.contains(&entry.id)).collect())
-                .await?;
+            let entries = index.entries.iter().filter(|entry| wanted.contains(&entry.id)).collect();
+            self.entries(door, &head, entries).await?;
         }
         models.retain(|model| self.directory.summary(model).is_some());
         if let Some(feed) = self.feeds().get_mut(&org).filter(|feed| feed.head.id() == head.id()) {
-            feed.models = models;
+            if feed.whole_at != Some(head.id()) {
+                feed.models.clear();
+            }
+            feed.models.extend(models);
+            (feed.whole_at, feed.looked_at) = (Some(head.id()), now);
         }
         Ok(Some(Shown::Stands))
     }
@@ -308,15 +353,8 @@ impl Seen {
             return Ok((head, index));
         }
         let bytes = door.frame(head.index).await?;
-        if Digest::of(&bytes) != head.index {
-            return Err(Error::Missing("an index with the digest that its head names"));
-        }
-        let limits = comity_wire::cbor::Limits {
-            bytes_max: Index::KIND.bytes_max,
-            items_max: Index::KIND.items_max,
-            tagged: false,
-        };
-        let index = Arc::new(Index::from_cbor(&bytes, limits).map_err(Error::Malformed)?);
+        let index = comity_registry::verify::index(&bytes, &head);
+        let index = Arc::new(index.map_err(|_| Error::Missing("the index that its head names"))?);
         if let Some(feed) = self.feeds().get_mut(&org).filter(|feed| feed.head.id() == head.id()) {
             feed.asked.retain(|id| index.entries.iter().any(|entry| entry.id == *id));
             feed.index = Some(Arc::clone(&index));
@@ -335,7 +373,7 @@ impl Seen {
         let frames: Vec<_> = entries.into_iter().map(|entry| fetched(door.clone(), entry.clone())).collect();
         let mut frames = futures::stream::iter(frames).buffered(FRAMES_AT_ONCE);
         while let Some((entry, bytes)) = frames.next().await {
-            self.take_entry(head, &entry, &bytes?);
+            self.take_entry(head, &entry, &bytes?)?;
             if let Some(feed) = self.feeds().get_mut(&head.org) {
                 feed.asked.insert(entry.id);
             }
@@ -343,27 +381,27 @@ impl Seen {
         Ok(())
     }
 
-    fn take_entry(&self, head: &Verified<Head>, entry: &Entry, bytes: &[u8]) {
-        if entry.kind == EntryKind::Statistics {
-            return self.statistic(bytes, head);
+    /// # Errors
+    /// [`Error::Missing`] where these bytes are not what the index lists: whoever showed them is lying or broken, and another door is
+    /// asked.
+    fn take_entry(&self, head: &Verified<Head>, entry: &Entry, bytes: &[u8]) -> Result<(), Error> {
+        let roster = self.directory.roster();
+        let org = roster.organisation(head.org).ok_or(Error::Missing("the head's organisation on the roster"))?;
+        let held = comity_registry::verify::entry(entry, bytes, org, head.signer()).map_err(|refused| {
+            tracing::warn!(%refused, author = %head.org, entry = %entry.id, "not what the index lists");
+            Error::Missing("the object that an index lists")
+        })?;
+        if let Held::Statistics(found) = held {
+            let mut statistics = self.statistics.lock().expect("no panic holds this lock");
+            statistics.insert((found.org, found.period.to_string()), found);
+            return Ok(());
         }
         match self.directory.insert(bytes) {
-            Ok(Inserted::Newest { id, .. } | Inserted::Known { id, .. }) if id == entry.id => {}
-            Ok(_) => tracing::warn!(author = %head.org, entry = %entry.id, "another object came for an entry"),
-            // A kind that callers have no use for, such as a grant.
-            Err(Refused::Kind) => {}
+            // Grants are of no use to callers.
+            Ok(_) | Err(Refused::Kind) => {}
             Err(refused) => tracing::warn!(%refused, author = %head.org, entry = %entry.id, "entry passed over"),
         }
-    }
-
-    fn statistic(&self, bytes: &[u8], head: &Verified<Head>) {
-        match Signed::<Statistics>::decode(bytes).and_then(|signed| signed.verify(head.signer())) {
-            Ok(found) if found.org == head.org => {
-                let mut statistics = self.statistics.lock().expect("no panic holds this lock");
-                statistics.insert((found.org, found.period.to_string()), found);
-            }
-            _ => tracing::warn!(author = %head.org, "statistics that its author did not sign are passed over"),
-        }
+        Ok(())
     }
 
     /// What an organisation publishes of its cases, the oldest quarter first.
@@ -406,7 +444,14 @@ impl Seen {
                 known.index = None;
             }
             None => {
-                let feed = Feed { head, index: None, asked: HashSet::new(), models: BTreeSet::new() };
+                let feed = Feed {
+                    head,
+                    index: None,
+                    asked: HashSet::new(),
+                    models: BTreeSet::new(),
+                    whole_at: None,
+                    looked_at: now,
+                };
                 feeds.insert(feed.head.org, feed);
             }
         }

@@ -5,8 +5,8 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use comity_wire::object::AckLane;
 use comity_wire::{Amount, Digest, TokenId};
@@ -126,6 +126,8 @@ pub struct Journal {
 pub struct Disk {
     file: File,
     path: PathBuf,
+    /// Bytes of whole lines that stood there when it was opened.
+    found: u64,
     /// Bytes of whole lines.
     written: AtomicU64,
     /// Of these, the bytes that are known to be on the disk.
@@ -135,6 +137,8 @@ pub struct Disk {
     broken: AtomicBool,
     /// Whoever has it flushes, for all that wait for it.
     turn: tokio::sync::Mutex<()>,
+    /// One flush at a time: the kernel tells of a failure once, and whoever flushed beside would be told that all is well.
+    flushing: Mutex<()>,
     flush: fn(&File) -> std::io::Result<()>,
 }
 
@@ -169,10 +173,13 @@ impl Journal {
         let disk = Disk {
             file,
             path: path.to_owned(),
+            found: whole,
             written: AtomicU64::new(whole),
-            durable: AtomicU64::new(whole),
+            // What was read may be in the kernel's memory alone: whoever wrote it may have died before its flush.
+            durable: AtomicU64::new(0),
             broken: AtomicBool::new(false),
             turn: tokio::sync::Mutex::default(),
+            flushing: Mutex::default(),
             flush: File::sync_data,
         };
         Ok((Self { disk: Arc::new(disk) }, entries))
@@ -204,15 +211,23 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Write`].
     pub fn note(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        self.disk.check()?;
+        self.put(entry)
+    }
+
+    fn put(&mut self, entry: &Entry) -> Result<(), JournalError> {
         let disk = &self.disk;
-        disk.check()?;
         let mut line = serde_json::to_vec(entry).expect("an entry has only string keys");
         line.push(b'\n');
-        match (&disk.file).write_all(&line) {
-            Ok(()) => {
-                disk.written.fetch_add(line.len() as u64, Ordering::AcqRel);
-                Ok(())
-            }
+        let written = (&disk.file).write_all(&line);
+        if written.is_ok() && disk.check().is_ok() {
+            disk.written.fetch_add(line.len() as u64, Ordering::AcqRel);
+            return Ok(());
+        }
+        let _flushing = disk.flushing();
+        match written {
+            // A flush failed meanwhile, and cut off what it could not make durable: this line may stand behind the cut.
+            Ok(()) => disk.cut().and_then(|()| disk.check()),
             Err(source) => {
                 // Half a line would make the next one, and with it the wallet, unreadable.
                 let whole = disk.written.load(Ordering::Acquire);
@@ -232,7 +247,7 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         let (disk, mark) = self.written();
-        if !disk.has(mark) {
+        if mark.0 > disk.found && !disk.has(mark) {
             // Nobody is left who could be told; what a power cut takes now is asked for again.
             disk.flush().ok();
         }
@@ -272,16 +287,30 @@ impl Disk {
         Ok(())
     }
 
+    fn flushing(&self) -> MutexGuard<'_, ()> {
+        self.flushing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All that was written until now, and not the caller's line alone.
     fn flush(&self) -> Result<(), JournalError> {
+        let _flushing = self.flushing();
         self.check()?;
         let end = self.written.load(Ordering::Acquire);
         if let Err(source) = (self.flush)(&self.file) {
             self.broken.store(true, Ordering::Release);
+            // The kernel may keep pages that it could not write, and take them for written from now on: who starts next must not
+            // believe them. Nothing was sent on their strength.
+            self.cut().ok();
             return Err(JournalError::Write { path: self.path.clone(), source });
         }
         self.durable.fetch_max(end, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Cuts the journal off behind what is known to be on the disk.
+    fn cut(&self) -> Result<(), JournalError> {
+        let durable = self.durable.load(Ordering::Acquire).max(self.found);
+        self.file.set_len(durable).map_err(|source| JournalError::Write { path: self.path.clone(), source })
     }
 }
 
@@ -391,6 +420,45 @@ mod tests {
         let (disk, mark) = journal.written();
         assert!(matches!(disk.reach(mark).await, Err(JournalError::Broken { .. })));
         assert!(matches!(journal.note(&closed(2)), Err(JournalError::Broken { .. })));
+        drop((journal, disk));
+        assert_eq!(
+            Journal::open(&path).unwrap().1,
+            [],
+            "nothing was sent on the strength of it, so it is not believed"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_found_is_flushed_before_it_counts_as_durable_and_stays_where_that_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.note(&closed(1)).unwrap();
+        drop(journal);
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        let (disk, mark) = journal.written();
+        assert!(!disk.has(mark), "its writer may have been killed before its flush");
+        drop(disk);
+        Arc::get_mut(&mut journal.disk).unwrap().flush = |_| Err(std::io::ErrorKind::StorageFull.into());
+        journal.note(&closed(2)).unwrap();
+        let (disk, mark) = journal.written();
+        assert!(matches!(disk.reach(mark).await, Err(JournalError::Write { .. })));
+        drop((journal, disk));
+        assert_eq!(Journal::open(&path).unwrap().1, [closed(1)]);
+    }
+
+    #[test]
+    fn a_line_that_is_written_while_a_flush_fails_does_not_stand_behind_the_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        journal.append(&closed(1)).unwrap();
+        // As if the flush had failed between the look at the journal and the line.
+        journal.disk.broken.store(true, Ordering::Release);
+        let written = journal.put(&closed(2));
+        assert!(matches!(written, Err(JournalError::Broken { .. })), "{written:?}");
+        drop(journal);
+        assert_eq!(Journal::open(&path).unwrap().1, [closed(1)]);
     }
 
     #[tokio::test]

@@ -472,6 +472,11 @@ impl Purse {
         self.lanes.iter().find_map(Lane::stopped)
     }
 
+    /// Why nothing more is asked under it, as an error.
+    pub(crate) fn refused(&self) -> Option<WalletError> {
+        self.stopped().map(|what| self.refusal(what))
+    }
+
     fn refusal(&self, why: &Stopped) -> WalletError {
         WalletError::Stopped { token: self.id(), node: self.node(), what: why.to_string() }
     }

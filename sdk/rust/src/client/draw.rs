@@ -3,7 +3,7 @@
 use comity_token::directory::Directory as _;
 use comity_wire::api::clearing as house;
 use comity_wire::api::node as api;
-use comity_wire::object::{Chain, Quote, Tier, Token};
+use comity_wire::object::{Chain, Quote, Tariff, Tier, Token};
 use comity_wire::{Amount, Code, Digest, ModelId, NodeId, Op, PublicKey, SecretKey, Signed, TokenId};
 
 use super::find::Target;
@@ -224,11 +224,16 @@ impl Client {
     /// A token with room for the call, drawn within the user's limits where none is there. The caller holds `funding`.
     pub(super) async fn fund(&self, target: &Target, query: &Query) -> Result<TokenId, Error> {
         let demand = query.demand(self.output_ceiling(target));
-        let needed = match (query.max_charge, query.demanded.output_tokens) {
-            (Some(max), _) => max,
-            (None, Some(_)) => target.tariff.worst_case(&demand).map_err(Error::Unpriced)?,
-            (None, None) => target.tariff.least_charge(query.op).map_err(Error::Unpriced)?,
+        let needed_under = |tariff: &Tariff| match (query.max_charge, query.demanded.output_tokens) {
+            (Some(max), _) => Ok(max),
+            (None, Some(_)) => tariff.worst_case(&demand).map_err(Error::Unpriced),
+            (None, None) => tariff.least_charge(query.op).map_err(Error::Unpriced),
         };
+        let mut needed = needed_under(&target.tariff)?;
+        // A token that pins a dearer one has to hold as much, or the next is drawn.
+        for pinned in self.pinned(target, &query.model).await? {
+            needed = needed.max(needed_under(&pinned)?);
+        }
         let named = self.approved(query).await?;
         if let Some(token) = self.funded(target, query, needed, named.first()).await? {
             return Ok(token);

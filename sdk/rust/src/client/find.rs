@@ -1,6 +1,7 @@
 //! Who serves what, and behind which door.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use comity_http::TrustedKeys;
 use comity_http::dial::Relay;
@@ -74,9 +75,23 @@ impl Client {
         Err(last)
     }
 
-    /// Brings up to date what a call of this model needs.
-    async fn refresh_model(&self, model: &ModelId) -> Result<(), Error> {
-        self.refresh_of(self.org_of(model)?, Part::Model(model)).await
+    /// Makes sure that what a call of this model needs is here as its owner's feed has it, looked at not long ago. A model that is known
+    /// stays so while nobody can show the feed: who has a token needs no hub.
+    async fn read_model(&self, model: &ModelId) -> Result<(), Error> {
+        let now = self.now();
+        if self.seen.is_fresh(model, now) {
+            return Ok(());
+        }
+        match self.refresh_of(self.org_of(model)?, Part::Model(model)).await {
+            Ok(()) if self.seen.knows(model) => Ok(()),
+            Ok(()) => Err(Error::ModelUnknown(model.clone())),
+            Err(error) if self.seen.knows(model) => {
+                tracing::debug!(error = %crate::chain(&error), %model, "the owner's feed was not read anew");
+                self.seen.postpone(model, now);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The organisation that a model's name names.
@@ -104,8 +119,8 @@ impl Client {
         };
         let orgs: BTreeSet<_> = models.iter().filter_map(|model| self.org_of(model).ok()).collect();
         for org in orgs {
-            self.refresh_of(org, Part::Nodes).await?;
-            if self.certificate(node).is_ok() {
+            let read = self.refresh_of(org, Part::Nodes).await;
+            if read.is_ok() && self.certificate(node).is_ok() {
                 return Ok(());
             }
         }
@@ -119,9 +134,7 @@ impl Client {
     pub async fn manifest(&self, model: &ModelId) -> Result<Verified<Manifest>, Error> {
         let entry = self.profile.entry.first().ok_or(Error::Profile("entry: a hub or node to ask"))?;
         let door = self.entry(entry)?;
-        if !self.seen.has(model) {
-            self.refresh_model(model).await?;
-        }
+        self.read_model(model).await?;
         self.seen.manifest(&door, model).await?;
         self.seen.directory.manifest(model).ok_or_else(|| Error::ModelUnknown(model.clone()))
     }
@@ -151,6 +164,11 @@ impl Client {
         let anchor =
             roster.anchors_of(AnchorRole::House).next().ok_or(Error::Missing("a clearing house on the roster"))?;
         if let Some(address) = &self.profile.house {
+            // Behind one address may be several processes, each with a key of its own: the feed certifies them.
+            let looked = self.certificate(anchor.node).is_ok() || self.house_looked.swap(true, Ordering::AcqRel);
+            if !looked && let Err(error) = self.refresh_of(anchor.org, Part::Nodes).await {
+                tracing::debug!(error = %crate::chain(&error), "the house's feed was not read");
+            }
             return Ok(Door::new(vec![address.clone()], self.keys_of(anchor))?.called(HOUSE));
         }
         if !self.is_announced(anchor.node) {
@@ -204,13 +222,14 @@ impl Client {
         if let Some(door) = self.doors.lock().expect("no panic holds this lock").get(&node) {
             return Ok(door.clone());
         }
+        let has_moved = self.moved.lock().expect("no panic holds this lock").remove(&node);
         // Its model may have come a little before its address.
         if !self.is_announced(node) || self.certificate(node).is_err() {
             self.refresh_node(node).await?;
-        } else if self.moved.lock().expect("no panic holds this lock").remove(&node) {
+        } else if has_moved {
             self.refresh_node(node).await.ok();
         }
-        self.refresh_hubs(node).await;
+        self.refresh_hubs(node, has_moved).await;
         let certificate = self.certificate(node)?;
         let (addresses, relays) = (self.addresses(node, &OWN_DOORS), self.relays(node));
         if addresses.is_empty() && relays.is_empty() {
@@ -227,13 +246,14 @@ impl Client {
         Ok(door)
     }
 
-    /// Brings up to date where the hubs are that a node is behind. One that cannot be found is passed over: there may be others.
-    async fn refresh_hubs(&self, node: NodeId) {
+    /// Brings up to date where the hubs are that a node is behind: those that are not known, or `all`. One that cannot be found is
+    /// passed over: there may be others.
+    async fn refresh_hubs(&self, node: NodeId, all: bool) {
         let roster = self.seen.directory.roster();
         let named = self.addresses(node, &[DoorKind::Relayed]);
         let hubs: Vec<NodeId> = named.iter().filter_map(|hub| hub.parse().ok()).collect();
         for hub in roster.anchors_of(AnchorRole::Hub).filter(|anchor| hubs.contains(&anchor.node)) {
-            if !self.is_announced(hub.node)
+            if (all || !self.is_announced(hub.node))
                 && let Err(error) = self.refresh_of(hub.org, Part::Nodes).await
             {
                 tracing::debug!(error = %crate::chain(&error), hub = %hub.node, "not found");
@@ -280,9 +300,7 @@ impl Client {
 
     /// Every node that serves `model`, in the order that its owner gives; one at least.
     pub(super) async fn targets(&self, model: &ModelId) -> Result<Vec<Target>, Error> {
-        if !self.seen.has(model) {
-            self.refresh_model(model).await?;
-        }
+        self.read_model(model).await?;
         let summary = self.seen.directory.summary(model).ok_or_else(|| Error::ModelUnknown(model.clone()))?;
         let mut targets = Vec::new();
         let mut last = Error::Missing("a node that serves the model");
@@ -313,21 +331,30 @@ impl Client {
     /// # Errors
     /// [`Error`]: an unknown model, an op without a price.
     pub async fn worst_case(&self, query: &Query) -> Result<Amount, Error> {
-        let (now, mut most) = (self.now(), Amount::ZERO);
+        let mut most = Amount::ZERO;
         for target in self.targets(&query.model).await? {
             let demand = query.demand(self.output_ceiling(&target));
             most = most.max(target.tariff.worst_case(&demand).map_err(Error::Unpriced)?);
-            let pinned: BTreeSet<_> = {
-                let state = self.state.lock().await;
-                let open = state.wallet.purses().filter(|purse| purse.node() == target.node && purse.is_open(now));
-                open.filter_map(|purse| purse.token().scope_of(&query.model)).map(|scope| scope.tariff).collect()
-            };
-            for id in pinned.into_iter().filter(|id| *id != target.tariff.id()) {
-                let pinned = self.tariff(&id, target.node).await?;
+            for pinned in self.pinned(&target, &query.model).await? {
                 most = most.max(pinned.worst_case(&demand).map_err(Error::Unpriced)?);
             }
         }
         Ok(most)
+    }
+
+    /// Other tariffs than the newest that open tokens for this model pin (rule 5).
+    pub(super) async fn pinned(&self, target: &Target, model: &ModelId) -> Result<Vec<Verified<Tariff>>, Error> {
+        let now = self.now();
+        let ids: BTreeSet<_> = {
+            let state = self.state.lock().await;
+            let open = state.wallet.purses().filter(|purse| purse.node() == target.node && purse.is_open(now));
+            open.filter_map(|purse| purse.token().scope_of(model)).map(|scope| scope.tariff).collect()
+        };
+        let mut tariffs = Vec::new();
+        for id in ids.into_iter().filter(|id| *id != target.tariff.id()) {
+            tariffs.push(self.tariff(&id, target.node).await?);
+        }
+        Ok(tariffs)
     }
 
     /// The most output tokens that the owner's policy would give to anyone, for calls without a limit.

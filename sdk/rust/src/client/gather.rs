@@ -31,9 +31,9 @@ impl Client {
         let path = self.profile.roster.clone();
         let roster = std::fs::read(&path).map_err(|source| Error::Roster { path, source })?;
         let models: BTreeSet<_> = receipts.iter().map(|receipt| &receipt.unverified().model).collect();
-        let owners: BTreeSet<_> = models.into_iter().filter_map(|model| self.org_of(model).ok()).collect();
-        for owner in owners {
-            if let Err(error) = self.refresh_of(owner, Part::Nodes).await {
+        for model in models {
+            let read = async { self.refresh_of(self.org_of(model)?, Part::Model(model)).await };
+            if let Err(error) = read.await {
                 tracing::warn!(error = %crate::chain(&error), "a feed was not read: what the wallet keeps is taken");
             }
         }
@@ -42,7 +42,11 @@ impl Client {
         for receipt in receipts.iter().map(Signed::unverified) {
             let directory = &self.seen.directory;
             objects.extend(directory.certificate(receipt.node).map(|certificate| certificate.bytes().to_vec()));
-            objects.extend(directory.tariff(&receipt.tariff).map(|tariff| tariff.bytes().to_vec()));
+            match directory.tariff(&receipt.tariff) {
+                Some(tariff) => objects.extend([tariff.bytes().to_vec()]),
+                // One that was replaced since; of another wallet's receipt nothing is kept here.
+                None => objects.extend(self.frame(&receipt.tariff).await),
+            }
             objects.extend(self.manifest_bytes(receipt).await);
         }
         let orgs: BTreeSet<_> = receipts

@@ -146,6 +146,7 @@ impl Client {
 
     async fn begin_named(&self, query: &Query) -> Result<Option<Sent>, Error> {
         let now = self.now();
+        let mut doubted = None;
         loop {
             let (begun, again, busy) = {
                 let state = self.state.lock().await;
@@ -160,7 +161,13 @@ impl Client {
                         (begun, None, Some(busy))
                     }
                     Place::Charged { begun, receipt, charge } => (begun, Some((receipt, charge)), None),
+                    // Its node was asked, or may not be asked any more, and nothing changed.
+                    Place::Doubt { token, lane } if doubted == Some((token, lane)) => {
+                        let refused = state.wallet.purse(token)?.refused();
+                        return Err(refused.map_or(Error::NoReceipt, Error::Wallet));
+                    }
                     Place::Doubt { token, lane } => {
+                        doubted = Some((token, lane));
                         drop(state);
                         self.settle(token, lane).await?;
                         continue;

@@ -67,30 +67,35 @@ impl Hub {
     }
 
     fn publish(&self, seq: u64, title: &str) {
+        self.publish_without(0, seq, title);
+    }
+
+    /// `withdrawn`: of so many models nothing is listed.
+    fn publish_without(&self, withdrawn: usize, seq: u64, title: &str) {
         let tariff = world::tariff();
         let models: Vec<ModelId> = (0..MODELS).map(|at| model(&format!("lab/m{at:03}"))).collect();
         let mut policy = world::policy_object();
         policy.models = list(models.clone());
         let policy = cose::sign(&policy, &secret("lab writer"));
         let mut objects = vec![
-            (EntryKind::NodeCertificate, LAB_NODE.to_string(), signed(&world::certificate(LAB, LAB_NODE, "lab"))),
-            (EntryKind::Announcement, LAB_NODE.to_string(), signed(&world::announcement())),
-            (EntryKind::Tariff, "standard".to_owned(), signed(&tariff)),
-            (EntryKind::Policy, "usual".to_owned(), signed(&policy)),
+            (EntryKind::NodeCertificate, signed(&world::certificate(LAB, LAB_NODE, "lab"))),
+            (EntryKind::Announcement, signed(&world::announcement())),
+            (EntryKind::Tariff, signed(&tariff)),
+            (EntryKind::Policy, signed(&policy)),
         ];
-        for model in &models {
+        for model in models.iter().skip(withdrawn) {
             let mut summary = world::summary();
             (summary.model, summary.version, summary.title) = (model.clone(), seq, text(title));
             (summary.tariff, summary.policy) = (tariff.id(), policy.id());
-            let summary = signed(&cose::sign(&summary, &secret("lab writer")));
-            objects.push((EntryKind::Summary, model.to_string(), summary));
+            objects.push((EntryKind::Summary, signed(&cose::sign(&summary, &secret("lab writer")))));
         }
         let mut shown = self.0.lock().unwrap();
         let mut entries = Vec::new();
-        for (kind, subject, (id, bytes)) in objects {
-            let entry = Entry { kind, subject: text(&subject), version: seq, id, bytes: bytes.len() as u32 };
+        let writer = secret("lab writer").public();
+        for (kind, (id, bytes)) in objects {
+            let held = Held::verify(kind, &bytes, &[writer, secret("lab organisation").public()]).unwrap();
+            entries.push(held.entry(&writer));
             shown.frames.insert(id, bytes);
-            entries.push(entry);
         }
         entries.sort_by(|a, b| (a.kind, a.subject.as_str()).cmp(&(b.kind, b.subject.as_str())));
         let count = entries.len() as u32;
@@ -166,7 +171,7 @@ async fn a_search_reads_one_page_and_verifies_it_alone() {
     assert_eq!(hub.asked(), ["/comity/v1/search?q="]);
     // The head's own word, and not what was claimed beside it.
     assert_eq!((hits[0].summary.title.as_str(), hits[0].head_age_s), ("As signed", 60));
-    assert!(!seen.has(&model("lab/m000")), "a hit is not yet what a call needs");
+    assert!(!seen.is_fresh(&model("lab/m000"), NOW), "a hit is not yet what a call needs");
 
     hub.hit("As somebody else signed", "uni writer");
     assert!(matches!(seen.search(&hub, &SearchQuery::default(), NOW).await, Err(Error::Refused(_))));
@@ -208,17 +213,17 @@ async fn a_call_reads_of_its_owners_feed_what_it_needs_and_reads_it_once() {
     // The index, certificate, announcement, summary, tariff and policy: of sixty models, one.
     let asked = hub.asked();
     assert_eq!((asked.len(), asked[0].as_str()), (1 + 6, "/comity/v1/heads?org=lab"));
-    assert!(seen.has(&first) && !seen.has(&second));
+    assert!(seen.is_fresh(&first, NOW) && !seen.is_fresh(&second, NOW));
     let directory = &seen.directory;
     assert!(directory.policy(&first).is_some() && directory.announcement(LAB_NODE).is_some());
     assert!(directory.tariff(&directory.summary(&first).unwrap().tariff).is_some());
 
     seen.refresh_of(&hub, &lab(&seen), Part::Model(&second), NOW).await.unwrap();
     assert_eq!(hub.asked(), ["/comity/v1/heads?org=lab", "frame"], "the other model's summary");
-    assert!(seen.has(&first) && seen.has(&second));
+    assert!(seen.is_fresh(&first, NOW) && seen.is_fresh(&second, NOW));
     seen.refresh(&hub, NOW).await.unwrap();
     assert_eq!(hub.asked().len(), 1 + MODELS - 2, "what is here is not asked for again");
-    assert!(seen.has(&model("lab/m059")));
+    assert!(seen.is_fresh(&model("lab/m059"), NOW));
 }
 
 #[tokio::test]
@@ -231,7 +236,7 @@ async fn a_model_that_is_here_stays_whole_under_a_newer_head_whatever_was_asked_
     seen.refresh_of(&hub, &lab(&seen), Part::Nodes, NOW).await.unwrap();
     assert_eq!(hub.asked().len(), 3, "head, index, and the summary that changed");
     assert_eq!(seen.directory.summary(&first).unwrap().title.as_str(), "The second");
-    assert!(seen.has(&first) && !seen.has(&second) && seen.directory.summary(&second).is_none());
+    assert!(seen.is_fresh(&first, NOW) && !seen.is_fresh(&second, NOW) && seen.directory.summary(&second).is_none());
 }
 
 #[tokio::test]
@@ -266,8 +271,43 @@ async fn another_object_in_place_of_what_an_index_lists_is_not_what_it_lists() {
         let dear = signed(&cose::sign(&dear, &secret("lab writer"))).1;
         frames.insert(world::tariff().id(), dear);
     }
+    let told = seen.refresh_of(&hub, &lab(&seen), Part::Model(&first), NOW).await;
+    assert!(matches!(told, Err(Error::Missing(_))), "{told:?}");
+    assert!(!seen.knows(&first));
+    // Somebody else shows what it lists.
+    let honest = Hub::of_the_lab();
+    seen.refresh_of(&honest, &lab(&seen), Part::Model(&first), NOW).await.unwrap();
+    assert!(seen.directory.tariff(&seen.directory.summary(&first).unwrap().tariff).is_some() && seen.knows(&first));
+}
+
+#[tokio::test]
+async fn what_is_here_is_looked_at_again_once_a_newer_head_was_seen_or_minutes_have_passed() {
+    let (hub, seen) = (Hub::of_the_lab(), seen());
+    let first = model("lab/m000");
     seen.refresh_of(&hub, &lab(&seen), Part::Model(&first), NOW).await.unwrap();
-    assert!(seen.directory.tariff(&seen.directory.summary(&first).unwrap().tariff).is_none());
+    assert!(seen.is_fresh(&first, NOW.plus(FRESH_S - 1)) && !seen.is_fresh(&first, NOW.plus(FRESH_S)));
+    let later = NOW.plus(FRESH_S);
+    seen.postpone(&first, later);
+    assert!(seen.is_fresh(&first, later.plus(AGAIN_S - 1)) && !seen.is_fresh(&first, later.plus(AGAIN_S)));
+
+    seen.refresh_of(&hub, &lab(&seen), Part::Model(&first), NOW).await.unwrap();
+    hub.publish(2, "The second");
+    hub.hit("The second", "lab writer");
+    seen.search(&hub, &SearchQuery::default(), NOW).await.unwrap();
+    assert!(seen.knows(&first) && !seen.is_fresh(&first, NOW), "its tariff and policy may be others by now");
+}
+
+#[tokio::test]
+async fn a_hit_makes_no_model_that_its_owners_feed_lists_no_more() {
+    let (hub, seen) = (Hub::of_the_lab(), seen());
+    let (first, second) = (model("lab/m000"), model("lab/m001"));
+    seen.refresh_of(&hub, &lab(&seen), Part::Model(&second), NOW).await.unwrap();
+    hub.publish_without(2, 2, "The second");
+    hub.hit("As signed", "lab writer");
+    seen.search(&hub, &SearchQuery::default(), NOW).await.unwrap();
+    seen.refresh_of(&hub, &lab(&seen), Part::Model(&first), NOW).await.unwrap();
+    assert!(seen.directory.summary(&first).is_some() && !seen.knows(&first));
+    assert!(!seen.knows(&second), "and what was here goes with it");
 }
 
 #[test]
