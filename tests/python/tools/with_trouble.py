@@ -329,6 +329,13 @@ def what_goes_away(walk):
     walk.meets("The node is gone", model="works/slow")
 
     eventually("after the stop", walk.answered)
+    # Where the first entry is gone, the next is asked: for a call, and for a card.
+    profile = walk.home / "profile.toml"
+    written = profile.read_text()
+    profile.write_text(written.replace("entry = [", 'entry = ["https://127.0.0.1:1", '))
+    walk.answered()
+    federation.run("--home", walk.home, "models", "show", "lab/tiny")
+    profile.write_text(written)
     federation.kill("house")
     # What was drawn before is spent all the same.
     walk.answered()

@@ -127,16 +127,23 @@ impl Client {
         self.refresh().await
     }
 
-    /// Fetches the full manifest of a model.
+    /// Fetches the full manifest of a model from the first entry that gives it.
     ///
     /// # Errors
-    /// [`Error`].
+    /// The last entry's [`Error`].
     pub async fn manifest(&self, model: &ModelId) -> Result<Verified<Manifest>, Error> {
-        let entry = self.profile.entry.first().ok_or(Error::Profile("entry: a hub or node to ask"))?;
-        let door = self.entry(entry)?;
         self.read_model(model).await?;
-        self.seen.manifest(&door, model).await?;
-        self.seen.directory.manifest(model).ok_or_else(|| Error::ModelUnknown(model.clone()))
+        let mut last = Error::Profile("entry: a hub or node to ask");
+        for entry in &self.profile.entry {
+            match self.seen.manifest(&self.entry(entry)?, model).await {
+                Ok(()) => {
+                    let manifest = self.seen.directory.manifest(model);
+                    return manifest.ok_or_else(|| Error::ModelUnknown(model.clone()));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// Any hub or house of the roster, or any node whose certificate is known, may stand behind an entry.
