@@ -40,6 +40,7 @@ mod researcher_page;
 mod restore_drill;
 mod revoked_everywhere;
 mod sealed_decisions;
+mod served_by_another;
 mod small_money;
 mod spec_bodies;
 mod spec_list;

@@ -66,6 +66,16 @@ impl Said {
 
 impl From<&Error> for Said {
     fn from(error: &Error) -> Self {
+        let mut said = Self::of(error);
+        if !error.tried().is_empty() {
+            said.error.insert("tried".into(), json!(error.tried()));
+        }
+        said
+    }
+}
+
+impl Said {
+    fn of(error: &Error) -> Self {
         if let Some(refusal) = error.refusal() {
             let remote = &refusal.remote;
             let status = StatusCode::from_u16(remote.status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -83,9 +93,9 @@ impl From<&Error> for Said {
             };
         }
         let code = error.code();
-        let status = match (code, error) {
+        let status = match (code, error.root()) {
             (Some(code), _) => StatusCode::from_u16(code.status()).unwrap_or(StatusCode::BAD_GATEWAY),
-            (None, Error::ModelUnknown(_)) => StatusCode::NOT_FOUND,
+            (None, Error::ModelUnknown(_) | Error::NoChoice { .. }) => StatusCode::NOT_FOUND,
             (None, Error::KeyConflict) => StatusCode::UNPROCESSABLE_ENTITY,
             (None, Error::Limit { .. } | Error::TokenLimit { .. } | Error::DayLimit { .. } | Error::Wallet(_)) => {
                 StatusCode::PAYMENT_REQUIRED
@@ -99,7 +109,7 @@ impl From<&Error> for Said {
         said.next(error);
         said.retry = code.is_some_and(Code::should_retry) || status == StatusCode::SERVICE_UNAVAILABLE;
         said.retry_after_s = error.retry_after_s().or_else(|| (code == Some(Code::InFlight)).then_some(1));
-        if let Error::Replayed { receipt, charge } = error {
+        if let Error::Replayed { receipt, charge } = error.root() {
             said.error.insert("receipt".into(), json!(receipt));
             said.error.insert("charged".into(), json!(charge.ucr()));
         }
@@ -127,6 +137,7 @@ fn kind(status: StatusCode) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use comity_sdk::client::{Cost, Tried};
     use comity_wire::{Amount, Digest};
 
     use super::*;
@@ -157,5 +168,18 @@ mod tests {
             );
             assert_eq!(response.headers()["x-should-retry"], if retry { "true" } else { "false" });
         }
+    }
+
+    #[test]
+    fn what_was_tried_stands_beside_what_the_last_one_said() {
+        let model = "lab/m".parse().unwrap();
+        let tried = Tried { model, code: "in_flight".to_owned(), cost: Cost::UpTo(Amount::from_ucr(7)) };
+        let last = Box::new(Error::Wallet(comity_sdk::wallet::WalletError::Named));
+        let error = Error::Tried { asked: "same:lab/m".to_owned(), tried: vec![tried], last };
+        let said = Said::from(&error);
+        assert_eq!((said.status.as_u16(), &said.error["code"], said.retry), (409, &json!("in_flight"), true));
+        assert_eq!(said.error["tried"], json!([{"model": "lab/m", "code": "in_flight", "cost": {"up_to": 7}}]));
+        let none = Said::from(&Error::NoChoice { asked: "any:price<=0".to_owned(), why: String::new() });
+        assert_eq!((none.status.as_u16(), &none.error["code"]), (404, &json!("model_not_found")));
     }
 }

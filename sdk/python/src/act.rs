@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use comity_sdk::compare::{Grid, Missed, Prompt, Setting};
 use comity_sdk::estimate::Assumed;
 use comity_sdk::keys::Key;
-use comity_sdk::{Answer, Client, Query};
+use comity_sdk::{Answer, Client, Name, Query};
 use comity_wire::api::node::SearchQuery;
 use comity_wire::object::Receipt;
 use comity_wire::{Amount, ModelId, Op, TokenId, Verified};
@@ -64,8 +64,8 @@ impl Asked {
 }
 
 impl Call {
-    pub(crate) fn query(self, client: &Client) -> Result<Query, Raised> {
-        let query = Query::from_body(&self.path, self.body.to_string().into_bytes()).map_err(Raised::input)?;
+    pub(crate) fn query(self, client: &Client) -> Result<Query<Name>, Raised> {
+        let query = Query::<Name>::read(&self.path, self.body.to_string().into_bytes()).map_err(Raised::input)?;
         let key = match self.key {
             Some(key) => Key::of_caller(key.as_bytes(), client.now()),
             // So that a lost answer is asked for again, and not paid for again.
@@ -154,6 +154,8 @@ fn answered(answer: &Answer) -> Value {
         "body": body, "text": answer.text(), "receipt": receipted(&answer.receipt),
         "served_by": answer.notes.node, "door": answer.notes.door.map(|door| door.to_string()),
         "ignored": header("comity-ignored"), "clipped": header("comity-clipped"),
+        "asked": answer.notes.served.as_ref().map(|served| &served.asked),
+        "tried": answer.notes.served.as_ref().map_or(&[][..], |served| &served.tried),
     })
 }
 

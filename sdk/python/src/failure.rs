@@ -76,10 +76,19 @@ impl From<Error> for Raised {
             limit: error.limit(),
             status: refusal.map(|refusal| refusal.remote.status),
             retry_after_s: error.retry_after_s(),
-            fields: refusal.map(|refusal| Value::Object((*refusal.remote.fields).clone())),
+            fields: fields(&error),
             message: Failure::from(error).message,
         }))
     }
+}
+
+/// A refusal's machine fields, and who was tried where the caller left open which model answers.
+fn fields(error: &Error) -> Option<Value> {
+    let mut fields = error.refusal().map(|refusal| (*refusal.remote.fields).clone());
+    if !error.tried().is_empty() {
+        fields.get_or_insert_default().insert("tried".to_owned(), serde_json::json!(error.tried()));
+    }
+    fields.map(Value::Object)
 }
 
 impl From<Failure> for Raised {

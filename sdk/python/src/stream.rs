@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use comity_sdk::client::Client;
-use comity_sdk::{Error, Query};
+use comity_sdk::{Error, Name, Query};
 use pyo3::prelude::*;
 use pyo3_async_runtimes::tokio::{future_into_py, get_runtime};
 use serde_json::json;
@@ -65,7 +65,7 @@ impl Stream {
 
 impl Stream {
     /// `ends`: with whatever else its client has under way.
-    pub(crate) fn start(client: Arc<Client>, query: Query, ends: &CancellationToken) -> Self {
+    pub(crate) fn start(client: Arc<Client>, query: Query<Name>, ends: &CancellationToken) -> Self {
         let (sender, receiver) = mpsc::channel(PIECES);
         let unwanted = ends.child_token();
         let told = unwanted.clone();
@@ -74,7 +74,7 @@ impl Stream {
     }
 }
 
-async fn read(client: &Client, query: &Query, sender: &mpsc::Sender<Piece>, unwanted: &CancellationToken) {
+async fn read(client: &Client, query: &Query<Name>, sender: &mpsc::Sender<Piece>, unwanted: &CancellationToken) {
     let failed = |error: Error| Piece::Failed(error.into());
     let begun = tokio::select! {
         begun = client.stream(query) => begun,

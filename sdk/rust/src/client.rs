@@ -14,6 +14,7 @@ mod find;
 mod gather;
 mod house;
 mod mandate;
+mod open;
 mod patient;
 mod person;
 mod rehearse;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex};
 use comity_token::directory::File;
 use comity_wire::{Amount, Code, Digest, ModelId, NodeId, OrgId, SecretKey, Signed, Timestamp, TokenId};
 
+use crate::chat::Query;
 use crate::discover::Seen;
 use crate::door::{Door, DoorError, Refusal};
 use crate::journal::{Entry, Journal, JournalError};
@@ -39,10 +41,13 @@ use crate::pass::Passes;
 use crate::profile::Profile;
 use crate::receipts;
 use crate::wallet::{Above, Purse, Wallet, WalletError, stored};
+use crate::want::Name;
+use open::Ways;
 use under_way::UnderWay;
 
 pub use choose::Choice;
 pub use end::Finished;
+pub use open::{Cost, Served, Tried};
 pub use patient::{Patience, Wanted};
 pub use rehearse::Rehearsed;
 pub use stream::Streaming;
@@ -98,6 +103,8 @@ pub enum Error {
     Ended { at: Timestamp, now: Timestamp },
     #[error("{0} has no door that this client can use")]
     NoDoor(NodeId),
+    #[error("{0} does not answer: nothing was asked of it")]
+    Silent(NodeId),
     #[error(transparent)]
     Door(#[from] DoorError),
     #[error(transparent)]
@@ -117,6 +124,21 @@ pub enum Error {
          limits.day in the profile"
     )]
     DayLimit { limit: Amount, today: Amount, asked: Amount },
+    #[error("no model fits {asked}{why}")]
+    NoChoice {
+        asked: String,
+        /// Of those that came nearest, in words; empty where none was found.
+        why: String,
+    },
+    #[error("none of those that {asked} may be answered by did: {}", open::told(.tried))]
+    Tried {
+        asked: String,
+        tried: Vec<Tried>,
+        #[source]
+        last: Box<Error>,
+    },
+    #[error("the token would pin release {pinned}, {asked} has to answer: nothing was asked")]
+    OtherRelease { pinned: Digest, asked: Digest },
     #[error("the tariff has no price for this call")]
     Unpriced(#[source] comity_wire::object::Unpriced),
     #[error("the receipt does not verify")]
@@ -145,9 +167,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the last one said, where several were tried.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Tried { last, .. } => last.root(),
+            error => error,
+        }
+    }
+
+    /// Which models were tried, where the caller left that open.
+    pub fn tried(&self) -> &[Tried] {
+        match self {
+            Self::Tried { tried, .. } => tried,
+            _ => &[],
+        }
+    }
+
     /// The other side's code, where it gave one.
     pub fn code(&self) -> Option<Code> {
-        match self {
+        match self.root() {
             Self::Door(door) => door.code(),
             Self::Replayed { .. } => Some(Code::Replayed),
             Self::Wallet(WalletError::Named) => Some(Code::InFlight),
@@ -157,7 +195,7 @@ impl Error {
 
     /// What the other side said instead of an answer, as it said it.
     pub fn refusal(&self) -> Option<&Refusal> {
-        match self {
+        match self.root() {
             Self::Door(DoorError::Refused(refusal)) => Some(refusal),
             _ => None,
         }
@@ -171,12 +209,41 @@ impl Error {
                 Code::ModelStarting | Code::UpstreamUnavailable | Code::Busy | Code::RosterBehind | Code::StandingStale
             )
         );
-        self.is_unsent() || cannot_now || matches!(self, Self::NoDoor(_))
+        self.is_unsent() || cannot_now || matches!(self, Self::NoDoor(_) | Self::Silent(_))
+    }
+
+    /// Whether another owner of the same release may do what this one did not, where this one charged nothing: what stopped it
+    /// is this owner's, and neither the request nor the caller's own limits.
+    fn lets_another_serve(&self) -> bool {
+        let is_owners = matches!(
+            self.code(),
+            Some(
+                Code::UpstreamFailed
+                    | Code::NodeUnreachable
+                    | Code::TooManyRequests
+                    | Code::OutsideHours
+                    | Code::Withdrawn
+                    | Code::Stopped
+                    | Code::ModelNotFound
+                    | Code::RosterExpired
+                    | Code::StoreUnavailable
+                    | Code::Internal
+            )
+        );
+        let is_lost = matches!(self, Self::Door(door) if door.code().is_none());
+        let is_broken = matches!(
+            self,
+            Self::Missing(_)
+                | Self::ModelUnknown(_)
+                | Self::OtherRelease { .. }
+                | Self::Wallet(WalletError::Stopped { .. })
+        );
+        self.lets_another_try() || is_owners || is_lost || is_broken
     }
 
     /// How long the other side asks to wait.
     pub fn retry_after_s(&self) -> Option<u64> {
-        match self {
+        match self.root() {
             Self::Door(DoorError::Refused(refusal)) => refusal.remote.retry_after_s,
             _ => None,
         }
@@ -212,6 +279,8 @@ pub struct Client {
     approved: Mutex<HashMap<ModelId, (Timestamp, Vec<Digest>)>>,
     /// Whether the house's feed was looked for, for the keys behind the address that the profile has.
     house_looked: AtomicBool,
+    /// Which models may answer calls that leave it open, and which could not.
+    ways: Ways,
     /// Nodes that were not where their announcement said.
     moved: Mutex<HashSet<NodeId>>,
     /// Chains that a node has shown that it holds.
@@ -289,6 +358,7 @@ impl Client {
             introduced: Mutex::default(),
             approved: Mutex::default(),
             house_looked: AtomicBool::new(false),
+            ways: Ways::default(),
             moved: Mutex::default(),
             presented: Mutex::default(),
         })
@@ -360,10 +430,10 @@ impl Client {
         Ok(state.wallet.apply(&entry)?)
     }
 
-    /// A call with this body that a process before this one named by itself, whose answer nobody got.
-    pub async fn unanswered(&self, body: &[u8], since: Timestamp, until: Timestamp) -> Option<Key> {
+    /// A call as this one is written that a process before this one named by itself, whose answer nobody got.
+    pub async fn unanswered(&self, query: &Query<Name>, since: Timestamp, until: Timestamp) -> Option<Key> {
         let state = self.state.lock().await;
-        state.wallet.keys().unanswered(&Digest::of(body), since, until).map(|keyed| keyed.key)
+        state.wallet.keys().unanswered(&query.asked(), since, until)
     }
 
     /// Whether something was signed under a key that was charged, or may have been.

@@ -240,15 +240,18 @@ impl Seen {
         unreached.and_then(|()| standing.told(now))
     }
 
-    /// Makes sure that the manifest of `model` is here.
+    /// Makes sure that the manifest of `model` is here: the one that its summary names.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn manifest(&self, door: &impl Source, model: &ModelId) -> Result<(), Error> {
-        if self.directory.manifest(model).is_some() {
+        let known = self.directory.manifest(model);
+        let Some(summary) = self.directory.summary(model) else {
+            return known.map(|_| ()).ok_or_else(|| Error::ModelUnknown(model.clone()));
+        };
+        if known.is_some_and(|known| known.id() == summary.manifest) {
             return Ok(());
         }
-        let summary = self.directory.summary(model).ok_or_else(|| Error::ModelUnknown(model.clone()))?;
         let bytes = door.frame(summary.manifest).await?;
         self.directory.insert(&bytes).map_err(Error::Refused)?;
         Ok(())

@@ -11,10 +11,10 @@ use crate::wallet::WalletError;
 impl Error {
     /// A word for programs: the other side's code, or one of ours where nobody was asked or nothing came.
     pub fn name(&self) -> &str {
-        match (self.refusal(), self.code(), self) {
+        match (self.refusal(), self.code(), self.root()) {
             (Some(refusal), ..) => &refusal.remote.code,
             (None, Some(code), _) => code.as_str(),
-            (None, None, Self::ModelUnknown(_)) => Code::ModelNotFound.as_str(),
+            (None, None, Self::ModelUnknown(_) | Self::NoChoice { .. }) => Code::ModelNotFound.as_str(),
             (None, None, Self::KeyConflict) => Code::IdempotencyConflict.as_str(),
             (None, None, Self::Limit { .. } | Self::TokenLimit { .. } | Self::DayLimit { .. } | Self::Wallet(_)) => {
                 "wallet_limit"
@@ -22,7 +22,7 @@ impl Error {
             (None, None, Self::Unpriced(_)) => Code::OpNotOffered.as_str(),
             (None, None, Self::Roster { .. } | Self::Profile(_) | Self::Refused(_)) => "profile",
             (None, None, Self::Journal(_) | Self::LooksOnly) => "wallet",
-            (None, None, Self::NoDoor(_)) => Code::NodeUnreachable.as_str(),
+            (None, None, Self::NoDoor(_) | Self::Silent(_)) => Code::NodeUnreachable.as_str(),
             (None, None, Self::Door(DoorError::Dial { .. })) if self.is_unsent() => Code::NodeUnreachable.as_str(),
             (None, None, Self::Ended { .. }) => Code::Stale.as_str(),
             (None, None, Self::NoReceipt) => "receipt_missing",
@@ -54,7 +54,7 @@ impl Error {
 
     /// The limit that stopped the call, by the name under which it can be changed or looked up; `None` where none did.
     pub fn limit(&self) -> Option<String> {
-        let name = match self {
+        let name = match self.root() {
             Self::Limit { .. } => "limits.total",
             Self::TokenLimit { .. } => "limits.token",
             Self::DayLimit { .. } => "limits.day",
@@ -80,7 +80,7 @@ impl Error {
     }
 
     fn of_kind(&self) -> Option<&'static str> {
-        Some(match self {
+        Some(match self.root() {
             Self::Limit { .. } => {
                 "your own limit: `comity wallet limits --total` raises it; `comity wallet finish` ends tokens, and what they did not spend counts no more"
             }
@@ -103,6 +103,10 @@ impl Error {
                 "write `entry = [\"https://HUB\"]` into profile.toml: any hub or node of the federation"
             }
             Self::ModelUnknown(_) => "`comity models search` lists those that are known",
+            Self::NoChoice { .. } => {
+                "leave a condition out, or ask what you lack: `comity models search` says of each model whether you may use it"
+            }
+            Self::Silent(_) => "try again later, or choose another model: `comity models search`",
             Self::NoDoor(_) => "its owner has to announce a door: try again later, or choose another model",
             Self::Unpriced(_) => "`comity models show MODEL` says what it can be asked; its owner decides",
             Self::Journal(error) => return Some(of_journal(error)),
@@ -112,6 +116,7 @@ impl Error {
             Self::Door(DoorError::Dial { .. }) if self.is_unsent() => {
                 "nothing was sent. Is this computer online? Else whoever runs it has to bring it up: try again later, or choose another model (`comity models search`), or another hub (`entry` in profile.toml)"
             }
+            Self::OtherRelease { .. } => "its owner has changed the model: ask again in a minute",
             Self::Door(DoorError::Dial { .. }) => {
                 "try again: what was sent is known to the wallet and is not charged twice; `comity models search` asks whether the federation can be reached"
             }

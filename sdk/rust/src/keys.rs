@@ -19,6 +19,19 @@ pub struct Key {
     pub origin: Origin,
     /// When the call was first asked.
     pub at: Timestamp,
+    /// Of a call whose caller left open which model answers it: this key is of one of the models that may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+}
+
+/// The call that a model's own key is a part of. Of all its parts one at most is charged, or may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// The digest of the call's own key.
+    pub of: Digest,
+    /// Digest of path and body as the caller wrote them, before the body named a model.
+    pub asked: Digest,
 }
 
 /// Who chose a key.
@@ -68,6 +81,8 @@ pub struct Keyed {
 pub struct Keys {
     by_digest: HashMap<Digest, Keyed>,
     order: VecDeque<Digest>,
+    /// The parts that were signed of a call, the newest last.
+    parts: HashMap<Digest, Vec<Digest>>,
 }
 
 /// The most keys that are remembered: the oldest go first.
@@ -78,7 +93,8 @@ pub const KEY_AGE_S: u64 = 24 * 3600;
 impl Key {
     /// The caller's own words for a call.
     pub fn of_caller(text: &[u8], at: Timestamp) -> Self {
-        Self { digest: Digest::of_parts(&[b"comity/v1/idempotency-key", text]), origin: Origin::Caller, at }
+        let digest = Digest::of_parts(&[b"comity/v1/idempotency-key", text]);
+        Self { digest, origin: Origin::Caller, at, part: None }
     }
 
     /// A call of a comparison or a batch, by the run's own words.
@@ -88,7 +104,20 @@ impl Key {
 
     /// One that nobody chose before.
     pub fn random(entropy: [u8; 32], at: Timestamp) -> Self {
-        Self { digest: Digest::of_parts(&[b"comity/v1/call", &entropy]), origin: Origin::Proxy, at }
+        Self { digest: Digest::of_parts(&[b"comity/v1/call", &entropy]), origin: Origin::Proxy, at, part: None }
+    }
+
+    /// The key of the same call at one model. `asked`: [`Part::asked`].
+    #[must_use]
+    pub fn at_model(&self, asked: Digest, model: &ModelId) -> Self {
+        let digest =
+            Digest::of_parts(&[b"comity/v1/call-at-model", self.digest.as_bytes(), model.to_string().as_bytes()]);
+        Self { digest, part: Some(Part { of: self.digest, asked }), ..*self }
+    }
+
+    /// The key that its caller knows the call by.
+    fn whole(&self) -> Self {
+        Self { digest: self.part.map_or(self.digest, |part| part.of), part: None, ..*self }
     }
 }
 
@@ -99,19 +128,32 @@ impl Keys {
         self.by_digest.get(digest).filter(|keyed| keyed.key.origin == Origin::Run || is_young(keyed))
     }
 
-    /// What became of the call that a key names, whatever its age, while it is remembered.
-    pub fn outcome(&self, digest: &Digest) -> Option<Outcome> {
-        self.by_digest.get(digest).map(|keyed| keyed.outcome)
+    /// What was signed of the parts of a call, the newest first, while it is young enough.
+    pub fn parts(&self, of: &Digest, now: Timestamp) -> impl Iterator<Item = &Keyed> {
+        self.parts.get(of).into_iter().flatten().rev().filter_map(move |digest| self.find(digest, now))
     }
 
-    /// The youngest call of this body that a proxy named since `since` and before `until`, and whose answer was not handed over.
-    pub fn unanswered(&self, content: &Digest, since: Timestamp, until: Timestamp) -> Option<&Keyed> {
+    /// What became of the call that a key names, whatever its age, while it is remembered.
+    pub fn outcome(&self, digest: &Digest) -> Option<Outcome> {
+        let parts = self.parts.get(digest).into_iter().flatten().rev();
+        let mut outcomes =
+            std::iter::once(digest).chain(parts).filter_map(|digest| Some(self.by_digest.get(digest)?.outcome));
+        let first = outcomes.next()?;
+        // Of its parts one at most is not free.
+        Some(std::iter::once(first).chain(outcomes).find(|outcome| *outcome != Outcome::Free).unwrap_or(Outcome::Free))
+    }
+
+    /// The youngest call of this body, as its caller wrote it, that a proxy named since `since` and before `until`, and whose
+    /// answer was not handed over.
+    pub fn unanswered(&self, content: &Digest, since: Timestamp, until: Timestamp) -> Option<Key> {
         let young = self.order.iter().rev().filter_map(|digest| self.by_digest.get(digest));
         let mut young = young.take_while(|keyed| keyed.key.at >= since);
-        young.find(|keyed| {
+        let found = young.find(|keyed| {
             let own = keyed.key.origin == Origin::Proxy && keyed.key.at < until;
-            own && !keyed.answered && keyed.content == *content
-        })
+            let asked = keyed.key.part.map_or(keyed.content, |part| part.asked);
+            own && !keyed.answered && asked == *content
+        });
+        found.map(|keyed| keyed.key.whole())
     }
 
     pub(crate) fn signed(&mut self, token: TokenId, lane: u16, open: &Open) {
@@ -129,12 +171,19 @@ impl Keys {
             outcome: Outcome::Unknown,
             answered: false,
         };
+        if let Some(part) = key.part {
+            let parts = self.parts.entry(part.of).or_default();
+            parts.retain(|known| *known != key.digest);
+            parts.push(key.digest);
+        }
         if self.by_digest.insert(key.digest, keyed).is_none() {
             self.order.push_back(key.digest);
         }
         while self.order.len() > KEYS_MAX {
             let oldest = self.order.pop_front().expect("more than none");
-            self.by_digest.remove(&oldest);
+            if let Some(Part { of, .. }) = self.by_digest.remove(&oldest).and_then(|keyed| keyed.key.part) {
+                self.forget_part(of, &oldest);
+            }
         }
     }
 
@@ -144,9 +193,22 @@ impl Keys {
         }
     }
 
+    /// `digest`: of the whole call, or of a part.
     pub(crate) fn answered(&mut self, digest: &Digest) {
-        if let Some(keyed) = self.by_digest.get_mut(digest) {
-            keyed.answered = true;
+        let parts = self.parts.get(digest).into_iter().flatten();
+        for digest in std::iter::once(digest).chain(parts) {
+            if let Some(keyed) = self.by_digest.get_mut(digest) {
+                keyed.answered = true;
+            }
+        }
+    }
+
+    fn forget_part(&mut self, of: Digest, part: &Digest) {
+        if let Some(parts) = self.parts.get_mut(&of) {
+            parts.retain(|known| known != part);
+            if parts.is_empty() {
+                self.parts.remove(&of);
+            }
         }
     }
 }
@@ -201,11 +263,34 @@ mod tests {
             keys.signed(TokenId([1; 16]), 0, &open(key, content));
         }
         keys.answered(&own(5, 150).digest);
-        let unanswered = |content: u8| keys.unanswered(&Digest([content; 32]), since, until).map(|keyed| keyed.key);
+        let unanswered = |content: u8| keys.unanswered(&Digest([content; 32]), since, until);
         assert_eq!(unanswered(1), None, "too old");
         assert_eq!(unanswered(2), Some(own(2, 150)));
         assert_eq!(unanswered(3), None, "its caller names it");
         assert_eq!(unanswered(4), None, "of this very process");
         assert_eq!(unanswered(5), None, "handed over");
+    }
+
+    #[test]
+    fn the_parts_of_a_call_are_found_by_its_own_key_and_go_with_it() {
+        let mut keys = Keys::default();
+        let whole = Key::random([9; 32], Timestamp(150));
+        let (asked, now) = (Digest([8; 32]), Timestamp(150));
+        let part = |name: &str| whole.at_model(asked, &name.parse().unwrap());
+        for name in ["lab/m", "museum/m", "lab/m"] {
+            keys.signed(TokenId([1; 16]), 0, &open(part(name), 1));
+        }
+        let signed: Vec<_> = keys.parts(&whole.digest, now).map(|keyed| keyed.key).collect();
+        assert_eq!(signed, [part("lab/m"), part("museum/m")], "the newest first, each once");
+        assert_eq!(keys.outcome(&whole.digest), Some(Outcome::Unknown));
+        keys.became(&part("lab/m").digest, Outcome::Free);
+        assert_eq!(keys.outcome(&whole.digest), Some(Outcome::Unknown), "the other part may be charged");
+        assert_eq!(keys.unanswered(&asked, Timestamp(100), Timestamp(200)), Some(whole), "by what its caller wrote");
+        keys.answered(&whole.digest);
+        assert_eq!(keys.unanswered(&asked, Timestamp(100), Timestamp(200)), None);
+        for n in 0..KEYS_MAX {
+            keys.signed(TokenId([1; 16]), 0, &open(Key::of_caller(&n.to_be_bytes(), now), 1));
+        }
+        assert!(keys.parts.is_empty(), "bounded as the keys are");
     }
 }

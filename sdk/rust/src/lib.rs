@@ -26,10 +26,12 @@ pub mod profile;
 pub mod receipts;
 pub mod route;
 pub mod wallet;
+pub mod want;
 
 pub use chat::{Answer, Demanded, Query};
 pub use client::{Client, Error};
 pub use profile::Profile;
+pub use want::Name;
 
 /// Names the one TLS provider of this process. To be called before anything connects.
 pub fn install_tls() {

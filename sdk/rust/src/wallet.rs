@@ -50,6 +50,23 @@ pub struct Purse {
     closed: bool,
 }
 
+/// What a token has to name for a call, beside model and op.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// An approval under which the call runs.
+    pub grant: Option<Digest>,
+    /// The release that has to answer, where its caller asked for one.
+    pub release: Option<Digest>,
+}
+
+impl Naming {
+    pub fn fit(&self, token: &Token, model: &ModelId) -> bool {
+        let pinned = || token.scope_of(model).map(|scope| scope.release);
+        self.grant.as_ref().is_none_or(|grant| token.terms.grants.contains(grant))
+            && self.release.is_none_or(|release| pinned() == Some(release))
+    }
+}
+
 /// A request that is about to be signed.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -80,6 +97,17 @@ pub enum Place {
     Doubt { token: TokenId, lane: u16 },
     /// It is being asked in this process.
     UnderWay,
+    /// Another request was signed under it.
+    Other,
+}
+
+/// What a key says of a call whose caller left open which model answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// No part of it is or will be charged: any of the models may be asked.
+    New,
+    /// This model was asked, and was paid or may have been: its answer is the call's. With the release that its token pins.
+    At { model: ModelId, release: Option<Digest> },
     /// Another request was signed under it.
     Other,
 }
@@ -166,15 +194,14 @@ impl Wallet {
         model: &ModelId,
         op: Op,
         needed: Amount,
-        grant: Option<&Digest>,
+        names: &Naming,
         now: Timestamp,
     ) -> Result<Option<&Purse>, WalletError> {
         let at_node = || self.purses.values().filter(|purse| purse.node() == node && !purse.closed);
         if let Some((purse, what)) = at_node().find_map(|purse| Some((purse, purse.stopped()?))) {
             return Err(purse.refusal(what));
         }
-        let names = |purse: &Purse| grant.is_none_or(|grant| purse.token().terms.grants.contains(grant));
-        let fits = |purse: &&Purse| purse.is_open(now) && purse.allows(model, op) && names(purse);
+        let fits = |purse: &&Purse| purse.is_open(now) && purse.allows(model, op) && names.fit(purse.token(), model);
         let rank = |purse: &&Purse| (purse.free() >= needed, purse.free_lane().is_ok(), purse.free());
         Ok(at_node().filter(fits).max_by_key(rank))
     }
@@ -202,6 +229,9 @@ impl Wallet {
     /// [`WalletError`].
     pub fn place(&self, ask: &Ask<'_>, under_way: &UnderWay, now: Timestamp) -> Result<Place, WalletError> {
         let Some(key) = ask.key else { return Ok(Place::New) };
+        if key.part.is_none() && self.keys.parts(&key.digest, now).next().is_some() {
+            return Ok(Place::Other);
+        }
         let Some(keyed) = self.keys.find(&key.digest, now) else { return Ok(Place::New) };
         let content = Digest::of(ask.body);
         if keyed.content != content {
@@ -220,6 +250,27 @@ impl Wallet {
             }
             (Outcome::Charged { receipt, charge }, Some(_)) => Place::Gone { receipt, charge },
         })
+    }
+
+    /// What is known of the call that `key` names, whose body its caller wrote as `asked` (a content digest) and which names no model.
+    pub fn whole(&self, key: &Key, asked: &Digest, now: Timestamp) -> Whole {
+        if self.keys.find(&key.digest, now).is_some() {
+            return Whole::Other;
+        }
+        let parts = || self.keys.parts(&key.digest, now);
+        if parts().any(|keyed| keyed.key.part.is_none_or(|part| part.asked != *asked)) {
+            return Whole::Other;
+        }
+        let pinned = |keyed: &Keyed| Some(self.purse(keyed.token).ok()?.token().scope_of(&keyed.model)?.release);
+        let taken = parts().find(|keyed| keyed.outcome != Outcome::Free);
+        taken.map_or(Whole::New, |keyed| Whole::At { model: keyed.model.clone(), release: pinned(keyed) })
+    }
+
+    /// Whether what `key` names, or another part of the same call, was charged or may be.
+    fn is_taken(&self, key: &Key, now: Timestamp) -> bool {
+        let own = self.keys.find(&key.digest, now).into_iter();
+        let others = key.part.iter().flat_map(|part| self.keys.parts(&part.of, now));
+        own.chain(others).any(|keyed| keyed.outcome != Outcome::Free)
     }
 
     /// The key names nothing that anybody owes an answer for.
@@ -269,8 +320,7 @@ impl Wallet {
     pub fn begin(&self, token: TokenId, ask: &Ask<'_>, now: Timestamp) -> Result<Begun, WalletError> {
         let purse = self.purse(token)?;
         let content = Digest::of(ask.body);
-        let named = ask.key.and_then(|key| self.keys.find(&key.digest, now));
-        if named.is_some_and(|keyed| keyed.outcome != Outcome::Free) {
+        if ask.key.is_some_and(|key| self.is_taken(&key, now)) {
             return Err(WalletError::Named);
         }
         if let Some(what) = purse.stopped() {

@@ -1,14 +1,16 @@
 //! `comity chat`: one question, one answer, what it cost.
 
-use comity_sdk::Query;
-use comity_wire::{Amount, ModelId};
+use comity_sdk::client::Served;
+use comity_sdk::{Name, Query};
+use comity_wire::Amount;
 
 use crate::printer::{Failure, note, say, say_part};
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub struct Chat {
-    model: ModelId,
+    /// A model, or what it has to be: same:ORGANISATION/MODEL, any:context>=8k,price<=1,residency=EU
+    model: Name,
     /// The question
     #[arg(required = true)]
     prompt: Vec<String>,
@@ -43,22 +45,24 @@ impl Chat {
         }
         messages.push(("user", &prompt));
         let whole = self.whole || self.json;
-        let mut query = Query::chat(self.model.clone(), &messages, self.max_tokens, !whole);
+        let mut query = Query::<Name>::question(&self.model, &messages, self.max_tokens, !whole);
         if let Some(run) = &self.run {
             query = query.within(run);
         }
         query.max_charge = self.max_charge.map(Amount::new).transpose()?;
-        let receipt = if whole {
+        let (receipt, served) = if whole {
             let answer = client.ask(&query).await?;
             if self.json {
                 let body: serde_json::Value = serde_json::from_slice(&answer.body)?;
-                say(&serde_json::to_string_pretty(
-                    &serde_json::json!({"reply": body, "receipt": answer.receipt.object()}),
-                )?);
+                let mut said = serde_json::json!({"reply": body, "receipt": answer.receipt.object()});
+                if let Some(served) = &answer.notes.served {
+                    said["served"] = serde_json::json!(served);
+                }
+                say(&serde_json::to_string_pretty(&said)?);
             } else {
                 say(&answer.text().unwrap_or_default());
             }
-            answer.receipt
+            (answer.receipt, answer.notes.served)
         } else {
             let mut stream = client.stream(&query).await?;
             loop {
@@ -73,14 +77,23 @@ impl Chat {
                 }
             }
             say("");
-            stream.receipt().await?
+            let served = stream.notes().served;
+            (stream.receipt().await?, served)
         };
         if let Some(file) = &self.receipt {
             std::fs::write(file, receipt.bytes())?;
         }
+        if let Some(served) = served {
+            tell(&served);
+        }
         note(&format!("cost {}; {} so far in this lane; receipt {}", receipt.charge, receipt.total, receipt.id()));
         Ok(())
     }
+}
+
+fn tell(served: &Served) {
+    served.tried.iter().for_each(|tried| note(&format!("did not answer: {tried}")));
+    note(&format!("{} was answered by {} at {}", served.asked, served.model, served.node));
 }
 
 fn delta(payload: &str) -> String {

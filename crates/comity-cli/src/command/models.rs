@@ -1,10 +1,11 @@
-//! `comity models search|show`.
+//! `comity models search|show|choose`.
 
 mod card;
 
 use clap::Subcommand;
 use comity_sdk::client::Choice;
 use comity_sdk::token::directory::Directory as _;
+use comity_sdk::want::Want;
 use comity_wire::api::node::SearchQuery;
 use comity_wire::object::Summary;
 use comity_wire::{ModelId, Op};
@@ -19,6 +20,16 @@ pub enum Models {
     /// Read a model's card: whose it is, what it costs you, what becomes of prompts, how it was made, which one it is
     Show {
         model: ModelId,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Which models a call that leaves its model open would be answered by, in the order in which they are asked
+    Choose {
+        /// same:ORGANISATION/MODEL, or any:CONDITIONS
+        want: Want,
+        /// What the call is
+        #[arg(long, default_value = "chat")]
+        op: Op,
         #[arg(long)]
         json: bool,
     },
@@ -52,6 +63,7 @@ impl Models {
         match self {
             Self::Search(search) => search.run(session).await,
             Self::Show { model, json } => card::show(session, &model, json).await,
+            Self::Choose { want, op, json } => choose(session, &want, op, json).await,
         }
     }
 }
@@ -82,6 +94,22 @@ impl Search {
         note("comity models show MODEL is its card; comity estimate tells what a file of prompts would cost");
         Ok(())
     }
+}
+
+async fn choose(session: &Session, want: &Want, op: Op, json: bool) -> Result<(), Failure> {
+    let client = session.look()?;
+    let models = client.ways(want, op).await?;
+    if json {
+        say(&serde_json::to_string_pretty(&models)?);
+        return Ok(());
+    }
+    let row = |model: &ModelId| {
+        let summary = client.directory().summary(model);
+        vec![model.to_string(), summary.map_or_else(String::new, |summary| price(&summary))]
+    };
+    say(&table(&["model", "price"], &models.iter().map(row).collect::<Vec<_>>()));
+    note("all are of one release: the next is asked where the one before cannot answer and charged nothing");
+    Ok(())
 }
 
 fn row(client: &comity_sdk::Client, choice: &Choice) -> Vec<String> {

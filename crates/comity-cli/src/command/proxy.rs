@@ -16,9 +16,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use comity_sdk::Client;
 use comity_sdk::client::Finished;
-use comity_wire::{ModelId, Timestamp};
+use comity_sdk::{Client, Name};
+use comity_wire::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::run::Runner;
@@ -34,9 +34,9 @@ pub struct Proxy {
     /// The API key that clients must send
     #[arg(long, env = "COMITY_PROXY_KEY", hide_env_values = true)]
     key: Option<String>,
-    /// The model that is meant where a request names none (tokenizer clients do not)
+    /// The model that is meant where a request names none (tokenizer clients do not), or what it has to be
     #[arg(long)]
-    model: Option<ModelId>,
+    model: Option<Name>,
     /// Tokens are ended once nothing was asked for so many seconds, so that what was not spent goes home; 0: only at the end
     #[arg(long, default_value_t = 60)]
     idle_s: u64,
@@ -45,7 +45,7 @@ pub struct Proxy {
 struct Shared {
     client: Arc<Client>,
     key: Option<String>,
-    model: Option<ModelId>,
+    model: Option<Name>,
     started: Timestamp,
     calls: call::Calls,
     chains: Mutex<retry::Chains>,
@@ -65,7 +65,7 @@ impl Shared {
 pub struct Options {
     pub listen: SocketAddr,
     pub key: Option<String>,
-    pub model: Option<ModelId>,
+    pub model: Option<Name>,
     /// Tokens are ended once nothing was asked for so long.
     pub idle: Option<Duration>,
 }

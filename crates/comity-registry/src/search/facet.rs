@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use comity_wire::Op;
 use comity_wire::api::node::SearchQuery;
 use comity_wire::object::{PriceHint, Summary};
+use comity_wire::{Digest, Op};
 
 /// One condition that a model does not meet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +26,8 @@ pub enum Mismatch {
     Params { have: Option<u64> },
     #[error("its price is {}", .have.map_or("not stated".to_owned(), |have| format!("{have} µcr for a million tokens each way")))]
     Price { have: Option<u64> },
+    #[error("it is of release {have}")]
+    Release { have: Digest },
 }
 
 /// What keeps a model out of an answer; empty where it fits. A column that is not stated does not meet a bound.
@@ -65,6 +67,9 @@ pub fn why_not(summary: &Summary, org: &str, asked: &SearchQuery) -> Vec<Mismatc
     if let Some(max) = asked.price_max {
         let have = summary.price_hint.as_ref().map(price);
         require(have.is_some_and(|have| have <= max), &|| Mismatch::Price { have });
+    }
+    if let Some(release) = asked.release {
+        require(summary.release == release, &|| Mismatch::Release { have: summary.release });
     }
     reasons
 }

@@ -183,6 +183,8 @@ pub struct SearchQuery {
     pub context_min: Option<u32>,
     pub params_max: Option<u64>,
     pub price_max: Option<u64>,
+    /// Only models of this release.
+    pub release: Option<Digest>,
     /// `relevance` (default), `price`, `context`, `newest`.
     pub sort: Option<String>,
     pub limit: Option<u32>,

@@ -37,7 +37,8 @@ class Answer:
     """What a model said, what it cost, and the receipt.
 
     `text` is the first choice's; `body` is all that the node sent, in OpenAI's shape; `served_by` the node, `door` how it was
-    reached; `ignored` names fields that the owner's node dropped, `clipped` a limit that shortened the answer.
+    reached; `ignored` names fields that the owner's node dropped, `clipped` a limit that shortened the answer. Where the call left
+    its model open (`same:`, `any:`), `asked` says how, `model` which one answered, and `tried` which did not, why, and what that cost.
     """
 
     def __init__(self, made):
@@ -45,6 +46,7 @@ class Answer:
         self.receipt = Receipt(made["receipt"])
         self.served_by, self.door = made.get("served_by"), made.get("door")
         self.ignored, self.clipped = made.get("ignored"), made.get("clipped")
+        self.asked, self.tried = made.get("asked"), made.get("tried") or []
 
     @property
     def cost(self):

@@ -195,7 +195,7 @@ class Models:
     def search(self, words="", **facets):
         """Models that fit, with whether you may use them now and what they cost.
 
-        Facets: `org`, `op`, `language`, `task`, `residency`, `context_min`, `params_max`, `price_max`, `sort` (relevance, price,
+        Facets: `org`, `op`, `language`, `task`, `residency`, `context_min`, `params_max`, `price_max`, `release`, `sort` (relevance, price,
         context, newest), `limit`, `offset`.
         """
         return table(self._client._act("search", query={"q": words, **facets}), _shapes.MODELS)

@@ -1,13 +1,18 @@
 //! Which models this caller may use now, and if not, what is missing.
 
+use comity_token::directory::Directory as _;
 use comity_token::policy::{self, Missing};
 use comity_wire::api::node::SearchQuery;
 use comity_wire::cbor::Text;
 use comity_wire::object::{Summary, Vetting};
-use comity_wire::{Op, Verified};
+use comity_wire::{Code, Digest, ModelId, Op, Timestamp, Verified};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use super::{Client, Error};
+use crate::want::rank::{self, Answering, Misfit, Offered};
+use crate::want::{Of, Want};
 
 /// A model that was found, and what its owner's published rules say to this caller.
 #[derive(Clone, Debug)]
@@ -28,26 +33,8 @@ impl Client {
     /// [`Error`] of the search; a house that cannot be asked makes the caller nobody in particular.
     pub async fn choices(&self, query: &SearchQuery) -> Result<Vec<Choice>, Error> {
         let hits = self.search(query).await?;
-        let project = self.project().await.ok();
-        let vetting = project.as_ref().map_or(Vetting::None, |project| project.vetting);
-        let purposes = project.map(|project| project.purposes).unwrap_or_default();
-        let purposes: Vec<_> = purposes.iter().filter_map(|purpose| Text::new(purpose.as_str()).ok()).collect();
-        let now = self.now();
-        let decide = |summary: &Summary, op| {
-            let ask = policy::Ask {
-                model: &summary.model,
-                op,
-                vetting,
-                purposes: &purposes,
-                grants: &[],
-                plans: &[],
-                run: None,
-                agreed: &[],
-                delegated: false,
-                now,
-            };
-            policy::decide_summary(summary, &ask).err()
-        };
+        let (caller, now) = (self.caller().await, self.now());
+        let decide = |summary: &Summary, op| caller.lacks(summary, op, now);
         let choice = |hit: crate::discover::Hit| {
             let summary = hit.summary;
             let ops: Vec<Op> = query.op.map_or_else(|| summary.ops.iter().map(|row| row.op).collect(), |op| vec![op]);
@@ -57,6 +44,166 @@ impl Client {
         };
         Ok(hits.into_iter().map(choice).collect())
     }
+
+    async fn caller(&self) -> Caller {
+        let project = self.project().await.ok();
+        let vetting = project.as_ref().map_or(Vetting::None, |project| project.vetting);
+        let purposes = project.map(|project| project.purposes).unwrap_or_default();
+        let purposes = purposes.iter().filter_map(|purpose| Text::new(purpose.as_str()).ok()).collect();
+        Caller { vetting, purposes }
+    }
+
+    /// Searches for what `want` may be answered by. The first that fits decides the release; those that share it follow.
+    pub(super) async fn find_fitting(&self, want: &Want, op: Op) -> Result<Fitting, Error> {
+        let caller = self.caller().await;
+        let first = match &want.of {
+            Of::Same(model) => model.clone(),
+            Of::Any => {
+                let Want { needs, .. } = want;
+                let every = SearchQuery { op: Some(op), sort: Some("price".into()), ..SearchQuery::default() };
+                let (context_min, language) = (needs.context_min, needs.language.clone());
+                let mut found = self.every(SearchQuery { context_min, language, ..every.clone() }).await?;
+                if found.is_empty() {
+                    // What there is says why there is nothing.
+                    found = self.every(every).await?;
+                }
+                let (mut fit, misfit) = self.ranked(want, op, None, &found, &caller);
+                // A capability is asked for anew with each call: what just failed is no choice for the next.
+                self.ways.order(&mut fit, |ranked| &ranked.model, self.now());
+                let first = fit.into_iter().next();
+                first.ok_or_else(|| no_choice(want, found.len(), &misfit))?.model
+            }
+        };
+        if self.directory().summary(&first).is_none() {
+            self.refresh().await?;
+        }
+        let summary = self.directory().summary(&first).ok_or_else(|| Error::ModelUnknown(first.clone()))?;
+        let mut answering = Answering { release: summary.release, alone: None };
+        let query = SearchQuery { op: Some(op), release: Some(answering.release), ..SearchQuery::default() };
+        let found = self.every(query).await?;
+        let (mut fit, mut misfit) = self.ranked(want, op, Some(&answering), &found, &caller);
+        if fit.iter().any(|ranked| ranked.model != first) && !self.is_shown(&answering.release, &found).await {
+            answering.alone = Some(first.clone());
+            (fit, misfit) = self.ranked(want, op, Some(&answering), &found, &caller);
+        }
+        let mut models: Vec<_> = fit.into_iter().map(|ranked| ranked.model).collect();
+        // Whether its owner has granted it only the owner's node can say: who names it may have the grant.
+        let named = found.iter().find(|summary| summary.model == first && !models.contains(&first));
+        if let Some(summary) = named
+            && caller.lacks(summary, op, self.now()).is_some_and(|missing| missing.code == Code::GrantRequired)
+        {
+            let tariff = self.directory().tariff(&summary.tariff);
+            let offered = Offered { summary, tariff: tariff.as_deref(), missing: None };
+            models.extend(rank::rank(&want.needs, op, Some(&answering), [offered]).0.into_iter().map(|one| one.model));
+        }
+        if models.is_empty() {
+            return Err(no_choice(want, found.len(), &misfit));
+        }
+        Ok(Fitting { release: answering.release, models })
+    }
+
+    fn ranked(
+        &self,
+        want: &Want,
+        op: Op,
+        answering: Option<&Answering>,
+        found: &[Verified<Summary>],
+        caller: &Caller,
+    ) -> (Vec<rank::Ranked>, Vec<(ModelId, Misfit)>) {
+        let now = self.now();
+        let known: Vec<_> = found
+            .iter()
+            .map(|summary| {
+                let ops = [Some(op), want.needs.op].into_iter().flatten();
+                let missing = ops.filter_map(|op| caller.lacks(summary, op, now)).next();
+                (summary, self.directory().tariff(&summary.tariff), missing.map(|missing| missing.to_string()))
+            })
+            .collect();
+        let offered = known.iter().map(|(summary, tariff, missing)| Offered {
+            summary,
+            tariff: tariff.as_deref(),
+            missing: missing.as_deref(),
+        });
+        rank::rank(&want.needs, op, answering, offered)
+    }
+
+    /// Whether the weights of a release are shown to anybody, which only a manifest says: whoever of its owners answers first, since
+    /// the digest is of that word too. Where none is to be had, nobody's weights are taken for the same.
+    async fn is_shown(&self, release: &Digest, found: &[Verified<Summary>]) -> bool {
+        const ASKED_MAX: usize = 8;
+        let of = async |summary: &Verified<Summary>| {
+            let manifest = self.manifest(&summary.model).await.ok()?;
+            (manifest.release.digest() == *release).then_some(!manifest.release.undisclosed)
+        };
+        let mut manifests: FuturesUnordered<_> = found.iter().take(ASKED_MAX).map(of).collect();
+        while let Some(manifest) = manifests.next().await {
+            if let Some(is_shown) = manifest {
+                return is_shown;
+            }
+        }
+        false
+    }
+
+    /// All pages of a search, within a bound.
+    async fn every(&self, query: SearchQuery) -> Result<Vec<Verified<Summary>>, Error> {
+        const PAGE: u32 = 100;
+        const PAGES_MAX: u32 = 10;
+        let mut found = Vec::new();
+        for page in 0..PAGES_MAX {
+            let query = SearchQuery { limit: Some(PAGE), offset: Some(page * PAGE), ..query.clone() };
+            let hits = self.search(&query).await?;
+            let is_last = hits.len() < PAGE as usize;
+            found.extend(hits.into_iter().map(|hit| hit.summary));
+            if is_last {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Models of one release that fit, in the order in which they are asked.
+#[derive(Clone, Debug)]
+pub(super) struct Fitting {
+    pub(super) release: Digest,
+    pub(super) models: Vec<ModelId>,
+}
+
+/// This caller, as the published rules of owners see it.
+struct Caller {
+    vetting: Vetting,
+    purposes: Vec<policy::Purpose>,
+}
+
+impl Caller {
+    /// Grants and signed terms are known to owners' nodes alone.
+    fn lacks(&self, summary: &Summary, op: Op, now: Timestamp) -> Option<Missing> {
+        let ask = policy::Ask {
+            model: &summary.model,
+            op,
+            vetting: self.vetting,
+            purposes: &self.purposes,
+            grants: &[],
+            plans: &[],
+            run: None,
+            agreed: &[],
+            delegated: false,
+            now,
+        };
+        policy::decide_summary(summary, &ask).err()
+    }
+}
+
+/// Those that came nearest are named: the fault is the caller's or the federation's, and either wants to know.
+fn no_choice(want: &Want, found: usize, misfit: &[(ModelId, Misfit)]) -> Error {
+    const NAMED_MAX: usize = 3;
+    let named: Vec<_> = misfit.iter().take(NAMED_MAX).map(|(model, why)| format!("{model}: {why}")).collect();
+    let why = if named.is_empty() {
+        ": nothing like it is offered".to_owned()
+    } else {
+        format!(" ({found} came into question): {}", named.join("; "))
+    };
+    Error::NoChoice { asked: want.to_string(), why }
 }
 
 impl Choice {

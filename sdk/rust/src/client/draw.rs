@@ -12,7 +12,7 @@ use super::{Client, Error};
 use crate::chat::Query;
 use crate::journal::Entry;
 use crate::pending::Pending;
-use crate::wallet::{WalletError, stored};
+use crate::wallet::{Naming, WalletError, stored};
 
 /// How long a token lives that the wallet draws.
 const VALID_S: u32 = 12 * 3600;
@@ -235,8 +235,12 @@ impl Client {
             needed = needed.max(needed_under(&pinned)?);
         }
         let named = self.approved(query).await?;
-        if let Some(token) = self.funded(target, query, needed, named.first()).await? {
+        let names = Naming { grant: named.first().copied(), release: query.release };
+        if let Some(token) = self.funded(target, query, needed, &names).await? {
             return Ok(token);
+        }
+        if let Some(asked) = query.release.filter(|asked| target.summary.release != *asked) {
+            return Err(Error::OtherRelease { pinned: target.summary.release, asked });
         }
         let open = |row: &comity_wire::object::OpTier| row.op == query.op && row.tier == Tier::Open;
         let worst = target.tariff.worst_case(&demand).map_err(Error::Unpriced)?;
@@ -258,7 +262,7 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        if let Some(token) = self.funded(target, query, needed, named.first()).await? {
+        if let Some(token) = self.funded(target, query, needed, &names).await? {
             return Ok(token);
         }
         let limits = self.profile.limits;
@@ -290,16 +294,15 @@ impl Client {
         Ok(if left.is_zero() || left < needed { limit } else { limit.min(left) })
     }
 
-    /// `grant`: what the token has to name.
     async fn funded(
         &self,
         target: &Target,
         query: &Query,
         needed: Amount,
-        grant: Option<&Digest>,
+        names: &Naming,
     ) -> Result<Option<TokenId>, Error> {
         let state = self.state.lock().await;
-        let purse = state.wallet.purse_for(target.node, &query.model, query.op, needed, grant, self.now())?;
+        let purse = state.wallet.purse_for(target.node, &query.model, query.op, needed, names, self.now())?;
         // Where nothing can be drawn, the call is refused for the budget that is there, not for the lack of a project.
         let serves = |purse: &&crate::wallet::Purse| {
             purse.free() >= needed || purse.budget().is_zero() || self.profile.project.is_none()

@@ -193,6 +193,11 @@ impl Client {
         !self.addresses(node, &OWN_DOORS).is_empty() || !self.relays(node).is_empty()
     }
 
+    /// Whether a node can be reached through hubs alone.
+    pub(super) fn is_behind_hubs(&self, node: NodeId) -> bool {
+        self.addresses(node, &OWN_DOORS).is_empty()
+    }
+
     /// The addresses of these kinds that a node announces.
     fn addresses(&self, node: NodeId, kinds: &[DoorKind]) -> Vec<String> {
         let Some(announcement) = self.seen.directory.announcement(node) else { return Vec::new() };

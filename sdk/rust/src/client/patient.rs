@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use comity_wire::Code;
 
+use super::open::Asked;
 use super::{Client, Error};
 use crate::chat::{Answer, Query};
 use crate::door::DoorError;
@@ -38,9 +39,9 @@ impl Client {
     ///
     /// # Errors
     /// The last [`Error`].
-    pub async fn ask_patiently(
+    pub async fn ask_patiently<M: Asked>(
         &self,
-        query: &Query,
+        query: &Query<M>,
         patience: Patience,
         wanted: &(dyn Fn() -> Wanted + Sync),
     ) -> Result<Answer, Error> {
@@ -86,11 +87,11 @@ impl Error {
 
     /// A connection that failed: what became of the call is not known.
     fn is_lost(&self) -> bool {
-        matches!(self, Self::Door(_)) && self.code().is_none()
+        matches!(self.root(), Self::Door(_)) && self.code().is_none()
     }
 
     /// The node says for the first time that it answered and charged, and keeps the answer no more.
     fn is_lost_reply(&self) -> bool {
-        matches!(self, Self::Door(DoorError::Refused(_))) && self.code() == Some(Code::Replayed)
+        matches!(self.root(), Self::Door(DoorError::Refused(_))) && self.code() == Some(Code::Replayed)
     }
 }

@@ -9,6 +9,7 @@ use comity_wire::{Amount, Code, Digest, NodeId, SecretKey, Timestamp, TokenId, V
 use http::Method;
 
 use super::find::Target;
+use super::open::{Asked, Served, Way};
 use super::under_way::Busy;
 use super::{Client, Error, OnDisk, Streaming};
 use crate::chat::{Answer, Notes, Query};
@@ -46,9 +47,9 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`]. Dropping the future may leave a lane in doubt; [`Client::resolve`] settles it.
-    pub async fn ask(&self, query: &Query) -> Result<Answer, Error> {
-        let (sent, response) = self.send(query).await?;
-        let notes = Notes::of(&response, sent.node);
+    pub async fn ask<M: Asked>(&self, query: &Query<M>) -> Result<Answer, Error> {
+        let (sent, response, served) = self.send_asked(query).await?;
+        let notes = Notes { served, ..Notes::of(&response, sent.node) };
         let receipt = response.headers().get(header::RECEIPT).and_then(|value| from_sf(value.to_str().ok()?));
         let body = match (response.bytes().await, &receipt) {
             (Ok(body), _) => body,
@@ -68,14 +69,27 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`] before the first byte.
-    pub async fn stream(&self, query: &Query) -> Result<Streaming<'_>, Error> {
-        let (sent, response) = self.send(query).await?;
-        Ok(Streaming::new(self, sent, response))
+    pub async fn stream<M: Asked>(&self, query: &Query<M>) -> Result<Streaming<'_>, Error> {
+        let (sent, response, served) = self.send_asked(query).await?;
+        Ok(Streaming::new(self, sent, response, served))
+    }
+
+    async fn send_asked<M: Asked>(&self, query: &Query<M>) -> Result<(Sent, Response, Option<Box<Served>>), Error> {
+        match M::way(query) {
+            Way::Model(query) => {
+                let (sent, response) = self.send(&query).await?;
+                Ok((sent, response, None))
+            }
+            Way::Open(want, query) => {
+                let (sent, response, served) = self.send_open(want, query).await?;
+                Ok((sent, response, Some(Box::new(served))))
+            }
+        }
     }
 
     /// A call that was named before is asked as it was signed. Else the nodes that serve the model are tried in turn, until one
     /// takes it: another is tried only where the one before did nothing.
-    async fn send(&self, query: &Query) -> Result<(Sent, Response), Error> {
+    pub(super) async fn send(&self, query: &Query) -> Result<(Sent, Response), Error> {
         if let Some(sent) = self.begin_named(query).await? {
             return self.send_again(query, sent).await;
         }
@@ -318,8 +332,14 @@ impl Client {
         // The token pins the tariff, whatever the feed says by now (rule 5).
         let pinned = {
             let state = self.state.lock().await;
-            let scope = state.wallet.purse(token)?.token().scope_of(&query.model).map(|scope| scope.tariff);
-            scope.unwrap_or_else(|| target.tariff.id())
+            let scope = state.wallet.purse(token)?.token().scope_of(&query.model);
+            // And the release, which a receipt of its has to name: what another would say is not asked for.
+            if let (Some(scope), Some(asked)) = (scope, query.release)
+                && scope.release != asked
+            {
+                return Err(Error::OtherRelease { pinned: scope.release, asked });
+            }
+            scope.map_or_else(|| target.tariff.id(), |scope| scope.tariff)
         };
         let tariff = self.tariff(&pinned, target.node).await?;
         let worst = tariff.worst_case(&query.demand(self.output_ceiling(target))).map_err(Error::Unpriced)?;

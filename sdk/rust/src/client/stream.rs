@@ -6,7 +6,7 @@ use comity_wire::Verified;
 use comity_wire::object::Receipt;
 
 use super::send::Sent;
-use super::{Client, Error};
+use super::{Client, Error, Served};
 use crate::chat::Notes;
 use crate::door::Response;
 
@@ -14,6 +14,7 @@ use crate::door::Response;
 pub struct Streaming<'a> {
     client: &'a Client,
     sent: Sent,
+    served: Option<Box<Served>>,
     response: Response,
     frames: Frames,
     failed: Option<String>,
@@ -35,14 +36,14 @@ struct Frames {
 const FRAME_BYTES_MAX: usize = 1 << 20;
 
 impl<'a> Streaming<'a> {
-    pub(super) fn new(client: &'a Client, sent: Sent, response: Response) -> Self {
-        Self { client, sent, response, frames: Frames::default(), failed: None, reported: None }
+    pub(super) fn new(client: &'a Client, sent: Sent, response: Response, served: Option<Box<Served>>) -> Self {
+        Self { client, sent, served, response, frames: Frames::default(), failed: None, reported: None }
     }
 }
 
 impl Streaming<'_> {
     pub fn notes(&self) -> Notes {
-        Notes::of(&self.response, self.sent.node)
+        Notes { served: self.served.clone(), ..Notes::of(&self.response, self.sent.node) }
     }
 
     /// The next `data` payload; `None` once the answer is whole and its receipt is due.

@@ -385,14 +385,14 @@ fn a_wrong_receipt_is_evidence_and_stops_the_token() {
     wallet.apply(&fault).unwrap();
     let stopped = |result| matches!(result, Err(WalletError::Stopped { token: TOKEN, node: NODE, .. }));
     assert!(stopped(wallet.begin(TOKEN, &ask(&model, b"three", 1), NOW).map(|_| ())));
-    let purse = wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, None, NOW).map(|_| ());
+    let purse = wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, &Naming::default(), NOW).map(|_| ());
     assert!(stopped(purse), "nor is another token drawn");
     assert_eq!(wallet.purse(TOKEN).unwrap().acknowledge(NOW), None, "an acknowledgement is an order to pay");
     let asked_again = wallet.purse(TOKEN).unwrap().doubtful(&UnderWay::default()).count();
     assert_eq!(asked_again, 0, "the node has said what it says");
     // Once it is ended at its node, the user may go on.
     wallet.apply(&Entry::Closed { token: TOKEN }).unwrap();
-    assert!(wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, None, NOW).unwrap().is_none());
+    assert!(wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, &Naming::default(), NOW).unwrap().is_none());
 }
 
 #[test]
@@ -459,7 +459,11 @@ fn a_token_with_room_and_an_idle_lane_comes_first() {
     let model = model();
     let mut wallet = Wallet::replay([token(1, BUDGET), token(2, Amount::from_ucr(500))]).unwrap();
     let chosen = |wallet: &Wallet, needed| {
-        wallet.purse_for(NODE, &model, Op::Chat, Amount::from_ucr(needed), None, NOW).unwrap().unwrap().id()
+        wallet
+            .purse_for(NODE, &model, Op::Chat, Amount::from_ucr(needed), &Naming::default(), NOW)
+            .unwrap()
+            .unwrap()
+            .id()
     };
     assert_eq!(chosen(&wallet, 100), TOKEN);
     begin(&mut wallet, b"one", 10);
@@ -578,4 +582,59 @@ fn a_day_counts_what_was_signed_on_it_whatever_its_receipt_says() {
     assert_eq!(wallet.today(NOW), receipt.charge.checked_add(Amount::from_ucr(50)).unwrap());
     wallet.apply(&Entry::Free { token: TOKEN, lane: second.lane, seq: second.authority.seq }).unwrap();
     assert_eq!(wallet.today(NOW), receipt.charge);
+}
+
+fn part<'a>(model: &'a ModelId, body: &'a [u8], key: &str, asked: u8, at: &str) -> Ask<'a> {
+    let whole = Key::of_caller(key.as_bytes(), NOW);
+    Ask { key: Some(whole.at_model(Digest([asked; 32]), &at.parse().unwrap())), ..ask(model, body, 100) }
+}
+
+#[test]
+fn of_a_call_that_any_model_may_answer_one_part_is_signed_at_a_time() {
+    let (mut wallet, model) = (wallet(), model());
+    let whole = Key::of_caller(b"k", NOW);
+    let asked = Digest([1; 32]);
+    assert_eq!(wallet.whole(&whole, &asked, NOW), Whole::New);
+    let first = wallet.begin(TOKEN, &part(&model, b"one", "k", 1, "lab/tiny"), NOW).unwrap();
+    wallet.apply(first.entry.as_ref().unwrap()).unwrap();
+    let at = Whole::At { model: model.clone(), release: Some(Digest([7; 32])) };
+    assert_eq!(wallet.whole(&whole, &asked, NOW), at);
+    // It may be charged: nothing is signed elsewhere, by whatever path.
+    let elsewhere = part(&model, b"one", "k", 1, "museum/tiny");
+    assert!(matches!(wallet.begin(TOKEN, &elsewhere, NOW), Err(WalletError::Named)));
+    // A clear no, and another may be asked; which is then the one.
+    wallet.apply(&Entry::Free { token: TOKEN, lane: first.lane, seq: 1 }).unwrap();
+    assert_eq!(wallet.whole(&whole, &asked, NOW), Whole::New);
+    let second = wallet.begin(TOKEN, &elsewhere, NOW).unwrap();
+    wallet.apply(second.entry.as_ref().unwrap()).unwrap();
+    let again = wallet.begin(TOKEN, &part(&model, b"one", "k", 1, "lab/tiny"), NOW);
+    assert!(matches!(again, Err(WalletError::Named)), "the first is back, and the second may be charged");
+    let receipt = Node::of(&second).receipt(&open(&second), 4, |_| {});
+    take(&mut wallet, second.lane, &receipt);
+    let charged = Outcome::Charged { receipt: receipt.id(), charge: receipt.charge };
+    assert_eq!(wallet.keys().outcome(&whole.digest), Some(charged));
+    let again = wallet.begin(TOKEN, &part(&model, b"one", "k", 1, "lab/tiny"), NOW);
+    assert!(matches!(again, Err(WalletError::Named)), "paid once, never elsewhere too");
+    assert!(matches!(wallet.whole(&whole, &asked, NOW), Whole::At { .. }));
+}
+
+#[test]
+fn a_key_names_one_request_whether_it_names_a_model_or_not() {
+    let (mut wallet, model) = (wallet(), model());
+    let begun = wallet.begin(TOKEN, &part(&model, b"one", "open", 1, "lab/tiny"), NOW).unwrap();
+    wallet.apply(begun.entry.as_ref().unwrap()).unwrap();
+    assert_eq!(wallet.whole(&Key::of_caller(b"open", NOW), &Digest([2; 32]), NOW), Whole::Other);
+    assert!(matches!(place(&wallet, b"one", "open", NOW), Place::Other), "it named no model then");
+    begin_named(&mut wallet, b"two", "named");
+    assert_eq!(wallet.whole(&Key::of_caller(b"named", NOW), &Digest([1; 32]), NOW), Whole::Other);
+}
+
+#[test]
+fn a_token_that_pins_another_release_is_not_taken() {
+    let (wallet, model) = (wallet(), model());
+    let with = |release: u8| {
+        let names = Naming { release: Some(Digest([release; 32])), ..Naming::default() };
+        wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, &names, NOW).unwrap().map(Purse::id)
+    };
+    assert_eq!((with(7), with(8)), (Some(TOKEN), None), "the token pins release 7");
 }

@@ -49,8 +49,23 @@ pub(super) async fn show(session: &Session, model: &ModelId, json: bool) -> Resu
     let choice = choices.into_iter().find(|choice| choice.summary.model == *model);
     let owner = client.directory().roster().organisation(manifest.org).map(|org| org.title.to_string());
     let tariff = manifest.ops.first().and_then(|row| client.directory().tariff(&row.tariff));
-    say(&card(&manifest, choice.as_ref(), owner, tariff.as_ref()));
+    let same = others(&client, &manifest).await;
+    say(&card(&manifest, choice.as_ref(), owner, tariff.as_ref(), &same));
     Ok(())
+}
+
+/// Those of other owners that are of the same release; none where its weights are shown to nobody.
+async fn others(client: &comity_sdk::Client, manifest: &Manifest) -> Vec<String> {
+    if manifest.release.undisclosed {
+        return Vec::new();
+    }
+    let query = comity_wire::api::node::SearchQuery { release: Some(manifest.release.digest()), ..Default::default() };
+    let hits = client.search(&query).await.unwrap_or_default();
+    let models = hits
+        .into_iter()
+        .map(|hit| hit.summary)
+        .filter(|summary| summary.model != manifest.model && summary.release == manifest.release.digest());
+    models.map(|summary| summary.model.to_string()).collect()
 }
 
 fn card(
@@ -58,10 +73,11 @@ fn card(
     choice: Option<&Choice>,
     owner: Option<String>,
     tariff: Option<&Verified<Tariff>>,
+    same: &[String],
 ) -> String {
     let mut text = format!("{} ({})\n\n{}\n", plain(&manifest.title), manifest.model, plain(&manifest.description));
     let sections = [
-        using(manifest, choice, owner),
+        using(manifest, choice, owner, same),
         costs(tariff),
         prompts(manifest),
         about(manifest),
@@ -78,7 +94,7 @@ fn card(
     text.trim_end().to_owned()
 }
 
-fn using(manifest: &Manifest, choice: Option<&Choice>, owner: Option<String>) -> Section {
+fn using(manifest: &Manifest, choice: Option<&Choice>, owner: Option<String>, same: &[String]) -> Section {
     let ops: Vec<_> = manifest.ops.iter().map(|row| row.op.as_str()).collect();
     let usable = choice.map(|choice| match &choice.missing {
         None => format!("yes: {}", choice.op),
@@ -89,6 +105,10 @@ fn using(manifest: &Manifest, choice: Option<&Choice>, owner: Option<String>) ->
         .maybe("operated by", manifest.operator.as_ref().map(ToString::to_string))
         .maybe("usable now", usable)
         .line("ops", ops.join(", "))
+        .maybe(
+            "same release",
+            (!same.is_empty()).then(|| format!("{}; same:{} asks the cheapest", same.join(", "), manifest.model)),
+        )
         .line("state", manifest.status.state.to_string())
         .maybe("because", manifest.status.reason.as_ref().map(ToString::to_string))
         .maybe("ends", manifest.status.sunset.map(|at| at.to_string()))

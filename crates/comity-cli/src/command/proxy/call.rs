@@ -206,7 +206,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(600);
 
     fn notes() -> Notes {
-        Notes { node: comity_wire::NodeId([1; 16]), headers: Vec::new(), door: None }
+        Notes { node: comity_wire::NodeId([1; 16]), headers: Vec::new(), door: None, served: None }
     }
 
     #[tokio::test]

@@ -7,11 +7,11 @@ use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use comity_sdk::chat::Notes;
-use comity_sdk::client::Streaming;
+use comity_sdk::chat::{NotAQuery, Notes};
+use comity_sdk::client::{Cost, Streaming, Tried};
 use comity_sdk::keys::{Key, Origin};
 use comity_sdk::route::Route;
-use comity_sdk::{Answer, Client, Error, Query};
+use comity_sdk::{Answer, Client, Error, Name, Query};
 use comity_wire::{Code, Digest};
 use tokio::sync::{mpsc, oneshot};
 
@@ -54,7 +54,7 @@ async fn answer(
     body: &[u8],
 ) -> Result<Response, Said> {
     let body = with_model(shared, body);
-    let mut query = Query::from_body(route.path, body).map_err(|error| Said::bad_request(error.to_string(), None))?;
+    let mut query = Query::<Name>::read(route.path, body).map_err(|error| not_a_query(&error))?;
     if let Some(run) = headers.get("comity-run").filter(|_| query.run.is_none()) {
         let run = run.to_str().unwrap_or_default().parse();
         query = query.within(&run.map_err(|error| Said::bad_request(format!("comity-run: {error}"), None))?);
@@ -73,8 +73,18 @@ async fn answer(
     give(shared, route, &named.key, waiting).await
 }
 
+fn not_a_query(error: &NotAQuery) -> Said {
+    let param = matches!(error, NotAQuery::Model | NotAQuery::Name(_)).then_some("model");
+    Said::bad_request(error.to_string(), param)
+}
+
 /// The same key, the same call; else the same call where an SDK says that it asks again; else a call of its own.
-async fn name(shared: &Proxied, connection: &Connection, query: &Query, headers: &HeaderMap) -> Result<Named, Said> {
+async fn name(
+    shared: &Proxied,
+    connection: &Connection,
+    query: &Query<Name>,
+    headers: &HeaderMap,
+) -> Result<Named, Said> {
     if let Some(text) = headers.get("idempotency-key") {
         if text.is_empty() || text.len() > KEY_BYTES_MAX {
             return Err(Said::bad_request("Idempotency-Key has 1 to 255 bytes", None));
@@ -105,17 +115,17 @@ async fn name(shared: &Proxied, connection: &Connection, query: &Query, headers:
 }
 
 /// The proxy that the first try went to may have ended: what it named and nobody got is in the journal.
-async fn before_the_restart(shared: &Proxied, query: &Query) -> Option<Key> {
+async fn before_the_restart(shared: &Proxied, query: &Query<Name>) -> Option<Key> {
     const WINDOW_S: u64 = 60;
     let started = shared.started;
     let since = comity_wire::Timestamp(started.seconds().saturating_sub(WINDOW_S));
     if shared.client.now() > started.plus(WINDOW_S) {
         return None;
     }
-    shared.client.unanswered(&query.body, since, started).await
+    shared.client.unanswered(query, since, started).await
 }
 
-fn start(shared: &Proxied, query: Query, named: &Named, headers: &HeaderMap) -> Waiting {
+fn start(shared: &Proxied, query: Query<Name>, named: &Named, headers: &HeaderMap) -> Waiting {
     let patience = if named.comes_again { retry::WINDOW } else { Duration::ZERO };
     let (head, waiting, ended) = shared.calls.start(named.key.digest, query.stream, patience);
     let shared = Arc::clone(shared);
@@ -149,7 +159,7 @@ fn again_in(error: &Error, until: Instant) -> Option<Duration> {
 }
 
 /// Where nobody waits any more, the node is let go, and then asked what it charged.
-async fn whole(shared: &Proxied, query: &Query, until: Instant, mut head: oneshot::Sender<Head>) {
+async fn whole(shared: &Proxied, query: &Query<Name>, until: Instant, mut head: oneshot::Sender<Head>) {
     let asked = async {
         loop {
             match shared.client.ask(query).await {
@@ -171,7 +181,7 @@ async fn whole(shared: &Proxied, query: &Query, until: Instant, mut head: onesho
     head.send(said).ok();
 }
 
-async fn stream(shared: &Proxied, query: &Query, until: Instant, mut head: oneshot::Sender<Head>) {
+async fn stream(shared: &Proxied, query: &Query<Name>, until: Instant, mut head: oneshot::Sender<Head>) {
     let opened = async {
         loop {
             match shared.client.stream(query).await {
@@ -292,11 +302,37 @@ fn note(response: &mut Response, notes: &Notes) {
     if let Ok(node) = HeaderValue::from_str(&notes.node.to_string()) {
         headers.insert("comity-served-by", node);
     }
-    // Which door it was is the caller's side to say: a node's word for it is not passed on.
-    headers.remove("comity-door");
+    // Which door it was, and who was tried, is the caller's side to say: a node's word for it is not passed on.
+    for name in ["comity-door", "comity-asked", "comity-model", "comity-tried"] {
+        headers.remove(name);
+    }
     if let Some(door) = notes.door {
         headers.insert("comity-door", HeaderValue::from_static(door.as_str()));
     }
+    let Some(served) = &notes.served else { return };
+    let tried = (!served.tried.is_empty()).then(|| tried(&served.tried));
+    let said = [
+        ("comity-asked", Some(served.asked.clone())),
+        ("comity-model", Some(served.model.to_string())),
+        ("comity-tried", tried),
+    ];
+    for (name, value) in said {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// A structured-field list (RFC 9651): each model that did not answer, why, and what that cost in micro-credits.
+fn tried(tried: &[Tried]) -> String {
+    let one = |tried: &Tried| {
+        let cost = match tried.cost {
+            Cost::Charged(charge) => format!("cost={}", charge.ucr()),
+            Cost::UpTo(most) => format!("cost-max={}", most.ucr()),
+        };
+        format!("\"{}\";code={};{cost}", tried.model, tried.code)
+    };
+    tried.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn in_flight() -> Said {
@@ -319,15 +355,16 @@ fn with_model(shared: &Proxied, body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderName;
-    use comity_wire::NodeId;
+    use comity_sdk::client::Served;
     use comity_wire::object::DoorKind;
+    use comity_wire::{Amount, NodeId};
 
     use super::*;
 
     #[test]
     fn which_door_it_was_is_our_word_and_never_the_nodes() {
         let said = |word: &'static str| vec![(HeaderName::from_static("comity-door"), HeaderValue::from_static(word))];
-        let notes = |door, headers| Notes { node: NodeId([7; 16]), headers, door };
+        let notes = |door, headers| Notes { node: NodeId([7; 16]), headers, door, served: None };
         for (notes, shown) in [
             (notes(Some(DoorKind::Quic), vec![]), Some("quic")),
             (notes(Some(DoorKind::Https), said("quic")), Some("https")),
@@ -340,5 +377,29 @@ mod tests {
             assert_eq!(words, Vec::from_iter(shown), "{notes:?}");
             assert_eq!(response.headers()["comity-served-by"], NodeId([7; 16]).to_string().as_str());
         }
+    }
+
+    #[test]
+    fn who_served_a_call_that_left_it_open_is_our_word_too() {
+        let said = |name| (HeaderName::from_static(name), HeaderValue::from_static("a lie"));
+        let headers = vec![said("comity-model"), said("comity-tried"), said("comity-asked")];
+        let notes = Notes { node: NodeId([7; 16]), headers, door: None, served: None };
+        let mut response = Response::new(Body::empty());
+        note(&mut response, &notes);
+        assert_eq!(response.headers().len(), 1, "{:?}", response.headers());
+
+        let failed = |name: &str, code: &str, cost| Tried { model: name.parse().unwrap(), code: code.to_owned(), cost };
+        let tried = vec![
+            failed("lab/m", "node_unreachable", Cost::Charged(Amount::ZERO)),
+            failed("museum/m", "upstream_failed", Cost::UpTo(Amount::from_ucr(7))),
+        ];
+        let model = "institute/m".parse().unwrap();
+        let served = Served { asked: "same:lab/m".to_owned(), model, node: NodeId([7; 16]), tried };
+        let notes = Notes { served: Some(Box::new(served)), ..notes };
+        note(&mut response, &notes);
+        let shown = |name| response.headers()[name].to_str().unwrap();
+        assert_eq!((shown("comity-asked"), shown("comity-model")), ("same:lab/m", "institute/m"));
+        let list = r#""lab/m";code=node_unreachable;cost=0, "museum/m";code=upstream_failed;cost-max=7"#;
+        assert_eq!(shown("comity-tried"), list);
     }
 }
