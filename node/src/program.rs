@@ -3,7 +3,6 @@
 //! A library, so that a crash test's own binary is this very program with a failpoint that ends the process; `comity`
 //! hands in one that does nothing, and has no way to get another.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -20,9 +19,8 @@ use crate::failure::Failure;
 #[derive(Parser)]
 #[command(name = "comity", version, max_term_width = 100, propagate_version = true)]
 struct Arguments {
-    /// A researcher's home folder [default: $COMITY_HOME, else ~/.config/comity]
-    #[arg(long, value_name = "DIR")]
-    home: Option<PathBuf>,
+    #[command(flatten)]
+    folder: comity_cli::Folder,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -94,7 +92,7 @@ async fn run(arguments: Arguments, failpoint: &Failpoint) -> Result<(), String> 
     let said = |result: Result<String, Failure>| result.map(|text| comity_cli::say(&text)).map_err(|f| f.to_string());
     let done = |result: Result<(), Failure>| result.map_err(|failure| failure.to_string());
     let Some(command) = arguments.command else {
-        comity_cli::say(&comity_cli::program::lesson(arguments.home));
+        comity_cli::say(&comity_cli::program::lesson(arguments.folder.home));
         comity_cli::note(
             "an owner begins with `comity node init --help`; `comity demo` plays the whole loop on this computer",
         );
@@ -102,7 +100,7 @@ async fn run(arguments: Arguments, failpoint: &Failpoint) -> Result<(), String> 
     };
     match command {
         Command::Researcher(command) => {
-            comity_cli::run(command, arguments.home, failpoint).await.map_err(|f| f.to_string())
+            comity_cli::run(command, arguments.folder, failpoint).await.map_err(|f| f.to_string())
         }
         Command::Node(command) => done(command::node::run(command, failpoint).await),
         Command::Model(command) => said(command::model::run(command).await),

@@ -107,6 +107,15 @@ pub async fn run(arguments: &[&str]) -> Ended {
     command(binary()).args(arguments).output().await.expect("the binary starts").into()
 }
 
+/// [`run`], with something in its environment.
+///
+/// # Panics
+/// Where it cannot be started.
+pub async fn run_with(environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    let mut command = command(binary());
+    command.args(arguments).envs(environment.iter().copied()).output().await.expect("the binary starts").into()
+}
+
 /// [`run`], by somebody whose home is this folder, and who types there.
 ///
 /// # Panics

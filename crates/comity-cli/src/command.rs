@@ -22,14 +22,14 @@ mod receipts;
 mod wallet;
 mod whoami;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
 use comity_sdk::client::Failpoint;
 
+use crate::keys::Source;
 use crate::printer::Failure;
-use crate::session::{self, Session};
+use crate::session::{self, Folder, Session};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -91,10 +91,11 @@ pub enum Command {
 ///
 /// # Errors
 /// [`Failure`], with what to do next.
-pub async fn run(command: Command, home: Option<PathBuf>, failpoint: &Failpoint) -> Result<(), Failure> {
-    let session = Session::new(session::home(home)?, Arc::clone(failpoint));
+pub async fn run(command: Command, folder: Folder, failpoint: &Failpoint) -> Result<(), Failure> {
+    let source = Source::new(folder.passphrase_file);
+    let session = Session::new(session::home(folder.home)?, source, Arc::clone(failpoint));
     match command {
-        Command::Init(command) => command.run(&session.home),
+        Command::Init(command) => command.run(&session),
         Command::Models(command) => command.run(&session).await,
         Command::Login(command) => command.run(&session).await,
         Command::Conduct(command) => command.run(&session).await,

@@ -62,7 +62,7 @@ pub fn receipts(home: &Path) -> Result<Vec<Value>, Failure> {
 /// # Errors
 /// [`Failure`].
 pub fn verified(home: &Path, client: &Client) -> Result<Value, Failure> {
-    let report = audit::audit(&Journal::read(&Client::journal(home))?, client.directory())?;
+    let report = audit::audit(&client.entries(home)?, client.directory())?;
     Ok(serde_json::to_value(report)?)
 }
 

@@ -7,6 +7,7 @@ mod code;
 pub mod command;
 pub mod compare;
 pub mod kept;
+pub mod keys;
 mod money;
 pub mod plan;
 mod printer;
@@ -18,4 +19,4 @@ mod session;
 
 pub use command::{Command, run};
 pub use printer::{Failure, note, plain, say};
-pub use session::{open, random};
+pub use session::{Folder, open, random};

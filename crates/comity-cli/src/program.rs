@@ -10,7 +10,7 @@ use comity_sdk::Profile;
 
 use crate::command::{Command, run};
 use crate::printer::say;
-use crate::session;
+use crate::session::{self, Folder};
 
 /// Ask AI models that stay with their owners, within a research budget, with a receipt for each answer.
 #[derive(Parser)]
@@ -22,9 +22,8 @@ use crate::session;
     after_help = "Owners, hubs and clearing houses run the full program: it is built from the sources."
 )]
 struct Arguments {
-    /// Your home folder [default: $COMITY_HOME, else ~/.config/comity]
-    #[arg(long, value_name = "DIR")]
-    home: Option<PathBuf>,
+    #[command(flatten)]
+    folder: Folder,
     #[command(subcommand)]
     command: Option<Any>,
 }
@@ -58,7 +57,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let Some(command) = arguments.command else {
-        say(&lesson(arguments.home));
+        say(&lesson(arguments.folder.home));
         return 0;
     };
     let command = match command {
@@ -71,7 +70,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     comity_sdk::install_tls();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("the operating system gives threads");
-    match runtime.block_on(run(command, arguments.home, &(Arc::new(|_: &'static str| {}) as _))) {
+    match runtime.block_on(run(command, arguments.folder, &(Arc::new(|_: &'static str| {}) as _))) {
         Ok(()) => 0,
         Err(failure) => {
             eprintln!("{failure}");

@@ -18,7 +18,7 @@ use comity_wire::api::node::{
 };
 use comity_wire::cbor::{List, Text};
 use comity_wire::object::{
-    Acknowledgement, Chain, Confirmation, Grant, IdText, ModelState, Run, Scope, Terms, Token, Vetting,
+    Acknowledgement, Chain, Confirmation, Grant, IdText, ModelState, RevokedKind, Run, Scope, Terms, Token, Vetting,
 };
 use comity_wire::{Amount, Code, Digest, ModelId, Signed, TokenId, Verified};
 use http::request::Parts;
@@ -241,14 +241,14 @@ pub(crate) async fn shown(State(gateway): State<Gateway>, request: Request) -> R
     Err(refusal::refused(&Refused::Superseded))
 }
 
-/// `POST /comity/v1/finals`, signed by the root holder: closed first, then waited for, then signed.
+/// `POST /comity/v1/finals`, signed by the root holder, or by whoever shows a token that is revoked: closed first, then waited for, then signed.
 pub(crate) async fn final_(State(gateway): State<Gateway>, request: Request) -> Result<Json<FinalAnswer>, Refusal> {
     let inner = &*gateway.0;
     let (parts, bytes) = read(request).await?;
     let called = caller(inner, &parts, &bytes)?;
     let asked: FinalAsk = json(&bytes)?;
     let chain = root_chain(inner, &parts, asked.token).await?;
-    if *chain.root_holder() != called.key {
+    if *chain.root_holder() != called.key && !is_revoked_and_shown(inner, &parts, &chain)? {
         return Err(not_yours("the token"));
     }
     let root = chain.token().id();
@@ -275,6 +275,16 @@ pub(crate) async fn final_(State(gateway): State<Gateway>, request: Request) -> 
         inner.claim_now.notify_one();
     }
     Ok(Json(FinalAnswer { final_: signed(&signed_final), delivered }))
+}
+
+/// Whether the token is on its issuer's list, and the caller has its bytes. Its holder key may be in other hands or lost; ending it takes
+/// nothing from anybody, and sends home what was not charged (spec/07-settlement.md §7.4).
+fn is_revoked_and_shown(inner: &Inner, parts: &Parts, chain: &Capability) -> Result<bool, Refusal> {
+    let Some(bytes) = chain_header(&parts.headers)? else { return Ok(false) };
+    let token = chain.token();
+    let shown = Chain::from_bytes(&bytes).is_ok_and(|shown| shown.token == token.bytes());
+    let list = inner.directory.standing(token.issuer());
+    Ok(shown && list.is_some_and(|list| list.contains(RevokedKind::Token, &token.id.to_string())))
 }
 
 /// A chain of the token: one that was seen, else the one that is sent along (a token that was never used has none here).

@@ -211,7 +211,9 @@ pub(crate) static FREE: &[Free] = &[
         "a newer receipt of this node is shown to it",
         || post(control::shown),
     ),
-    free("POST", &["/comity/v1/finals"], "the root holder", "the final", || post(control::final_)),
+    free("POST", &["/comity/v1/finals"], "the root holder; of a revoked token whoever shows it", "the final", || {
+        post(control::final_)
+    }),
     free("GET", &["/comity/v1/lanes"], "a holder on the path", "where every lane stands", || get(control::lanes)),
     free(
         "GET",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use comity_cli::keys::Source;
 use comity_sdk::Client;
 use pyo3::prelude::*;
 use pyo3_async_runtimes::tokio::future_into_py;
@@ -33,10 +34,13 @@ pub(crate) struct Core {
 
 #[pymethods]
 impl Core {
-    /// Opens the home folder's wallet. `look`: signs nothing, and runs beside another program that uses the wallet.
+    /// Opens the home folder's wallet. `look`: signs nothing, and runs beside another program that uses the wallet. `passphrase`: of
+    /// sealed keys; left out, `COMITY_PASSPHRASE_FILE` has it, or the terminal is asked.
     #[new]
-    fn open(py: Python<'_>, home: Option<PathBuf>, look: bool) -> PyResult<Self> {
-        let opened = py.detach(|| comity_cli::open(home, look));
+    #[pyo3(signature = (home, look, passphrase = None))]
+    fn open(py: Python<'_>, home: Option<PathBuf>, look: bool, passphrase: Option<String>) -> PyResult<Self> {
+        let source = passphrase.map_or_else(|| Source::new(None), |text| Source::Given(text.into()));
+        let opened = py.detach(|| comity_cli::open(home, source, look));
         let (home, client) = opened.map_err(|error| Raised::of("wallet", error).raise(py))?;
         Ok(Self {
             client: Mutex::new(Some(Arc::new(client))),

@@ -13,6 +13,7 @@ mod end;
 mod find;
 mod gather;
 mod house;
+mod lost;
 mod mandate;
 mod open;
 mod patient;
@@ -40,6 +41,7 @@ use crate::lane::ReceiptFault;
 use crate::pass::Passes;
 use crate::profile::Profile;
 use crate::receipts;
+use crate::seal::{self, DataKey, SealError, Sealer};
 use crate::wallet::{Above, Purse, Wallet, WalletError, stored};
 use crate::want::Name;
 use open::Ways;
@@ -47,6 +49,7 @@ use under_way::UnderWay;
 
 pub use choose::Choice;
 pub use end::Finished;
+pub use lost::Lost;
 pub use open::{Cost, Served, Tried};
 pub use patient::{Patience, Wanted};
 pub use rehearse::Rehearsed;
@@ -59,6 +62,8 @@ pub struct World {
     pub entropy: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
     /// Called at named points between two durable things, for those who want to see a client die there.
     pub failpoint: Failpoint,
+    /// What opens the keys of a folder that is sealed, and closes those that come.
+    pub seal: Option<DataKey>,
 }
 
 /// Called at named points. Does nothing but in a crash test's own binary.
@@ -69,7 +74,7 @@ impl World {
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
         entropy: impl Fn() -> [u8; 32] + Send + Sync + 'static,
     ) -> Self {
-        Self { clock: Arc::new(clock), entropy: Arc::new(entropy), failpoint: Arc::new(|_| {}) }
+        Self { clock: Arc::new(clock), entropy: Arc::new(entropy), failpoint: Arc::new(|_| {}), seal: None }
     }
 
     fn nonce(&self) -> [u8; 16] {
@@ -111,6 +116,8 @@ pub enum Error {
     Wallet(#[from] WalletError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
     #[error("the profile names no {0}")]
     Profile(&'static str),
     #[error("the wallet's limit is {limit}, {asked} would be drawn: raise limits.total in the profile")]
@@ -316,7 +323,8 @@ impl Client {
     /// # Errors
     /// [`Error`]: an unreadable roster, a wallet that another process uses, a journal that does not add up.
     pub fn open(home: &Path, profile: Profile, member: Option<SecretKey>, world: World) -> Result<Self, Error> {
-        let (journal, entries) = Journal::open(&Self::journal(home))?;
+        let (mut journal, entries) = Journal::open(&Self::journal(home))?;
+        journal.seal_with(world.seal.clone().map(|key| Sealer::new(key, Arc::clone(&world.entropy))));
         Self::with(profile, member, world, Some(journal), entries)
     }
 
@@ -327,6 +335,14 @@ impl Client {
     pub fn look(home: &Path, profile: Profile, member: Option<SecretKey>, world: World) -> Result<Self, Error> {
         let entries = Journal::read(&Self::journal(home))?;
         Self::with(profile, member, world, None, entries)
+    }
+
+    /// What stands in the journal of the folder that this client was opened on, its secrets open.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn entries(&self, home: &Path) -> Result<Vec<Entry>, Error> {
+        Ok(seal::opened(self.world.seal.as_ref(), Journal::read(&Self::journal(home))?)?)
     }
 
     /// Where a home folder's wallet is.
@@ -344,7 +360,7 @@ impl Client {
         let path = profile.roster.clone();
         let roster = std::fs::read(&path).map_err(|source| Error::Roster { path, source })?;
         let directory = File::new(&roster).map_err(Error::Refused)?;
-        let wallet = Wallet::replay(entries)?;
+        let wallet = Wallet::replay(seal::opened(world.seal.as_ref(), entries)?)?;
         Ok(Self {
             profile,
             world,

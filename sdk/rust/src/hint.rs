@@ -21,7 +21,7 @@ impl Error {
             }
             (None, None, Self::Unpriced(_)) => Code::OpNotOffered.as_str(),
             (None, None, Self::Roster { .. } | Self::Profile(_) | Self::Refused(_)) => "profile",
-            (None, None, Self::Journal(_) | Self::LooksOnly) => "wallet",
+            (None, None, Self::Journal(_) | Self::Seal(_) | Self::LooksOnly) => "wallet",
             (None, None, Self::NoDoor(_) | Self::Silent(_)) => Code::NodeUnreachable.as_str(),
             (None, None, Self::Door(DoorError::Dial { .. })) if self.is_unsent() => Code::NodeUnreachable.as_str(),
             (None, None, Self::Ended { .. }) => Code::Stale.as_str(),
@@ -121,6 +121,7 @@ impl Error {
                 "try again: what was sent is known to the wallet and is not charged twice; `comity models search` asks whether the federation can be reached"
             }
             Self::NoReceipt | Self::Fault(_) | Self::Receipt(_) => EVIDENCE,
+            Self::Seal(error) => return error.hint(),
             Self::Equivocation(_) => "tell the federation's signers; both feeds are the proof",
             Self::Cut(_) => "what was delivered is receipted and charged, and no more; ask again",
             Self::Door(_) | Self::Unverified(_) | Self::Malformed(_) | Self::Missing(_) => {

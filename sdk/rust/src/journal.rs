@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lane::Open;
 use crate::pending::Pending;
+use crate::seal::{self, Sealer};
 
 /// A signed object's or chain's bytes in the journal.
 pub type Stored = comity_wire::cbor::Bytes<16384>;
@@ -119,6 +120,7 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     disk: Arc<Disk>,
+    sealer: Option<Sealer>,
 }
 
 /// What of a journal is on the disk: shared with those who wait for it.
@@ -168,6 +170,10 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return Err(JournalError::Locked { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(fail(source)),
         }
+        // Who changed how keys are kept put another file here while this one was opened.
+        if !is_at(&file, path).map_err(fail)? {
+            return Err(JournalError::Locked { path: path.to_owned() });
+        }
         let (entries, whole) = read(&file, path)?;
         file.set_len(whole).map_err(fail)?;
         let disk = Disk {
@@ -182,7 +188,12 @@ impl Journal {
             flushing: Mutex::default(),
             flush: File::sync_data,
         };
-        Ok((Self { disk: Arc::new(disk) }, entries))
+        Ok((Self { disk: Arc::new(disk), sealer: None }, entries))
+    }
+
+    /// Secrets are closed from now on where there is a sealer.
+    pub fn seal_with(&mut self, sealer: Option<Sealer>) {
+        self.sealer = sealer;
     }
 
     /// What stands in a journal that another process may be writing: its whole lines.
@@ -217,7 +228,7 @@ impl Journal {
 
     fn put(&mut self, entry: &Entry) -> Result<(), JournalError> {
         let disk = &self.disk;
-        let mut line = serde_json::to_vec(entry).expect("an entry has only string keys");
+        let mut line = seal::line(self.sealer.as_ref(), entry);
         line.push(b'\n');
         let written = (&disk.file).write_all(&line);
         if written.is_ok() && disk.check().is_ok() {
@@ -312,6 +323,19 @@ impl Disk {
         let durable = self.durable.load(Ordering::Acquire).max(self.found);
         self.file.set_len(durable).map_err(|source| JournalError::Write { path: self.path.clone(), source })
     }
+}
+
+/// Whether the file that was opened is the one that stands there now.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (held, there) = (file.metadata()?, std::fs::metadata(path)?);
+    Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> std::io::Result<bool> {
+    Ok(true)
 }
 
 /// All whole lines, and how many bytes they are.
@@ -474,6 +498,17 @@ mod tests {
         }
         disk.reach(mark).await.unwrap();
         assert!(disk.has(mark));
+    }
+
+    #[test]
+    fn a_file_that_another_took_the_place_of_is_not_the_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, new) = (folder.path().join("journal"), folder.path().join("journal.new"));
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&file, &path).unwrap());
+        File::create(&new).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        assert!(!is_at(&file, &path).unwrap(), "what is written to it would be lost");
     }
 
     #[test]

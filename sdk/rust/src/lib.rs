@@ -25,6 +25,7 @@ pub mod pending;
 pub mod profile;
 pub mod receipts;
 pub mod route;
+pub mod seal;
 pub mod wallet;
 pub mod want;
 

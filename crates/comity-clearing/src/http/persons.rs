@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use comity_http::{Refusal, Signed};
 use comity_wire::api::login::{IssuersReply, LoginContinue, LoginReply, LoginRequest, LoginState};
-use comity_wire::api::person::{KeyAddRequest, KeyRevokeRequest, MissingReply, WhoamiReply};
+use comity_wire::api::person::{KeyAddRequest, KeyRevokeRequest, MissingReply, TokensStopped, WhoamiReply};
 use comity_wire::api::proposal::{ConductReply, ConductRequest, ProposalRequest, SponsorRequest};
 use comity_wire::{Code, ProjectId};
 
@@ -144,7 +144,8 @@ async fn key_add(State(house): State<Clearing>, call: Call) -> Result<Response, 
 async fn key_revoke(State(house): State<Clearing>, call: Call) -> Result<Response, Refusal> {
     answer_once(house, call, |house, call| async move {
         let KeyRevokeRequest { key } = call.json()?;
-        let tokens = house.key_revoke(Some(call.signed.caller.key), key).await?;
+        let stopped = house.key_revoke(Some(call.signed.caller.key), key).await?;
+        let tokens = TokensStopped { tokens: house.tokens_to_end(key).await?, ..stopped };
         Ok(WhoamiReply { tokens: Some(tokens), ..house.whoami(&call.signed.caller.key).await? })
     })
     .await

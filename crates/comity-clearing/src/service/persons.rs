@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use comity_ledger::Db;
+use comity_wire::api::clearing::SignedBytes;
 use comity_wire::api::person::{
-    KeyAddRequest, KeyStatus, Level, MemberLevel, MissingReply, ProjectOfKey, TokensStopped, WhoamiReply,
+    KeyAddRequest, KeyStatus, Level, MemberLevel, MissingReply, ProjectOfKey, TOKENS_SHOWN_MAX, TokensStopped,
+    WhoamiReply,
 };
 use comity_wire::object::Vetting;
 use comity_wire::{MemberId, ProjectId, PublicKey, Timestamp};
@@ -174,6 +176,26 @@ impl Clearing {
         })
         .await?;
         self.revoke_drawn(Drawn::By(key), by.is_some()).await
+    }
+
+    /// Tokens that a revoked key drew and that can still be ended at their nodes, those first that may spend the most: for another key of the
+    /// person, since the holder keys are lost with the computer.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(crate) async fn tokens_to_end(&self, key: PublicKey) -> Result<Vec<SignedBytes>, Failure> {
+        let now = self.now();
+        let mut conn = self.read().await?;
+        let mut db = conn.db();
+        let mut shown = Vec::new();
+        for id in store::tokens::tokens_live_of(&mut db, Drawn::By(key), now, TOKENS_SHOWN_MAX).await? {
+            if let Some(row) = store::tokens::token_find(&mut db, id).await? {
+                let bytes =
+                    row.bytes.clone().map_or_else(|| Ok(self.sign(&row)?.bytes().to_vec()), Ok::<_, Failure>)?;
+                shown.push(SignedBytes::new(bytes).map_err(Failure::invalid)?);
+            }
+        }
+        Ok(shown)
     }
 
     /// What the house knows of a key, for who has it.

@@ -1,12 +1,16 @@
 //! `comity init`: a profile, and a member key to register at the clearing house.
 
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
 
 use comity_sdk::Profile;
-use comity_wire::ProjectId;
+use comity_sdk::seal::change::{Way, read_member};
+use comity_sdk::seal::file::Seal;
+use comity_wire::{ProjectId, SecretKey};
 
-use crate::printer::{Failure, say};
-use crate::session;
+use crate::keys;
+use crate::printer::{Failure, note, say};
+use crate::session::{self, Session};
 
 #[derive(Debug, clap::Args)]
 pub struct Init {
@@ -22,10 +26,25 @@ pub struct Init {
     /// The clearing house, where it is not found through the federation
     #[arg(long)]
     house: Option<String>,
+    /// How your keys are kept. Left out: on a terminal the keyring where there is one, else you are asked; elsewhere open
+    #[arg(long, value_enum)]
+    keys: Option<Keys>,
+}
+
+/// A way of keeping keys, as it is chosen.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Keys {
+    /// Sealed; the keyring of the operating system opens them
+    Keyring,
+    /// Sealed; a passphrase opens them
+    Passphrase,
+    /// In files that only you may read
+    Open,
 }
 
 impl Init {
-    pub(super) fn run(self, home: &Path) -> Result<(), Failure> {
+    pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
+        let home = session.home.as_path();
         let file = home.join(Profile::FILE);
         if file.exists() {
             return Err(Failure::new(
@@ -41,8 +60,16 @@ impl Init {
             )
         })?;
         let key = home.join("member.key");
-        let member =
-            if key.exists() { session::read_key(&key)? } else { session::write_key(&key, &session::random())? };
+        let seal = if Seal::path(home).exists() {
+            session.seal()?
+        } else {
+            self.seal(session, key.exists().then_some(key.as_path()))?
+        };
+        let member = if key.exists() {
+            SecretKey::from_seed(*read_member(&key, seal.as_ref()).map_err(comity_sdk::Error::from)?)
+        } else {
+            session::write_key_sealed(&key, &session::random(), seal)?
+        };
         let profile = Profile {
             roster: "roster.cbor".into(),
             entry: self.entry,
@@ -54,9 +81,33 @@ impl Init {
         };
         std::fs::write(&file, toml::to_string(&profile)?)?;
         say(&format!("profile: {}\nyour member key: {}", file.display(), member.public()));
-        crate::printer::note(
+        keys::tell(home, &Profile::load(home)?);
+        note(
             "next: `comity login`, or have the clearing house add this key to your project; then `comity models search`",
         );
         Ok(())
+    }
+    /// Makes the seal that was chosen, before there is a key to close.
+    fn seal(
+        &self,
+        session: &Session,
+        member: Option<&std::path::Path>,
+    ) -> Result<Option<comity_sdk::seal::DataKey>, Failure> {
+        let change = |way| keys::change(&session.home, member, None, way, session.failpoint());
+        match self.keys {
+            Some(Keys::Open) => Ok(None),
+            Some(Keys::Keyring) => change(Way::Keyring),
+            Some(Keys::Passphrase) => change(Way::Passphrase(session.source.new_passphrase()?)),
+            None if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() => Ok(None),
+            None => match change(Way::Keyring) {
+                Ok(key) => Ok(key),
+                Err(_) => {
+                    note(
+                        "there is no keyring that answers: a passphrase seals your keys (--keys open leaves them open)",
+                    );
+                    change(Way::Passphrase(session.source.new_passphrase()?))
+                }
+            },
+        }
     }
 }

@@ -5,7 +5,6 @@ mod evidence;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_sdk::journal::Journal;
 use comity_sdk::token::directory::Directory as _;
 use comity_sdk::{Client, audit, receipts};
 use comity_wire::object::Receipt;
@@ -127,7 +126,7 @@ async fn verify(session: &Session, files: Vec<PathBuf>, json: bool) -> Result<()
     if !files.is_empty() {
         return alone(&client, &files, json);
     }
-    let report = audit::audit(&Journal::read(&Client::journal(&session.home))?, client.directory())?;
+    let report = audit::audit(&client.entries(&session.home)?, client.directory())?;
     if json {
         say(&serde_json::to_string_pretty(&report)?);
     } else {

@@ -1,10 +1,14 @@
-//! `comity wallet status|finish|challenge|adopt`.
+//! `comity wallet status|limits|finish|revoke|seal|export|import|challenge|adopt`.
+
+mod carry;
+mod revoke;
+mod seal;
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comity_sdk::Profile;
 use comity_sdk::client::Finished;
+use comity_sdk::{Client, Profile};
 use comity_wire::{Amount, Digest, TokenId};
 
 use crate::money::amount;
@@ -37,6 +41,14 @@ pub enum Wallet {
         /// All that are not ended yet, expired ones too, where none is named
         tokens: Vec<TokenId>,
     },
+    /// Make what was copied or lost useless: tokens end at their nodes, or all that a lost computer's key drew; what is unspent goes home
+    Revoke(revoke::Revoke),
+    /// Keep your keys another way: sealed, or open. No other program may use the wallet meanwhile
+    Seal(seal::Seal),
+    /// One sealed file with your key, limits and receipts, for another computer. Tokens are ended first: they do not go along
+    Export(carry::Export),
+    /// Take over what was exported, into a new home folder
+    Import(carry::Import),
     /// Say that calls which nobody acknowledged are not owed: the node must show what was signed for them
     Challenge {
         token: TokenId,
@@ -65,6 +77,7 @@ impl Wallet {
             Self::Status { json } => {
                 let client = session.look()?;
                 let purses = client.purses().await;
+                crate::keys::tell(&session.home, client.profile());
                 if json {
                     say(&serde_json::to_string_pretty(&purses)?);
                     return Ok(());
@@ -101,6 +114,9 @@ impl Wallet {
                 Ok(())
             }
             Self::Limits { token, total, day, json } => limits(session, token, total, day, json).await,
+            Self::Seal(seal) => seal.run(session),
+            Self::Export(export) => export.run(session).await,
+            Self::Import(import) => import.run(session),
             Self::Challenge { token, lane, leaf, reason } => {
                 let client = session.client()?;
                 client.refresh().await?;
@@ -112,40 +128,8 @@ impl Wallet {
                 ));
                 Ok(())
             }
-            Self::Finish { tokens } => {
-                let client = session.client()?;
-                client.refresh().await?;
-                let due = client.purses().await.into_iter().filter(|purse| purse.unfinished).map(|purse| purse.token);
-                let tokens = if tokens.is_empty() { due.collect() } else { tokens };
-                let mut failed = 0;
-                for token in tokens {
-                    match client.finish(token).await {
-                        Ok(Finished { reply, above, .. }) => {
-                            let home = reply.map_or(Amount::ZERO, |reply| reply.refunded);
-                            say(&format!("{token} ended; {home} went home"));
-                            for above in above {
-                                say(&format!("{above}; challenged: it is paid where the node shows what was signed"));
-                                let lane = above.lane;
-                                note(&format!(
-                                    "how it stands: comity wallet challenge {token} --lane {lane} --reason again"
-                                ));
-                            }
-                        }
-                        Err(error) if !is_unfinished(&client, token).await => {
-                            say(&format!("{token} was never sold, and nothing was set aside for it ({error})"));
-                        }
-                        // The others go home all the same.
-                        Err(error) => {
-                            failed += 1;
-                            note(&format!("{token} is not ended: {}", Failure::from(error)));
-                        }
-                    }
-                }
-                if failed == 0 {
-                    return Ok(());
-                }
-                Err(Failure::new(format!("{failed} tokens are not ended"), "again: comity wallet finish"))
-            }
+            Self::Finish { tokens } => finish(session, tokens).await,
+            Self::Revoke(revoke) => revoke.run(session).await,
             Self::Adopt { chain, key } => {
                 let client = session.client()?;
                 let bytes = std::fs::read(&chain)?;
@@ -155,6 +139,44 @@ impl Wallet {
             }
         }
     }
+}
+
+async fn finish(session: &Session, tokens: Vec<TokenId>) -> Result<(), Failure> {
+    let client = session.client()?;
+    client.refresh().await?;
+    match finish_with(&client, tokens).await {
+        0 => Ok(()),
+        failed => Err(Failure::new(format!("{failed} tokens are not ended"), "again: comity wallet finish")),
+    }
+}
+
+/// Ends tokens, or all where none is named; gives how many are not.
+async fn finish_with(client: &Client, tokens: Vec<TokenId>) -> u64 {
+    let due = client.purses().await.into_iter().filter(|purse| purse.unfinished).map(|purse| purse.token);
+    let tokens = if tokens.is_empty() { due.collect() } else { tokens };
+    let mut failed = 0;
+    for token in tokens {
+        match client.finish(token).await {
+            Ok(Finished { reply, above, .. }) => {
+                let home = reply.map_or(Amount::ZERO, |reply| reply.refunded);
+                say(&format!("{token} ended; {home} went home"));
+                for above in above {
+                    say(&format!("{above}; challenged: it is paid where the node shows what was signed"));
+                    let lane = above.lane;
+                    note(&format!("how it stands: comity wallet challenge {token} --lane {lane} --reason again"));
+                }
+            }
+            Err(error) if !is_unfinished(client, token).await => {
+                say(&format!("{token} was never sold, and nothing was set aside for it ({error})"));
+            }
+            // The others go home all the same.
+            Err(error) => {
+                failed += 1;
+                note(&format!("{token} is not ended: {}", Failure::from(error)));
+            }
+        }
+    }
+    failed
 }
 
 /// A limit for a day, or none.
@@ -205,6 +227,6 @@ async fn limits(
     Ok(())
 }
 
-async fn is_unfinished(client: &comity_sdk::Client, token: TokenId) -> bool {
+async fn is_unfinished(client: &Client, token: TokenId) -> bool {
     client.purses().await.iter().any(|purse| purse.token == token && purse.unfinished)
 }

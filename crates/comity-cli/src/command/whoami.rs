@@ -44,6 +44,7 @@ impl Whoami {
             (_, _, Some(key)) => client.revoke_key(key).await?,
             _ => client.whoami().await?,
         };
+        crate::keys::tell(&session.home, client.profile());
         if self.json {
             say(&serde_json::to_string_pretty(&reply)?);
         } else {
@@ -66,11 +67,14 @@ pub(super) fn show(reply: &WhoamiReply) {
         let state = key.revoked_at.map_or_else(String::new, |at| format!(", revoked at {at}"));
         say(&format!("device   {} since {}, by {}{state}", key.key, key.bound_at, key.bound_by));
     }
-    if let Some(tokens) = reply.tokens {
+    if let Some(tokens) = &reply.tokens {
         say(&format!(
             "stopped  {} tokens that it had drawn: within a minute no node takes work under them",
             tokens.stopped
         ));
+        if !tokens.tokens.is_empty() {
+            note("what they have not spent goes home at their deadline, or now: comity wallet revoke --lost KEY");
+        }
         if tokens.left > 0 {
             note(&format!("{} more found no place on the revocation list: say it again in an hour", tokens.left));
         }

@@ -502,6 +502,41 @@ async fn a_final_closes_first_and_names_every_head() {
     assert_eq!(books.finals.lock().unwrap().len(), 1);
 }
 
+/// The holder key is lost with a computer, or in other hands: what it had left must not wait for its deadline.
+#[tokio::test]
+async fn a_revoked_token_is_ended_by_whoever_shows_it_and_no_other_is() {
+    let (world, books) = with_books().await;
+    let chain = world.mint(|_| {});
+    let first = ask(&world, &chain, 1).await;
+    let asks = async |shown: Option<&[u8]>| {
+        let body = json!({"token": TOKEN}).to_string();
+        let mut request = http::Request::post("/comity/v1/finals");
+        if let Some(shown) = shown {
+            request = request.header("comity-token", sf(shown));
+        }
+        let key = secret("another computer of hers");
+        for (name, value) in
+            comity_token::sign_api("POST", "/comity/v1/finals", "", body.as_bytes(), NOW, [1; 16], &key)
+        {
+            request = request.header(name, value);
+        }
+        let request = request.body(axum::body::Body::from(body)).unwrap();
+        tower::ServiceExt::oneshot(world.gateway.router(), request).await.unwrap()
+    };
+    assert_eq!(code(asks(Some(&chain)).await).await, "not_yours", "it is not revoked");
+    world.revoke_token();
+    assert_eq!(code(asks(None).await).await, "not_yours", "to know its id is not enough");
+    let other = world.mint(|token| token.id = comity_wire::TokenId([0x77; 16]));
+    assert_eq!(code(asks(Some(&other)).await).await, "not_yours", "nor is another token");
+    assert!(books.finals.lock().unwrap().is_empty());
+    let (status, _, answer) = read(asks(Some(&chain)).await).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+    let answer: FinalAnswer = serde_json::from_slice(&answer).unwrap();
+    let signed = Signed::<Final>::decode(&answer.final_).unwrap().verify(&secret("receipt").public()).unwrap();
+    assert_eq!(signed.lanes.iter().map(|head| head.receipt).collect::<Vec<_>>(), [first.id()]);
+    assert_eq!(books.finals.lock().unwrap().len(), 1, "the house has it");
+}
+
 /// Rule 9: the house lost what this node said after the backup, and would send the credits home at `settle_by`.
 #[tokio::test]
 async fn what_a_restored_house_may_have_forgotten_is_claimed_again_and_once() {

@@ -10,7 +10,7 @@ use axum::response::Response;
 use comity_supply::Answer;
 use comity_supply::scripted::Script;
 use comity_wire::cbor::{List, Text};
-use comity_wire::object::{Grant, Revocation, RevocationList, RevokedKind, Tier, Token};
+use comity_wire::object::{Grant, Tier, Token};
 use comity_wire::{Code, GrantId, Op, cose};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -109,13 +109,6 @@ async fn granted(without: Option<Op>) -> World {
     world
 }
 
-fn revoke(world: &World) {
-    let subject = Text::new(TOKEN.to_string()).unwrap();
-    let entries = List::new(vec![Revocation { kind: RevokedKind::Token, subject, at: NOW }]).unwrap();
-    let list = RevocationList { org: HOUSE, number: 2, issued_at: NOW, entries };
-    world.directory.insert(cose::sign(&list, &secret("house issuer")).bytes()).unwrap();
-}
-
 async fn stop(world: &World) {
     let word = Word { author: "ada".into(), reason: "an audit".into(), at: NOW };
     let stop = Stop { target: Target::Node, running: Running::Finishes, word };
@@ -154,7 +147,7 @@ async fn priced(route: &'static Route, caller: Caller) -> Response {
             (token.expires_at, token.not_before, token.issued_at) = (NOW.minus(60), NOW.minus(99), NOW.minus(99));
         }),
         Revoked => {
-            revoke(&world);
+            world.revoke_token();
             world.mint(|_| {})
         }
         Stopped => {
@@ -185,7 +178,7 @@ async fn free(method: &'static str, path: &str, caller: Caller) -> Response {
     let receipt = receipt(&headers);
     match caller {
         Expired => drop(world.clock.fetch_add(7_200, std::sync::atomic::Ordering::SeqCst)),
-        Revoked => revoke(&world),
+        Revoked => world.revoke_token(),
         Stopped => stop(&world).await,
         _ => {}
     }

@@ -260,6 +260,14 @@ pub(super) fn manifest(tariff: Digest, policy: Digest, state: ModelState) -> Man
 }
 
 impl World {
+    /// The house's next list names the token.
+    pub(super) fn revoke_token(&self) {
+        let subject = Text::new(TOKEN.to_string()).unwrap();
+        let entries = List::new(vec![Revocation { kind: RevokedKind::Token, subject, at: NOW }]).unwrap();
+        let list = RevocationList { org: HOUSE, number: 2, issued_at: NOW, entries };
+        self.directory.insert(cose::sign(&list, &secret("house issuer")).bytes()).unwrap();
+    }
+
     pub(super) async fn new(setting: Setting) -> Self {
         Self::on(setting, Arc::new(Memory::default())).await
     }

@@ -147,7 +147,7 @@ pub struct ReceiptReply {
     pub receipt: SignedBytes,
 }
 
-/// `POST /comity/v1/finals`, signed by the root holder (tag `comity-api-v1`).
+/// `POST /comity/v1/finals`, signed by the root holder, or of a revoked token by whoever shows it (tag `comity-api-v1`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinalAsk {

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::clearing::SignedBytes;
 use crate::cbor::Bytes;
 use crate::id::{MemberId, ProjectId};
 use crate::key::PublicKey;
@@ -84,13 +85,20 @@ pub struct ProjectOfKey {
 }
 
 /// What became of the tokens that a revoked key had drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TokensStopped {
     /// On the house's revocation list, now or before: no node takes new work under them.
     pub stopped: u64,
     /// For which the list has no room. They end by themselves, within a day.
     pub left: u64,
+    /// Those that can be ended at their nodes, so that what they have not spent goes home now; the largest [`TOKENS_SHOWN_MAX`]. Asked again,
+    /// it is those that are not ended yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<SignedBytes>,
 }
+
+/// Tokens that one reply shows.
+pub const TOKENS_SHOWN_MAX: usize = 64;
 
 /// `POST /v1/keys/revoke`, by a key of the same person: the key acts for nobody any more, and what it drew is stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -13,8 +13,8 @@ from ._shapes import act, call, table
 class AsyncClient:
     """As `Client`, with coroutines. Calls at once need no threads: `await asyncio.gather(*(client.chat(…) for …))`."""
 
-    def __init__(self, home=None, *, look=False):
-        self._client = Client(home, look=look)
+    def __init__(self, home=None, *, look=False, passphrase=None):
+        self._client = Client(home, look=look, passphrase=passphrase)
         self._core = self._client._core
         self.models, self.receipts, self.wallet = AsyncModels(self), AsyncReceipts(self), AsyncWallet(self)
 

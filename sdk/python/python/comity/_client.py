@@ -16,11 +16,13 @@ class Client:
     """A researcher's client on a home folder (`home`, else `$COMITY_HOME`, else `~/.config/comity`).
 
     It holds the wallet: one program at a time. `look=True` opens it beside another program, to search, estimate and read, and signs
-    nothing. Threads may share it. Use it as a context manager, or call `close()`, so that what was not spent goes home at once.
+    nothing. `passphrase` opens sealed keys: a text, or what gives one when it is called; left out, the file that
+    `COMITY_PASSPHRASE_FILE` names, else the terminal. Threads may share it. Use it as a context manager, or call `close()`, so that what was not spent goes home at once.
     """
 
-    def __init__(self, home=None, *, look=False):
-        self._core = _comity.Core(None if home is None else os.fspath(home), look)
+    def __init__(self, home=None, *, look=False, passphrase=None):
+        said = passphrase() if callable(passphrase) else passphrase
+        self._core = _comity.Core(None if home is None else os.fspath(home), look, said)
         self._look, self._closed, self._served, self._own = look, False, [], None
         self.models, self.receipts, self.wallet = Models(self), Receipts(self), Wallet(self)
 

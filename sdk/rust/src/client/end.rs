@@ -249,7 +249,7 @@ impl Client {
     }
 
     /// The chain goes along: the node may never have seen a token that nothing was asked with.
-    async fn ask_final(
+    pub(super) async fn ask_final(
         &self,
         node: NodeId,
         token: TokenId,

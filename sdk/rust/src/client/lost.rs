@@ -1,0 +1,93 @@
+//! A computer that is lost: its key ends, what it drew is stopped, and what that has not spent goes home.
+//!
+//! The holder keys are gone with the computer. A node ends a token for whoever shows it once its issuer revoked it (spec/07-settlement.md
+//! §7.4), so the bytes, which the house shows to another key of the same person, are enough.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use comity_wire::api::clearing::{FinalReply, FinalRequest, SignedBytes};
+use comity_wire::api::person::TokensStopped;
+use comity_wire::object::{Chain, Token};
+use comity_wire::{Amount, Code, PublicKey, SecretKey, Signed, TokenId};
+
+use super::{Client, Error};
+
+/// What became of a lost computer's tokens.
+#[derive(Debug, Default)]
+pub struct Lost {
+    /// On the revocation list.
+    pub stopped: u64,
+    /// For which the list has no room: asked again in an hour.
+    pub left: u64,
+    /// Ended at their nodes, and what went home of each.
+    pub ended: Vec<(TokenId, Amount)>,
+    /// Not ended: they go home by themselves at their deadline.
+    pub not_ended: Vec<(TokenId, Error)>,
+}
+
+/// A node has the list within a minute; it is asked this often, and no more.
+const ASKED_MAX: u32 = 90;
+const PAUSE: Duration = Duration::from_secs(1);
+/// Replies of the house; each shows the largest that are left.
+const ROUNDS_MAX: u32 = 64;
+
+impl Client {
+    /// Ends a key of the same person, and all that it drew. The same again goes on where it stopped.
+    ///
+    /// # Errors
+    /// [`Error`] of the house; what a node says is in [`Lost`].
+    pub async fn revoke_lost(&self, key: PublicKey) -> Result<Lost, Error> {
+        let (mut lost, mut seen) = (Lost::default(), BTreeSet::new());
+        for _ in 0..ROUNDS_MAX {
+            let reply = self.revoke_key(key).await?;
+            let TokensStopped { stopped, left, tokens } = reply.tokens.unwrap_or_default();
+            lost.stopped = lost.stopped.max(stopped);
+            lost.left = left;
+            let mut new = false;
+            for bytes in tokens {
+                let token = Signed::<Token>::decode(&bytes).map_err(Error::Unverified)?;
+                let id = token.unverified().id;
+                if !seen.insert(id) {
+                    continue;
+                }
+                new = true;
+                match self.end_revoked(&token).await {
+                    Ok(reply) => lost.ended.push((id, reply.refunded)),
+                    Err(error) => lost.not_ended.push((id, error)),
+                }
+            }
+            if !new {
+                break;
+            }
+        }
+        Ok(lost)
+    }
+
+    /// The final of a token that is revoked, lodged at the house.
+    async fn end_revoked(&self, token: &Signed<Token>) -> Result<FinalReply, Error> {
+        let (id, node) = (token.unverified().id, token.unverified().audience());
+        let chain = Chain { token: token.bytes().to_vec(), blocks: Vec::new() }.to_bytes();
+        // The node need not learn who asks: any key will do.
+        let key = SecretKey::from_seed((self.world.entropy)());
+        let mut asked = 0;
+        let answer = loop {
+            asked += 1;
+            match self.ask_final(node, id, &key, &chain).await {
+                // It does not have the list yet, or still ends an answer.
+                Err(error) if matches!(error.code(), Some(Code::NotYours | Code::InFlight)) && asked < ASKED_MAX => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => break answer?,
+            }
+        };
+        let certificate = self.certificate(node)?;
+        let final_ = comity_token::verify_final(&answer.final_, &certificate)
+            .map_err(|_| Error::Missing("a final under its receipt key"))?;
+        if final_.token != id {
+            return Err(Error::Missing("the final of the token that was named"));
+        }
+        let final_ = SignedBytes::new(final_.bytes()).map_err(|_| Error::Missing("a final of its size"))?;
+        self.house_post("/v1/finals", &FinalRequest { final_ }).await
+    }
+}
