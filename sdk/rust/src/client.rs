@@ -92,6 +92,8 @@ impl World {
 pub enum Error {
     #[error("cannot use the roster {path}")]
     Roster { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not a roster that stands")]
+    NotARoster { path: PathBuf, source: comity_token::directory::Refused },
     #[error("an object does not verify under the pinned roster")]
     Refused(#[source] comity_token::directory::Refused),
     #[error("an object does not verify")]
@@ -142,7 +144,7 @@ pub enum Error {
         asked: String,
         tried: Vec<Tried>,
         #[source]
-        last: Box<Error>,
+        last: Box<Self>,
     },
     #[error("the token would pin release {pinned}, {asked} has to answer: nothing was asked")]
     OtherRelease { pinned: Digest, asked: Digest },
@@ -358,8 +360,8 @@ impl Client {
         entries: Vec<Entry>,
     ) -> Result<Self, Error> {
         let path = profile.roster.clone();
-        let roster = std::fs::read(&path).map_err(|source| Error::Roster { path, source })?;
-        let directory = File::new(&roster).map_err(Error::Refused)?;
+        let roster = std::fs::read(&path).map_err(|source| Error::Roster { path: path.clone(), source })?;
+        let directory = File::new(&roster).map_err(|source| Error::NotARoster { path, source })?;
         let wallet = Wallet::replay(seal::opened(world.seal.as_ref(), entries)?)?;
         Ok(Self {
             profile,

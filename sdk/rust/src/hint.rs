@@ -20,7 +20,9 @@ impl Error {
                 "wallet_limit"
             }
             (None, None, Self::Unpriced(_)) => Code::OpNotOffered.as_str(),
-            (None, None, Self::Roster { .. } | Self::Profile(_) | Self::Refused(_)) => "profile",
+            (None, None, Self::Roster { .. } | Self::NotARoster { .. } | Self::Profile(_) | Self::Refused(_)) => {
+                "profile"
+            }
             (None, None, Self::Journal(_) | Self::Seal(_) | Self::LooksOnly) => "wallet",
             (None, None, Self::NoDoor(_) | Self::Silent(_)) => Code::NodeUnreachable.as_str(),
             (None, None, Self::Door(DoorError::Dial { .. })) if self.is_unsent() => Code::NodeUnreachable.as_str(),
@@ -91,7 +93,9 @@ impl Error {
                 "your own limit: wait for the next day (UTC), or raise it with `comity wallet limits --day`; `none` takes it away"
             }
             Self::Wallet(error) => return of_wallet(error),
-            Self::Roster { .. } => "get the roster from its signers again, and name it as `roster` in profile.toml",
+            Self::Roster { .. } | Self::NotARoster { .. } => {
+                "get the roster from its signers again, and name it as `roster` in profile.toml"
+            }
             Self::Refused(_) => "get the newest roster from its signers; what does not verify under it is not used",
             Self::Profile(what) if what.starts_with("project") => {
                 "write `project = \"proj-…\"` into profile.toml; `comity project propose`, or your PI, has it"

@@ -191,6 +191,15 @@ def this_computer(walk):
     profile.write_text(written.replace("roster.cbor", "lost.cbor"))
     walk.meets("The roster is gone", by=here)
     profile.write_text(written)
+    roster = home / "roster.cbor"
+    signed = roster.read_bytes()
+    roster.write_text("<html>Not found</html>")
+    walk.meets("The roster is something else", by=here)
+    refused = subprocess.run(
+        [walk.federation.binary, "--home", home / "never", "init", "--roster", roster, "--entry", walk.federation.hub], capture_output=True
+    )
+    need(refused.returncode == 1 and not (home / "never").exists(), "a profile is made with a roster that stands, or not at all")
+    roster.write_bytes(signed)
     key.unlink()
     walk.meets("The key is lost", by=here)
     key.write_text(seed[:40])

@@ -42,6 +42,8 @@ pub(super) enum Keys {
     Open,
 }
 
+const ASK_FOR_A_ROSTER: &str = "ask your federation for its roster.cbor";
+
 impl Init {
     pub(super) fn run(self, session: &Session) -> Result<(), Failure> {
         let home = session.home.as_path();
@@ -52,13 +54,15 @@ impl Init {
                 "edit it, or choose another --home",
             ));
         }
-        std::fs::create_dir_all(home)?;
-        std::fs::copy(&self.roster, home.join("roster.cbor")).map_err(|error| {
-            Failure::new(
-                format!("cannot read {}: {error}", self.roster.display()),
-                "ask your federation for its roster.cbor",
-            )
+        // Before anything is written: a page of an error saved as `roster.cbor` is found out here.
+        let roster = std::fs::read(&self.roster).map_err(|error| {
+            Failure::new(format!("cannot read {}: {error}", self.roster.display()), ASK_FOR_A_ROSTER)
         })?;
+        comity_sdk::token::directory::File::new(&roster).map_err(|error| {
+            Failure::new(format!("{} is not a roster that stands: {error}", self.roster.display()), ASK_FOR_A_ROSTER)
+        })?;
+        std::fs::create_dir_all(home)?;
+        std::fs::write(home.join("roster.cbor"), roster)?;
         let key = home.join("member.key");
         let seal = if Seal::path(home).exists() {
             session.seal()?

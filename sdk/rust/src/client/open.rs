@@ -84,20 +84,21 @@ pub trait Asked: Sized + Sync {
 /// How a query is sent.
 #[derive(Debug)]
 pub enum Way<'a> {
-    Model(std::borrow::Cow<'a, Query>),
+    Model(&'a Query),
+    Named(Box<Query>),
     Open(&'a Want, &'a Query<Name>),
 }
 
 impl Asked for ModelId {
     fn way(query: &Query) -> Way<'_> {
-        Way::Model(std::borrow::Cow::Borrowed(query))
+        Way::Model(query)
     }
 }
 
 impl Asked for Name {
     fn way(query: &Query<Self>) -> Way<'_> {
         match &query.model {
-            Self::Model(model) => Way::Model(std::borrow::Cow::Owned(query.to(model))),
+            Self::Model(model) => Way::Named(Box::new(query.to(model))),
             Self::Want(want) => Way::Open(want, query),
         }
     }
@@ -265,8 +266,8 @@ impl Client {
         }
     }
 
-    /// Whether a node of the model answers. What is sent into a connection whose other end has
-    /// died is in doubt, and credits that are set aside at a node that is gone are away until it is back.
+    /// Whether a node of the model answers. What is sent into a connection whose other end has died is in doubt, and credits that
+    /// are set aside at a node that is gone are away until it is back.
     async fn look_for(&self, model: &ModelId) -> Result<Knocked, Error> {
         let mut last = Err(Error::Missing("a node that serves the model"));
         for target in self.targets(model).await? {

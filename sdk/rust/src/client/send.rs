@@ -76,10 +76,8 @@ impl Client {
 
     async fn send_asked<M: Asked>(&self, query: &Query<M>) -> Result<(Sent, Response, Option<Box<Served>>), Error> {
         match M::way(query) {
-            Way::Model(query) => {
-                let (sent, response) = self.send(&query).await?;
-                Ok((sent, response, None))
-            }
+            Way::Model(query) => self.send(query).await.map(|(sent, response)| (sent, response, None)),
+            Way::Named(query) => self.send(&query).await.map(|(sent, response)| (sent, response, None)),
             Way::Open(want, query) => {
                 let (sent, response, served) = self.send_open(want, query).await?;
                 Ok((sent, response, Some(Box::new(served))))
