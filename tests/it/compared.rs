@@ -11,7 +11,7 @@ use comity_node::keystore::{KeyName, KeyStore};
 use comity_sdk::Client;
 use comity_sdk::client::{Patience, World};
 use comity_sdk::compare::{Bounds, Comparison, Ended, Grid, Prompt, Setting};
-use comity_tests::federation::{PER_REQUEST, REQUEST_UCR};
+use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR};
 use comity_tests::process::{expect, run, run_armed};
 use comity_tests::{Federation, Owner, Scripted};
 use comity_wire::object::Receipt;
@@ -312,5 +312,104 @@ async fn calls_at_once_wait_for_what_others_leave_of_the_day() {
     let done: Value =
         serde_json::from_str(&expect(&[compare.as_slice(), &["--json"]].concat()).await).expect("a report");
     assert_eq!(done["done"], 6, "{done}");
+    federation.end().await;
+}
+
+/// Half a chat's price, and a lower one for its answers.
+const BATCH_RATES: &str = r#"{ meter = "input_tokens", steps = [{ from = 0, ucr_per_million = 100_000_000 }] },
+  { meter = "output_tokens", steps = [{ from = 0, ucr_per_million = 33_333_333 }] }"#;
+const CHAT_RATES: &str = r#"{ meter = "input_tokens", steps = [{ from = 0, ucr_per_million = 200_000_000 }] },
+  { meter = "output_tokens", steps = [{ from = 0, ucr_per_million = 400_000_000 }] }"#;
+
+fn gives_batches(name: &str, home: &Path) {
+    let rule = "[[policy.rules]]\nop = \"batch\"\ntier = \"t1\"\ninput_bytes_max = 4_096\noutput_tokens_max = 64\n\
+                choices_max = 1\nlogprobs_max = 0\n\n[tariff]";
+    if name == "lab" {
+        let model = home.join("models/model.toml");
+        let offer = std::fs::read_to_string(&model).expect("an offer").replace("[tariff]", rule);
+        let offer =
+            offer + &format!("\n[[tariff.prices]]\nop = \"batch\"\nminimum = 0\nrates = [\n  {BATCH_RATES}\n]\n");
+        std::fs::write(model, offer).expect("written");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_asked_at_its_owners_batch_price_where_there_is_one() {
+    const LINES: u64 = 7;
+    let upstream = Scripted::start().await;
+    let owners = ["lab", "works"].map(|name| Owner::scripted(name, &upstream, CHAT_RATES));
+    let federation = Federation::start_with(&owners, LOOPBACK, gives_batches).await;
+    let ada = federation.researcher().await;
+    let folder = federation.path();
+    let prompts = folder.join("prompts.txt");
+    std::fs::write(&prompts, (0..LINES).map(|n| format!("{n} plus {n}?\n")).collect::<String>()).expect("a file");
+    let prompts = prompts.display().to_string();
+
+    let estimate =
+        ["--home", &ada, "estimate", &prompts, "--models", "lab/model,works/model", "--max-tokens", "8", "--json"];
+    let foretold: Value = serde_json::from_str(&expect(&estimate).await).expect("a report");
+    let batches = foretold["batches"].as_array().expect("a list");
+    assert_eq!((batches.len(), &batches[0]["model"], &batches[0]["calls"]), (1, &"lab/model".into(), &LINES.into()));
+    let plain = foretold["estimates"].as_array().expect("a list").iter().find(|one| one["model"] == "lab/model");
+    let of = |one: &Value, name: &str| one[name].as_u64().expect("an amount");
+    for name in ["low_ucr", "likely_ucr", "high_ucr"] {
+        assert!(of(&batches[0], name) < of(plain.expect("an estimate"), name), "{name}: {foretold}");
+    }
+
+    // What the upstream says it counted: 9 in, 2 out. Exact sums are rounded up once for a lane, here one.
+    let exact = |calls: u64, input: u64, output: u64| (calls * (9 * input + 2 * output)).div_ceil(1_000_000);
+    let out = folder.join("lab.jsonl").display().to_string();
+    let lab = [
+        "--home",
+        &ada,
+        "batch",
+        "run",
+        &prompts,
+        "--model",
+        "lab/model",
+        "--max-tokens",
+        "8",
+        "--out",
+        &out,
+        "--at-once",
+        "1",
+    ];
+    for point in ["send.after:2", "receipt.before:1", "receipt.after:2"] {
+        let killed = run_armed(&lab, point).await;
+        assert!(!killed.success, "{point} was not reached");
+    }
+    let done: Value = serde_json::from_str(&expect(&[lab.as_slice(), &["--json"]].concat()).await).expect("a report");
+    assert_eq!(
+        (&done["answered"], &done["batch_price"]),
+        (&LINES.into(), &serde_json::json!(["lab/model /v1/chat/completions"]))
+    );
+    assert_eq!(upstream.asked() as u64, LINES, "each was asked once");
+    let text = std::fs::read_to_string(&out).expect("answers");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
+    assert!(lines.iter().all(|line| line["comity"]["op"] == "batch"), "{text}");
+    assert_eq!(settled(&federation, &ada).await as u64, exact(LINES, 100_000_000, 33_333_333));
+
+    // Where there is none, it is asked as it ever was.
+    let out = folder.join("works.jsonl").display().to_string();
+    let works = [
+        "--home",
+        &ada,
+        "batch",
+        "run",
+        &prompts,
+        "--model",
+        "works/model",
+        "--max-tokens",
+        "8",
+        "--out",
+        &out,
+        "--at-once",
+        "1",
+        "--json",
+    ];
+    let done: Value = serde_json::from_str(&expect(&works).await).expect("a report");
+    assert_eq!(done["batch_price"], serde_json::json!([]));
+    let both = exact(LINES, 100_000_000, 33_333_333) + exact(LINES, 200_000_000, 400_000_000);
+    assert_eq!(settled(&federation, &ada).await as u64, both);
     federation.end().await;
 }

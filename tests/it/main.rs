@@ -19,6 +19,7 @@ mod conformance;
 mod credit_notes;
 mod demo_adds_up;
 mod doors;
+mod fingerprinted;
 mod fuzz;
 mod house_failover;
 mod house_replicas;

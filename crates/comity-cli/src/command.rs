@@ -10,6 +10,7 @@ mod compare;
 mod conduct;
 mod delegate;
 mod estimate;
+mod fingerprint;
 mod init;
 mod login;
 mod mandate;
@@ -62,6 +63,9 @@ pub enum Command {
     /// A file of OpenAI batch lines, or of prompts, asked once each; goes on where it was killed
     #[command(subcommand)]
     Batch(batch::Batch),
+    /// Whether the model behind a name is still the one that it was: its fingerprint, taken once and checked later
+    #[command(subcommand)]
+    Fingerprint(fingerprint::FingerprintCommand),
     /// Plain OpenAI on this computer: point any OpenAI client at it
     Proxy(proxy::Proxy),
     /// Coding agents: have one ask models through the proxy
@@ -107,6 +111,7 @@ pub async fn run(command: Command, folder: Folder, failpoint: &Failpoint) -> Res
         Command::Chat(command) => command.run(&session).await,
         Command::Compare(command) => command.run(&session).await,
         Command::Batch(command) => command.run(&session).await,
+        Command::Fingerprint(command) => command.run(&session).await,
         Command::Proxy(command) => command.run(&session).await,
         Command::Agent(command) => command.run(&session).await,
         Command::Mandate(command) => command.run(&session).await,

@@ -111,6 +111,7 @@ fn next(home: &Path) -> String {
         ("comity proxy", "use any OpenAI client"),
         ("comity wallet status", "what is spent, and what can be"),
         ("comity receipts list", "what you have evidence of"),
+        ("comity fingerprint take lab/a", "will it still be the same model when your reviewer asks?"),
     ]);
     let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     let lines = steps.iter().map(|(command, why)| format!("  {command:width$}  {why}"));

@@ -34,6 +34,10 @@ use Rule::{Own, Pass};
 
 /// Every route takes it, and no upstream gets it.
 pub(crate) const RUN: &str = "comity_run";
+/// Every route that has a batch price takes it, and no upstream gets it.
+pub(crate) const BATCH: &str = "comity_batch";
+/// What may be asked as part of a batch: as OpenAI's batches.
+const BATCHED: [Op; 4] = [Op::Chat, Op::Completions, Op::Responses, Op::Embeddings];
 /// The most prompts in one completion.
 const PROMPTS_MAX: usize = 128;
 /// How long an ignored field's name may be when it is named back.
@@ -44,6 +48,8 @@ const IGNORED_NAME_MAX: usize = 48;
 pub(crate) struct Asked {
     pub(crate) model: ModelId,
     pub(crate) op: Op,
+    /// Whether it is part of a batch: it is charged as op `batch`, and let in by that op's rows, too.
+    pub(crate) batch: bool,
     /// What goes to the upstream, without the limits that pricing sets.
     pub(crate) body: Map<String, Value>,
     pub(crate) stream: bool,
@@ -85,6 +91,11 @@ impl Asked {
         if self.op == Op::Predict { self.prompts() } else { 1 }
     }
 
+    /// What it is charged as.
+    pub(crate) fn priced_op(&self) -> Op {
+        if self.batch { Op::Batch } else { self.op }
+    }
+
     /// What the upstream is asked for: a response is a chat there.
     pub(crate) fn upstream_op(&self) -> Op {
         if self.op == Op::Responses { Op::Chat } else { self.op }
@@ -112,7 +123,7 @@ pub(crate) fn read(
     let mut pass = Map::new();
     let mut reading = shape::Reading::default();
     let mut unknown = shape::Reading::default();
-    let mut run = None;
+    let (mut run, mut batch) = (None, false);
     for (name, value) in given {
         if value.is_null() {
             continue;
@@ -120,6 +131,10 @@ pub(crate) fn read(
         if name == RUN {
             let named = value.as_str().and_then(|name| name.parse().ok());
             run = Some(named.ok_or_else(|| form(format!("'{RUN}': {}", comity_wire::object::NotARun), RUN))?);
+            continue;
+        }
+        if name == BATCH && BATCHED.contains(&route.op) {
+            batch = value.as_bool().ok_or_else(|| form(format!("'{BATCH}' must be true or false"), BATCH))?;
             continue;
         }
         match route.fields.iter().find(|(known, _)| *known == name) {
@@ -139,6 +154,9 @@ pub(crate) fn read(
     }
     let model = model(&own, route, only)?;
     let stream = flag(&own, "stream")?;
+    if stream && batch {
+        return Err(form("a batch has no streams", "stream"));
+    }
     let usage = own.get("stream_options").and_then(|options| options.get("include_usage"));
     let include_usage = stream && usage.and_then(Value::as_bool).unwrap_or(false);
     let logprobs = logprobs(route, &own, &mut pass)?;
@@ -176,6 +194,7 @@ pub(crate) fn read(
     Ok(Asked {
         model,
         op: route.op,
+        batch,
         body: pass,
         stream,
         include_usage,

@@ -1,6 +1,7 @@
 //! The gateway as its callers meet it: signed requests into the router, a scripted upstream behind it.
 
 mod agreed;
+mod batched;
 mod bounds;
 mod canaries;
 mod cases;

@@ -4,7 +4,7 @@
 //! reference. The second says how far apart is worth telling apart (the levels). The third says how often an honest answer
 //! goes beyond each level, and only the third, since levels that were chosen with an answer flatter it. A later answer of the
 //! same server lies from the reference as the third did, so what was counted there holds for it: at most so often, by the
-//! exact bound of Clopper and Pearson, and [`TOLERANCE`] times more for hours with other load.
+//! exact bound of Clopper and Pearson, and [`Slack::tolerance`] times more for hours with other load.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use comity_wire::Timestamp;
 use comity_wire::time::DAY_S;
 use serde::{Deserialize, Serialize};
 
-use crate::answer::{Answer, Choice, distance};
+use crate::answer::{Answer, Choice, DIVERGED, distance};
 
 /// Prompts that were answered three times, before anything is judged.
 pub(crate) const PROMPTS_MIN: usize = 120;
@@ -24,10 +24,8 @@ pub(crate) const ANSWERS_MAX: u32 = 24;
 pub(crate) const REST_S: u64 = 2 * DAY_S;
 /// Levels that distances are sorted into.
 pub(crate) const LEVELS: usize = 3;
-/// How many times as often as the baseline bounds it an honest server may differ.
-pub(crate) const TOLERANCE: f64 = 1.5;
-/// Chance that a bound of the baseline is wrong, all its bounds together.
-pub(crate) const WRONG: f64 = 0.001;
+/// What a baseline that is taken over days leaves room for.
+const DAYS: Slack = Slack { wrong: 0.001, wider: 1.0, tolerance: 1.5 };
 /// Distances below these are no difference: rounding of what is reported, kernels that add in another order.
 const FLOORS: [f64; LEVELS] = [0.004, 0.02, 0.25];
 /// Which part of the second answers lies within a level.
@@ -65,6 +63,18 @@ pub struct Rates {
     pub refused: f64,
     /// Answers that these rest on.
     pub answers: u32,
+}
+
+/// What is left to an honest server beside what it was seen to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slack {
+    /// Chance that a bound is wrong, all bounds together.
+    pub(crate) wrong: f64,
+    /// How many times as far apart as was seen its answers may lie, as far as that is a matter of probabilities: where texts
+    /// part they part, however busy it is.
+    pub(crate) wider: f64,
+    /// How many times as often as its bound says it may differ.
+    pub(crate) tolerance: f64,
 }
 
 /// What an answer came to.
@@ -163,25 +173,29 @@ impl Baseline {
     }
 
     fn fix(&mut self) -> Rates {
-        self.second.sort_by(f64::total_cmp);
-        let mut levels = [0.0; LEVELS];
-        for (at, level) in levels.iter_mut().enumerate() {
-            *level = quantile(&self.second, QUANTILES[at]).max(FLOORS[at]);
-        }
-        let each = WRONG / (LEVELS + 1) as f64;
-        let answers = self.third.len() as u32;
-        let beyond = levels.map(|level| {
-            let more = self.third.iter().filter(|apart| **apart > level).count() as u32;
-            (TOLERANCE * at_most(more, answers, each)).min(1.0)
-        });
-        let refused = (TOLERANCE * at_most(self.refusals.0, self.refusals.1, each)).min(1.0);
-        (self.second, self.third) = (Vec::new(), Vec::new());
-        Rates { levels, beyond, refused, answers }
+        let (second, third) = (std::mem::take(&mut self.second), std::mem::take(&mut self.third));
+        Rates::new(second, &third, self.refusals, DAYS)
     }
 }
 
 impl Rates {
-    fn grade(&self, apart: Option<f64>, turned: bool, choice: Choice) -> Grade {
+    /// From how far second and third answers lie from the first ones, and how many of how many third ones were a refusal where
+    /// the first was none, or the other way round.
+    pub(crate) fn new(mut second: Vec<f64>, third: &[f64], refusals: (u32, u32), slack: Slack) -> Self {
+        second.sort_by(f64::total_cmp);
+        let mut levels = [0.0; LEVELS];
+        for (at, level) in levels.iter_mut().enumerate() {
+            let seen = quantile(&second, QUANTILES[at]).max(FLOORS[at]);
+            *level = (slack.wider * seen).min(seen.max(DIVERGED));
+        }
+        let each = slack.wrong / (LEVELS + 1) as f64;
+        let bound = |seen, of| (slack.tolerance * at_most(seen, of, each)).min(1.0);
+        let answers = third.len() as u32;
+        let beyond = levels.map(|level| bound(third.iter().filter(|apart| **apart > level).count() as u32, answers));
+        Self { levels, beyond, refused: bound(refusals.0, refusals.1), answers }
+    }
+
+    pub(crate) fn grade(&self, apart: Option<f64>, turned: bool, choice: Choice) -> Grade {
         match apart {
             Some(apart) => Grade::Beyond(self.levels.iter().filter(|level| apart > **level).count()),
             None if turned => Grade::Turned,

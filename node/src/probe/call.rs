@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use comity_probe::{Answer, Choice, Prompt, Step};
+use comity_probe::{Prompt, Read};
 use comity_sdk::client::Error;
 use comity_sdk::keys::Key;
 use comity_sdk::{Client, Query};
 use comity_wire::object::{Receipt, Tariff};
 use comity_wire::{Amount, ModelId, Timestamp, Verified};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::state::{Seen, Stored};
 
@@ -40,9 +40,6 @@ pub enum Outcome {
         why: String,
     },
 }
-
-/// The longest text of an answer that is kept.
-const TEXT_BYTES_MAX: usize = 16_384;
 
 impl Call {
     /// The key of a call of a plan.
@@ -118,7 +115,7 @@ impl Call {
             (Read::whole(&answer.body), answer.receipt)
         };
         client.answered(&self.key).await?;
-        Ok(read.seen(&receipt, body_bytes, u64::from(self.prompt.max_tokens)))
+        Ok(seen(read, &receipt, body_bytes, u64::from(self.prompt.max_tokens)))
     }
 
     async fn ended(&self, client: &Arc<Client>, query: &Query, error: Error) -> Outcome {
@@ -154,71 +151,25 @@ fn why(error: &Error) -> String {
     }
 }
 
-/// What is read of an answer, whole or in pieces.
-#[derive(Debug, Default)]
-struct Read {
-    text: Option<String>,
-    steps: Vec<Step>,
-    refused: bool,
-    usage: Option<(u64, u64)>,
-}
-
-impl Read {
-    fn whole(body: &[u8]) -> Self {
-        let mut read = Self::default();
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        read.take(&body, "message");
-        read
+/// What there is to keep of an answer.
+fn seen(read: Read, receipt: &Verified<Receipt>, body_bytes: u64, max_tokens: u64) -> Seen {
+    let listed = (!read.steps.is_empty()).then_some(read.steps.len() as u64);
+    let answer = read.answer();
+    let receipt = Stored::new(receipt.bytes()).expect("a receipt is smaller than what is stored");
+    Seen {
+        receipt,
+        answer,
+        text: read.text.filter(|_| !read.refused),
+        body_bytes,
+        max_tokens,
+        usage: read.usage,
+        listed,
     }
-
-    fn piece(&mut self, payload: &str) {
-        let body: Value = serde_json::from_str(payload).unwrap_or_default();
-        self.take(&body, "delta");
-    }
-
-    fn take(&mut self, body: &Value, part: &str) {
-        let tokens = |name: &str| body["usage"][name].as_u64();
-        self.usage = tokens("prompt_tokens").zip(tokens("completion_tokens")).or(self.usage);
-        let choice = &body["choices"][0];
-        if let Some(more) = choice[part]["content"].as_str() {
-            let text = self.text.get_or_insert_default();
-            let room = TEXT_BYTES_MAX.saturating_sub(text.len());
-            text.push_str(&more[..more.floor_char_boundary(room)]);
-        }
-        let says = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
-        self.refused |= says(&choice[part]["refusal"]) || choice["finish_reason"] == "content_filter";
-        self.steps.extend(choice["logprobs"]["content"].as_array().into_iter().flatten().map(step));
-    }
-
-    fn seen(self, receipt: &Verified<Receipt>, body_bytes: u64, max_tokens: u64) -> Seen {
-        let listed = (!self.steps.is_empty()).then_some(self.steps.len() as u64);
-        let text = self.text.filter(|_| !self.refused);
-        let answer = match (&text, self.steps) {
-            _ if self.refused => Answer::refusal(),
-            (_, steps) if !steps.is_empty() => Answer { choice: Choice::Answered, steps },
-            (text, _) => Answer::of_text(text.as_deref().unwrap_or_default()),
-        };
-        let receipt = Stored::new(receipt.bytes()).expect("a receipt is smaller than what is stored");
-        Seen { receipt, answer: answer.bounded(), text, body_bytes, max_tokens, usage: self.usage, listed }
-    }
-}
-
-fn step(token: &Value) -> Step {
-    let text = |value: &Value| value["token"].as_str().unwrap_or_default().to_owned();
-    let top = token["top_logprobs"].as_array().into_iter().flatten();
-    let top = top.filter_map(|other| Some((text(other), other["logprob"].as_f64()?)));
-    Step { text: text(token), top: top.take(20).collect() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn logged(pieces: &[&str]) -> Read {
-        let mut read = Read::default();
-        pieces.iter().for_each(|piece| read.piece(piece));
-        read
-    }
 
     /// An owner reads body and signed maximum: both are what any wallet makes of the question.
     #[test]
@@ -234,32 +185,5 @@ mod tests {
         assert_eq!(query.demanded, asked.demanded);
         assert_eq!(Call::key(1, 2, 3, Timestamp(9)).digest, key.digest, "the same call after a restart");
         assert_ne!(Call::key(1, 2, 4, Timestamp(4)).digest, key.digest);
-    }
-
-    #[test]
-    fn an_answer_is_the_same_whole_or_in_pieces() {
-        let tokens = r#"{"token":"Pa","top_logprobs":[{"token":"Pa","logprob":-0.5},{"token":"Li","logprob":-1.5}]}"#;
-        let more = r#"{"token":"ris","top_logprobs":[]}"#;
-        let usage = r#""usage":{"prompt_tokens":9,"completion_tokens":2}"#;
-        let whole = format!(
-            r#"{{"choices":[{{"message":{{"content":"Paris","refusal":null}},"logprobs":{{"content":[{tokens},{more}]}},"finish_reason":"stop"}}],{usage}}}"#
-        );
-        let whole = Read::whole(whole.as_bytes());
-        let pieces = logged(&[
-            &format!(r#"{{"choices":[{{"delta":{{"content":"Pa"}},"logprobs":{{"content":[{tokens}]}}}}]}}"#),
-            &format!(r#"{{"choices":[{{"delta":{{"content":"ris"}},"logprobs":{{"content":[{more}]}}}}]}}"#),
-            &format!(r#"{{"choices":[],{usage}}}"#),
-        ]);
-        for read in [whole, pieces] {
-            assert_eq!((read.text.as_deref(), read.usage, read.refused), (Some("Paris"), Some((9, 2)), false));
-            assert_eq!(read.steps.iter().map(|step| step.text.as_str()).collect::<Vec<_>>(), ["Pa", "ris"]);
-            assert_eq!(read.steps[0].top[1], ("Li".to_owned(), -1.5));
-        }
-        for refusal in [
-            r#"{"choices":[{"delta":{"content":"Pa"},"finish_reason":"content_filter"}]}"#,
-            r#"{"choices":[{"delta":{"refusal":"no"}}]}"#,
-        ] {
-            assert!(logged(&[refusal]).refused, "{refusal}");
-        }
     }
 }

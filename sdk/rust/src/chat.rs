@@ -14,6 +14,9 @@ use crate::want::{Name, NotAName};
 /// Names the execution of an approved plan, in the body of any charged call (spec/03-manifest.md §3.8).
 pub const RUN: &str = "comity_run";
 
+/// Asks at the owner's batch price, in the body of a call that can wait (spec/03-manifest.md F-13).
+pub const BATCH: &str = "comity_batch";
+
 /// One query: a path of the door, and the JSON body that is sent as it stands here. A `Query<Name>` may leave open which model
 /// answers it: its body is as its caller wrote it, and becomes each model's own ([`Query::to`]).
 #[derive(Clone, Debug)]
@@ -85,6 +88,8 @@ pub fn for_the_caller(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     meant.take(HEADERS_MAX).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// What can be part of a batch.
+const BATCHED: [Op; 4] = [Op::Chat, Op::Completions, Op::Responses, Op::Embeddings];
 /// More of a node's headers than this are not handed on.
 const HEADERS_MAX: usize = 64;
 
@@ -121,6 +126,18 @@ impl Query {
     pub fn chat(model: ModelId, messages: &[(&str, &str)], max_tokens: Option<u32>, stream: bool) -> Self {
         let body = question(&model.to_string(), messages, max_tokens, stream);
         Self::from_body(CHAT, body).expect("a chat is a query")
+    }
+
+    /// The same at the batch price; `None` where it cannot be asked so.
+    #[must_use]
+    pub fn as_batch(&self) -> Option<Self> {
+        let Ok(Value::Object(mut fields)) = serde_json::from_slice(&self.body) else { return None };
+        if self.stream || !BATCHED.contains(&self.op) {
+            return None;
+        }
+        fields.insert(BATCH.to_owned(), true.into());
+        let body = serde_json::to_vec(&fields).expect("a JSON value has bytes");
+        Some(Self { body, op: Op::Batch, ..self.clone() })
     }
 
     pub fn demand(&self, output_ceiling: u64) -> Demand {
@@ -179,12 +196,16 @@ impl Query<Name> {
             None => None,
         };
         let demanded = route.demanded(&fields);
+        let batch = fields.get(BATCH).and_then(Value::as_bool).unwrap_or(false) && BATCHED.contains(&route.op);
+        if batch && stream {
+            return Err(NotAQuery::Stream("a batch"));
+        }
         // A body of GET would be nobody's: its one field goes into the address.
         let (query, body) = match (route.method, &model) {
             ("GET", Name::Model(model)) => (format!("model={}", model.to_string().replace('/', "%2F")), Vec::new()),
             _ => (String::new(), body),
         };
-        let (method, path, op) = (route.method, route.path, route.op);
+        let (method, path, op) = (route.method, route.path, if batch { Op::Batch } else { route.op });
         Ok(Self {
             model,
             op,
@@ -260,8 +281,14 @@ mod tests {
         let ask = |path: &str, body: &str| Query::from_body(path, body.as_bytes().to_vec());
         let query = ask("/v1/embeddings", r#"{"model":"lab/m","input":["a"]}"#).unwrap();
         assert_eq!((query.op, query.path, query.stream), (Op::Embeddings, "/v1/embeddings", false));
+        let batch = query.as_batch().unwrap();
+        assert_eq!((batch.op, batch.path, batch.demanded), (Op::Batch, "/v1/embeddings", query.demanded));
+        let again = Query::from_body("/v1/embeddings", batch.body.clone()).unwrap();
+        assert_eq!((again.op, again.as_batch().is_none()), (Op::Batch, true), "its body says what it is");
         let streamed = ask("/v1/responses", r#"{"model":"lab/m","input":"a","stream":true}"#).unwrap();
-        assert!(streamed.stream && streamed.op == Op::Responses);
+        assert!(streamed.stream && streamed.op == Op::Responses && streamed.as_batch().is_none());
+        let both = ask("/v1/responses", r#"{"model":"lab/m","input":"a","stream":true,"comity_batch":true}"#);
+        assert_eq!(both.unwrap_err(), NotAQuery::Stream("a batch"));
         let unstreamed = ask("/v1/embeddings", r#"{"model":"lab/m","input":"a","stream":true}"#).unwrap_err();
         assert_eq!(unstreamed, NotAQuery::Stream("/v1/embeddings"));
         assert_eq!(ask("/v1/images", "{}").unwrap_err(), NotAQuery::Route("/v1/images".to_owned()));

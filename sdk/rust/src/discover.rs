@@ -257,6 +257,19 @@ impl Seen {
         Ok(())
     }
 
+    /// Fetches tariffs by their content ids, as far as this door has them.
+    pub async fn tariffs(&self, door: &impl Source, ids: &[Digest]) {
+        let frames: Vec<_> = ids.iter().map(|id| frame_of(door.clone(), *id)).collect();
+        let mut frames = futures::stream::iter(frames).buffer_unordered(FRAMES_AT_ONCE);
+        while let Some(bytes) = frames.next().await {
+            if let Ok(bytes) = bytes
+                && let Err(refused) = self.directory.insert(&bytes)
+            {
+                tracing::debug!(%refused, "a tariff is passed over");
+            }
+        }
+    }
+
     /// Whether a model is here with its tariff and its policy, as its owner's feed had them when it was read last.
     pub fn knows(&self, model: &ModelId) -> bool {
         self.feeds().values().any(|feed| feed.models.contains(model))
@@ -470,6 +483,10 @@ impl Seen {
 async fn fetched(door: impl Source, entry: Entry) -> (Entry, Result<Vec<u8>, Error>) {
     let bytes = door.frame(entry.id).await;
     (entry, bytes)
+}
+
+async fn frame_of(door: impl Source, id: Digest) -> Result<Vec<u8>, Error> {
+    door.frame(id).await
 }
 
 /// `q=…&op=…` of a search.

@@ -123,6 +123,26 @@ impl Client {
         estimates.sort_by(|a, b| (a.likely_ucr, &a.model).cmp(&(b.likely_ucr, &b.model)));
         Ok(estimates)
     }
+
+    /// [`Client::estimate`] of those models that take less for a batch: what `comity batch run` would ask them for.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn estimate_batch(&self, grid: &Grid, assumed: Assumed) -> Result<Vec<Estimate>, Error> {
+        let mut estimates = Vec::new();
+        for (at, model) in grid.models.iter().enumerate() {
+            let queries = || grid.items().filter(|item| item.model == at).filter_map(|item| grid.query(&item).ok());
+            let Some(first) = queries().next() else { continue };
+            if self.at_batch_price(&first).await?.is_none() {
+                continue;
+            }
+            let target = self.target(model).await?;
+            let queries = queries().filter_map(|query| query.as_batch());
+            let ceiling = self.output_ceiling(&target);
+            estimates.push(estimate(model, queries, &target.tariff, ceiling, assumed).map_err(Error::Unpriced)?);
+        }
+        Ok(estimates)
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,18 @@ pub struct Evidence {
     /// What was asked and answered, where that is shown.
     #[serde(default)]
     pub exchanges: Vec<Exchange>,
+    /// Which of them are fingerprints of models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fingerprints: Vec<Rounds>,
+}
+
+/// A model's fingerprint: the receipts of its answers, round by round in the order of the prompts; `None` where there was no
+/// answer. What was asked and answered is in the exchanges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rounds {
+    pub model: comity_wire::ModelId,
+    pub rounds: [Vec<Option<Digest>>; 3],
 }
 
 /// What a receipt is for, in full. Shows the prompt: given away only where its owner wants that.
@@ -124,6 +136,22 @@ impl Evidence {
     pub fn read(text: &[u8]) -> Result<Self, NotEvidence> {
         let read: Self = serde_json::from_slice(text).map_err(|_| NotEvidence::Form)?;
         if read.comity_evidence == Self::VERSION { Ok(read) } else { Err(NotEvidence::Form) }
+    }
+
+    /// With what another bundle has; each thing once, under this one's roster.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        let add = |own: &mut Vec<SignedBytes>, more: Vec<SignedBytes>| {
+            let known: HashSet<Vec<u8>> = own.iter().map(|bytes| bytes.to_vec()).collect();
+            own.extend(more.into_iter().filter(|bytes| !known.contains(&bytes[..])));
+        };
+        add(&mut self.objects, other.objects);
+        add(&mut self.indexes, other.indexes);
+        add(&mut self.receipts, other.receipts);
+        let shown: HashSet<Digest> = self.exchanges.iter().map(|exchange| exchange.receipt).collect();
+        self.exchanges.extend(other.exchanges.into_iter().filter(|exchange| !shown.contains(&exchange.receipt)));
+        self.fingerprints.extend(other.fingerprints);
+        self
     }
 
     /// Checks every receipt. `pinned`: the roster that the reviewer trusts; without one the bundle's own is taken, and only its

@@ -16,6 +16,7 @@ pub mod discover;
 pub mod door;
 pub mod estimate;
 pub mod evidence;
+pub mod fingerprint;
 mod hint;
 pub mod journal;
 pub mod keys;

@@ -4,7 +4,7 @@
 //! output lines, as they come, each with `comity` beside it: what it cost, and its receipt. What fails stands in a file of its
 //! own, and is asked again the next time where nothing was paid.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use comity_sdk::keys::Key;
 use comity_sdk::{Client, Query};
 use comity_wire::{Amount, Digest, ModelId, Timestamp};
 use futures::StreamExt as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::store::closed;
@@ -54,6 +54,8 @@ pub struct Report {
     pub errors: PathBuf,
     /// The first of the errors.
     pub first: Option<Missed>,
+    /// Models and routes that were asked at their owners' batch price.
+    pub batch_price: Vec<String>,
 }
 
 /// Why a file is not asked.
@@ -79,6 +81,14 @@ const LINE_BYTES_MAX: usize = 9 << 20;
 /// More at once only wait for lanes.
 pub const AT_ONCE_MAX: usize = 64;
 
+/// Models and routes of a file that are looked up for a batch price; the rest are asked at the usual one.
+const KINDS_MAX: usize = 256;
+
+/// A call's model and route: what has one price.
+fn kind(query: &Query) -> String {
+    format!("{} {}", query.model, query.path)
+}
+
 /// One line, understood.
 struct Line {
     id: String,
@@ -102,11 +112,13 @@ impl Lines {
         wanted: &(dyn Fn() -> bool + Sync),
         told: &mut (dyn FnMut(Counts) + Send),
     ) -> Result<Report, LinesError> {
-        let state = State::open(&self.output)?;
+        let mut state = State::open(&self.output)?;
         let (done, spent, output) = written(&self.output)?;
         let errors = beside(&self.output, "errors.jsonl");
         let mut failures = private(OpenOptions::new().create(true).truncate(true).write(true), &errors)?;
-        let (total, answered, again) = self.check(client, &state, &done).await?;
+        let (total, answered, again, kinds) = self.check(client, &state, &done).await?;
+        let is_begun = answered > 0 || !again.is_empty();
+        let batch_price = state.at_batch_price(client, kinds, is_begun).await?;
         let asking = Asking::new(client, Cap::new(self.cap, spent), Patience::default(), wanted);
         let mut counts = Counts { total, answered, failed: 0, spent };
         let (mut first, mut output) = (None, output);
@@ -115,8 +127,10 @@ impl Lines {
             let lines = self.lines()?.filter_map(Result::ok);
             let lines = lines.filter(|line| !done.contains_key(&line.id) && again.contains(&line.id) == is_again);
             let asked = lines.map(|line| {
-                let query = Query { key: Some(state.key(&line.id, client.now())), ..line.query };
-                let (asking, request) = (&asking, Digest::of(&query.body));
+                let (asking, request) = (&asking, Digest::of(&line.query.body));
+                let batch = batch_price.contains(&kind(&line.query)).then(|| line.query.as_batch()).flatten();
+                let key = Some(state.key(&line.id, client.now()));
+                let query = Query { key, ..batch.unwrap_or(line.query) };
                 async move { ((line.id, request), asking.ask(query, is_again, &|| true).await) }
             });
             let mut asked =
@@ -147,20 +161,22 @@ impl Lines {
             }
         }
         output.sync_all().map_err(|source| LinesError::Io { path: self.output.clone(), source })?;
-        Ok(Report { counts, capped: asking.capped(), errors, first })
+        let capped = asking.capped();
+        Ok(Report { counts, capped, errors, first, batch_price: batch_price.into_iter().collect() })
     }
 
     /// Reads all of it before anything is asked; gives how many lines there are, how many have an answer, and which a run before
-    /// this one signed.
+    /// this one signed. And a call of each model and route, as far as there are few of them.
     async fn check(
         &self,
         client: &Client,
         state: &State,
         done: &HashMap<String, Digest>,
-    ) -> Result<(u64, u64, HashSet<String>), LinesError> {
+    ) -> Result<(u64, u64, HashSet<String>, BTreeMap<String, Query>), LinesError> {
         // What a run before this one left in doubt is asked about, not asked: what was never charged keeps to this run's cap.
         client.resolve_all().await;
         let (mut seen, mut again, mut total, mut answered) = (HashSet::new(), HashSet::new(), 0, 0);
+        let mut kinds = BTreeMap::new();
         for line in self.lines()? {
             let line = line?;
             total += 1;
@@ -170,6 +186,9 @@ impl Lines {
             }
             if !seen.insert(Digest::of(line.id.as_bytes())) {
                 return Err(wrong(format!("custom_id {:?} stands on an earlier line too", line.id)));
+            }
+            if kinds.len() < KINDS_MAX {
+                kinds.entry(kind(&line.query)).or_insert_with(|| line.query.clone());
             }
             match done.get(&line.id) {
                 Some(request) if *request == Digest::of(&line.query.body) => answered += 1,
@@ -184,7 +203,7 @@ impl Lines {
         if total == 0 {
             return Err(LinesError::Empty { path: self.input.clone() });
         }
-        Ok((total, answered, again))
+        Ok((total, answered, again, kinds))
     }
 
     fn lines(&self) -> Result<impl Iterator<Item = Result<Line, LinesError>> + '_, LinesError> {
@@ -257,7 +276,7 @@ fn answered_line(id: &str, request: &Digest, answer: &comity_sdk::Answer) -> Val
     json!({
         "id": request_id(id), "custom_id": id, "error": null,
         "response": {"status_code": 200, "request_id": receipt, "body": body},
-        "comity": {"charge_ucr": answer.receipt.charge, "receipt": receipt, "request": request},
+        "comity": {"charge_ucr": answer.receipt.charge, "op": answer.receipt.op, "receipt": receipt, "request": request},
     })
 }
 
@@ -265,10 +284,18 @@ fn request_id(id: &str) -> String {
     format!("batch_req_{}", &Digest::of(id.as_bytes()).to_string()[..24])
 }
 
+/// The second line of `batch.json`.
+#[derive(Deserialize, Serialize)]
+struct Settled {
+    batch_price: BTreeSet<String>,
+}
+
 /// Which batch an output file is of.
 struct State {
     id: Digest,
-    _lock: File,
+    /// What is asked at a batch price; settled once, since a call that is asked again has to be the same one.
+    batch_price: Option<BTreeSet<String>>,
+    lock: File,
 }
 
 impl State {
@@ -283,9 +310,15 @@ impl State {
         }
         let mut text = String::new();
         std::io::Read::read_to_string(&mut lock, &mut text).map_err(io)?;
-        if let Some(id) = text.lines().next() {
+        let mut lines = text.lines();
+        if let Some(id) = lines.next() {
             let id = serde_json::from_str::<Value>(id).ok().and_then(|value| value.get("id")?.as_str()?.parse().ok());
-            return Ok(Self { id: id.ok_or_else(|| LinesError::State { path: path.clone() })?, _lock: lock });
+            let wrong = || LinesError::State { path: path.clone() };
+            let batch_price = match lines.next() {
+                Some(line) => Some(serde_json::from_str::<Settled>(line).map_err(|_| wrong())?.batch_price),
+                None => None,
+            };
+            return Ok(Self { id: id.ok_or_else(wrong)?, batch_price, lock });
         }
         if output.exists() {
             // Not ours: its lines would be taken for answers.
@@ -294,7 +327,31 @@ impl State {
         let id = Digest(crate::session::random());
         let put = lock.write_all(format!("{}\n", json!({"id": id})).as_bytes()).and_then(|()| lock.sync_all());
         put.map_err(io)?;
-        Ok(Self { id, _lock: lock })
+        Ok(Self { id, batch_price: None, lock })
+    }
+
+    /// Settles for which of these there is a batch price, before anything is asked. `is_begun`: by a program that knew of none.
+    async fn at_batch_price(
+        &mut self,
+        client: &Client,
+        kinds: BTreeMap<String, Query>,
+        is_begun: bool,
+    ) -> Result<BTreeSet<String>, LinesError> {
+        if let Some(settled) = &self.batch_price {
+            return Ok(settled.clone());
+        }
+        let mut batch_price = BTreeSet::new();
+        for (kind, query) in kinds.into_iter().filter(|_| !is_begun) {
+            // A model that cannot be looked up says no by itself, to its own calls.
+            if let Ok(Some(_)) = client.at_batch_price(&query).await {
+                batch_price.insert(kind);
+            }
+        }
+        let line = serde_json::to_string(&Settled { batch_price: batch_price.clone() }).expect("it has a JSON form");
+        let put = self.lock.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.lock.sync_all());
+        put.map_err(|source| LinesError::Io { path: PathBuf::from("batch.json"), source })?;
+        self.batch_price = Some(batch_price.clone());
+        Ok(batch_price)
     }
 
     /// The call that a line is, now and after any restart.

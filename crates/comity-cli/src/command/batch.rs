@@ -78,11 +78,13 @@ impl Run {
     fn end(&self, report: &Report) -> Result<(), Failure> {
         let Counts { total, answered, failed, spent } = report.counts;
         if self.json {
-            let object =
-                json!({"total": total, "answered": answered, "failed": failed, "spent_ucr": spent, "output": self.out});
+            let object = json!({"total": total, "answered": answered, "failed": failed, "spent_ucr": spent, "output": self.out, "batch_price": report.batch_price});
             say(&object.to_string());
         } else {
             say(&format!("{answered} of {total} answered; {spent} spent; {}", self.out.display()));
+        }
+        for kind in &report.batch_price {
+            note(&format!("{kind}: asked at its owner's batch price"));
         }
         if let Some(capped) = &report.capped {
             return Err(Failure::new(

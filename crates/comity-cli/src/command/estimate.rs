@@ -36,13 +36,14 @@ impl Estimate {
         let grid = self.asked.grid(prompts)?;
         let assumed = Assumed { input_tokens: self.input_tokens, output_tokens: self.output_tokens };
         let estimates = client.estimate(&grid, assumed).await?;
+        let batches = client.estimate_batch(&grid, assumed).await?;
         if self.json {
-            say(&serde_json::to_string_pretty(&json!({"estimates": estimates}))?);
+            say(&serde_json::to_string_pretty(&json!({"estimates": estimates, "batches": batches}))?);
             return Ok(());
         }
-        let row = |one: &comity_sdk::estimate::Estimate| {
+        let row = |one: &comity_sdk::estimate::Estimate, how: &str| {
             vec![
-                one.model.to_string(),
+                format!("{}{how}", one.model),
                 one.calls.to_string(),
                 one.likely_ucr.to_string(),
                 format!("{} to {}", one.low_ucr, one.high_ucr),
@@ -50,7 +51,11 @@ impl Estimate {
             ]
         };
         let head = ["model", "calls", "likely", "range", "one call at most"];
-        say(&table(&head, &estimates.iter().map(row).collect::<Vec<_>>()));
+        let as_batch = batches.iter().map(|one| row(one, ", as a batch"));
+        say(&table(&head, &estimates.iter().map(|one| row(one, "")).chain(as_batch).collect::<Vec<_>>()));
+        if !batches.is_empty() {
+            note("as a batch: what `comity batch run` asks, at the owner's batch price");
+        }
         note(
             "nothing was spent. The upper end is what the calls are signed for at today's prices: they cannot cost more",
         );

@@ -35,6 +35,9 @@ pub enum Receipts {
         /// Those of a comparison, with what was asked and answered
         #[arg(long, conflicts_with = "receipts")]
         comparison: Option<PathBuf>,
+        /// With a model's fingerprint (fingerprint.json): whoever has the file can check that model by it
+        #[arg(long, conflicts_with = "no_text")]
+        fingerprint: Vec<PathBuf>,
         /// Leave out what was asked and answered
         #[arg(long)]
         no_text: bool,
@@ -63,8 +66,9 @@ impl Receipts {
         match self {
             Self::List { json } => list(session, json),
             Self::Show { receipt, json } => show(session, receipt.as_deref(), json),
-            Self::Export { receipts, comparison, no_text, out } => {
-                evidence::export(session, &receipts, comparison.as_deref(), no_text, &out).await
+            Self::Export { receipts, comparison, fingerprint, no_text, out } => {
+                let with = evidence::With { comparison, fingerprint, no_text };
+                evidence::export(session, &receipts, &with, &out).await
             }
             Self::Check { evidence, roster, json } => evidence::check(&evidence, roster.as_deref(), json),
             Self::Verify { files, json } => verify(session, files, json).await,

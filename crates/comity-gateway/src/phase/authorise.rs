@@ -5,8 +5,10 @@ mod limits;
 use comity_http::Refusal;
 use comity_supply::Delta;
 use comity_token::{Allowed, Ask, Decision, Denied, decide};
-use comity_wire::object::{Demand, Grant, Logging, Manifest, ModelState, Plan, Policy, Run, Scope, Tariff, Tier};
-use comity_wire::{Code, Digest, GrantId, Meter, ModelId, Op, Verified};
+use comity_wire::object::{
+    Demand, Grant, Logging, Manifest, ModelState, OpRule, Plan, Policy, Run, Scope, Tariff, Tier,
+};
+use comity_wire::{Amount, Code, Digest, GrantId, Meter, ModelId, Op, Verified};
 
 use super::authenticate::Authenticated;
 use crate::config::Served;
@@ -104,6 +106,9 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Box<Authenticated>) -> Res
     let served = inner.served().get(&asked.model).cloned().ok_or_else(|| model_not_found(&asked.model))?;
     let manifest = inner.directory.manifest(&asked.model).ok_or_else(|| model_not_found(&asked.model))?;
     offered(&manifest, &scope, asked.op)?;
+    if asked.batch {
+        offered(&manifest, &scope, Op::Batch)?;
+    }
     if asked.op == Op::Predict {
         asked.schema = Some(predictable(&manifest, &asked)?);
     }
@@ -142,8 +147,20 @@ pub(crate) fn authorise(inner: &Inner, authenticated: Box<Authenticated>) -> Res
         asked.ignored.push(fields::RUN.to_owned());
     }
     let planned = approved().filter_map(|approved| approved.row.output_tokens).min();
-    let priced = price_of(&authenticated, &asked, &allowed, &manifest, (&scope, &tariff), (&bounds, planned))
-        .map_err(of_tier)?;
+    let mut rule = allowed.rule.clone();
+    if let Some(batch) = also.iter().find(|row| row.rule.op == Op::Batch) {
+        rule.output_tokens_max = rule.output_tokens_max.min(batch.rule.output_tokens_max);
+        rule.charge_max = [rule.charge_max, batch.rule.charge_max].into_iter().flatten().min();
+    }
+    let priced = price_of(
+        &authenticated,
+        &asked,
+        (&rule, allowed.tier_rule.charge_max),
+        &manifest,
+        (&scope, &tariff),
+        (&bounds, planned),
+    )
+    .map_err(of_tier)?;
     let judged = std::iter::once(&allowed).chain(&also).map(judged).collect();
     let within = plans::within(approved(), &tariff.worst_meters(&priced.demand).expect("it was priced"));
     let decimals = std::iter::once(&allowed).chain(&also).filter_map(|row| row.rule.logprobs_decimals).min();
@@ -241,11 +258,12 @@ fn read(inner: &Inner, authenticated: &Authenticated) -> Result<Asked, Refusal> 
     })
 }
 
-/// What is asked beside the route's own op.
+/// What is asked beside the route's own op. A batch's limits are those of both, and it is charged as one.
 fn ops(asked: &Asked) -> Vec<Op> {
     let logprobs = asked.logprobs.is_some().then_some(Op::Logprobs);
     let prompt = (asked.echo && asked.logprobs.is_some()).then_some(Op::PromptLogprobs);
-    logprobs.into_iter().chain(prompt).collect()
+    let batch = asked.batch.then_some(Op::Batch);
+    logprobs.into_iter().chain(prompt).chain(batch).collect()
 }
 
 /// Holds every input against the manifest's own schema.
@@ -345,27 +363,27 @@ fn untaken(asked: &mut Asked, served: &Served) -> Result<(), Refusal> {
 fn price_of(
     authenticated: &Authenticated,
     asked: &Asked,
-    allowed: &Allowed,
+    (rule, tier_max): (&OpRule, Amount),
     manifest: &Manifest,
     (scope, tariff): (&Scope, &Tariff),
     (bounds, planned): (&[Bound], Option<u64>),
 ) -> Result<Priced, Refusal> {
     let authority = authenticated.request.authority();
-    let ceiling = manifest.output_tokens_max.unwrap_or(u32::MAX).min(allowed.rule.output_tokens_max);
+    let ceiling = manifest.output_tokens_max.unwrap_or(u32::MAX).min(rule.output_tokens_max);
     let choices = asked.prompts().checked_mul(asked.generated);
     let mut demand = Demand {
-        op: asked.op,
+        op: asked.priced_op(),
         input_bytes: authenticated.body.len() as u64,
         choices: choices.ok_or_else(|| refusal::form("too many choices", "n"))?,
         output_tokens: u64::from(ceiling),
     };
-    let op_max = allowed.rule.charge_max;
+    let op_max = rule.charge_max;
     let mut caps =
         Caps { signed: authority.max_charge, window: authenticated.capability.token().terms.window, policy: op_max };
     if asked.limit == Limit::None {
         // Without a limit of the caller's own, the owner's ceiling on one call counts too, and no more is said than its
         // windows of tokens can take.
-        let tier_max = Some(allowed.tier_rule.charge_max).filter(|max| !max.is_zero());
+        let tier_max = Some(tier_max).filter(|max| !max.is_zero());
         caps.policy = [op_max, tier_max].into_iter().flatten().min();
         let room = bounds.iter().flat_map(|bound| &bound.windows).filter_map(|window| window.tokens).min();
         if let (Some(room), Some(input)) = (room, tariff.worst_meters(&Demand { output_tokens: 0, ..demand })) {

@@ -122,7 +122,7 @@ async fn commit(inner: &Inner, metered: &Metered) -> Result<Box<Verified<Receipt
     let authorised = &held.authorised;
     let authenticated = &authorised.authenticated;
     let (request, capability) = (&authenticated.request, &authenticated.capability);
-    let op = authorised.asked.op;
+    let op = authorised.asked.priced_op();
     let exact = authorised.tariff.exact(op, &metered.meters);
     let exact =
         exact.map_err(|error| Refusal::new(Code::Internal, format!("the charge cannot be worked out: {error}")))?;

@@ -36,7 +36,7 @@ const PREDICT: &[u8] = br#"{
     "output": {"type": "number", "minimum": 0, "maximum": 1}
 }"#;
 /// All that is served.
-pub(super) const OPS: [Op; 9] = [
+pub(super) const OPS: [Op; 10] = [
     Op::Chat,
     Op::Completions,
     Op::Embeddings,
@@ -46,6 +46,7 @@ pub(super) const OPS: [Op; 9] = [
     Op::Tokenize,
     Op::Moderations,
     Op::Responses,
+    Op::Batch,
 ];
 
 pub(super) fn secret(name: &str) -> SecretKey {
@@ -76,6 +77,8 @@ pub(super) fn token_rates() -> Vec<Rate> {
 pub(super) struct Setting {
     pub(super) rates: Vec<Rate>,
     pub(super) minimum: u32,
+    /// What op `batch` costs, without a minimum, where that is something else.
+    pub(super) batch: Option<Vec<Rate>>,
     pub(super) tier: TierRule,
     /// A last change to each op rule.
     pub(super) rule: fn(&mut OpRule),
@@ -121,6 +124,7 @@ impl Default for Setting {
         Self {
             rates: token_rates(),
             minimum: 5,
+            batch: None,
             tier,
             rule: |_| {},
             without: None,
@@ -314,7 +318,10 @@ impl World {
             let standing = RevocationList { org, number: 1, issued_at: setting.standing_at, entries };
             put(cose::sign(&standing, &secret(key)).bytes());
         }
-        let price = |op| Price { op, rates: list(setting.rates.clone()), minimum: Amount::from_ucr(setting.minimum) };
+        let price = |op| match &setting.batch {
+            Some(rates) if op == Op::Batch => Price { op, rates: list(rates.clone()), minimum: Amount::ZERO },
+            _ => Price { op, rates: list(setting.rates.clone()), minimum: Amount::from_ucr(setting.minimum) },
+        };
         let tariff = Tariff {
             org: LAB,
             name: text("standard"),

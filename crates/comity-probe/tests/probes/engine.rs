@@ -8,6 +8,9 @@ use comity_engine::corpus::{Family, held_out};
 use comity_engine::{GenerateRequest, Model as Engine};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use comity_probe::fingerprint::Verdict;
+
+use super::fingerprint::checked;
 use super::owner::{Model, Owner, Path, secret};
 use super::swapped::{SEEDS, found, hours};
 
@@ -21,8 +24,12 @@ fn files(name: &str) -> (Vec<u8>, Vec<u8>) {
 
 /// What the model says to prompts that it was not trained on.
 fn recorded(engine: &Engine) -> Model {
+    recorded_of(engine, PROMPTS)
+}
+
+fn recorded_of(engine: &Engine, prompts: usize) -> Model {
     let families = [Family::Facts, Family::Arithmetic, Family::Induction, Family::Sentiment];
-    let questions = families.into_iter().flat_map(|family| held_out(11, family, PROMPTS / 4));
+    let questions = families.into_iter().flat_map(|family| held_out(11, family, prompts / 4));
     let paths = questions.map(|example| {
         let mut path = Path::new();
         let request = GenerateRequest {
@@ -121,4 +128,28 @@ fn quantised_and_perturbed_weights_are_found_by_log_probabilities() {
         ("comity-mini, each weight moved by 6 %", &|_| perturbed.clone()),
     ];
     found(owner, &all);
+}
+
+/// What a researcher finds with one fingerprint and one check.
+#[test]
+fn a_fingerprint_tells_of_quantised_and_perturbed_weights_and_not_of_the_same() {
+    let mut chance = secret(3).chance("perturb", 0);
+    let mut perturb = |row: &mut [f32]| row.iter_mut().for_each(|value| *value *= 1.0 + 0.06 * chance.normal() as f32);
+    let perturbed = changed("comity-mini", &mut perturb);
+    let all = [
+        ("the same weights", first(), Verdict::Same),
+        ("comity-mini-slant", slant(), Verdict::Changed),
+        ("4 bits", quantised(4), Verdict::Changed),
+        ("each weight moved by 6 %", perturbed, Verdict::Changed),
+    ];
+    let then = recorded_of(&first(), 128);
+    for (what, engine, verdict) in all {
+        let now = recorded_of(&engine, 128);
+        for seed in 0..20 {
+            let then = Owner { model: then.clone(), ..Owner::honest(seed, 0.005, true) };
+            let now = Owner { model: now.clone(), ..then.clone() };
+            let likeness = checked(seed, &then, &now, 1.0);
+            assert_eq!(likeness.verdict, verdict, "{what}: {likeness:?}");
+        }
+    }
 }

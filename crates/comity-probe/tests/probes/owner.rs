@@ -35,7 +35,7 @@ impl Model {
         Self::Toy { seed, other: 0, mix: 0.0 }
     }
 
-    fn path(&self, prompt: u32) -> Path {
+    pub(crate) fn path(&self, prompt: u32) -> Path {
         match self {
             Self::Recorded(paths) => paths[prompt as usize % paths.len()].clone(),
             Self::Toy { seed, other, mix } => {
@@ -138,7 +138,7 @@ impl Owner {
         Observation { receipt: Digest::of(&number.to_be_bytes()), answer, text, bill: self.bill(ask, tokens) }
     }
 
-    fn steps(&self, path: Path, noise: f64, chance: &mut Chance) -> Vec<Step> {
+    pub(crate) fn steps(&self, path: Path, noise: f64, chance: &mut Chance) -> Vec<Step> {
         let mut steps = Vec::new();
         for mut tokens in path {
             let likeliest = tokens[0].0.clone();

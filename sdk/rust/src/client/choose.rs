@@ -1,16 +1,17 @@
 //! Which models this caller may use now, and if not, what is missing.
 
 use comity_token::directory::Directory as _;
-use comity_token::policy::{self, Missing};
+use comity_token::policy::{self, Decision, Missing};
 use comity_wire::api::node::SearchQuery;
 use comity_wire::cbor::Text;
-use comity_wire::object::{Summary, Vetting};
+use comity_wire::object::{Demand, OpRule, Summary, Tariff, Vetting};
 use comity_wire::{Code, Digest, ModelId, Op, Timestamp, Verified};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use super::{Client, Error};
+use crate::chat::Query;
 use crate::want::rank::{self, Answering, Misfit, Offered};
 use crate::want::{Of, Want};
 
@@ -45,6 +46,44 @@ impl Client {
         Ok(hits.into_iter().map(choice).collect())
     }
 
+    /// How many alternatives of each token the owner's published rules give this caller with log-probabilities; 0 where none, or
+    /// where grants or terms would have to be known. A probe that saw none at the owner's server counts as none.
+    ///
+    /// # Errors
+    /// [`Error`] where the model's manifest cannot be had.
+    pub async fn alternatives(&self, model: &ModelId) -> Result<u8, Error> {
+        let manifest = self.manifest(model).await?;
+        let lacks = manifest.measured.iter().any(|row| row.name.as_str() == "logprobs" && !row.value);
+        let offers = manifest.ops.iter().any(|row| row.op == Op::Logprobs);
+        let rule = if offers && !lacks { self.rule(model, Op::Logprobs).await } else { None };
+        Ok(rule.map_or(0, |rule| rule.logprobs_max))
+    }
+
+    /// The row of the owner's published policy that lets this caller ask for an op, as far as is known without grants and terms.
+    async fn rule(&self, model: &ModelId, op: Op) -> Option<OpRule> {
+        let policy = self.seen.directory.policy(model)?;
+        let caller = self.caller().await;
+        let ask = caller.ask(model, op, self.now());
+        match policy::decide(&policy, &ask) {
+            Decision::Allow(allowed) => Some(allowed.rule),
+            Decision::Refuse(_) => None,
+        }
+    }
+
+    /// A call as part of a batch (spec/03-manifest.md F-13), where its owner has a batch price that this caller may use and that
+    /// is the lesser, both for the shortest answer and for the longest; `None` where it is asked as it is.
+    ///
+    /// # Errors
+    /// [`Error`]: an unknown model.
+    pub async fn at_batch_price(&self, query: &Query) -> Result<Option<Query>, Error> {
+        let Some(batch) = query.as_batch() else { return Ok(None) };
+        let target = self.target(&query.model).await?;
+        if target.summary.ops.iter().all(|row| row.op != Op::Batch) || !is_less(&target.tariff, query, &batch) {
+            return Ok(None);
+        }
+        Ok(self.rule(&query.model, Op::Batch).await.map(|_| batch))
+    }
+
     async fn caller(&self) -> Caller {
         let project = self.project().await.ok();
         let vetting = project.as_ref().map_or(Vetting::None, |project| project.vetting);
@@ -74,9 +113,7 @@ impl Client {
                 first.ok_or_else(|| no_choice(want, found.len(), &misfit))?.model
             }
         };
-        if self.directory().summary(&first).is_none() {
-            self.refresh().await?;
-        }
+        self.read_model(&first).await?;
         let summary = self.directory().summary(&first).ok_or_else(|| Error::ModelUnknown(first.clone()))?;
         let mut answering = Answering { release: summary.release, alone: None };
         let query = SearchQuery { op: Some(op), release: Some(answering.release), ..SearchQuery::default() };
@@ -158,6 +195,7 @@ impl Client {
                 break;
             }
         }
+        self.read_tariffs(found.iter().map(|summary| summary.tariff)).await;
         Ok(found)
     }
 }
@@ -178,8 +216,12 @@ struct Caller {
 impl Caller {
     /// Grants and signed terms are known to owners' nodes alone.
     fn lacks(&self, summary: &Summary, op: Op, now: Timestamp) -> Option<Missing> {
-        let ask = policy::Ask {
-            model: &summary.model,
+        policy::decide_summary(summary, &self.ask(&summary.model, op, now)).err()
+    }
+
+    fn ask<'a>(&'a self, model: &'a ModelId, op: Op, now: Timestamp) -> policy::Ask<'a> {
+        policy::Ask {
+            model,
             op,
             vetting: self.vetting,
             purposes: &self.purposes,
@@ -189,8 +231,7 @@ impl Caller {
             agreed: &[],
             delegated: false,
             now,
-        };
-        policy::decide_summary(summary, &ask).err()
+        }
     }
 }
 
@@ -204,6 +245,22 @@ fn no_choice(want: &Want, found: usize, misfit: &[(ModelId, Misfit)]) -> Error {
         format!(" ({found} came into question): {}", named.join("; "))
     };
     Error::NoChoice { asked: want.to_string(), why }
+}
+
+/// Whether the batch price of a call is the lesser. The few bytes more of its body are left out of it.
+fn is_less(tariff: &Tariff, query: &Query, batch: &Query) -> bool {
+    /// Where a call states no limit: any will do to compare.
+    const LONG: u64 = 4096;
+    let longest = query.demand(LONG);
+    let cost = |output_tokens, op| {
+        let demand = Demand { op, output_tokens, ..longest };
+        tariff.worst_meters(&demand).and_then(|meters| tariff.exact(op, &meters).ok())
+    };
+    let both = |tokens| cost(tokens, batch.op).zip(cost(tokens, query.op));
+    let (Some(short), Some(long)) = (both(longest.output_tokens.min(1)), both(longest.output_tokens)) else {
+        return false;
+    };
+    short.0 <= short.1 && long.0 <= long.1 && (short.0 < short.1 || long.0 < long.1)
 }
 
 impl Choice {

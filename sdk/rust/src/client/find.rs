@@ -77,7 +77,7 @@ impl Client {
 
     /// Makes sure that what a call of this model needs is here as its owner's feed has it, looked at not long ago. A model that is known
     /// stays so while nobody can show the feed: who has a token needs no hub.
-    async fn read_model(&self, model: &ModelId) -> Result<(), Error> {
+    pub(super) async fn read_model(&self, model: &ModelId) -> Result<(), Error> {
         let now = self.now();
         if self.seen.is_fresh(model, now) {
             return Ok(());
@@ -91,6 +91,26 @@ impl Client {
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches tariffs of models that were found, as far as there is somebody who has them: prices are compared, and what a call costs is
+    /// read anew before it.
+    pub(super) async fn read_tariffs(&self, ids: impl Iterator<Item = Digest>) {
+        /// Of more the cheapest by their owners' hints, in whose order they were found.
+        const TARIFFS_MAX: usize = 256;
+        let mut known = BTreeSet::new();
+        let is_wanted = |id: &Digest| known.insert(*id) && self.seen.directory.tariff(id).is_none();
+        let mut wanted: Vec<_> = ids.filter(is_wanted).collect();
+        wanted.truncate(TARIFFS_MAX);
+        for entry in &self.profile.entry {
+            if wanted.is_empty() {
+                return;
+            }
+            if let Ok(door) = self.entry(entry) {
+                self.seen.tariffs(&door, &wanted).await;
+                wanted.retain(|id| self.seen.directory.tariff(id).is_none());
+            }
         }
     }
 

@@ -66,6 +66,7 @@ impl Client {
             indexes: list(indexes),
             receipts: receipts.iter().filter_map(|receipt| SignedBytes::new(receipt.bytes()).ok()).collect(),
             exchanges,
+            fingerprints: Vec::new(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Receipts handed on, and checked by whoever got them (spec/06-metering.md §6.12).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use comity_sdk::compare::Comparison;
 use comity_sdk::evidence::{Evidence, Proved};
@@ -9,14 +9,15 @@ use crate::kept;
 use crate::printer::{Failure, note, plain, put_private, say, table};
 use crate::session::Session;
 
-pub(super) async fn export(
-    session: &Session,
-    ids: &[String],
-    comparison: Option<&Path>,
-    no_text: bool,
-    out: &Path,
-) -> Result<(), Failure> {
-    let (receipts, exchanges): (Vec<_>, Vec<_>) = match comparison {
+/// What goes along with receipts.
+pub(super) struct With {
+    pub(super) comparison: Option<PathBuf>,
+    pub(super) fingerprint: Vec<PathBuf>,
+    pub(super) no_text: bool,
+}
+
+pub(super) async fn export(session: &Session, ids: &[String], with: &With, out: &Path) -> Result<(), Failure> {
+    let (receipts, exchanges): (Vec<_>, Vec<_>) = match &with.comparison {
         Some(folder) => Comparison::open(folder)?.receipts().into_iter().unzip(),
         None if ids.is_empty() => kept::all(&session.home)?.into_iter().map(|receipt| (receipt, None)).unzip(),
         None => {
@@ -27,9 +28,18 @@ pub(super) async fn export(
     if receipts.is_empty() {
         return Err(Failure::new("there is no receipt to hand on", "comity receipts list"));
     }
-    let exchanges: Vec<_> = exchanges.into_iter().flatten().filter(|_| !no_text).collect();
-    let shown = exchanges.len();
-    let evidence = session.look()?.gather(&session.home, &receipts, exchanges).await?;
+    let exchanges: Vec<_> = exchanges.into_iter().flatten().filter(|_| !with.no_text).collect();
+    let mut evidence = session.look()?.gather(&session.home, &receipts, exchanges).await?;
+    for path in &with.fingerprint {
+        let refused = |failure: Failure| {
+            Failure::new(format!("{}: {}", path.display(), failure.message), "name a fingerprint.json that you took")
+        };
+        let other = std::fs::read(path).map_err(|error| refused(error.into()))?;
+        let other = Evidence::read(&other).map_err(|error| refused(error.into()))?;
+        other.verify(None).map_err(|error| refused(error.into()))?;
+        evidence = evidence.with(other);
+    }
+    let shown = evidence.exchanges.len();
     let bytes = serde_json::to_vec(&evidence)?;
     if bytes.len() as u64 > EVIDENCE_BYTES_MAX {
         return Err(Failure::new(
@@ -38,7 +48,7 @@ pub(super) async fn export(
         ));
     }
     put_private(out, &bytes)?;
-    say(&format!("{} receipts in {}", receipts.len(), out.display()));
+    say(&format!("{} receipts in {}", evidence.receipts.len(), out.display()));
     if shown > 0 {
         note(&format!("it shows {shown} prompts with their answers"));
     }

@@ -2,8 +2,8 @@
 
 use comity_http::Refusal;
 use comity_token::Allowed;
-use comity_wire::Code;
 use comity_wire::object::{BiasKind, OpRule};
+use comity_wire::{Code, Op};
 use serde_json::Value;
 
 use crate::config::Served;
@@ -40,7 +40,12 @@ pub(super) fn check(
     let rule = &allowed.rule;
     limit(rule, "bytes of the body", authenticated.body.len() as u64, u64::from(rule.input_bytes_max), "body")?;
     limit(rule, "choices", asked.generated, u64::from(rule.choices_max.min(served.choices_max)), "n")?;
-    for row in also {
+    for row in also.iter().filter(|row| row.rule.op == Op::Batch) {
+        let rule = &row.rule;
+        limit(rule, "bytes of the body", authenticated.body.len() as u64, u64::from(rule.input_bytes_max), "body")?;
+        limit(rule, "choices", asked.generated, u64::from(rule.choices_max), "n")?;
+    }
+    for row in also.iter().filter(|row| row.rule.op != Op::Batch) {
         let alternatives = row.rule.logprobs_max.max(rule.logprobs_max);
         let asked = asked.logprobs.unwrap_or(0);
         limit(&row.rule, "log-probabilities per token", asked, u64::from(alternatives), "logprobs")?;
