@@ -177,7 +177,7 @@ async fn a_profile_is_made_sealed_by_the_keyring_or_a_passphrase_and_never_by_no
     std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).expect("a tool");
     let path = format!("{tools}:{}", std::env::var("PATH").unwrap_or_default());
     let roster = at.path().join("roster.cbor").display().to_string();
-    std::fs::write(&roster, b"not looked at").expect("a file");
+    std::fs::write(&roster, comity_tests::house::roster()).expect("a file");
     let init = ["init", "--roster", &roster, "--entry", "https://hub.example"];
     let passphrase = at.path().join("passphrase").display().to_string();
     std::fs::write(&passphrase, PASSPHRASE).expect("a file");

@@ -193,7 +193,9 @@ pub(crate) async fn receipt(
     let called = caller(inner, &parts, &bytes)?;
     let (key, slot) = (LaneKey { leaf: query.leaf, lane: query.lane }, Slot { seq: query.seq, item: query.item });
     // In this order: a request that ends in between is found in the store, and its chain after it.
-    let is_open = inner.ledger.is_open(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
+    let is_here = inner.arrived.has(query.token, key, slot);
+    let is_open =
+        is_here || inner.ledger.is_open(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
     let found = inner.ledger.store().charge(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
     let chains = inner.chains_of(query.token).await?;
     match chains.iter().find(|chain| chain.leaf() == query.leaf) {

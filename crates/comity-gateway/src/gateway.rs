@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agreements::Agreements;
+use crate::arrived::Arrived;
 use crate::chains::Chains;
 use crate::claims::House;
 use crate::config::{Clock, Config, Entropy, Failpoint, Parts, Served};
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) passing: Passing,
     pub(crate) moderating: Option<Moderating>,
     pub(crate) stopping: Stopping,
+    pub(crate) arrived: Arrived,
     pub(crate) receipt_key: SecretKey,
     pub(crate) own_issuer: Option<SecretKey>,
     pub(crate) house: Option<Arc<dyn House>>,
@@ -202,6 +204,7 @@ impl Gateway {
             passing,
             moderating: parts.moderation.map(Moderating::new),
             stopping,
+            arrived: Arrived::default(),
             receipt_key: parts.receipt_key,
             own_issuer: parts.own_issuer,
             house: parts.house,

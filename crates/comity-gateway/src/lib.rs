@@ -8,6 +8,7 @@
 
 mod acknowledge;
 mod agreements;
+mod arrived;
 mod chains;
 mod challenges;
 mod claims;

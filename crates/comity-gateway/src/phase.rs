@@ -98,11 +98,15 @@ async fn allowed(
     permit: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<Response, Refusal> {
     let inner = &*gateway.0;
+    let call = &authorised.authenticated;
+    // Until there is a hold: who asks meanwhile what became of it must not hear that it is not here.
+    let here = inner.arrived.enter(call.token(), call.key(), call.slot());
     let (authorised, seat) = seat::seat(inner, authorised).await?;
     let held = match hold::hold(gateway, authorised, seat).await? {
         hold::Step::Held(held) => held,
         hold::Step::Replayed(response) => return Ok(response),
     };
+    drop(here);
     let filtered = filter::filter(inner, held).await?;
     inner.may_still_ask(&filtered.held.authorised).await?;
     let (head, answer) = oneshot::channel();

@@ -200,6 +200,9 @@ impl Query<Name> {
         if batch && stream {
             return Err(NotAQuery::Stream("a batch"));
         }
+        if batch && matches!(model, Name::Want(_)) {
+            return Err(NotAQuery::Open);
+        }
         // A body of GET would be nobody's: its one field goes into the address.
         let (query, body) = match (route.method, &model) {
             ("GET", Name::Model(model)) => (format!("model={}", model.to_string().replace('/', "%2F")), Vec::new()),
@@ -289,6 +292,8 @@ mod tests {
         assert!(streamed.stream && streamed.op == Op::Responses && streamed.as_batch().is_none());
         let both = ask("/v1/responses", r#"{"model":"lab/m","input":"a","stream":true,"comity_batch":true}"#);
         assert_eq!(both.unwrap_err(), NotAQuery::Stream("a batch"));
+        let open = br#"{"model":"any:price<=1","input":"a","comity_batch":true}"#.to_vec();
+        assert_eq!(Query::<Name>::read("/v1/embeddings", open).unwrap_err(), NotAQuery::Open);
         let unstreamed = ask("/v1/embeddings", r#"{"model":"lab/m","input":"a","stream":true}"#).unwrap_err();
         assert_eq!(unstreamed, NotAQuery::Stream("/v1/embeddings"));
         assert_eq!(ask("/v1/images", "{}").unwrap_err(), NotAQuery::Route("/v1/images".to_owned()));

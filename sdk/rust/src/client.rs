@@ -110,6 +110,8 @@ pub enum Error {
     Ended { at: Timestamp, now: Timestamp },
     #[error("{0} has no door that this client can use")]
     NoDoor(NodeId),
+    #[error("{model} does not fit any more: {why}")]
+    NoFit { model: ModelId, why: String },
     #[error("{0} does not answer: nothing was asked of it")]
     Silent(NodeId),
     #[error(transparent)]
@@ -237,6 +239,12 @@ impl Error {
                     | Code::RosterExpired
                     | Code::StoreUnavailable
                     | Code::Internal
+                    // Its own rules, which a search does not know whole.
+                    | Code::TermsNotSigned
+                    | Code::PurposeNotAllowed
+                    | Code::OpNotOffered
+                    | Code::VettingTooLow
+                    | Code::GrantRequired
             )
         );
         let is_lost = matches!(self, Self::Door(door) if door.code().is_none());
@@ -244,6 +252,7 @@ impl Error {
             self,
             Self::Missing(_)
                 | Self::ModelUnknown(_)
+                | Self::NoFit { .. }
                 | Self::OtherRelease { .. }
                 | Self::Wallet(WalletError::Stopped { .. })
         );
@@ -326,6 +335,10 @@ impl Client {
     /// [`Error`]: an unreadable roster, a wallet that another process uses, a journal that does not add up.
     pub fn open(home: &Path, profile: Profile, member: Option<SecretKey>, world: World) -> Result<Self, Error> {
         let (mut journal, entries) = Journal::open(&Self::journal(home))?;
+        // Who typed a passphrase took a while over it: what it opened may be nobody's key any more.
+        if !seal::file::Seal::is_of(home, world.seal.as_ref())? {
+            return Err(SealError::Changed.into());
+        }
         journal.seal_with(world.seal.clone().map(|key| Sealer::new(key, Arc::clone(&world.entropy))));
         Self::with(profile, member, world, Some(journal), entries)
     }

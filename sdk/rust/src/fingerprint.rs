@@ -8,7 +8,7 @@
 mod checking;
 mod taking;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use comity_probe::fingerprint::{NoReference, ROUNDS};
 use comity_probe::{Answer, Read};
@@ -58,6 +58,10 @@ pub enum NotAFingerprint {
     Receipt(Digest),
     #[error("prompt {0} was not asked in the same way each time")]
     Asked(usize),
+    #[error("it names receipt {0} twice")]
+    Twice(Digest),
+    #[error("prompt {0} stands at another place too")]
+    Again(usize),
     #[error("its model was exchanged while it was taken: {0} and {1} are two releases; take it again")]
     Releases(Digest, Digest),
     #[error(transparent)]
@@ -89,12 +93,17 @@ impl Fingerprint {
         let mut newest: Option<&Receipt> = None;
         let (mut from, mut charge) = (Timestamp(u64::MAX), Amount::ZERO);
         let mut reads: [Vec<Option<Read>>; ROUNDS] = Default::default();
+        let mut named = HashSet::new();
         for (round, reads) in rounds.rounds.iter().zip(&mut reads) {
             for (at, id) in round.iter().enumerate().take(PROMPTS_MAX) {
                 let Some(id) = id else {
                     reads.push(None);
                     continue;
                 };
+                // One answer three times would be a server that never differs from itself.
+                if !named.insert(*id) {
+                    return Err(NotAFingerprint::Twice(*id));
+                }
                 let shown = receipts.get(id).zip(exchanges.get(id));
                 let (receipt, exchange) = shown.ok_or(NotAFingerprint::Receipt(*id))?;
                 let receipt = receipt.unverified();
@@ -117,6 +126,13 @@ impl Fingerprint {
                 charge = charge.saturating_add(receipt.charge);
                 reads.push(Some(Read::whole(exchange.response.as_bytes())));
             }
+        }
+        // One prompt many times would count as many that agree.
+        let mut texts = HashSet::new();
+        if let Some((at, _)) =
+            prompts.iter().find(|(_, messages)| !texts.insert(serde_json::to_string(messages).unwrap_or_default()))
+        {
+            return Err(NotAFingerprint::Again(*at));
         }
         let newest = newest.ok_or(NotAFingerprint::None)?;
         let manifests = evidence.objects.iter().filter_map(|bytes| Signed::<Manifest>::decode(bytes).ok());

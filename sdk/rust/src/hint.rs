@@ -107,7 +107,7 @@ impl Error {
                 "write `entry = [\"https://HUB\"]` into profile.toml: any hub or node of the federation"
             }
             Self::ModelUnknown(_) => "`comity models search` lists those that are known",
-            Self::NoChoice { .. } => {
+            Self::NoChoice { .. } | Self::NoFit { .. } => {
                 "leave a condition out, or ask what you lack: `comity models search` says of each model whether you may use it"
             }
             Self::Silent(_) => "try again later, or choose another model: `comity models search`",

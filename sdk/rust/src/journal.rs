@@ -262,6 +262,11 @@ impl Drop for Journal {
             // Nobody is left who could be told; what a power cut takes now is asked for again.
             disk.flush().ok();
         }
+        // A flush that is still under way must cut off nothing of whoever opens it next.
+        {
+            let _flushing = disk.flushing();
+            disk.broken.store(true, Ordering::Release);
+        }
         // A process that is being started may have the descriptor until it runs its own program: closing would not be enough.
         disk.file.unlock().ok();
     }

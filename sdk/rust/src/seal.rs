@@ -36,7 +36,11 @@ const MARK: &str = "sealed:";
 
 /// What every secret of a home folder is closed with.
 #[derive(Clone)]
-pub struct DataKey(Secret);
+pub struct DataKey {
+    secret: Secret,
+    /// SHA-256 of the `wallet.seal` that it opens, where it was opened from one.
+    of: Option<Digest>,
+}
 
 /// Where a secret stands.
 #[derive(Clone, Copy, Debug)]
@@ -69,8 +73,10 @@ pub enum SealError {
     Archive,
     #[error("a key of this folder is sealed, and {path} is not there")]
     Lost { path: PathBuf },
-    #[error("the member key {path} lies outside of the profile's folder")]
+    #[error("{path} is a link, or lies outside of the profile's folder")]
     Outside { path: PathBuf },
+    #[error("how the keys of this folder are kept was changed meanwhile")]
+    Changed,
     #[error("{path} is no key")]
     NotAKey { path: PathBuf },
     #[error("cannot {what} {path}")]
@@ -101,6 +107,7 @@ impl SealError {
             Self::Form { .. } | Self::Cost { .. } | Self::Closed | Self::Lost { .. } => {
                 "put back wallet.seal, member.key and wallet.journal from one and the same copy; without one: comity init in a new folder, and comity wallet revoke --lost"
             }
+            Self::Changed => "run it again",
             Self::Outside { .. } => "move it into the folder, and name it so in profile.toml",
             Self::NotAKey { .. } => "a key file holds 64 hexadecimal digits, or what comity wallet seal made of them",
             Self::Keyring(error) => error.hint(),
@@ -112,18 +119,18 @@ impl SealError {
 impl DataKey {
     /// A new one. The caller brings the randomness.
     pub fn new(random: [u8; SECRET_BYTES]) -> Self {
-        Self(Zeroizing::new(random))
+        Self { secret: Zeroizing::new(random), of: None }
     }
 
     /// `nonce`: fresh for each secret.
     pub fn close(&self, nonce: [u8; NONCE_BYTES], place: Place, secret: &[u8; SECRET_BYTES]) -> Vec<u8> {
-        seal(&self.0, nonce, &place.name(), secret)
+        seal(&self.secret, nonce, &place.name(), secret)
     }
 
     /// # Errors
     /// [`SealError::Closed`] where it was closed with another key or for another place, or altered.
     pub fn open(&self, place: Place, closed: &[u8]) -> Result<Secret, SealError> {
-        open(&self.0, &place.name(), closed).ok_or(SealError::Closed)
+        open(&self.secret, &place.name(), closed).ok_or(SealError::Closed)
     }
 }
 

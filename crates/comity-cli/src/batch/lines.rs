@@ -61,6 +61,8 @@ pub struct Report {
 /// Why a file is not asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LinesError {
+    #[error("whether there is a batch price could not be asked; nothing was asked of any model: {0}")]
+    Price(Box<comity_sdk::Error>),
     #[error("cannot use {path}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{path}, line {line}: {what}")]
@@ -342,9 +344,14 @@ impl State {
         }
         let mut batch_price = BTreeSet::new();
         for (kind, query) in kinds.into_iter().filter(|_| !is_begun) {
-            // A model that cannot be looked up says no by itself, to its own calls.
-            if let Ok(Some(_)) = client.at_batch_price(&query).await {
-                batch_price.insert(kind);
+            match client.at_batch_price(&query).await {
+                Ok(Some(_)) => {
+                    batch_price.insert(kind);
+                }
+                // A model that there is not says so by itself, to its own calls.
+                Ok(None) | Err(comity_sdk::Error::ModelUnknown(_)) => {}
+                // Not settled for good by a moment in which somebody could not be asked.
+                Err(error) => return Err(LinesError::Price(Box::new(error))),
             }
         }
         let line = serde_json::to_string(&Settled { batch_price: batch_price.clone() }).expect("it has a JSON form");

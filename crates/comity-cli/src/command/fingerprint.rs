@@ -88,7 +88,7 @@ struct File {
     /// Whose, where the file has several
     #[arg(long)]
     model: Option<ModelId>,
-    /// The roster that you trust; without it, the file's own
+    /// The roster that you trust; without it, `check` takes your profile's, and `show` the file's own
     #[arg(long)]
     roster: Option<PathBuf>,
 }
@@ -172,7 +172,7 @@ impl Take {
 
 impl Show {
     fn run(self) -> Result<(), Failure> {
-        let fingerprint = self.file.read()?;
+        let fingerprint = self.file.read(None)?;
         if self.json {
             say(&serde_json::to_string_pretty(&words::facts(&fingerprint))?);
         } else {
@@ -188,7 +188,8 @@ impl File {
         if self.fingerprint.is_dir() { self.fingerprint.join(FILE) } else { self.fingerprint.clone() }
     }
 
-    fn read(&self) -> Result<Fingerprint, Failure> {
+    /// `trusted`: the roster where none is named; without either it is the file's own, which anybody can make.
+    fn read(&self, trusted: Option<&Path>) -> Result<Fingerprint, Failure> {
         let path = self.path();
         let read = |path: &Path| {
             let fails = |error: &dyn std::fmt::Display| {
@@ -200,14 +201,21 @@ impl File {
                 _ => std::fs::read(path).map_err(|error| fails(&error)),
             }
         };
-        let pinned = self.roster.as_deref().map(read).transpose()?;
+        let pinned = self.roster.as_deref().or(trusted).map(read).transpose()?;
         let wrong = |failure: Failure| {
             let hint = "do not rely on it; ask whoever gave it to you, or take one yourself";
             Failure::new(format!("{}: {}", path.display(), failure.message), hint)
         };
         let evidence = Evidence::read(&read(&path)?).map_err(|error| wrong(error.into()))?;
         let read = Fingerprint::read(&evidence, pinned.as_deref(), self.model.as_ref());
-        read.map_err(|error| wrong(error.into()))
+        let fingerprint = read.map_err(|error| wrong(error.into()))?;
+        if pinned.is_none() {
+            let (roster, _) = evidence.verify(None).map_err(|error| wrong(error.into()))?;
+            note(&format!(
+                "under the file's own roster, {roster}, which anybody can make: name the one that you trust with --roster"
+            ));
+        }
+        Ok(fingerprint)
     }
 }
 

@@ -49,6 +49,17 @@ async fn who_waits_holds_nothing_and_a_full_line_says_when_to_come_back() {
     until(|| places(&world) == (2, 1)).await;
     let open = world.gateway.0.ledger.with(|book| book.open_count(TOKEN));
     assert_eq!(open, 1, "the one that is being served");
+    // Whoever asks what became of one that waits hears that it is here: not found would say that it is not charged, and another
+    // owner would be paid for it.
+    let leaf = leaf(&chain);
+    let became = async |lane: u16| {
+        let query = format!("token={TOKEN}&leaf={leaf}&lane={lane}&seq=1");
+        let told = world.call("GET", "/comity/v1/receipts", &query, &Value::Null, &secret("holder")).await;
+        let told: Value = serde_json::from_slice(&read(told).await.2).unwrap();
+        told["code"].clone()
+    };
+    assert_eq!(became(1).await, json!("in_flight"));
+    assert_eq!(became(3).await, json!("not_found"), "nothing of it is here");
     // The third in its project's line is told to come back; its number stays free.
     let (status, headers, body) = go(&world, &world.ask(&chain).lane(3)).await.unwrap();
     assert_eq!((status, &body["error"]["code"]), (429, &json!("too_many_requests")));

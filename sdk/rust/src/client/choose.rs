@@ -81,7 +81,21 @@ impl Client {
         if target.summary.ops.iter().all(|row| row.op != Op::Batch) || !is_less(&target.tariff, query, &batch) {
             return Ok(None);
         }
-        Ok(self.rule(&query.model, Op::Batch).await.map(|_| batch))
+        if self.profile.project.is_some() {
+            // A house that cannot be asked for a moment makes nobody a stranger for good.
+            self.project().await?;
+        }
+        let (rule, usual) = (self.rule(&query.model, Op::Batch).await, self.rule(&query.model, query.op).await);
+        // For less money, not for a shorter answer.
+        let gives_as_much = |rule: &OpRule| {
+            usual.as_ref().is_none_or(|usual| {
+                rule.output_tokens_max >= usual.output_tokens_max
+                    && rule.input_bytes_max >= usual.input_bytes_max
+                    && rule.choices_max >= usual.choices_max
+                    && rule.parameters == usual.parameters
+            })
+        };
+        Ok(rule.filter(gives_as_much).map(|_| batch))
     }
 
     async fn caller(&self) -> Caller {
@@ -136,7 +150,30 @@ impl Client {
         if models.is_empty() {
             return Err(no_choice(want, found.len(), &misfit));
         }
-        Ok(Fitting { release: answering.release, models })
+        Ok(Fitting { answering, models })
+    }
+
+    /// Whether a model meets the conditions as its owner's feed has it now, and under each tariff that an open token of it pins: what
+    /// was found is a hub's word, and may be older. What the caller may do is for the owner's node to say.
+    pub(super) async fn still_fits(
+        &self,
+        want: &Want,
+        op: Op,
+        fitting: &Fitting,
+        model: &ModelId,
+    ) -> Result<(), Error> {
+        for target in self.targets(model).await? {
+            let mut tariffs = self.pinned(&target, model, op).await?;
+            tariffs.push(target.tariff.clone());
+            for tariff in &tariffs {
+                let offered = Offered { summary: &target.summary, tariff: Some(tariff), missing: None };
+                let (_, misfit) = rank::rank(&want.needs, op, Some(&fitting.answering), [offered]);
+                if let Some((_, why)) = misfit.into_iter().next() {
+                    return Err(Error::NoFit { model: model.clone(), why: why.to_string() });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn ranked(
@@ -203,7 +240,7 @@ impl Client {
 /// Models of one release that fit, in the order in which they are asked.
 #[derive(Clone, Debug)]
 pub(super) struct Fitting {
-    pub(super) release: Digest,
+    pub(super) answering: Answering,
     pub(super) models: Vec<ModelId>,
 }
 
@@ -251,16 +288,26 @@ fn no_choice(want: &Want, found: usize, misfit: &[(ModelId, Misfit)]) -> Error {
 fn is_less(tariff: &Tariff, query: &Query, batch: &Query) -> bool {
     /// Where a call states no limit: any will do to compare.
     const LONG: u64 = 4096;
+    /// No body is longer.
+    const WIDE: u64 = 1 << 24;
     let longest = query.demand(LONG);
-    let cost = |output_tokens, op| {
-        let demand = Demand { op, output_tokens, ..longest };
+    let cost = |input_bytes, output_tokens, op| {
+        let demand = Demand { op, input_bytes, output_tokens, ..longest };
         tariff.worst_meters(&demand).and_then(|meters| tariff.exact(op, &meters).ok())
     };
-    let both = |tokens| cost(tokens, batch.op).zip(cost(tokens, query.op));
-    let (Some(short), Some(long)) = (both(longest.output_tokens.min(1)), both(longest.output_tokens)) else {
-        return false;
-    };
-    short.0 <= short.1 && long.0 <= long.1 && (short.0 < short.1 || long.0 < long.1)
+    // One answer for all lines of a file: also for shorter and for longer ones than this.
+    let corners =
+        [0, longest.input_bytes, WIDE].into_iter().flat_map(|input| [(input, 1), (input, longest.output_tokens)]);
+    let mut is_less = false;
+    for (input, output) in corners {
+        let output = output.min(longest.output_tokens);
+        let costs = cost(input, output, batch.op).zip(cost(input, output, query.op));
+        match costs {
+            Some((batch, usual)) if batch <= usual => is_less |= batch < usual,
+            _ => return false,
+        }
+    }
+    is_less
 }
 
 impl Choice {

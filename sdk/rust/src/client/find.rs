@@ -8,7 +8,7 @@ use comity_http::dial::Relay;
 use comity_token::directory::Directory as _;
 use comity_wire::api::node as api;
 use comity_wire::object::{Anchor, AnchorRole, DoorKind, Manifest, NodeCertificate, Summary, Tariff};
-use comity_wire::{Amount, Digest, ModelId, NodeId, OrgId, PublicKey, Verified};
+use comity_wire::{Amount, Digest, ModelId, NodeId, Op, OrgId, PublicKey, Verified};
 
 use super::{Client, Error};
 use crate::chat::Query;
@@ -367,20 +367,26 @@ impl Client {
         for target in self.targets(&query.model).await? {
             let demand = query.demand(self.output_ceiling(&target));
             most = most.max(target.tariff.worst_case(&demand).map_err(Error::Unpriced)?);
-            for pinned in self.pinned(&target, &query.model).await? {
+            for pinned in self.pinned(&target, &query.model, query.op).await? {
                 most = most.max(pinned.worst_case(&demand).map_err(Error::Unpriced)?);
             }
         }
         Ok(most)
     }
 
-    /// Other tariffs than the newest that open tokens for this model pin (rule 5).
-    pub(super) async fn pinned(&self, target: &Target, model: &ModelId) -> Result<Vec<Verified<Tariff>>, Error> {
+    /// Other tariffs than the newest that open tokens pin which serve this op of this model (rule 5).
+    pub(super) async fn pinned(
+        &self,
+        target: &Target,
+        model: &ModelId,
+        op: Op,
+    ) -> Result<Vec<Verified<Tariff>>, Error> {
         let now = self.now();
         let ids: BTreeSet<_> = {
             let state = self.state.lock().await;
             let open = state.wallet.purses().filter(|purse| purse.node() == target.node && purse.is_open(now));
-            open.filter_map(|purse| purse.token().scope_of(model)).map(|scope| scope.tariff).collect()
+            let serving = open.filter(|purse| purse.allows(model, op));
+            serving.filter_map(|purse| purse.token().scope_of(model)).map(|scope| scope.tariff).collect()
         };
         let mut tariffs = Vec::new();
         for id in ids.into_iter().filter(|id| *id != target.tariff.id()) {

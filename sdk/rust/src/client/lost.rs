@@ -24,6 +24,8 @@ pub struct Lost {
     pub ended: Vec<(TokenId, Amount)>,
     /// Not ended: they go home by themselves at their deadline.
     pub not_ended: Vec<(TokenId, Error)>,
+    /// Why the house was not asked for more: what was done before holds.
+    pub cut_short: Option<Error>,
 }
 
 /// A node has the list within a minute; it is asked this often, and no more.
@@ -39,8 +41,14 @@ impl Client {
     /// [`Error`] of the house; what a node says is in [`Lost`].
     pub async fn revoke_lost(&self, key: PublicKey) -> Result<Lost, Error> {
         let (mut lost, mut seen) = (Lost::default(), BTreeSet::new());
-        for _ in 0..ROUNDS_MAX {
-            let reply = self.revoke_key(key).await?;
+        for round in 0..ROUNDS_MAX {
+            let reply = match self.revoke_key(key).await {
+                Err(error) if round > 0 => {
+                    lost.cut_short = Some(error);
+                    break;
+                }
+                reply => reply?,
+            };
             let TokensStopped { stopped, left, tokens } = reply.tokens.unwrap_or_default();
             lost.stopped = lost.stopped.max(stopped);
             lost.left = left;

@@ -206,13 +206,16 @@ impl Client {
             }
         }
         let fitting = self.fitting(want, query.op).await.map_err(|error| attempts.else_last(error))?;
-        let mut models: VecDeque<_> = fitting.models.into_iter().map(|model| (model, true)).collect();
+        let mut models: VecDeque<_> = fitting.models.iter().cloned().map(|model| (model, true)).collect();
         models.retain(|(model, _)| !attempts.tried.iter().any(|tried| tried.model == *model));
         while let Some((model, knocks)) = models.pop_front() {
             let knocked = if knocks { self.look_for(&model).await } else { Ok(Knocked::There) };
             let outcome = match knocked {
+                Ok(Knocked::There) if let Err(misfit) = self.still_fits(want, query.op, &fitting, &model).await => {
+                    Err((misfit, Cost::Charged(Amount::ZERO)))
+                }
                 Ok(Knocked::There) => {
-                    let part = Query { release: Some(fitting.release), ..query.to(&model) };
+                    let part = Query { release: Some(fitting.answering.release), ..query.to(&model) };
                     self.attempt(&part).await
                 }
                 Ok(Knocked::Unseen(node)) => {
@@ -244,9 +247,12 @@ impl Client {
         if matches!(error, Error::Wallet(_)) || self.settle_soon(token, lane).await.is_err() {
             return Err((error, self.cost(&key).await));
         }
-        match self.cost(&key).await {
-            cost @ Cost::Charged(charge) if !charge.is_zero() => self.send(part).await.map_err(|error| (error, cost)),
-            cost => Err((error, cost)),
+        let cost = self.cost(&key).await;
+        // Also one that cost nothing: its answer is the call's.
+        let became = self.state.lock().await.wallet.keys().outcome(&key);
+        match became {
+            Some(Outcome::Charged { .. }) => self.send(part).await.map_err(|error| (error, cost)),
+            _ => Err((error, cost)),
         }
     }
 
@@ -348,6 +354,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::want::rank::Answering;
 
     #[test]
     fn who_could_not_answer_comes_last_for_a_while() {
@@ -361,7 +368,8 @@ mod tests {
         ways.failed(&model("a/m"), Timestamp(100));
         assert_eq!(order(100 + FAILED_S - 1), ["b/m", "c/m", "a/m"]);
         assert_eq!(order(100 + FAILED_S), ["a/m", "b/m", "c/m"]);
-        let nothing = Fitting { release: Digest([0; 32]), models: Vec::new() };
+        let answering = Answering { release: Digest([0; 32]), alone: None };
+        let nothing = Fitting { answering, models: Vec::new() };
         for n in 0..2 * WAYS_MAX {
             ways.failed(&model(&format!("many/m{n}")), Timestamp(200));
             ways.put((n.to_string(), Op::Chat), &nothing, Timestamp(200));

@@ -1,7 +1,7 @@
 //! A wallet in one file, for a computer that takes its place. A core without I/O.
 //!
-//! What spends does not go along: two computers must never sign in the same lane. Tokens that are not ended are ended in the copy alone, so
-//! that it never signs under one, and asks for the final of those that it may. Receipts and evidence do, and the keys of calls, so that a call
+//! What spends does not go along: two computers must never sign in the same lane. Tokens that are not ended are closed in the copy alone: it
+//! neither signs under one nor asks for its final, which is for the computer that still uses it. Receipts and evidence do, and the keys of calls, so that a call
 //! asked again is known there too.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,7 +130,7 @@ fn name(head: &[u8]) -> Vec<u8> {
 pub fn travelling(mut entries: Vec<Entry>) -> Result<Vec<Entry>, WalletError> {
     let wallet = Wallet::replay(entries.iter().cloned())?;
     let pending: BTreeSet<TokenId> = wallet.pending().map(|(id, _)| id).collect();
-    let ended = wallet.purses().filter(|purse| !purse.is_closed()).map(|purse| Entry::Ended { token: purse.id() });
+    let ended = wallet.purses().filter(|purse| !purse.is_closed()).map(|purse| Entry::Closed { token: purse.id() });
     let more: Vec<_> = ended.chain(pending.into_iter().map(|id| Entry::NotReserved { id })).collect();
     entries.extend(more);
     Ok(entries)

@@ -88,21 +88,26 @@ impl Folder<'_> {
     /// # Errors
     /// [`SealError`]; the keys can be opened as before, or as they will be.
     pub fn change(&self, key: Option<DataKey>, way: Way, means: &Means<'_>) -> Result<Option<DataKey>, SealError> {
+        let path = Client::journal(self.home);
         let outside = self.member.filter(|member| member.parent() != Some(self.home));
-        if let Some(path) = outside {
+        // What a link points to would stay as it is, and be called sealed.
+        let mut files = [self.member, Some(&path)].into_iter().flatten().filter(|path| path.is_symlink());
+        if let Some(path) = outside.or_else(|| files.next()) {
             return Err(SealError::Outside { path: path.to_owned() });
         }
-        // Held to the end: nobody writes a secret the old way meanwhile.
-        let path = Client::journal(self.home);
-        let journal = if path.exists() { Some(Journal::open(&path)?) } else { None };
+        // Held to the end, also where there was none: nobody writes a secret the old way meanwhile.
+        let (_held, entries) = Journal::open(&path)?;
+        if !Seal::is_of(self.home, key.as_ref())? {
+            return Err(SealError::Changed);
+        }
         let before = Seal::read(self.home)?;
-        let entries = journal.as_ref().map(|(_, entries)| opened(key.as_ref(), entries.clone())).transpose()?;
+        let entries = opened(key.as_ref(), entries)?;
         let member = self.member.map(|path| read_member(path, key.as_ref())).transpose()?;
 
         let sealer = if matches!(way, Way::Open) {
             None
         } else {
-            let key = key.unwrap_or_else(|| DataKey::new((means.entropy)()));
+            let mut key = key.unwrap_or_else(|| DataKey::new((means.entropy)()));
             let seal = match &way {
                 Way::Passphrase(passphrase) => Seal::by_passphrase(&key, passphrase, means.cost, &means.entropy)?,
                 _ => Seal::by_keyring(&key, means.keyring, &means.entropy)?,
@@ -110,16 +115,16 @@ impl Folder<'_> {
             (means.at)("seal.kept");
             replace(&Seal::path(self.home), &seal.text())?;
             (means.at)("seal.file");
+            key.of = Some(seal.digest());
             Some(Sealer::new(key, means.entropy.clone()))
         };
         if let (Some(path), Some(seed)) = (self.member, &member) {
             replace(path, member_text(sealer.as_ref(), seed).as_bytes())?;
             (means.at)("seal.member");
         }
-        if let Some(entries) = &entries {
-            replace(&path, &journal_text(sealer.as_ref(), entries))?;
-            (means.at)("seal.journal");
-        }
+        // Its place is taken by another file, which is held as this one is.
+        let _held_too = replace(&path, &journal_text(sealer.as_ref(), &entries))?;
+        (means.at)("seal.journal");
         if sealer.is_none() {
             remove(&Seal::path(self.home))?;
             (means.at)("seal.removed");
@@ -160,19 +165,26 @@ fn read_key(path: &Path) -> Result<KeyText, SealError> {
     KeyText::read(&text).ok_or_else(|| SealError::NotAKey { path: path.to_owned() })
 }
 
-/// A file is what it was or what it becomes, also where the power goes.
-pub(super) fn replace(path: &Path, text: &[u8]) -> Result<(), SealError> {
+/// A file is what it was or what it becomes, also where the power goes. Gives the file that stands there now, locked.
+pub(super) fn replace(path: &Path, text: &[u8]) -> Result<File, SealError> {
     let new = beside(path);
     let put = || {
+        // One that a change left which was cut short, whatever its mode.
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true);
+        options.create_new(true).write(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&new)?;
+        file.lock()?;
         file.write_all(text)?;
         file.sync_all()?;
         std::fs::rename(&new, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
+        Ok(file)
     };
     put().map_err(|source| SealError::File { what: "write", path: path.to_owned(), source })
 }

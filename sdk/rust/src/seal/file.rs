@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use comity_wire::Digest;
 use comity_wire::cbor::Bytes;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -126,7 +127,7 @@ impl Seal {
         let over = stretched(passphrase, cost, &salt)
             .ok_or_else(|| SealError::Form { path: Self::FILE.into(), why: "Argon2 does not take this cost" })?;
         let kept = Kept::Passphrase { cost, salt };
-        Ok(Self::made(&over, kept, &key.0, entropy))
+        Ok(Self::made(&over, kept, &key.secret, entropy))
     }
 
     /// Puts a data key into the keyring, and looks whether it is there.
@@ -135,11 +136,25 @@ impl Seal {
     /// [`SealError::Keyring`].
     pub fn by_keyring(key: &DataKey, keyring: &dyn Keyring, entropy: &Entropy) -> Result<Self, SealError> {
         let account = comity_wire::Digest(entropy()).to_string().chars().take(32).collect::<String>();
-        keyring.put(&account, &key.0)?;
+        keyring.put(&account, &key.secret)?;
         let kept = Kept::Keyring { account };
-        let made = Self::made(&key.0, kept, &[0; 32], entropy);
+        let made = Self::made(&key.secret, kept, &[0; 32], entropy);
         made.unlock_by(keyring, Path::new(""))?;
         Ok(made)
+    }
+
+    /// SHA-256 of its file.
+    pub(super) fn digest(&self) -> Digest {
+        Digest::of(&self.text())
+    }
+
+    /// Whether the seal that stands in a folder is the one that `key` was opened from; of neither, whether there is none.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn is_of(home: &Path, key: Option<&DataKey>) -> Result<bool, SealError> {
+        let stands = Self::read(home)?.map(|seal| seal.digest());
+        Ok(stands == key.and_then(|key| key.of) && stands.is_some() == key.is_some())
     }
 
     fn made(over: &Secret, kept: Kept, secret: &[u8; 32], entropy: &Entropy) -> Self {
@@ -169,7 +184,7 @@ impl Seal {
         let over = stretched(&passphrase, *cost, salt);
         let over = over.ok_or_else(|| SealError::Form { path: path.clone(), why: "Argon2 does not take its cost" })?;
         let key = open(&over, &head(&self.kept), &self.sealed).ok_or(SealError::Passphrase { path })?;
-        Ok(DataKey(key))
+        Ok(DataKey { secret: key, of: Some(self.digest()) })
     }
 
     fn unlock_by(&self, keyring: &dyn Keyring, home: &Path) -> Result<DataKey, SealError> {
@@ -179,7 +194,7 @@ impl Seal {
         };
         let key = keyring.get(account)?;
         match open(&key, &head(&self.kept), &self.sealed) {
-            Some(_) => Ok(DataKey(key)),
+            Some(_) => Ok(DataKey { secret: key, of: Some(self.digest()) }),
             None => Err(SealError::Form { path, why: "the keyring keeps another key" }),
         }
     }

@@ -239,7 +239,7 @@ fn the_cost_of_new_seals_is_one_that_is_taken() {
     let seal = Seal::by_passphrase(&DataKey::new([7; 32]), "correct horse", Cost::NEW, &entropy()).unwrap();
     let asked = || Ok(Zeroizing::new("correct horse".to_owned()));
     let key = seal.unlock(Path::new("."), &Ring::default(), asked).unwrap();
-    assert_eq!(*key.0, [7; 32]);
+    assert_eq!(*key.secret, [7; 32]);
 }
 
 #[test]
@@ -337,4 +337,33 @@ fn what_was_asked_for_and_never_came_does_not_travel() {
     let went = travelling(vec![pending()]).unwrap();
     let wallet = crate::wallet::Wallet::replay(went).unwrap();
     assert_eq!(wallet.pending().count(), 0, "both computers would fetch the same token");
+}
+
+#[test]
+fn a_key_that_was_opened_before_keys_were_kept_another_way_is_taken_for_none() {
+    let (home, ring) = (home(), Ring::default());
+    change(home.path(), &ring, "", passphrase("correct horse"), &|_| {}).unwrap();
+    // Somebody types for a while; meanwhile another program takes the seal away.
+    let typed = unlocked(home.path(), &ring, "correct horse").unwrap();
+    assert!(Seal::is_of(home.path(), typed.as_ref()).unwrap() && !Seal::is_of(home.path(), None).unwrap());
+    change(home.path(), &ring, "correct horse", Way::Open, &|_| {}).unwrap();
+    assert!(!Seal::is_of(home.path(), typed.as_ref()).unwrap() && Seal::is_of(home.path(), None).unwrap());
+    let member = home.path().join("member.key");
+    let means = Means { keyring: &ring, entropy: entropy(), cost: CHEAP, at: &|_| {} };
+    let folder = Folder { home: home.path(), member: Some(&member) };
+    let stale = folder.change(typed, passphrase("battery staple"), &means);
+    assert!(matches!(stale, Err(SealError::Changed)), "{stale:?}");
+    check(home.path(), &ring, "");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_link_points_to_is_not_called_sealed() {
+    let (home, ring, elsewhere) = (home(), Ring::default(), tempfile::tempdir().unwrap());
+    let (member, there) = (home.path().join("member.key"), elsewhere.path().join("secret.key"));
+    std::fs::rename(&member, &there).unwrap();
+    std::os::unix::fs::symlink(&there, &member).unwrap();
+    let sealed = change(home.path(), &ring, "", passphrase("correct horse"), &|_| {});
+    assert!(matches!(sealed, Err(SealError::Outside { .. })), "{sealed:?}");
+    assert_eq!(state(home.path()), State::Open);
 }

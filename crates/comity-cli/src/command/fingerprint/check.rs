@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use comity_sdk::compare::{Missed, Progress};
-use comity_sdk::fingerprint::{Checking, Fingerprint, Report, Verdict, openly};
+use comity_sdk::fingerprint::{By, Checking, Fingerprint, Report, Verdict, openly};
 use comity_wire::Amount;
 use serde_json::json;
 
@@ -37,13 +37,14 @@ const ANSWERED_MIN: f64 = 0.9;
 
 impl Check {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
-        let fingerprint = self.file.read()?;
         let client = session.client()?;
+        let fingerprint = self.file.read(Some(&client.profile().roster))?;
         let manifest = client.manifest(&fingerprint.model).await?;
         let changes = openly(&fingerprint, &manifest, manifest.id());
         if manifest.release.digest() != fingerprint.release && !self.anyway {
             return self.said_so(&fingerprint, &changes);
         }
+        let has_tokens = fingerprint.lists_tokens();
         let alternatives = client.alternatives(&fingerprint.model).await?;
         let folder = self.folder()?;
         let mut checking = Checking::create(&folder, fingerprint, alternatives, session::random(), client.now())?;
@@ -66,7 +67,7 @@ impl Check {
             return Err(stopped_short(&ended, missed, (report.asked, report.of), report.charge_ucr));
         }
         put_private(&folder.join(VERDICT), &serde_json::to_vec_pretty(&report)?)?;
-        self.end(&report, &folder)
+        self.end(&report, has_tokens, &folder)
     }
 
     /// The owner says that it is another model: asking would cost, and say no more.
@@ -90,6 +91,12 @@ impl Check {
     /// A check that was stopped goes on; else there is a new one.
     fn folder(&self) -> Result<PathBuf, Failure> {
         if let Some(out) = &self.out {
+            if out.join(VERDICT).exists() {
+                return Err(Failure::new(
+                    format!("the check in {} is done: {VERDICT} says what it came to", out.display()),
+                    "name another folder, or leave --out away, for a new one",
+                ));
+            }
             return Ok(out.clone());
         }
         let checks = self.file.path().with_extension("checks");
@@ -98,7 +105,8 @@ impl Check {
         free.ok_or_else(|| Failure::new(format!("{} is full", checks.display()), "name a folder with --out"))
     }
 
-    fn end(&self, report: &Report, folder: &Path) -> Result<(), Failure> {
+    /// `has_tokens`: the fingerprint was taken with them.
+    fn end(&self, report: &Report, has_tokens: bool, folder: &Path) -> Result<(), Failure> {
         if self.json {
             say(&serde_json::to_string_pretty(report)?);
         } else {
@@ -107,6 +115,13 @@ impl Check {
         note(&format!("{} spent; {}", report.charge_ucr, folder.join(VERDICT).display()));
         let model = &report.model;
         match report.verdict() {
+            // One answer without them is enough for that, and a good copy says the same words.
+            Verdict::Same if has_tokens && report.by == By::Words => Err(Failure::new(
+                format!(
+                    "cannot tell whether {model} has changed: it says the same words, and shows its tokens no more"
+                ),
+                "ask its owner why; check again, at another hour",
+            )),
             Verdict::Same => Ok(()),
             Verdict::Changed => Err(Failure::new(
                 format!("{model} has changed since {}", report.taken.1),

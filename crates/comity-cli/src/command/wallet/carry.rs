@@ -137,6 +137,8 @@ fn put(new: &Path, archive: &Archive, way: Way, session: &Session) -> Result<(),
         session::write_key_sealed(&new.join("member.key"), &seed, key.clone())?;
     }
     let sealer = key.map(|key| Sealer::new(key, Arc::new(session::random)));
+    // The one that is there is empty: it was made to be held while the seal was.
+    std::fs::remove_file(Client::journal(new))?;
     write(&Client::journal(new), &journal_text(sealer.as_ref(), &archive.journal))?;
     write(&new.join("roster.cbor"), &archive.roster)?;
     for (name, bytes) in &archive.files {

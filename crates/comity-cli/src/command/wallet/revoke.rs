@@ -30,10 +30,17 @@ impl Revoke {
 }
 
 async fn lost(session: &Session, key: PublicKey) -> Result<(), Failure> {
+    let (_, member) = session.profile()?;
+    if member.is_some_and(|member| member.public() == key) {
+        return Err(Failure::new(
+            "that is the key of this computer: it would be taken out of every project",
+            "`comity whoami` lists your keys; to end this one, use another computer's",
+        ));
+    }
     let client = session.look()?;
     client.refresh().await?;
     note("the key ends at the clearing house; within a minute no node takes work under what it drew");
-    let Lost { stopped, left, ended, not_ended } = client.revoke_lost(key).await?;
+    let Lost { stopped, left, ended, not_ended, cut_short } = client.revoke_lost(key).await?;
     say(&format!("{key} is revoked; {stopped} tokens that it had drawn are stopped"));
     for (token, home) in &ended {
         say(&format!("{token} ended; {home} went home"));
@@ -44,7 +51,10 @@ async fn lost(session: &Session, key: PublicKey) -> Result<(), Failure> {
     if left > 0 {
         note(&format!("{left} more found no place on the revocation list"));
     }
-    if left > 0 || !not_ended.is_empty() {
+    if let Some(error) = &cut_short {
+        note(&format!("the house was not asked for more: {error}"));
+    }
+    if left > 0 || !not_ended.is_empty() || cut_short.is_some() {
         return Err(Failure::new(
             format!("{} tokens are not ended", u64::try_from(not_ended.len()).unwrap_or(u64::MAX).saturating_add(left)),
             "the key is revoked all the same; once more in an hour: the same command",
