@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use comity_sdk::client::{Failpoint, World};
 use comity_sdk::seal::change::read_member;
-use comity_sdk::seal::{DataKey, Sealer, member_text};
+use comity_sdk::seal::{DataKey, LOST_KEY, Sealer, member_text};
 use comity_sdk::{Client, Profile};
 use comity_wire::{Digest, SecretKey, Timestamp};
 
@@ -120,10 +120,6 @@ pub fn open(given: Option<PathBuf>, source: Source, look: bool) -> Result<(PathB
     let client = if look { session.look()? } else { session.client()? };
     Ok((session.home, client))
 }
-
-/// A key that is gone cannot be made again; what it may do can be another's.
-const LOST_KEY: &str = "put it back from a copy. Without one: `comity --home NEW init` makes another, which `comity whoami --join` makes \
-                        yours, or your PI or the clearing house's operator takes into the project; `comity whoami --revoke` ends the lost one";
 
 /// A key file: 64 hexadecimal digits.
 pub(crate) fn read_key(path: &Path) -> Result<SecretKey, Failure> {

@@ -77,7 +77,7 @@ pub enum SealError {
     Outside { path: PathBuf },
     #[error("how the keys of this folder are kept was changed meanwhile")]
     Changed,
-    #[error("{path} is no key")]
+    #[error("{path} is not a key: a key file holds 64 hexadecimal digits, or what comity wallet seal made of them")]
     NotAKey { path: PathBuf },
     #[error("cannot {what} {path}")]
     File { what: &'static str, path: PathBuf, source: std::io::Error },
@@ -89,6 +89,11 @@ pub enum SealError {
 
 /// Characters that a new passphrase has at least.
 pub const PASSPHRASE_MIN: usize = 8;
+
+/// A key that is gone cannot be made again; what it may do can be another's.
+pub const LOST_KEY: &str = "put it back from a copy. Without one: `comity --home NEW init` makes another, which `comity whoami --join` makes \
+                            yours, or your PI or the clearing house's operator takes into the project; `comity whoami --revoke` ends the lost one";
+const READ_KEY: &str = "read the key";
 
 impl SealError {
     /// What to do next. `None` where the message says it all.
@@ -109,7 +114,8 @@ impl SealError {
             }
             Self::Changed => "run it again",
             Self::Outside { .. } => "move it into the folder, and name it so in profile.toml",
-            Self::NotAKey { .. } => "a key file holds 64 hexadecimal digits, or what comity wallet seal made of them",
+            Self::NotAKey { .. } => LOST_KEY,
+            Self::File { what: READ_KEY, .. } => LOST_KEY,
             Self::Keyring(error) => error.hint(),
             Self::File { .. } | Self::Journal(_) => return None,
         })

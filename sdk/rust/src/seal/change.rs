@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::file::{Cost, Kept, Passphrase, Seal};
 use super::keyring::Keyring;
-use super::{DataKey, Entropy, KeyText, Place, SealError, Sealer, Secret, journal_text, member_text, opened};
+use super::{DataKey, Entropy, KeyText, Place, READ_KEY, SealError, Sealer, Secret, journal_text, member_text, opened};
 use crate::client::Client;
 use crate::journal::Journal;
 
@@ -160,7 +160,7 @@ pub fn read_member(path: &Path, key: Option<&DataKey>) -> Result<Secret, SealErr
 }
 
 fn read_key(path: &Path) -> Result<KeyText, SealError> {
-    let failed = |source| SealError::File { what: "read the key", path: path.to_owned(), source };
+    let failed = |source| SealError::File { what: READ_KEY, path: path.to_owned(), source };
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(failed)?);
     KeyText::read(&text).ok_or_else(|| SealError::NotAKey { path: path.to_owned() })
 }
