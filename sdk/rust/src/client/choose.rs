@@ -163,7 +163,7 @@ impl Client {
         model: &ModelId,
     ) -> Result<(), Error> {
         for target in self.targets(model).await? {
-            let mut tariffs = self.pinned(&target, model, op).await?;
+            let mut tariffs = Box::pin(self.pinned(&target, model, op)).await?;
             tariffs.push(target.tariff.clone());
             for tariff in &tariffs {
                 let offered = Offered { summary: &target.summary, tariff: Some(tariff), missing: None };

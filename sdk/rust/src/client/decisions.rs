@@ -151,7 +151,7 @@ impl Client {
         let roster = self.seen.directory.roster();
         let house = roster.anchors_of(AnchorRole::House).next().map(|anchor| anchor.org);
         if self.certificate(node).is_err() {
-            self.refresh_node(node).await?;
+            Box::pin(self.refresh_node(node)).await?;
         }
         let certificate = self.certificate(node)?;
         let keys: Vec<_> = certificate.receipt_keys.iter().map(|entry| entry.key).collect();

@@ -231,7 +231,7 @@ impl Client {
         };
         let mut needed = needed_under(&target.tariff)?;
         // A token that pins a dearer one has to hold as much, or the next is drawn.
-        for pinned in self.pinned(target, &query.model, query.op).await? {
+        for pinned in Box::pin(self.pinned(target, &query.model, query.op)).await? {
             needed = needed.max(needed_under(&pinned)?);
         }
         let named = self.approved(query).await?;

@@ -52,7 +52,7 @@ impl Client {
         let mut last = Error::Profile("entry: a hub or node to ask");
         for entry in &self.profile.entry {
             let door = self.entry(entry)?;
-            match self.seen.refresh(&door, self.now()).await {
+            match Box::pin(self.seen.refresh(&door, self.now())).await {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }
@@ -67,7 +67,7 @@ impl Client {
         let mut last = Error::Profile("entry: a hub or node to ask");
         for entry in &self.profile.entry {
             let door = self.entry(entry)?;
-            match self.seen.refresh_of(&door, org, part, self.now()).await {
+            match Box::pin(self.seen.refresh_of(&door, org, part, self.now())).await {
                 Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }
@@ -152,7 +152,7 @@ impl Client {
     /// # Errors
     /// The last entry's [`Error`].
     pub async fn manifest(&self, model: &ModelId) -> Result<Verified<Manifest>, Error> {
-        self.read_model(model).await?;
+        Box::pin(self.read_model(model)).await?;
         let mut last = Error::Profile("entry: a hub or node to ask");
         for entry in &self.profile.entry {
             match self.seen.manifest(&self.entry(entry)?, model).await {
@@ -193,13 +193,13 @@ impl Client {
         if let Some(address) = &self.profile.house {
             // Behind one address may be several processes, each with a key of its own: the feed certifies them.
             let looked = self.certificate(anchor.node).is_ok() || self.house_looked.swap(true, Ordering::AcqRel);
-            if !looked && let Err(error) = self.refresh_of(anchor.org, Part::Nodes).await {
+            if !looked && let Err(error) = Box::pin(self.refresh_of(anchor.org, Part::Nodes)).await {
                 tracing::debug!(error = %crate::chain(&error), "the house's feed was not read");
             }
             return Ok(Door::new(vec![address.clone()], self.keys_of(anchor))?.called(HOUSE));
         }
         if !self.is_announced(anchor.node) {
-            self.refresh_of(anchor.org, Part::Nodes).await?;
+            Box::pin(self.refresh_of(anchor.org, Part::Nodes)).await?;
         }
         let addresses = self.addresses(anchor.node, &OWN_DOORS);
         if addresses.is_empty() {
@@ -257,11 +257,11 @@ impl Client {
         let has_moved = self.moved.lock().expect("no panic holds this lock").remove(&node);
         // Its model may have come a little before its address.
         if !self.is_announced(node) || self.certificate(node).is_err() {
-            self.refresh_node(node).await?;
+            Box::pin(self.refresh_node(node)).await?;
         } else if has_moved {
-            self.refresh_node(node).await.ok();
+            Box::pin(self.refresh_node(node)).await.ok();
         }
-        self.refresh_hubs(node, has_moved).await;
+        Box::pin(self.refresh_hubs(node, has_moved)).await;
         let certificate = self.certificate(node)?;
         let (addresses, relays) = (self.addresses(node, &OWN_DOORS), self.relays(node));
         if addresses.is_empty() && relays.is_empty() {
@@ -332,7 +332,7 @@ impl Client {
 
     /// Every node that serves `model`, in the order that its owner gives; one at least.
     pub(super) async fn targets(&self, model: &ModelId) -> Result<Vec<Target>, Error> {
-        self.read_model(model).await?;
+        Box::pin(self.read_model(model)).await?;
         let summary = self.seen.directory.summary(model).ok_or_else(|| Error::ModelUnknown(model.clone()))?;
         let mut targets = Vec::new();
         let mut last = Error::Missing("a node that serves the model");
@@ -367,7 +367,7 @@ impl Client {
         for target in self.targets(&query.model).await? {
             let demand = query.demand(self.output_ceiling(&target));
             most = most.max(target.tariff.worst_case(&demand).map_err(Error::Unpriced)?);
-            for pinned in self.pinned(&target, &query.model, query.op).await? {
+            for pinned in Box::pin(self.pinned(&target, &query.model, query.op)).await? {
                 most = most.max(pinned.worst_case(&demand).map_err(Error::Unpriced)?);
             }
         }

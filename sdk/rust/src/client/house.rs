@@ -54,7 +54,7 @@ impl Client {
         if error.is_unsent() {
             let roster = self.seen.directory.roster();
             if let Some(anchor) = roster.anchors_of(AnchorRole::House).next() {
-                let _ = self.refresh_of(anchor.org, Part::Nodes).await;
+                let _ = Box::pin(self.refresh_of(anchor.org, Part::Nodes)).await;
             }
         }
     }

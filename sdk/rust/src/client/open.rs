@@ -178,7 +178,7 @@ impl Client {
         let mut fitting = match self.ways.found(&asked, now) {
             Some(found) => found,
             None => {
-                let found = self.find_fitting(want, op).await?;
+                let found = Box::pin(self.find_fitting(want, op)).await?;
                 self.ways.put(asked, &found, now);
                 found
             }
@@ -211,7 +211,9 @@ impl Client {
         while let Some((model, knocks)) = models.pop_front() {
             let knocked = if knocks { self.look_for(&model).await } else { Ok(Knocked::There) };
             let outcome = match knocked {
-                Ok(Knocked::There) if let Err(misfit) = self.still_fits(want, query.op, &fitting, &model).await => {
+                Ok(Knocked::There)
+                    if let Err(misfit) = Box::pin(self.still_fits(want, query.op, &fitting, &model)).await =>
+                {
                     Err((misfit, Cost::Charged(Amount::ZERO)))
                 }
                 Ok(Knocked::There) => {
