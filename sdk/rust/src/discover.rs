@@ -56,6 +56,8 @@ struct Feed {
     whole_at: Option<Digest>,
     /// When the feed was looked at last.
     looked_at: Timestamp,
+    /// Nobody could show it: until then what is here is taken as it is.
+    taken_until: Timestamp,
 }
 
 /// What is needed of an organisation's feed.
@@ -278,14 +280,13 @@ impl Seen {
     /// Whether that is what the owner's newest head has, as far as anybody here knows, and was looked at not long ago.
     pub fn is_fresh(&self, model: &ModelId, now: Timestamp) -> bool {
         let is_whole = |feed: &Feed| feed.whole_at == Some(feed.head.id()) && now < feed.looked_at.plus(FRESH_S);
-        self.feeds().values().any(|feed| feed.models.contains(model) && is_whole(feed))
+        self.feeds().values().any(|feed| feed.models.contains(model) && (now < feed.taken_until || is_whole(feed)))
     }
 
     /// Nobody could show the feed of a model that is known: what is known is taken for a while.
     pub fn postpone(&self, model: &ModelId, now: Timestamp) {
         for feed in self.feeds().values_mut().filter(|feed| feed.models.contains(model)) {
-            feed.looked_at = now.minus(FRESH_S).plus(AGAIN_S);
-            feed.whole_at = Some(feed.head.id());
+            feed.taken_until = now.plus(AGAIN_S);
         }
     }
 
@@ -339,7 +340,7 @@ impl Seen {
                 feed.models.clear();
             }
             feed.models.extend(models);
-            (feed.whole_at, feed.looked_at) = (Some(head.id()), now);
+            (feed.whole_at, feed.looked_at, feed.taken_until) = (Some(head.id()), now, Timestamp(0));
         }
         Ok(Some(Shown::Stands))
     }
@@ -458,6 +459,8 @@ impl Seen {
             Some(known) => {
                 known.head = head;
                 known.index = None;
+                // Somebody can be asked again.
+                known.taken_until = Timestamp(0);
             }
             None => {
                 let feed = Feed {
@@ -467,6 +470,7 @@ impl Seen {
                     models: BTreeSet::new(),
                     whole_at: None,
                     looked_at: now,
+                    taken_until: Timestamp(0),
                 };
                 feeds.insert(feed.head.org, feed);
             }

@@ -305,6 +305,9 @@ async fn a_hit_makes_no_model_that_its_owners_feed_lists_no_more() {
     hub.publish_without(2, 2, "The second");
     hub.hit("As signed", "lab writer");
     seen.search(&hub, &SearchQuery::default(), NOW).await.unwrap();
+    // Also where nobody could show the newer feed for a while.
+    seen.postpone(&second, NOW);
+    assert!(seen.is_fresh(&second, NOW));
     seen.refresh_of(&hub, &lab(&seen), Part::Model(&first), NOW).await.unwrap();
     assert!(seen.directory.summary(&first).is_some() && !seen.knows(&first));
     assert!(!seen.knows(&second), "and what was here goes with it");
