@@ -14,30 +14,30 @@ mod guarded;
 mod kept;
 mod passes;
 mod planned;
+mod read;
+mod rows;
 mod stops;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comity_wire::cbor::{Decode, Encode, Limits};
-use comity_wire::merkle::Frontier;
-use comity_wire::object::Tier;
-use comity_wire::{Amount, Digest, GrantId, Op, OrgId, Timestamp, TokenId};
+use comity_wire::{Digest, GrantId, OrgId, Timestamp, TokenId};
 use futures::FutureExt as _;
-use sqlx::error::ErrorKind;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr as _, Sqlite as Db};
+use sqlx::{Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::{MappedMutexGuard, MutexGuard};
 
+use self::read::{
+    amount, digest, id, int, read_array, read_charge, read_charged, read_digest, read_lane, read_pace, read_slot, uint,
+};
+use self::rows::{Call, Rows, STATEMENTS_MAX, once_spent};
 use super::{Answer, GRANTS_MAX, Store, StoreError, StoredCharge, withdrawn};
-use crate::spend::{Account, Charged, Evidence, Lane, LaneKey, Pace, Recent, Rule, SEQ_SPAN, Slot, Write};
+use crate::spend::{Account, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
 
 /// How long a statement waits for a reader's or a backup's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -240,204 +240,6 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
     };
     query.execute(tx).await?;
     Ok(())
-}
-
-/// Tables that charges write to, in the order in which they refer to one another.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rows {
-    Spent,
-    Lane,
-    Charge,
-    Pace,
-    Run,
-}
-
-impl Rows {
-    const ALL: [Self; 5] = [Self::Spent, Self::Lane, Self::Charge, Self::Pace, Self::Run];
-
-    fn of(write: &Write) -> Option<Self> {
-        match write {
-            Write::Spent { .. } => Some(Self::Spent),
-            Write::Lane { .. } => Some(Self::Lane),
-            Write::Charge { .. } => Some(Self::Charge),
-            Write::Pace { .. } => Some(Self::Pace),
-            Write::Run { .. } => Some(Self::Run),
-            _ => None,
-        }
-    }
-
-    /// Rows of one statement. Each number of rows is a text of its own, which stays prepared.
-    const fn most(self) -> usize {
-        match self {
-            Self::Spent | Self::Pace | Self::Run => 4,
-            Self::Lane | Self::Charge => 16,
-        }
-    }
-
-    /// Before the rows, one row, after the rows.
-    const fn sql(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::Spent => (
-                "INSERT INTO spent (token, id, amount) VALUES ",
-                "(?, ?, ?)",
-                " ON CONFLICT DO UPDATE SET amount = excluded.amount; ",
-            ),
-            Self::Lane => (
-                "INSERT INTO lane (token, leaf, lane, n, seq_highest, total, remainder, meters, flags, frontier, acknowledged_n, \
-                 acknowledged, acknowledgement, claimed_n, claimed_acknowledged_n) VALUES ",
-                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                " ON CONFLICT DO UPDATE SET n = excluded.n, seq_highest = excluded.seq_highest, total = excluded.total, \
-                 remainder = excluded.remainder, meters = excluded.meters, flags = excluded.flags, frontier = excluded.frontier, \
-                 acknowledged_n = excluded.acknowledged_n, acknowledged = excluded.acknowledged, \
-                 acknowledgement = excluded.acknowledgement, claimed_n = excluded.claimed_n, \
-                 claimed_acknowledged_n = excluded.claimed_acknowledged_n; ",
-            ),
-            Self::Charge => (
-                "INSERT INTO charge (token, leaf, lane, seq, item, n, authority, charge, total, receipt_id, receipt, evidence, \
-                 signature) VALUES ",
-                "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                "; ",
-            ),
-            Self::Pace => (
-                "INSERT INTO pace (subject, policy, tier, op, seconds, begun, requests, tokens) VALUES ",
-                "(?, ?, ?, ?, ?, ?, ?, ?)",
-                " ON CONFLICT DO UPDATE SET begun = excluded.begun, requests = excluded.requests, tokens = excluded.tokens; ",
-            ),
-            Self::Run => planned::RUN_SQL,
-        }
-    }
-}
-
-/// The prepared texts that are kept: as many as there are numbers of rows in one call.
-const STATEMENTS_MAX: usize = 128;
-
-/// Statements that go to the connection's thread together: to wake it, and be woken by it, costs more than they do. A batch of
-/// charges of lanes that are known is one of them, from `BEGIN` to `COMMIT`: a statement that fails ends the call, so nothing
-/// after it is run.
-#[derive(Default)]
-struct Call<'w> {
-    sql: String,
-    fence: Option<i64>,
-    last: Option<Rows>,
-    rows: Vec<&'w Write>,
-}
-
-impl<'w> Call<'w> {
-    /// Begins a transaction, and compares the fence: one that has moved on makes the column null, which the table refuses.
-    fn begin(fence: i64) -> Self {
-        let sql =
-            "BEGIN IMMEDIATE; UPDATE spend_fence SET commits = commits + 1, fence = CASE fence WHEN ? THEN fence END; ";
-        Self { sql: sql.to_owned(), fence: Some(fence), ..Self::default() }
-    }
-
-    /// A table comes once, and none before one that it refers to.
-    fn takes(&self, rows: Rows) -> bool {
-        self.last.is_none_or(|last| last < rows)
-    }
-
-    fn add(&mut self, rows: Rows, writes: &[&'w Write]) {
-        let (before, row, after) = rows.sql();
-        self.sql.push_str(before);
-        for number in 0..writes.len() {
-            self.sql.push_str(if number > 0 { ", " } else { "" });
-            self.sql.push_str(row);
-        }
-        self.sql.push_str(after);
-        self.rows.extend_from_slice(writes);
-        self.last = Some(rows);
-    }
-
-    /// What there is, and the transaction's end.
-    async fn commit(mut self, writer: &mut SqliteConnection) -> Result<(), StoreError> {
-        self.sql.push_str("COMMIT");
-        self.run(writer).await
-    }
-
-    async fn run(self, writer: &mut SqliteConnection) -> Result<(), StoreError> {
-        if self.sql.is_empty() {
-            return Ok(());
-        }
-        // Nothing in the text is anybody's: it is put together from the constants above.
-        let query = sqlx::query(AssertSqlSafe(self.sql));
-        let query = self.fence.into_iter().fold(query, sqlx::query::Query::bind);
-        let query = self.rows.into_iter().fold(query, bind);
-        let written = query.execute(writer).await;
-        written.map_err(|error| if is_fence(&error) { StoreError::Fenced } else { error.into() })?;
-        Ok(())
-    }
-}
-
-fn is_fence(error: &sqlx::Error) -> bool {
-    let error = error.as_database_error();
-    error.is_some_and(|error| {
-        error.kind() == ErrorKind::NotNullViolation && error.message().contains("spend_fence.fence")
-    })
-}
-
-/// The writes with each `spent` row written once, in its first place and with its last amount: sixteen lanes of one token
-/// all count in one row.
-fn once_spent(writes: &[Write]) -> Vec<&Write> {
-    let mut last = BTreeMap::new();
-    for write in writes {
-        if let Write::Spent { token, id, .. } = write {
-            last.insert((*token, *id), write);
-        }
-    }
-    let once = writes.iter().filter_map(|write| match write {
-        Write::Spent { token, id, .. } => last.remove(&(*token, *id)),
-        other => Some(other),
-    });
-    once.collect()
-}
-
-type Query = sqlx::query::Query<'static, Db, SqliteArguments>;
-
-/// Binds a row, in the order of its statement's columns.
-fn bind(query: Query, write: &Write) -> Query {
-    match write {
-        Write::Spent { token, id: at, amount, .. } => query.bind(id(token)).bind(digest(at)).bind(amount.ucr()),
-        Write::Lane { token, key, lane } => query
-            .bind(id(token))
-            .bind(digest(&key.leaf))
-            .bind(i64::from(key.lane))
-            .bind(int(lane.n))
-            .bind(int(lane.seq_highest))
-            .bind(lane.total.ucr())
-            .bind(i64::from(lane.remainder))
-            .bind(lane.meters.to_cbor())
-            .bind(lane.flags.to_cbor())
-            .bind(lane.frontier.roots().iter().flat_map(|root| root.0).collect::<Vec<u8>>())
-            .bind(int(lane.acknowledged_n))
-            .bind(lane.acknowledged.ucr())
-            .bind(lane.acknowledgement.as_ref().map(digest))
-            .bind(int(lane.claimed_n))
-            .bind(int(lane.claimed_acknowledged_n)),
-        Write::Charge { token, key, slot, charged, charge, receipt, evidence } => query
-            .bind(id(token))
-            .bind(digest(&key.leaf))
-            .bind(i64::from(key.lane))
-            .bind(int(slot.seq))
-            .bind(i64::from(slot.item))
-            .bind(int(charged.n))
-            .bind(digest(&charged.authority))
-            .bind(charge.ucr())
-            .bind(charged.total.ucr())
-            .bind(digest(&charged.receipt))
-            .bind(receipt.clone())
-            .bind(evidence.base.clone())
-            .bind(evidence.signature.to_vec()),
-        Write::Pace { key, pace } => query
-            .bind(key.subject.clone())
-            .bind(key.rule.policy.clone())
-            .bind(i64::from(key.rule.tier.number()))
-            .bind(key.rule.op.map_or(0, |op| i64::from(op.number())))
-            .bind(i64::from(key.seconds))
-            .bind(int(pace.begun.seconds()))
-            .bind(i64::from(pace.requests))
-            .bind(i64::try_from(pace.tokens).unwrap_or(i64::MAX)),
-        Write::Run { key, row } => planned::run_bind(query, key, row),
-        other => unreachable!("{other:?} is not one of a call's rows"),
-    }
 }
 
 impl Store for Sqlite {
@@ -692,105 +494,4 @@ impl Store for Sqlite {
         }
         .boxed()
     }
-}
-
-fn id(token: &TokenId) -> Vec<u8> {
-    token.0.to_vec()
-}
-
-fn digest(digest: &Digest) -> Vec<u8> {
-    digest.0.to_vec()
-}
-
-fn int(value: u64) -> i64 {
-    i64::try_from(value).expect("wire numbers stay below 2^63")
-}
-
-fn uint(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
-    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| StoreError::Unreadable { what: column })
-}
-
-fn amount(row: &SqliteRow, column: &'static str) -> Result<Amount, StoreError> {
-    Amount::new(row.try_get(column)?).map_err(|_| StoreError::Unreadable { what: column })
-}
-
-fn read_array<const N: usize>(row: &SqliteRow, column: &'static str) -> Result<[u8; N], StoreError> {
-    row.try_get::<Vec<u8>, _>(column)?.try_into().map_err(|_| StoreError::Unreadable { what: column })
-}
-
-fn read_digest(row: &SqliteRow, column: &'static str) -> Result<Digest, StoreError> {
-    read_array(row, column).map(Digest)
-}
-
-fn small<T: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
-    T::try_from(row.try_get::<i64, _>(column)?).map_err(|_| StoreError::Unreadable { what: column })
-}
-
-/// A map of the wire; an empty one, which the wire leaves out, stands here as `a0`.
-fn map<T: Decode + Default>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
-    let bytes: Vec<u8> = row.try_get(column)?;
-    if bytes == [0xa0] {
-        return Ok(T::default());
-    }
-    let limits = Limits { bytes_max: 4096, items_max: 256, tagged: false };
-    T::from_cbor(&bytes, limits).map_err(|_| StoreError::Unreadable { what: column })
-}
-
-fn read_lane(row: &SqliteRow) -> Result<(LaneKey, Lane), StoreError> {
-    let key = LaneKey { leaf: read_digest(row, "leaf")?, lane: small(row, "lane")? };
-    let n = uint(row, "n")?;
-    let roots = row.try_get::<Vec<u8>, _>("frontier")?;
-    let roots = roots.chunks_exact(32).map(|root| Digest(root.try_into().expect("chunks of 32"))).collect();
-    let acknowledgement: Option<Vec<u8>> = row.try_get("acknowledgement")?;
-    let acknowledgement = acknowledgement.map(|id| id.try_into().map(Digest)).transpose();
-    let lane = Lane {
-        n,
-        seq_highest: uint(row, "seq_highest")?,
-        total: amount(row, "total")?,
-        remainder: small(row, "remainder")?,
-        meters: map(row, "meters")?,
-        flags: map(row, "flags")?,
-        frontier: Frontier::from_parts(n, roots).ok_or(StoreError::Unreadable { what: "frontier" })?,
-        acknowledged_n: uint(row, "acknowledged_n")?,
-        acknowledged: amount(row, "acknowledged")?,
-        acknowledgement: acknowledgement.map_err(|_| StoreError::Unreadable { what: "acknowledgement" })?,
-        claimed_n: uint(row, "claimed_n")?,
-        claimed_acknowledged_n: uint(row, "claimed_acknowledged_n")?,
-        recent: Recent::default(),
-    };
-    Ok((key, lane))
-}
-
-fn read_pace(row: &SqliteRow) -> Result<(Rule, u32, Pace), StoreError> {
-    let unreadable = |what| StoreError::Unreadable { what };
-    let op = match uint(row, "op")? {
-        0 => None,
-        number => Some(Op::from_number(number).ok_or_else(|| unreadable("op"))?),
-    };
-    let tier = Tier::from_number(uint(row, "tier")?).ok_or_else(|| unreadable("tier"))?;
-    let rule = Rule { policy: row.try_get("policy")?, tier, op };
-    let begun = Timestamp(uint(row, "begun")?);
-    Ok((rule, small(row, "seconds")?, Pace { begun, requests: small(row, "requests")?, tokens: uint(row, "tokens")? }))
-}
-
-fn read_slot(row: &SqliteRow) -> Result<Slot, StoreError> {
-    Ok(Slot { seq: uint(row, "seq")?, item: small(row, "item")? })
-}
-
-fn read_charged(row: &SqliteRow) -> Result<Charged, StoreError> {
-    Ok(Charged {
-        authority: read_digest(row, "authority")?,
-        n: uint(row, "n")?,
-        total: amount(row, "total")?,
-        receipt: read_digest(row, "receipt_id")?,
-    })
-}
-
-fn read_charge(row: &SqliteRow) -> Result<StoredCharge, StoreError> {
-    Ok(StoredCharge {
-        slot: read_slot(row)?,
-        charged: read_charged(row)?,
-        receipt: row.try_get("receipt")?,
-        evidence: Evidence { base: row.try_get("evidence")?, signature: read_array(row, "signature")? },
-    })
 }

@@ -3,7 +3,8 @@
 use comity_wire::{Digest, Timestamp};
 use futures::FutureExt as _;
 
-use super::{Query, Sqlite, digest, int};
+use super::rows::Query;
+use super::{Sqlite, digest, int};
 use crate::spend::{RunKey, RunRow};
 use crate::store::planned::{PLANS_MAX, Row, counted, run, too_many};
 use crate::store::{Answer, Planned};
