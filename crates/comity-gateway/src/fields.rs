@@ -36,8 +36,6 @@ use Rule::{Own, Pass};
 pub(crate) const RUN: &str = "comity_run";
 /// Every route that has a batch price takes it, and no upstream gets it.
 pub(crate) const BATCH: &str = "comity_batch";
-/// What may be asked as part of a batch: as OpenAI's batches.
-const BATCHED: [Op; 4] = [Op::Chat, Op::Completions, Op::Responses, Op::Embeddings];
 /// The most prompts in one completion.
 const PROMPTS_MAX: usize = 128;
 /// How long an ignored field's name may be when it is named back.
@@ -133,7 +131,7 @@ pub(crate) fn read(
             run = Some(named.ok_or_else(|| form(format!("'{RUN}': {}", comity_wire::object::NotARun), RUN))?);
             continue;
         }
-        if name == BATCH && BATCHED.contains(&route.op) {
+        if name == BATCH && route.op.is_batched() {
             batch = value.as_bool().ok_or_else(|| form(format!("'{BATCH}' must be true or false"), BATCH))?;
             continue;
         }

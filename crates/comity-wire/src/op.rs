@@ -25,3 +25,13 @@ enumeration! {
         Compute = 15 "compute",
     }
 }
+
+impl Op {
+    /// What can be asked as part of a batch (spec/03-manifest.md F-13), as OpenAI's batches can.
+    pub const BATCHED: [Self; 4] = [Self::Chat, Self::Completions, Self::Responses, Self::Embeddings];
+
+    /// Whether a call of this op can be part of a batch.
+    pub fn is_batched(self) -> bool {
+        Self::BATCHED.contains(&self)
+    }
+}

@@ -88,8 +88,6 @@ pub fn for_the_caller(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     meant.take(HEADERS_MAX).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// What can be part of a batch.
-const BATCHED: [Op; 4] = [Op::Chat, Op::Completions, Op::Responses, Op::Embeddings];
 /// More of a node's headers than this are not handed on.
 const HEADERS_MAX: usize = 64;
 
@@ -132,7 +130,7 @@ impl Query {
     #[must_use]
     pub fn as_batch(&self) -> Option<Self> {
         let Ok(Value::Object(mut fields)) = serde_json::from_slice(&self.body) else { return None };
-        if self.stream || !BATCHED.contains(&self.op) {
+        if self.stream || !self.op.is_batched() {
             return None;
         }
         fields.insert(BATCH.to_owned(), true.into());
@@ -196,7 +194,7 @@ impl Query<Name> {
             None => None,
         };
         let demanded = route.demanded(&fields);
-        let batch = fields.get(BATCH).and_then(Value::as_bool).unwrap_or(false) && BATCHED.contains(&route.op);
+        let batch = fields.get(BATCH).and_then(Value::as_bool).unwrap_or(false) && route.op.is_batched();
         if batch && stream {
             return Err(NotAQuery::Stream("a batch"));
         }
