@@ -41,7 +41,7 @@ fn rows(folder: &Path) -> Vec<Value> {
 }
 
 /// Ends all tokens, and gives what the project paid.
-async fn settled(federation: &Federation, ada: &str) -> i64 {
+pub(super) async fn settled(federation: &Federation, ada: &str) -> i64 {
     expect(&["--home", ada, "wallet", "finish"]).await;
     let account = federation.books_add_up().await;
     assert_eq!(account.in_escrow, Amount::ZERO);
@@ -318,10 +318,10 @@ async fn calls_at_once_wait_for_what_others_leave_of_the_day() {
 /// Half a chat's price, and a lower one for its answers.
 const BATCH_RATES: &str = r#"{ meter = "input_tokens", steps = [{ from = 0, ucr_per_million = 100_000_000 }] },
   { meter = "output_tokens", steps = [{ from = 0, ucr_per_million = 33_333_333 }] }"#;
-const CHAT_RATES: &str = r#"{ meter = "input_tokens", steps = [{ from = 0, ucr_per_million = 200_000_000 }] },
+pub(super) const CHAT_RATES: &str = r#"{ meter = "input_tokens", steps = [{ from = 0, ucr_per_million = 200_000_000 }] },
   { meter = "output_tokens", steps = [{ from = 0, ucr_per_million = 400_000_000 }] }"#;
 
-fn gives_batches(name: &str, home: &Path) {
+pub(super) fn gives_batches(name: &str, home: &Path) {
     let rule = "[[policy.rules]]\nop = \"batch\"\ntier = \"t1\"\ninput_bytes_max = 4_096\noutput_tokens_max = 64\n\
                 choices_max = 1\nlogprobs_max = 0\n\n[tariff]";
     if name == "lab" {

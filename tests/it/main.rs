@@ -37,6 +37,7 @@ mod policy_commands;
 mod postgres;
 mod probed;
 mod probes_page;
+mod proxied_batches;
 mod replay_charges_nothing;
 mod researcher_page;
 mod restore_drill;

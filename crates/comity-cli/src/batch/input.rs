@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::object::Fault;
+use super::price::Kinds;
 
 /// The most lines of a batch.
 pub(crate) const LINES_MAX: u64 = 50_000;
@@ -105,13 +106,13 @@ fn understand(route: &Route, number: u64, line: &[u8]) -> Result<Line, Fault> {
     Ok(Line { number, custom_id: written.custom_id, query })
 }
 
-/// Reads all of it.
+/// Reads all of it; gives how many lines there are, and a call of each kind.
 ///
 /// # Errors
 /// What is wrong with it, and with which lines (from 1).
-pub(crate) fn check(path: &Path, route: &'static Route) -> Result<u64, Vec<Fault>> {
+pub(crate) fn check(path: &Path, route: &'static Route) -> Result<(u64, Kinds), Vec<Fault>> {
     let lines = Lines::open(path, route).map_err(|error| vec![fault("unreadable", 0, error.to_string(), None)])?;
-    let (mut seen, mut faults, mut total) = (HashSet::new(), Vec::new(), 0);
+    let (mut seen, mut faults, mut total, mut kinds) = (HashSet::new(), Vec::new(), 0, Kinds::default());
     for line in lines {
         total += 1;
         let found = match line {
@@ -120,6 +121,7 @@ pub(crate) fn check(path: &Path, route: &'static Route) -> Result<u64, Vec<Fault
                 Some(fault("too_many_lines", line.number, format!("a batch has at most {LINES_MAX} lines"), None))
             }
             Ok(line) => {
+                kinds.add(&line.query);
                 let message = format!("custom_id {:?} stands on an earlier line too", line.custom_id);
                 let is_new = seen.insert(line.custom_id);
                 (!is_new).then(|| fault("duplicate_custom_id", line.number, message, Some("custom_id")))
@@ -138,7 +140,7 @@ pub(crate) fn check(path: &Path, route: &'static Route) -> Result<u64, Vec<Fault
             param: None,
         });
     }
-    if faults.is_empty() { Ok(total) } else { Err(faults) }
+    if faults.is_empty() { Ok((total, kinds)) } else { Err(faults) }
 }
 
 fn fault(code: &str, number: u64, message: String, param: Option<&str>) -> Fault {
@@ -154,7 +156,9 @@ mod tests {
         let path = folder.path().join("input");
         std::fs::write(&path, text).unwrap();
         let faults = check(&path, endpoint("/v1/chat/completions").unwrap());
-        faults.map_err(|faults| faults.into_iter().map(|fault| (fault.code, fault.line)).collect())
+        faults
+            .map(|(total, _)| total)
+            .map_err(|faults| faults.into_iter().map(|fault| (fault.code, fault.line)).collect())
     }
 
     fn line(id: &str, more: &str) -> String {

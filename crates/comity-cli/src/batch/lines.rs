@@ -4,7 +4,7 @@
 //! output lines, as they come, each with `comity` beside it: what it cost, and its receipt. What fails stands in a file of its
 //! own, and is asked again the next time where nothing was paid.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -17,9 +17,10 @@ use comity_sdk::keys::Key;
 use comity_sdk::{Client, Query};
 use comity_wire::{Amount, Digest, ModelId, Timestamp};
 use futures::StreamExt as _;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::price::{Kinds, Settled};
 use super::store::closed;
 
 /// How a file is asked.
@@ -83,14 +84,6 @@ const LINE_BYTES_MAX: usize = 9 << 20;
 /// More at once only wait for lanes.
 pub const AT_ONCE_MAX: usize = 64;
 
-/// Models and routes of a file that are looked up for a batch price; the rest are asked at the usual one.
-const KINDS_MAX: usize = 256;
-
-/// A call's model and route: what has one price.
-fn kind(query: &Query) -> String {
-    format!("{} {}", query.model, query.path)
-}
-
 /// One line, understood.
 struct Line {
     id: String,
@@ -130,9 +123,8 @@ impl Lines {
             let lines = lines.filter(|line| !done.contains_key(&line.id) && again.contains(&line.id) == is_again);
             let asked = lines.map(|line| {
                 let (asking, request) = (&asking, Digest::of(&line.query.body));
-                let batch = batch_price.contains(&kind(&line.query)).then(|| line.query.as_batch()).flatten();
                 let key = Some(state.key(&line.id, client.now()));
-                let query = Query { key, ..batch.unwrap_or(line.query) };
+                let query = Query { key, ..batch_price.query(line.query) };
                 async move { ((line.id, request), asking.ask(query, is_again, &|| true).await) }
             });
             let mut asked =
@@ -164,7 +156,7 @@ impl Lines {
         }
         output.sync_all().map_err(|source| LinesError::Io { path: self.output.clone(), source })?;
         let capped = asking.capped();
-        Ok(Report { counts, capped, errors, first, batch_price: batch_price.into_iter().collect() })
+        Ok(Report { counts, capped, errors, first, batch_price: batch_price.kinds() })
     }
 
     /// Reads all of it before anything is asked; gives how many lines there are, how many have an answer, and which a run before
@@ -174,11 +166,11 @@ impl Lines {
         client: &Client,
         state: &State,
         done: &HashMap<String, Digest>,
-    ) -> Result<(u64, u64, HashSet<String>, BTreeMap<String, Query>), LinesError> {
+    ) -> Result<(u64, u64, HashSet<String>, Kinds), LinesError> {
         // What a run before this one left in doubt is asked about, not asked: what was never charged keeps to this run's cap.
         client.resolve_all().await;
         let (mut seen, mut again, mut total, mut answered) = (HashSet::new(), HashSet::new(), 0, 0);
-        let mut kinds = BTreeMap::new();
+        let mut kinds = Kinds::default();
         for line in self.lines()? {
             let line = line?;
             total += 1;
@@ -189,9 +181,7 @@ impl Lines {
             if !seen.insert(Digest::of(line.id.as_bytes())) {
                 return Err(wrong(format!("custom_id {:?} stands on an earlier line too", line.id)));
             }
-            if kinds.len() < KINDS_MAX {
-                kinds.entry(kind(&line.query)).or_insert_with(|| line.query.clone());
-            }
+            kinds.add(&line.query);
             match done.get(&line.id) {
                 Some(request) if *request == Digest::of(&line.query.body) => answered += 1,
                 // Another model, setting or text: its answer is no answer to this.
@@ -286,17 +276,11 @@ fn request_id(id: &str) -> String {
     format!("batch_req_{}", &Digest::of(id.as_bytes()).to_string()[..24])
 }
 
-/// The second line of `batch.json`.
-#[derive(Deserialize, Serialize)]
-struct Settled {
-    batch_price: BTreeSet<String>,
-}
-
 /// Which batch an output file is of.
 struct State {
     id: Digest,
-    /// What is asked at a batch price; settled once, since a call that is asked again has to be the same one.
-    batch_price: Option<BTreeSet<String>>,
+    /// The second line of `batch.json`.
+    batch_price: Option<Settled>,
     lock: File,
 }
 
@@ -317,7 +301,7 @@ impl State {
             let id = serde_json::from_str::<Value>(id).ok().and_then(|value| value.get("id")?.as_str()?.parse().ok());
             let wrong = || LinesError::State { path: path.clone() };
             let batch_price = match lines.next() {
-                Some(line) => Some(serde_json::from_str::<Settled>(line).map_err(|_| wrong())?.batch_price),
+                Some(line) => Some(serde_json::from_str(line).map_err(|_| wrong())?),
                 None => None,
             };
             return Ok(Self { id: id.ok_or_else(wrong)?, batch_price, lock });
@@ -333,28 +317,16 @@ impl State {
     }
 
     /// Settles for which of these there is a batch price, before anything is asked. `is_begun`: by a program that knew of none.
-    async fn at_batch_price(
-        &mut self,
-        client: &Client,
-        kinds: BTreeMap<String, Query>,
-        is_begun: bool,
-    ) -> Result<BTreeSet<String>, LinesError> {
+    async fn at_batch_price(&mut self, client: &Client, kinds: Kinds, is_begun: bool) -> Result<Settled, LinesError> {
         if let Some(settled) = &self.batch_price {
             return Ok(settled.clone());
         }
-        let mut batch_price = BTreeSet::new();
-        for (kind, query) in kinds.into_iter().filter(|_| !is_begun) {
-            match client.at_batch_price(&query).await {
-                Ok(Some(_)) => {
-                    batch_price.insert(kind);
-                }
-                // A model that there is not says so by itself, to its own calls.
-                Ok(None) | Err(comity_sdk::Error::ModelUnknown(_)) => {}
-                // Not settled for good by a moment in which somebody could not be asked.
-                Err(error) => return Err(LinesError::Price(Box::new(error))),
-            }
-        }
-        let line = serde_json::to_string(&Settled { batch_price: batch_price.clone() }).expect("it has a JSON form");
+        let batch_price = if is_begun {
+            Settled::default()
+        } else {
+            Settled::ask(client, &kinds).await.map_err(|error| LinesError::Price(Box::new(error)))?
+        };
+        let line = serde_json::to_string(&batch_price).expect("it has a JSON form");
         let put = self.lock.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.lock.sync_all());
         put.map_err(|source| LinesError::Io { path: PathBuf::from("batch.json"), source })?;
         self.batch_price = Some(batch_price.clone());

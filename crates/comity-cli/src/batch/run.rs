@@ -10,6 +10,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use comity_sdk::client::{Patience, Wanted};
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use super::input::{self, Line, Lines};
 use super::object::{Batch, Counts, Fault, Faults, File, Status};
+use super::price::{Kinds, Settled};
 use super::store::{self, Store, StoreError};
 use crate::said::Said;
 
@@ -176,25 +178,40 @@ impl Inner {
     async fn run(&self, mut batch: Batch, running: &Running) -> Result<(), StoreError> {
         let path = self.store.content(&batch.input_file_id);
         let Some(route) = input::endpoint(&batch.endpoint) else { return self.fail(batch, Vec::new()) };
+        let mut settled = self.store.price(&batch.id)?;
         if batch.status == Status::Validating {
             let checked = {
                 let path = path.clone();
                 tokio::task::spawn_blocking(move || input::check(&path, route)).await
             };
-            let total = match checked {
-                Ok(Ok(total)) => total,
+            let (total, kinds) = match checked {
+                Ok(Ok(checked)) => checked,
                 Ok(Err(faults)) => return self.fail(batch, faults),
                 Err(_) => return self.fail(batch, Vec::new()),
             };
             running.count(|counts| counts.total = total);
+            if settled.is_none() {
+                match self.settle(&batch, &kinds, running).await {
+                    Ok(prices) => {
+                        self.store.keep_price(&batch.id, &prices)?;
+                        settled = Some(prices);
+                    }
+                    Err(_) if self.leave.is_cancelled() => return Ok(()),
+                    // One that was cancelled meanwhile is over without a line.
+                    Err(_) if running.cancel.is_cancelled() => {}
+                    Err(error) => return self.fail(batch, vec![unsettled(&error)]),
+                }
+            }
             batch.request_counts = running.counts();
             self.advance(&mut batch, Status::InProgress)?;
         }
+        // Without it: begun by a program that knew of no batch price, and signed so.
+        let settled = settled.unwrap_or_default();
         let done = self.take_up(&batch, running)?;
         let io = |source| StoreError::Io { path: path.clone(), source };
         let lines = Lines::open(&path, route).map_err(io)?;
         let results = Mutex::new(self.results(&batch)?);
-        let end = self.ask_all(&batch, running, lines, &done, &results).await?;
+        let end = self.ask_all(&batch, running, (lines, &settled), &done, &results).await?;
         if end == End::Left {
             return Ok(());
         }
@@ -202,6 +219,28 @@ impl Inner {
         batch = self.store.batch(&batch.id)?;
         batch.request_counts = running.counts();
         self.finish(batch, end)
+    }
+
+    /// Asks for batch prices, for a minute where somebody cannot be asked.
+    async fn settle(&self, batch: &Batch, kinds: &Kinds, running: &Running) -> Result<Settled, comity_sdk::Error> {
+        let (patience, mut tries) = (Patience::default(), 1);
+        loop {
+            let error = match Settled::ask(&self.client, kinds).await {
+                Ok(settled) => return Ok(settled),
+                Err(error) => error,
+            };
+            // Without a code, somebody was not reached.
+            let passes = error.should_retry() || error.code().is_none();
+            if !passes || tries >= patience.tries_max {
+                return Err(error);
+            }
+            tracing::info!(%error, batch = batch.id, "whether there is a batch price is asked again");
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1 << tries)) => tries += 1,
+                () = running.cancel.cancelled() => return Err(error),
+                () = self.leave.cancelled() => return Err(error),
+            }
+        }
     }
 
     fn advance(&self, batch: &mut Batch, status: Status) -> Result<(), StoreError> {
@@ -247,7 +286,7 @@ impl Inner {
         &self,
         batch: &Batch,
         running: &Running,
-        lines: Lines,
+        (lines, settled): (Lines, &Settled),
         done: &HashSet<u64>,
         results: &Mutex<Results>,
     ) -> Result<End, StoreError> {
@@ -273,6 +312,7 @@ impl Inner {
                 if end().is_some() && (end() == Some(End::Left) || !self.client.may_be_charged(&key).await) {
                     return None;
                 }
+                let line = Line { query: settled.query(line.query), ..line };
                 Some(self.answer(batch, running, line, key, broke).await)
             }
         });
@@ -381,6 +421,12 @@ impl Inner {
         })?;
         Ok(Some(id))
     }
+}
+
+fn unsettled(error: &comity_sdk::Error) -> Fault {
+    let hint = error.hint().map_or_else(String::new, |hint| format!(" ({hint})"));
+    let message = format!("whether there is a batch price could not be asked; no line was asked: {error}{hint}");
+    Fault { code: error.name().to_owned(), line: None, message, param: None }
 }
 
 /// The call that a line is, now and after any restart.

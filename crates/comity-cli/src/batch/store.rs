@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::object::{Batch, File};
+use super::price::Settled;
 
 /// The most bytes of one file.
 pub(crate) const FILE_BYTES_MAX: u64 = 200 << 20;
@@ -116,6 +117,20 @@ impl Store {
         self.write("batches", &batch.id, batch)
     }
 
+    /// What was settled of a batch's prices. Beside its record, which is shown as OpenAI's is.
+    pub(crate) fn price(&self, id: &str) -> Result<Option<Settled>, StoreError> {
+        let path = self.results(id, "price");
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|source| StoreError::Form { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { path, source }),
+        }
+    }
+
+    pub(crate) fn keep_price(&self, id: &str, settled: &Settled) -> Result<(), StoreError> {
+        Self::put(&self.results(id, "price"), settled)
+    }
+
     /// Where a batch's results are written while it runs.
     pub(crate) fn results(&self, id: &str, name: &str) -> PathBuf {
         self.root.join("batches").join(format!("{id}.{name}.jsonl"))
@@ -154,15 +169,19 @@ impl Store {
     }
 
     fn write(&self, folder: &str, id: &str, record: &impl Serialize) -> Result<(), StoreError> {
-        let (path, beside) = (self.path(folder, id), self.root.join(folder).join(format!("{id}.new")));
+        Self::put(&self.path(folder, id), record)
+    }
+
+    fn put(path: &Path, record: &impl Serialize) -> Result<(), StoreError> {
+        let beside = path.with_extension("new");
         let bytes = serde_json::to_vec(record).expect("a record has only string keys");
         let written = (|| {
             let mut file = closed(OpenOptions::new().create(true).write(true).truncate(true)).open(&beside)?;
             file.write_all(&bytes)?;
             file.sync_data()?;
-            fs::rename(&beside, &path)
+            fs::rename(&beside, path)
         })();
-        written.map_err(|source| StoreError::Io { path, source })
+        written.map_err(|source| StoreError::Io { path: path.to_owned(), source })
     }
 }
 
