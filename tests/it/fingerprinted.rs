@@ -169,7 +169,11 @@ async fn a_fingerprint_tells_when_the_model_behind_a_name_has_changed() {
     stands_by_itself(&federation, &file).await;
 
     let check = ["--home", &ada, "fingerprint", "check", &file, "--json"];
-    let same: Value = serde_json::from_str(&expect(&check).await).expect("a verdict");
+    let ended = run(&check).await;
+    // Whoever made a file chose how much there is to ask: no more is spent than they did.
+    let cap = format!("; the cap is {}\n", Amount::from_ucr(u32::try_from(ucr(3 * PROMPTS)).expect("small")));
+    assert!(ended.success && ended.stderr.contains(&cap), "{}", ended.stderr);
+    let same: Value = serde_json::from_str(&ended.stdout).expect("a verdict");
     assert_eq!((&same["likeness"]["verdict"], &same["openly"]), (&json!("same"), &json!([])), "{same}");
     assert_eq!(server.asked(), 4 * PROMPTS);
 

@@ -6,6 +6,7 @@ mod class;
 mod code;
 pub mod command;
 pub mod compare;
+pub mod fingerprint;
 pub mod kept;
 pub mod keys;
 mod money;

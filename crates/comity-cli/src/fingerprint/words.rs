@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::printer::{plain, table};
 
 /// For programs.
-pub(super) fn facts(fingerprint: &Fingerprint) -> Value {
+pub fn facts(fingerprint: &Fingerprint) -> Value {
     let by = by(fingerprint);
     let reference = fingerprint.reference(by).ok();
     json!({
@@ -32,7 +32,8 @@ fn compared_by(by: By) -> &'static str {
     }
 }
 
-pub(super) fn shown(fingerprint: &Fingerprint) -> String {
+/// What it is of, and what a check by it would find, for people.
+pub fn shown(fingerprint: &Fingerprint) -> String {
     let by = by(fingerprint);
     let version =
         fingerprint.card.as_ref().map_or_else(|| "not in the file".to_owned(), |card| card.version.to_string());
@@ -62,14 +63,14 @@ fn hundredths(part: f64) -> String {
 }
 
 /// A line for each thing that the owner changed in public.
-pub(super) fn changes(changes: &[Change]) -> String {
+pub fn changes(changes: &[Change]) -> String {
     let line =
         |change: &Change| format!("changed openly: {}: {} → {}", change.what, plain(&change.then), plain(&change.now));
     changes.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The verdict, what it rests on, and what else is otherwise.
-pub(super) fn said(report: &Report) -> String {
+pub fn said(report: &Report) -> String {
     let likeness = &report.likeness;
     let verdict = match likeness.verdict {
         Verdict::Same => "same",
