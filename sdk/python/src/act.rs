@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use comity_sdk::chat::Notes;
 use comity_sdk::compare::{Grid, Missed, Prompt, Setting};
 use comity_sdk::estimate::Assumed;
 use comity_sdk::keys::Key;
@@ -146,16 +147,20 @@ async fn finish(client: &Client, tokens: Vec<TokenId>) -> Result<Value, Raised> 
 /// An answer with its receipt.
 fn answered(answer: &Answer) -> Value {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+    json!({"body": body, "text": answer.text(), "receipt": receipted(&answer.receipt), "notes": noted(&answer.notes)})
+}
+
+/// Who answered, and what was said beside it.
+pub(crate) fn noted(notes: &Notes) -> Value {
     let header = |name: &str| {
-        let found = answer.notes.headers.iter().find(|(header, _)| header == name);
+        let found = notes.headers.iter().find(|(header, _)| header == name);
         found.and_then(|(_, value)| value.to_str().ok()).map(str::to_owned)
     };
     json!({
-        "body": body, "text": answer.text(), "receipt": receipted(&answer.receipt),
-        "served_by": answer.notes.node, "door": answer.notes.door.map(|door| door.to_string()),
+        "served_by": notes.node, "door": notes.door.map(|door| door.to_string()),
         "ignored": header("comity-ignored"), "clipped": header("comity-clipped"),
-        "asked": answer.notes.served.as_ref().map(|served| &served.asked),
-        "tried": answer.notes.served.as_ref().map_or(&[][..], |served| &served.tried),
+        "asked": notes.served.as_ref().map(|served| &served.asked),
+        "tried": notes.served.as_ref().map_or(&[][..], |served| &served.tried),
     })
 }
 

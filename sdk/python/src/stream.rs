@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::act::receipted;
+use crate::act::{noted, receipted};
 use crate::failure::Raised;
 use crate::wait::wait;
 
@@ -18,14 +18,16 @@ use crate::wait::wait;
 const PIECES: usize = 64;
 
 enum Piece {
+    /// Who answers, as JSON: the first.
+    Notes(String),
     Data(String),
     /// The receipt, as JSON: the last.
     Receipt(String),
     Failed(Raised),
 }
 
-/// A payload, or the receipt; `None` after it.
-type Shown = Option<(Option<String>, Option<String>)>;
+/// What it is, and its text; `None` after the receipt.
+type Shown = Option<(&'static str, String)>;
 type Pieces = Arc<Mutex<mpsc::Receiver<Piece>>>;
 
 /// A stream under way. Closed or forgotten before its end, the node is let go: what was delivered is charged, and no more.
@@ -43,7 +45,7 @@ impl Drop for Stream {
 
 #[pymethods]
 impl Stream {
-    /// The next piece: `(payload, None)`, then `(None, receipt)`, then `None`.
+    /// The next piece: `("notes", …)`, then `("data", payload)` each, then `("receipt", …)`, then `None`.
     fn next(&self, py: Python<'_>) -> PyResult<Shown> {
         let pieces = Arc::clone(&self.pieces);
         let piece = wait(py, async move { pieces.lock().await.recv().await })?;
@@ -88,6 +90,8 @@ async fn read(client: &Client, query: &Query<Name>, sender: &mpsc::Sender<Piece>
             return;
         }
     };
+    // There is room for the first.
+    let _ = sender.send(Piece::Notes(noted(&stream.notes()).to_string())).await;
     loop {
         let piece = tokio::select! {
             piece = stream.next() => piece,
@@ -122,8 +126,9 @@ async fn read(client: &Client, query: &Query<Name>, sender: &mpsc::Sender<Piece>
 fn shown(piece: Option<Piece>) -> Result<Shown, Raised> {
     match piece {
         None => Ok(None),
-        Some(Piece::Data(payload)) => Ok(Some((Some(payload), None))),
-        Some(Piece::Receipt(receipt)) => Ok(Some((None, Some(receipt)))),
+        Some(Piece::Notes(notes)) => Ok(Some(("notes", notes))),
+        Some(Piece::Data(payload)) => Ok(Some(("data", payload))),
+        Some(Piece::Receipt(receipt)) => Ok(Some(("receipt", receipt))),
         Some(Piece::Failed(raised)) => Err(raised),
     }
 }

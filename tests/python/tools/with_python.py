@@ -1,7 +1,7 @@
 """docs/start/python.md: the wheel is installed into an environment of its own, as the page says, and plays the rest of it there.
 
-Beside the page: what it does not show (`beside.py`), the protocol's vectors (`vectors.py`), and the tutorial notebook, in the same
-environment.
+In the same environment what the page does not show (`beside.py`), the protocol's vectors (`vectors.py`), and the
+tutorial notebook; at last, what a stream says where an owner is gone (`tried.py`).
 """
 
 import os
@@ -30,7 +30,14 @@ def play(stage):
     beside(stage, reader, HERE / "beside.py")
     beside(stage, reader, HERE / "vectors.py", HERE.parents[2] / "spec" / "vectors")
     tutorial(stage, reader)
+    gone(stage, reader)
     return {"blocks": reader.played, "wheel_bytes": pathlib.Path(wheel).stat().st_size}
+
+
+def gone(stage, reader):
+    """The laboratory's node is killed, so that the hub still shows it; what was spent there is settled by then."""
+    stage.federation.kill("lab")
+    beside(stage, reader, HERE / "tried.py")
 
 
 def beside(stage, reader, *command):

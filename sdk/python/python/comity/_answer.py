@@ -33,20 +33,31 @@ class Receipt:
         return f"Receipt({self.id[:12]}…, {self.model}, {self.charge})"
 
 
-class Answer:
+class Noted:
+    """Who answered, and what was said beside it: `served_by` the node, `door` how it was reached; `ignored` names fields that the
+    owner's node dropped, `clipped` a limit that shortened the answer. Where the call left its model open (`same:`, `any:`), `asked`
+    says how, and `tried` which models did not answer, why, and what that cost.
+    """
+
+    served_by = door = ignored = clipped = asked = None
+
+    def _note(self, notes):
+        self.served_by, self.door = notes["served_by"], notes["door"]
+        self.ignored, self.clipped = notes["ignored"], notes["clipped"]
+        self.asked, self.tried = notes["asked"], notes["tried"]
+
+
+class Answer(Noted):
     """What a model said, what it cost, and the receipt.
 
-    `text` is the first choice's; `body` is all that the node sent, in OpenAI's shape; `served_by` the node, `door` how it was
-    reached; `ignored` names fields that the owner's node dropped, `clipped` a limit that shortened the answer. Where the call left
-    its model open (`same:`, `any:`), `asked` says how, `model` which one answered, and `tried` which did not, why, and what that cost.
+    `text` is the first choice's; `body` is all that the node sent, in OpenAI's shape; `model` which one answered. Besides, who served
+    it: `served_by`, `door`, `ignored`, `clipped`, `asked`, `tried`, as `Noted` has them.
     """
 
     def __init__(self, made):
         self.body, self.text = made["body"], made.get("text")
         self.receipt = Receipt(made["receipt"])
-        self.served_by, self.door = made.get("served_by"), made.get("door")
-        self.ignored, self.clipped = made.get("ignored"), made.get("clipped")
-        self.asked, self.tried = made.get("asked"), made.get("tried") or []
+        self._note(made["notes"])
 
     @property
     def cost(self):
@@ -94,7 +105,41 @@ class Embeddings(Answer):
         return f"{len(self)} vectors of {len(self.vectors[0]) if len(self) else 0} numbers"
 
 
-def piece(payload):
+class Streamed(Noted):
+    """What came of a stream so far. Who serves it (`served_by`, `tried`, …) is known from the first piece on; `receipt`, `model` and
+    `cost` after the last.
+    """
+
+    def __init__(self, core):
+        self._core, self.receipt, self._text, self.tried = core, None, [], []
+
+    def _take(self, made):
+        """The text of what came next; None where it has none."""
+        kind, text = made
+        if kind == "notes":
+            self._note(json.loads(text))
+        elif kind == "receipt":
+            self.receipt = Receipt(json.loads(text))
+        elif said := _piece(text):
+            self._text.append(said)
+            return said
+        return None
+
+    @property
+    def text(self):
+        """What came so far."""
+        return "".join(self._text)
+
+    @property
+    def cost(self):
+        return self.receipt.charge if self.receipt else None
+
+    @property
+    def model(self):
+        return self.receipt.model if self.receipt else None
+
+
+def _piece(payload):
     """The text of one frame of a stream."""
     choices = json.loads(payload).get("choices") or [{}]
     return (choices[0].get("delta") or {}).get("content") or choices[0].get("text") or ""

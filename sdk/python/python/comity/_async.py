@@ -5,7 +5,7 @@ import json
 import threading
 
 from . import _many, _shapes
-from ._answer import Answer, Embeddings, Receipt, piece
+from ._answer import Answer, Embeddings, Streamed
 from ._client import Client
 from ._shapes import act, call, table
 
@@ -88,30 +88,15 @@ async def _stoppable(run, *arguments, **options):
         raise
 
 
-class AsyncStream:
-    def __init__(self, core):
-        self._core, self.receipt, self._text = core, None, []
-
+class AsyncStream(Streamed):
     def __aiter__(self):
         return self
 
     async def __anext__(self):
         while (made := await self._core.next_async()) is not None:
-            payload, receipt = made
-            if receipt is not None:
-                self.receipt = Receipt(json.loads(receipt))
-            elif text := piece(payload):
-                self._text.append(text)
+            if (text := self._take(made)) is not None:
                 return text
         raise StopAsyncIteration
-
-    @property
-    def text(self):
-        return "".join(self._text)
-
-    @property
-    def cost(self):
-        return self.receipt.charge if self.receipt else None
 
     async def close(self):
         self._core.close()

@@ -8,7 +8,7 @@ import weakref
 
 from . import _comity, _many, _shapes, errors
 from ._amount import micro
-from ._answer import Answer, Embeddings, Receipt, piece
+from ._answer import Answer, Embeddings, Streamed
 from ._shapes import act, call, table
 
 
@@ -149,33 +149,19 @@ class Client:
             progress.end()
 
 
-class Stream:
-    """Pieces of text as they come; after the last, `receipt` and `cost` are there."""
-
-    def __init__(self, core):
-        self._core, self.receipt, self._text = core, None, []
+class Stream(Streamed):
+    """Pieces of text as they come. With the first it is known who serves it (`served_by`, `tried`); after the last, `receipt`, `model`
+    and `cost` are there.
+    """
 
     def __iter__(self):
         return self
 
     def __next__(self):
         while (made := self._core.next()) is not None:
-            payload, receipt = made
-            if receipt is not None:
-                self.receipt = Receipt(json.loads(receipt))
-            elif text := piece(payload):
-                self._text.append(text)
+            if (text := self._take(made)) is not None:
                 return text
         raise StopIteration
-
-    @property
-    def text(self):
-        """What came so far."""
-        return "".join(self._text)
-
-    @property
-    def cost(self):
-        return self.receipt.charge if self.receipt else None
 
     def close(self):
         """Lets the node go: what was delivered is charged, and no more."""
