@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::failure::Raised;
+use crate::fingerprint::Named;
 
 /// One thing to do.
 #[derive(Deserialize)]
@@ -30,6 +31,7 @@ pub(crate) enum Act {
     Purses,
     Limits,
     Finish { tokens: Vec<TokenId> },
+    Fingerprint { named: Named },
     Receipts,
     Verify,
 }
@@ -106,6 +108,7 @@ impl Act {
             Self::Purses => Ok(json!(client.purses().await)),
             Self::Limits => Ok(json!(client.limits().await)),
             Self::Finish { tokens } => finish(&client, tokens).await,
+            Self::Fingerprint { named } => named.show(),
             Self::Receipts => Ok(Value::Array(comity_cli::kept::receipts(&home).map_err(|e| Raised::of("wallet", e))?)),
             Self::Verify => {
                 // What the wallet keeps as evidence needs no federation.

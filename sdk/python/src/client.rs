@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::act::{Act, Call};
 use crate::failure::Raised;
+use crate::fingerprint;
 use crate::many;
 use crate::proxy::Served;
 use crate::stream::Stream;
@@ -123,6 +124,21 @@ impl Core {
         let client = self.client(py)?;
         let batch = many::Batch::read(asked).map_err(|raised| raised.raise(py))?;
         many::run(py, told, move |told, wanted| batch.run(client, told, wanted))
+    }
+
+    /// Takes a fingerprint. `told` hears the counts as JSON; the first say what it would cost.
+    fn take(&self, py: Python<'_>, asked: &str, told: Option<Py<PyAny>>) -> PyResult<String> {
+        let client = self.client(py)?;
+        let taking = fingerprint::Taking::read(asked).map_err(|raised| raised.raise(py))?;
+        let home = self.home.clone();
+        many::run(py, told, move |told, wanted| taking.run(client, home, told, wanted))
+    }
+
+    /// Checks a model by a fingerprint. `told` as in taking.
+    fn check(&self, py: Python<'_>, asked: &str, told: Option<Py<PyAny>>) -> PyResult<String> {
+        let client = self.client(py)?;
+        let checking = fingerprint::Checking::read(asked).map_err(|raised| raised.raise(py))?;
+        many::run(py, told, move |told, wanted| checking.run(client, told, wanted))
     }
 }
 

@@ -48,6 +48,13 @@ impl Raised {
         ))
     }
 
+    /// With the limit that stopped it, and machine fields.
+    pub(crate) fn within(mut self, limit: Option<String>, fields: Value) -> Self {
+        self.0.limit = limit;
+        self.0.fields = Some(fields);
+        self
+    }
+
     pub(crate) fn raise(self, py: Python<'_>) -> PyErr {
         match self.made(py) {
             Ok(error) => PyErr::from_value(error),

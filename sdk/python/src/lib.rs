@@ -6,6 +6,7 @@
 mod act;
 mod client;
 mod failure;
+mod fingerprint;
 mod many;
 mod proof;
 mod proxy;

@@ -91,6 +91,63 @@ def streams(client):
     assert "".join(whole) == whole.text and whole.receipt.charge == whole.cost > 0
 
 
+def fingerprints(client):
+    """Within a cap, taken up, shown, checked; what stops it says so."""
+    take = lambda **more: client.fingerprint.take(MODEL, prompts=64, max_tokens=4, out="print", quiet=True, **more)
+    raised(comity.errors.WalletError, lambda: client.fingerprint.take(MODEL, prompts=9, quiet=True))
+    raised(comity.errors.InputError, lambda: client.fingerprint.take(MODEL, cap=0.1, quiet=True))
+    told = []
+    cap = raised(comity.errors.StoppedError, lambda: take(cap=2_000, told=told.append))
+    assert cap.code == cap.limit == "cap" and "higher cap" in cap.hint, cap
+    assert 0 < cap.fields["done"] < cap.fields["of"] == 192 and 0 < cap.fields["spent_ucr"] <= 2_000, cap.fields
+    assert told[0]["total"] == 192 and told[0]["spent_ucr"] == 0 < told[0]["likely_ucr"] <= told[0]["most_ucr"], told[0]
+    assert told[-1]["spent_ucr"] == cap.fields["spent_ucr"] and told[-1]["cap_ucr"] == 2_000
+    first = take(rounds=1)
+    assert first.rounds_left == 2 and first.facts is None and "the same call goes on" in str(first)
+    print_ = take()
+    assert print_.rounds_left == 0 and print_.facts["prompts"] == 64 and print_.path == pathlib.Path("print/fingerprint.json")
+    assert print_.cost > first.cost > cap.fields["spent_ucr"] and "lab/tiny: 64 prompts" in print_._repr_html_()
+    shown = client.fingerprint.show("print")
+    assert shown.facts == print_.facts and shown.own_roster and not print_.own_roster
+    lie = json.loads(print_.path.read_text())
+    lie["fingerprints"][0]["rounds"][1].reverse()
+    pathlib.Path("lie.json").write_text(json.dumps(lie))
+    wrong = raised(comity.errors.WalletError, lambda: client.fingerprint.check("lie.json", quiet=True))
+    assert wrong.code == "fingerprint" and "do not rely on it" in wrong.hint, wrong
+    raised(comity.errors.WalletError, lambda: client.fingerprint.show("nothing.json"))
+    told.clear()
+    check = client.fingerprint.check(print_, told=told.append, quiet=True)
+    assert told[0]["cap_ucr"] == print_.cost, "no more than whoever made the file spent"
+    assert (check.verdict, check.same, check.why, check.hint) == ("same", True, None, None), check
+    assert check.asked == check.of == 64 and 0 < check.cost < print_.cost and (check.folder / "verdict.json").exists()
+    assert "same: lab/tiny" in check._repr_html_() and check.report["receipts"]
+    capped = raised(comity.errors.StoppedError, lambda: client.fingerprint.check("print", cap=500, quiet=True))
+    assert capped.fields["spent_ucr"] <= 500, capped.fields
+
+
+def at_batch_price(client):
+    """The unmodified package: the laboratory has a price for what can wait, the works have none."""
+    openai = client.openai()
+    line = lambda model, n: json.dumps({
+        "custom_id": f"{model} {n}", "method": "POST", "url": "/v1/chat/completions",
+        "body": {"model": model, "messages": [{"role": "user", "content": f"What is {n} and 5?"}], "max_tokens": 6},
+    })
+    text = "\n".join(line(model, n) for model in (MODEL, OTHER) for n in range(3))
+    file = openai.files.create(file=("in.jsonl", text.encode()), purpose="batch")
+    batch = openai.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    while batch.status not in ("completed", "failed"):
+        time.sleep(0.05)
+        batch = openai.batches.retrieve(batch.id)
+    assert batch.status == "completed" and batch.request_counts.completed == 6, batch
+    answers = map(json.loads, openai.files.content(batch.output_file_id).text.splitlines())
+    ids = {answer["response"]["request_id"]: answer["custom_id"].split()[0] for answer in answers}
+    receipts = {receipt["id"]: receipt["object"] for receipt in client.receipts.list()}
+    ops = {(model, receipts[id]["op"]) for id, model in ids.items()}
+    assert ops == {(MODEL, "batch"), (OTHER, "chat")}, ops
+    cost = lambda model: sum(receipts[id]["charge"] for id, of in ids.items() if of == model)
+    assert 0 < cost(MODEL) < cost(OTHER), "the same questions, for less"
+
+
 def interrupted(client):
     told = []
 
@@ -152,6 +209,9 @@ async def awaited():
         assert len({answer.receipt.id for answer in answers}) == 6
         stream = client.stream(MODEL, "What is the capital of Peru?", max_tokens=9)
         assert "".join([piece async for piece in stream]) == stream.text and stream.cost > 0
+        shown = await client.fingerprint.show("print")
+        check = await client.fingerprint.check(shown, cap=comity.credits("0.1"), quiet=True)
+        assert shown.facts["prompts"] == 64 and check.same and check.cost > 0, check
         openai = client.openai()
         reply = await openai.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "x"}], max_tokens=3)
         assert reply.choices
@@ -191,7 +251,7 @@ def command():
 def main():
     money()
     with comity.Client() as client:
-        for story in (errors, named_calls, threads, streams, interrupted, beside_one_that_writes, forked, proxied):
+        for story in (errors, named_calls, threads, streams, fingerprints, at_batch_price, interrupted, beside_one_that_writes, forked, proxied):
             begun = time.monotonic()
             story(client)
             print(f"{story.__name__}: {time.monotonic() - begun:.1f} s", flush=True)

@@ -6,6 +6,7 @@
     client.models.search()                          # what may I use, and what does it cost?
     client.chat("lab/tiny", "What is the capital of France?")
     client.compare(["lab/a", "lab/b"], ["one prompt", "another"], cap=comity.credits("0.1"))
+    client.fingerprint.take("lab/tiny")             # is it still the same model, in half a year?
     client.openai()                                 # an `openai.OpenAI`, ready
 
 The wallet is the one of the `comity` command, which comes with this package. One program uses it at a time.
@@ -16,6 +17,7 @@ from ._amount import Amount, credits
 from ._answer import Answer, Embeddings
 from ._client import Client, proxy
 from ._comity import __version__
+from ._fingerprint import Check, Fingerprint
 from ._many import Batch, Comparison, Prompt, Setting
 from .errors import ComityError
 
@@ -24,10 +26,12 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "Batch",
+    "Check",
     "Client",
     "ComityError",
     "Comparison",
     "Embeddings",
+    "Fingerprint",
     "Prompt",
     "Setting",
     "__version__",

@@ -7,6 +7,7 @@ import threading
 from . import _many, _shapes
 from ._answer import Answer, Embeddings, Streamed
 from ._client import Client
+from ._fingerprint import Fingerprint, named
 from ._shapes import act, call, table
 
 
@@ -17,6 +18,7 @@ class AsyncClient:
         self._client = Client(home, look=look, passphrase=passphrase)
         self._core = self._client._core
         self.models, self.receipts, self.wallet = AsyncModels(self), AsyncReceipts(self), AsyncWallet(self)
+        self.fingerprint = AsyncFingerprints(self)
 
     @property
     def home(self):
@@ -106,6 +108,20 @@ class AsyncStream(Streamed):
 
     async def __aexit__(self, *_):
         await self.close()
+
+
+class AsyncFingerprints:
+    def __init__(self, client):
+        self._client = client
+
+    async def take(self, model, **options):
+        return await _stoppable(self._client._client.fingerprint.take, model, **options)
+
+    async def show(self, file, *, model=None, roster=None):
+        return Fingerprint(json.loads(await self._client._act("fingerprint", named=named(file, model, roster))))
+
+    async def check(self, file, **options):
+        return await _stoppable(self._client._client.fingerprint.check, file, **options)
 
 
 class AsyncModels:

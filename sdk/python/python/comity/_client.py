@@ -9,6 +9,7 @@ import weakref
 from . import _comity, _many, _shapes, errors
 from ._amount import micro
 from ._answer import Answer, Embeddings, Streamed
+from ._fingerprint import Fingerprints
 from ._shapes import act, call, table
 
 
@@ -25,6 +26,7 @@ class Client:
         self._core = _comity.Core(None if home is None else os.fspath(home), look, said)
         self._look, self._closed, self._served, self._own = look, False, [], None
         self.models, self.receipts, self.wallet = Models(self), Receipts(self), Wallet(self)
+        self.fingerprint = Fingerprints(self)
 
     @property
     def home(self):

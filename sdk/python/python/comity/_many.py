@@ -136,19 +136,40 @@ class Progress:
             return
         made = json.loads(text)
         row, counts = made if isinstance(made, list) else (None, made)
+        if said := counts.get("note") or _foretold(counts):
+            self.say(said)
+        if "note" in counts:
+            return
         if self._told:
             self._told(*([row, counts] if row is not None else [counts]))
         now = time.monotonic()
-        if self._quiet or now - self._last < (0.1 if sys.stderr.isatty() else 10):
+        if self._quiet or "likely_ucr" in counts or now - self._last < (0.1 if sys.stderr.isatty() else 10):
             return
         self._last, self._shown = now, True
         done = counts.get("done", counts.get("answered"))
         line = f"{done} of {counts['total']} answered; {Amount(counts['spent_ucr'])} spent"
         print(f"\r{line}\x1b[K" if sys.stderr.isatty() else line, end="" if sys.stderr.isatty() else "\n", file=sys.stderr)
 
+    def say(self, text):
+        """A line that stays."""
+        if not self._quiet:
+            self.end()
+            print(text, file=sys.stderr)
+
     def end(self):
         if self._shown and sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
+
+
+def _foretold(counts):
+    """What it will cost, as far as that is known before anything is spent."""
+    if "likely_ucr" not in counts:
+        return None
+    if counts["likely_ucr"] is None:
+        return f"what it costs is not known: {counts['unknown']}; the cap is {Amount(counts['cap_ucr'])}"
+    cost = f"likely {Amount(counts['likely_ucr'])}, at most {Amount(counts['most_ucr'])}"
+    left = counts["total"] - counts["done"]
+    return f"{left} calls; all {counts['total']} cost {cost}; the cap is {Amount(counts['cap_ucr'])}"
 
 
 def compared(text):

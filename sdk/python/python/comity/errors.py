@@ -59,7 +59,7 @@ class UnavailableError(ComityError):
 
 
 class WalletError(ComityError):
-    """This computer: its files (profile, key, wallet, the folder of a comparison), or its clock."""
+    """This computer: its files (profile, key, wallet, the folder of a comparison, a fingerprint), or its clock."""
 
 
 class EvidenceError(ComityError):
@@ -71,7 +71,9 @@ class InputError(ComityError, ValueError):
 
 
 class StoppedError(BudgetError):
-    """A comparison or a batch stopped at its cap; what was answered is kept in `result`."""
+    """A comparison, a batch or a fingerprint stopped at its cap: what was answered is kept. `result` has it, but for a fingerprint,
+    of which `fields` says how far it is.
+    """
 
     result = None
 
@@ -83,13 +85,15 @@ def _unpickled(kind, message, state):
 
 
 _INPUT = {"invalid_request", "malformed", "unknown_field", "too_large", "context_length_exceeded", "content_not_text"}
-_WALLET = {"profile", "wallet", "comparison", "batch", "stale"}
+_WALLET = {"profile", "wallet", "comparison", "batch", "fingerprint", "stale"}
 
 
 def made(message, *, code, **more):
     """The error of the class that fits. Called by the extension module."""
     status = more.get("status")
-    if more.get("limit") or status == 402 or code == "wallet_limit":
+    if code == "cap":
+        kind = StoppedError
+    elif more.get("limit") or status == 402 or code == "wallet_limit":
         kind = BudgetError
     elif code in _WALLET:
         kind = WalletError
