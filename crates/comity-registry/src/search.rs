@@ -13,7 +13,7 @@ use comity_wire::api::node::SearchQuery;
 use comity_wire::object::{ModelState, Summary};
 use comity_wire::{ModelId, OrgId, Timestamp, Verified};
 
-pub use facet::{Facets, Mismatch, why_not};
+pub use facet::{Mismatch, why_not};
 pub use text::{Inverted, SearchIndex, terms};
 
 use crate::feed::Complete;
@@ -98,7 +98,6 @@ pub struct Row {
 pub struct Page<'a> {
     pub hits: Vec<&'a Row>,
     pub total: usize,
-    pub facets: Facets,
 }
 
 impl<I: SearchIndex> Catalog<I> {
@@ -152,11 +151,17 @@ impl<I: SearchIndex> Catalog<I> {
                 && why_not(&row.summary, self.name(row), &query.facets).is_empty()
         });
         let mut rows: Vec<(u64, &Row)> = shown.collect();
-        let facets = Facets::count(rows.iter().map(|(_, row)| (&*row.summary, self.name(row))));
-        rows.sort_by(|a, b| rank(query.sort, a).cmp(&rank(query.sort, b)));
         let total = rows.len();
+        let end = query.offset.saturating_add(query.limit);
+        let by_rank = |a: &(u64, &Row), b: &(u64, &Row)| rank(query.sort, a).cmp(&rank(query.sort, b));
+        // A page is looked at, and not all that fit it: they are put in order up to its end.
+        if end < total {
+            rows.select_nth_unstable_by(end, by_rank);
+            rows.truncate(end);
+        }
+        rows.sort_unstable_by(by_rank);
         let hits = rows.into_iter().skip(query.offset).take(query.limit).map(|(_, row)| row).collect();
-        Page { hits, total, facets }
+        Page { hits, total }
     }
 
     fn name(&self, row: &Row) -> &str {

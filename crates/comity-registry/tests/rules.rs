@@ -321,13 +321,10 @@ fn a_search_finds_words_and_facets_in_one_order() {
         sign(&a, "risk", "Risk score", "A chat about weather risks, in long form."),
     ];
     publish(&mut registry, &a, 1, &Put { objects, remove: Vec::new() }, START);
-    publish(
-        &mut registry,
-        &b,
-        1,
-        &Put { objects: vec![sign(&b, "tiny", "Tiny", "Other.")], remove: Vec::new() },
-        START,
-    );
+    let mut long = b.summary("tiny", "Tiny", "Other.");
+    long.context_length = Some(2_048);
+    let objects = vec![cose::sign(&long, &b.writer).bytes().to_vec()];
+    publish(&mut registry, &b, 1, &Put { objects, remove: Vec::new() }, START);
     let mut catalog: Catalog = Catalog::default();
     for (org, complete) in registry.feeds() {
         catalog.put(&registry.roster().organisation(org).unwrap().name, complete);
@@ -344,7 +341,9 @@ fn a_search_finds_words_and_facets_in_one_order() {
     assert_eq!(find(&|q| q.org = Some("org2".to_owned()), START), ["org2/tiny"]);
     assert_eq!(find(&|q| q.language = Some("en".to_owned()), START).len(), 3);
     assert_eq!(find(&|q| q.price_max = Some(1), START).len(), 2);
-    assert_eq!(find(&|q| q.context_min = Some(513), START).len(), 0);
+    assert_eq!(find(&|q| q.context_min = Some(513), START), ["org2/tiny"]);
+    assert_eq!(find(&|q| q.context_min = Some(2_049), START).len(), 0);
+    assert_eq!(find(&|q| q.org = Some(b.id.to_string()), START), ["org2/tiny"]);
     assert_eq!(find(&|q| q.sort = Some("price".to_owned()), START).last().unwrap(), "org2/tiny");
     assert_eq!(find(&|_| (), START.plus(7 * 86_400)), Vec::<String>::new(), "hidden after 7 days");
     let asked =
@@ -353,6 +352,22 @@ fn a_search_finds_words_and_facets_in_one_order() {
     assert_eq!(comity_registry::search::why_not(&row.summary, "org1", &asked).len(), 2);
     assert!(Query::new(SearchQuery { q: "x".repeat(257), ..SearchQuery::default() }).is_err());
     assert!(Query::new(SearchQuery { sort: Some("fame".to_owned()), ..SearchQuery::default() }).is_err());
+    // A page is put in order up to its end: turned page by page it is the whole, whatever it is sorted by.
+    for sort in ["relevance", "price", "context", "newest"] {
+        let page = |limit: u32, offset: u32| {
+            let edit = |q: &mut SearchQuery| {
+                (q.sort, q.limit, q.offset) = (Some(sort.to_owned()), Some(limit), Some(offset));
+            };
+            find(&edit, START)
+        };
+        let whole = page(100, 0);
+        assert_eq!(whole.len(), 3, "{sort}");
+        for limit in 1..4 {
+            let turned: Vec<_> = (0..3).flat_map(|turn| page(limit, turn * limit)).collect();
+            assert_eq!(turned, whole, "{sort}, {limit} a page");
+        }
+        assert!(page(1, u32::MAX).is_empty());
+    }
     // The index is derived: thrown away and built again it answers the same.
     let again: Vec<_> = find(&|_| (), START);
     catalog.remove(a.id);

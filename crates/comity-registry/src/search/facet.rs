@@ -1,7 +1,5 @@
 //! Facets: what a summary says in columns, and why it does not fit a question.
 
-use std::collections::BTreeMap;
-
 use comity_wire::api::node::SearchQuery;
 use comity_wire::object::{PriceHint, Summary};
 use comity_wire::{Digest, Op};
@@ -39,7 +37,8 @@ pub fn why_not(summary: &Summary, org: &str, asked: &SearchQuery) -> Vec<Mismatc
         }
     };
     if let Some(name) = &asked.org {
-        require(name == org || *name == summary.org.to_string(), &|| Mismatch::Org { have: org.to_owned() });
+        // Compared as an id: the text of one would be made anew for each model there is.
+        require(name == org || name.parse() == Ok(summary.org), &|| Mismatch::Org { have: org.to_owned() });
     }
     if let Some(op) = asked.op {
         require(summary.ops.iter().any(|row| row.op == op), &|| Mismatch::Op { op });
@@ -82,28 +81,4 @@ fn has(have: &str, asked: &str) -> bool {
 /// One figure to sort by: a million tokens in, a million out, one request.
 pub(super) fn price(hint: &PriceHint) -> u64 {
     hint.input_ucr_per_million.saturating_add(hint.output_ucr_per_million).saturating_add(hint.request_ucr)
-}
-
-/// How many of the hits have which value.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Facets {
-    pub orgs: BTreeMap<String, usize>,
-    pub ops: BTreeMap<&'static str, usize>,
-    pub tasks: BTreeMap<String, usize>,
-    pub languages: BTreeMap<String, usize>,
-    pub residency: BTreeMap<String, usize>,
-}
-
-impl Facets {
-    pub fn count<'a>(rows: impl Iterator<Item = (&'a Summary, &'a str)>) -> Self {
-        let mut facets = Self::default();
-        for (summary, org) in rows {
-            *facets.orgs.entry(org.to_owned()).or_default() += 1;
-            summary.ops.iter().for_each(|row| *facets.ops.entry(row.op.as_str()).or_default() += 1);
-            summary.tasks.iter().for_each(|task| *facets.tasks.entry(task.to_string()).or_default() += 1);
-            summary.languages.iter().for_each(|tag| *facets.languages.entry(tag.to_string()).or_default() += 1);
-            summary.residency.iter().for_each(|place| *facets.residency.entry(place.to_string()).or_default() += 1);
-        }
-        facets
-    }
 }
