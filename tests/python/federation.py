@@ -158,8 +158,9 @@ class Federation:
     def home(self, name):
         return self.folder / name
 
-    def set_up(self, offers, amie=None):
-        """`offers`: of each owner, its models' files by name. `amie`: where the house serves AMIE."""
+    def set_up(self, offers, amie=None, cards=(), before_hub=lambda: None):
+        """`offers`: of each owner, its models' files by name. `amie`: where the house serves AMIE. `cards`: of others on the roster.
+        `before_hub`: called once the roster is there and nobody runs yet."""
         self.owners = owners = tuple(offers)
         for noun, name in [("clearing", "house"), ("hub", "hub"), *(("node", owner) for owner in owners)]:
             self.run(noun, "init", "--home", self.home(name), "--name", name, "--title", name)
@@ -169,10 +170,11 @@ class Federation:
         members = ("house", "hub", *owners)
         roster = self.home("roster")
         self.run("roster", "init", "--home", roster)
-        self.run("roster", "add", "--home", roster, *(self.home(name) / "organisation.json" for name in members))
+        self.run("roster", "add", "--home", roster, *(self.home(name) / "organisation.json" for name in members), *cards)
         self.run("roster", "sign", "--home", roster)
         for name in members:
             shutil.copy(roster / "roster.cbor", self.home(name))
+        before_hub()
         listen = ("--listen", "127.0.0.1:0")
         hub = json.loads(self.start("hub", "hub", "run", "--home", self.home("hub"), *listen))
         address = next(address for address in hub["libp2p"] if "/tcp/" in address)

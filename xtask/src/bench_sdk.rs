@@ -19,12 +19,14 @@ const PARTS: &[&str] = &["proxy", "batch", "search", "wheel"];
 const BINARY: &str = "COMITY_BENCH_BINARY";
 const UPSTREAM: &str = "COMITY_BENCH_UPSTREAM";
 const WHEEL: &str = "COMITY_BENCH_WHEEL";
+const CATALOGUE: &str = "COMITY_BENCH_CATALOGUE";
 
 /// What the words after `sdk` ask for.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wish {
     parts: Vec<String>,
     items: Option<u32>,
+    models: Option<u32>,
     json: bool,
 }
 
@@ -36,11 +38,16 @@ impl Wish {
                 "--json" => wish.json = true,
                 part if PARTS.contains(&part) => wish.parts.push(part.to_owned()),
                 other => {
-                    let items = other.strip_prefix("--items=").and_then(|count| count.parse().ok());
-                    wish.items = Some(items.filter(|count| *count > 0).ok_or_else(|| {
-                        Failure::input(format!("the bench `sdk` does not know `{other}`"))
-                            .hint(format!("[{}]… [--items=10000] [--json]", PARTS.join("|")))
-                    })?);
+                    let (name, count) = other.split_once('=').unwrap_or((other, ""));
+                    let count = count.parse().ok().filter(|count| *count > 0);
+                    match (name, count) {
+                        ("--items", Some(_)) => wish.items = count,
+                        ("--models", Some(_)) => wish.models = count,
+                        _ => {
+                            return Err(Failure::input(format!("the bench `sdk` does not know `{other}`"))
+                                .hint(format!("[{}]… [--items=10000] [--models=100000] [--json]", PARTS.join("|"))));
+                        }
+                    }
                 }
             }
         }
@@ -67,6 +74,12 @@ pub(crate) fn run(place: &Place, words: &[&String]) -> Result {
     bench.arg(binary).arg(upstream);
     if let Some(wheel) = wheel {
         bench.arg("--wheel").arg(wheel);
+    }
+    if wish.wants("search") {
+        bench.arg("--catalogue").arg(catalogue(place)?);
+    }
+    if let Some(models) = wish.models {
+        bench.arg("--models").arg(models.to_string());
     }
     if let Some(items) = wish.items {
         bench.arg("--items").arg(items.to_string());
@@ -96,6 +109,27 @@ fn programs(place: &Place) -> Result<(PathBuf, PathBuf)> {
     Ok((binary.unwrap_or(made), upstream.unwrap_or(callers)))
 }
 
+/// Signs the feeds that a search is made over.
+fn catalogue(place: &Place) -> Result<PathBuf> {
+    if let Some(program) = ready(CATALOGUE)? {
+        return Ok(program);
+    }
+    let mut build = process::cargo(place);
+    build.args([
+        "build",
+        "--locked",
+        "--release",
+        "-p",
+        "comity-node",
+        "-p",
+        "comity-tests",
+        "--example",
+        "bench_catalogue",
+    ]);
+    process::step("build", &mut build)?;
+    Ok(place.target.join("release/examples/bench_catalogue"))
+}
+
 /// What a variable names, where it is set: relative to where cargo was called, and it has to be there.
 fn ready(variable: &str) -> Result<Option<PathBuf>> {
     let Some(named) = env::var_os(variable).filter(|named| !named.is_empty()) else { return Ok(None) };
@@ -118,14 +152,14 @@ mod tests {
     fn without_a_part_it_is_all_of_them() {
         let wish = read("--json").expect("it is understood");
         assert!(wish.json && wish.asks() && PARTS.iter().all(|part| wish.wants(part)));
-        let wish = read("wheel --items=50").expect("it is understood");
+        let wish = read("wheel --items=50 --models=9000").expect("it is understood");
         assert!(!wish.asks() && wish.wants("wheel") && !wish.wants("batch"));
-        assert_eq!(wish.items, Some(50));
+        assert_eq!((wish.items, wish.models), (Some(50), Some(9_000)));
     }
 
     #[test]
     fn what_is_not_understood_is_named_and_nothing_is_built() {
-        for wrong in ["wheels", "--items=0", "--items=many", "--peers"] {
+        for wrong in ["wheels", "--items=0", "--items=many", "--items", "--models=", "--peers"] {
             let failure = read(&format!("proxy {wrong}")).expect_err("it is an error");
             assert_eq!(failure.exit, 1);
             assert!(failure.hint.expect("a hint").contains("proxy|batch|search|wheel"));

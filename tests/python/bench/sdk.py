@@ -1,6 +1,9 @@
-"""The researcher's side beside its yardsticks: sdk.py BINARY UPSTREAM [PART…] [--wheel FILE] [--items N] [--rounds N] [--json]
+"""The researcher's side beside its yardsticks:
+sdk.py BINARY UPSTREAM [PART…] [--wheel FILE] [--catalogue PROGRAM] [--items N] [--models N] [--rounds N] [--json]
 
 Parts: proxy, batch, search, wheel; without one it is all of them. Runs under a Python that has the package `openai`.
+
+A search is made over a catalogue of its own: PROGRAM, `bench_catalogue`, signs its feeds, and a hub verifies and holds them.
 
 Starts a federation of real processes on loopback. Its one laboratory has a server that answers at once and always the same: UPSTREAM,
 `bench_gateway` started as an upstream. The proxy and a batch are held against the same server asked directly, in turns. Everything
@@ -15,23 +18,32 @@ import os
 import pathlib
 import platform
 import signal
+import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import process
-from federation import Broken, need, with_federation
+from federation import Broken, Federation, need, with_federation
 from figure import figure, show
 
 OWNER = "lab"
 MODEL = f"{OWNER}/model"
 UPSTREAM_MODEL = "scripted"
 PARTS = ("proxy", "batch", "search", "wheel")
+MODELS_OF_AUTHOR = 1_000
+AUTHOR = "author-000"
+WORDS = ("clinical", "notes")
+#: What a search shows at once.
+PAGE = 20
+#: Enough for a page of those words.
+MODELS_MIN = 8_000
 #: Calls of each side in a round of the one caller.
 SINGLE = 200
 WARM = 50
@@ -73,8 +85,6 @@ class Bench:
             self.figures.append(self.one_caller(home))
         if "batch" in self.wants:
             self.figures.extend(self.many_items())
-        if "search" in self.wants:
-            self.figures.append(self.searches(home))
         return {}
 
     def node_cpu_s(self):
@@ -177,11 +187,87 @@ class Bench:
         need(lines_of(out) == lines_of(source), "not all were answered")
         return lines_of(source) / seconds
 
-    def searches(self, home):
-        binary = self.federation.binary
-        search, start = in_turns([binary, "--home", home, "models", "search"], [binary, "--version"])
-        note = f"one model, from the shell to its prompt; load {process.load()}"
-        return figure("models_search_shell_ms", search, "ms", STARTS, note, ("`comity --version`", start))
+
+class Catalogue:
+    """A hub with many models, a house, and a researcher with a project, whose `usable now` the house is asked for."""
+
+    def __init__(self, binary, program, models):
+        self.binary, self.program, self.models = binary, program, models
+        self.authors = -(-models // MODELS_OF_AUTHOR)
+
+    def figures(self):
+        with tempfile.TemporaryDirectory(prefix="comity-catalogue-") as folder:
+            federation = Federation(self.binary, pathlib.Path(folder))
+            try:
+                figures = self.measure(federation, pathlib.Path(folder))
+                federation.end_all()
+                return figures
+            finally:
+                federation.kill_all()
+
+    def measure(self, federation, folder):
+        cards = folder / "cards"
+        cards.mkdir()
+        process.run([self.program, "cards", cards, self.authors])
+
+        def lay():
+            # The hub makes its own store.
+            federation.start("hub", "hub", "run", "--home", federation.home("hub"), "--listen", "127.0.0.1:0")
+            federation.end("hub")
+            store, roster = federation.home("hub") / "network.sqlite", federation.home("roster") / "roster.cbor"
+            signed = process.run([self.program, "feeds", store, roster, self.authors, self.models])
+            say(f"{self.models:,} models of {self.authors} authors are signed, in {signed.seconds:.0f} s; the hub verifies them")
+            self.began = time.perf_counter()
+
+        federation.set_up({}, cards=sorted(cards.iterdir()), before_hub=lay)
+        say(f"hub and house run after {time.perf_counter() - self.began:.0f} s")
+        home, _ = federation.project()
+        comity = [federation.binary, "--home", home]
+        words = [*comity, "models", "search", *WORDS, "--op", "chat", "--sort", "price"]
+        held = self.held(federation)
+        need(held == self.models, f"the hub holds {held} of {self.models} models")
+        found = json.loads(process.run([*words, "--json"]).out)
+        need(len(found) == PAGE and all(hit["usable"] for hit in found), f"{len(found)} were found, or not all are usable")
+        need(prices(found) == sorted(prices(found)), "they are not sorted by price")
+        more = json.loads(process.run([*words, "--page", "2", "--json"]).out)
+        names = {hit["model"] for hit in (*found, *more)}
+        # Gone past the end of a small catalogue the second page may be short, and never the first again.
+        need(len(names) == len(found) + len(more), "the second page has models of the first")
+        shown = f"{AUTHOR}/{self.kept(federation)}"
+        need(shown in process.run([*comity, "models", "show", shown]).out, f"{shown} is not shown")
+        commands = (words, [*words, "--page", "2"], [*comity, "models", "search", "--sort", "price"],
+                    [*comity, "models", "show", shown], [federation.binary, "--version"])
+        search, page, every, show, start = in_turns(*commands)
+        of = f"{self.models:,} models of {self.authors} authors, from the shell to its prompt; "
+        hub = federation.running["hub"].pid
+        said = (("models_search_shell_ms", search, f"`{' '.join(WORDS)} --op chat --sort price`; "
+                 f"the hub has {process.memory_mb(hub, 'VmRSS'):.0f} MB; "),
+                ("models_search_page_ms", page, "the same with `--page 2`; "),
+                ("models_search_all_ms", every, "`--sort price`, which all of them fit; "),
+                ("models_show_shell_ms", show, "one of them; "))
+        yardstick = ("`comity --version`", start)
+        return [figure(name, ms, "ms", STARTS, f"{of}{note}load {process.load()}", yardstick) for name, ms, note in said]
+
+    def held(self, federation):
+        """By the hub's own word: what of the catalogue it verified."""
+        return self.ask(federation, "q=&limit=1")["total"]
+
+    def kept(self, federation):
+        """The name of a model whose manifest the hub has: the author is not there to be asked."""
+        hits = self.ask(federation, f"org={AUTHOR}&q=0000&limit=1")["hits"]
+        need(hits, f"{AUTHOR} has no first model")
+        return hits[0]["model"].partition("/")[2]
+
+    def ask(self, federation, query):
+        # A door is known by its key, which this question can do without.
+        unknown = ssl._create_unverified_context()
+        url = f"{federation.hub}/comity/v1/search?{query}"
+        with urllib.request.urlopen(url, timeout=60, context=unknown) as reply:
+            return json.load(reply)
+
+
+def prices(found):
+    return [sum(hit["price"].values()) for hit in found]
 
 
 def timed(client, model):
@@ -247,6 +333,8 @@ def read_arguments():
     parser.add_argument("upstream", type=pathlib.Path)
     parser.add_argument("part", nargs="*", help=", ".join(PARTS))
     parser.add_argument("--wheel", type=pathlib.Path)
+    parser.add_argument("--catalogue", type=pathlib.Path)
+    parser.add_argument("--models", type=int, default=100_000)
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=ROUNDS_MIN)
     parser.add_argument("--json", action="store_true")
@@ -257,6 +345,8 @@ def read_arguments():
         parser.error(f"no part is called {unknown[0]}" if unknown else "at least one item, and one round")
     if "wheel" in arguments.part and not arguments.wheel:
         parser.error("the part `wheel` needs --wheel FILE")
+    if "search" in arguments.part and not (arguments.catalogue and arguments.models >= MODELS_MIN):
+        parser.error(f"the part `search` needs --catalogue PROGRAM, and at least {MODELS_MIN} models")
     return arguments
 
 
@@ -267,7 +357,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # Its own words are for a test's log.
     with contextlib.redirect_stdout(sys.stderr):
-        if set(arguments.part) - {"wheel"}:
+        if set(arguments.part) & {"proxy", "batch"}:
             upstream = Upstream(arguments.upstream)
             try:
                 bench = Bench(arguments, upstream)
@@ -278,6 +368,8 @@ def main():
             if failed:
                 return failed
             figures += bench.figures
+        if "search" in arguments.part:
+            figures += Catalogue(arguments.binary.resolve(), arguments.catalogue.resolve(), arguments.models).figures()
         if "wheel" in arguments.part:
             figures += wheel_figures(arguments.wheel)
     show(figures, arguments.json)

@@ -54,9 +54,17 @@ pub struct Search {
     /// relevance, price, context, newest
     #[arg(long)]
     sort: Option<String>,
+    /// Twenty models a page: 2 is what comes after the first twenty
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=PAGES_MAX))]
+    page: u32,
     #[arg(long)]
     json: bool,
 }
+
+/// Models on a page of a search.
+const PAGE: u32 = 20;
+/// Whoever looks further says more of what is looked for.
+const PAGES_MAX: i64 = 10_000;
 
 impl Models {
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
@@ -78,6 +86,8 @@ impl Search {
             language: self.language,
             context_min: self.context,
             sort: self.sort,
+            limit: Some(PAGE),
+            offset: Some((self.page - 1) * PAGE),
             ..SearchQuery::default()
         };
         let choices = client.choices(&query).await?;
@@ -86,11 +96,18 @@ impl Search {
             return Ok(());
         }
         if choices.is_empty() {
-            note("no model fits: fewer words or facets find more");
+            note(if self.page == 1 {
+                "no model fits: fewer words or facets find more"
+            } else {
+                "no model is left on this page: the one before has the last"
+            });
             return Ok(());
         }
         let rows = choices.iter().map(|choice| row(&client, choice)).collect::<Vec<_>>();
         say(&table(&["model", "owner", "price", "prompts kept", "usable now"], &rows));
+        if choices.len() == PAGE as usize {
+            note(&format!("there may be more: the same with --page {}", self.page + 1));
+        }
         note("comity models show MODEL is its card; comity estimate tells what a file of prompts would cost");
         Ok(())
     }

@@ -43,8 +43,13 @@ pub(super) async fn show(session: &Session, model: &ModelId, json: bool) -> Resu
         say(&serde_json::to_string_pretty(manifest.object())?);
         return Ok(());
     }
-    let query =
-        comity_wire::api::node::SearchQuery { org: Some(model.organisation().to_owned()), ..Default::default() };
+    // By its release: an owner may have more models than a page.
+    let query = comity_wire::api::node::SearchQuery {
+        org: Some(model.organisation().to_owned()),
+        release: Some(manifest.release.digest()),
+        limit: Some(100),
+        ..Default::default()
+    };
     let choices = client.choices(&query).await.unwrap_or_default();
     let choice = choices.into_iter().find(|choice| choice.summary.model == *model);
     let owner = client.directory().roster().organisation(manifest.org).map(|org| org.title.to_string());
