@@ -39,6 +39,37 @@ async fn a_wallet_draws_no_more_than_its_user_allows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_total_below_a_tokens_usual_size_is_drawn_to_its_end_and_no_further() {
+    let upstream = Scripted::start().await;
+    let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
+    let federation = Federation::start(std::slice::from_ref(&lab)).await;
+    let mut profile = federation.client("usual").profile().clone();
+    // Two calls and a half.
+    profile.limits.total = Amount::from_ucr(2 * REQUEST_UCR + REQUEST_UCR / 2);
+    assert!(profile.limits.total < profile.limits.token);
+    let folder = federation.wallet("small");
+    std::fs::create_dir_all(&folder).expect("a wallet's folder");
+    let client = Client::open(&folder, profile.clone(), Some(federation.member().clone()), Federation::world());
+    let client = client.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let query = Query::chat(lab.model(), &[("user", "Where?")], Some(8), false);
+    for call in 0..2 {
+        client.ask(&query).await.unwrap_or_else(|error| panic!("call {call}: {}", chain(&error)));
+    }
+    assert_eq!(federation.books_add_up().await.awarded, comity_tests::federation::AWARD);
+    match client.ask(&query).await {
+        Err(Error::Limit { limit, .. }) => assert_eq!(limit, profile.limits.total),
+        other => panic!("the limit leaves half of what a call costs: {other:?}"),
+    }
+    assert_eq!(upstream.asked(), 2);
+    for purse in client.purses().await {
+        client.finish(purse.token).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    }
+    let account = federation.books_add_up().await;
+    assert_eq!((account.settled, account.in_escrow), (Amount::from_ucr(2 * REQUEST_UCR), Amount::ZERO));
+    federation.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_callers_than_lanes_wait_for_one_another() {
     const CALLERS: u32 = 8;
     let upstream = Scripted::start().await;

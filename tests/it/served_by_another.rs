@@ -192,6 +192,38 @@ async fn no_other_release_answers_and_nothing_is_set_aside_for_who_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn conditions_are_looked_at_again_right_before_a_call() {
+    let mut world = World::start().await;
+    let client = world.federation.client("bounded");
+    let name = "any:op=chat,price<=0.001,owner=lab|museum";
+    let first = ask(&client, &open(&client, name, "a", "one")).await;
+    assert_eq!((served(&first).0, first.receipt.charge), ("lab", Amount::from_ucr(REQUEST_UCR)));
+
+    // The owner asks for twice as much from now on. What was found a moment ago says otherwise, and so does the open token.
+    let file = world.federation.path().join("lab/models/model.toml");
+    let text = std::fs::read_to_string(&file).expect("a model's file");
+    assert!(text.contains(PER_REQUEST), "{text}");
+    std::fs::write(&file, text.replace(PER_REQUEST, DEAR)).expect("a model's file");
+    world.federation.service("lab").kill().await;
+    world.federation.service("lab").restart().await;
+    let lab = comity_wire::api::node::SearchQuery { org: Some("lab".to_owned()), ..Default::default() };
+    eventually("the hub has the new price", async || {
+        let hits = client.search(&lab).await.map_err(|error| chain(&error))?;
+        let hint = hits.first().and_then(|hit| hit.summary.price_hint.clone());
+        hint.filter(|hint| hint.request_ucr == u64::from(DEAR_UCR))
+            .map(|_| ())
+            .ok_or_else(|| "the price of before".to_owned())
+    })
+    .await;
+    let refused = client.ask(&open(&client, name, "b", "two")).await.expect_err("nobody answers for as little");
+    assert!(chain(&refused).contains("its price is"), "{}", chain(&refused));
+    assert!(refused.tried().iter().all(|tried| tried.cost == Cost::Charged(Amount::ZERO)), "{refused:?}");
+    assert_eq!(world.asked(), [1, 0, 0, 0], "nobody was asked");
+    assert_eq!(world.settled(&[&client]).await, Amount::from_ucr(REQUEST_UCR));
+    world.federation.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_may_be_charged_is_asked_for_at_its_node_and_nowhere_else() {
     let mut world = World::with(Scripted::shut().await).await;
     let client = std::sync::Arc::new(world.federation.client("doubt"));

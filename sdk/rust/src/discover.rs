@@ -111,6 +111,23 @@ const AGAIN_S: u64 = 60;
 /// Objects that are asked for at once.
 const FRAMES_AT_ONCE: usize = 16;
 
+/// A page of a search.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub hits: Vec<Hit>,
+    /// How many the door showed on it: an author whose head has expired has none among `hits`.
+    pub shown: usize,
+    /// How many fit on all pages, by the door's word.
+    pub total: usize,
+}
+
+impl Page {
+    /// Whether none comes after it, of pages of `limit`. What was shown and is not taken counts: a page is no shorter for it.
+    pub const fn is_last(&self, limit: u32, offset: u32) -> bool {
+        self.shown < limit as usize || self.total <= offset as usize + self.shown
+    }
+}
+
 /// One verified hit.
 #[derive(Clone, Debug)]
 pub struct Hit {
@@ -128,14 +145,15 @@ impl Seen {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn search(&self, door: &impl Source, query: &SearchQuery, now: Timestamp) -> Result<Vec<Hit>, Error> {
+    pub async fn search(&self, door: &impl Source, query: &SearchQuery, now: Timestamp) -> Result<Page, Error> {
         let path = format!("/comity/v1/search?{}", query_string(query));
         let reply: SearchReply = door.get(path).await?;
+        let (shown, total) = (reply.hits.len(), reply.total);
         let (mut hits, mut standing, mut read) = (Vec::new(), Standing::default(), BTreeSet::new());
         for hit in reply.hits {
-            let (shown, head_age_s) = self.author_of(door, &hit, &mut read, now).await?;
-            standing.note(&shown);
-            if let Shown::Ended(_) = shown {
+            let (stands, head_age_s) = self.author_of(door, &hit, &mut read, now).await?;
+            standing.note(&stands);
+            if let Shown::Ended(_) = stands {
                 continue;
             }
             self.directory.insert(&hit.summary).map_err(Error::Refused)?;
@@ -143,7 +161,7 @@ impl Seen {
             let summary = summary.ok_or(Error::Missing("the summary that was found"))?;
             hits.push(Hit { summary, head_age_s });
         }
-        standing.told(now).map(|()| hits)
+        standing.told(now).map(|()| Page { hits, shown, total })
     }
 
     /// Makes sure that the key is here under which a hit is signed, and gives the age of its author's head in seconds.

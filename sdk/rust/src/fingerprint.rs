@@ -211,3 +211,62 @@ fn named(at: usize) -> String {
 fn place(name: &str) -> Option<usize> {
     name.strip_prefix('p')?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use comity_wire::api::clearing::SignedBytes;
+    use comity_wire::cose;
+
+    use super::*;
+    use crate::evidence::Exchange;
+    use crate::vectors::world;
+
+    /// What was asked, by round and place; each answer has a receipt of its own.
+    fn evidence(asked: &[[&str; 2]; ROUNDS]) -> (Evidence, Rounds) {
+        let mut receipts = Vec::new();
+        let mut exchanges = Vec::new();
+        let mut seq = 0;
+        let rounds = asked.map(|prompts| {
+            let answered = prompts.map(|prompt| {
+                seq += 1;
+                let mut receipt = world::receipt();
+                (receipt.model, receipt.seq) = (world::model("lab/tiny"), seq);
+                let receipt = cose::sign(&receipt, &world::secret("any key"));
+                let messages = serde_json::json!([{"role": "user", "content": prompt}]);
+                exchanges.push(Exchange {
+                    receipt: receipt.id(),
+                    nonce: String::new(),
+                    request: serde_json::json!({"model": "lab/tiny", "messages": messages}).to_string(),
+                    response: String::new(),
+                });
+                receipts.push(SignedBytes::new(receipt.bytes()).unwrap());
+                Some(receipt.id())
+            });
+            answered.to_vec()
+        });
+        let rounds = Rounds { model: world::model("lab/tiny"), rounds };
+        let roster = SignedBytes::new(b"roster").unwrap();
+        let (objects, indexes) = (Vec::new(), Vec::new());
+        let fingerprints = vec![rounds.clone()];
+        (Evidence { comity_evidence: 1, roster, objects, indexes, receipts, exchanges, fingerprints }, rounds)
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_a_prompt_stands_at_one_place() {
+        let (shown, rounds) = evidence(&[["a", "b"]; ROUNDS]);
+        let read = Fingerprint::of(&shown, &rounds).unwrap();
+        assert_eq!((read.len(), read.rounds.each_ref().map(Vec::len)), (2, [2; ROUNDS]));
+
+        // One answer in two rounds would be a server that never differs from itself.
+        let mut twice = rounds.clone();
+        let first = twice.rounds[0][0].unwrap();
+        twice.rounds[1][0] = Some(first);
+        let told = Fingerprint::of(&shown, &twice);
+        assert!(matches!(told, Err(NotAFingerprint::Twice(id)) if id == first), "{:?}", told.err());
+
+        // One prompt at two places would count as two that agree.
+        let (shown, rounds) = evidence(&[["a", "a"]; ROUNDS]);
+        let told = Fingerprint::of(&shown, &rounds);
+        assert!(matches!(told, Err(NotAFingerprint::Again(1))), "{:?}", told.err());
+    }
+}

@@ -27,6 +27,8 @@ pub mod profile;
 pub mod receipts;
 pub mod route;
 pub mod seal;
+#[cfg(test)]
+mod vectors;
 pub mod wallet;
 pub mod want;
 

@@ -7,11 +7,13 @@ use comity_wire::cbor::Text;
 use comity_wire::object::{Demand, OpRule, Summary, Tariff, Vetting};
 use comity_wire::{Code, Digest, ModelId, Op, Timestamp, Verified};
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use super::{Client, Error};
 use crate::chat::Query;
+use crate::discover;
 use crate::want::rank::{self, Answering, Misfit, Offered};
 use crate::want::{Of, Want};
 
@@ -36,7 +38,7 @@ impl Client {
         let hits = self.search(query).await?;
         let (caller, now) = (self.caller().await, self.now());
         let decide = |summary: &Summary, op| caller.lacks(summary, op, now);
-        let choice = |hit: crate::discover::Hit| {
+        let choice = |hit: discover::Hit| {
             let summary = hit.summary;
             let ops: Vec<Op> = query.op.map_or_else(|| summary.ops.iter().map(|row| row.op).collect(), |op| vec![op]);
             let open = ops.iter().find(|op| decide(&summary, **op).is_none());
@@ -86,16 +88,7 @@ impl Client {
             self.project().await?;
         }
         let (rule, usual) = (self.rule(&query.model, Op::Batch).await, self.rule(&query.model, query.op).await);
-        // For less money, not for a shorter answer.
-        let gives_as_much = |rule: &OpRule| {
-            usual.as_ref().is_none_or(|usual| {
-                rule.output_tokens_max >= usual.output_tokens_max
-                    && rule.input_bytes_max >= usual.input_bytes_max
-                    && rule.choices_max >= usual.choices_max
-                    && rule.parameters == usual.parameters
-            })
-        };
-        Ok(rule.filter(gives_as_much).map(|_| batch))
+        Ok(rule.filter(|rule| gives_as_much(rule, usual.as_ref())).map(|_| batch))
     }
 
     async fn caller(&self) -> Caller {
@@ -109,6 +102,7 @@ impl Client {
     /// Searches for what `want` may be answered by. The first that fits decides the release; those that share it follow.
     pub(super) async fn find_fitting(&self, want: &Want, op: Op) -> Result<Fitting, Error> {
         let caller = self.caller().await;
+        let mut unread = Vec::new();
         let first = match &want.of {
             Of::Same(model) => model.clone(),
             Of::Any => {
@@ -123,8 +117,15 @@ impl Client {
                 let (mut fit, misfit) = self.ranked(want, op, None, &found, &caller);
                 // A capability is asked for anew with each call: what just failed is no choice for the next.
                 self.ways.order(&mut fit, |ranked| &ranked.model, self.now());
-                let first = fit.into_iter().next();
-                first.ok_or_else(|| no_choice(want, found.len(), &misfit))?.model
+                if fit.is_empty() {
+                    return Err(no_choice(want, found.len(), &misfit));
+                }
+                let fit = fit.into_iter().map(|ranked| ranked.model).collect();
+                let read =
+                    |model: ModelId| -> BoxFuture<'_, _> { Box::pin(async move { self.read_model(&model).await }) };
+                let (first, passed) = first_read(fit, read).await?;
+                unread = passed;
+                first
             }
         };
         self.read_model(&first).await?;
@@ -150,7 +151,8 @@ impl Client {
         if models.is_empty() {
             return Err(no_choice(want, found.len(), &misfit));
         }
-        Ok(Fitting { answering, models })
+        models.retain(|model| unread.iter().all(|(unread, _)| unread != model));
+        Ok(Fitting { answering, models, unread })
     }
 
     /// Whether a model meets the conditions as its owner's feed has it now, and under each tariff that an open token of it pins: what
@@ -223,11 +225,11 @@ impl Client {
         const PAGE: u32 = 100;
         const PAGES_MAX: u32 = 10;
         let mut found = Vec::new();
-        for page in 0..PAGES_MAX {
-            let query = SearchQuery { limit: Some(PAGE), offset: Some(page * PAGE), ..query.clone() };
-            let hits = self.search(&query).await?;
-            let is_last = hits.len() < PAGE as usize;
-            found.extend(hits.into_iter().map(|hit| hit.summary));
+        for number in 0..PAGES_MAX {
+            let query = SearchQuery { limit: Some(PAGE), offset: Some(number * PAGE), ..query.clone() };
+            let page = self.search_page(&query).await?;
+            let is_last = page.is_last(PAGE, number * PAGE);
+            found.extend(page.hits.into_iter().map(|hit| hit.summary));
             if is_last {
                 break;
             }
@@ -237,11 +239,48 @@ impl Client {
     }
 }
 
+/// The first of these whose owner's feed can be read, and those before it that could not, with why.
+async fn first_read<'a>(
+    models: Vec<ModelId>,
+    read: impl Fn(ModelId) -> BoxFuture<'a, Result<(), Error>> + Send,
+) -> Result<(ModelId, Vec<Unread>), Error> {
+    /// Each may take as long as a hub takes to say no.
+    const READ_MAX: usize = 8;
+    let (mut unread, mut last) = (Vec::new(), Error::Missing("a model that fits"));
+    for model in models.into_iter().take(READ_MAX) {
+        match read(model.clone()).await {
+            Ok(()) => return Ok((model, unread)),
+            Err(error) => {
+                tracing::debug!(error = %crate::chain(&error), %model, "its owner's feed cannot be read; the next is taken");
+                unread.push((model, error.name().to_owned()));
+                last = error;
+            }
+        }
+    }
+    Err(last)
+}
+
+/// A model whose owner's feed could not be read, and why, in one word.
+pub(super) type Unread = (ModelId, String);
+
 /// Models of one release that fit, in the order in which they are asked.
 #[derive(Clone, Debug)]
 pub(super) struct Fitting {
     pub(super) answering: Answering,
     pub(super) models: Vec<ModelId>,
+    /// Those that came before them and cannot be asked.
+    pub(super) unread: Vec<Unread>,
+}
+
+/// For less money, not for a shorter answer: whether the limits of a batch's row are none that the usual one does not have
+/// (spec/03-manifest.md F-13).
+fn gives_as_much(batch: &OpRule, usual: Option<&OpRule>) -> bool {
+    usual.is_none_or(|usual| {
+        batch.output_tokens_max >= usual.output_tokens_max
+            && batch.input_bytes_max >= usual.input_bytes_max
+            && batch.choices_max >= usual.choices_max
+            && batch.parameters == usual.parameters
+    })
 }
 
 /// This caller, as the published rules of owners see it.
@@ -327,5 +366,48 @@ impl Choice {
             "price": summary.price_hint, "retention_days": summary.retention_days,
             "head_age_s": self.head_age_s, "summary": summary.object(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use comity_wire::object::Tier;
+
+    use super::*;
+    use crate::vectors::world;
+
+    #[test]
+    fn a_batch_price_is_taken_where_none_of_its_limits_is_narrower() {
+        let usual = world::rule(Op::Chat, Tier::Registered);
+        let row = || world::rule(Op::Batch, Tier::Registered);
+        assert!(gives_as_much(&row(), Some(&usual)));
+        let wider = OpRule { output_tokens_max: usual.output_tokens_max + 1, ..row() };
+        assert!(gives_as_much(&wider, Some(&usual)));
+        let narrower = [
+            OpRule { output_tokens_max: usual.output_tokens_max - 1, ..row() },
+            OpRule { input_bytes_max: usual.input_bytes_max - 1, ..row() },
+            OpRule { choices_max: usual.choices_max - 1, ..row() },
+            OpRule { parameters: world::list(vec![world::text("temperature")]), ..row() },
+        ];
+        for rule in narrower {
+            assert!(!gives_as_much(&rule, Some(&usual)), "{rule:?}");
+            // Whom the usual row lets nothing, the batch's lets more.
+            assert!(gives_as_much(&rule, None));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_no_feed_to_read_leaves_the_choice_to_the_next() {
+        let models = || ["a/m", "b/m", "c/m"].map(|name| name.parse::<ModelId>().unwrap()).to_vec();
+        let unknown = |model: ModelId| -> BoxFuture<'_, _> { Box::pin(async move { Err(Error::ModelUnknown(model)) }) };
+        let first = first_read(models(), |model| match model.organisation() {
+            "a" => unknown(model),
+            _ => Box::pin(async { Ok(()) }),
+        });
+        let (first, unread) = first.await.unwrap();
+        assert_eq!((first.as_str(), unread.len()), ("b/m", 1));
+        assert_eq!((unread[0].0.as_str(), unread[0].1.as_str()), ("a/m", "model_not_found"));
+        let none = first_read(models(), unknown).await;
+        assert!(matches!(none, Err(Error::ModelUnknown(last)) if last.as_str() == "c/m"));
     }
 }

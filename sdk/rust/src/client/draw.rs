@@ -19,6 +19,16 @@ const VALID_S: u32 = 12 * 3600;
 /// Delegations that may follow on a token that the wallet draws for a call.
 const DEPTH: u8 = 4;
 
+/// What is drawn of a token's usual size where the wallet's limit leaves less. Where that is too little for the call it is what the call
+/// needs, which the limit then refuses by its name.
+fn within_total(budget: Amount, left: Amount, needed: Amount) -> Amount {
+    match left {
+        left if left.is_zero() => budget,
+        left if left < needed => budget.min(needed),
+        left => budget.min(left),
+    }
+}
+
 /// What the house would still give, where it says that it has less than was asked for.
 fn available(error: &Error) -> Option<Amount> {
     let refusal = error.refusal().filter(|_| error.code() == Some(Code::BalanceTooLow))?;
@@ -270,6 +280,8 @@ impl Client {
             return Err(Error::TokenLimit { limit: limits.token, needed });
         }
         let budget = self.budget(&query.model, needed).await?;
+        let drawn = self.state.lock().await.wallet.drawn(self.now());
+        let budget = within_total(budget, limits.total.saturating_sub(drawn), needed);
         let draw = |budget| self.draw((&query.model, VALID_S), budget, DEPTH, Some(limits.total), named.clone());
         match draw(budget).await {
             // The last of an award is less than a token of the usual size.
@@ -314,5 +326,22 @@ impl Client {
         let state = self.state.lock().await;
         let pending = state.wallet.pending().filter(|(_, pending)| pending.node == node && pending.model == *model);
         pending.map(|(id, _)| id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_drawn_than_the_wallets_limit_leaves_and_no_less_than_a_call_needs() {
+        let drawn = |budget, left, needed| {
+            within_total(Amount::from_ucr(budget), Amount::from_ucr(left), Amount::from_ucr(needed)).ucr()
+        };
+        assert_eq!(drawn(100, 500, 10), 100, "a token of the usual size");
+        assert_eq!(drawn(100, 60, 10), 60, "what is left");
+        assert_eq!(drawn(100, 60, 60), 60);
+        // Both are more than what is left: the limit is told, and how far it is from enough.
+        assert_eq!((drawn(100, 60, 61), drawn(100, 0, 0)), (61, 100));
     }
 }

@@ -12,7 +12,7 @@ use comity_wire::{Amount, Digest, ModelId, NodeId, Op, OrgId, PublicKey, Verifie
 
 use super::{Client, Error};
 use crate::chat::Query;
-use crate::discover::{Hit, Part};
+use crate::discover::{Hit, Page, Part};
 use crate::door::Door;
 
 /// Doors where a node, hub or house is itself; which is taken the dialler decides.
@@ -33,11 +33,19 @@ impl Client {
     /// # Errors
     /// The last entry's [`Error`].
     pub async fn search(&self, query: &api::SearchQuery) -> Result<Vec<Hit>, Error> {
+        self.search_page(query).await.map(|page| page.hits)
+    }
+
+    /// [`Client::search`], and how many there are.
+    ///
+    /// # Errors
+    /// The last entry's [`Error`].
+    pub async fn search_page(&self, query: &api::SearchQuery) -> Result<Page, Error> {
         let mut last = Error::Profile("entry: a hub or node to ask");
         for entry in &self.profile.entry {
             let door = self.entry(entry)?;
             match self.seen.search(&door, query, self.now()).await {
-                Ok(hits) => return Ok(hits),
+                Ok(page) => return Ok(page),
                 Err(error) => last = error,
             }
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use comity_wire::api::node::NodeReply;
 use comity_wire::{Amount, Code, Digest, ModelId, NodeId, Op, Timestamp, TokenId};
 
-use super::choose::Fitting;
+use super::choose::{Fitting, Unread};
 use super::send::Sent;
 use super::{Client, Error};
 use crate::chat::Query;
@@ -206,6 +206,7 @@ impl Client {
             }
         }
         let fitting = self.fitting(want, query.op).await.map_err(|error| attempts.else_last(error))?;
+        attempts.passed_over(&fitting);
         let mut models: VecDeque<_> = fitting.models.iter().cloned().map(|model| (model, true)).collect();
         models.retain(|(model, _)| !attempts.tried.iter().any(|tried| tried.model == *model));
         while let Some((model, knocks)) = models.pop_front() {
@@ -311,6 +312,16 @@ struct Attempts {
 }
 
 impl Attempts {
+    /// Those that came first and whose feeds could not be read: told with what was tried.
+    fn passed_over(&mut self, fitting: &Fitting) {
+        let tried = |(model, code): &Unread| Tried {
+            model: model.clone(),
+            code: code.clone(),
+            cost: Cost::Charged(Amount::ZERO),
+        };
+        self.tried.extend(fitting.unread.iter().map(tried));
+    }
+
     /// Gives the answer; `None`: another may be asked.
     fn take(
         &mut self,
@@ -371,7 +382,7 @@ mod tests {
         assert_eq!(order(100 + FAILED_S - 1), ["b/m", "c/m", "a/m"]);
         assert_eq!(order(100 + FAILED_S), ["a/m", "b/m", "c/m"]);
         let answering = Answering { release: Digest([0; 32]), alone: None };
-        let nothing = Fitting { answering, models: Vec::new() };
+        let nothing = Fitting { answering, models: Vec::new(), unread: Vec::new() };
         for n in 0..2 * WAYS_MAX {
             ways.failed(&model(&format!("many/m{n}")), Timestamp(200));
             ways.put((n.to_string(), Op::Chat), &nothing, Timestamp(200));

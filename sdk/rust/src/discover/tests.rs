@@ -1,22 +1,14 @@
 //! Against a hub of a few lines that counts what it is asked, and can lie.
 
-// The vectors' federation: its keys and objects.
-#[allow(dead_code)]
-#[path = "../../../../crates/comity-token/examples/vectors/chains.rs"]
-mod chains;
-#[allow(dead_code)]
-#[path = "../../../../crates/comity-token/examples/vectors/world.rs"]
-mod world;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use comity_wire::api::clearing::SignedBytes;
 use comity_wire::cbor::Encode as _;
 use comity_wire::cose;
-use world::{HOUR_S, LAB, LAB_NODE, NOW, UNI, list, model, secret, state, text};
 
 use super::*;
+use crate::vectors::world::{self, HOUR_S, LAB, LAB_NODE, NOW, UNI, list, model, secret, state, text};
 
 const MODELS: usize = 60;
 
@@ -167,7 +159,7 @@ fn lab(seen: &Seen) -> Organisation {
 async fn a_search_reads_one_page_and_verifies_it_alone() {
     let (hub, seen) = (Hub::of_the_lab(), seen());
     hub.hit("As signed", "lab writer");
-    let hits = seen.search(&hub, &SearchQuery::default(), NOW).await.unwrap();
+    let hits = seen.search(&hub, &SearchQuery::default(), NOW).await.unwrap().hits;
     assert_eq!(hub.asked(), ["/comity/v1/search?q="]);
     // The head's own word, and not what was claimed beside it.
     assert_eq!((hits[0].summary.title.as_str(), hits[0].head_age_s), ("As signed", 60));
@@ -179,6 +171,42 @@ async fn a_search_reads_one_page_and_verifies_it_alone() {
     hub.hit("As signed", "lab writer");
     let ended = seen.search(&hub, &SearchQuery::default(), NOW.plus(HOUR_S)).await;
     assert!(matches!(ended, Err(Error::Ended { .. })), "and where no other is left it is told: {ended:?}");
+}
+
+#[tokio::test]
+async fn a_page_says_how_many_hits_it_showed_also_those_that_are_not_taken() {
+    let (hub, seen) = (Hub::of_the_lab(), seen());
+    hub.hit("As signed", "lab writer");
+    {
+        // Another author's, whose head has expired by now; its summary need not be read.
+        let mut shown = hub.0.lock().unwrap();
+        let ended = Head {
+            federation: world::FEDERATION,
+            org: UNI,
+            epoch: 1,
+            seq: 1,
+            previous: None,
+            index: Digest([3; 32]),
+            index_bytes: 1,
+            entries: 1,
+            issued_at: NOW.minus(2 * HOUR_S),
+            expires_at: NOW.minus(HOUR_S),
+            roster_version: 3,
+        };
+        let mut hit = shown.hits[0].clone();
+        (hit.org, hit.model) = (UNI, model("uni/m"));
+        let bytes = |bytes: &[u8]| SignedBytes::new(bytes).unwrap();
+        hit.head = Some(HeadFrame {
+            head: bytes(cose::sign(&ended, &secret("uni writer")).bytes()),
+            writer: bytes(world::writer(UNI, "uni").bytes()),
+        });
+        shown.hits.push(hit);
+    }
+    let page = seen.search(&hub, &SearchQuery::default(), NOW).await.unwrap();
+    assert_eq!((page.hits.len(), page.shown, page.total), (1, 2, 2));
+    let page = Page { total: 5, ..page };
+    assert!(!page.is_last(2, 0), "a page of two that showed two, of which one is not taken");
+    assert!(!page.is_last(2, 2) && page.is_last(2, 3) && page.is_last(3, 0));
 }
 
 #[tokio::test]
@@ -200,7 +228,7 @@ async fn a_hub_of_before_shows_no_heads_with_its_hits_and_all_heads_at_once() {
         // Nobody asked for this one.
         shown.heads.insert(UNI, head_of((UNI, "uni"), 7, Digest([3; 32]), 1, 1));
     }
-    let hits = seen.search(&hub, &SearchQuery::default(), NOW).await.unwrap();
+    let hits = seen.search(&hub, &SearchQuery::default(), NOW).await.unwrap().hits;
     assert_eq!((hits.len(), hits[0].head_age_s), (1, 99));
     assert_eq!(hub.asked().len(), 2 + 3, "the page, the heads, and of one feed its index and its node");
 }
