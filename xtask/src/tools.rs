@@ -34,6 +34,8 @@ const PACKAGED: &[Packaged] = &[
     Packaged { tool: "lm-eval", venv: "lm-eval", requirements: "tests/python/lm-eval.txt" },
 ];
 
+/// Pages that need nothing but our own command.
+const COMMANDS: &[&str] = &["compare", "routing"];
 /// Pages that need nothing but our own package.
 const OWN: &[&str] = &["quickstart", "python", "cookbook", "trouble"];
 
@@ -56,8 +58,9 @@ pub(crate) fn run(place: &Place, background: Background) -> Result {
     if !place.binary().is_file() {
         demo::build(place)?;
     }
-    let compare = step("compare", python(place).arg(PLAY).arg(place.binary()).arg("compare"));
-    let mut worst = both(both(curl(place), compare), both(agent(place), own(place, background.maturin)));
+    let played = |page: &&str| step(page, python(place).arg(PLAY).arg(place.binary()).arg(page));
+    let commands = COMMANDS.iter().map(played).fold(Ok(()), both);
+    let mut worst = both(both(curl(place), commands), both(agent(place), own(place, background.maturin)));
     for (tool, making) in background.packaged {
         worst = both(worst, packaged(place, tool, making));
     }

@@ -39,7 +39,9 @@ def pages(folder):
            ("text", "2 …"))
     played(folder, 2, ("yaml", "# a.yaml\na: 1"), ("sh", "cat a.yaml"), ("text", "# a.yaml\na: 1"),
            ("sh", f"echo {page.ADDRESS}/v1"), ("text", "http://127.0.0.1:1/v1"))
+    played(folder, 3, ("sh", "echo 1\necho told >&2"), ("text", "told"), ("text", "1"), ("sh", "echo 2"), ("text", "2"))
     wrong = [
+        ("the page says", ("sh", "echo told >&2"), ("sh", "echo 1"), ("text", "told")),
         ("which nobody plays", ("console", "$ true")),
         ("which nobody plays", ("", "true")),
         ("it failed", ("sh", "false\ntrue")),
@@ -48,7 +50,7 @@ def pages(folder):
         ("the page says", ("sh", "echo 11"), ("text", "1")),
         ("is a file", ("yaml", "a: 1")),
     ]
-    for count, (saying, *parts) in enumerate(wrong, 3):
+    for count, (saying, *parts) in enumerate(wrong, 4):
         fails(lambda: played(folder, count, *parts), saying)
     (folder / "page.md").write_text(f"{FENCE}sh\ntrue\n")
     fails(lambda: page.blocks("page.md"), "each ends")

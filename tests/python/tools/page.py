@@ -2,7 +2,7 @@
 
 - `sh` is typed into one shell, `python` into one interpreter, from the first block of a kind to the last; `js` is a module of its own.
 - A block whose first line is a comment with nothing but the name of a file (`# capitals.yaml`) is that file.
-- `text` is what the block before it prints. `…` stands for anything, also for nothing.
+- `text` is what the block before it prints, the answer or what stands beside it on stderr. `…` stands for anything, also for nothing.
 - `comity proxy …` is started with a port of its own, and whatever else the page says on that line. From there on, the page's address
   (`http://127.0.0.1:8899`) means the address that it printed.
 - `cargo demo …` is started with whatever else the page says on that line, and `/tmp/comity-demo-…/notebook` means the home that it
@@ -85,7 +85,7 @@ class Reader:
         self.start_demo, self.home = start_demo, None
         self.python = sys.executable
         self.environment = {**os.environ, **environment}
-        self.lines, self.said, self.played = {}, "", 0
+        self.lines, self.said, self.beside, self.played = {}, "", "", 0
         folder.mkdir()
 
     def play(self, name, also=()):
@@ -103,7 +103,8 @@ class Reader:
 
     def one(self, block):
         if block.kind == "text":
-            need(matches(block.text, self.said), f"{block.place}: the page says\n{block.text}\nand it printed\n{self.said}")
+            printed = f"{block.place}: the page says\n{block.text}\nand it printed\n{self.said}\nand beside it\n{self.beside}"
+            need(matches(block.text, self.said) or matches(block.text, self.beside), printed)
         elif block.is_demo:
             self.home = self.start_demo(shlex.split(block.text, comments=True)[1:])
         elif block.is_proxy:
@@ -115,7 +116,10 @@ class Reader:
             (self.folder / block.file).write_text(self.text(block))
         else:
             need(block.kind != "yaml", f"{block.place}: a block of YAML is a file, with its name as a comment before it")
-            self.said = self.line(block.kind).run(self.text(block), block.place, self.folder)
+            line = self.line(block.kind)
+            before = len(line.log.read_text())
+            self.said = line.run(self.text(block), block.place, self.folder)
+            self.beside = line.log.read_text()[before:]
 
     def text(self, block):
         text = block.text.replace(ADDRESS, self.address) if self.address else block.text

@@ -18,7 +18,7 @@ from model import Model
 from page import Reader
 
 OPS = ("chat", "completions", "logprobs", "prompt_logprobs", "tokenize")
-TOOLS = ("curl", "compare", "openai", "quickstart", "trouble", "cookbook", "python", "langchain", "inspect", "lm-eval", "agent")
+TOOLS = ("curl", "compare", "routing", "openai", "quickstart", "trouble", "cookbook", "python", "langchain", "inspect", "lm-eval", "agent")
 
 
 class Stage:
