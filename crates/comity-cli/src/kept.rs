@@ -10,17 +10,27 @@ use serde_json::{Value, json};
 
 use crate::printer::Failure;
 
-/// Every receipt, the oldest first. They were verified before they were kept.
+/// Each receipt, the oldest first, also those that the journal does not carry on: one at a time. They were verified before they
+/// were kept.
 ///
 /// # Errors
-/// [`Failure`] where the journal cannot be read.
+/// [`Failure`] where journal or an archive cannot be read.
+pub(crate) fn each(home: &Path, mut take: impl FnMut(Signed<Receipt>)) -> Result<(), Failure> {
+    Journal::each(&Client::journal(home), |entry| {
+        if let Entry::Receipt { receipt, .. } = entry {
+            take(Signed::<Receipt>::decode(&receipt)?);
+        }
+        Ok::<_, Failure>(())
+    })
+}
+
+/// Every receipt, the oldest first.
+///
+/// # Errors
+/// As [`each`].
 pub(crate) fn all(home: &Path) -> Result<Vec<Signed<Receipt>>, Failure> {
     let mut receipts = Vec::new();
-    for entry in Journal::read(&Client::journal(home))? {
-        if let Entry::Receipt { receipt, .. } = entry {
-            receipts.push(Signed::<Receipt>::decode(&receipt)?);
-        }
-    }
+    each(home, |receipt| receipts.push(receipt))?;
     Ok(receipts)
 }
 
@@ -29,9 +39,12 @@ pub(crate) fn all(home: &Path) -> Result<Vec<Signed<Receipt>>, Failure> {
 /// # Errors
 /// [`Failure`].
 pub(crate) fn one_or_newest(home: &Path, id: Option<&str>) -> Result<Signed<Receipt>, Failure> {
-    let newest =
-        || all(home)?.pop().ok_or_else(|| Failure::new("no receipt in this wallet", "comity chat MODEL \"…\""));
-    id.map_or_else(newest, |id| one(home, id))
+    let Some(id) = id else {
+        let mut newest = None;
+        each(home, |receipt| newest = Some(receipt))?;
+        return newest.ok_or_else(|| Failure::new("no receipt in this wallet", "comity chat MODEL \"…\""));
+    };
+    one(home, id)
 }
 
 /// The one whose id is this, or begins so.
@@ -39,12 +52,18 @@ pub(crate) fn one_or_newest(home: &Path, id: Option<&str>) -> Result<Signed<Rece
 /// # Errors
 /// [`Failure`] where none is, or more than one.
 pub(crate) fn one(home: &Path, id: &str) -> Result<Signed<Receipt>, Failure> {
-    let mut found: Vec<_> = all(home)?.into_iter().filter(|signed| signed.id().to_string().starts_with(id)).collect();
-    match (found.len(), id.len() >= 6) {
-        (1, true) => Ok(found.remove(0)),
-        (0, _) => Err(Failure::new(format!("no receipt {id} in this wallet"), "comity receipts list")),
-        (_, false) => Err(Failure::new(format!("{id} is too short for a receipt's id"), "six characters at least")),
-        (count, true) => Err(Failure::new(format!("{count} receipts begin with {id}"), "more of its characters")),
+    let (mut found, mut count) = (None, 0_u64);
+    each(home, |signed| {
+        if signed.id().to_string().starts_with(id) {
+            count += 1;
+            found = Some(signed);
+        }
+    })?;
+    match (found, count, id.len() >= 6) {
+        (Some(found), 1, true) => Ok(found),
+        (None, ..) => Err(Failure::new(format!("no receipt {id} in this wallet"), "comity receipts list")),
+        (_, _, false) => Err(Failure::new(format!("{id} is too short for a receipt's id"), "six characters at least")),
+        (_, count, true) => Err(Failure::new(format!("{count} receipts begin with {id}"), "more of its characters")),
     }
 }
 

@@ -254,13 +254,14 @@ pub fn receipts(home: &Home, finding: &Finding, into: &std::path::Path) -> Resul
     let all = wanted.len();
     std::fs::create_dir_all(into).while_(format!("cannot make {}", into.display()))?;
     for who in state.cast.values() {
-        for entry in Wallet::read(&Client::journal(&personas::folder(home, who)))? {
-            let Entry::Receipt { receipt, .. } = entry else { continue };
+        Wallet::each(&Client::journal(&personas::folder(home, who)), |entry| {
+            let Entry::Receipt { receipt, .. } = entry else { return Ok(()) };
             let id = Signed::<Receipt>::decode(&receipt)?.id();
             if wanted.remove(&id) {
                 home::write(&into.join(format!("{id}.receipt")), &receipt)?;
             }
-        }
+            Ok::<_, Failure>(())
+        })?;
     }
     match wanted.len() {
         0 => Ok(all),

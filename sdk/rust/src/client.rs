@@ -309,6 +309,8 @@ struct State {
     wallet: Wallet,
     /// `None` where this client only looks.
     journal: Option<Journal>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    failpoint: Failpoint,
 }
 
 /// One line of `comity wallet`.
@@ -340,7 +342,10 @@ impl Client {
             return Err(SealError::Changed.into());
         }
         journal.seal_with(world.seal.clone().map(|key| Sealer::new(key, Arc::clone(&world.entropy))));
-        Self::with(profile, member, world, Some(journal), entries)
+        let mut client = Self::with(profile, member, world, Some(journal), entries)?;
+        // Of one that was killed: who ends does it at the end.
+        client.state.get_mut().renew();
+        Ok(client)
     }
 
     /// A client that signs nothing and asks for nothing that costs, beside another that uses the same wallet.
@@ -352,12 +357,18 @@ impl Client {
         Self::with(profile, member, world, None, entries)
     }
 
-    /// What stands in the journal of the folder that this client was opened on, its secrets open.
+    /// Everything that the wallet of the folder that this client was opened on ever wrote down, also what its journal does not
+    /// carry on, its secrets open (where they are kept: [`Journal::each`]).
     ///
     /// # Errors
     /// [`Error`].
     pub fn entries(&self, home: &Path) -> Result<Vec<Entry>, Error> {
-        Ok(seal::opened(self.world.seal.as_ref(), Journal::read(&Self::journal(home))?)?)
+        let mut entries = Vec::new();
+        Journal::each(&Self::journal(home), |entry| {
+            entries.push(entry);
+            Ok::<_, Error>(())
+        })?;
+        Ok(seal::opened(self.world.seal.as_ref(), entries)?)
     }
 
     /// Where a home folder's wallet is.
@@ -376,12 +387,13 @@ impl Client {
         let roster = std::fs::read(&path).map_err(|source| Error::Roster { path: path.clone(), source })?;
         let directory = File::new(&roster).map_err(|source| Error::NotARoster { path, source })?;
         let wallet = Wallet::replay(seal::opened(world.seal.as_ref(), entries)?)?;
+        let (clock, failpoint) = (Arc::clone(&world.clock), Arc::clone(&world.failpoint));
         Ok(Self {
             profile,
             world,
             seen: Seen::new(directory),
             member,
-            state: tokio::sync::Mutex::new(State { wallet, journal }),
+            state: tokio::sync::Mutex::new(State { wallet, journal, clock, failpoint }),
             funding: tokio::sync::Mutex::default(),
             under_way: UnderWay::default(),
             doors: Mutex::default(),
@@ -565,10 +577,38 @@ impl Client {
     }
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        // The next command reads what is alive, and not all that this one asked.
+        if !std::thread::panicking() {
+            self.renew();
+        }
+    }
+}
+
 /// The word of [`Client::flushed`], without which nothing signed is sent.
 struct OnDisk(());
 
 impl State {
+    /// Lets a journal that has grown begin anew with what is alive of it (decision 0099). Where that fails it goes on as it was.
+    fn renew(&mut self) {
+        let Some(journal) = self.journal.as_mut().filter(|journal| journal.is_due()) else { return };
+        let now = (self.clock)();
+        let carried = self.wallet.carried(now);
+        // What holds must hold in the new one too, before anything is given up for it.
+        let holds = Wallet::replay(carried.iter().cloned()).is_ok_and(|again| {
+            (again.drawn(now), again.today(now)) == (self.wallet.drawn(now), self.wallet.today(now))
+                && again.carried(now) == carried
+        });
+        if !holds {
+            tracing::error!("what the wallet carries on does not add up: its journal stays as it is");
+            return;
+        }
+        if let Err(error) = journal.renew(carried, &*self.failpoint) {
+            tracing::warn!(error = %crate::chain(&error), "the wallet's journal could not begin anew");
+        }
+    }
+
     /// Written and believed, and not durable yet: what a restart may forget, or what [`Client::flushed`] waits for.
     fn note(&mut self, entry: &Entry) -> Result<(), Error> {
         self.journal.as_mut().ok_or(Error::LooksOnly)?.note(entry)?;

@@ -170,7 +170,13 @@ fn of_journal(error: &JournalError) -> &'static str {
             "end the other program (`comity proxy`, a notebook), or ask through its proxy; `--home` names another wallet"
         }
         JournalError::Open { .. } => "the home folder has to be yours to read and write",
-        JournalError::Line { .. } => of_broken_journal(),
+        JournalError::Line { .. } | JournalError::Cut { .. } => of_broken_journal(),
+        JournalError::Newer { .. } => {
+            "update comity (`comity --version` says which this one is); the folder is as it should be"
+        }
+        JournalError::Archive { .. } => {
+            "put it back from a copy of the folder: old receipts are in it. Asking and paying need it not"
+        }
         JournalError::Write { .. } | JournalError::Broken { .. } => {
             "make room on the disk, or the folder writable, and start again: nothing is sent that was not written down"
         }

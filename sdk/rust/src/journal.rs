@@ -1,9 +1,13 @@
 //! The wallet's journal: what it wrote, and flushed, before it sent (rule 3). Plain JSON lines, one process at a time.
 //!
-//! Writing a line and waiting for the disk are apart: calls at once share a flush ([`Disk::reach`]).
+//! Writing a line and waiting for the disk are apart: calls at once share a flush ([`Disk::reach`]). One that has grown begins
+//! anew with what it came to, and what stood in it goes into an archive beside it ([`Journal::renew`]).
+
+mod history;
+mod renew;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +16,8 @@ use comity_wire::object::AckLane;
 use comity_wire::{Amount, Digest, TokenId};
 use serde::{Deserialize, Serialize};
 
-use crate::lane::Open;
+use crate::keys::Calls;
+use crate::lane::{Carried, Open};
 use crate::pending::Pending;
 use crate::seal::{self, Sealer};
 
@@ -85,6 +90,28 @@ pub enum Entry {
     Closed {
         token: TokenId,
     },
+    /// First line of a journal that began anew (decision 0099). A program from before refuses it by this name.
+    #[serde(rename = "carried_on_by_a_newer_comity")]
+    Carried {
+        /// Bytes of each archive, the oldest first: what stood in the journal before.
+        archives: Vec<u64>,
+        /// How many lines belong to this one: the rest of what the wallet was when it began anew.
+        lines: u64,
+        /// Σ spent of the wallet's own tokens that are not carried on.
+        settled: Amount,
+        /// What was charged by the day that it was signed on.
+        days: Vec<(u32, Amount)>,
+    },
+    /// All that a lane came to. Only below [`Entry::Carried`], as the next.
+    Lane {
+        token: TokenId,
+        lane: u16,
+        carried: Carried,
+    },
+    /// Calls whose keys are remembered.
+    Calls {
+        calls: Calls,
+    },
 }
 
 /// The part of an [`AckLane`] that the wallet needs again.
@@ -110,6 +137,14 @@ pub enum JournalError {
     Locked { path: PathBuf },
     #[error("line {line} of the wallet's journal {path} cannot be read: restore it from a copy, do not delete it")]
     Line { path: PathBuf, line: usize, source: serde_json::Error },
+    #[error("line {line} of the wallet's journal {path} was written by a newer version of comity")]
+    Newer { path: PathBuf, line: usize },
+    #[error(
+        "the wallet's journal {path} was cut, and not while it was written: restore it from a copy, do not delete it"
+    )]
+    Cut { path: PathBuf },
+    #[error("the wallet's archive {path} is not there, or not as it was written")]
+    Archive { path: PathBuf },
     #[error("cannot write the wallet's journal {path}: nothing was sent")]
     Write { path: PathBuf, source: std::io::Error },
     #[error("the wallet's journal {path} could not be written before: make room on the disk, then start again")]
@@ -121,6 +156,16 @@ pub enum JournalError {
 pub struct Journal {
     disk: Arc<Disk>,
     sealer: Option<Sealer>,
+    begun: Begun,
+}
+
+/// What a journal began with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Begun {
+    /// Of what it carries on, with its first line.
+    bytes: u64,
+    lines: u64,
+    archives: Vec<u64>,
 }
 
 /// What of a journal is on the disk: shared with those who wait for it.
@@ -174,21 +219,16 @@ impl Journal {
         if !is_at(&file, path).map_err(fail)? {
             return Err(JournalError::Locked { path: path.to_owned() });
         }
-        let (entries, whole) = read(&file, path)?;
+        let (entries, whole, begun) = read(&file, path)?;
         file.set_len(whole).map_err(fail)?;
-        let disk = Disk {
-            file,
-            path: path.to_owned(),
-            found: whole,
-            written: AtomicU64::new(whole),
-            // What was read may be in the kernel's memory alone: whoever wrote it may have died before its flush.
-            durable: AtomicU64::new(0),
-            broken: AtomicBool::new(false),
-            turn: tokio::sync::Mutex::default(),
-            flushing: Mutex::default(),
-            flush: File::sync_data,
-        };
-        Ok((Self { disk: Arc::new(disk), sealer: None }, entries))
+        if begun.lines > 0 {
+            // Whoever put it here may have died before that was on the disk: a power cut must not bring back the one before, and
+            // take what is written to this one.
+            renew::flush_folder(path).map_err(fail)?;
+        }
+        // What was read may be in the kernel's memory alone: whoever wrote it may have died before its flush.
+        let disk = Disk::of(file, path, whole, 0);
+        Ok((Self { disk: Arc::new(disk), sealer: None, begun }, entries))
     }
 
     /// Secrets are closed from now on where there is a sealer.
@@ -196,7 +236,8 @@ impl Journal {
         self.sealer = sealer;
     }
 
-    /// What stands in a journal that another process may be writing: its whole lines.
+    /// What stands in a journal that another process may be writing: its whole lines. What it was before it began anew
+    /// comes with [`Journal::each`].
     ///
     /// # Errors
     /// [`JournalError`].
@@ -262,17 +303,35 @@ impl Drop for Journal {
             // Nobody is left who could be told; what a power cut takes now is asked for again.
             disk.flush().ok();
         }
-        // A flush that is still under way must cut off nothing of whoever opens it next.
-        {
-            let _flushing = disk.flushing();
-            disk.broken.store(true, Ordering::Release);
-        }
-        // A process that is being started may have the descriptor until it runs its own program: closing would not be enough.
-        disk.file.unlock().ok();
+        disk.let_go();
     }
 }
 
 impl Disk {
+    fn of(file: File, path: &Path, whole: u64, durable: u64) -> Self {
+        Self {
+            file,
+            path: path.to_owned(),
+            found: whole,
+            written: AtomicU64::new(whole),
+            durable: AtomicU64::new(durable),
+            broken: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::default(),
+            flushing: Mutex::default(),
+            flush: File::sync_data,
+        }
+    }
+
+    fn let_go(&self) {
+        // A flush that is still under way must cut off nothing of whoever opens it next.
+        {
+            let _flushing = self.flushing();
+            self.broken.store(true, Ordering::Release);
+        }
+        // A process that is being started may have the descriptor until it runs its own program: closing would not be enough.
+        self.file.unlock().ok();
+    }
+
     /// Waits until everything up to `mark` is on the disk. Callers at once wait for one flush, whoever of them began it;
     /// one that is dropped keeps no other waiting.
     ///
@@ -343,23 +402,59 @@ fn is_at(_: &File, _: &Path) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// All whole lines, and how many bytes they are.
-fn read(mut file: &File, path: &Path) -> Result<(Vec<Entry>, u64), JournalError> {
+/// All whole lines, how many bytes they are, and what of them was carried on.
+fn read(mut file: &File, path: &Path) -> Result<(Vec<Entry>, u64, Begun), JournalError> {
     let fail = |source| JournalError::Open { path: path.to_owned(), source };
     file.seek(SeekFrom::Start(0)).map_err(fail)?;
     let mut reader = BufReader::new(file);
-    let (mut entries, mut whole, mut buffer) = (Vec::new(), 0, Vec::new());
-    loop {
-        buffer.clear();
-        let count = reader.read_until(b'\n', &mut buffer).map_err(fail)?;
-        if count == 0 || buffer.last() != Some(&b'\n') {
-            return Ok((entries, whole));
+    let (mut entries, mut whole, mut begun, mut buffer) = (Vec::new(), 0, Begun::default(), Vec::new());
+    while let Some(entry) = next(&mut reader, path, entries.len() + 1, &mut buffer)? {
+        if let (Entry::Carried { archives, lines, .. }, true) = (&entry, entries.is_empty()) {
+            begun = Begun { bytes: 0, lines: lines.saturating_add(1), archives: archives.clone() };
         }
-        let line = entries.len() + 1;
-        let entry = serde_json::from_slice(&buffer);
-        entries.push(entry.map_err(|source| JournalError::Line { path: path.to_owned(), line, source })?);
-        whole += count as u64;
+        entries.push(entry);
+        whole += buffer.len() as u64;
+        if entries.len() as u64 == begun.lines {
+            begun.bytes = whole;
+        }
     }
+    // It was put here whole: without one of these lines a lane's number, or a day's sum, would be forgotten.
+    let is_lost = || entries.is_empty() && renew::path_of(path, 1).exists();
+    if (entries.len() as u64) < begun.lines || is_lost() {
+        return Err(JournalError::Cut { path: path.to_owned() });
+    }
+    Ok((entries, whole, begun))
+}
+
+/// The next whole line, which is in `buffer` then.
+fn next(
+    reader: &mut impl BufRead,
+    path: &Path,
+    line: usize,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<Entry>, JournalError> {
+    buffer.clear();
+    let count = reader.read_until(b'\n', buffer);
+    let count = count.map_err(|source| JournalError::Open { path: path.to_owned(), source })?;
+    if count == 0 || buffer.last() != Some(&b'\n') {
+        return Ok(None);
+    }
+    let entry = serde_json::from_slice(buffer).map_err(|source| {
+        let path = path.to_owned();
+        if is_unknown(buffer) { JournalError::Newer { path, line } } else { JournalError::Line { path, line, source } }
+    });
+    entry.map(Some)
+}
+
+/// Whether a line is of a kind that this program does not know.
+fn is_unknown(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Kind {
+        kind: String,
+    }
+    let Ok(Kind { kind }) = serde_json::from_slice(line) else { return false };
+    let alone = serde_json::from_value::<Entry>(serde_json::json!({"kind": kind}));
+    alone.is_err_and(|error| error.to_string().starts_with("unknown variant"))
 }
 
 #[cfg(test)]

@@ -4,12 +4,16 @@
 //! the node answers from its store, or with the stored receipt, and charges nothing. What is remembered is bounded in
 //! number and age; digests alone are kept, never a key's text.
 
+mod carried;
+
 use std::collections::{HashMap, VecDeque};
 
 use comity_wire::{Amount, Digest, ModelId, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::lane::Open;
+
+pub use carried::Calls;
 
 /// Names one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

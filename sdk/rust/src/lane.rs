@@ -3,6 +3,8 @@
 //! The holder's half of rules 2, 3, 4 and 6 (spec/06-metering.md): a retry reuses its seq and nonce, receipts follow one
 //! another without a gap, and the holder recomputes what each receipt claims.
 
+mod carried;
+
 use comity_token::request::{request_digest, response_digest};
 use comity_wire::merkle::Frontier;
 use comity_wire::object::{AckLane, Basis, Flags, Receipt, Tariff};
@@ -10,6 +12,8 @@ use comity_wire::{Amount, Digest, Exact, Meter, Meters, ModelId, NodeId, Op, Tok
 use serde::{Deserialize, Serialize};
 
 use crate::keys::Key;
+
+pub use carried::Carried;
 
 /// What the holder signed and has no receipt for yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +70,8 @@ pub struct Lane {
 }
 
 /// Why nothing more is signed in a lane (rule 6).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stopped {
     /// An answer came without its receipt. Ends with the receipt, or with the node's word that nothing was charged.
     Missing,

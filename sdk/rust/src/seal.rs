@@ -110,7 +110,7 @@ impl SealError {
             }
             Self::Short { .. } => "four words that nobody would guess are good",
             Self::Form { .. } | Self::Cost { .. } | Self::Closed | Self::Lost { .. } => {
-                "put back wallet.seal, member.key and wallet.journal from one and the same copy; without one: comity init in a new folder, and comity wallet revoke --lost"
+                "put back wallet.seal, member.key, wallet.journal and the wallet.archive files from one and the same copy; without one: comity init in a new folder, and comity wallet revoke --lost"
             }
             Self::Changed => "run it again",
             Self::Outside { .. } => "move it into the folder, and name it so in profile.toml",
@@ -197,6 +197,10 @@ impl Sealer {
         Self { key, entropy }
     }
 
+    pub(crate) fn key(&self) -> &DataKey {
+        &self.key
+    }
+
     fn close(&self, place: Place, secret: &[u8; SECRET_BYTES]) -> Vec<u8> {
         self.key.close(fresh(&self.entropy), place, secret)
     }
@@ -256,7 +260,7 @@ fn secret(entry: &Entry) -> Option<(Place, &Stored)> {
     }
 }
 
-fn secret_mut(entry: &mut Entry) -> Option<&mut Stored> {
+pub(crate) fn secret_mut(entry: &mut Entry) -> Option<&mut Stored> {
     match entry {
         Entry::Token { seed, .. } => Some(seed),
         Entry::Reserving { pending, .. } => Some(&mut pending.seed),

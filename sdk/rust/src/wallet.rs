@@ -4,6 +4,8 @@
 //! [`Wallet::apply`], then sends. Replaying a journal gives the same wallet, so a restart neither spends twice nor forgets
 //! what may have been charged.
 
+mod carried;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use comity_token::request::Authority;
@@ -29,6 +31,8 @@ pub struct Wallet {
     keys: Keys,
     /// What was charged of that which was signed on a day; the newest few.
     days: BTreeMap<u32, Amount>,
+    /// Σ spent of the tokens of its own that the journal does not carry on any more.
+    settled: Amount,
 }
 
 /// Lanes whose request is under way in this process. All others that are open are in doubt.
@@ -175,7 +179,7 @@ impl Wallet {
     pub fn drawn(&self, now: Timestamp) -> Amount {
         let purses = self.purses.values().filter(|purse| purse.is_root()).map(|purse| purse.committed(now));
         let pending = self.pending.values().map(|pending| pending.budget);
-        purses.chain(pending).fold(Amount::ZERO, Amount::saturating_add)
+        purses.chain(pending).fold(self.settled, Amount::saturating_add)
     }
 
     /// Whether this object stands in the journal as evidence.
@@ -400,6 +404,11 @@ impl Wallet {
             Entry::Acknowledged { token, ack } => self.lane_mut(*token, ack.lane)?.acknowledged(ack.n, ack.total),
             Entry::Ended { token } => self.purse_mut(*token)?.ended = true,
             Entry::Closed { token } => self.purse_mut(*token)?.closed = true,
+            Entry::Carried { settled, days, .. } => self.begin_with(*settled, days)?,
+            Entry::Lane { token, lane, carried } => {
+                *self.lane_mut(*token, *lane)? = carried.lane().ok_or(WalletError::Journal)?;
+            }
+            Entry::Calls { calls } => self.keys.take_in(calls).ok_or(WalletError::Journal)?,
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use comity_node::service::admin;
-use comity_sdk::journal::Entry;
+use comity_sdk::Client;
+use comity_sdk::journal::{Entry, Journal, JournalError};
 use comity_wire::api::clearing::ProjectReply;
 use comity_wire::object::{Chain, Receipt, Token};
 use comity_wire::{Amount, Digest, SecretKey, Signed, TokenId};
@@ -32,10 +33,9 @@ impl Kept {
     }
 
     fn read_one(&mut self, home: &Path) {
-        let text = std::fs::read_to_string(home.join("wallet.journal")).expect("a wallet has a journal");
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        for line in whole.lines() {
-            match serde_json::from_str(line).expect("a whole line is an entry") {
+        // From its archives too: the keys of tokens that are over are not in them.
+        let read = Journal::each(&Client::journal(home), |entry| {
+            match entry {
                 Entry::Receipt { receipt, .. } => {
                     let signed = Signed::<Receipt>::decode(&receipt).expect("a receipt");
                     self.receipts.insert(signed.id(), signed.unverified().clone());
@@ -48,7 +48,9 @@ impl Kept {
                 }
                 _ => {}
             }
-        }
+            Ok::<_, JournalError>(())
+        });
+        read.expect("a wallet has a journal");
     }
 
     /// What each token was charged, by its receipts.

@@ -79,12 +79,16 @@ impl Client {
             Some(certificate) => certificate.is_ok_and(|certificate| nodes.contains(&certificate.node)),
             None => Signed::<Tariff>::decode(bytes).is_ok_and(|tariff| tariffs.contains(&tariff.id())),
         };
-        let entries = Journal::read(&Self::journal(home))?.into_iter();
-        let objects = entries.filter_map(|entry| match entry {
-            Entry::Evidence { object } if is_of_these(&object) => Some(object.to_vec()),
-            _ => None,
-        });
-        Ok(objects.collect())
+        let mut objects = BTreeSet::new();
+        Journal::each(&Self::journal(home), |entry| {
+            if let Entry::Evidence { object } = entry
+                && is_of_these(&object)
+            {
+                objects.insert(object.to_vec());
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(objects)
     }
 
     /// The manifest that a receipt names, also one that was replaced since.

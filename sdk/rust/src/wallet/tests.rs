@@ -1,5 +1,7 @@
 //! The wallet against a node of a few lines, which can lie.
 
+mod carried;
+
 use comity_wire::cbor::Text;
 use comity_wire::merkle::Frontier;
 use comity_wire::object::{
