@@ -59,5 +59,6 @@ mod unlinkable;
 mod unused_token;
 mod vetted_by_commands;
 mod wallet_dies;
+mod wallet_renewed;
 mod watching;
 mod while_running;
