@@ -89,8 +89,9 @@ pub(crate) async fn whole(
         next = tokio::select! {
             biased;
             () = head.closed() => { gone = true; None }
-            next = rest.next() => next,
+            // Before the read: a server that is never short of words would keep the clock from being looked at.
             () = tokio::time::sleep_until(deadline) => Some(Err(late())),
+            next = rest.next() => next,
         };
     }
     drop(rest);
@@ -172,6 +173,7 @@ pub(crate) async fn stream(inner: &Inner, forwarded: Forwarded, head: oneshot::S
         frames: frames.clone(),
         taken,
         deadline: filtered.held.deadline,
+        is_late: false,
         most: Most::of(&filtered.held.authorised),
         stall: Duration::from_secs(inner.config.stall_s.max(1)),
         keep_alive: Duration::from_secs(inner.config.keep_alive_s.max(1)),
@@ -240,8 +242,11 @@ struct Relay {
     scan: Scan,
     frames: mpsc::Sender<Frame>,
     taken: Arc<Taken>,
-    /// When the work must have ended (rule 1): what was admitted in time may finish, and no later.
+    /// When the work must have ended (rule 1): what was admitted in time may finish, and no later. A reader who takes a piece
+    /// now and then is cut by it, too.
     deadline: Instant,
+    /// It came while a piece waited for its reader.
+    is_late: bool,
     most: Most,
     stall: Duration,
     keep_alive: Duration,
@@ -314,6 +319,9 @@ impl Relay {
         };
         // Before anything more is said: the model stops at once, however slowly its caller reads.
         drop(rest);
+        // The last words may be late; each has one stall's time.
+        let last_words = Instant::now() + self.stall;
+        self.deadline = self.deadline.max(last_words);
         let ended = match relayed {
             Ok(None) => match self.close(authorised).await {
                 Ok(()) => ended(self.finished.values().flatten().map(String::as_str)),
@@ -323,6 +331,11 @@ impl Relay {
             Err(Cut::Stopped(refusal)) => {
                 authorised.authenticated.trail.refused(&refusal);
                 self.stopped(&refusal).await
+            }
+            // It reads, and too slowly: it is told why there is no more.
+            Err(Cut::Gone) if self.is_late => {
+                self.pieces.truncate(self.sent);
+                self.broken(&late()).await
             }
             Err(Cut::Gone) => Ended::ClientGone,
         };
@@ -388,8 +401,10 @@ impl Relay {
                 tokio::select! {
                     biased;
                     () = self.frames.closed() => return Err(Gone),
-                    event = rest.next() => break event.expect("a reply ends before it stops"),
+                    // Before the read: where the server has said much already and its reader takes little, the clock would
+                    // hardly be looked at.
                     () = tokio::time::sleep_until(self.deadline) => break Err(late()),
+                    event = rest.next() => break event.expect("a reply ends before it stops"),
                     () = tokio::time::sleep(self.keep_alive) => self.put(Frame::Other(Bytes::from_static(reply::KEEP_ALIVE))).await?,
                 }
             };
@@ -474,10 +489,15 @@ impl Relay {
         Ok(())
     }
 
-    async fn put(&self, frame: Frame) -> Result<(), Gone> {
-        match tokio::time::timeout(self.stall, self.frames.send(frame)).await {
+    async fn put(&mut self, frame: Frame) -> Result<(), Gone> {
+        let stalled = Instant::now() + self.stall;
+        match tokio::time::timeout_at(stalled.min(self.deadline), self.frames.send(frame)).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(Gone),
+            Ok(Err(_)) => Err(Gone),
+            Err(_) => {
+                self.is_late = self.deadline < stalled;
+                Err(Gone)
+            }
         }
     }
 }

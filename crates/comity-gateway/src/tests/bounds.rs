@@ -79,6 +79,33 @@ async fn work_ends_when_its_token_says() {
     }
 }
 
+/// One who takes a piece now and then keeps no place at the model past what its token allows, however much the server has
+/// said already.
+#[tokio::test]
+async fn a_slow_reader_is_cut_when_its_token_says() {
+    let world = World::new(Setting::default()).await;
+    let pieces: Vec<String> = (0..100).map(|n| format!("{n:03}")).collect();
+    let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+    world.upstream.push(Script::text(Op::Chat, 12, &pieces));
+    let chain = world.mint(|token| token.terms.longest_op_s = 1);
+    let mut ask = world.ask(&chain).body(chat("hi", json!({"max_tokens": 200, "stream": true})));
+    ask.max = comity_wire::Amount::credits(1);
+    let mut body = world.send(&ask).await.into_body();
+    let (mut said, mut slowly) = (Vec::new(), tokio::time::interval(std::time::Duration::from_millis(40)));
+    while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
+        said.extend(frame.unwrap().into_data().unwrap());
+        slowly.tick().await;
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("000") && !said.contains("099") && !said.contains("[DONE]"), "{said}");
+    assert!(said.contains("comity-receipt"), "what it took it pays, and has the receipt: {said}");
+    world.gateway.drained().await;
+    let account = world.gateway.0.ledger.with(|book| book.account(TOKEN).cloned()).unwrap();
+    let (key, _) = account.lanes.iter().next().unwrap();
+    let receipt = verify(&world.store.charge_by_n(TOKEN, *key, 1).await.unwrap().unwrap().receipt);
+    assert!(receipt.ended != Ended::Stop && receipt.meters.get(Meter::OutputTokens) < 100, "{receipt:?}");
+}
+
 #[tokio::test]
 async fn who_holds_no_token_here_takes_no_place() {
     let mut setting = Setting::default();
