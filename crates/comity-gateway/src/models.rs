@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::Served;
 use crate::gateway::{Gateway, Inner};
+use crate::refusal;
 
 /// Models that are served here and not withdrawn. Whether a caller may use one is search's and the door's answer.
 pub(crate) async fn list(State(gateway): State<Gateway>) -> Json<Value> {
@@ -39,7 +40,10 @@ fn row(inner: &Inner, served: &Served) -> Option<Value> {
     })
 }
 
-/// Whether this process answers; says nothing of upstreams, asks nobody.
-pub(crate) async fn health() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+/// Whether this process answers and can charge; says nothing of upstreams, asks nobody.
+pub(crate) async fn health(State(gateway): State<Gateway>) -> Result<Json<Value>, Refusal> {
+    if gateway.0.ledger.is_stopped() {
+        return Err(refusal::ended());
+    }
+    Ok(Json(json!({"status": "ok"})))
 }

@@ -157,8 +157,15 @@ pub(crate) fn write(error: &WriteError) -> Refusal {
         )
         .with("whose_move", "owner")
         .retry_after_s(5),
-        WriteError::Store(_) | WriteError::Stopped => unavailable(),
+        WriteError::Store(_) => unavailable(),
+        WriteError::Stopped => ended(),
     }
+}
+
+/// The writer has ended: only a start of the process mends it.
+pub(crate) fn ended() -> Refusal {
+    error!("the spend store's writer has ended: its panic stands above; start this process again");
+    unavailable()
 }
 
 fn unavailable() -> Refusal {

@@ -6,6 +6,7 @@ mod bounds;
 mod canaries;
 mod cases;
 mod credits;
+mod doubt;
 mod evidence;
 mod exports;
 mod guarded;

@@ -119,6 +119,12 @@ impl Ledger {
         self.shared.as_ref().map_or_else(|| self.with(|book| book.open_holds()), Shared::open_holds)
     }
 
+    /// Whether the writer has ended, as it does at a broken invariant: nothing is charged here before the process starts
+    /// again.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.shared.as_ref().map_or_else(|| self.jobs.is_closed(), Shared::is_stopped)
+    }
+
     /// The book, for as long as `with` runs. Never waits for the store.
     pub(crate) fn with<T>(&self, with: impl FnOnce(&mut Book) -> T) -> T {
         with(&mut lock(&self.book))
@@ -170,6 +176,10 @@ impl Ledger {
     pub(crate) async fn admit(&self, ask: &Ask, now: Timestamp) -> Result<Admitted, WriteError> {
         if let Some(shared) = &self.shared {
             return shared.admit(ask.clone(), now).await;
+        }
+        // What cannot be charged any more is not begun: a stream would be handed over before anybody knew.
+        if self.is_stopped() {
+            return Err(WriteError::Stopped);
         }
         self.health.assure(&*self.store).await.map_err(of_store)?;
         self.load_subject(ask).await?;

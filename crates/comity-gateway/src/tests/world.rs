@@ -96,6 +96,7 @@ pub(super) struct Setting {
     pub(super) moderation: Option<crate::moderating::Moderation>,
     /// What the manifest says of it.
     pub(super) told: Option<Moderation>,
+    pub(super) failpoint: crate::Failpoint,
     pub(super) config: Config,
 }
 
@@ -139,6 +140,7 @@ impl Default for Setting {
             flags: None,
             moderation: None,
             told: None,
+            failpoint: no_failpoint(),
             config: Config::default(),
         }
     }
@@ -392,7 +394,7 @@ impl World {
             house: setting.house,
             clock: Arc::new(move || Timestamp(ticking.load(Ordering::SeqCst))),
             entropy: Arc::new(move || u128::from(drawn.fetch_add(1, Ordering::SeqCst)).to_be_bytes()),
-            failpoint: no_failpoint(),
+            failpoint: setting.failpoint,
             watch: watched.clone(),
             transcripts: setting.transcripts,
             filter: comity_guard::Filter::builtin(),

@@ -131,6 +131,10 @@ impl Shared {
         }
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
     /// Of this gateway alone.
     pub(super) fn open_holds(&self) -> (usize, Amount) {
         let open = lock(&self.state.open);
