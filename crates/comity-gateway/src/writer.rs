@@ -139,11 +139,10 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn load(&self, token: TokenId, root: Digest) -> Result<(), StoreError> {
-        if self.shared.is_none() && !self.with(|book| book.is_loaded(token)) {
-            let account = self.store.account(token).await?.unwrap_or_else(|| Account::new(token, root));
-            self.with(|book| book.load(account));
+        if self.shared.is_some() {
+            return Ok(());
         }
-        Ok(())
+        load(&self.book, &*self.store, token, root).await
     }
 
     /// What is known of a slot, before anything is judged.
@@ -402,13 +401,30 @@ impl Writer {
             let (paces, runs) = (self.store.paces(&subject).await?, self.store.runs(&subject).await?);
             lock(&self.book).load_subject(&subject, paces, runs);
         }
-        if lock(&self.book).is_loaded(token) {
+        load(&self.book, &*self.store, token, root).await
+    }
+}
+
+/// An account that is forgotten while it is read is read again, this often.
+const READS_MAX: usize = 16;
+
+/// Reads an account where the book has none. Others may read it, charge and forget it meanwhile: then what was read first is
+/// older than the store.
+async fn load(book: &Mutex<Book>, store: &dyn Store, token: TokenId, root: Digest) -> Result<(), StoreError> {
+    for _ in 0..READS_MAX {
+        let generation = {
+            let book = lock(book);
+            if book.is_loaded(token) {
+                return Ok(());
+            }
+            book.generation(token)
+        };
+        let account = store.account(token).await?.unwrap_or_else(|| Account::new(token, root));
+        if lock(book).load_read(account, generation) {
             return Ok(());
         }
-        let account = self.store.account(token).await?.unwrap_or_else(|| Account::new(token, root));
-        lock(&self.book).load(account);
-        Ok(())
     }
+    Err(StoreError::Refused { why: "an account was forgotten each time that it was read".into() })
 }
 
 fn of_store(error: StoreError) -> WriteError {

@@ -138,6 +138,9 @@ pub struct Book {
     pub(super) next: u64,
     clock: u64,
     tokens_max: usize,
+    /// How often an account was forgotten, by its token's last byte: what was read before that may be older than what was
+    /// charged since.
+    forgotten: [u64; 256],
 }
 
 /// Projects whose pace is in memory; past it those with nothing under way are read from the store again when they call.
@@ -146,7 +149,8 @@ const SUBJECTS_MAX: usize = 65_536;
 impl Book {
     /// Keeps at most `tokens_max` accounts in memory; those with open holds are never dropped.
     pub fn new(tokens_max: usize) -> Self {
-        Self { entries: HashMap::new(), holds: HashMap::new(), subjects: HashMap::new(), next: 1, clock: 0, tokens_max }
+        let (entries, holds, subjects) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { entries, holds, subjects, next: 1, clock: 0, tokens_max, forgotten: [0; 256] }
     }
 
     pub fn is_loaded(&self, token: TokenId) -> bool {
@@ -162,8 +166,26 @@ impl Book {
         self.evict();
     }
 
+    /// What is to be shown with an account that was read from the store: taken before it is read.
+    pub fn generation(&self, token: TokenId) -> u64 {
+        self.forgotten[bucket(token)]
+    }
+
+    /// Takes what was read of a token since `generation`. `false` where an account was forgotten meanwhile: what was read may
+    /// be from before its last charge, and has to be read again.
+    #[must_use]
+    pub fn load_read(&mut self, account: Account, generation: u64) -> bool {
+        let is_known = self.is_loaded(account.token);
+        if !is_known && self.generation(account.token) != generation {
+            return false;
+        }
+        self.load(account);
+        true
+    }
+
     /// Forgets what was charged, so that it is read again; holds stay.
     pub fn unload(&mut self, token: TokenId) {
+        self.forgotten[bucket(token)] += 1;
         if let Some(entry) = self.entries.get_mut(&token) {
             entry.account = None;
         }
@@ -475,6 +497,11 @@ impl Book {
             let idle = self.entries.iter().filter(|(_, entry)| entry.open.is_empty());
             let Some((&token, _)) = idle.min_by_key(|(_, entry)| entry.used_at) else { return };
             self.entries.remove(&token);
+            self.forgotten[bucket(token)] += 1;
         }
     }
+}
+
+fn bucket(token: TokenId) -> usize {
+    usize::from(token.0[15])
 }

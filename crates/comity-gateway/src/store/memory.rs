@@ -56,6 +56,9 @@ struct Rows {
     homes: BTreeMap<String, TextHome>,
     broken: bool,
     full: bool,
+    /// The next account that is read is handed out when this lets it.
+    #[cfg(test)]
+    late: Option<Arc<tokio::sync::Semaphore>>,
     writes: usize,
 }
 
@@ -68,6 +71,12 @@ impl Memory {
     /// From here on every write fails, and what was written can be read, as on a disk without room.
     pub fn fill_up(&self, full: bool) {
         self.rows().full = full;
+    }
+
+    /// The next account that is read waits on its way out for a permit.
+    #[cfg(test)]
+    pub(crate) fn hand_out_late(&self, gate: &Arc<tokio::sync::Semaphore>) {
+        self.rows().late = Some(gate.clone());
     }
 
     /// How many transactions were committed.
@@ -194,7 +203,18 @@ impl Rows {
 
 impl Store for Memory {
     fn account(&self, token: TokenId) -> Answer<'_, Option<Account>> {
-        self.read(move |rows| rows.accounts.get(&token).cloned())
+        async move {
+            let found = self.read(move |rows| rows.accounts.get(&token).cloned()).await?;
+            #[cfg(test)]
+            {
+                let late = self.rows().late.take();
+                if let Some(late) = late {
+                    late.acquire().await.expect("it is never closed").forget();
+                }
+            }
+            Ok(found)
+        }
+        .boxed()
     }
 
     fn write<'a>(&'a self, writes: &'a [Write]) -> Answer<'a, ()> {

@@ -18,6 +18,27 @@ async fn one_process_at_a_time_and_a_late_one_writes_nothing() {
     assert_eq!(second.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 2);
 }
 
+/// Sums only rise: a batch that was worked out from an older account is refused whole.
+#[tokio::test]
+async fn a_batch_from_an_older_account_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(dir.path().join("spend.db")).await.unwrap();
+    store.write(&charge(2, 2)).await.unwrap();
+    let spent = |amount| {
+        let (amount, cap) = (Amount::from_ucr(amount), Amount::from_ucr(10));
+        Write::Spent { token: TOKEN, id: ROOT, amount, cap }
+    };
+    let older = Write::Lane { token: TOKEN, key: KEY, lane: Arc::new(lane(1, 2)) };
+    for rows in [vec![spent(9)], vec![older.clone()], vec![spent(10), older]] {
+        let refused = store.write(&rows).await;
+        assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
+        let account = store.account(TOKEN).await.unwrap().unwrap();
+        assert_eq!((account.lanes[&KEY].n, account.spent(&ROOT)), (2, Amount::from_ucr(10)));
+    }
+    store.write(&charge(3, 3)).await.unwrap();
+    assert_eq!(store.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 3);
+}
+
 /// The last row breaks a rule: what was written before it in the same call is undone, and the store goes on.
 #[tokio::test]
 async fn what_fails_at_its_last_row_leaves_nothing_and_holds_up_nobody() {

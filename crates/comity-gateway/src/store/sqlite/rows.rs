@@ -50,13 +50,14 @@ impl Rows {
             Self::Spent => (
                 "INSERT INTO spent (token, id, amount) VALUES ",
                 "(?, ?, ?)",
-                " ON CONFLICT DO UPDATE SET amount = excluded.amount; ",
+                // Sums only rise: one that fell was worked out from an older account. The column takes no null.
+                " ON CONFLICT DO UPDATE SET amount = CASE WHEN excluded.amount >= amount THEN excluded.amount END; ",
             ),
             Self::Lane => (
                 "INSERT INTO lane (token, leaf, lane, n, seq_highest, total, remainder, meters, flags, frontier, acknowledged_n, \
                  acknowledged, acknowledgement, claimed_n, claimed_acknowledged_n) VALUES ",
                 "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                " ON CONFLICT DO UPDATE SET n = excluded.n, seq_highest = excluded.seq_highest, total = excluded.total, \
+                " ON CONFLICT DO UPDATE SET n = CASE WHEN excluded.n >= n THEN excluded.n END, seq_highest = excluded.seq_highest, total = excluded.total, \
                  remainder = excluded.remainder, meters = excluded.meters, flags = excluded.flags, frontier = excluded.frontier, \
                  acknowledged_n = excluded.acknowledged_n, acknowledged = excluded.acknowledged, \
                  acknowledgement = excluded.acknowledgement, claimed_n = excluded.claimed_n, \
@@ -132,16 +133,21 @@ impl<'w> Call<'w> {
         let query = self.fence.into_iter().fold(query, sqlx::query::Query::bind);
         let query = self.rows.into_iter().fold(query, bind);
         let written = query.execute(writer).await;
-        written.map_err(|error| if is_fence(&error) { StoreError::Fenced } else { error.into() })?;
+        written.map_err(|error| match () {
+            () if is_null(&error, "spend_fence.fence") => StoreError::Fenced,
+            () if is_null(&error, "spent.amount") || is_null(&error, "lane.n") => StoreError::Refused {
+                why: "a batch was worked out from an account that is older than the store".into(),
+            },
+            () => error.into(),
+        })?;
         Ok(())
     }
 }
 
-fn is_fence(error: &sqlx::Error) -> bool {
+/// Whether a column that a condition of ours makes null refused it.
+fn is_null(error: &sqlx::Error, column: &str) -> bool {
     let error = error.as_database_error();
-    error.is_some_and(|error| {
-        error.kind() == ErrorKind::NotNullViolation && error.message().contains("spend_fence.fence")
-    })
+    error.is_some_and(|error| error.kind() == ErrorKind::NotNullViolation && error.message().ends_with(column))
 }
 
 /// The writes with each `spent` row written once, in its first place and with its last amount: sixteen lanes of one token
