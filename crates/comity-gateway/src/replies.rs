@@ -56,6 +56,11 @@ impl Replies {
         self.by_authority.get(authority).map(|(kept, _)| kept.clone())
     }
 
+    /// What was kept of a request is not its answer any more.
+    pub(crate) fn take_back(&mut self, authority: &Digest) {
+        self.by_authority.remove(authority);
+    }
+
     fn forget(&mut self, now: Timestamp) {
         while let Some((authority, bytes)) = self.order.front().copied() {
             let is_old = self.by_authority.get(&authority).is_none_or(|(_, at)| now.since(*at) >= self.seconds);

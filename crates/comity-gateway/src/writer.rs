@@ -371,12 +371,20 @@ impl Writer {
     ) {
         let stored = match stage.writes.iter().rev().find_map(last_charge) {
             Some((token, key, slot, receipt)) => match self.store.charge(token, key, slot).await {
-                Ok(stored) => stored.is_some_and(|stored| stored.charged.receipt == receipt),
-                Err(_) => false,
+                Ok(stored) => Ok(stored.is_some_and(|stored| stored.charged.receipt == receipt)),
+                Err(unknown) => Err(unknown),
             },
-            None => false,
+            None => Ok(false),
         };
-        if stored {
+        let error = match &stored {
+            Ok(_) => error,
+            // Nobody may be told that nothing was charged.
+            Err(unknown) => {
+                error!(error = %chain(unknown), "nobody knows whether the spend store took the batch");
+                StoreError::Doubt
+            }
+        };
+        if matches!(stored, Ok(true)) {
             warn!("the batch was committed all the same");
             let outcomes = lock(&self.book).commit(stage);
             return answer(answers, outcomes);

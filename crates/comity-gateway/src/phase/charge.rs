@@ -15,20 +15,29 @@ use crate::refusal;
 use crate::replies::Kept;
 use crate::reply;
 use crate::spend::{self, Change, Evidence, Outcome};
+use crate::store::StoreError;
 use crate::transcript::Transcript;
 use crate::watch;
+use crate::writer::WriteError;
 
 /// Charges a buffered reply: commit, then header, then body.
 pub(crate) async fn whole(inner: &Inner, metered: Metered) -> Result<Response, Refusal> {
-    let receipt = commit(inner, &metered).await?;
+    // Who left before the answer was made has nothing to be handed again: a retry is told so, with the receipt.
+    let kept = (metered.ended != Ended::ClientGone).then(|| Kept::Whole(metered.body.clone()));
+    let receipt = match commit(inner, &metered).await {
+        Ok(receipt) => receipt,
+        Err(Uncharged { refusal, may_be_stored }) => {
+            if may_be_stored {
+                keep(inner, &metered, kept);
+            }
+            return Err(refusal);
+        }
+    };
     let authorised = &metered.filtered.held.authorised;
     guard(inner, &metered).await;
     let authenticated = &authorised.authenticated;
     transcribe(inner, &metered, &receipt, std::slice::from_ref(&metered.body));
-    // Who left before the answer was made has nothing to be handed again: a retry is told so, with the receipt.
-    if metered.ended != Ended::ClientGone {
-        keep(inner, &metered, Kept::Whole(metered.body.clone()));
-    }
+    keep(inner, &metered, kept);
     let mut response = reply::whole(metered.body.clone());
     let balance = inner.balance(authenticated.token(), &authenticated.capability.path());
     reply::money(response.headers_mut(), Some(receipt.charge), balance);
@@ -54,19 +63,20 @@ pub(crate) async fn streamed(
             if let Some(flags) = reply::flags_comment(&metered.filtered.held.authorised, &metered.findings) {
                 say(inner, frames, flags).await;
             }
-            if is_whole {
-                keep(inner, &metered, Kept::Pieces(pieces));
-            }
+            keep(inner, &metered, is_whole.then_some(Kept::Pieces(pieces)));
             inner.fail("reply.before");
             say(inner, frames, reply::receipt_comment(receipt.bytes())).await;
             if is_whole {
                 say(inner, frames, Bytes::from_static(reply::DONE)).await;
             }
         }
-        Err(refused) => {
-            // No receipt, no `[DONE]`: the caller knows that it was not charged.
-            metered.filtered.held.authorised.authenticated.trail.refused(&refused);
-            let said = Bytes::from(refused.body(Form::OpenAi).to_string());
+        Err(Uncharged { refusal, may_be_stored }) => {
+            if may_be_stored {
+                keep(inner, &metered, is_whole.then_some(Kept::Pieces(pieces)));
+            }
+            // No receipt, no `[DONE]`: the caller knows that it has nothing to acknowledge.
+            metered.filtered.held.authorised.authenticated.trail.refused(&refusal);
+            let said = Bytes::from(refusal.body(Form::OpenAi).to_string());
             say(inner, frames, reply::data(&said)).await;
         }
     }
@@ -90,10 +100,29 @@ async fn say(inner: &Inner, frames: &mpsc::Sender<Frame>, bytes: Bytes) {
     let _ = tokio::time::timeout(stall, frames.send(Frame::Other(bytes))).await;
 }
 
-fn keep(inner: &Inner, metered: &Metered, kept: Kept) {
+/// Keeps an answer for a caller that may not get it; in place of one that was kept for a charge in doubt, which this charge was
+/// made instead of. It is handed out only where the store has the charge.
+fn keep(inner: &Inner, metered: &Metered, kept: Option<Kept>) {
     let authenticated = &metered.filtered.held.authorised.authenticated;
     let authority = authenticated.request.id();
-    inner.replies.lock().expect("no panic while replies are kept").keep(authority, kept, inner.now());
+    let mut replies = inner.replies.lock().expect("no panic while replies are kept");
+    match kept {
+        Some(kept) => replies.keep(authority, kept, inner.now()),
+        None => replies.take_back(&authority),
+    }
+}
+
+/// Why there is no receipt.
+struct Uncharged {
+    refusal: Refusal,
+    /// The store's answer was lost: the charge may be there.
+    may_be_stored: bool,
+}
+
+impl From<Refusal> for Uncharged {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, may_be_stored: false }
+    }
 }
 
 /// Hands the texts to whoever keeps them, where the tier does.
@@ -117,7 +146,7 @@ fn transcribe(inner: &Inner, metered: &Metered, receipt: &Verified<Receipt>, res
     });
 }
 
-async fn commit(inner: &Inner, metered: &Metered) -> Result<Box<Verified<Receipt>>, Refusal> {
+async fn commit(inner: &Inner, metered: &Metered) -> Result<Box<Verified<Receipt>>, Uncharged> {
     let held = &metered.filtered.held;
     let authorised = &held.authorised;
     let authenticated = &authorised.authenticated;
@@ -154,7 +183,10 @@ async fn commit(inner: &Inner, metered: &Metered) -> Result<Box<Verified<Receipt
             authenticated.trail.note(|call| call.charge = Some(charged));
             Ok(receipt)
         }
-        Ok(other) => Err(Refusal::new(Code::Internal, format!("a charge came to {other:?}"))),
-        Err(error) => Err(refusal::write(&error)),
+        Ok(other) => Err(Refusal::new(Code::Internal, format!("a charge came to {other:?}")).into()),
+        Err(error) => {
+            let may_be_stored = matches!(&error, WriteError::Store(why) if matches!(**why, StoreError::Doubt));
+            Err(Uncharged { refusal: refusal::write(&error), may_be_stored })
+        }
     }
 }

@@ -56,6 +56,9 @@ struct Rows {
     homes: BTreeMap<String, TextHome>,
     broken: bool,
     full: bool,
+    /// Writes are taken, and their answer is lost.
+    doubtful: bool,
+    breaking: bool,
     /// The next account that is read is handed out when this lets it.
     #[cfg(test)]
     late: Option<Arc<tokio::sync::Semaphore>>,
@@ -71,6 +74,17 @@ impl Memory {
     /// From here on every write fails, and what was written can be read, as on a disk without room.
     pub fn fill_up(&self, full: bool) {
         self.rows().full = full;
+    }
+
+    /// The next write is taken, its answer is lost, and from then on nothing can be read, as where a machine hangs at a bad
+    /// moment.
+    pub fn lose_the_answer(&self) {
+        self.rows().doubtful = true;
+    }
+
+    /// The next write fails, and from then on nothing can be read.
+    pub fn break_down_at_the_next_write(&self) {
+        self.rows().breaking = true;
     }
 
     /// The next account that is read waits on its way out for a permit.
@@ -218,13 +232,19 @@ impl Store for Memory {
     }
 
     fn write<'a>(&'a self, writes: &'a [Write]) -> Answer<'a, ()> {
-        self.change(move |rows| {
+        async move {
+            let mut rows = self.rows();
+            rows.broken |= std::mem::take(&mut rows.breaking);
+            rows.writable()?;
             // A token's row first, as the foreign keys of a database want it.
             for write in writes {
                 rows.apply(write);
             }
             rows.writes += 1;
-        })
+            rows.broken = rows.doubtful;
+            if std::mem::take(&mut rows.doubtful) { Err(StoreError::Timeout) } else { Ok(()) }
+        }
+        .boxed()
     }
 
     fn charge(&self, token: TokenId, key: LaneKey, slot: Slot) -> Answer<'_, Option<StoredCharge>> {

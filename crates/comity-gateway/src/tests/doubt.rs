@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use comity_supply::scripted::{Gate, Script};
+use comity_wire::Op;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
@@ -51,4 +54,52 @@ async fn an_account_that_was_read_before_a_charge_takes_nothing_back() {
     let n = ledger.with(|book| book.account(TOKEN).map(|account| account.lanes.values().map(|lane| lane.n).max()));
     assert_eq!(n, Some(Some(2)), "the newer one stays");
     assert_eq!(world.code(&world.ask(&chain).seq(3)).await, "ok");
+}
+
+/// What may have been charged is said to be in doubt, and its answer is kept for who asks again.
+#[tokio::test]
+async fn an_answer_whose_charge_is_in_doubt_is_there_for_the_retry() {
+    for stream in [false, true] {
+        let store = Memory::default();
+        let world = World::on(Setting::default(), Arc::new(store.clone())).await;
+        let chain = world.mint(|_| {});
+        let ask = world.ask(&chain).body(chat("hi", json!({"max_tokens": 20, "stream": stream})));
+        store.lose_the_answer();
+        let (status, _, body) = read(world.send(&ask).await).await;
+        let said = String::from_utf8(body).unwrap();
+        assert!(stream || status == 503, "{said}");
+        assert!(said.contains("cannot tell") && !said.contains("nothing was charged"), "{said}");
+        store.break_down(false);
+        let (status, headers, body) = read(world.send(&ask).await).await;
+        let said = String::from_utf8_lossy(&body);
+        assert_eq!((status, &headers["comity-replayed"]), (200, &"true".parse().unwrap()), "{said}");
+        assert!(said.contains("world"), "{said}");
+        assert_eq!((world.upstream.calls().len(), store.charges().len()), (1, 1));
+    }
+}
+
+/// An answer that was kept in doubt belongs to no other charge of the same request.
+#[tokio::test]
+async fn what_was_kept_in_doubt_is_not_handed_out_for_another_charge() {
+    let store = Memory::default();
+    let world = World::on(Setting::default(), Arc::new(store.clone())).await;
+    let chain = world.mint(|_| {});
+    let ask = world.ask(&chain);
+    // It was not written, and nobody can tell.
+    store.break_down_at_the_next_write();
+    assert_eq!(world.code(&ask).await, "store_unavailable");
+    store.break_down(false);
+    let gate = Gate::shut();
+    world.upstream.push(Script::text(Op::Chat, 12, &["another"]).held_at(0, &gate));
+    let again = tokio::spawn(world.gateway.router().oneshot(ask.request()));
+    while world.upstream.calls().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // Its caller leaves; what it owes is charged.
+    again.abort();
+    let _ = again.await;
+    world.gateway.drained().await;
+    let (status, _, body) = read(world.send(&ask).await).await;
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &body["error"]["code"]), (409, &json!("replayed")), "{body}");
 }
