@@ -51,12 +51,17 @@ pub(crate) async fn whole(inner: &Inner, metered: Metered) -> Result<Response, R
 /// Charges a stream whose content has been taken: content, commit, receipt, `[DONE]`.
 pub(crate) async fn streamed(
     inner: &Inner,
-    metered: Metered,
+    mut metered: Metered,
     pieces: Vec<Bytes>,
     is_whole: bool,
     frames: &mpsc::Sender<Frame>,
 ) {
-    match commit(inner, &metered).await {
+    let charged = commit(inner, &metered).await;
+    // What is still to be said needs no model.
+    drop(metered.filtered.held.seat.take());
+    // Whoever has gone, or was given up, hears nothing more.
+    let frames = (metered.ended != Ended::ClientGone).then_some(frames);
+    match charged {
         Ok(receipt) => {
             transcribe(inner, &metered, &receipt, &pieces);
             guard(inner, &metered).await;
@@ -95,7 +100,8 @@ async fn guard(inner: &Inner, metered: &Metered) {
 }
 
 /// A caller that takes nothing does not keep the request, and its place among those under way, for ever.
-async fn say(inner: &Inner, frames: &mpsc::Sender<Frame>, bytes: Bytes) {
+async fn say(inner: &Inner, frames: Option<&mpsc::Sender<Frame>>, bytes: Bytes) {
+    let Some(frames) = frames else { return };
     let stall = std::time::Duration::from_secs(inner.config.stall_s.max(1));
     let _ = tokio::time::timeout(stall, frames.send(Frame::Other(bytes))).await;
 }

@@ -21,8 +21,8 @@ pub(crate) struct Held {
     pub(crate) guard: Hold,
     /// When the work must have ended.
     pub(crate) deadline: Instant,
-    /// The place at the server; free when the request has come to its end.
-    _seat: Seat,
+    /// The place at the server; free when the request was charged, or has come to its end without.
+    pub(crate) seat: Option<Seat>,
 }
 
 pub(crate) enum Step {
@@ -79,7 +79,7 @@ pub(crate) async fn hold(gateway: &Gateway, authorised: Box<Authorised>, seat: S
         Admitted::Held(guard) => {
             inner.fail("hold.after");
             authenticated.trail.note(|call| call.held = ask.hold);
-            Ok(Step::Held(Held { guard, authorised, deadline: seat.deadline, _seat: seat }))
+            Ok(Step::Held(Held { guard, authorised, deadline: seat.deadline, seat: Some(seat) }))
         }
         Admitted::Charged(Charged { .. }) => stored(inner, authenticated, ask.authority).await.map(Step::Replayed),
         Admitted::AskStore { highest } => old(inner, authenticated, ask.authority, highest).await.map(Step::Replayed),

@@ -270,6 +270,34 @@ async fn stopped_now_a_stream_is_charged_for_what_was_taken_however_slowly_it_is
     }
 }
 
+/// A reader that was given up is charged, and then nothing is kept for it: neither its place at the model nor its place among
+/// those under way.
+#[tokio::test]
+async fn nobody_waits_for_a_reader_that_was_given_up() {
+    let mut setting = Setting { slots: 1, ..Setting::default() };
+    setting.config.stall_s = 3;
+    let world = World::new(setting).await;
+    let chain = world.mint(|_| {});
+    let pieces: Vec<String> = (0..60).map(|n| format!("{n:03}")).collect();
+    let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+    world.upstream.push(Script::text(Op::Chat, 12, &pieces));
+    let mut ask = streamed(&world, &chain, 1).body(chat("hi", json!({"max_tokens": 100, "stream": true})));
+    ask.max = Amount::credits(1);
+    let mut body = world.send(&ask).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    let charged = || {
+        let account = world.gateway.0.ledger.with(|book| book.account(TOKEN).cloned());
+        account.is_some_and(|account| account.lanes.values().any(|lane| lane.n == 1))
+    };
+    while !charged() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let soon = tokio::time::timeout(Duration::from_millis(1_500), world.gateway.drained()).await;
+    assert!(soon.is_ok(), "it was waited for again");
+    assert_eq!(world.gateway.0.places(&model()).counts(), (0, 0));
+    drop(body);
+}
+
 #[tokio::test]
 async fn stopped_now_what_was_not_handed_over_yet_is_refused_and_costs_nothing() {
     let gate = Gate::shut();
