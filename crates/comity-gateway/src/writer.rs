@@ -208,12 +208,13 @@ impl Ledger {
         Ok(self.with(|book| book.account(token).cloned()).ok_or(Refused::NoAccount)?)
     }
 
-    /// Whether a lane's receipt need not be asked of the store: it is remembered, or there is none.
+    /// Whether a lane's receipt need not be asked of the store: it is remembered, or there is none. What is not in memory is not
+    /// remembered.
     pub(crate) fn remembers(&self, token: TokenId, key: LaneKey, n: u64) -> bool {
         self.shared.is_none()
             && self.with(|book| {
-                let lane = book.account(token).and_then(|account| account.lanes.get(&key));
-                lane.is_none_or(|lane| n > lane.n || lane.by_n(n).is_some())
+                let Some(account) = book.account(token) else { return false };
+                account.lanes.get(&key).is_none_or(|lane| n > lane.n || lane.by_n(n).is_some())
             })
     }
 

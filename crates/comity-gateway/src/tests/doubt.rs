@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use super::world::*;
+use crate::spend::LaneKey;
 use crate::store::Memory;
 
 /// A broken invariant ends the writer: who cannot be charged is not let in, and whoever watches the process hears of it.
@@ -102,4 +103,17 @@ async fn what_was_kept_in_doubt_is_not_handed_out_for_another_charge() {
     let (status, _, body) = read(world.send(&ask).await).await;
     let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((status, &body["error"]["code"]), (409, &json!("replayed")), "{body}");
+}
+
+/// What is not in memory is looked up: an acknowledgement is judged by the receipts that the store has.
+#[tokio::test]
+async fn what_is_not_in_memory_is_not_remembered() {
+    let store = Memory::default();
+    let world = World::on(Setting::default(), Arc::new(store.clone())).await;
+    let chain = world.mint(|_| {});
+    assert_eq!(world.code(&world.ask(&chain)).await, "ok");
+    let (ledger, key) = (&world.gateway.0.ledger, LaneKey { leaf: leaf(&chain), lane: 0 });
+    assert!(ledger.remembers(TOKEN, key, 1));
+    ledger.with(|book| book.unload(TOKEN));
+    assert!(!ledger.remembers(TOKEN, key, 1));
 }
