@@ -484,6 +484,8 @@ mod tests {
             ("[gateway]\nin_flight_max = 0", "gateway.in_flight_max"),
             ("[gateway]\nin_flight_max = 1_000_001", "gateway.in_flight_max"),
             ("[gateway]\nqueue_wait_s = 0", "gateway.queue_wait_s"),
+            ("[gateway]\ndrain_s = 0", "gateway.drain_s"),
+            ("[gateway]\ndrain_s = 86_401", "gateway.drain_s"),
             ("[gateway]\nin_flight = 9", "in_flight"),
         ] {
             let failure = said(wrong).unwrap_err().to_string();

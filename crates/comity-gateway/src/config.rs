@@ -55,6 +55,9 @@ pub struct Config {
     pub stall_s: u64,
     /// A comment goes out when an upstream has said nothing for this long.
     pub keep_alive_s: u64,
+    /// After the process is told to end: how long what runs may go on. What is left then is ended with its receipt, or
+    /// uncharged.
+    pub drain_s: u64,
     pub claim_every_s: u64,
     /// How long an own-node token may live.
     pub own_token_s_max: u32,
@@ -78,6 +81,7 @@ impl Default for Config {
             replay_bytes_max: 64 << 20,
             stall_s: 120,
             keep_alive_s: 20,
+            drain_s: 900,
             claim_every_s: 1_800,
             own_token_s_max: 24 * 3600,
             own_token_lanes: 16,
@@ -87,6 +91,8 @@ impl Default for Config {
 
 /// More calls at once than any machine holds sockets for.
 const IN_FLIGHT_MAX: usize = 1_000_000;
+/// A process that is told to end does not run for days.
+const DRAIN_S_MAX: u64 = 86_400;
 
 impl Config {
     /// What no door could work with, in a sentence.
@@ -103,9 +109,13 @@ impl Config {
             ("chains_max", whole(self.chains_max)),
             ("tokens_max", whole(self.tokens_max)),
             ("claim_every_s", self.claim_every_s),
+            ("drain_s", self.drain_s),
         ];
         if let Some((key, _)) = needed.into_iter().find(|(_, number)| *number == 0) {
-            return Some(format!("gateway.{key} is 0, and nothing would be let in"));
+            return Some(format!("gateway.{key} is 0, and nothing would be let in, or let end"));
+        }
+        if self.drain_s > DRAIN_S_MAX {
+            return Some(format!("gateway.drain_s is above {DRAIN_S_MAX}, a day"));
         }
         (self.in_flight_max > IN_FLIGHT_MAX).then(|| format!("gateway.in_flight_max is above {IN_FLIGHT_MAX}"))
     }

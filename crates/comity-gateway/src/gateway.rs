@@ -411,6 +411,12 @@ impl Gateway {
         self.0.stop.cancel();
     }
 
+    /// Ends what runs, and what waits: a stream with an error frame and the receipt of what was handed over, all else refused
+    /// and uncharged. For the end of the drain, shortly before connections are cut.
+    pub fn end_running(&self) {
+        self.0.stopping.end();
+    }
+
     /// Waits until no request runs any more. Safe to drop.
     pub async fn drained(&self) {
         let max = u32::try_from(self.0.config.in_flight_max).expect("a bound of requests fits 32 bits");

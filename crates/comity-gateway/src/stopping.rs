@@ -41,6 +41,8 @@ struct Standing {
     written: BTreeMap<Target, Stop>,
     /// What the store did not take: in force here until this process ends.
     unwritten: BTreeMap<Target, Stop>,
+    /// This process ends: what still runs, ends now.
+    is_ending: bool,
 }
 
 /// The last look: when it began, and what had been said by then.
@@ -105,7 +107,7 @@ impl Stopping {
 
     fn refused(&self, model: &ModelId, project: &str, least: Running) -> Option<Refusal> {
         let standing = self.standing.read().unwrap_or_else(PoisonError::into_inner);
-        standing.of(model, project, least).map(refuse)
+        standing.of(model, project, least).map(refuse).or_else(|| standing.is_ending.then(ending))
     }
 
     /// Waits until a call may not wait any longer (`Finishes`), or not run any longer (`Ends`). Safe to drop.
@@ -120,6 +122,11 @@ impl Stopping {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// From here on nothing waits, and nothing runs on: of this process alone, and not to be taken back.
+    pub(crate) fn end(&self) {
+        self.change(|standing| standing.is_ending = true);
     }
 
     fn looked(&self) -> Looked {
@@ -199,6 +206,13 @@ pub(crate) async fn look_always(gateway: Weak<Inner>, stop: CancellationToken) {
             tracing::debug!(%error, "it is not known whether the operator has stopped something; calls look for themselves");
         }
     }
+}
+
+fn ending() -> Refusal {
+    Refusal::new(Code::Busy, "this process of the node was told to end, and what took longer was ended with it")
+        .with("whose_move", "caller")
+        .retry_after_s(5)
+        .hint("send it again: only what a receipt names was charged")
 }
 
 fn refuse(stop: &Stop) -> Refusal {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Subcommand;
 use comity_http::BoxDuplex;
 use comity_http::relay::{self, Relay};
+use comity_http::serve::Limits;
 use comity_wire::NodeId;
 use futures::future::BoxFuture;
 
@@ -47,7 +48,7 @@ async fn serve(arguments: RunArguments, failpoint: &Failpoint) -> Result<(), Fai
     });
     let own = member.network.routes(Arc::clone(&member.clock));
     let router = if arguments.no_relay { own } else { relay.before(own) };
-    let doors = Doors::open(&member, &arguments, router, None).await?;
+    let doors = Doors::open(&member, &arguments, router, None, Limits::default()).await?;
     member.publish(&doors, Vec::new()).await?;
     let why = doors.told_to_stop(&member).await;
     // First nobody new, then the calls that are passed on, then the connections that they are passed on by.

@@ -1,6 +1,7 @@
 //! A service's listeners: the HTTPS and the QUIC door, what hubs pass on, the admin socket; and its ordered end.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use comity_http::serve::Limits;
@@ -25,6 +26,7 @@ pub struct Doors {
     /// Hubs that pass calls on to this node.
     hubs: Vec<NodeId>,
     public: Option<String>,
+    limits: Limits,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -35,8 +37,18 @@ const RELAYS_MAX: usize = comity_http::Endpoint::RELAYS_MAX;
 const RELAYED_MAX: usize = 512;
 /// Streams that were taken and are not served yet.
 const RELAYED_WAITING_MAX: usize = 64;
+/// After the drain: for the last words, and the receipts, of what was ended.
+const LAST_WORDS: Duration = Duration::from_secs(15);
+
+/// Limits of doors whose calls are ended in order after `drain`.
+pub(super) fn limits(drain: Duration) -> Limits {
+    let drain_ms_max = u64::try_from((drain + LAST_WORDS).as_millis()).unwrap_or(u64::MAX);
+    Limits { drain_ms_max, ..Limits::default() }
+}
 
 impl Doors {
+    /// `limits` are those of each door; the admin socket has the usual ones.
+    ///
     /// # Errors
     /// [`Failure`] naming the address or socket.
     pub async fn open(
@@ -44,6 +56,7 @@ impl Doors {
         arguments: &RunArguments,
         router: Router,
         admin_router: Option<Router>,
+        limits: Limits,
     ) -> Result<Self, Failure> {
         let extra = arguments.public.as_deref().and_then(|public| public.split(':').next()).map(str::to_owned);
         let names: Vec<_> = extra.into_iter().collect();
@@ -53,6 +66,7 @@ impl Doors {
             quic: None,
             hubs: Vec::new(),
             public: arguments.public.clone(),
+            limits,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -83,7 +97,7 @@ impl Doors {
 
     async fn https(&mut self, address: SocketAddr, identity: &Identity, router: Router) -> Result<(), Failure> {
         let tls = identity.server_config(None)?;
-        let server = Server::bind(address, tls, Limits::default())
+        let server = Server::bind(address, tls, self.limits)
             .await
             .while_(format!("cannot listen on {address}"))
             .map_err(|failure| failure.hint("choose another port with --listen"))?;
@@ -111,10 +125,10 @@ impl Doors {
                 None => return Ok(()),
             },
         };
-        let mut bound = QuicServer::bind(address, identity, Limits::default());
+        let mut bound = QuicServer::bind(address, identity, self.limits);
         if bound.is_err() && !told {
             tracing::warn!(%address, "taken by UDP: the QUIC door has another port; --quic ADDRESS chooses it");
-            bound = QuicServer::bind(SocketAddr::new(address.ip(), 0), identity, Limits::default());
+            bound = QuicServer::bind(SocketAddr::new(address.ip(), 0), identity, self.limits);
         }
         let server = bound.map_err(|error| {
             Failure::from(error).hint("choose another address with --quic, or do without: --quic none")
@@ -152,7 +166,7 @@ impl Doors {
                 () = stop.cancelled() => {}
             }
         });
-        let limits = Limits { connections_max: RELAYED_MAX, ..Limits::default() };
+        let limits = Limits { connections_max: RELAYED_MAX, ..self.limits };
         let server = Server::of_passed(passed, identity.server_config(None)?, limits);
         self.tasks.spawn(server.run(router, self.stop.clone()));
         Ok(())
@@ -206,6 +220,20 @@ impl Doors {
         self.stop.cancel();
         self.tasks.wait().await;
     }
+
+    /// The same; what still runs after `most`, or when the process is told once more to stop, is ended by `end`.
+    pub async fn close_within(self, most: Duration, end: impl FnOnce()) {
+        let mut closing = std::pin::pin!(self.close());
+        tokio::select! {
+            biased;
+            () = &mut closing => return,
+            () = tokio::time::sleep(most) => {}
+            _ = stopped() => {}
+        }
+        tracing::warn!("what still runs is ended");
+        end();
+        closing.await;
+    }
 }
 
 /// What others dial: the public name where one was given, with its port, or, for a door that has another port than the
@@ -240,6 +268,17 @@ pub(crate) async fn stopped() -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What systemd kills has no receipt.
+    #[test]
+    fn systemd_waits_longer_than_a_node_drains() {
+        let unit = include_str!("../../../docs/operating/systemd/comity-node.service");
+        let waits =
+            unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.parse().ok()).map(Duration::from_secs);
+        let drain = Duration::from_secs(comity_gateway::Config::default().drain_s);
+        let cut = Duration::from_millis(limits(drain).drain_ms_max);
+        assert!(cut > drain && waits > Some(cut + LAST_WORDS), "{waits:?} {cut:?}");
+    }
 
     #[test]
     fn a_public_name_stands_for_both_doors_and_keeps_their_ports_apart() {

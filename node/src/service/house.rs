@@ -78,7 +78,7 @@ pub async fn run(arguments: HouseRun, failpoint: &Failpoint) -> Result<(), Failu
     let sites = Sites::open(amie, &clearing).await?;
     issuers::believe(settings.issuer, &at_home, &clearing)?;
     let turns = Turns::open(central, &at_home, &clearing)?;
-    let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router())).await?;
+    let doors = Doors::open(&member, &arguments, router, Some(clearing.admin_router()), Limits::default()).await?;
 
     let publishing = Publishing::begin(&member, &clearing, sharing, &doors).await?;
     // A newer list says all that an older one says: it is only told that there is one.

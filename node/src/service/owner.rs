@@ -1,6 +1,7 @@
 //! An owner's node as a service: federation, upstreams, gateway, its feed, its admin socket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
@@ -30,23 +31,23 @@ use crate::service::exports::Exports;
 use crate::service::measured;
 use crate::service::offers::{Offered, Offers, Serving};
 use crate::service::register::{Books, Configured};
-use crate::service::{Doors, Member, access, cases, credits, findings, follow, homes, house_client, stops};
+use crate::service::{Doors, Member, access, cases, credits, doors, findings, follow, homes, house_client, stops};
 use crate::settings::Settings;
 use crate::shell;
 use crate::transcripts::Writer;
 use crate::watch::{Figures, Top, WatchArguments, Watched, Watching, open_metrics};
 
 /// How often the node signs its own revocation list again; older than a day it would stop its own tokens.
-const STANDING_EVERY: std::time::Duration = std::time::Duration::from_secs(6 * 3600);
+const STANDING_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// The same, where it could not be published.
-const STANDING_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
-const NEWS_SETTLE: std::time::Duration = std::time::Duration::from_millis(200);
+const STANDING_AGAIN: Duration = Duration::from_secs(5);
+const NEWS_SETTLE: Duration = Duration::from_millis(200);
 /// How often it is looked at what was taken back, told or not: where it took longer than that to reach this gateway's own memory.
-const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A server that could not be judged is asked again after this long.
-const MEASURE_AGAIN: std::time::Duration = std::time::Duration::from_secs(300);
+const MEASURE_AGAIN: Duration = Duration::from_secs(300);
 
 /// # Errors
 /// [`Failure`] naming what could not be opened.
@@ -184,7 +185,8 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
     let operator = admin.router().merge(decisions.clone().router()).merge(exports.router());
     let operator =
         operator.merge(access::Requests { desk: desk.clone(), notices: notices.dispatcher(), granting }.router());
-    let doors = Doors::open(&member, &arguments, router, Some(operator)).await?;
+    let drain = Duration::from_secs(settings.gateway.drain_s);
+    let doors = Doors::open(&member, &arguments, router, Some(operator), doors::limits(drain)).await?;
     if publishes {
         member.network.announce(doors.announced(&member.network)).await.while_("cannot announce this node")?;
     }
@@ -267,7 +269,7 @@ pub async fn run(arguments: RunArguments, watch: WatchArguments, failpoint: &Fai
         () = claims => Ok(()),
         result = doors.told_to_stop(&member) => result,
     };
-    doors.close().await;
+    doors.close_within(drain, || gateway.end_running()).await;
     gateway.stop();
     gateway.drained().await;
     // After the last call: what it was flagged for is written down.

@@ -298,6 +298,39 @@ async fn nobody_waits_for_a_reader_that_was_given_up() {
     drop(body);
 }
 
+/// The end of a drain: a stream has its receipt, what was not handed over costs nothing, and both may be sent again.
+#[tokio::test]
+async fn what_still_runs_when_the_process_ends_is_ended_with_its_receipt_or_uncharged() {
+    let world = World::new(Setting { slots: 2, ..Setting::default() }).await;
+    let chain = world.mint(|_| {});
+    let gate = Gate::shut();
+    for _ in 0..2 {
+        world.upstream.push(Script::text(Op::Chat, 12, &["Hello", ", ", "world"]).held_at(2, &gate));
+    }
+    let mut body = world.send(&streamed(&world, &chain, 1)).await.into_body();
+    let mut said = body.frame().await.unwrap().unwrap().into_data().unwrap().to_vec();
+    let buffered = go(&world, &world.ask(&chain).lane(1));
+    until(|| world.upstream.calls().len() == 2).await;
+    let waits = go(&world, &world.ask(&chain).lane(2));
+    until(|| world.gateway.0.places(&model()).counts() == (1, 2)).await;
+    world.gateway.end_running();
+    said.extend(body.collect().await.unwrap().to_bytes());
+    let (data, comments, done) = frames(&said);
+    assert_eq!((&data.last().unwrap()["error"]["code"], done), (&json!("busy"), false));
+    let signed = comments.iter().find_map(|comment| comment.strip_prefix("comity-receipt ")).expect("a receipt");
+    assert_eq!(verify(&URL_SAFE_NO_PAD.decode(signed).unwrap()).ended, Ended::Drained);
+    for ended in [buffered, waits] {
+        let (status, headers, body) = ended.await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((status, &body["error"]["code"]), (503, &json!("busy")), "{body}");
+        assert!(headers["x-should-retry"] == "true" && !headers.contains_key("comity-receipt"), "{headers:?}");
+    }
+    world.gateway.drained().await;
+    let account = world.gateway.0.ledger.with(|book| book.account(TOKEN).cloned()).unwrap();
+    assert_eq!(account.lanes.values().map(|lane| lane.n).collect::<Vec<_>>(), [1], "the stream alone is charged");
+    assert_eq!(world.code(&world.ask(&chain).lane(3)).await, "busy");
+}
+
 #[tokio::test]
 async fn stopped_now_what_was_not_handed_over_yet_is_refused_and_costs_nothing() {
     let gate = Gate::shut();
