@@ -125,6 +125,12 @@ impl Ledger {
         self.shared.as_ref().map_or_else(|| self.jobs.is_closed(), Shared::is_stopped)
     }
 
+    /// Whether a beat found that the fence was taken, where the store is shared.
+    #[cfg(test)]
+    pub(crate) fn lost(&self) -> Option<&std::sync::atomic::AtomicBool> {
+        self.shared.as_ref().map(Shared::lost)
+    }
+
     /// The book, for as long as `with` runs. Never waits for the store.
     pub(crate) fn with<T>(&self, with: impl FnOnce(&mut Book) -> T) -> T {
         with(&mut lock(&self.book))

@@ -45,6 +45,30 @@ async fn hold_of(world: &World) -> i64 {
     body["error"]["required"].as_i64().unwrap()
 }
 
+/// Who has said that it ends takes no new fence: nobody would give it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orderly_end_is_the_end() {
+    let (_database, first, second) = pair().await;
+    let chain = first.mint(|_| {});
+    assert_eq!(first.code(&first.ask(&chain)).await, "ok");
+    first.gateway.leave().await;
+    assert_eq!(first.code(&first.ask(&chain).seq(2)).await, "store_unavailable");
+    assert_eq!(second.code(&second.ask(&chain).seq(2)).await, "ok");
+    first.gateway.leave().await;
+}
+
+/// A beat that was on its way when this gateway took a new fence says no more about it once a round has gone well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_late_beat_said_is_forgotten_after_a_round() {
+    let database = Database::create().await;
+    let world = on(&database).await;
+    let chain = world.mint(|_| {});
+    let lost = world.gateway.0.ledger.lost().unwrap();
+    lost.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(world.code(&world.ask(&chain)).await, "ok");
+    assert!(!lost.load(std::sync::atomic::Ordering::SeqCst), "each beat would make a round for nothing");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_gateways_and_one_token_overspend_nothing() {
     let (_database, first, second) = pair().await;

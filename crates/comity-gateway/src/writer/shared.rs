@@ -54,6 +54,8 @@ pub(super) struct State {
     news: watch::Sender<u64>,
     /// A beat found that the fence was taken.
     lost: AtomicBool,
+    /// This gateway has said that it ends.
+    left: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -105,6 +107,7 @@ impl Shared {
             views: Mutex::default(),
             news: watch::Sender::new(0),
             lost: AtomicBool::new(false),
+            left: AtomicBool::new(false),
         });
         tracker.spawn(beats(Arc::downgrade(&state)));
         tracker.spawn(Writer { state: state.clone(), signer, failpoint, watch }.run(queue));
@@ -129,6 +132,11 @@ impl Shared {
         if self.jobs.send(Job::Leave { answer }).await.is_ok() {
             let _ = answered.await;
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn lost(&self) -> &AtomicBool {
+        &self.state.lost
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -182,6 +190,9 @@ async fn beats(state: Weak<State>) {
     loop {
         {
             let Some(state) = state.upgrade() else { return };
+            if state.left.load(Ordering::SeqCst) {
+                return;
+            }
             match state.rounds().beat().await {
                 Ok(beat) => state.hear(beat.news),
                 Err(StoreError::Fenced) => state.lost.store(true, Ordering::SeqCst),
@@ -241,10 +252,13 @@ impl Writer {
                 self.round(batch).await;
             }
             if let Some(answer) = leaving {
+                // Before it is said: a beat that finds the fence gone must not have a new one taken, which nobody would give back.
+                self.state.left.store(true, Ordering::SeqCst);
                 if let Err(error) = self.state.rounds().leave().await {
                     warn!(error = %chain(&error), "this gateway could not say that it ends; its lease does");
                 }
                 let _ = answer.send(());
+                return;
             }
         }
     }
@@ -297,7 +311,11 @@ impl Writer {
             outcome = self.again_under_a_new_fence(&batch, &mut said).await;
         }
         match outcome {
-            Ok(()) => self.answer(batch, said),
+            Ok(()) => {
+                // It stands under its fence, whatever a beat under the one before has found since.
+                self.state.lost.store(false, Ordering::SeqCst);
+                self.answer(batch, said);
+            }
             Err(error) => self.fail(batch, &said, error),
         }
     }
