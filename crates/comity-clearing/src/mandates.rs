@@ -55,6 +55,8 @@ pub struct Redeemed {
     pub member: PublicKey,
     /// What the signer may do now; none where the key was taken away.
     pub signer: Option<Role>,
+    /// What the key that has it may do now; none where that was taken away.
+    pub holder: Option<Role>,
     pub revoked_at: Option<Timestamp>,
     pub drawn: Amount,
     pub drawn_today: Amount,
@@ -205,6 +207,10 @@ impl Redeemed {
                 id,
                 why: "was signed by somebody who is no PI of the project any more",
             });
+        }
+        // Who lost a key, or was sent away, draws nothing more, and neither do their jobs.
+        if self.redeemed && self.holder.is_none() {
+            return Err(Failure::MandateOver { id, why: "is of a key that is no member of the project any more" });
         }
         if now < self.mandate.not_before {
             return Err(Failure::MandateOver { id, why: "is not in force yet" });

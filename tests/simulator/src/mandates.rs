@@ -54,6 +54,7 @@ pub(crate) fn draws(
         mandate: mandate(KEYS.holders[MANDATED].public()),
         member: KEYS.holders[MANDATED].public(),
         signer: Some(Role::Pi),
+        holder: Some(Role::Member),
         revoked_at: books.mandate_ended.filter(|_| !around.bugs.house_knows_no_end_of_a_mandate()),
         drawn: since(Timestamp(0)),
         drawn_today: since(day_of(around.now)),

@@ -148,7 +148,7 @@ pub(crate) async fn mandates(
     let mut found = BTreeMap::new();
     // What jobs drew under mandates within one counts against it, too.
     let asking = query(
-        "SELECT m.*, s.role, \
+        "SELECT m.*, s.role, h.role AS holder_role, \
          (SELECT CAST(COALESCE(SUM(t.budget - t.refunded), 0) AS BIGINT) FROM token t WHERE t.mandate = m.id) AS own_drawn, \
          (SELECT CAST(COALESCE(SUM(t.budget - t.refunded), 0) AS BIGINT) FROM token t \
          WHERE t.mandate = m.id AND t.issued_at >= ?) AS own_today, \
@@ -159,7 +159,8 @@ pub(crate) async fn mandates(
          WHERE c.parent = m.id AND t.issued_at >= ?) AS jobs_today, \
          (SELECT CAST(COALESCE(SUM(t.paid), 0) AS BIGINT) FROM mandate c JOIN token t ON t.mandate = c.id \
          WHERE c.parent = m.id) AS jobs_settled \
-         FROM mandate m LEFT JOIN member s ON s.project = m.project AND s.key = m.signer WHERE m.id {any}",
+         FROM mandate m LEFT JOIN member s ON s.project = m.project AND s.key = m.signer \
+         LEFT JOIN member h ON h.project = m.project AND h.key = m.member WHERE m.id {any}",
     );
     let day = seconds(day_of(now));
     let asking = asking.bind(day).bind(day).each(ids.iter().map(|id| values![id.0]));
@@ -176,16 +177,16 @@ fn redeemed(row: &Row) -> Result<Redeemed, Failure> {
     let signer = cells.key("signer")?;
     let both = |own, jobs| Ok::<_, Failure>(cells.amount(own)?.saturating_add(cells.amount(jobs)?));
     let mandate = Signed::<Mandate>::decode(&cells.blob("bytes")?).and_then(|signed| signed.verify(&signer));
+    let role = |column| {
+        let number = row.int_maybe(column)?;
+        let role = |number| u64::try_from(number).ok().and_then(Role::from_number);
+        number.map(|number| role(number).ok_or_else(|| cells.unreadable(column))).transpose()
+    };
     Ok(Redeemed {
         mandate: mandate.map_err(|_| cells.unreadable("bytes"))?,
         member: cells.key("member")?,
-        signer: match row.int_maybe("role")? {
-            Some(number) => {
-                let role = u64::try_from(number).ok().and_then(Role::from_number);
-                Some(role.ok_or_else(|| cells.unreadable("role"))?)
-            }
-            None => None,
-        },
+        signer: role("role")?,
+        holder: role("holder_role")?,
         revoked_at: cells.time_maybe("revoked_at")?,
         drawn: both("own_drawn", "jobs_drawn")?,
         drawn_today: both("own_today", "jobs_today")?,

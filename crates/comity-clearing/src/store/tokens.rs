@@ -198,6 +198,7 @@ pub(crate) async fn tokens_due(
 /// Which tokens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Drawn {
+    /// By a key, and by the jobs that it signed for.
     By(PublicKey),
     Under(MandateId),
 }
@@ -220,9 +221,10 @@ pub(crate) async fn tokens_live_of(
 ) -> Result<Vec<TokenId>, Failure> {
     let (sql, of) = match drawn {
         Drawn::By(key) => (
-            "SELECT id FROM token WHERE phase < 2 AND settle_by > ? AND phase = 0 AND expires_at > ? AND drawn_by = ? \
+            "SELECT id FROM token WHERE phase < 2 AND settle_by > ? AND phase = 0 AND expires_at > ? AND (drawn_by = ? \
+             OR mandate IN (SELECT m.id FROM mandate m WHERE m.parent IS NOT NULL AND m.signer = ?)) \
              ORDER BY budget - paid DESC, id LIMIT ?",
-            vec![key.as_bytes().to_vec()],
+            vec![key.as_bytes().to_vec(); 2],
         ),
         Drawn::Under(mandate) => (
             "SELECT id FROM token WHERE settle_by > ? AND phase = 0 AND expires_at > ? \

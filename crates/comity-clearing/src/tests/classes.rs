@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::mandates::{body, draw, mandate, redeem, says};
 use super::world::*;
+use crate::admin::Members;
 
 const STUDENTS: u8 = 40;
 /// A lesson a week, two calls in each.
@@ -279,7 +280,50 @@ async fn a_members_job_draws_within_what_the_member_has(on: On) {
     assert!(listed(&world).await.contains(&Lab::new(&sold["token"]).token.id.to_string()));
 }
 
+/// A key that is lost, or was sent away, spends nothing more: not by jobs that it signed for, not by new ones.
+async fn a_key_that_is_no_members_any_more_draws_by_no_job(on: On) {
+    for is_lost in [true, false] {
+        let world = World::new(on, 10_000).await;
+        let (pi, anna, job, eve) = (&world.member, secret("anna"), secret("job"), secret("eve"));
+        let hers = Mandate { assists: Some(true), ..mandate(1, Some(anna.public()), None) };
+        let within = |id: u8, key: &SecretKey| Mandate {
+            cap: ucr(400),
+            cap_per_day: ucr(400),
+            not_after: START.plus(80 * 3_600),
+            ..mandate(id, Some(key.public()), None)
+        };
+        assert_eq!(redeem(&world, body(&hers, pi, None), &anna).await.0, 200);
+        assert_eq!(redeem(&world, body(&within(2, &job), &anna, None), &job).await.0, 200);
+        world.pass(3 * DAY).await;
+        let (status, sold) = draw(&world, &job, 100, Some(2)).await;
+        assert_eq!(status, 200, "{sold}");
+        if is_lost {
+            let done = world.house.key_revoke(None, anna.public()).await.unwrap();
+            assert_eq!((done.stopped, done.left), (1, 0), "what its jobs drew ends with it");
+            assert!(listed(&world).await.contains(&Lab::new(&sold["token"]).token.id.to_string()));
+        } else {
+            let away = Members {
+                project: world.project,
+                add: vec![],
+                remove: vec![anna.public()],
+                role: None,
+                reason: String::new(),
+            };
+            world.house.members(away).await.unwrap();
+        }
+        says(&draw(&world, &job, 1, Some(2)).await, "mandate_required", "no member of the project");
+        says(&redeem(&world, body(&within(3, &eve), &anna, None), &eve).await, "not_yours", "signed by a PI");
+        assert_eq!(code(&world.post("/v1/quotes", world.quote_request(), &eve).await), "not_registered");
+        // Nor does it look at others' mandates, which it could as an assistant.
+        assert_eq!(redeem(&world, body(&mandate(4, Some(eve.public()), None), pi, None), &eve).await.0, 200);
+        assert_eq!(code(&world.get(&format!("/v1/mandates/{}", MandateId([4; 16])), &anna).await), "not_yours");
+        let over = stands(&world, 1, pi).await["over"].clone();
+        assert!(over.as_str().is_some_and(|over| over.contains("no member of the project")), "{over}");
+    }
+}
+
 on_each_store! {
+    a_key_that_is_no_members_any_more_draws_by_no_job
     a_members_job_draws_within_what_the_member_has
     forty_students_draw_for_twelve_weeks_while_the_pi_is_away
     an_assistant_looks_and_ends_and_spends_for_nobody_else
