@@ -19,7 +19,7 @@ mod open;
 mod patient;
 mod person;
 mod rehearse;
-mod send;
+pub(crate) mod send;
 mod stream;
 pub mod terms;
 mod under_way;

@@ -7,7 +7,7 @@ use comity_token::request::header;
 use comity_wire::api::challenge::{Challenge, ChallengeRequest};
 use comity_wire::api::clearing as house;
 use comity_wire::api::node as api;
-use comity_wire::object::Final;
+use comity_wire::object::{Final, Receipt};
 use comity_wire::{Code, Digest, NodeId, SecretKey, TokenId, Verified};
 use http::Method;
 
@@ -104,27 +104,33 @@ impl Client {
     /// [`Client::settle`] for a call that was just let go: its node may still be ending it.
     pub(super) async fn settle_soon(&self, token: TokenId, lane: u16) -> Result<(), Error> {
         for wait in WAITS_MS {
-            match self.settle(token, lane).await {
+            match self.settle(token, lane).await.map(drop) {
                 outcome if is_in_flight(&outcome) => tokio::time::sleep(Duration::from_millis(wait)).await,
                 outcome => return outcome,
             }
         }
-        self.settle(token, lane).await
+        self.settle(token, lane).await.map(drop)
     }
 
-    /// The outcome of the open request of one lane.
-    pub(super) async fn settle(&self, token: TokenId, lane: u16) -> Result<(), Error> {
+    /// The outcome of the open request of one lane: its receipt, where it was charged.
+    pub(super) async fn settle(&self, token: TokenId, lane: u16) -> Result<Option<Verified<Receipt>>, Error> {
         let (node, open) = {
             let state = self.state.lock().await;
             let purse = state.wallet.purse(token)?;
             (purse.node(), purse.lane(lane).filter(|lane| !lane.is_faulted()).and_then(|lane| lane.open.clone()))
         };
-        let Some(open) = open else { return Ok(()) };
+        let Some(open) = open else { return Ok(None) };
         let door = self.door(node).await?;
         self.outcome(&door, token, lane, &open).await
     }
 
-    async fn outcome(&self, door: &Door, token: TokenId, lane: u16, open: &Open) -> Result<(), Error> {
+    async fn outcome(
+        &self,
+        door: &Door,
+        token: TokenId,
+        lane: u16,
+        open: &Open,
+    ) -> Result<Option<Verified<Receipt>>, Error> {
         let (node, leaf, key) = {
             let state = self.state.lock().await;
             let purse = state.wallet.purse(token)?;
@@ -135,10 +141,11 @@ impl Client {
         match reply {
             Ok(reply) => {
                 let tariff = self.tariff(&open.tariff, node).await?;
-                self.take_in(token, lane, &tariff, &reply.receipt, None).await.map(|_| ())
+                self.take_in(token, lane, &tariff, &reply.receipt, None).await.map(Some)
             }
             Err(error) if matches!(error.code(), Some(Code::NotFound | Code::TokenUnknown)) => {
-                self.state.lock().await.note(&Entry::Free { token, lane, seq: open.seq })
+                self.state.lock().await.note(&Entry::Free { token, lane, seq: open.seq })?;
+                Ok(None)
             }
             Err(error) => Err(error),
         }

@@ -15,7 +15,7 @@ use super::{Client, Error, OnDisk, Streaming};
 use crate::chat::{Answer, Notes, Query};
 use crate::door::{Door, DoorError, Response};
 use crate::journal::Entry;
-use crate::lane;
+use crate::lane::{self, ReceiptFault};
 use crate::receipts::{self, NotAReceipt};
 use crate::wallet::{Ask, Begun, Place, Purse, WalletError, stored};
 
@@ -34,6 +34,14 @@ pub(super) struct Sent {
     pub(super) again: Option<(Digest, Amount)>,
     /// `None` where it is asked again: its lane may be another call's by now.
     _busy: Option<Busy>,
+}
+
+/// An answer, and the call that it is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Exchanged<'a> {
+    pub(crate) authority: Digest,
+    pub(crate) nonce: &'a [u8; 16],
+    pub(crate) body: &'a [u8],
 }
 
 /// On an answer that was given before (spec/09-http.md).
@@ -91,14 +99,35 @@ impl Client {
         if let Some(sent) = Box::pin(self.begin_named(query)).await? {
             return self.send_again(query, sent).await;
         }
+        let mut targets = self.targets(&query.model).await?;
+        // A node that may have charged this very call is asked first, and while that is not known no other is.
+        if let Some(at) = self.in_doubt_at(&targets, query).await {
+            targets.swap(0, at);
+        }
         let mut last = None;
-        for target in self.targets(&query.model).await? {
+        for target in targets {
             match Box::pin(self.send_to(&target, query)).await {
-                Err(error) if error.lets_another_try() => last = Some(error),
+                Err(error)
+                    if error.lets_another_try()
+                        && self.in_doubt_at(std::slice::from_ref(&target), query).await.is_none() =>
+                {
+                    last = Some(error);
+                }
                 done => return done,
             }
         }
         Err(last.unwrap_or_else(|| Error::ModelUnknown(query.model.clone())))
+    }
+
+    /// Which of the targets was sent this very call before, and may have charged it.
+    async fn in_doubt_at(&self, targets: &[Target], query: &Query) -> Option<usize> {
+        let (now, under_way) = (self.now(), self.under_way.lanes());
+        let state = self.state.lock().await;
+        let most = query.max_charge.unwrap_or(Amount::MAX);
+        targets.iter().position(|target| {
+            let ask = ask(query, target.tariff.id(), Amount::ZERO);
+            state.wallet.again(target.node, &ask, most, &under_way, now).is_some()
+        })
     }
 
     /// Signs, journals, sends. A refusal frees the seq; a receipt that comes with one is taken in.
@@ -120,7 +149,7 @@ impl Client {
                 }
                 Err(error) => error,
             };
-            if self.refused(&sent, &error).await? && tries < TRIES_MAX {
+            if self.refused(&sent, &error, query.key.is_some()).await? && tries < TRIES_MAX {
                 tries += 1;
                 continue;
             }
@@ -152,7 +181,7 @@ impl Client {
             Some((receipt, charge)) if is_final => Err(Error::Replayed { receipt, charge }),
             Some(_) => Err(error.into()),
             // Free by now, or charged: the next time it is asked it is known which.
-            None => self.refused(&sent, &error).await.and(Err(error.into())),
+            None => self.refused(&sent, &error, true).await.and(Err(error.into())),
         }
     }
 
@@ -369,7 +398,7 @@ impl Client {
 
     /// What a refusal means for the lane: a stored receipt is taken in, a clear no frees the seq, all else stays in doubt.
     /// Gives whether the call may be signed anew, since this one was not charged and will not be.
-    async fn refused(&self, sent: &Sent, error: &DoorError) -> Result<bool, Error> {
+    async fn refused(&self, sent: &Sent, error: &DoorError, is_named: bool) -> Result<bool, Error> {
         let code = error.code();
         if let Some(receipt) = error.receipt() {
             self.take_receipt(sent, &receipt, None).await?;
@@ -377,16 +406,34 @@ impl Client {
             return Ok(code == Some(Code::SequenceConflict));
         }
         // A retry may have been sent before, when the node could be reached.
-        let is_unsent = error.is_unsent() && sent.begun.entry.is_some();
+        let is_retry = sent.begun.entry.is_none();
         if error.is_unsent() {
             self.forget_door(sent.node);
         }
-        if !error.is_refusal() && !is_unsent {
+        if !(error.is_refusal() || error.is_unsent() && !is_retry) {
             return Ok(false);
         }
+        if is_retry {
+            // A node looks at what it can take before it looks up what it has charged: what it refuses now says nothing of
+            // the try before. So it is asked.
+            match Box::pin(self.settle(sent.token, sent.lane)).await {
+                // Who comes again under its name finds it charged, and is given the answer.
+                Ok(Some(receipt)) if !is_named => {
+                    return Err(Error::Replayed { receipt: receipt.id(), charge: receipt.charge });
+                }
+                Ok(None) if !self.is_open(sent).await? => {}
+                Ok(_) => return Ok(false),
+                Err(fault) => {
+                    tracing::info!(error = %crate::chain(&fault), token = %sent.token, "a call stays in doubt");
+                    return Ok(false);
+                }
+            }
+        }
         let mut state = self.state.lock().await;
-        // Lost, its node is asked, and says so again.
-        state.note(&Entry::Free { token: sent.token, lane: sent.lane, seq: sent.begun.authority.seq })?;
+        if !is_retry {
+            // Lost, its node is asked, and says so again.
+            state.note(&Entry::Free { token: sent.token, lane: sent.lane, seq: sent.begun.authority.seq })?;
+        }
         match code {
             Some(Code::Closed | Code::Superseded | Code::Revoked) => {
                 state.write(&Entry::Ended { token: sent.token })?;
@@ -403,6 +450,13 @@ impl Client {
         }
     }
 
+    /// Whether it is not known what became of it.
+    async fn is_open(&self, sent: &Sent) -> Result<bool, Error> {
+        let state = self.state.lock().await;
+        let open = state.wallet.purse(sent.token)?.lane(sent.lane).and_then(|lane| lane.open.as_ref());
+        Ok(open.is_some_and(|open| open.authority == sent.begun.authority.id()))
+    }
+
     /// Verifies a receipt, checks it against what was signed and exchanged, and journals it. A wrong one is journalled too, as
     /// evidence, and stops its token.
     pub(super) async fn take_receipt(
@@ -414,7 +468,8 @@ impl Client {
         if let Some((known, _)) = sent.again {
             return self.known_receipt(sent, known, bytes, response).await;
         }
-        let exchanged = response.map(|body| (&sent.nonce, body));
+        let authority = sent.begun.authority.id();
+        let exchanged = response.map(|body| Exchanged { authority, nonce: &sent.nonce, body });
         let receipt = self.take_in(sent.token, sent.lane, &sent.tariff, bytes, exchanged).await?;
         if response.is_some() {
             // The node keeps what came with a request together with its charge: only now has it been given. One that
@@ -459,7 +514,7 @@ impl Client {
         lane: u16,
         tariff: &Verified<Tariff>,
         bytes: &[u8],
-        exchanged: Option<(&[u8; 16], &[u8])>,
+        exchanged: Option<Exchanged<'_>>,
     ) -> Result<Verified<Receipt>, Error> {
         let verified = self.verified_receipt(bytes).await;
         let mut state = self.state.lock().await;
@@ -471,11 +526,10 @@ impl Client {
             }
         };
         let purse = state.wallet.purse(token)?;
-        if purse.lane(lane).is_some_and(|known| known.has(&receipt.id())) {
+        let checked = judged(purse, lane, &receipt, tariff, exchanged);
+        if checked == Ok(Stands::Already) {
             return Ok(receipt);
         }
-        let answered = |(nonce, body): (&[u8; 16], &[u8])| lane::check_response(&receipt, nonce, body);
-        let checked = purse.check(lane, &receipt, tariff).and_then(|()| exchanged.map_or(Ok(()), answered));
         let certificate = self.certificate(receipt.node)?;
         for evidence in [certificate.bytes(), tariff.bytes()] {
             if !state.wallet.has_evidence(evidence) {
@@ -500,7 +554,7 @@ impl Client {
         }
         match self.settle(sent.token, sent.lane).await {
             // The answer cannot be told from another one, so it is not handed on; what it cost is known.
-            Ok(()) => Error::NoReceipt,
+            Ok(_) => Error::NoReceipt,
             Err(error) => {
                 tracing::warn!(error = %crate::chain(&error), token = %sent.token, "no receipt, and none on asking");
                 let stopped = self.state.lock().await.stop(sent.token, sent.lane, None, "no receipt came");
@@ -533,6 +587,33 @@ impl super::State {
         let seq = known.and_then(|lane| lane.open.as_ref()).map_or(0, |open| open.seq);
         self.write(&Entry::Fault { token, lane, seq, receipt: receipt.map(stored), what: what.to_owned() })
     }
+}
+
+/// Whether a receipt that stands is in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    Already,
+    Anew,
+}
+
+/// With an answer there has to come the receipt of the call that it answers: not one of before, though that is a good one.
+pub(crate) fn judged(
+    purse: &Purse,
+    lane: u16,
+    receipt: &Verified<Receipt>,
+    tariff: &Tariff,
+    exchanged: Option<Exchanged<'_>>,
+) -> Result<Stands, ReceiptFault> {
+    // Its node may have been asked for it before its answer was there.
+    let is_known = purse.lane(lane).is_some_and(|known| known.has(&receipt.id()));
+    if is_known && exchanged.is_some_and(|of| of.authority != receipt.authority) {
+        return Err(ReceiptFault::OtherRequest);
+    }
+    if !is_known {
+        purse.check(lane, receipt, tariff)?;
+    }
+    exchanged.map_or(Ok(()), |of| lane::check_response(receipt, of.nonce, of.body))?;
+    Ok(if is_known { Stands::Already } else { Stands::Anew })
 }
 
 fn ask(query: &Query, tariff: Digest, max_charge: Amount) -> Ask<'_> {

@@ -10,6 +10,8 @@ use comity_wire::object::{
 use comity_wire::{Exact, Meter, Meters, OrgId, Pseudonym};
 
 use super::*;
+use crate::client::send::{Exchanged, Stands, judged};
+use comity_token::request::response_digest;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const NODE: NodeId = NodeId([9; 16]);
@@ -306,6 +308,30 @@ fn an_honest_lane_is_taken_in_receipt_by_receipt() {
     wallet.apply(&entries[0]).unwrap();
     let purse = wallet.purse(TOKEN).unwrap();
     assert_eq!((purse.acknowledged(&acknowledgement), purse.acknowledge(NOW)), (Vec::new(), None));
+}
+
+/// A good receipt, of a call before: with another call's answer it is none.
+#[test]
+fn an_answer_comes_with_the_receipt_of_its_own_call() {
+    let mut wallet = wallet();
+    let first = begin(&mut wallet, b"one", 100);
+    let mut node = Node::of(&first);
+    let one = node.receipt(&open(&first), 2, |r| r.response = response_digest(&first.authority.nonce, b"one's"));
+    let judge = |wallet: &Wallet, begun: &Begun, body: &[u8]| {
+        let exchanged = Exchanged { authority: begun.authority.id(), nonce: &begun.authority.nonce, body };
+        judged(wallet.purse(TOKEN).unwrap(), begun.lane, &one, &tariff(), Some(exchanged))
+    };
+    assert_eq!(judge(&wallet, &first, b"one's"), Ok(Stands::Anew));
+    assert_eq!(judge(&wallet, &first, b"another"), Err(ReceiptFault::Response));
+    take(&mut wallet, first.lane, &one);
+    // Its node was asked for it, and then the answer came after all.
+    assert_eq!(judge(&wallet, &first, b"one's"), Ok(Stands::Already));
+    assert_eq!(judge(&wallet, &first, b"another"), Err(ReceiptFault::Response));
+    let second = begin(&mut wallet, b"two", 100);
+    assert_eq!(second.lane, first.lane);
+    assert_eq!(judge(&wallet, &second, b"one's"), Err(ReceiptFault::OtherRequest));
+    let asked = judged(wallet.purse(TOKEN).unwrap(), first.lane, &one, &tariff(), None);
+    assert_eq!(asked, Ok(Stands::Already), "asked for alone, it is what the node has");
 }
 
 #[test]
