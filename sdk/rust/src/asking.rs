@@ -63,46 +63,54 @@ impl<'a> Asking<'a> {
             (Some(most), _) | (None, Ok(most)) => most,
             (None, Err(error)) => return Came::Error { error, charged: None, ms: 0 },
         };
-        let held = if again {
-            self.cap.hold_again(most)
-        } else {
-            match self.cap.hold(most).await {
-                Ok(held) => held,
-                Err(capped) => {
-                    self.capped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(capped);
-                    return Came::Nothing;
-                }
-            }
-        };
-        // Others may have been refused while this one waited for room.
-        if !(again || self.goes_on() && still()) {
-            return Came::Nothing;
-        }
         let query = Query { max_charge: Some(most), ..query };
-        let wanted = || if (self.wanted)() { Wanted::Yes } else { Wanted::Charged };
+        let mut again = again;
         let started = Instant::now();
-        let answer = self.client.ask_patiently(&query, self.patience, &wanted).await;
-        let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match answer {
-            Ok(answer) => {
-                held.charged(answer.receipt.charge);
-                Came::Answer(Box::new(answer), ms)
-            }
-            Err(error) => {
-                // What is still unknown may be charged: it counts until it is known.
-                let charged = match self.client.became(&key).await {
-                    Some(Outcome::Charged { receipt, charge }) => {
-                        held.charged(charge);
-                        Some((receipt, charge))
+        loop {
+            let held = if again {
+                self.cap.hold_again(most)
+            } else {
+                match self.cap.hold(most).await {
+                    Ok(held) => held,
+                    Err(capped) => {
+                        self.capped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(capped);
+                        return Came::Nothing;
                     }
-                    Some(Outcome::Unknown) => {
-                        held.charged(most);
-                        None
-                    }
-                    Some(Outcome::Free) | None => None,
-                };
-                Came::Error { error, charged, ms }
+                }
+            };
+            // Others may have been refused while this one waited for room.
+            if !(again || self.goes_on() && still()) {
+                return Came::Nothing;
             }
+            // What was signed is asked whatever is left. Once its node says that it was not charged, it is a new call.
+            let wanted = || if !again && (self.wanted)() { Wanted::Yes } else { Wanted::Charged };
+            let answer = self.client.ask_patiently(&query, self.patience, &wanted).await;
+            let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            return match answer {
+                Ok(answer) => {
+                    held.charged(answer.receipt.charge);
+                    Came::Answer(Box::new(answer), ms)
+                }
+                Err(error) => {
+                    // What is still unknown may be charged: it counts until it is known.
+                    let charged = match self.client.became(&key).await {
+                        Some(Outcome::Charged { receipt, charge }) => {
+                            held.charged(charge);
+                            Some((receipt, charge))
+                        }
+                        Some(Outcome::Unknown) => {
+                            held.charged(most);
+                            None
+                        }
+                        Some(Outcome::Free) | None if again && error.may_come_later() => {
+                            again = false;
+                            continue;
+                        }
+                        Some(Outcome::Free) | None => None,
+                    };
+                    Came::Error { error, charged, ms }
+                }
+            };
         }
     }
 }

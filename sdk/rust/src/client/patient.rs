@@ -56,12 +56,12 @@ impl Client {
             // The first word of a receipt: where it charged nothing, the next try is a new one.
             let settled = error.is_lost_reply() && !told;
             told |= settled;
-            let ends = || match wanted() {
+            let ends = async || match wanted() {
                 Wanted::Yes => false,
-                Wanted::Charged => !lost,
+                Wanted::Charged => !(lost || self.may_be_charged_as(query).await),
                 Wanted::No => true,
             };
-            if tries >= patience.tries_max || !(error.should_retry() || lost || settled) || ends() {
+            if tries >= patience.tries_max || !(error.should_retry() || lost || settled) || ends().await {
                 return Err(error);
             }
             tries += 1;
@@ -71,10 +71,18 @@ impl Client {
             let wait = error.retry_after_s().unwrap_or_else(|| 1 << tries.min(5)).clamp(1, patience.wait_s_max.max(1));
             for _ in 0..wait {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                if ends() {
+                if ends().await {
                     return Err(error);
                 }
             }
+        }
+    }
+
+    /// Whether the call under this query's name may be charged, or is.
+    async fn may_be_charged_as<M: Asked>(&self, query: &Query<M>) -> bool {
+        match &query.key {
+            Some(key) => self.may_be_charged(key).await,
+            None => false,
         }
     }
 }
@@ -83,6 +91,11 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing it.
     pub fn should_retry(&self) -> bool {
         self.refusal().map_or_else(|| self.code().is_some_and(Code::should_retry), |refusal| refusal.remote.retry)
+    }
+
+    /// Whether the same call may be answered later: what stopped it passes, or what became of it is not known.
+    pub fn may_come_later(&self) -> bool {
+        self.should_retry() || self.is_lost()
     }
 
     /// A connection that failed: what became of the call is not known.
