@@ -110,3 +110,32 @@ async fn a_batch_through_the_proxy_is_asked_at_its_owners_batch_price_where_ther
     assert_eq!(settled(&federation, &ada).await, sum(&lab) + sum(&works));
     federation.end().await;
 }
+
+/// A line that waits for its next try when the proxy is told to end is the next proxy's, not an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_whose_node_is_away_outlives_an_orderly_end_of_the_proxy() {
+    let upstream = Scripted::start().await;
+    let lab = Owner::scripted("lab", &upstream, CHAT_RATES);
+    let mut federation = Federation::start(std::slice::from_ref(&lab)).await;
+    let ada = federation.researcher().await;
+    expect(&["--home", &ada, "chat", "lab/model", "hello", "--max-tokens", "8"]).await;
+    let serve = ["--home", &ada, "proxy", "--listen", "127.0.0.1:0"];
+    let mut proxy = spawn(&serve);
+    federation.service("lab").kill().await;
+    let caller = Caller::of(&mut proxy).await;
+    let batch = caller.batch(&lines(&["lab/model"])).await;
+    let id = batch["id"].as_str().expect("an id");
+    eventually("it has begun", async || {
+        let batch = Caller::json(caller.client.get(format!("{}/batches/{id}", caller.base))).await;
+        if batch["in_progress_at"].is_null() { Err(batch.to_string()) } else { Ok(()) }
+    })
+    .await;
+    let ended = process::stop(proxy).await;
+    assert!(ended.success, "{}", ended.stderr);
+    federation.service("lab").restart().await;
+    let mut proxy = spawn(&serve);
+    let answers = Caller::of(&mut proxy).await.answers(id).await;
+    assert_eq!((answers.len(), upstream.asked()), (LINES, LINES + 1));
+    process::stop(proxy).await;
+    federation.end().await;
+}

@@ -15,7 +15,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use comity_sdk::client::{Patience, Wanted};
 use comity_sdk::keys::Key;
-use comity_sdk::{Client, Query};
+use comity_sdk::{Client, Error, Query};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -313,7 +313,7 @@ impl Inner {
                     return None;
                 }
                 let line = Line { query: settled.query(line.query), ..line };
-                Some(self.answer(batch, running, line, key, broke).await)
+                self.answer(batch, running, line, key, broke).await
             }
         });
         let mut asked = std::pin::pin!(asked.buffer_unordered(LINES_AT_ONCE));
@@ -330,7 +330,7 @@ impl Inner {
         Ok(if all && !running.cancel.is_cancelled() { End::All } else { end().unwrap_or(End::All) })
     }
 
-    /// Gives whether it was answered, and its line of the output or the error file.
+    /// Gives whether it was answered, and its line of the output or the error file; none where the next process asks it again.
     async fn answer(
         &self,
         batch: &Batch,
@@ -338,15 +338,20 @@ impl Inner {
         line: Line,
         key: Key,
         broke: &AtomicU64,
-    ) -> (bool, String) {
+    ) -> Option<(bool, String)> {
         let id = request_id(&batch.id, line.number);
         let outcome = if broke.load(Ordering::Relaxed) >= BROKE_AFTER && !self.client.may_be_charged(&key).await {
             let message = format!("not asked: the {BROKE_AFTER} lines before it were refused for want of credits");
             Err(Said::new(StatusCode::PAYMENT_REQUIRED, "budget_exhausted", message))
         } else {
-            self.ask(&Query { key: Some(key), ..line.query }, running).await
+            match self.ask(&Query { key: Some(key), ..line.query }, running).await {
+                Ok(answered) => Ok(answered),
+                // It waited for its turn when this process was told to end.
+                Err(error) if self.leave.is_cancelled() && error.may_come_later() => return None,
+                Err(error) => Err(Said::from(&error)),
+            }
         };
-        match outcome {
+        Some(match outcome {
             Ok((request_id, body)) => {
                 broke.store(0, Ordering::Relaxed);
                 let response = json!({"status_code": 200, "request_id": request_id, "body": body});
@@ -364,17 +369,16 @@ impl Inner {
                 let text = json!({"id": id, "custom_id": line.custom_id, "response": response, "error": error});
                 (false, format!("{text}\n"))
             }
-        }
+        })
     }
 
-    async fn ask(&self, query: &Query, running: &Running) -> Result<(String, Value), Said> {
+    async fn ask(&self, query: &Query, running: &Running) -> Result<(String, Value), Error> {
         let wanted = || match (self.leave.is_cancelled(), running.cancel.is_cancelled()) {
             (true, _) => Wanted::No,
             (false, true) => Wanted::Charged,
             (false, false) => Wanted::Yes,
         };
-        let answer = self.client.ask_patiently(query, Patience::default(), &wanted).await;
-        let answer = answer.map_err(|error| Said::from(&error))?;
+        let answer = self.client.ask_patiently(query, Patience::default(), &wanted).await?;
         let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         Ok((answer.receipt.id().to_string(), body))
     }

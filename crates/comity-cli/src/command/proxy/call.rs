@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(super) struct Calls(Arc<Mutex<HashMap<Digest, Arc<Call>>>>);
 
 pub(super) struct Call {
     slot: Mutex<Slot>,
+    /// How often something was put back into the slot.
+    turns: AtomicU64,
     ended: watch::Sender<bool>,
     is_stream: bool,
     patience: Duration,
@@ -65,8 +68,13 @@ impl Calls {
         patience: Duration,
     ) -> (oneshot::Sender<Head>, Waiting, Ended) {
         let (send, receive) = oneshot::channel();
-        let call =
-            Arc::new(Call { slot: Mutex::new(Slot::Taken), ended: watch::Sender::new(false), is_stream, patience });
+        let call = Arc::new(Call {
+            slot: Mutex::new(Slot::Taken),
+            turns: AtomicU64::new(0),
+            ended: watch::Sender::new(false),
+            is_stream,
+            patience,
+        });
         self.with(|calls| calls.insert(key, Arc::clone(&call)));
         let ended = Ended { calls: self.clone(), key, call: Arc::clone(&call) };
         (send, Waiting { call, receive: Some(receive) }, ended)
@@ -102,12 +110,28 @@ impl Call {
         if self.patience.is_zero() {
             return;
         }
-        *self.lock() = slot;
+        let turn = self.put(slot);
         let call = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(call.patience).await;
-            drop(std::mem::replace(&mut *call.lock(), Slot::Taken));
+            call.let_go(turn);
         });
+    }
+
+    fn put(&self, slot: Slot) -> u64 {
+        let mut place = self.lock();
+        *place = slot;
+        self.turns.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Nobody came for what was put here then. What was put here since has a time of its own.
+    fn let_go(&self, turn: u64) {
+        let mut place = self.lock();
+        if self.turns.load(Ordering::Relaxed) == turn {
+            let left = std::mem::replace(&mut *place, Slot::Taken);
+            drop(place);
+            drop(left);
+        }
     }
 }
 
@@ -228,6 +252,20 @@ mod tests {
         let (mut send, waiting, _ended) = calls.start(KEY, false, Duration::ZERO);
         drop(waiting);
         send.closed().await;
+    }
+
+    #[tokio::test]
+    async fn who_is_lost_twice_has_its_time_twice() {
+        let calls = Calls::default();
+        let (_send, waiting, ended) = calls.start(KEY, false, LONG);
+        drop(waiting);
+        let Found::Waiting(again) = calls.find(&KEY) else { panic!("it was left") };
+        drop(again);
+        ended.call.let_go(1);
+        let Found::Waiting(again) = calls.find(&KEY) else { panic!("the first time is over, the second is not") };
+        drop(again);
+        ended.call.let_go(3);
+        assert!(matches!(calls.find(&KEY), Found::Ends(_)), "nobody came");
     }
 
     #[tokio::test]
