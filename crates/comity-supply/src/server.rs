@@ -5,6 +5,7 @@
 //! header that came from a client.
 
 mod body;
+mod line;
 mod settings;
 
 use std::collections::HashMap;
@@ -12,10 +13,13 @@ use std::fmt;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use comity_wire::Op;
 use futures::FutureExt as _;
-use reqwest::{RequestBuilder, Response, StatusCode, Url, header};
-use serde::Deserialize;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use serde::{Deserialize, Serialize};
+
+use line::{Answered, Broken, Line};
 
 pub use settings::{ApiKey, Config};
 
@@ -25,14 +29,14 @@ use crate::{Answer, BoxFuture, Call, Health, Reply, Upstream, UpstreamError};
 
 /// An upstream over HTTP.
 pub struct Server {
-    http: reqwest::Client,
+    line: Line,
     /// Without a slash at its end.
     base: String,
     flavour: Flavour,
     speak: Box<dyn Speak>,
     config: Config,
     /// By path below the base, as they were read once.
-    urls: RwLock<HashMap<String, Url>>,
+    urls: RwLock<HashMap<String, Uri>>,
 }
 
 /// The most of an error body or a model list that is read.
@@ -52,22 +56,22 @@ impl Server {
     /// [`UpstreamError::Settings`].
     pub fn new(config: Config) -> Result<Self, UpstreamError> {
         let speak = config.dialect.speak(config.api_version.as_deref())?;
-        let (http, base) = settings::client(&config, &*speak)?;
+        let (line, base) = settings::line(&config, &*speak)?;
         let urls = RwLock::default();
-        Ok(Self { http, base, flavour: config.dialect.flavour(), speak, config, urls })
+        Ok(Self { line, base, flavour: config.dialect.flavour(), speak, config, urls })
     }
 
     async fn ask(&self, call: Call) -> Result<Reply, UpstreamError> {
         let Ask { path, body } = self.speak.ask(&call)?;
         let decoder = self.speak.decoder(&call);
-        let request = self.post(&path).header(header::ACCEPT, "text/event-stream").json(&body);
+        let request = post(self.url(&path)?, "text/event-stream", &body)?;
         let answered = tokio::select! {
             biased;
             () = call.cancel.cancelled() => return Err(UpstreamError::Cancelled),
-            answered = timeout(self.config.answer_ms_max, Silence::BeforeAnswer, request.send()) => answered?,
+            answered = timeout(self.config.answer_ms_max, Silence::BeforeAnswer, self.line.send(request)) => answered?,
         };
-        let response = answered.map_err(|e| self.unanswered(&e))?;
-        if response.status() != StatusCode::OK {
+        let response = answered.map_err(|e| self.unanswered(e))?;
+        if response.status != StatusCode::OK {
             return Err(self.refused(response).await);
         }
         let limits =
@@ -81,34 +85,34 @@ impl Server {
         }
     }
 
-    fn post(&self, path: &str) -> RequestBuilder {
+    /// Of a path below the base.
+    fn url(&self, path: &str) -> Result<Uri, UpstreamError> {
         let known = self.urls.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(url) = known.get(path) {
-            return self.http.post(url.clone());
+            return Ok(url.clone());
         }
         let has_room = known.len() < URLS_MAX;
         drop(known);
-        let text = format!("{}/{path}", self.base);
-        let Ok(url) = Url::parse(&text) else { return self.http.post(text) };
+        let url = read(&format!("{}/{path}", self.base))?;
         if has_room {
             self.urls.write().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), url.clone());
         }
-        self.http.post(url)
+        Ok(url)
     }
 
     /// One question, one JSON answer.
     async fn ask_whole(&self, call: Call) -> Result<Answer, UpstreamError> {
         let Question { at_root, path, body } = self.speak.question(&call)?;
-        let url = format!("{}/{path}", if at_root { self.root() } else { &self.base });
+        let url = read(&format!("{}/{path}", if at_root { self.root() } else { &self.base }))?;
         let request = match &body {
-            Some(body) => self.http.post(url).json(body),
-            None => self.http.get(url),
+            Some(body) => post(url, "application/json", body)?,
+            None => get(url, "application/json"),
         };
         let answered = async {
-            let sent = request.header(header::ACCEPT, "application/json").send();
+            let sent = self.line.send(request);
             let response = timeout(self.config.answer_ms_max, Silence::BeforeAnswer, sent).await?;
-            let response = response.map_err(|e| self.unanswered(&e))?;
-            match response.status() {
+            let response = response.map_err(|e| self.unanswered(e))?;
+            match response.status {
                 StatusCode::OK => {}
                 // The route is not there; what is wrong with a call has other numbers.
                 StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED if call.op == Op::Tokenize => {
@@ -132,16 +136,16 @@ impl Server {
         self.base.strip_suffix("/v1").unwrap_or(&self.base)
     }
 
-    fn unanswered(&self, error: &reqwest::Error) -> UpstreamError {
-        if error.is_connect() {
-            return UpstreamError::Unreachable { upstream: self.base.clone(), detail: chain(error) };
+    fn unanswered(&self, Broken { unreachable, detail }: Broken) -> UpstreamError {
+        if unreachable {
+            return UpstreamError::Unreachable { upstream: self.base.clone(), detail };
         }
-        UpstreamError::Cut { bytes: 0, detail: chain(error) }
+        UpstreamError::Cut { bytes: 0, detail }
     }
 
-    async fn refused(&self, response: Response) -> UpstreamError {
-        let status = response.status().as_u16();
-        let retry_after_s = retry_after_s(response.headers());
+    async fn refused(&self, response: Answered) -> UpstreamError {
+        let status = response.status.as_u16();
+        let retry_after_s = retry_after_s(&response.headers);
         // A refusal whose body does not come is still a refusal.
         let body =
             timeout(HEALTH_MS_MAX, Silence::WhilstAnswering, body::collect(response, SMALL_BODY_BYTES_MAX)).await;
@@ -163,8 +167,8 @@ impl Server {
     }
 
     async fn get(&self, url: &str, bytes_max: usize) -> Result<Vec<u8>, UpstreamError> {
-        let response = self.http.get(url).send().await.map_err(|e| self.unanswered(&e))?;
-        if response.status() != StatusCode::OK {
+        let response = self.line.send(get(read(url)?, "*/*")).await.map_err(|e| self.unanswered(e))?;
+        if response.status != StatusCode::OK {
             return Err(self.refused(response).await);
         }
         body::collect(response, bytes_max).await
@@ -225,8 +229,34 @@ impl fmt::Debug for Server {
     }
 }
 
-fn media_type(response: &Response) -> String {
-    let value = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+/// As a browser reads it: a path may have a model's name in it, and what no path can carry is escaped.
+fn read(url: &str) -> Result<Uri, UpstreamError> {
+    let refused = |e: &dyn fmt::Display| UpstreamError::Settings { detail: format!("'{url}' is not an address: {e}") };
+    let whole = reqwest::Url::parse(url).map_err(|e| refused(&e))?;
+    whole.as_str().parse().map_err(|e| refused(&e))
+}
+
+fn post(url: Uri, accept: &'static str, body: &impl Serialize) -> Result<Request<Bytes>, UpstreamError> {
+    let body = serde_json::to_vec(body).map_err(|e| UpstreamError::Malformed { detail: e.to_string() })?;
+    let mut request = request(Method::POST, url, accept, body.into());
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(request)
+}
+
+fn get(url: Uri, accept: &'static str) -> Request<Bytes> {
+    request(Method::GET, url, accept, Bytes::new())
+}
+
+fn request(method: Method, url: Uri, accept: &'static str, body: Bytes) -> Request<Bytes> {
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = url;
+    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accept));
+    request
+}
+
+fn media_type(response: &Answered) -> String {
+    let value = response.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
@@ -241,18 +271,6 @@ async fn timeout<T>(ms: u64, whilst: Silence, work: impl Future<Output = T>) -> 
     tokio::time::timeout(Duration::from_millis(ms), work)
         .await
         .map_err(|_| UpstreamError::Silent { after_ms: ms, whilst })
-}
-
-/// reqwest's own message leaves the cause to `source`.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

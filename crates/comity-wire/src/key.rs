@@ -3,8 +3,13 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use curve25519_dalek::{EdwardsPoint, Scalar};
+use ed25519_dalek::VerifyingKey;
+use sha2::{Digest as _, Sha512};
+use zeroize::Zeroizing;
 
 use crate::cbor::{Decode, Encode, Malformed, Reader, Writer};
 use crate::digest::Digest;
@@ -13,9 +18,16 @@ use crate::digest::Digest;
 #[derive(Clone, Copy)]
 pub struct PublicKey(VerifyingKey);
 
-/// A secret key. It cannot be printed, and is wiped when dropped.
+/// A secret key. It cannot be printed, and is wiped when the last clone of it is dropped.
 #[derive(Clone)]
-pub struct SecretKey(SigningKey);
+pub struct SecretKey(Arc<Secret>);
+
+struct Secret {
+    seed: Zeroizing<[u8; 32]>,
+    /// AWS-LC wipes its own.
+    pair: Ed25519KeyPair,
+    public: PublicKey,
+}
 
 /// Why 32 bytes or a text are not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,12 +67,21 @@ impl PublicKey {
         self.0.as_bytes()
     }
 
-    /// `verify_strict`: no malleable and no small-order signature passes.
+    /// What `ed25519_dalek::VerifyingKey::verify_strict` takes and nothing else (RFC 8032 §5.1.7 without a cofactor): no
+    /// malleable and no small-order signature passes. R is compared as it is written and never read as a point, which
+    /// is a quarter of the work (docs/decisions/0100).
     ///
     /// # Errors
     /// [`BadSignature`].
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), BadSignature> {
-        self.0.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| BadSignature)
+        let (r, s) = signature.split_first_chunk::<32>().expect("64 bytes begin with 32");
+        let s = <[u8; 32]>::try_from(s).expect("64 bytes less 32 are 32");
+        let s: Scalar = Option::from(Scalar::from_canonical_bytes(s)).ok_or(BadSignature)?;
+        let challenge = Sha512::new().chain_update(r).chain_update(self.as_bytes()).chain_update(message).finalize();
+        let k = Scalar::from_bytes_mod_order_wide(&challenge.into());
+        let due = EdwardsPoint::vartime_double_scalar_mul_basepoint(&k, &-self.0.to_edwards(), &s);
+        // A point has one form where it is written, so R is this point wherever the bytes are the same.
+        if due.compress().as_bytes() == r && !due.is_small_order() { Ok(()) } else { Err(BadSignature) }
     }
 
     /// SHA-256 of the key's bytes; names a holder where nothing else does.
@@ -72,20 +93,25 @@ impl PublicKey {
 impl SecretKey {
     /// The caller brings the randomness: this crate has none.
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(&seed))
+        let seed = Zeroizing::new(seed);
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed[..]).expect("any 32 bytes are a seed");
+        let public = <&[u8; 32]>::try_from(pair.public_key().as_ref()).expect("a public key has 32 bytes");
+        let public = PublicKey::from_bytes(public).expect("a seed's public key is a key");
+        Self(Arc::new(Secret { seed, pair, public }))
     }
 
     /// The 32 bytes to keep in a key store. Never log them.
-    pub fn seed(&self) -> zeroize::Zeroizing<[u8; 32]> {
-        zeroize::Zeroizing::new(self.0.to_bytes())
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        self.0.seed.clone()
     }
 
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        self.0.public
     }
 
+    /// The signature of RFC 8032 §5.1.6: one key and one message have one.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        self.0.pair.sign(message).as_ref().try_into().expect("a signature has 64 bytes")
     }
 }
 
@@ -193,5 +219,87 @@ mod tests {
         loose[0] = 0xee;
         loose[31] = 0x7f;
         assert!(PublicKey::from_bytes(&loose).is_err());
+    }
+
+    fn digest(parts: &[&[u8]]) -> Scalar {
+        let hash = parts.iter().fold(Sha512::new(), |hash, part| hash.chain_update(part));
+        Scalar::from_bytes_mod_order_wide(&hash.finalize().into())
+    }
+
+    /// dalek's word on the same key, message and signature.
+    fn strict(key: &PublicKey, message: &[u8], signature: &[u8; 64]) -> bool {
+        key.0.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
+    }
+
+    /// Keys and nonces with every small-order part, R written loosely, s with ℓ added: what tells verifiers apart
+    /// ("Taming the many EdDSAs", Chalkias, Garillot, Nikolaenko 2020, §5). Each is judged as `verify_strict` judges it.
+    #[test]
+    fn a_signature_stands_where_verify_strict_says_so() {
+        use curve25519_dalek::constants::EIGHT_TORSION;
+        let (mut stand, mut fall) = (0, 0);
+        let mut judge = |key: &PublicKey, message: &[u8], signature: [u8; 64]| {
+            let says = strict(key, message, &signature);
+            assert_eq!(key.verify(message, &signature).is_ok(), says, "{key} {signature:02x?}");
+            *(if says { &mut stand } else { &mut fall }) += 1;
+        };
+        for turn in 0_u8..4 {
+            let (secret, nonce) = (digest(&[b"secret", &[turn]]), digest(&[b"nonce", &[turn]]));
+            for (of_key, of_nonce) in (0..8).flat_map(|key| (0..8).map(move |nonce| (key, nonce))) {
+                let key = EdwardsPoint::mul_base(&secret) + EIGHT_TORSION[of_key];
+                let key = PublicKey::from_bytes(key.compress().as_bytes()).expect("of large order");
+                let large = EdwardsPoint::mul_base(&nonce) + EIGHT_TORSION[of_nonce];
+                for (r, nonce) in [(large, nonce), (EIGHT_TORSION[of_nonce], Scalar::ZERO)] {
+                    let r = r.compress().to_bytes();
+                    // Some of these messages make k a multiple of 8, where the small parts cancel.
+                    for message in 0_u8..24 {
+                        let s = nonce + digest(&[&r, key.as_bytes(), &[message]]) * secret;
+                        let mut signature = [r, s.to_bytes()].concat().try_into().expect("32 and 32 are 64");
+                        judge(&key, &[message], signature);
+                        signature[63] |= 0x80;
+                        judge(&key, &[message], signature);
+                        signature = [r, plus_order(s.to_bytes())].concat().try_into().expect("32 and 32 are 64");
+                        judge(&key, &[message], signature);
+                        signature[31] ^= 0x80;
+                        judge(&key, &[message], signature);
+                    }
+                }
+            }
+        }
+        // Points that can be written twice: y < 19, as y + p.
+        let key = SecretKey::from_seed([9; 32]).public();
+        for low in 0xed..=0xff_u8 {
+            for sign in [0x7f, 0xff] {
+                let mut signature = [0; 64];
+                (signature[0], signature[31]) = (low, sign);
+                signature[1..31].fill(0xff);
+                judge(&key, b"loose", signature);
+            }
+        }
+        assert!(stand > 500 && fall > 10_000, "{stand} stand, {fall} do not");
+    }
+
+    /// s + ℓ, little-endian, as a forger writes the same number a second time.
+    fn plus_order(mut s: [u8; 32]) -> [u8; 32] {
+        let order = (Scalar::ZERO - Scalar::ONE).to_bytes();
+        let mut carry = 1_u16;
+        for (byte, add) in s.iter_mut().zip(order) {
+            carry += u16::from(*byte) + u16::from(add);
+            *byte = carry as u8;
+            carry >>= 8;
+        }
+        s
+    }
+
+    #[test]
+    fn a_signature_is_the_one_that_dalek_makes() {
+        use ed25519_dalek::Signer as _;
+        for turn in 0..64_u8 {
+            let (seed, message) = ([turn; 32], vec![turn; usize::from(turn) * 7]);
+            let (ours, dalek) = (SecretKey::from_seed(seed), ed25519_dalek::SigningKey::from_bytes(&seed));
+            assert_eq!(ours.sign(&message), dalek.sign(&message).to_bytes());
+            assert_eq!(ours.public().as_bytes(), dalek.verifying_key().as_bytes());
+            assert_eq!(*ours.seed(), seed);
+            assert_eq!(ours.public().verify(&message, &ours.sign(&message)), Ok(()));
+        }
     }
 }

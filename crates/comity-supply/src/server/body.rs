@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use reqwest::Response;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::chain;
+use super::line::{Answered, Broken};
 use crate::dialect::Decode;
 use crate::error::Silence;
 use crate::sse::{self, SseError};
@@ -22,7 +21,7 @@ pub(super) struct Limits {
 }
 
 struct Reader {
-    response: Response,
+    response: Answered,
     decoder: Box<dyn Decode>,
     parser: sse::Parser,
     frames: VecDeque<String>,
@@ -38,7 +37,7 @@ const REUSE_WAIT: Duration = Duration::from_millis(20);
 
 /// Events of a server that streams.
 pub(super) fn events(
-    response: Response,
+    response: Answered,
     decoder: Box<dyn Decode>,
     cancel: CancellationToken,
     limits: Limits,
@@ -92,7 +91,7 @@ impl Reader {
 
 /// Events of a server that answers in one piece although it was asked to stream.
 pub(super) fn one_piece(
-    mut response: Response,
+    mut response: Answered,
     mut decoder: Box<dyn Decode>,
     cancel: CancellationToken,
     limits: Limits,
@@ -120,16 +119,16 @@ pub(super) fn one_piece(
 }
 
 /// A bounded body, for errors and lists.
-pub(super) async fn collect(mut response: Response, limit: usize) -> Result<Vec<u8>, UpstreamError> {
+pub(super) async fn collect(mut response: Answered, limit: usize) -> Result<Vec<u8>, UpstreamError> {
     let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|e| cut(body.len() as u64, &e))? {
+    while let Some(piece) = response.chunk().await.map_err(|e| cut(body.len() as u64, e))? {
         extend(&mut body, &piece, limit)?;
     }
     Ok(body)
 }
 
 async fn piece(
-    response: &mut Response,
+    response: &mut Answered,
     cancel: &CancellationToken,
     until: Instant,
     idle_ms_max: u64,
@@ -142,7 +141,7 @@ async fn piece(
         () = tokio::time::sleep_until(until) => {
             Err(UpstreamError::Silent { after_ms: idle_ms_max, whilst: Silence::WhilstAnswering })
         }
-        read = response.chunk() => read.map_err(|e| cut(bytes, &e)),
+        read = response.chunk() => read.map_err(|e| cut(bytes, e)),
     }
 }
 
@@ -154,8 +153,8 @@ fn extend(body: &mut Vec<u8>, piece: &[u8], limit: usize) -> Result<(), Upstream
     Ok(())
 }
 
-fn cut(bytes: u64, error: &reqwest::Error) -> UpstreamError {
-    UpstreamError::Cut { bytes, detail: chain(error) }
+fn cut(bytes: u64, broken: Broken) -> UpstreamError {
+    UpstreamError::Cut { bytes, detail: broken.detail }
 }
 
 fn broken(error: SseError) -> UpstreamError {

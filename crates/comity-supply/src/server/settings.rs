@@ -1,4 +1,4 @@
-//! Settings of one server, and the client that they make.
+//! Settings of one server, and the line that they make.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::header;
 use serde::Deserialize;
 
-use super::chain;
+use super::line::{Line, POOL_IDLE_PER_HOST_MAX, chain};
 use crate::dialect::{Dialect, Speak};
 use crate::{UpstreamError, sse};
 
@@ -111,21 +111,19 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-const POOL_IDLE_PER_HOST_MAX: usize = 64;
-
-/// The client, and the base URL that its requests are below.
-pub(super) fn client(config: &Config, speak: &dyn Speak) -> Result<(reqwest::Client, String), UpstreamError> {
+/// The line, and the base URL that its requests are below.
+pub(super) fn line(config: &Config, speak: &dyn Speak) -> Result<(Line, String), UpstreamError> {
     let settings = |detail: String| UpstreamError::Settings { detail };
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         return Err(settings("no TLS provider is installed in this process".into()));
     }
+    let connect_max = Duration::from_millis(config.connect_ms_max);
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .referer(false)
-        .user_agent(concat!("comity/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers(config, speak)?)
-        .connect_timeout(Duration::from_millis(config.connect_ms_max))
+        .connect_timeout(connect_max)
         .pool_max_idle_per_host(POOL_IDLE_PER_HOST_MAX)
         .tcp_nodelay(true);
     let socket = config.base_url.strip_prefix("unix:");
@@ -134,6 +132,10 @@ pub(super) fn client(config: &Config, speak: &dyn Speak) -> Result<(reqwest::Cli
     let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
     if !matches!(url.scheme(), "http" | "https") || !plain || url.fragment().is_some() {
         return Err(settings("base_url must be http(s)://host:port/path without user, query or fragment".into()));
+    }
+    let base = url.as_str().trim_end_matches('/').to_owned();
+    if url.scheme() == "http" && socket.is_none() && config.proxy.is_none() && config.ca_pem.is_none() {
+        return Ok((Line::plain(connect_max, headers(config, speak)?), base));
     }
     if let Some(path) = socket {
         if !Path::new(path).is_absolute() || config.proxy.is_some() {
@@ -154,11 +156,13 @@ pub(super) fn client(config: &Config, speak: &dyn Speak) -> Result<(reqwest::Cli
         builder = builder.tls_certs_only([]);
     }
     let http = builder.build().map_err(|e| settings(chain(&e)))?;
-    Ok((http, url.as_str().trim_end_matches('/').to_owned()))
+    Ok((Line::Any(http), base))
 }
 
 fn headers(config: &Config, speak: &dyn Speak) -> Result<header::HeaderMap, UpstreamError> {
     let mut headers = header::HeaderMap::new();
+    let agent = concat!("comity/", env!("CARGO_PKG_VERSION"));
+    headers.insert(header::USER_AGENT, header::HeaderValue::from_static(agent));
     for (name, value) in speak.headers(config.api_key.as_ref()) {
         let mut value = value.map_err(|_| UpstreamError::Settings {
             detail: format!("api_key or api_version has characters that header {name} cannot carry"),
