@@ -32,6 +32,7 @@ mod moderated;
 mod named_tests;
 mod officer_page;
 mod own_rules;
+mod paid_once;
 mod plans_by_commands;
 mod policy_commands;
 mod postgres;

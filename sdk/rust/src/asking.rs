@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::cap::{Cap, Capped};
 use crate::chat::{Answer, Query};
 use crate::client::{Client, Error, Patience, Wanted};
-use crate::keys::{Key, Outcome};
+use crate::keys::Outcome;
 use comity_wire::{Amount, Digest};
 
 /// What calls of one run share.
@@ -42,12 +42,6 @@ impl<'a> Asking<'a> {
 
     pub fn goes_on(&self) -> bool {
         (self.wanted)() && self.capped().is_none()
-    }
-
-    /// Whether a run before this one signed the call that a key names, so that it may be charged: it is asked whatever is left.
-    /// One that was refused is a new call.
-    pub async fn is_signed(client: &Client, key: &Key) -> bool {
-        matches!(client.became(key).await, Some(Outcome::Unknown | Outcome::Charged { .. }))
     }
 
     /// Asks one. `again`: a run before this one signed it, so it is asked whatever is left. `still` is asked once there is room.

@@ -4,7 +4,9 @@
 //! output lines, as they come, each with `comity` beside it: what it cost, and its receipt. What fails stands in a file of its
 //! own, and is asked again the next time where nothing was paid.
 
-use std::collections::{HashMap, HashSet};
+mod owed;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,13 +15,14 @@ use comity_sdk::asking::{Asking, Came};
 use comity_sdk::cap::{Cap, Capped};
 use comity_sdk::client::Patience;
 use comity_sdk::compare::{Missed, Prompt, Setting};
-use comity_sdk::keys::Key;
+use comity_sdk::keys::{Key, Outcome};
 use comity_sdk::{Client, Query};
 use comity_wire::{Amount, Digest, ModelId, Timestamp};
 use futures::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::owed::{Became, Owed, with_hint};
 use super::price::{Kinds, Settled};
 use super::store::closed;
 
@@ -55,6 +58,8 @@ pub struct Report {
     pub errors: PathBuf,
     /// The first of the errors.
     pub first: Option<Missed>,
+    /// Lines that were paid for, or may have been, and are asked no more.
+    pub lost: u64,
     /// Models and routes that were asked at their owners' batch price.
     pub batch_price: Vec<String>,
 }
@@ -90,6 +95,19 @@ struct Line {
     query: Query,
 }
 
+/// What of a file is to be asked.
+struct Checked {
+    total: u64,
+    /// Lines that have an answer.
+    answered: u64,
+    /// Lines that a run before this one signed.
+    again: HashSet<String>,
+    /// Lines that were paid for, or may have been, and of which the wallet remembers nothing: asked again, they would be paid again.
+    lost: BTreeMap<String, Became>,
+    /// A call of each model and route, as far as there are few of them.
+    kinds: Kinds,
+}
+
 #[derive(Deserialize)]
 struct Written {
     custom_id: String,
@@ -111,25 +129,46 @@ impl Lines {
         let (done, spent, output) = written(&self.output)?;
         let errors = beside(&self.output, "errors.jsonl");
         let mut failures = private(OpenOptions::new().create(true).truncate(true).write(true), &errors)?;
-        let (total, answered, again, kinds) = self.check(client, &state, &done).await?;
-        let is_begun = answered > 0 || !again.is_empty();
+        let Checked { total, answered, again, lost, kinds } = self.check(client, &state, &done).await?;
+        let is_begun = answered > 0 || !again.is_empty() || !lost.is_empty();
         let batch_price = state.at_batch_price(client, kinds, is_begun).await?;
+        let spent = lost.values().fold(spent, |sum, became| sum.saturating_add(became.most()));
         let asking = Asking::new(client, Cap::new(self.cap, spent), Patience::default(), wanted);
         let mut counts = Counts { total, answered, failed: 0, spent };
         let (mut first, mut output) = (None, output);
+        for (id, became) in &lost {
+            let missed = became.missed();
+            let line = missed_line(id, &missed, became.charged());
+            first.get_or_insert(missed);
+            counts.failed += 1;
+            put(&mut failures, &errors, &line)?;
+        }
         // What may be charged already comes first, whatever is left of the cap.
         for is_again in [true, false] {
             let lines = self.lines()?.filter_map(Result::ok);
             let lines = lines.filter(|line| !done.contains_key(&line.id) && again.contains(&line.id) == is_again);
+            let lines = lines.filter(|line| !lost.contains_key(&line.id));
+            let naming = state.naming();
             let asked = lines.map(|line| {
                 let (asking, request) = (&asking, Digest::of(&line.query.body));
-                let key = Some(state.key(&line.id, client.now()));
-                let query = Query { key, ..batch_price.query(line.query) };
-                async move { ((line.id, request), asking.ask(query, is_again, &|| true).await) }
+                let key = naming.key(&line.id, client.now());
+                let query = Query { key: Some(key), ..batch_price.query(line.query) };
+                async move {
+                    let came = asking.ask(query.clone(), is_again, &|| true).await;
+                    // Asked now: the wallet may have forgotten it by the next time.
+                    let became = match &came {
+                        Came::Error { .. } => Some((client.became(&key).await, most(client, &query).await)),
+                        _ => None,
+                    };
+                    ((line.id, request), came, became)
+                }
             });
             let mut asked =
                 std::pin::pin!(futures::stream::iter(asked).buffer_unordered(self.at_once.clamp(1, AT_ONCE_MAX)));
-            while let Some(((id, request), came)) = asked.next().await {
+            while let Some(((id, request), came, became)) = asked.next().await {
+                if let Some((outcome, most)) = became {
+                    state.owes(&id, outcome, most)?;
+                }
                 let (file, path, line) = match came {
                     Came::Nothing => continue,
                     Came::Answer(answer, _) => {
@@ -138,39 +177,34 @@ impl Lines {
                     }
                     Came::Error { error, charged, .. } => {
                         counts.failed += 1;
-                        let missed = Missed::of(&error);
-                        let (receipt, charge) = charged.unzip();
-                        let line = json!({
-                            "id": request_id(&id), "custom_id": id, "response": null, "error": missed,
-                            "comity": {"charge_ucr": charge.unwrap_or(Amount::ZERO), "receipt": receipt},
-                        });
+                        let missed = with_hint(Missed::of(&error));
+                        let line = missed_line(&id, &missed, charged);
                         first.get_or_insert(missed);
                         (&mut failures, &errors, line)
                     }
                 };
-                let put = file.write_all(format!("{line}\n").as_bytes());
-                put.map_err(|source| LinesError::Io { path: path.clone(), source })?;
+                put(file, path, &line)?;
                 counts.spent = asking.cap.sums().spent;
                 told(counts);
             }
         }
         output.sync_all().map_err(|source| LinesError::Io { path: self.output.clone(), source })?;
         let capped = asking.capped();
-        Ok(Report { counts, capped, errors, first, batch_price: batch_price.kinds() })
+        let lost = lost.len() as u64;
+        Ok(Report { counts, capped, errors, first, lost, batch_price: batch_price.kinds() })
     }
 
-    /// Reads all of it before anything is asked; gives how many lines there are, how many have an answer, and which a run before
-    /// this one signed. And a call of each model and route, as far as there are few of them.
+    /// Reads all of it before anything is asked.
     async fn check(
         &self,
         client: &Client,
         state: &State,
         done: &HashMap<String, Digest>,
-    ) -> Result<(u64, u64, HashSet<String>, Kinds), LinesError> {
+    ) -> Result<Checked, LinesError> {
         // What a run before this one left in doubt is asked about, not asked: what was never charged keeps to this run's cap.
         client.resolve_all().await;
-        let (mut seen, mut again, mut total, mut answered) = (HashSet::new(), HashSet::new(), 0, 0);
-        let mut kinds = Kinds::default();
+        let (mut seen, mut again, mut lost) = (HashSet::new(), HashSet::new(), BTreeMap::new());
+        let (mut total, mut answered, mut kinds) = (0, 0, Kinds::default());
         for line in self.lines()? {
             let line = line?;
             total += 1;
@@ -186,16 +220,18 @@ impl Lines {
                 Some(request) if *request == Digest::of(&line.query.body) => answered += 1,
                 // Another model, setting or text: its answer is no answer to this.
                 Some(_) => return Err(LinesError::Another { path: self.output.clone(), line: total, id: line.id }),
-                None if Asking::is_signed(client, &state.key(&line.id, client.now())).await => {
-                    again.insert(line.id);
-                }
-                None => {}
+                None => match client.became(&state.naming().key(&line.id, client.now())).await {
+                    Some(Outcome::Unknown | Outcome::Charged { .. }) => drop(again.insert(line.id)),
+                    // One that was refused is a new call.
+                    Some(Outcome::Free) => {}
+                    None => lost.extend(state.owed.taken(&line.id).map(|became| (line.id, became))),
+                },
             }
         }
         if total == 0 {
             return Err(LinesError::Empty { path: self.input.clone() });
         }
-        Ok((total, answered, again, kinds))
+        Ok(Checked { total, answered, again, lost, kinds })
     }
 
     fn lines(&self) -> Result<impl Iterator<Item = Result<Line, LinesError>> + '_, LinesError> {
@@ -272,6 +308,28 @@ fn answered_line(id: &str, request: &Digest, answer: &comity_sdk::Answer) -> Val
     })
 }
 
+/// `charged`: its receipt, and what it cost all the same.
+fn missed_line(id: &str, missed: &Missed, charged: Option<(Digest, Amount)>) -> Value {
+    let (receipt, charge) = charged.unzip();
+    json!({
+        "id": request_id(id), "custom_id": id, "response": null, "error": missed,
+        "comity": {"charge_ucr": charge.unwrap_or(Amount::ZERO), "receipt": receipt},
+    })
+}
+
+fn put(file: &mut File, path: &Path, line: &Value) -> Result<(), LinesError> {
+    let put = file.write_all(format!("{line}\n").as_bytes());
+    put.map_err(|source| LinesError::Io { path: path.to_owned(), source })
+}
+
+/// What a line may cost, as far as that is known.
+async fn most(client: &Client, query: &Query) -> Amount {
+    match query.max_charge {
+        Some(most) => most,
+        None => client.worst_case(query).await.unwrap_or(Amount::ZERO),
+    }
+}
+
 fn request_id(id: &str) -> String {
     format!("batch_req_{}", &Digest::of(id.as_bytes()).to_string()[..24])
 }
@@ -281,7 +339,21 @@ struct State {
     id: Digest,
     /// The second line of `batch.json`.
     batch_price: Option<Settled>,
+    /// The lines below.
+    owed: Owed,
     lock: File,
+    path: PathBuf,
+}
+
+/// Which call a line is.
+#[derive(Clone, Copy)]
+struct Naming(Digest);
+
+impl Naming {
+    /// The call that a line is, now and after any restart.
+    fn key(self, line: &str, now: Timestamp) -> Key {
+        Key::of_run(format!("batch file {} {line}", self.0).as_bytes(), now)
+    }
 }
 
 impl State {
@@ -296,6 +368,10 @@ impl State {
         }
         let mut text = String::new();
         std::io::Read::read_to_string(&mut lock, &mut text).map_err(io)?;
+        // A line that was cut while it was written.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        text.truncate(whole);
+        lock.set_len(whole as u64).map_err(io)?;
         let mut lines = text.lines();
         if let Some(id) = lines.next() {
             let id = serde_json::from_str::<Value>(id).ok().and_then(|value| value.get("id")?.as_str()?.parse().ok());
@@ -304,7 +380,11 @@ impl State {
                 Some(line) => Some(serde_json::from_str(line).map_err(|_| wrong())?),
                 None => None,
             };
-            return Ok(Self { id: id.ok_or_else(wrong)?, batch_price, lock });
+            let mut owed = Owed::default();
+            for line in lines {
+                owed.read(line).ok_or_else(wrong)?;
+            }
+            return Ok(Self { id: id.ok_or_else(wrong)?, batch_price, owed, lock, path });
         }
         if output.exists() {
             // Not ours: its lines would be taken for answers.
@@ -313,7 +393,7 @@ impl State {
         let id = Digest(crate::session::random());
         let put = lock.write_all(format!("{}\n", json!({"id": id})).as_bytes()).and_then(|()| lock.sync_all());
         put.map_err(io)?;
-        Ok(Self { id, batch_price: None, lock })
+        Ok(Self { id, batch_price: None, owed: Owed::default(), lock, path })
     }
 
     /// Settles for which of these there is a batch price, before anything is asked. `is_begun`: by a program that knew of none.
@@ -327,15 +407,27 @@ impl State {
             Settled::ask(client, &kinds).await.map_err(|error| LinesError::Price(Box::new(error)))?
         };
         let line = serde_json::to_string(&batch_price).expect("it has a JSON form");
-        let put = self.lock.write_all(format!("{line}\n").as_bytes()).and_then(|()| self.lock.sync_all());
-        put.map_err(|source| LinesError::Io { path: PathBuf::from("batch.json"), source })?;
+        self.put(&format!("{line}\n"))?;
         self.batch_price = Some(batch_price.clone());
         Ok(batch_price)
     }
 
-    /// The call that a line is, now and after any restart.
-    fn key(&self, line: &str, now: Timestamp) -> Key {
-        Key::of_run(format!("batch file {} {line}", self.id).as_bytes(), now)
+    /// Writes down what came of a line that has no answer.
+    fn owes(&mut self, id: &str, outcome: Option<Outcome>, most: Amount) -> Result<(), LinesError> {
+        let became = Became::of(outcome, most, self.owed.get(id));
+        match became.and_then(|became| self.owed.put(id, became)) {
+            Some(line) => self.put(&line),
+            None => Ok(()),
+        }
+    }
+
+    fn put(&mut self, line: &str) -> Result<(), LinesError> {
+        let put = self.lock.write_all(line.as_bytes()).and_then(|()| self.lock.sync_all());
+        put.map_err(|source| LinesError::Io { path: self.path.clone(), source })
+    }
+
+    fn naming(&self) -> Naming {
+        Naming(self.id)
     }
 }
 
@@ -443,14 +535,14 @@ mod tests {
         let output = folder.path().join("out.jsonl");
         let first = State::open(&output).unwrap();
         assert!(matches!(State::open(&output), Err(LinesError::Locked { .. })));
-        let key = first.key("a", Timestamp(1)).digest;
+        let key = first.naming().key("a", Timestamp(1)).digest;
         drop(first);
         let line = json!({"custom_id": "a", "comity": {"charge_ucr": 5, "request": Digest([1; 32])}});
         fs::write(&output, format!("{line}\n{{\"custom_id\":\"b\"")).unwrap();
         let (ids, spent, _) = written(&output).unwrap();
         assert_eq!((ids.len(), spent), (1, Amount::from_ucr(5)));
         assert_eq!(fs::read_to_string(&output).unwrap(), format!("{line}\n"), "what was cut is taken away");
-        assert_eq!(State::open(&output).unwrap().key("a", Timestamp(9)).digest, key);
+        assert_eq!(State::open(&output).unwrap().naming().key("a", Timestamp(9)).digest, key);
         let names = ["run.1", "run.2", "x.json", "x.jsonl"].map(|name| beside(Path::new(name), "batch.json"));
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), 4, "each output has a state of its own");
         let other = folder.path().join("notes.jsonl");

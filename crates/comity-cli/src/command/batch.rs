@@ -102,9 +102,14 @@ impl Run {
                 note(&format!("hint: {hint}"));
             }
         }
-        Err(Failure::new(
-            format!("{open} lines have no answer ({})", report.errors.display()),
-            "the same command again asks them; nothing that is answered is asked or paid twice",
-        ))
+        let hint = match report.lost {
+            0 => "the same command again asks them; nothing that is answered is asked or paid twice".to_owned(),
+            lost => format!(
+                "the same command again asks {} of them; {lost} were paid for, or may have been, and are asked no more: each says \
+                 in that file how it is asked anew",
+                open.saturating_sub(lost)
+            ),
+        };
+        Err(Failure::new(format!("{open} lines have no answer ({})", report.errors.display()), hint))
     }
 }

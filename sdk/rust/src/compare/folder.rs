@@ -191,6 +191,12 @@ impl Comparison {
         self.rows.get(&item).is_none_or(Row::is_open)
     }
 
+    /// What an item cost without an answer, by the receipt that its row names.
+    pub(super) fn paid(&self, item: u64) -> Option<Amount> {
+        let row = self.rows.get(&item)?;
+        row.receipt.map(|_| row.charge_ucr)
+    }
+
     pub(super) fn naming(&self) -> Naming {
         Naming(self.plan.id)
     }

@@ -13,7 +13,7 @@ use crate::asking::{Asking, Came};
 use crate::cap::{Cap, Capped};
 use crate::chat::Query;
 use crate::client::{Client, Error, Patience};
-use crate::keys::Key;
+use crate::keys::{Key, Outcome};
 use crate::wallet::WalletError;
 
 /// How much and how fast.
@@ -83,8 +83,8 @@ impl Comparison {
         told: &mut (dyn FnMut(&Row, Progress) + Send),
     ) -> Result<(Ended, Vec<Skipped>), CompareError> {
         let grid = self.grid().clone();
-        let (naming, (signed, new)) = (self.naming(), self.open_items(client).await);
-        let cap = Cap::new(bounds.cap, self.settled());
+        let (naming, (signed, new, lost)) = (self.naming(), self.open_items(client).await);
+        let cap = Cap::new(bounds.cap, self.settled().saturating_add(lost));
         let asking = Asking::new(client, cap, bounds.patience, wanted);
         let running = Running { asking, grid: &grid, skipped: Mutex::default() };
         let (mut done, mut missed) = (self.done(), 0);
@@ -115,17 +115,25 @@ impl Comparison {
         Ok((ended, skipped))
     }
 
-    /// What is to be asked: what a run before this one signed, and the rest.
-    async fn open_items(&self, client: &Client) -> (Vec<Item>, Vec<Item>) {
+    /// What is to be asked: what a run before this one signed, and the rest. And what was paid for calls that have no answer and that
+    /// the wallet has forgotten since: asked again, they would be paid again.
+    async fn open_items(&self, client: &Client) -> (Vec<Item>, Vec<Item>, Amount) {
         // What a run before this one left in doubt is asked about, not asked: what was never charged keeps to this run's cap.
         client.resolve_all().await;
         let now = client.now();
-        let (mut signed, mut new) = (Vec::new(), Vec::new());
+        let (mut signed, mut new, mut lost) = (Vec::new(), Vec::new(), Amount::ZERO);
         for item in self.grid().items().filter(|item| self.is_open(item.number)) {
-            let is_signed = Asking::is_signed(client, &self.naming().key(item.number, now)).await;
-            if is_signed { signed.push(item) } else { new.push(item) }
+            match client.became(&self.naming().key(item.number, now)).await {
+                Some(Outcome::Unknown | Outcome::Charged { .. }) => signed.push(item),
+                // One that was refused is a new call.
+                Some(Outcome::Free) => new.push(item),
+                None => match self.paid(item.number) {
+                    Some(charge) => lost = lost.saturating_add(charge),
+                    None => new.push(item),
+                },
+            }
         }
-        (signed, new)
+        (signed, new, lost)
     }
 }
 
