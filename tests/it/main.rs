@@ -21,6 +21,7 @@ mod demo_adds_up;
 mod doors;
 mod fingerprinted;
 mod fuzz;
+mod handed_on;
 mod house_failover;
 mod house_replicas;
 mod idle_wallet;

@@ -131,7 +131,8 @@ fn with_owner(client: &Client, choice: &comity_sdk::client::Choice) -> Value {
 async fn finish(client: &Client, tokens: Vec<TokenId>) -> Result<Value, Raised> {
     // Where nobody was asked, what is known of the nodes is tried.
     let _ = client.refresh().await;
-    let due = client.purses().await.into_iter().filter(|purse| purse.unfinished).map(|purse| purse.token);
+    let due =
+        client.purses().await.into_iter().filter(comity_sdk::client::PurseStatus::is_due).map(|purse| purse.token);
     let tokens = if tokens.is_empty() { due.collect() } else { tokens };
     let mut ended = Vec::new();
     for token in tokens {

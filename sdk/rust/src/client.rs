@@ -35,7 +35,7 @@ use comity_wire::{Amount, Code, Digest, ModelId, NodeId, OrgId, SecretKey, Signe
 use crate::chat::Query;
 use crate::discover::Seen;
 use crate::door::{Door, DoorError, Refusal};
-use crate::journal::{Entry, Journal, JournalError};
+use crate::journal::{Entry, Journal, JournalError, handed};
 use crate::keys::{Key, Outcome};
 use crate::lane::ReceiptFault;
 use crate::pass::Passes;
@@ -164,6 +164,10 @@ pub enum Error {
     Above(Above),
     #[error("the stream was cut: {0}")]
     Cut(String),
+    #[error(
+        "a part of token {token} was handed on until {until}: ended before, it would be taken from whoever works under it"
+    )]
+    HandedOn { token: TokenId, until: Timestamp },
     #[error("cannot delegate")]
     Delegate(#[source] comity_token::DelegateError),
     #[error("this client was opened to look, not to write")]
@@ -307,6 +311,8 @@ pub struct Client {
 
 struct State {
     wallet: Wallet,
+    /// Where its journal is.
+    at: PathBuf,
     /// `None` where this client only looks.
     journal: Option<Journal>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
@@ -326,23 +332,35 @@ pub struct PurseStatus {
     /// Whether it still has to be ended at its node, and this wallet may: what is left goes home then. True of an expired
     /// token too.
     pub unfinished: bool,
+    /// Until when somebody whom a part of it was handed on to may be at work: before, nothing ends it but [`Client::take_back`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delegated_until: Option<Timestamp>,
     /// Why nothing more is asked under it, where its node broke a rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
     pub expires_at: Timestamp,
 }
 
+impl PurseStatus {
+    /// Whether it is to be ended without being asked for: nobody else may be at work under it.
+    pub fn is_due(&self) -> bool {
+        self.unfinished && self.delegated_until.is_none()
+    }
+}
+
 impl Client {
     /// # Errors
     /// [`Error`]: an unreadable roster, a wallet that another process uses, a journal that does not add up.
     pub fn open(home: &Path, profile: Profile, member: Option<SecretKey>, world: World) -> Result<Self, Error> {
-        let (mut journal, entries) = Journal::open(&Self::journal(home))?;
+        let path = Self::journal(home);
+        let (mut journal, entries) = Journal::open(&path)?;
         // Who typed a passphrase took a while over it: what it opened may be nobody's key any more.
         if !seal::file::Seal::is_of(home, world.seal.as_ref())? {
             return Err(SealError::Changed.into());
         }
         journal.seal_with(world.seal.clone().map(|key| Sealer::new(key, Arc::clone(&world.entropy))));
-        let mut client = Self::with(profile, member, world, Some(journal), entries)?;
+        let mut client = Self::with(profile, member, world, (path, Some(journal)), entries)?;
+        client.state.get_mut().take_over_delegated()?;
         // Of one that was killed: who ends does it at the end.
         client.state.get_mut().renew();
         Ok(client)
@@ -353,8 +371,15 @@ impl Client {
     /// # Errors
     /// As [`Client::open`], but for the wallet's lock.
     pub fn look(home: &Path, profile: Profile, member: Option<SecretKey>, world: World) -> Result<Self, Error> {
-        let entries = Journal::read(&Self::journal(home))?;
-        Self::with(profile, member, world, None, entries)
+        let path = Self::journal(home);
+        let entries = Journal::read(&path)?;
+        let delegated = handed::read(&path)?;
+        let mut client = Self::with(profile, member, world, (path, None), entries)?;
+        let wallet = &mut client.state.get_mut().wallet;
+        for entry in wallet.new_of(delegated) {
+            wallet.apply(&entry)?;
+        }
+        Ok(client)
     }
 
     /// Everything that the wallet of the folder that this client was opened on ever wrote down, also what its journal does not
@@ -380,7 +405,7 @@ impl Client {
         profile: Profile,
         member: Option<SecretKey>,
         world: World,
-        journal: Option<Journal>,
+        (at, journal): (PathBuf, Option<Journal>),
         entries: Vec<Entry>,
     ) -> Result<Self, Error> {
         let path = profile.roster.clone();
@@ -393,7 +418,7 @@ impl Client {
             world,
             seen: Seen::new(directory),
             member,
-            state: tokio::sync::Mutex::new(State { wallet, journal, clock, failpoint }),
+            state: tokio::sync::Mutex::new(State { wallet, at, journal, clock, failpoint }),
             funding: tokio::sync::Mutex::default(),
             under_way: UnderWay::default(),
             doors: Mutex::default(),
@@ -497,14 +522,24 @@ impl Client {
         Key::random((self.world.entropy)(), self.now())
     }
 
-    /// A narrower right for somebody else, made offline. Gives the chain; the key is theirs.
+    /// A narrower right for somebody else, made offline. Gives the chain; the key is theirs. Until its end the token is ended by
+    /// [`Client::take_back`] alone.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn delegate(&self, token: TokenId, narrow: comity_token::Narrow) -> Result<Vec<u8>, Error> {
-        let state = self.state.lock().await;
+        let mut state = self.state.lock().await;
         let purse = state.wallet.purse(token)?;
-        comity_token::delegate(purse.chain(), purse.key(), narrow).map_err(Error::Delegate)
+        let chain = comity_token::delegate(purse.chain(), purse.key(), narrow).map_err(Error::Delegate)?;
+        let entry = purse.delegating(&chain, self.now())?;
+        // Durable before anybody has it: who ends tokens must know of it.
+        if state.journal.is_some() {
+            state.write(&entry)?;
+        } else {
+            handed::put(&state.at, &entry)?;
+            state.wallet.apply(&entry)?;
+        }
+        Ok(chain)
     }
 
     /// What the wallet holds, and what it asked for without an answer.
@@ -520,6 +555,7 @@ impl Client {
             pending: false,
             // At `settle_by` it goes home by itself: a node that is gone for good is not asked for ever.
             unfinished: !purse.is_closed() && purse.is_root() && now < purse.token().terms.settle_by,
+            delegated_until: purse.delegated_until(now),
             stopped: purse.stopped().map(ToString::to_string),
             expires_at: purse.expires_at(),
         };
@@ -531,6 +567,7 @@ impl Client {
             open: false,
             pending: true,
             unfinished: true,
+            delegated_until: None,
             stopped: None,
             expires_at: pending.at.plus(u64::from(pending.valid_s)),
         };
@@ -607,6 +644,17 @@ impl State {
         if let Err(error) = journal.renew(carried, &*self.failpoint) {
             tracing::warn!(error = %crate::chain(&error), "the wallet's journal could not begin anew");
         }
+    }
+
+    /// Takes over what was delegated beside this program.
+    fn take_over_delegated(&mut self) -> Result<(), Error> {
+        let at = self.at.clone();
+        handed::take(&at, |entries| {
+            for entry in self.wallet.new_of(entries) {
+                self.write(&entry)?;
+            }
+            Ok(())
+        })
     }
 
     /// Written and believed, and not durable yet: what a restart may forget, or what [`Client::flushed`] waits for.

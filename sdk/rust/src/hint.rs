@@ -23,7 +23,7 @@ impl Error {
             (None, None, Self::Roster { .. } | Self::NotARoster { .. } | Self::Profile(_) | Self::Refused(_)) => {
                 "profile"
             }
-            (None, None, Self::Journal(_) | Self::Seal(_) | Self::LooksOnly) => "wallet",
+            (None, None, Self::Journal(_) | Self::Seal(_) | Self::LooksOnly | Self::HandedOn { .. }) => "wallet",
             (None, None, Self::NoDoor(_) | Self::Silent(_)) => Code::NodeUnreachable.as_str(),
             (None, None, Self::Door(DoorError::Dial { .. })) if self.is_unsent() => Code::NodeUnreachable.as_str(),
             (None, None, Self::Ended { .. }) => Code::Stale.as_str(),
@@ -131,6 +131,9 @@ impl Error {
             Self::Door(_) | Self::Unverified(_) | Self::Malformed(_) | Self::Missing(_) => {
                 "one of the two sides may be out of date: a newer version of this program, or another `entry` in profile.toml"
             }
+            Self::HandedOn { .. } => {
+                "it is ended once that is over (`comity wallet finish`); `comity wallet revoke TOKEN` ends it now, with what was handed on"
+            }
             Self::LooksOnly => "open it without `look`, once no other program uses the wallet",
             _ => return None,
         })
@@ -154,6 +157,7 @@ fn of_wallet(error: &WalletError) -> Option<&'static str> {
             "ask again, and a new one is drawn; where somebody gave it to you, ask them for another"
         }
         WalletError::Stopped { .. } => EVIDENCE,
+        WalletError::Delegated(_) => "delegate from another token, or give each of many a mandate (`comity mandate`)",
         WalletError::LanesBusy(_) => "wait for a call to end, or ask fewer at once",
         WalletError::Journal => of_broken_journal(),
         _ => return None,

@@ -3,6 +3,7 @@
 //! Writing a line and waiting for the disk are apart: calls at once share a flush ([`Disk::reach`]). One that has grown begins
 //! anew with what it came to, and what stood in it goes into an archive beside it ([`Journal::renew`]).
 
+pub(crate) mod handed;
 mod history;
 mod renew;
 
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use comity_wire::object::AckLane;
-use comity_wire::{Amount, Digest, TokenId};
+use comity_wire::{Amount, Digest, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::keys::Calls;
@@ -89,6 +90,13 @@ pub enum Entry {
     /// The node's final is here.
     Closed {
         token: TokenId,
+    },
+    /// A part of the token was handed on: whoever has it may spend so much until then. `leaf`: of the block that says so.
+    Delegated {
+        token: TokenId,
+        leaf: Digest,
+        cap: Amount,
+        until: Timestamp,
     },
     /// First line of a journal that began anew (decision 0099). A program from before refuses it by this name.
     #[serde(rename = "carried_on_by_a_newer_comity")]

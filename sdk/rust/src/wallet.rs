@@ -52,7 +52,12 @@ pub struct Purse {
     ended: bool,
     /// The node's final is here.
     closed: bool,
+    /// What was handed on: the cap of each block and its end, by the block's leaf.
+    delegated: BTreeMap<Digest, (Amount, Timestamp)>,
 }
+
+/// How often a token may be handed on.
+pub const DELEGATED_MAX: usize = 1_024;
 
 /// What a token has to name for a call, beside model and op.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,6 +148,8 @@ pub enum WalletError {
     Window { asked: Amount, window: Amount },
     #[error("the call that this key names is being asked already")]
     Named,
+    #[error("{DELEGATED_MAX} parts of token {0} were handed on: no more can be")]
+    Delegated(TokenId),
     #[error("all {0} lanes of the token are busy: wait for a call to end")]
     LanesBusy(u16),
     #[error("what came is not a token of ours")]
@@ -180,6 +187,17 @@ impl Wallet {
         let purses = self.purses.values().filter(|purse| purse.is_root()).map(|purse| purse.committed(now));
         let pending = self.pending.values().map(|pending| pending.budget);
         purses.chain(pending).fold(self.settled, Amount::saturating_add)
+    }
+
+    /// What of these delegations is new, of tokens that are here.
+    pub(crate) fn new_of(&self, delegated: Vec<Entry>) -> Vec<Entry> {
+        let is_new = |entry: &Entry| match entry {
+            Entry::Delegated { token, leaf, .. } => {
+                self.purses.get(token).is_some_and(|purse| !purse.delegated.contains_key(leaf))
+            }
+            _ => false,
+        };
+        delegated.into_iter().filter(is_new).collect()
     }
 
     /// Whether this object stands in the journal as evidence.
@@ -404,6 +422,9 @@ impl Wallet {
             Entry::Acknowledged { token, ack } => self.lane_mut(*token, ack.lane)?.acknowledged(ack.n, ack.total),
             Entry::Ended { token } => self.purse_mut(*token)?.ended = true,
             Entry::Closed { token } => self.purse_mut(*token)?.closed = true,
+            Entry::Delegated { token, leaf, cap, until } => {
+                self.purse_mut(*token)?.delegated.insert(*leaf, (*cap, *until));
+            }
             Entry::Carried { settled, days, .. } => self.begin_with(*settled, days)?,
             Entry::Lane { token, lane, carried } => {
                 *self.lane_mut(*token, *lane)? = carried.lane().ok_or(WalletError::Journal)?;
@@ -486,6 +507,7 @@ impl Purse {
             lanes: Vec::new(),
             ended: false,
             closed: false,
+            delegated: BTreeMap::new(),
         })
     }
 
@@ -578,6 +600,41 @@ impl Purse {
         } else {
             self.budget()
         }
+    }
+
+    /// Until when somebody whom a part was handed on to may be at work under it; `None` where nobody may. Who ended the token before would
+    /// take it from them.
+    pub fn delegated_until(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.closed || self.ended {
+            return None;
+        }
+        let longest = u64::from(self.token.terms.longest_op_s);
+        self.delegated.values().map(|(_, until)| until.plus(longest)).filter(|until| now < *until).max()
+    }
+
+    /// Σ caps of what was handed on, as far as the budget goes.
+    pub fn delegated(&self) -> Amount {
+        let caps = self.delegated.values().map(|(cap, _)| *cap);
+        caps.fold(Amount::ZERO, Amount::saturating_add).min(self.budget())
+    }
+
+    /// What to write down before `chain`, which was made of this one, is given away.
+    ///
+    /// # Errors
+    /// [`WalletError`].
+    pub fn delegating(&self, chain: &[u8], now: Timestamp) -> Result<Entry, WalletError> {
+        if !self.is_open(now) {
+            return Err(WalletError::Ended);
+        }
+        let malformed = |source| WalletError::Token(cose::Unverified::Malformed { kind: "chain", source });
+        let parts = Chain::from_bytes(chain).map_err(malformed)?;
+        let block = parts.blocks.last().ok_or(WalletError::Journal)?;
+        let block = Signed::<Block>::decode(block).map_err(WalletError::Token)?;
+        let (leaf, block) = (block.id(), block.unverified());
+        if self.delegated.len() >= DELEGATED_MAX && !self.delegated.contains_key(&leaf) {
+            return Err(WalletError::Delegated(self.id()));
+        }
+        Ok(Entry::Delegated { token: self.id(), leaf, cap: block.cap, until: block.expires_at })
     }
 
     pub fn allows(&self, model: &ModelId, op: Op) -> bool {

@@ -168,6 +168,10 @@ async fn sends_home(client: &Client, idle: Duration) {
 /// Sends home what is left of every open token.
 pub(super) async fn finish(client: &Client) {
     for purse in client.purses().await.into_iter().filter(|purse| purse.unfinished) {
+        if let Some(until) = purse.delegated_until {
+            note(&stays(&purse.token, until));
+            continue;
+        }
         match client.finish(purse.token).await {
             Ok(finished) => {
                 note(&format!("{} ended; spent {}", purse.token, purse.spent));
@@ -176,6 +180,13 @@ pub(super) async fn finish(client: &Client) {
             Err(error) => note(&format!("{} stays open until it expires: {error}", purse.token)),
         }
     }
+}
+
+/// Of a token that others may be at work under.
+pub(super) fn stays(token: &comity_wire::TokenId, until: comity_wire::Timestamp) -> String {
+    format!(
+        "{token} stays open: a part of it was handed on until {until}; comity wallet finish ends it then, comity wallet revoke {token} now"
+    )
 }
 
 fn told(token: &comity_wire::TokenId, finished: &Finished) {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use comity_sdk::client::Finished;
-use comity_sdk::{Client, Profile};
+use comity_sdk::{Client, Error, Profile};
 use comity_wire::{Amount, Digest, TokenId};
 
 use crate::money::amount;
@@ -36,7 +36,7 @@ pub enum Wallet {
         #[arg(long)]
         json: bool,
     },
-    /// End tokens at their nodes: what was not spent goes back to the project at once
+    /// End tokens at their nodes: what was not spent goes back to the project at once. One of which a part was handed on stays until that ends
     Finish {
         /// All that are not ended yet, expired ones too, where none is named
         tokens: Vec<TokenId>,
@@ -102,6 +102,9 @@ impl Wallet {
                     &purses.iter().map(row).collect::<Vec<_>>(),
                 ));
                 for purse in &purses {
+                    if let Some(until) = purse.delegated_until {
+                        note(&format!("{}: a part of it was handed on until {until}", purse.token));
+                    }
                     if let Some(what) = &purse.stopped {
                         note(&format!("{} stopped: {what}; the evidence: comity receipts verify", purse.token));
                     }
@@ -128,7 +131,7 @@ impl Wallet {
                 ));
                 Ok(())
             }
-            Self::Finish { tokens } => finish(session, tokens).await,
+            Self::Finish { tokens } => finish(session, tokens, Ends::Due).await,
             Self::Revoke(revoke) => revoke.run(session).await,
             Self::Adopt { chain, key } => {
                 let client = session.client()?;
@@ -141,22 +144,35 @@ impl Wallet {
     }
 }
 
-async fn finish(session: &Session, tokens: Vec<TokenId>) -> Result<(), Failure> {
+/// Which tokens are ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ends {
+    /// But for those that others may be at work under.
+    Due,
+    All,
+}
+
+async fn finish(session: &Session, tokens: Vec<TokenId>, ends: Ends) -> Result<(), Failure> {
     let client = session.client()?;
     client.refresh().await?;
-    match finish_with(&client, tokens).await {
+    match finish_with(&client, tokens, ends).await {
         0 => Ok(()),
         failed => Err(Failure::new(format!("{failed} tokens are not ended"), "again: comity wallet finish")),
     }
 }
 
 /// Ends tokens, or all where none is named; gives how many are not.
-async fn finish_with(client: &Client, tokens: Vec<TokenId>) -> u64 {
+async fn finish_with(client: &Client, tokens: Vec<TokenId>, ends: Ends) -> u64 {
+    let is_named = !tokens.is_empty();
     let due = client.purses().await.into_iter().filter(|purse| purse.unfinished).map(|purse| purse.token);
-    let tokens = if tokens.is_empty() { due.collect() } else { tokens };
+    let tokens = if is_named { tokens } else { due.collect() };
     let mut failed = 0;
     for token in tokens {
-        match client.finish(token).await {
+        let ended = match ends {
+            Ends::Due => client.finish(token).await,
+            Ends::All => client.take_back(token).await,
+        };
+        match ended {
             Ok(Finished { reply, above, .. }) => {
                 let home = reply.map_or(Amount::ZERO, |reply| reply.refunded);
                 say(&format!("{token} ended; {home} went home"));
@@ -165,6 +181,10 @@ async fn finish_with(client: &Client, tokens: Vec<TokenId>) -> u64 {
                     let lane = above.lane;
                     note(&format!("how it stands: comity wallet challenge {token} --lane {lane} --reason again"));
                 }
+            }
+            Err(Error::HandedOn { token, until }) => {
+                failed += u64::from(is_named);
+                note(&super::proxy::stays(&token, until));
             }
             Err(error) if !is_unfinished(client, token).await => {
                 say(&format!("{token} was never sold, and nothing was set aside for it ({error})"));

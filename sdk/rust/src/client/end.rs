@@ -18,6 +18,14 @@ use crate::journal::Entry;
 use crate::lane::Open;
 use crate::wallet::Above;
 
+/// What becomes of what was handed on of a token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handed {
+    /// It stays whose it is until its end: the token is not ended before.
+    Kept,
+    TakenBack,
+}
+
 /// A token that was ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -37,7 +45,12 @@ impl Client {
         if !is_idle() {
             return finished;
         }
-        for purse in self.purses().await.into_iter().filter(|purse| purse.unfinished) {
+        if let Err(error) = self.state.lock().await.take_over_delegated() {
+            // Nothing is ended that may have been handed on.
+            tracing::warn!(error = %crate::chain(&error), "what was delegated cannot be read: no idle token is ended");
+            return finished;
+        }
+        for purse in self.purses().await.into_iter().filter(super::PurseStatus::is_due) {
             // Nobody chooses this token meanwhile; a call that came waits for one token to be ended, and not for all.
             let _turn = self.funding.lock().await;
             if !is_idle() {
@@ -195,9 +208,29 @@ impl Client {
     /// [`Error`]; [`Error::Above`] where there is nothing to challenge yet, since the node has claimed none of it: the token is ended
     /// again at the next chance.
     pub async fn finish(&self, token: TokenId) -> Result<Finished, Error> {
+        self.end(token, Handed::Kept).await
+    }
+
+    /// [`Client::finish`], also of a token of which a part was handed on: whoever has that is refused from now on.
+    ///
+    /// # Errors
+    /// As that, but for [`Error::HandedOn`].
+    pub async fn take_back(&self, token: TokenId) -> Result<Finished, Error> {
+        self.end(token, Handed::TakenBack).await
+    }
+
+    async fn end(&self, token: TokenId, handed: Handed) -> Result<Finished, Error> {
         let is_pending = self.state.lock().await.wallet.pending().any(|(id, _)| id == token);
         if is_pending {
             self.complete(token).await?;
+        }
+        {
+            let mut state = self.state.lock().await;
+            state.take_over_delegated()?;
+            let until = state.wallet.purse(token)?.delegated_until(self.now());
+            if let (Some(until), Handed::Kept) = (until, handed) {
+                return Err(Error::HandedOn { token, until });
+            }
         }
         self.resolve(token).await?;
         self.acknowledge(token).await?;

@@ -56,6 +56,13 @@ impl Purse {
         for (lane, state) in self.numbered() {
             entries.push(Entry::Lane { token, lane, carried: Carried::from(state) });
         }
+        let delegated = self.delegated.iter();
+        entries.extend(delegated.map(|(leaf, (cap, until))| Entry::Delegated {
+            token,
+            leaf: *leaf,
+            cap: *cap,
+            until: *until,
+        }));
         entries.extend(self.ended.then_some(Entry::Ended { token }));
         entries.extend(self.closed.then_some(Entry::Closed { token }));
     }

@@ -482,6 +482,51 @@ fn what_was_drawn_counts_until_it_can_no_longer_be_spent() {
     assert_eq!(wallet.drawn(NOW), Amount::from_ucr(704));
 }
 
+/// Hands a part of the token on; gives what is written down.
+fn delegate(wallet: &mut Wallet, cap: u32, until: Timestamp) -> Entry {
+    let narrow = comity_token::Narrow {
+        cap: Amount::from_ucr(cap),
+        expires_at: until,
+        lanes: 1,
+        depth: 0,
+        models: Vec::new(),
+        ops: Vec::new(),
+        next: SecretKey::from_seed([7; 32]).public(),
+    };
+    let purse = wallet.purse(TOKEN).unwrap();
+    let chain = comity_token::delegate(purse.chain(), purse.key(), narrow).unwrap();
+    let entry = purse.delegating(&chain, NOW).unwrap();
+    wallet.apply(&entry).unwrap();
+    entry
+}
+
+#[test]
+fn a_token_is_not_ended_by_itself_while_somebody_may_be_at_work_under_a_part_of_it() {
+    let mut wallet = wallet();
+    let until = |wallet: &Wallet, now| wallet.purse(TOKEN).unwrap().delegated_until(now);
+    assert_eq!(until(&wallet, NOW), None);
+    let (early, late) = (NOW.plus(100), NOW.plus(200));
+    let entry = delegate(&mut wallet, 30, late);
+    delegate(&mut wallet, 40, early);
+    // What is admitted in the last second may run for a minute.
+    let over = late.plus(60);
+    assert_eq!(until(&wallet, NOW), Some(over), "the last of them");
+    assert_eq!(until(&wallet, over.minus(1)), Some(over));
+    assert_eq!(until(&wallet, over), None);
+    assert_eq!(wallet.purse(TOKEN).unwrap().delegated(), Amount::from_ucr(70));
+    assert!(wallet.new_of(vec![entry.clone()]).is_empty(), "it is known");
+    assert_eq!(super::Wallet::replay([token(1, BUDGET)]).unwrap().new_of(vec![entry.clone()]), [entry.clone()]);
+    assert!(Wallet::default().new_of(vec![entry]).is_empty(), "of no token that is here");
+    let again = Wallet::replay(wallet.carried(NOW)).unwrap();
+    assert_eq!(until(&again, NOW), Some(over), "also once the journal began anew");
+
+    let purse = wallet.purse(TOKEN).unwrap();
+    assert!(matches!(purse.delegating(purse.chain(), NOW), Err(WalletError::Journal)), "nothing was handed on");
+    assert!(matches!(purse.delegating(purse.chain(), purse.expires_at()), Err(WalletError::Ended)));
+    wallet.apply(&Entry::Ended { token: TOKEN }).unwrap();
+    assert_eq!(until(&wallet, NOW), None, "it was taken back: its final is still to be had");
+}
+
 #[test]
 fn a_token_with_room_and_an_idle_lane_comes_first() {
     let model = model();

@@ -51,7 +51,7 @@ impl Export {
         let passphrase = source.new_passphrase()?;
         if !self.offline {
             client.refresh().await?;
-            super::finish_with(&client, Vec::new()).await;
+            super::finish_with(&client, Vec::new(), super::Ends::Due).await;
         }
         let entries = client.entries(&session.home)?;
         let too_large = || Failure::new("a file is too large to go along", "4 MiB is the most");

@@ -24,7 +24,7 @@ impl Revoke {
         match self.lost {
             Some(key) => lost(session, key).await,
             // None named: all that are not ended.
-            None => super::finish(session, self.tokens).await,
+            None => super::finish(session, self.tokens, super::Ends::All).await,
         }
     }
 }
