@@ -58,5 +58,8 @@ async fn a_wallet_that_is_idle_or_done_ends_no_token_that_others_work_under() {
     assert!(reply.is_some());
     let account = federation.books_add_up().await;
     assert_eq!((account.in_escrow, account.settled), (Amount::ZERO, Amount::from_ucr(3 * REQUEST_UCR)));
+    // Two of the three were others'; all came out of what the advisor drew.
+    assert_eq!(advisor.limits().await.drawn_ucr, account.settled);
+    assert_eq!(student.limits().await.drawn_ucr, Amount::ZERO);
     federation.end().await;
 }

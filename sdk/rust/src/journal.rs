@@ -98,6 +98,11 @@ pub enum Entry {
         cap: Amount,
         until: Timestamp,
     },
+    /// What all others spent of the token whom parts of it were handed on to, by the node's final.
+    SpentByOthers {
+        token: TokenId,
+        spent: Amount,
+    },
     /// First line of a journal that began anew (decision 0099). A program from before refuses it by this name.
     #[serde(rename = "carried_on_by_a_newer_comity")]
     Carried {

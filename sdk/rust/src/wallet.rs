@@ -31,7 +31,7 @@ pub struct Wallet {
     keys: Keys,
     /// What was charged of that which was signed on a day; the newest few.
     days: BTreeMap<u32, Amount>,
-    /// Σ spent of the tokens of its own that the journal does not carry on any more.
+    /// Σ spent of the tokens of its own that the journal does not carry on any more, and what else they may have cost.
     settled: Amount,
 }
 
@@ -54,6 +54,8 @@ pub struct Purse {
     closed: bool,
     /// What was handed on: the cap of each block and its end, by the block's leaf.
     delegated: BTreeMap<Digest, (Amount, Timestamp)>,
+    /// What was spent of that, once the node's final says it.
+    others: Option<Amount>,
 }
 
 /// How often a token may be handed on.
@@ -181,8 +183,8 @@ impl Wallet {
         self.pending.iter().map(|(id, pending)| (*id, pending))
     }
 
-    /// Σ of what this wallet drew and may draw: what is spent of tokens that are done with, the budgets of all others, and
-    /// reservations whose outcome is unknown. Rights that somebody delegated are not drawn.
+    /// Σ of what this wallet drew and may draw: what is spent of tokens that are done with, also by those whom parts of them were handed
+    /// on to, the budgets of all others, and reservations whose outcome is unknown. Rights that somebody delegated are not drawn.
     pub fn drawn(&self, now: Timestamp) -> Amount {
         let purses = self.purses.values().filter(|purse| purse.is_root()).map(|purse| purse.committed(now));
         let pending = self.pending.values().map(|pending| pending.budget);
@@ -425,6 +427,7 @@ impl Wallet {
             Entry::Delegated { token, leaf, cap, until } => {
                 self.purse_mut(*token)?.delegated.insert(*leaf, (*cap, *until));
             }
+            Entry::SpentByOthers { token, spent } => self.purse_mut(*token)?.others = Some(*spent),
             Entry::Carried { settled, days, .. } => self.begin_with(*settled, days)?,
             Entry::Lane { token, lane, carried } => {
                 *self.lane_mut(*token, *lane)? = carried.lane().ok_or(WalletError::Journal)?;
@@ -508,6 +511,7 @@ impl Purse {
             ended: false,
             closed: false,
             delegated: BTreeMap::new(),
+            others: None,
         })
     }
 
@@ -590,15 +594,19 @@ impl Purse {
         self.budget().saturating_sub(self.spent()).saturating_sub(self.open_max())
     }
 
-    /// The most that the token can still cost: its budget while something can be asked under it, then what was.
+    /// The most that the token can still cost: its budget while something can be asked under it, then what was. What others spent of
+    /// it counts; as long as that is not known, all that was handed on.
     fn committed(&self, now: Timestamp) -> Amount {
         let last = self.expires_at().plus(u64::from(self.token.terms.longest_op_s));
-        if self.closed {
-            self.spent()
-        } else if now >= last {
-            self.spent().saturating_add(self.open_max())
-        } else {
-            self.budget()
+        let own = match (self.closed, now >= last) {
+            (true, _) => self.spent(),
+            (false, true) => self.spent().saturating_add(self.open_max()),
+            (false, false) => return self.budget(),
+        };
+        match self.others {
+            Some(others) => own.saturating_add(others),
+            // Its node let nobody go beyond the budget.
+            None => own.saturating_add(self.delegated()).min(self.budget().max(own)),
         }
     }
 
@@ -718,6 +726,14 @@ impl Purse {
             is_above.then(|| Above { lane: head.lane, said: (head.n, head.total), known: (lane.n(), lane.total()) })
         });
         above.collect()
+    }
+
+    /// What to write down of what others spent, by the node's final; `None` where nobody else had a part of it.
+    pub fn spent_by_others(&self, final_: &Final) -> Option<Entry> {
+        let others = final_.lanes.iter().filter(|head| head.leaf != self.leaf);
+        let spent = others.fold(Amount::ZERO, |sum, head| sum.saturating_add(head.total));
+        let had_none = self.delegated.is_empty() && spent.is_zero();
+        (!had_none).then(|| Entry::SpentByOthers { token: self.id(), spent })
     }
 
     fn free_lane(&self) -> Result<u16, WalletError> {

@@ -248,6 +248,9 @@ impl Client {
         }
         let mut above = {
             let mut state = self.state.lock().await;
+            if let Some(entry) = state.wallet.purse(token)?.spent_by_others(&final_) {
+                state.note(&entry)?;
+            }
             state.write(&Entry::Ended { token })?;
             state.wallet.purse(token)?.above(&final_)
         };

@@ -18,7 +18,7 @@ impl Wallet {
         let named: BTreeSet<TokenId> = self.keys.tokens().collect();
         let (over, alive): (Vec<_>, Vec<_>) =
             self.purses.values().partition(|purse| purse.is_over(now) && !named.contains(&purse.id()));
-        let spent = over.iter().filter(|purse| purse.is_root()).map(|purse| purse.spent());
+        let spent = over.iter().filter(|purse| purse.is_root()).map(|purse| purse.committed(now));
         let settled = spent.fold(self.settled, Amount::saturating_add);
         let days = self.days.iter().map(|(day, sum)| (*day, *sum)).collect();
         let mut entries = vec![Entry::Carried { archives: Vec::new(), lines: 0, settled, days }];
@@ -63,6 +63,7 @@ impl Purse {
             cap: *cap,
             until: *until,
         }));
+        entries.extend(self.others.map(|spent| Entry::SpentByOthers { token, spent }));
         entries.extend(self.ended.then_some(Entry::Ended { token }));
         entries.extend(self.closed.then_some(Entry::Closed { token }));
     }

@@ -528,6 +528,47 @@ fn a_token_is_not_ended_by_itself_while_somebody_may_be_at_work_under_a_part_of_
 }
 
 #[test]
+fn what_others_spend_of_a_token_counts_for_the_limit_of_whoever_drew_it() {
+    let mut wallet = wallet();
+    let begun = begin(&mut wallet, b"one", 100);
+    let receipt = Node::of(&begun).receipt(&open(&begun), 1, |_| {});
+    take(&mut wallet, begun.lane, &receipt);
+    let own = Amount::from_ucr(4);
+    delegate(&mut wallet, 300, NOW.plus(200));
+    delegate(&mut wallet, 200, NOW.plus(100));
+    assert_eq!(wallet.drawn(NOW), BUDGET);
+    // Expired, and nobody knows what they spent: all that they might have.
+    let after = NOW.plus(3600 + 60);
+    assert_eq!(wallet.drawn(after), Amount::from_ucr(504));
+    delegate(&mut wallet, 900, NOW.plus(300));
+    assert_eq!(wallet.drawn(after), BUDGET, "its node lets nobody go beyond");
+    let anew = |wallet: &Wallet| Wallet::replay(wallet.carried(after)).unwrap().drawn(after);
+    assert_eq!(anew(&wallet), BUDGET);
+    // An exported wallet does not know it either.
+    wallet.apply(&Entry::Closed { token: TOKEN }).unwrap();
+    assert_eq!(wallet.drawn(after), BUDGET);
+
+    // The final says it of every leaf.
+    let purse = wallet.purse(TOKEN).unwrap();
+    let head =
+        |leaf, lane, total| AckLane { leaf, lane, n: 1, total: Amount::from_ucr(total), receipt: Digest([4; 32]) };
+    let said = |lanes| Final { token: TOKEN, node: NODE, lanes: List::new(lanes).unwrap(), at: NOW };
+    let lanes = vec![head(purse.leaf(), 0, 4), head(Digest([2; 32]), 0, 70), head(Digest([3; 32]), 1, 5)];
+    let entry = purse.spent_by_others(&said(lanes.clone())).unwrap();
+    let alone = super::Wallet::replay([token(1, BUDGET)]).unwrap();
+    let told = alone.purse(TOKEN).unwrap().spent_by_others(&said(lanes));
+    assert_eq!(told.as_ref(), Some(&entry), "also of what was handed on by a program from before");
+    assert_eq!(alone.purse(TOKEN).unwrap().spent_by_others(&said(vec![head(purse.leaf(), 0, 4)])), None);
+    wallet.apply(&entry).unwrap();
+    let drawn = own.saturating_add(Amount::from_ucr(75));
+    assert_eq!((wallet.drawn(after), anew(&wallet)), (drawn, drawn));
+    // Once it has left, too.
+    let late = wallet.purse(TOKEN).unwrap().token().terms.settle_by.plus(8 * 24 * 3600);
+    let left = Wallet::replay(wallet.carried(late)).unwrap();
+    assert_eq!((left.purses().count(), left.drawn(late)), (0, drawn));
+}
+
+#[test]
 fn a_token_with_room_and_an_idle_lane_comes_first() {
     let model = model();
     let mut wallet = Wallet::replay([token(1, BUDGET), token(2, Amount::from_ucr(500))]).unwrap();

@@ -49,7 +49,7 @@ fn life(seed: u64, steps: usize) -> (Wallet, Vec<Entry>) {
     for step in 0..steps {
         let lane = u16::try_from(roll(2)).unwrap();
         let open = wallet.purse(TOKEN).unwrap().lane(lane).and_then(|lane| lane.open.clone());
-        match (roll(13), open) {
+        match (roll(14), open) {
             (0..4, Some(open)) => {
                 let node = nodes.entry(lane).or_insert_with(|| Node {
                     lane,
@@ -75,6 +75,12 @@ fn life(seed: u64, steps: usize) -> (Wallet, Vec<Entry>) {
             (7, _) => write(&mut wallet, pending_of(u8::try_from(roll(5) + 100).unwrap())),
             (8, _) => {
                 write(&mut wallet, Entry::NotReserved { id: TokenId([u8::try_from(roll(5) + 100).unwrap(); 16]) })
+            }
+            (13, _) => {
+                write(
+                    &mut wallet,
+                    Entry::SpentByOthers { token: TOKEN, spent: Amount::from_ucr(u32::try_from(roll(9)).unwrap()) },
+                );
             }
             (12, _) => {
                 let (leaf, cap) = (Digest([u8::try_from(roll(9)).unwrap(); 32]), Amount::from_ucr(50));
