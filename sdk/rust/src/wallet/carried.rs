@@ -10,10 +10,12 @@ use crate::lane::{Carried, Lane};
 
 /// How long a token is carried on after nothing of it can be asked of anybody: a clock that is wrong by less lets none go.
 const LEAVES_AFTER_S: u64 = 7 * 24 * 3600;
+/// The same of one that was never ended, or of which a call is in doubt: what was not claimed went home by itself at `settle_by`.
+const UNENDED_LEAVES_AFTER_S: u64 = 30 * 24 * 3600;
 
 impl Wallet {
-    /// The entries that add up to this wallet. Left out: tokens that are over and that no remembered call names, of which the sum
-    /// stays; and evidence, which is written again with the next receipt that rests on it.
+    /// The entries that add up to this wallet. Left out: tokens that are over and that no remembered call names, of which stays what they
+    /// cost, or may have; and evidence, which is written again with the next receipt that rests on it.
     pub fn carried(&self, now: Timestamp) -> Vec<Entry> {
         let named: BTreeSet<TokenId> = self.keys.tokens().collect();
         let (over, alive): (Vec<_>, Vec<_>) =
@@ -45,9 +47,11 @@ impl Wallet {
 impl Purse {
     /// Whether nothing can be asked, charged, acknowledged or brought home under it any more.
     fn is_over(&self, now: Timestamp) -> bool {
-        now >= self.token.terms.settle_by.plus(LEAVES_AFTER_S)
-            && (self.closed || !self.is_root())
-            && self.lanes.iter().all(Lane::is_idle)
+        let last = self.token.expires_at.plus(u64::from(self.token.terms.longest_op_s));
+        let is_settled = (self.closed || !self.is_root()) && self.lanes.iter().all(Lane::is_idle);
+        let after = if is_settled { LEAVES_AFTER_S } else { UNENDED_LEAVES_AFTER_S };
+        // What stopped it keeps new work from its node.
+        now >= self.token.terms.settle_by.max(last).plus(after) && self.stopped().is_none()
     }
 
     fn carry(&self, entries: &mut Vec<Entry>) {

@@ -159,8 +159,21 @@ fn a_token_leaves_when_nothing_of_it_can_be_asked_and_what_it_spent_counts_on() 
     wallet.apply(&Entry::Closed { token: TOKEN }).unwrap();
     assert_eq!(kept(&wallet, late).purses().count(), 1);
 
-    // One that was not ended may still bring something home.
-    assert_eq!(kept(&super::wallet(), late).purses().count(), 1);
+    // One that was never ended went home by itself; what of it is in doubt counts as if it had been charged.
+    let mut wallet = super::wallet();
+    begin(&mut wallet, b"one", 100);
+    let (late, gone) = (settled.plus(30 * 24 * 3600 - 1), settled.plus(30 * 24 * 3600));
+    assert_eq!(kept(&wallet, late).purses().count(), 1, "a clock that is wrong by less lets it not go");
+    let after = kept(&wallet, gone);
+    assert_eq!((after.purses().count(), after.drawn(gone)), (0, Amount::from_ucr(100)));
+    assert_eq!(kept(&super::wallet(), gone).drawn(gone), Amount::ZERO);
+
+    // What is proved against its node stays: nothing new is put at its mercy.
+    let mut wallet = super::wallet();
+    let begun = begin(&mut wallet, b"one", 100);
+    let fault = Entry::Fault { token: TOKEN, lane: 0, seq: open(&begun).seq, receipt: None, what: String::new() };
+    wallet.apply(&fault).unwrap();
+    assert_eq!(kept(&wallet, gone).purses().count(), 1);
 }
 
 #[test]
