@@ -165,6 +165,16 @@ pub enum Error {
     #[error("the stream was cut: {0}")]
     Cut(String),
     #[error(
+        "token {token} was asked for, and the house's answer never came: it is given up. Nothing can be spent of it any more; what was \
+         set aside for it, {budget} at most, goes home by itself"
+    )]
+    GivenUp {
+        token: TokenId,
+        budget: Amount,
+        #[source]
+        last: Box<Self>,
+    },
+    #[error(
         "a part of token {token} was handed on until {until}: ended before, it would be taken from whoever works under it"
     )]
     HandedOn { token: TokenId, until: Timestamp },
@@ -569,7 +579,7 @@ impl Client {
             unfinished: true,
             delegated_until: None,
             stopped: None,
-            expires_at: pending.at.plus(u64::from(pending.valid_s)),
+            expires_at: pending.over_at(),
         };
         state.wallet.purses().map(purse).chain(state.wallet.pending().map(pending)).collect()
     }

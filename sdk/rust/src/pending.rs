@@ -3,7 +3,8 @@
 //! The house looks a reservation up by its id first: the same request gives the stored token again, however late.
 
 use comity_wire::api::clearing::{ReservationRequest, SignedBytes};
-use comity_wire::{Amount, Code, Digest, MandateId, ModelId, NodeId, SecretKey, Timestamp, TokenId};
+use comity_wire::object::Quote;
+use comity_wire::{Amount, Code, Digest, MandateId, ModelId, NodeId, SecretKey, Signed, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Stored;
@@ -33,6 +34,10 @@ pub struct Pending {
 
 /// A request that was sent is not taken later than this: its signature is stale by then (spec/05-request.md §5.1).
 const LATE_S: u64 = 120;
+/// How wrong this computer's clock may be, where nobody says so.
+const SKEW_S: u64 = 24 * 3600;
+/// How long it is asked for after nothing of it can be spent any more: whoever gets it late brings it home before its deadline.
+const GIVEN_UP_AFTER_S: u64 = 7 * 24 * 3600;
 
 impl Pending {
     /// `None` where the journal was changed by hand.
@@ -53,6 +58,26 @@ impl Pending {
             grants: self.grants.clone(),
             mandate: self.mandate,
         })
+    }
+
+    /// From when on the house sells nothing more for it: its quote has ended, and no request is under way.
+    pub fn unsold_from(&self) -> Timestamp {
+        let quote = Signed::<Quote>::decode(&self.quote).ok();
+        // What is no quote is sold nothing for.
+        let ends = quote.map_or(self.at, |quote| quote.unverified().expires_at);
+        ends.max(self.at).plus(LATE_S)
+    }
+
+    /// From when on nothing can be spent of it, whatever the house did with it: what it could sell last has expired, and nobody but this
+    /// wallet has the key.
+    pub fn over_at(&self) -> Timestamp {
+        self.unsold_from().plus(u64::from(self.valid_s)).plus(SKEW_S)
+    }
+
+    /// Whether it is asked for no more, whoever says what: a house that is gone, or is another one, never answers. What may have been set
+    /// aside goes home by itself at its deadline (spec/07-settlement.md §7.4).
+    pub fn is_given_up(&self, now: Timestamp) -> bool {
+        now >= self.over_at().plus(GIVEN_UP_AFTER_S)
     }
 
     /// Whether the house's answer proves that no credits were set aside and none will be.
@@ -79,6 +104,8 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
+    use comity_wire::object::Scope;
+
     use super::*;
 
     fn pending() -> Pending {
@@ -102,6 +129,37 @@ mod tests {
         let written: Pending = serde_json::from_str(&serde_json::to_string(&pending).unwrap()).unwrap();
         assert_eq!(written.request(id), pending.request(id));
         assert_eq!(pending.request(id).unwrap().holder, SecretKey::from_seed([7; 32]).public());
+    }
+
+    #[test]
+    fn one_that_is_never_answered_is_over_when_nothing_of_it_can_be_spent() {
+        let scope = Scope {
+            model: "lab/tiny".parse().unwrap(),
+            release: Digest([7; 32]),
+            ops: comity_wire::cbor::List::new(vec![comity_wire::Op::Chat]).unwrap(),
+            tariff: Digest([8; 32]),
+        };
+        let quote = Quote {
+            id: comity_wire::QuoteId([1; 16]),
+            issuer: comity_wire::OrgId([2; 16]),
+            project: comity_wire::ProjectId([3; 16]),
+            node: NodeId([1; 16]),
+            scope: comity_wire::cbor::List::new(vec![scope]).unwrap(),
+            window: Amount::credits(1),
+            lanes_max: 1,
+            longest_op_s: 60,
+            issued_at: Timestamp(900),
+            expires_at: Timestamp(5_000),
+        };
+        let quote = comity_wire::cose::sign(&quote, &SecretKey::from_seed([9; 32]));
+        let pending = Pending { quote: Stored::new(quote.bytes()).unwrap(), ..pending() };
+        assert_eq!(pending.unsold_from(), Timestamp(5_120), "the quote could be taken up until then");
+        assert_eq!(pending.over_at(), Timestamp(5_180 + SKEW_S));
+        let ends = 5_180 + SKEW_S + GIVEN_UP_AFTER_S;
+        assert!(!pending.is_given_up(Timestamp(ends - 1)) && pending.is_given_up(Timestamp(ends)));
+        // Sent when the quote had ended already.
+        let late = Pending { at: Timestamp(9_000), ..pending };
+        assert_eq!(late.unsold_from(), Timestamp(9_120));
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Wallet {
     /// on to, the budgets of all others, and reservations whose outcome is unknown. Rights that somebody delegated are not drawn.
     pub fn drawn(&self, now: Timestamp) -> Amount {
         let purses = self.purses.values().filter(|purse| purse.is_root()).map(|purse| purse.committed(now));
-        let pending = self.pending.values().map(|pending| pending.budget);
+        let pending = self.pending.values().filter(|pending| now < pending.over_at()).map(|pending| pending.budget);
         purses.chain(pending).fold(self.settled, Amount::saturating_add)
     }
 

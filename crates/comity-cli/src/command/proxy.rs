@@ -138,7 +138,10 @@ impl Proxy {
         let client = Arc::new(session.client()?);
         client.refresh().await?;
         for (token, error) in client.reconcile().await {
-            note(&format!("{token} was asked for and its answer never came; still unknown: {error}"));
+            match error {
+                error @ comity_sdk::Error::GivenUp { .. } => note(&error.to_string()),
+                error => note(&format!("{token} was asked for and its answer never came; still unknown: {error}")),
+            }
         }
         let idle = (self.idle_s > 0).then(|| Duration::from_secs(self.idle_s));
         let options = Options { listen: self.listen, key: self.key, model: self.model, idle };
@@ -177,6 +180,7 @@ pub(super) async fn finish(client: &Client) {
                 note(&format!("{} ended; spent {}", purse.token, purse.spent));
                 told(&purse.token, &finished);
             }
+            Err(error @ comity_sdk::Error::GivenUp { .. }) => note(&error.to_string()),
             Err(error) => note(&format!("{} stays open until it expires: {error}", purse.token)),
         }
     }

@@ -111,7 +111,8 @@ impl Wallet {
                 }
                 if purses.iter().any(|purse| purse.pending) {
                     note(
-                        "\"asked for\": the house's answer never came; comity wallet finish asks again, and sends it home",
+                        "\"asked for\": the house's answer never came; comity wallet finish asks again, and sends it home. From what stands under \
+                         expires on, nothing can be spent of it and no limit counts it; a week later it is given up",
                     );
                 }
                 Ok(())
@@ -186,6 +187,7 @@ async fn finish_with(client: &Client, tokens: Vec<TokenId>, ends: Ends) -> u64 {
                 failed += u64::from(is_named);
                 note(&super::proxy::stays(&token, until));
             }
+            Err(error @ Error::GivenUp { .. }) => say(&error.to_string()),
             Err(error) if !is_unfinished(client, token).await => {
                 say(&format!("{token} was never sold, and nothing was set aside for it ({error})"));
             }

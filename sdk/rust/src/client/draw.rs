@@ -125,25 +125,33 @@ impl Client {
     /// Asks the house again for a token whose reply was lost; it is the same request, so it is sold once.
     ///
     /// # Errors
-    /// [`Error`]; the reservation is forgotten only where the house's answer proves that nothing was set aside.
+    /// [`Error`]; the reservation is forgotten where the house's answer proves that nothing was set aside, and where nothing of it could be
+    /// spent for a week ([`Error::GivenUp`]).
     pub async fn complete(&self, id: TokenId) -> Result<TokenId, Error> {
         let pending = {
             let state = self.state.lock().await;
             let found = state.wallet.pending().find(|(known, _)| *known == id);
             found.map(|(_, pending)| pending.clone()).ok_or(WalletError::Unknown(id))?
         };
-        self.reserve(id, &pending, false).await
+        let done = self.reserve(id, &pending, false).await;
+        match done {
+            Err(last) if pending.is_given_up(self.now()) && self.is_pending(id).await => {
+                self.state.lock().await.write(&Entry::NotReserved { id })?;
+                Err(Error::GivenUp { token: id, budget: pending.budget, last: Box::new(last) })
+            }
+            done => done,
+        }
     }
 
-    /// Completes every reservation whose outcome is unknown; gives what is still unknown, with the reason.
+    /// Completes every reservation whose outcome is unknown; gives what is still unknown, with the reason, and what was given up.
     pub async fn reconcile(&self) -> Vec<(TokenId, Error)> {
         let pending: Vec<TokenId> = self.state.lock().await.wallet.pending().map(|(id, _)| id).collect();
         let mut unknown = Vec::new();
         for id in pending {
-            if let Err(error) = self.complete(id).await
-                && self.is_pending(id).await
-            {
-                unknown.push((id, error));
+            match self.complete(id).await {
+                Err(error @ Error::GivenUp { .. }) => unknown.push((id, error)),
+                Err(error) if self.is_pending(id).await => unknown.push((id, error)),
+                _ => {}
             }
         }
         unknown
@@ -264,7 +272,8 @@ impl Client {
                 drawn => drawn,
             };
         }
-        // What was asked for and never came is asked for again before anything else is drawn for the same model.
+        // What was asked for and never came is asked for again before anything else is drawn for the same model. Once nothing more is
+        // sold for it, it stands in nobody's way: it counts for the limit, and so may be drawn beside.
         for id in self.pending_for(target.node, &query.model).await {
             match self.complete(id).await {
                 Ok(_) => {}
@@ -324,7 +333,9 @@ impl Client {
 
     async fn pending_for(&self, node: NodeId, model: &ModelId) -> Vec<TokenId> {
         let state = self.state.lock().await;
-        let pending = state.wallet.pending().filter(|(_, pending)| pending.node == node && pending.model == *model);
+        let now = self.now();
+        let is_of = |pending: &Pending| pending.node == node && pending.model == *model && now < pending.unsold_from();
+        let pending = state.wallet.pending().filter(|(_, pending)| is_of(pending));
         pending.map(|(id, _)| id).collect()
     }
 }

@@ -27,7 +27,8 @@ impl Wallet {
         for purse in alive {
             purse.carry(&mut entries);
         }
-        entries.extend(self.pending.iter().map(|(id, pending)| Entry::Reserving { id: *id, pending: pending.clone() }));
+        let pending = self.pending.iter().filter(|(_, pending)| !pending.is_given_up(now));
+        entries.extend(pending.map(|(id, pending)| Entry::Reserving { id: *id, pending: pending.clone() }));
         entries.extend(self.keys.carried().into_iter().map(|calls| Entry::Calls { calls }));
         entries
     }

@@ -477,6 +477,12 @@ fn what_was_drawn_counts_until_it_can_no_longer_be_spent() {
     let id = TokenId([2; 16]);
     wallet.apply(&Entry::Reserving { id, pending }).unwrap();
     assert_eq!(wallet.drawn(NOW), Amount::from_ucr(704), "what was asked for may be set aside");
+    let over = wallet.pending().next().unwrap().1.over_at();
+    assert_eq!(wallet.drawn(over.minus(1)), Amount::from_ucr(704));
+    assert_eq!(wallet.drawn(over), Amount::from_ucr(4), "nothing can be spent of it, whatever the house did");
+    let given_up = over.plus(7 * 24 * 3600);
+    let pending = |now| Wallet::replay(wallet.carried(now)).unwrap().pending().count();
+    assert_eq!((pending(given_up.minus(1)), pending(given_up)), (1, 0), "it does not stay for ever");
     wallet.apply(&token(2, Amount::from_ucr(700))).unwrap();
     assert_eq!(wallet.pending().count(), 0, "it came");
     assert_eq!(wallet.drawn(NOW), Amount::from_ucr(704));
