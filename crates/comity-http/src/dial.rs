@@ -71,6 +71,10 @@ impl Default for Timeouts {
 #[derive(Clone, Copy, Debug)]
 pub struct Repeatable;
 
+/// In the extensions of a response to what was sent once more ([`Repeatable`]): what it says need not hold for the first time.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeated;
+
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -254,7 +258,9 @@ impl Client {
         };
         tracing::debug!(%way, "the connection died before the answer: the same bytes are sent again");
         let full = Duration::from_millis(self.timeouts.connect_ms_max);
-        self.send(way, again, full).await.map_err(|_| broken)
+        let mut response = self.send(way, again, full).await.map_err(|_| broken)?;
+        response.extensions_mut().insert(Repeated);
+        Ok(response)
     }
 
     async fn send(

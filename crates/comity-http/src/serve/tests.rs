@@ -18,7 +18,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::body::Limit;
-use crate::dial::{CallError, Client, ConnectError, DialError, Endpoint, PeerCertificate, Repeatable, collect};
+use crate::dial::{
+    CallError, Client, ConnectError, DialError, Endpoint, PeerCertificate, Repeatable, Repeated, collect,
+};
 use crate::problem::problem_form;
 use crate::signed::{self, Guard, Signed};
 use crate::tls::{Identity, SERVER_NAME, TrustedKeys};
@@ -437,7 +439,13 @@ async fn what_may_be_repeated_is_sent_once_more_where_its_connection_died_before
             request.extensions_mut().insert(Repeatable);
         }
         match client(&[&url], 1).request(request).await {
-            Ok(response) => assert!(repeats && response.status() == 204),
+            Ok(response) => {
+                assert!(repeats && response.status() == 204);
+                assert!(
+                    response.extensions().get::<Repeated>().is_some(),
+                    "who reads it knows that it was sent before"
+                );
+            }
             Err(error) => assert!(!repeats && matches!(error, DialError::Broken { lost: true, .. }), "{error:?}"),
         }
         let first = hears.recv().await.unwrap();
