@@ -1,8 +1,10 @@
 //! A call that has a name is charged once, whoever dies; two calls that are meant are two (rules 2 and 3).
 
+use comity_sdk::client::{Patience, Wanted};
+use comity_sdk::journal::{Entry, Journal};
 use comity_sdk::keys::Key;
 use comity_sdk::{Client, Error, Query};
-use comity_tests::federation::{PER_REQUEST, REQUEST_UCR, chain};
+use comity_tests::federation::{PER_REQUEST, REQUEST_UCR, chain, eventually};
 use comity_tests::{Federation, Owner, Scripted};
 use comity_wire::{Amount, ModelId};
 
@@ -69,6 +71,52 @@ async fn many_at_once_under_one_name_are_one_call() {
         assert_eq!(refused.code(), Some(comity_wire::Code::InFlight), "{}", chain(refused));
     }
     assert_eq!(upstream.asked(), 1);
+    finish(&client).await;
+    assert_eq!(federation.books_add_up().await.settled, Amount::from_ucr(REQUEST_UCR));
+    federation.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_nothing_new_is_charged_for_nothing_new() {
+    let upstream = Scripted::shut().await;
+    let lab = Owner::scripted("lab", &upstream, PER_REQUEST);
+    let mut federation = Federation::start(std::slice::from_ref(&lab)).await;
+    let client = std::sync::Arc::new(federation.client("again"));
+    let only = async |client: &Client, query: &Query| {
+        client.ask_patiently(query, Patience { tries_max: 1, wait_s_max: 1 }, &|| Wanted::Charged).await
+    };
+    let never = only(&client, &named(&client, &lab.model(), "never", "one")).await;
+    assert!(matches!(never, Err(Error::Unsigned)), "{never:?}");
+
+    // Signed, sent, and never charged: its node died with it. Its token has ended since.
+    let query = named(&client, &lab.model(), "a", "one");
+    let asking = tokio::spawn({
+        let (client, query) = (std::sync::Arc::clone(&client), query.clone());
+        async move { client.ask(&query).await }
+    });
+    eventually("the model was asked", async || if upstream.asked() > 0 { Ok(()) } else { Err("not yet".to_owned()) })
+        .await;
+    federation.service("lab").kill().await;
+    asking.await.expect("a call").expect_err("its node died");
+    let token = client.purses().await.first().expect("a token").token;
+    drop(client);
+    let (mut journal, _) = Journal::open(&Client::journal(&federation.wallet("again"))).expect("a journal");
+    journal.append(&Entry::Ended { token }).expect("written");
+    drop(journal);
+    let client = federation.client("again");
+    let away = client.ask(&query).await.expect_err("its node is away");
+    assert!(matches!(away, Error::InDoubt { most, .. } if most == Amount::from_ucr(REQUEST_UCR)), "{}", chain(&away));
+    federation.service("lab").restart().await;
+    upstream.open();
+    let said = eventually("the node's word", async || match only(&client, &query).await {
+        Err(error @ Error::InDoubt { .. }) => Err(chain(&error)),
+        said => Ok(said.map(|answer| answer.receipt.charge)),
+    });
+    let said = said.await;
+    assert!(matches!(said, Err(Error::Unsigned)), "{said:?}");
+    assert_eq!(upstream.asked(), 1, "what turned out new was not signed");
+    ask(&client, &query).await;
+    assert_eq!(upstream.asked(), 2);
     finish(&client).await;
     assert_eq!(federation.books_add_up().await.settled, Amount::from_ucr(REQUEST_UCR));
     federation.end().await;

@@ -40,6 +40,7 @@ mod postgres;
 mod probed;
 mod probes_page;
 mod proxied_batches;
+mod refused_again;
 mod replay_charges_nothing;
 mod researcher_page;
 mod restore_drill;

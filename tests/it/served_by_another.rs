@@ -256,6 +256,43 @@ async fn what_may_be_charged_is_asked_for_at_its_node_and_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_without_a_key_that_may_be_charged_is_paid_nowhere_else() {
+    let mut world = World::with(Scripted::shut().await).await;
+    let client = std::sync::Arc::new(world.federation.client("unnamed"));
+    let query = Query { key: None, ..open(&client, "same:lab/model", "", "one") };
+    let asking = tokio::spawn({
+        let (client, query) = (std::sync::Arc::clone(&client), query.clone());
+        async move { client.ask(&query).await }
+    });
+    eventually("the model was asked", async || if world.lab.asked() > 0 { Ok(()) } else { Err("not yet".to_owned()) })
+        .await;
+    world.federation.service("lab").kill().await;
+    let error = asking.await.expect("a call").expect_err("its node died");
+    let most = Cost::UpTo(Amount::from_ucr(REQUEST_UCR));
+    assert_eq!(error.tried().iter().map(|tried| tried.cost).collect::<Vec<_>>(), [most], "{}", chain(&error));
+    drop(client);
+    // Asked again by whoever knows no key, also by another process: the one that may be charged is asked about, and the error says so.
+    let client = world.federation.client("unnamed");
+    for _ in 0..2 {
+        let error = client.ask(&query).await.expect_err("its node is away");
+        let [tried] = error.tried() else { panic!("{}", chain(&error)) };
+        assert_eq!((tried.model.organisation(), tried.cost), ("lab", most), "{}", chain(&error));
+        assert!(chain(&error).contains("may have charged up to"), "{}", chain(&error));
+        assert!(error.hint().is_some_and(|hint| hint.contains("nobody is paid twice")), "{:?}", error.hint());
+    }
+    assert_eq!(world.asked(), [1, 0, 0, 0], "nobody else is paid for it meanwhile");
+    // Another question is not held up by it.
+    let other = Query { key: None, ..open(&client, "same:lab/model", "", "two") };
+    assert_eq!(served(&ask(&client, &other).await).0, "museum");
+    world.federation.service("lab").restart().await;
+    world.lab.open();
+    let answer = eventually("the node's word", async || client.ask(&query).await.map_err(|error| chain(&error))).await;
+    assert_eq!((served(&answer).0, answer.receipt.charge), ("lab", Amount::from_ucr(REQUEST_UCR)));
+    assert_eq!(world.settled(&[&client]).await, Amount::from_ucr(REQUEST_UCR + DEAR_UCR));
+    world.federation.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plain_clients_and_the_command_line_are_told_who_served_them() {
     let mut world = World::start().await;
     world.federation.service("lab").kill().await;

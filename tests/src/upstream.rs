@@ -81,6 +81,11 @@ impl Scripted {
         self.shared.gate.send_replace(true);
     }
 
+    /// Answers none again until [`Scripted::open`].
+    pub fn close(&self) {
+        self.shared.gate.send_replace(false);
+    }
+
     /// Calls that came in.
     pub fn asked(&self) -> usize {
         self.shared.asked.load(Ordering::SeqCst)

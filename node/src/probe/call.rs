@@ -142,7 +142,7 @@ impl Call {
 
 /// What the other side said, by its code where it has one: no text of a node's is kept.
 fn why(error: &Error) -> String {
-    match (error.code(), error) {
+    match (error.code(), error.root()) {
         (Some(code), _) => code.as_str().to_owned(),
         (None, Error::Door(_) | Error::NoDoor(_)) => "not reached".to_owned(),
         (None, Error::Cut(_)) => "the stream was cut".to_owned(),

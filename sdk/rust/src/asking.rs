@@ -100,6 +100,8 @@ impl<'a> Asking<'a> {
                             again = false;
                             continue;
                         }
+                        // Nobody wanted it any more when it turned out to be a new call.
+                        Some(Outcome::Free) | None if matches!(error, Error::Unsigned) => return Came::Nothing,
                         Some(Outcome::Free) | None => None,
                     };
                     Came::Error { error, charged, ms }

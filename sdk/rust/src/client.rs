@@ -184,6 +184,18 @@ pub enum Error {
     LooksOnly,
     #[error("the key names another request: use a new key for a new request")]
     KeyConflict,
+    #[error("what was signed for this call was not charged, and nothing new was wanted: it was not asked")]
+    Unsigned,
+    #[error(
+        "{node} had this call before, may have charged up to {most} for it, and does not say: nothing else is asked for it meanwhile"
+    )]
+    InDoubt {
+        node: NodeId,
+        /// The most that was signed for it.
+        most: Amount,
+        #[source]
+        source: Box<Self>,
+    },
     #[error(
         "this call was answered and charged {charge} before (receipt {receipt}), and its answer is not kept any more: \
          use a new key to ask and pay again"
@@ -192,11 +204,20 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the last one said, where several were tried.
+    /// What the last one said, where several were tried; of a call in doubt, what its node said when it was asked.
     pub fn root(&self) -> &Self {
         match self {
             Self::Tried { last, .. } => last.root(),
+            Self::InDoubt { source, .. } => source.root(),
             error => error,
+        }
+    }
+
+    /// Whether it is not known what became of the call, and its node did not say when it was asked.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::Tried { last, .. } => last.is_in_doubt(),
+            error => matches!(error, Self::InDoubt { .. }),
         }
     }
 
@@ -234,7 +255,8 @@ impl Error {
                 Code::ModelStarting | Code::UpstreamUnavailable | Code::Busy | Code::RosterBehind | Code::StandingStale
             )
         );
-        self.is_unsent() || cannot_now || matches!(self, Self::NoDoor(_) | Self::Silent(_))
+        let did_nothing = self.is_unsent() || cannot_now || matches!(self, Self::NoDoor(_) | Self::Silent(_));
+        did_nothing && !matches!(self, Self::InDoubt { .. })
     }
 
     /// Whether another owner of the same release may do what this one did not, where this one charged nothing: what stopped it
@@ -525,6 +547,15 @@ impl Client {
     pub async fn became(&self, key: &Key) -> Option<Outcome> {
         let state = self.state.lock().await;
         state.wallet.keys().outcome(&key.digest)
+    }
+
+    /// The key of a call of a caller that sends none: of one like it whose outcome is unknown, so that its node is asked first what
+    /// became of that and nobody else is paid for it (rule 3); else one that nobody chose before.
+    pub async fn own_key(&self, query: &Query<Name>) -> Key {
+        let (asked, now) = (query.asked(), self.now());
+        let state = self.state.lock().await;
+        let doubtful = state.wallet.keys().doubtful(&asked, &self.under_way.lanes(), now);
+        doubtful.unwrap_or_else(|| self.new_key())
     }
 
     /// A key that nobody chose before, for a call of a caller that sends none.

@@ -42,6 +42,8 @@ pub struct Refusal {
     pub receipt: Option<String>,
     /// Headers for whoever asked ([`crate::chat::for_the_caller`]).
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The same bytes went before, over a connection that died: what is said of these is not said of those.
+    pub repeated: bool,
 }
 
 /// An accepted call's answer, still to be read.
@@ -164,7 +166,11 @@ impl Door {
         let whole = dial::collect(response, BODY_BYTES_MAX).await.map_err(|source| self.dial(source))?;
         let receipt = whole.headers().get(header::RECEIPT).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let remote = RemoteError::read(whole.status().as_u16(), whole.headers(), whole.body());
-        Err(refusal(remote, receipt, crate::chat::for_the_caller(whole.headers())))
+        let mut refusal = refusal(remote);
+        refusal.receipt = receipt;
+        refusal.headers = crate::chat::for_the_caller(whole.headers());
+        refusal.repeated = whole.extensions().get::<dial::Repeated>().is_some();
+        Err(DoorError::Refused(refusal))
     }
 
     fn dial(&self, source: DialError) -> DoorError {
@@ -174,18 +180,18 @@ impl Door {
     fn failed(&self, error: CallError) -> DoorError {
         match error {
             CallError::Dial(source) => self.dial(source),
-            CallError::Remote(remote) => refusal(remote, None, Vec::new()),
+            CallError::Remote(remote) => DoorError::Refused(refusal(remote)),
             CallError::Answer { source, .. } => DoorError::Form { name: self.name.clone(), source },
         }
     }
 }
 
-fn refusal(remote: RemoteError, receipt: Option<String>, headers: Vec<(HeaderName, HeaderValue)>) -> DoorError {
+fn refusal(remote: RemoteError) -> Box<Refusal> {
     let message = match &remote.hint {
         Some(hint) => format!("{}: {} ({hint})", remote.code, remote.message),
         None => format!("{}: {}", remote.code, remote.message),
     };
-    DoorError::Refused(Box::new(Refusal { message, remote, receipt, headers }))
+    Box::new(Refusal { message, remote, receipt: None, headers: Vec::new(), repeated: false })
 }
 
 impl DoorError {
@@ -200,6 +206,11 @@ impl DoorError {
     /// are none: they may have come after the charge.
     pub fn is_refusal(&self) -> bool {
         self.code().is_some_and(|code| !matches!(code, Code::InFlight | Code::Internal | Code::StoreUnavailable))
+    }
+
+    /// Whether what it answers had been sent before.
+    pub fn is_of_a_repeat(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.repeated)
     }
 
     /// Whether the only way there was through a hub, and there was no token to show to it.

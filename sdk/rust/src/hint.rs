@@ -26,6 +26,9 @@ impl Error {
             (None, None, Self::Journal(_) | Self::Seal(_) | Self::LooksOnly | Self::HandedOn { .. }) => "wallet",
             (None, None, Self::NoDoor(_) | Self::Silent(_)) => Code::NodeUnreachable.as_str(),
             (None, None, Self::Door(DoorError::Dial { .. })) if self.is_unsent() => Code::NodeUnreachable.as_str(),
+            (None, None, _) if matches!(self, Self::InDoubt { source, .. } if source.is_unsent()) => {
+                Code::NodeUnreachable.as_str()
+            }
             (None, None, Self::Ended { .. }) => Code::Stale.as_str(),
             (None, None, Self::NoReceipt) => "receipt_missing",
             (None, None, Self::Receipt(_) | Self::Fault(_) | Self::Equivocation(_)) => "receipt_wrong",
@@ -36,6 +39,9 @@ impl Error {
     /// What to do next, and whose move it is: of what we know of, in our words, else in the other side's. `None` where the message
     /// says it all.
     pub fn hint(&self) -> Option<String> {
+        if self.is_in_doubt() {
+            return Some(IN_DOUBT.to_owned());
+        }
         let Some(refusal) = self.refusal() else {
             return self.code().and_then(of_code).or_else(|| self.of_kind()).map(str::to_owned);
         };
@@ -140,6 +146,7 @@ impl Error {
     }
 }
 
+const IN_DOUBT: &str = "ask the same again in a minute: its node is asked first what became of it, and nobody is paid twice. Until its token is settled, a day or two, only another question, or another key, asks somebody else";
 const EVIDENCE: &str = "keep the wallet's folder: it is your evidence. `comity receipts verify` says what is wrong; show it to the clearing house";
 /// In what the house says.
 const UNDER_A_MANDATE: &str = "under this mandate";
@@ -265,7 +272,13 @@ mod tests {
         for code in Code::ALL.iter().copied() {
             let body = serde_json::json!({"error": {"code": code.as_str(), "message": "no"}}).to_string();
             let remote = comity_http::RemoteError::read(code.status(), &http::HeaderMap::new(), body.as_bytes());
-            let refusal = crate::door::Refusal { message: "no".to_owned(), remote, receipt: None, headers: Vec::new() };
+            let refusal = crate::door::Refusal {
+                message: "no".to_owned(),
+                remote,
+                receipt: None,
+                headers: Vec::new(),
+                repeated: false,
+            };
             let error = Error::Door(DoorError::Refused(Box::new(refusal)));
             assert!(error.hint().is_some_and(|hint| hint.len() > 20), "{code}");
         }
@@ -286,8 +299,13 @@ mod tests {
         let refused = |message: &str| {
             let body = serde_json::json!({"code": "limit_exceeded", "detail": message}).to_string();
             let remote = comity_http::RemoteError::read(403, &http::HeaderMap::new(), body.as_bytes());
-            let refusal =
-                crate::door::Refusal { message: message.to_owned(), remote, receipt: None, headers: Vec::new() };
+            let refusal = crate::door::Refusal {
+                message: message.to_owned(),
+                remote,
+                receipt: None,
+                headers: Vec::new(),
+                repeated: false,
+            };
             Error::Door(DoorError::Refused(Box::new(refusal)))
         };
         let capped = refused("drawn under this mandate: at most 200 µcr more of 200 µcr");

@@ -12,6 +12,7 @@ use comity_wire::{Amount, Digest, ModelId, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::lane::Open;
+use crate::wallet::UnderWay;
 
 pub use carried::Calls;
 
@@ -125,6 +126,13 @@ impl Key {
     }
 }
 
+impl Keyed {
+    /// What its caller wrote ([`crate::Query::asked`]).
+    fn asked(&self) -> Digest {
+        self.key.part.map_or(self.content, |part| part.asked)
+    }
+}
+
 impl Keys {
     /// What a key names, while it is young enough; a run's own key, while it is remembered.
     pub fn find(&self, digest: &Digest, now: Timestamp) -> Option<&Keyed> {
@@ -154,8 +162,18 @@ impl Keys {
         let mut young = young.take_while(|keyed| keyed.key.at >= since);
         let found = young.find(|keyed| {
             let own = keyed.key.origin == Origin::Proxy && keyed.key.at < until;
-            let asked = keyed.key.part.map_or(keyed.content, |part| part.asked);
-            own && !keyed.answered && asked == *content
+            own && !keyed.answered && keyed.asked() == *content
+        });
+        found.map(|keyed| keyed.key.whole())
+    }
+
+    /// The call of this body, as its caller wrote it, that nobody but this program named and whose outcome is unknown, while it is
+    /// young enough: the youngest of those that are not under way.
+    pub(crate) fn doubtful(&self, content: &Digest, under_way: &UnderWay, now: Timestamp) -> Option<Key> {
+        let young = self.order.iter().rev().filter_map(|digest| self.find(digest, now));
+        let mut doubtful = young.filter(|keyed| keyed.outcome == Outcome::Unknown && keyed.key.origin == Origin::Proxy);
+        let found = doubtful.find(|keyed| {
+            keyed.asked() == *content && !keyed.answered && !under_way.contains(&(keyed.token, keyed.lane))
         });
         found.map(|keyed| keyed.key.whole())
     }
@@ -273,6 +291,32 @@ mod tests {
         assert_eq!(unanswered(3), None, "its caller names it");
         assert_eq!(unanswered(4), None, "of this very process");
         assert_eq!(unanswered(5), None, "handed over");
+    }
+
+    #[test]
+    fn a_call_that_nobody_named_is_found_while_it_is_in_doubt() {
+        let (mut keys, now) = (Keys::default(), Timestamp(150));
+        let token = TokenId([1; 16]);
+        let asked = Digest([8; 32]);
+        let part = |key: Key| key.at_model(asked, &"lab/m".parse().unwrap());
+        let own = |n: u8| Key::random([n; 32], now);
+        let nothing = UnderWay::new();
+        keys.signed(token, 0, &open(part(own(1)), 1));
+        let here = UnderWay::from([(token, 0)]);
+        assert_eq!(keys.doubtful(&asked, &nothing, now), Some(own(1)), "by what its caller wrote");
+        assert_eq!(keys.doubtful(&Digest([1; 32]), &nothing, now), None, "not by what was sent");
+        assert_eq!(keys.doubtful(&asked, &here, now), None, "it is being asked");
+        assert_eq!(keys.doubtful(&asked, &nothing, now.plus(KEY_AGE_S)), None, "too old");
+        keys.signed(token, 1, &open(part(Key::of_caller(b"k", now)), 1));
+        assert_eq!(keys.doubtful(&asked, &nothing, now), Some(own(1)), "a call that its caller named is its own");
+        for outcome in [Outcome::Free, Outcome::Charged { receipt: asked, charge: Amount::ZERO }] {
+            keys.became(&part(own(1)).digest, outcome);
+            assert_eq!(keys.doubtful(&asked, &nothing, now), None, "{outcome:?}");
+        }
+        keys.signed(token, 2, &open(own(3), 3));
+        assert_eq!(keys.doubtful(&Digest([3; 32]), &nothing, now), Some(own(3)), "of one model");
+        keys.answered(&own(3).digest);
+        assert_eq!(keys.doubtful(&Digest([3; 32]), &nothing, now), None, "handed over");
     }
 
     #[test]

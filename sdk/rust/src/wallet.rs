@@ -93,10 +93,10 @@ pub struct Ask<'a> {
     pub key: Option<Key>,
 }
 
-/// What a key says of a request that comes with it.
+/// What is known of a request that comes.
 #[derive(Debug)]
 pub enum Place {
-    /// Nothing is signed under it, or nothing that was or will be charged.
+    /// Nothing is signed under its key, or nothing that was or will be charged; without a key, none like it is in doubt.
     New,
     /// The request as it was signed: outcome unknown.
     Unknown(Begun),
@@ -104,7 +104,8 @@ pub enum Place {
     Charged { begun: Begun, receipt: Digest, charge: Amount },
     /// It was charged, and its token has ended: nobody can be asked for the answer any more.
     Gone { receipt: Digest, charge: Amount },
-    /// Its outcome is unknown and its token has ended: the node has to be asked for the receipt before anything is signed.
+    /// Its outcome is unknown, and it cannot be asked again as it was signed, since its token has ended: the node has to be asked for
+    /// the receipt before anything is signed.
     Doubt { token: TokenId, lane: u16 },
     /// It is being asked in this process.
     UnderWay,
@@ -247,12 +248,13 @@ impl Wallet {
         &self.keys
     }
 
-    /// What is known of the call that `ask` names.
+    /// What is known of the call that `ask` names; of one that nobody named, whether one like it is in doubt, which is taken up where
+    /// it may cost `ask.max_charge` at most.
     ///
     /// # Errors
     /// [`WalletError`].
     pub fn place(&self, ask: &Ask<'_>, under_way: &UnderWay, now: Timestamp) -> Result<Place, WalletError> {
-        let Some(key) = ask.key else { return Ok(Place::New) };
+        let Some(key) = ask.key else { return Ok(self.unnamed(ask, under_way, now)) };
         if key.part.is_none() && self.keys.parts(&key.digest, now).next().is_some() {
             return Ok(Place::Other);
         }
@@ -310,31 +312,31 @@ impl Wallet {
         same.then(|| Begun { entry: None, authority, token: purse.id(), lane: keyed.lane })
     }
 
-    /// The same request once more: a body whose outcome in some lane is unknown keeps its seq, nonce, tariff and maximum,
-    /// so it cannot be charged twice (rule 3). `most` is what the caller lets it cost. Of calls that were named, each is its
-    /// own: a new one never takes the place of another.
-    pub fn again(
-        &self,
-        node: NodeId,
-        ask: &Ask<'_>,
-        most: Amount,
-        under_way: &UnderWay,
-        now: Timestamp,
-    ) -> Option<Begun> {
+    /// Of calls that nobody named, one with this body that is in doubt, at whichever node and under whichever token: it keeps its seq,
+    /// nonce, tariff and maximum, so it cannot be charged twice (rule 3). One that the caller would not let cost as much now, or
+    /// whose token has ended, is asked about before another is signed. Of calls that were named, each is its own.
+    fn unnamed(&self, ask: &Ask<'_>, under_way: &UnderWay, now: Timestamp) -> Place {
+        let owed = self.purses.values().filter(|purse| purse.may_be_owed(now));
+        let doubtful = owed.flat_map(|purse| purse.doubtful(under_way).map(move |(lane, open)| (purse, lane, open)));
+        let bytes = ask.body.len() as u64;
+        let mut alike = doubtful.filter(|(.., open)| open.key.is_none() && open.input_bytes == bytes).peekable();
+        if alike.peek().is_none() {
+            return Place::New;
+        }
         let content = Digest::of(ask.body);
-        let purses = self.purses.values().filter(|purse| purse.node() == node && purse.is_open(now));
-        let mut doubtful =
-            purses.flat_map(|purse| purse.doubtful(under_way).map(move |(lane, open)| (purse, lane, open)));
-        doubtful.find_map(|(purse, lane, open)| {
-            let same_call = open.key.map(|key| key.digest) == ask.key.map(|key| key.digest);
-            if !same_call || open.content != content || open.max_charge > most {
+        let place = alike.find_map(|(purse, lane, open)| {
+            let asked = Ask { tariff: open.tariff, max_charge: open.max_charge, ..*ask };
+            let authority = purse.authority(lane, open.seq, content, &asked);
+            if authority.id() != open.authority {
                 return None;
             }
-            let ask = Ask { tariff: open.tariff, max_charge: open.max_charge, ..*ask };
-            let authority = purse.authority(lane, open.seq, content, &ask);
-            let same = authority.id() == open.authority;
-            same.then(|| Begun { entry: None, authority, token: purse.id(), lane })
-        })
+            Some(if purse.is_open(now) && open.max_charge <= ask.max_charge {
+                Place::Unknown(Begun { entry: None, authority, token: purse.id(), lane })
+            } else {
+                Place::Doubt { token: purse.id(), lane }
+            })
+        });
+        place.unwrap_or(Place::New)
     }
 
     /// Chooses a lane and a seq for a request.
@@ -550,6 +552,11 @@ impl Purse {
 
     pub fn is_open(&self, now: Timestamp) -> bool {
         !self.closed && !self.ended && now < self.expires_at()
+    }
+
+    /// Whether its node may still be paid for what is open.
+    fn may_be_owed(&self, now: Timestamp) -> bool {
+        !self.closed && now < self.token.terms.settle_by
     }
 
     /// Why nothing more is asked under it, where a receipt was missing or wrong.

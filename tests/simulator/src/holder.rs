@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use comity_sdk::journal::Entry;
 use comity_sdk::receipts;
-use comity_sdk::wallet::{Ask, Begun, Purse, UnderWay, Wallet, WalletError, stored};
+use comity_sdk::wallet::{Ask, Begun, Place, Purse, UnderWay, Wallet, WalletError, stored};
 use comity_token::request::Authority;
 use comity_token::{request, sign_api, sign_request, verify_final};
 use comity_wire::cbor::List;
@@ -157,7 +157,9 @@ impl Holder {
             _ => worst,
         };
         let ask = asked(&body, max_charge);
-        if let Some(begun) = self.wallet.again(NODE, &ask, Amount::MAX, &under_way, around.now) {
+        let most = Ask { max_charge: Amount::MAX, ..ask };
+        let place = self.wallet.place(&most, &under_way, around.now).expect("its token is known");
+        if let Place::Unknown(begun) = place {
             around.truth.meet("asked again");
             return self.send(begun, body, around);
         }

@@ -229,9 +229,7 @@ impl Inner {
                 Ok(settled) => return Ok(settled),
                 Err(error) => error,
             };
-            // Without a code, somebody was not reached.
-            let passes = error.should_retry() || error.code().is_none();
-            if !passes || tries >= patience.tries_max {
+            if !error.may_come_later() || tries >= patience.tries_max {
                 return Err(error);
             }
             tracing::info!(%error, batch = batch.id, "whether there is a batch price is asked again");
@@ -348,6 +346,8 @@ impl Inner {
                 Ok(answered) => Ok(answered),
                 // It waited for its turn when this process was told to end.
                 Err(error) if self.leave.is_cancelled() && error.may_come_later() => return None,
+                // It was cancelled, and nothing of this line was charged: as those that were never begun.
+                Err(Error::Unsigned) => return None,
                 Err(error) => Err(Said::from(&error)),
             }
         };

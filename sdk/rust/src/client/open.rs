@@ -12,7 +12,7 @@ use comity_wire::api::node::NodeReply;
 use comity_wire::{Amount, Code, Digest, ModelId, NodeId, Op, Timestamp, TokenId};
 
 use super::choose::{Fitting, Unread};
-use super::send::Sent;
+use super::send::{Sent, Sign};
 use super::{Client, Error};
 use crate::chat::Query;
 use crate::door::{DoorError, Response};
@@ -188,9 +188,17 @@ impl Client {
     }
 
     /// Asks one after the other until one takes it.
-    pub(super) async fn send_open(&self, want: &Want, query: &Query<Name>) -> Result<(Sent, Response, Served), Error> {
-        // So that a call that nobody named is one call all the same.
-        let key = query.key.unwrap_or_else(|| self.new_key());
+    pub(super) async fn send_open(
+        &self,
+        want: &Want,
+        query: &Query<Name>,
+        sign: Sign,
+    ) -> Result<(Sent, Response, Served), Error> {
+        // So that a call that nobody named is one call all the same, also where it is asked again by somebody who knows no key.
+        let key = match query.key {
+            Some(key) => key,
+            None => self.own_key(query).await,
+        };
         let query = &Query { key: Some(key), ..query.clone() };
         let mut attempts = Attempts { asked: want.to_string(), tried: Vec::new(), last: None };
         let before = self.state.lock().await.wallet.whole(&key, &query.asked(), self.now());
@@ -199,11 +207,14 @@ impl Client {
             Whole::Other => return Err(Error::KeyConflict),
             // Its answer is the call's, and no other is paid for.
             Whole::At { model, release } => {
-                let outcome = self.attempt(&Query { release, ..query.to(&model) }).await;
+                let outcome = self.attempt(&Query { release, ..query.to(&model) }, sign).await;
                 if let Some(done) = attempts.take(&model, outcome)? {
                     return Ok(done);
                 }
             }
+        }
+        if sign == Sign::Never {
+            return Err(attempts.else_last(Error::Unsigned));
         }
         let fitting = self.fitting(want, query.op).await.map_err(|error| attempts.else_last(error))?;
         attempts.passed_over(&fitting);
@@ -219,7 +230,7 @@ impl Client {
                 }
                 Ok(Knocked::There) => {
                     let part = Query { release: Some(fitting.answering.release), ..query.to(&model) };
-                    self.attempt(&part).await
+                    self.attempt(&part, sign).await
                 }
                 Ok(Knocked::Unseen(node)) => {
                     models.push_back((model.clone(), false));
@@ -239,22 +250,24 @@ impl Client {
     }
 
     /// One model. Where it is in doubt whether a failed attempt is charged, its node is asked; where it did answer, for the answer.
-    async fn attempt(&self, part: &Query) -> Result<(Sent, Response), (Error, Cost)> {
+    async fn attempt(&self, part: &Query, sign: Sign) -> Result<(Sent, Response), (Error, Cost)> {
         let key = part.key.expect("each part of a call is named").digest;
-        let error = match self.send(part).await {
+        let error = match self.send(part, sign).await {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
         let Some((token, lane)) = self.in_doubt(&key).await else { return Err((error, self.cost(&key).await)) };
         // Another call of this program may be asking it at this very moment: then it is not ours to settle.
-        if matches!(error, Error::Wallet(_)) || self.settle_soon(token, lane).await.is_err() {
+        // And who was not reached a moment ago is not dialled once more for as long.
+        let is_ours = !matches!(error, Error::Wallet(_));
+        if !is_ours || error.root().is_unsent() || self.settle_soon(token, lane).await.is_err() {
             return Err((error, self.cost(&key).await));
         }
         let cost = self.cost(&key).await;
         // Also one that cost nothing: its answer is the call's.
         let became = self.state.lock().await.wallet.keys().outcome(&key);
         match became {
-            Some(Outcome::Charged { .. }) => self.send(part).await.map_err(|error| (error, cost)),
+            Some(Outcome::Charged { .. }) => self.send(part, sign).await.map_err(|error| (error, cost)),
             _ => Err((error, cost)),
         }
     }

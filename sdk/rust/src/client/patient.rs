@@ -5,6 +5,7 @@ use std::time::Duration;
 use comity_wire::Code;
 
 use super::open::Asked;
+use super::send::Sign;
 use super::{Client, Error};
 use crate::chat::{Answer, Query};
 use crate::door::DoorError;
@@ -35,7 +36,8 @@ pub enum Wanted {
 
 impl Client {
     /// Asks again what passes: a model that starts, a node that is busy, a reply that was lost. A call without a key may be
-    /// charged twice so; give it one. `wanted` is asked before each further try.
+    /// charged twice so; give it one. `wanted` is asked before each try: where it is no more than [`Wanted::Charged`], nothing is signed
+    /// that was not ([`Error::Unsigned`]).
     ///
     /// # Errors
     /// The last [`Error`].
@@ -47,7 +49,8 @@ impl Client {
     ) -> Result<Answer, Error> {
         let (mut tries, mut told) = (1_u32, false);
         loop {
-            let error = match self.ask(query).await {
+            let sign = if wanted() == Wanted::Yes { Sign::Anew } else { Sign::Never };
+            let error = match self.ask_as(query, sign).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -93,9 +96,11 @@ impl Error {
         self.refusal().map_or_else(|| self.code().is_some_and(Code::should_retry), |refusal| refusal.remote.retry)
     }
 
-    /// Whether the same call may be answered later: what stopped it passes, or what became of it is not known.
+    /// Whether the same call may be answered later: what stopped it passes, or somebody was not reached, so that what became of it is
+    /// not known. Also one that was not asked.
     pub fn may_come_later(&self) -> bool {
-        self.should_retry() || self.is_lost()
+        let was_not_asked = matches!(self.root(), Self::Unsigned | Self::NoDoor(_) | Self::Silent(_));
+        self.should_retry() || self.is_lost() || was_not_asked
     }
 
     /// A connection that failed: what became of the call is not known.

@@ -30,10 +30,27 @@ pub(super) struct Sent {
     key: SecretKey,
     chain: Vec<u8>,
     acknowledgement: Option<Verified<Acknowledgement>>,
+    /// Its node may have had it before, and charged it.
+    was_sent: bool,
     /// It was charged before: this receipt has to come again, and nothing is journalled.
     pub(super) again: Option<(Digest, Amount)>,
     /// `None` where it is asked again: its lane may be another call's by now.
     _busy: Option<Busy>,
+}
+
+/// Whether a call may be signed that is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    Anew,
+    /// What was signed is asked for; what turns out to have cost nothing is not asked anew.
+    Never,
+}
+
+/// What came of asking once more.
+enum Again {
+    Answered(Box<Sent>, Response),
+    /// It was not charged and will not be: it may be signed anew. With what its node said, where it was asked for the first time.
+    New(Option<Error>),
 }
 
 /// An answer, and the call that it is for.
@@ -56,7 +73,12 @@ impl Client {
     /// # Errors
     /// [`Error`]. Dropping the future may leave a lane in doubt; [`Client::resolve`] settles it.
     pub async fn ask<M: Asked>(&self, query: &Query<M>) -> Result<Answer, Error> {
-        let (sent, response, served) = self.send_asked(query).await?;
+        self.ask_as(query, Sign::Anew).await
+    }
+
+    /// [`Client::ask`], or [`Error::Unsigned`] where nothing may be signed that was not.
+    pub(super) async fn ask_as<M: Asked>(&self, query: &Query<M>, sign: Sign) -> Result<Answer, Error> {
+        let (sent, response, served) = self.send_asked(query, sign).await?;
         let notes = Notes { served, ..Notes::of(&response, sent.node) };
         let receipt = response.headers().get(header::RECEIPT).and_then(|value| from_sf(value.to_str().ok()?));
         let body = match (response.bytes().await, &receipt) {
@@ -78,56 +100,45 @@ impl Client {
     /// # Errors
     /// [`Error`] before the first byte.
     pub async fn stream<M: Asked>(&self, query: &Query<M>) -> Result<Streaming<'_>, Error> {
-        let (sent, response, served) = self.send_asked(query).await?;
+        let (sent, response, served) = self.send_asked(query, Sign::Anew).await?;
         Ok(Streaming::new(self, sent, response, served))
     }
 
-    async fn send_asked<M: Asked>(&self, query: &Query<M>) -> Result<(Sent, Response, Option<Box<Served>>), Error> {
+    async fn send_asked<M: Asked>(
+        &self,
+        query: &Query<M>,
+        sign: Sign,
+    ) -> Result<(Sent, Response, Option<Box<Served>>), Error> {
         match M::way(query) {
-            Way::Model(query) => Box::pin(self.send(query)).await.map(|(sent, response)| (sent, response, None)),
-            Way::Named(query) => Box::pin(self.send(&query)).await.map(|(sent, response)| (sent, response, None)),
+            Way::Model(query) => Box::pin(self.send(query, sign)).await.map(|(sent, response)| (sent, response, None)),
+            Way::Named(query) => Box::pin(self.send(&query, sign)).await.map(|(sent, response)| (sent, response, None)),
             Way::Open(want, query) => {
-                let (sent, response, served) = Box::pin(self.send_open(want, query)).await?;
+                let (sent, response, served) = Box::pin(self.send_open(want, query, sign)).await?;
                 Ok((sent, response, Some(Box::new(served))))
             }
         }
     }
 
-    /// A call that was named before is asked as it was signed. Else the nodes that serve the model are tried in turn, until one
-    /// takes it: another is tried only where the one before did nothing.
-    pub(super) async fn send(&self, query: &Query) -> Result<(Sent, Response), Error> {
-        if let Some(sent) = Box::pin(self.begin_named(query)).await? {
-            return self.send_again(query, sent).await;
-        }
-        let mut targets = self.targets(&query.model).await?;
-        // A node that may have charged this very call is asked first, and while that is not known no other is.
-        if let Some(at) = self.in_doubt_at(&targets, query).await {
-            targets.swap(0, at);
-        }
+    /// What may have been charged of this very call, or was, is asked as it was signed. Else the nodes that serve the model are tried
+    /// in turn, until one takes it: another is tried only where the one before did nothing.
+    pub(super) async fn send(&self, query: &Query, sign: Sign) -> Result<(Sent, Response), Error> {
         let mut last = None;
-        for target in targets {
+        if let Some(sent) = Box::pin(self.take_up(query)).await? {
+            match Box::pin(self.send_again(query, sent)).await? {
+                Again::Answered(sent, response) => return Ok((*sent, response)),
+                Again::New(error) => last = error,
+            }
+        }
+        if sign == Sign::Never {
+            return Err(last.unwrap_or(Error::Unsigned));
+        }
+        for target in self.targets(&query.model).await? {
             match Box::pin(self.send_to(&target, query)).await {
-                Err(error)
-                    if error.lets_another_try()
-                        && self.in_doubt_at(std::slice::from_ref(&target), query).await.is_none() =>
-                {
-                    last = Some(error);
-                }
+                Err(error) if error.lets_another_try() => last = Some(error),
                 done => return done,
             }
         }
         Err(last.unwrap_or_else(|| Error::ModelUnknown(query.model.clone())))
-    }
-
-    /// Which of the targets was sent this very call before, and may have charged it.
-    async fn in_doubt_at(&self, targets: &[Target], query: &Query) -> Option<usize> {
-        let (now, under_way) = (self.now(), self.under_way.lanes());
-        let state = self.state.lock().await;
-        let most = query.max_charge.unwrap_or(Amount::MAX);
-        targets.iter().position(|target| {
-            let ask = ask(query, target.tariff.id(), Amount::ZERO);
-            state.wallet.again(target.node, &ask, most, &under_way, now).is_some()
-        })
     }
 
     /// Signs, journals, sends. A refusal frees the seq; a receipt that comes with one is taken in.
@@ -138,7 +149,7 @@ impl Client {
             let mut sent = Box::pin(self.begin(target, query)).await?;
             let on_disk = self.flushed().await?;
             self.world.at("send.before");
-            let error = match self.exchange(&door, query, &sent, on_disk).await {
+            let error = match self.exchange(&door, query, &mut sent, on_disk).await {
                 Ok(response) => {
                     if response.headers().contains_key(REPLAYED) {
                         // Answered from what was stored: what came along this time was not kept.
@@ -153,45 +164,79 @@ impl Client {
                 tries += 1;
                 continue;
             }
-            return Err(error.into());
+            return Err(self.told(&sent, error.into()).await);
+        }
+    }
+
+    /// While it is not known what became of a call, no other node is asked in its place: its error says so.
+    async fn told(&self, sent: &Sent, error: Error) -> Error {
+        if error.lets_another_try() && self.is_open(sent).await {
+            return self.doubted(sent.token, sent.lane, error).await;
+        }
+        error
+    }
+
+    /// `error`, as that of a lane of which it keeps it from being known what became of its call.
+    async fn doubted(&self, token: TokenId, lane: u16, error: Error) -> Error {
+        let state = self.state.lock().await;
+        let Ok(purse) = state.wallet.purse(token) else { return error };
+        match purse.lane(lane).and_then(|lane| lane.open.as_ref()) {
+            Some(open) => Error::InDoubt { node: purse.node(), most: open.max_charge, source: Box::new(error) },
+            None => error,
         }
     }
 
     /// What was charged or may have been is asked once more, and nothing else in its place.
-    async fn send_again(&self, query: &Query, sent: Sent) -> Result<(Sent, Response), Error> {
-        let door = self.door(sent.node).await?;
+    async fn send_again(&self, query: &Query, mut sent: Sent) -> Result<Again, Error> {
+        let door = match self.door(sent.node).await {
+            Ok(door) => door,
+            Err(error) if sent.again.is_some() => return Err(error),
+            Err(error) => return Err(self.doubted(sent.token, sent.lane, error).await),
+        };
         // Who signed it may have been dropped before it was on the disk.
         let on_disk = self.flushed().await?;
         self.world.at("send.before");
-        let error = match self.exchange(&door, query, &sent, on_disk).await {
+        let error = match self.exchange(&door, query, &mut sent, on_disk).await {
             Ok(response) => {
                 self.world.at("send.after");
-                return Ok((sent, response));
+                return Ok(Again::Answered(Box::new(sent), response));
             }
             Err(error) => error,
         };
         let is_final = error.code().is_some_and(|code| !code.should_retry());
-        match sent.again {
+        match (sent.again, query.key) {
             // What cost nothing may be asked anew.
-            Some((_, charge)) if is_final && charge.is_zero() => {
-                let key = query.key.expect("only what was named is asked again").digest;
-                self.state.lock().await.wallet.forget(&key);
-                Box::pin(self.send(query)).await
+            (Some((_, charge)), Some(key)) if is_final && charge.is_zero() => {
+                self.state.lock().await.wallet.forget(&key.digest);
+                Ok(Again::New(None))
             }
-            Some((receipt, charge)) if is_final => Err(Error::Replayed { receipt, charge }),
-            Some(_) => Err(error.into()),
+            (Some((receipt, charge)), _) if is_final => Err(Error::Replayed { receipt, charge }),
+            (Some(_), _) => Err(error.into()),
             // Free by now, or charged: the next time it is asked it is known which.
-            None => self.refused(&sent, &error, true).await.and(Err(error.into())),
+            (None, Some(_)) => {
+                self.refused(&sent, &error, true).await?;
+                Err(self.told(&sent, error.into()).await)
+            }
+            (None, None) => {
+                let signs_anew = self.refused(&sent, &error, false).await?;
+                match self.told(&sent, error.into()).await {
+                    error if signs_anew || error.lets_another_try() => Ok(Again::New(Some(error))),
+                    error => Err(error),
+                }
+            }
         }
     }
 
-    async fn begin_named(&self, query: &Query) -> Result<Option<Sent>, Error> {
+    /// What was signed of this very call before, and is charged or may be: to be asked once more as it stands. Where that cannot be,
+    /// its node is asked what became of it before anything else is signed.
+    async fn take_up(&self, query: &Query) -> Result<Option<Sent>, Error> {
         let now = self.now();
+        let most = query.max_charge.unwrap_or(Amount::MAX);
         let mut doubted = None;
         loop {
             let (begun, again, busy) = {
                 let state = self.state.lock().await;
-                let ask = ask(query, Digest([0; 32]), Amount::ZERO);
+                let ask = ask(query, Digest([0; 32]), most);
                 match state.wallet.place(&ask, &self.under_way.lanes(), now)? {
                     Place::New => return Ok(None),
                     Place::Other => return Err(Error::KeyConflict),
@@ -210,24 +255,41 @@ impl Client {
                     Place::Doubt { token, lane } => {
                         doubted = Some((token, lane));
                         drop(state);
-                        self.settle(token, lane).await?;
+                        self.settle_first(token, lane, query.key.is_some()).await?;
                         continue;
                     }
                 }
             };
             let node = self.state.lock().await.wallet.purse(begun.token)?.node();
-            let tariff = self.tariff(&begun.authority.tariff, node).await?;
+            let tariff = match self.tariff(&begun.authority.tariff, node).await {
+                Ok(tariff) => tariff,
+                Err(error) if again.is_some() => return Err(error),
+                Err(error) => return Err(self.doubted(begun.token, begun.lane, error).await),
+            };
             let state = self.state.lock().await;
             let purse = state.wallet.purse(begun.token)?;
             return Ok(Some(Sent { again, acknowledgement: None, ..sent(purse, begun, tariff, busy, now) }));
         }
     }
 
+    /// Asks what became of a call that cannot be asked again. One that nobody named and that was paid for is told of: whether another
+    /// is paid for its caller decides.
+    async fn settle_first(&self, token: TokenId, lane: u16, is_named: bool) -> Result<(), Error> {
+        let error = match Box::pin(self.settle(token, lane)).await {
+            Ok(Some(receipt)) if !is_named && !receipt.charge.is_zero() => {
+                Error::Replayed { receipt: receipt.id(), charge: receipt.charge }
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        Err(self.doubted(token, lane, error).await)
+    }
+
     async fn exchange(
         &self,
         door: &Door,
         query: &Query,
-        sent: &Sent,
+        sent: &mut Sent,
         OnDisk(()): OnDisk,
     ) -> Result<Response, DoorError> {
         self.passes.put(sent.node, &sent.chain, &sent.key);
@@ -252,14 +314,16 @@ impl Client {
                     self.presented.lock().expect("no panic holds this lock").insert(leaf);
                     return Ok(response);
                 }
-                Err(error) if error.code() == Some(Code::TokenUnknown) && !with_chain => with_chain = true,
+                Err(error) if error.code() == Some(Code::TokenUnknown) && !with_chain => {
+                    sent.was_sent |= error.is_of_a_repeat();
+                    with_chain = true;
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// A request that is in doubt is taken up again; else a new one is signed under a token with room, as soon as a lane
-    /// is idle.
+    /// Signs a new request under a token with room, as soon as a lane is idle.
     async fn begin(&self, target: &Target, query: &Query) -> Result<Sent, Error> {
         // Between a refusal and the look at what is under way, the call that was in the way may have ended.
         let mut once_more = true;
@@ -267,9 +331,6 @@ impl Client {
             let ended = self.under_way.ended();
             // Held while the house is asked, on purpose: the next caller finds the token that this one draws.
             let turn = self.funding.lock().await;
-            if let Some(sent) = self.begin_again(target, query).await? {
-                return Ok(sent);
-            }
             let funded = Box::pin(self.fund(target, query)).await;
             if matches!(funded, Err(Error::Limit { .. })) {
                 if self.will_have_room(target, query).await {
@@ -335,25 +396,6 @@ impl Client {
         purses.any(|purse| purse.budget().saturating_sub(purse.spent()) >= needed && self.under_way.any(purse.id()))
     }
 
-    async fn begin_again(&self, target: &Target, query: &Query) -> Result<Option<Sent>, Error> {
-        let now = self.now();
-        let again = {
-            let state = self.state.lock().await;
-            let under_way = self.under_way.lanes();
-            let ask = ask(query, target.tariff.id(), Amount::ZERO);
-            let most = query.max_charge.unwrap_or(Amount::MAX);
-            let again = state.wallet.again(target.node, &ask, most, &under_way, now);
-            again.map(|begun| {
-                let busy = self.under_way.start(begun.token, begun.lane);
-                (begun, busy)
-            })
-        };
-        let Some((begun, busy)) = again else { return Ok(None) };
-        let tariff = self.tariff(&begun.authority.tariff, target.node).await?;
-        let state = self.state.lock().await;
-        Ok(Some(sent(state.wallet.purse(begun.token)?, begun, tariff, Some(busy), now)))
-    }
-
     async fn begin_new(&self, token: TokenId, target: &Target, query: &Query) -> Result<Sent, Error> {
         let now = self.now();
         // The token pins the tariff, whatever the feed says by now (rule 5).
@@ -405,15 +447,15 @@ impl Client {
             // The receipt is of another request of this seq that was believed free: this one has no place yet.
             return Ok(code == Some(Code::SequenceConflict));
         }
-        // A retry may have been sent before, when the node could be reached.
-        let is_retry = sent.begun.entry.is_none();
+        // A retry may have been sent before, when the node could be reached; so was what was sent once more over a new connection.
+        let was_sent = sent.was_sent || error.is_of_a_repeat();
         if error.is_unsent() {
             self.forget_door(sent.node);
         }
-        if !(error.is_refusal() || error.is_unsent() && !is_retry) {
+        if !(error.is_refusal() || error.is_unsent() && !was_sent) {
             return Ok(false);
         }
-        if is_retry {
+        if was_sent {
             // A node looks at what it can take before it looks up what it has charged: what it refuses now says nothing of
             // the try before. So it is asked.
             match Box::pin(self.settle(sent.token, sent.lane)).await {
@@ -421,7 +463,7 @@ impl Client {
                 Ok(Some(receipt)) if !is_named => {
                     return Err(Error::Replayed { receipt: receipt.id(), charge: receipt.charge });
                 }
-                Ok(None) if !self.is_open(sent).await? => {}
+                Ok(None) if !self.is_open(sent).await => {}
                 Ok(_) => return Ok(false),
                 Err(fault) => {
                     tracing::info!(error = %crate::chain(&fault), token = %sent.token, "a call stays in doubt");
@@ -430,7 +472,7 @@ impl Client {
             }
         }
         let mut state = self.state.lock().await;
-        if !is_retry {
+        if !was_sent {
             // Lost, its node is asked, and says so again.
             state.note(&Entry::Free { token: sent.token, lane: sent.lane, seq: sent.begun.authority.seq })?;
         }
@@ -451,10 +493,11 @@ impl Client {
     }
 
     /// Whether it is not known what became of it.
-    async fn is_open(&self, sent: &Sent) -> Result<bool, Error> {
+    async fn is_open(&self, sent: &Sent) -> bool {
         let state = self.state.lock().await;
-        let open = state.wallet.purse(sent.token)?.lane(sent.lane).and_then(|lane| lane.open.as_ref());
-        Ok(open.is_some_and(|open| open.authority == sent.begun.authority.id()))
+        let lane = state.wallet.purse(sent.token).ok().and_then(|purse| purse.lane(sent.lane));
+        let open = lane.and_then(|lane| lane.open.as_ref());
+        open.is_some_and(|open| open.authority == sent.begun.authority.id())
     }
 
     /// Verifies a receipt, checks it against what was signed and exchanged, and journals it. A wrong one is journalled too, as
@@ -637,6 +680,7 @@ fn sent(purse: &Purse, begun: Begun, tariff: Verified<Tariff>, busy: Option<Busy
         node: purse.node(),
         nonce: begun.authority.nonce,
         tariff,
+        was_sent: begun.entry.is_none(),
         begun,
         key: purse.key().clone(),
         chain: purse.chain().to_vec(),

@@ -178,19 +178,37 @@ fn a_retry_after_a_crash_is_the_same_request() {
     let model = model();
     let mut wallet = wallet();
     let begun = begin(&mut wallet, b"question", 100);
-    let again = |wallet: &Wallet, body: &[u8], most: u32, under_way: &UnderWay| {
-        wallet.again(NODE, &ask(&model, body, 0), Amount::from_ucr(most), under_way, NOW)
+    let place = |wallet: &Wallet, ask: Ask<'_>, under_way: &UnderWay, now| wallet.place(&ask, under_way, now).unwrap();
+    let nothing = UnderWay::default();
+    let Place::Unknown(retry) = place(&wallet, ask(&model, b"question", 100), &nothing, NOW) else {
+        panic!("in doubt")
     };
-    let retry = again(&wallet, b"question", 100, &UnderWay::default()).unwrap();
     assert_eq!(retry.authority.id(), begun.authority.id());
     assert_eq!((retry.token, retry.lane, retry.entry), (TOKEN, begun.lane, None));
-    // Another question, a lower limit of the caller's, a lane whose call is still under way: another request.
-    assert!(again(&wallet, b"another", 100, &UnderWay::default()).is_none());
-    assert!(again(&wallet, b"question", 99, &UnderWay::default()).is_none());
-    assert!(again(&wallet, b"question", 100, &UnderWay::from([(TOKEN, begun.lane)])).is_none());
-    // The same words on another route are signed anew too.
-    let elsewhere = Ask { path: "/v1/completions", ..ask(&model, b"question", 0) };
-    assert!(wallet.again(NODE, &elsewhere, Amount::MAX, &UnderWay::default(), NOW).is_none());
+    // Another question, a lane whose call is still under way, the same words on another route: another request.
+    let elsewhere = Ask { path: "/v1/completions", ..ask(&model, b"question", 100) };
+    let here = UnderWay::from([(TOKEN, begun.lane)]);
+    for (ask, under_way) in [
+        (ask(&model, b"question?", 100), &nothing),
+        (ask(&model, b"Question", 100), &nothing),
+        (ask(&model, b"question", 100), &here),
+        (elsewhere, &nothing),
+    ] {
+        assert!(matches!(place(&wallet, ask, under_way, NOW), Place::New));
+    }
+    // What may have been charged is known before another is signed, whatever the caller lets it cost by now and whichever token
+    // there is by then: as long as its node may be paid for it.
+    let is_doubt = |place: Place| matches!(place, Place::Doubt { token: TOKEN, lane } if lane == begun.lane);
+    assert!(is_doubt(place(&wallet, ask(&model, b"question", 99), &nothing, NOW)), "a lower limit");
+    let settle_by = wallet.purse(TOKEN).unwrap().token().terms.settle_by;
+    for late in [NOW.plus(3600), Timestamp(settle_by.seconds() - 1)] {
+        assert!(is_doubt(place(&wallet, ask(&model, b"question", 100), &nothing, late)), "its token has ended");
+    }
+    assert!(matches!(place(&wallet, ask(&model, b"question", 100), &nothing, settle_by), Place::New));
+    wallet.apply(&Entry::Ended { token: TOKEN }).unwrap();
+    assert!(is_doubt(place(&wallet, ask(&model, b"question", 100), &nothing, NOW)), "its node takes nothing more");
+    wallet.apply(&Entry::Free { token: TOKEN, lane: begun.lane, seq: 1 }).unwrap();
+    assert!(matches!(place(&wallet, ask(&model, b"question", 100), &nothing, NOW), Place::New));
 }
 
 /// Design §7: a call that names no limit signs a quarter of what is free at most, so that many at once leave room for one
@@ -650,7 +668,7 @@ fn a_new_key_never_takes_the_place_of_another_call() {
     let model = model();
     for key in [named(&model, b"one", "b").key, None] {
         let ask = Ask { key, ..ask(&model, b"one", 100) };
-        assert!(wallet.again(NODE, &ask, Amount::MAX, &under_way, NOW).is_none(), "{key:?}");
+        assert!(matches!(wallet.place(&ask, &under_way, NOW).unwrap(), Place::New), "{key:?}");
     }
     let second = begin_named(&mut wallet, b"one", "b");
     assert_ne!(first.authority.id(), second.authority.id());
