@@ -15,6 +15,7 @@ use comity_wire::api::count::{CountReply, CountRequest, CountsReply};
 use comity_wire::api::credit::{CreditNoteReply, CreditNoteRequest};
 use comity_wire::cbor::{Bytes, List};
 use comity_wire::object::{Acknowledgement, Claim, ClaimLane, IssuerUse, Organisation, Receipt};
+use comity_wire::time::SKEW_S;
 use comity_wire::{Code, Digest, NodeId, OrgId, Signed, TokenId, cose};
 use futures::future::BoxFuture;
 use tracing::{debug, error, info, warn};
@@ -404,9 +405,10 @@ fn claimed_by(bytes: &[u8]) -> Result<Vec<(LaneKey, u64, u64)>, ClaimError> {
     Ok(lanes)
 }
 
-/// Drops windows that have ended, and executions that nobody looks up any more.
+/// Drops windows that have ended, slots that were asked about of which everything is stale by now, and executions that nobody looks up any more.
 async fn forget(inner: &Inner) -> Result<(), StoreError> {
     let (store, now) = (inner.ledger.store(), inner.now());
     store.paces_forget(now).await?;
+    store.asked_forget(now.minus(SKEW_S)).await?;
     store.runs_forget(now.minus(RUNS_KEPT_S)).await
 }

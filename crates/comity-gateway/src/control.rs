@@ -178,7 +178,7 @@ pub(crate) struct SlotQuery {
     item: u32,
 }
 
-/// `GET /comity/v1/receipts?token&leaf&lane&seq`.
+/// `GET /comity/v1/receipts?token&leaf&lane&seq`. Where it says that nothing was charged, nothing that was signed by then is.
 pub(crate) async fn receipt(
     State(gateway): State<Gateway>,
     query: Result<Query<SlotQuery>, QueryRejection>,
@@ -197,23 +197,44 @@ pub(crate) async fn receipt(
     let is_open =
         is_here || inner.ledger.is_open(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
     let found = inner.ledger.store().charge(query.token, key, slot).await.map_err(|error| refusal::store(&error))?;
-    let chains = inner.chains_of(query.token).await?;
-    match chains.iter().find(|chain| chain.leaf() == query.leaf) {
-        Some(chain) if chain.keys().contains(&&called.key) => {}
-        // Chains are kept with their first charge: under one that is not here nothing was charged, and the caller may
-        // take the seq as free.
+    let seen = inner.chains_of(query.token).await?.into_iter().find(|chain| chain.leaf() == query.leaf);
+    let chain = match seen {
+        Some(chain) => Some(chain),
+        // Chains are kept with their first charge: under one that is not here nothing was charged yet.
+        None => {
+            sent_along(inner, &parts)?.filter(|chain| (chain.token().id, chain.leaf()) == (query.token, query.leaf))
+        }
+    };
+    let chain = match chain {
+        Some(chain) if chain.keys().contains(&&called.key) => chain,
         None if found.is_none() && !is_open => return Err(token_unknown()),
         // Under way at another gateway, or held by one that died: its chain comes with its charge, and until then nobody
         // can say whose it is.
         None if found.is_none() => return Err(refusal::refused(&Refused::InFlight { seq: query.seq })),
         _ => return Err(not_yours("that lane")),
-    }
-    let found = match found {
-        Some(found) => found,
-        None if is_open => return Err(refusal::refused(&Refused::InFlight { seq: query.seq })),
-        None => return Err(Refusal::new(Code::NotFound, "nothing was charged for that seq")),
     };
+    let found = match found {
+        Some(found) => Some(found),
+        None if is_open => return Err(refusal::refused(&Refused::InFlight { seq: query.seq })),
+        // The promise is the holder's: what others on the path ask says how things stand, by clocks that are not its.
+        None if *chain.holder() != called.key => None,
+        None => {
+            let (token, created, at) = (query.token, called.created, inner.now());
+            let change = Change::Asked { token, key, slot, created, at };
+            inner.ledger.change(token, chain.token().id(), change).await.map_err(|error| refusal::write(&error))?;
+            // A request that came and ended in between.
+            inner.ledger.store().charge(token, key, slot).await.map_err(|error| refusal::store(&error))?
+        }
+    };
+    let found = found.ok_or_else(|| Refusal::new(Code::NotFound, "nothing was charged for that seq"))?;
     Ok(Json(ReceiptReply { receipt: signed(&found.receipt) }))
+}
+
+/// The chain in the headers, which may have expired.
+fn sent_along(inner: &Inner, parts: &Parts) -> Result<Option<Arc<Capability>>, Refusal> {
+    let Some(bytes) = chain_header(&parts.headers)? else { return Ok(None) };
+    let chain = comity_token::verify_for_settlement(&bytes, &*inner.directory, inner.node);
+    chain.map(|chain| Some(Arc::new(chain))).map_err(|denied| refusal::denied(&denied, inner.now()))
 }
 
 /// `POST /comity/v1/receipts`: shows this node a receipt of its own. One that it has lost ends the token here (rule 9).
@@ -294,10 +315,8 @@ async fn root_chain(inner: &Inner, parts: &Parts, token: TokenId) -> Result<Arc<
     if let Some(chain) = inner.chains_of(token).await?.into_iter().next() {
         return Ok(chain);
     }
-    let bytes = chain_header(&parts.headers)?.ok_or_else(token_unknown)?;
-    let chain = comity_token::verify_for_settlement(&bytes, &*inner.directory, inner.node);
-    let chain = chain.map_err(|denied| refusal::denied(&denied, inner.now()))?;
-    if chain.token().id == token { Ok(Arc::new(chain)) } else { Err(token_unknown()) }
+    let chain = sent_along(inner, parts)?.ok_or_else(token_unknown)?;
+    if chain.token().id == token { Ok(chain) } else { Err(token_unknown()) }
 }
 
 /// A chain of the token on whose path the caller is: of those that were seen, else the one that is sent along.
@@ -311,13 +330,11 @@ async fn chain_of(
     if let Some(chain) = seen.iter().find(|chain| chain.keys().contains(&&called.key)) {
         return Ok(Arc::clone(chain));
     }
-    let Some(bytes) = chain_header(&parts.headers)? else {
+    let Some(chain) = sent_along(inner, parts)? else {
         return Err(if seen.is_empty() { token_unknown() } else { not_yours("the token or a block of it") });
     };
-    let chain = comity_token::verify_for_settlement(&bytes, &*inner.directory, inner.node);
-    let chain = chain.map_err(|denied| refusal::denied(&denied, inner.now()))?;
     match chain.token().id == token && chain.keys().contains(&&called.key) {
-        true => Ok(Arc::new(chain)),
+        true => Ok(chain),
         false => Err(not_yours("the token or a block of it")),
     }
 }

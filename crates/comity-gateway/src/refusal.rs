@@ -50,7 +50,9 @@ pub(crate) fn refused(refused: &Refused) -> Refusal {
             let refusal = refusal.with("unacknowledged", unacknowledged.ucr()).with("window", window.ucr());
             refusal.hint("send comity-acknowledgement with the same request, or POST /comity/v1/acknowledgements")
         }
-        Refused::InFlight { .. } | Refused::StillOpen | Refused::Busy => refusal.retry_after_s(IN_FLIGHT_RETRY_S),
+        Refused::InFlight { .. } | Refused::StillOpen | Refused::Busy | Refused::AskedTooOften => {
+            refusal.retry_after_s(IN_FLIGHT_RETRY_S)
+        }
         Refused::Concurrency { rule, concurrency } => {
             let rule = rule_of(rule, "concurrency", u64::from(*concurrency));
             refusal.with("rule", rule).retry_after_s(IN_FLIGHT_RETRY_S)

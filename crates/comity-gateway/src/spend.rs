@@ -21,7 +21,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use account::{Account, Charged, Lane, LaneKey, Recent, Slot};
+pub use account::{ASKED_MAX, Account, Charged, Lane, LaneKey, Recent, Slot};
 pub use admit::{Admission, Ask, Balance, Book, HoldId, Known};
 pub use claim::{ClaimPart, due, proof};
 pub use pace::{Bound, Counted, Pace, PaceKey, PaceView, Rule, Standing};

@@ -103,6 +103,8 @@ pub trait Store: Agreements + Credited + Granted + Guarded + Kept + Passes + Pla
     fn paces<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<(Rule, u32, Pace)>>;
     /// Drops windows that ended before `now`.
     fn paces_forget(&self, now: Timestamp) -> Answer<'_, ()>;
+    /// Drops which slots were asked about before a moment.
+    fn asked_forget(&self, before: Timestamp) -> Answer<'_, ()>;
     /// Keeps a signed grant; a repeat changes nothing.
     fn grant_put(&self, id: Digest, subject: String, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()>;
     /// All signed grants, oldest first, at most [`GRANTS_MAX`].

@@ -20,6 +20,7 @@ mod patient;
 mod person;
 mod rehearse;
 pub(crate) mod send;
+mod stamps;
 mod stream;
 pub mod terms;
 mod under_way;
@@ -45,6 +46,7 @@ use crate::seal::{self, DataKey, SealError, Sealer};
 use crate::wallet::{Above, Purse, Wallet, WalletError, stored};
 use crate::want::Name;
 use open::Ways;
+use stamps::Stamps;
 use under_way::UnderWay;
 
 pub use choose::Choice;
@@ -324,6 +326,7 @@ pub struct Client {
     /// One call at a time looks for a token and draws one: together they must not pass the user's limits.
     funding: tokio::sync::Mutex<()>,
     under_way: UnderWay,
+    stamps: Stamps,
     doors: Mutex<HashMap<NodeId, Door>>,
     /// What hubs are shown.
     passes: Passes,
@@ -453,6 +456,7 @@ impl Client {
             state: tokio::sync::Mutex::new(State { wallet, at, journal, clock, failpoint }),
             funding: tokio::sync::Mutex::default(),
             under_way: UnderWay::default(),
+            stamps: Stamps::default(),
             doors: Mutex::default(),
             passes: Passes::default(),
             introduced: Mutex::default(),

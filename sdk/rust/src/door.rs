@@ -6,7 +6,7 @@ use comity_http::dial::{self, CallError, ConnectError, Relay, Timeouts};
 use comity_http::{DialError, Endpoint, RemoteError, TrustedKeys};
 use comity_token::request::header;
 use comity_wire::object::DoorKind;
-use comity_wire::{Code, Digest, PublicKey, SecretKey};
+use comity_wire::{Code, Digest, PublicKey, SecretKey, Timestamp};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -123,7 +123,20 @@ impl Door {
         key: &SecretKey,
         world: &World,
     ) -> Result<T, Error> {
-        let called = self.client.call_signed(Method::GET, path, None::<&()>, key, (world.clock)()).await;
+        self.get_signed_at(path, key, (world.clock)()).await
+    }
+
+    /// `GET`, signed with `key` at a moment of the caller's choice.
+    ///
+    /// # Errors
+    /// [`Error::Door`].
+    pub(crate) async fn get_signed_at<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &SecretKey,
+        created: Timestamp,
+    ) -> Result<T, Error> {
+        let called = self.client.call_signed(Method::GET, path, None::<&()>, key, created).await;
         Ok(called.map_err(|error| self.failed(error))?)
     }
 

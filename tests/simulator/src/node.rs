@@ -209,6 +209,7 @@ impl Node {
             key,
             slot,
             authority: authority.id(),
+            created: around.now,
             path: capability.path(),
             lanes: capability.lanes(),
             lanes_max: terms.lanes_max,

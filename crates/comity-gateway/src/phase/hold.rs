@@ -95,6 +95,7 @@ fn ask(authorised: &Authorised) -> spend::Ask {
         key: authenticated.key(),
         slot: authenticated.slot(),
         authority: authenticated.request.id(),
+        created: authenticated.request.created(),
         path: capability.path(),
         lanes: capability.lanes(),
         lanes_max: capability.token().terms.lanes_max,

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use comity_wire::merkle::Frontier;
 use comity_wire::object::Flags;
-use comity_wire::{Amount, Digest, Exact, Meters, TokenId};
+use comity_wire::{Amount, Digest, Exact, Meters, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use super::SEQ_SPAN;
+
+/// Slots of a token that were asked about and whose requests are not stale anyway. Past it the next asker is told to wait.
+pub const ASKED_MAX: usize = 1024;
 
 /// A lane of a token: the leaf block (the token itself where there is none) and a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,6 +112,9 @@ pub struct Account {
     pub superseded: BTreeSet<Digest>,
     /// The number of the last claim.
     pub claims: u64,
+    /// Slots whose holder was told that nothing was charged there, with when that was asked, by its clock: what it signed by then may
+    /// still be on its way, and is not taken any more (spec/05-request.md Q-7). At most [`ASKED_MAX`].
+    pub asked: BTreeMap<(LaneKey, Slot), Timestamp>,
     /// A claim that was signed and has no answer yet: it is sent again as it is, so that the house and this node agree
     /// on what was settled whatever was lost on the way.
     pub pending: Option<Vec<u8>>,
@@ -124,6 +130,7 @@ impl Account {
             closed: false,
             final_: None,
             superseded: BTreeSet::new(),
+            asked: BTreeMap::new(),
             claims: 0,
             pending: None,
         }
@@ -131,6 +138,17 @@ impl Account {
 
     pub fn spent(&self, id: &Digest) -> Amount {
         self.spent.get(id).copied().unwrap_or_default()
+    }
+
+    /// Whether the holder has given up, at or after `created`, what it signed for a slot.
+    pub fn is_given_up(&self, key: LaneKey, slot: Slot, created: Timestamp) -> bool {
+        self.asked.get(&(key, slot)).is_some_and(|asked| created <= *asked)
+    }
+
+    /// Takes in that a holder asked; the latest counts.
+    pub fn asked(&mut self, key: LaneKey, slot: Slot, created: Timestamp) {
+        let asked = self.asked.entry((key, slot)).or_insert(created);
+        *asked = created.max(*asked);
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Ask {
     pub key: LaneKey,
     pub slot: Slot,
     pub authority: Digest,
+    /// When it was signed, by its holder's clock.
+    pub created: Timestamp,
     /// Root first.
     pub path: Vec<PathCap>,
     /// Lanes of the leaf.
@@ -305,6 +307,9 @@ impl Book {
         let lane = account.lanes.get(&ask.key).map_or(&nothing, |lane| lane);
         if !lane.takes(ask.slot.seq) {
             return Err(Refused::SeqOutsideSpan { seq: ask.slot.seq, highest: lane.seq_highest });
+        }
+        if account.is_given_up(ask.key, ask.slot, ask.created) {
+            return Err(Refused::GivenUp { seq: ask.slot.seq });
         }
         // What is charged long after those that came after it could not be told from what is charged twice (spec/05-request.md §6).
         let least = entry.lanes_held.get(&ask.key).and_then(|held| held.seqs.iter().min());

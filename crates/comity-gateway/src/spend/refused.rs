@@ -21,6 +21,10 @@ pub enum Refused {
     InFlight { seq: u64 },
     #[error("seq {seq} lies outside the span around {highest}, the highest that was charged")]
     SeqOutsideSpan { seq: u64, highest: u64 },
+    #[error("seq {seq} was asked about after this was signed, and it was said that nothing is charged; sign it again")]
+    GivenUp { seq: u64 },
+    #[error("too many seqs of this token were asked about in these minutes; ask again")]
+    AskedTooOften,
     #[error("lane {lane} is not below {lanes}, the lanes of this right")]
     LaneBeyondMax { lane: u16, lanes: u16 },
     #[error("the token's {lanes} lanes are all in use")]
@@ -82,6 +86,7 @@ impl Refused {
             Self::SequenceConflict { .. } => Code::SequenceConflict,
             Self::InFlight { .. } | Self::StillOpen => Code::InFlight,
             Self::SeqOutsideSpan { .. } => Code::SeqOutsideSpan,
+            Self::GivenUp { .. } => Code::Stale,
             Self::LaneBeyondMax { .. } | Self::LanesUsedUp { .. } => Code::LaneBeyondMax,
             Self::TariffMismatch { .. } | Self::Unpriced { .. } => Code::TariffMismatch,
             Self::MaxTooLow { .. } => Code::MaxTooLow,
@@ -95,7 +100,7 @@ impl Refused {
             Self::OtherReceipt => Code::BrokenHistory,
             Self::NoAccount => Code::NotFound,
             Self::HoldGone | Self::NoSubject => Code::Internal,
-            Self::Busy | Self::ClaimUnderWay => Code::Busy,
+            Self::Busy | Self::ClaimUnderWay | Self::AskedTooOften => Code::Busy,
         }
     }
 }

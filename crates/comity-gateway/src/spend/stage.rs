@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use comity_wire::cbor::List;
 use comity_wire::object::{AckLane, Basis, Ended, Final, Flags, Receipt};
+use comity_wire::time::SKEW_S;
 use comity_wire::{
     Amount, Digest, Exact, Meter, Meters, ModelId, NodeId, Op, SecretKey, Timestamp, TokenId, Verified, cose,
 };
 
 use super::admit::Hold;
-use super::{Account, Book, Charged, HoldId, Lane, LaneKey, Pace, PaceKey, Refused, RunKey, RunRow, Slot, Volume};
+use super::{
+    ASKED_MAX, Account, Book, Charged, HoldId, Lane, LaneKey, Pace, PaceKey, Refused, RunKey, RunRow, Slot, Volume,
+};
 
 /// Who signs here.
 pub struct Signer {
@@ -37,6 +40,15 @@ pub enum Change {
     /// Signs the final, or hands out the stored one.
     Final {
         token: TokenId,
+        at: Timestamp,
+    },
+    /// The holder asks what became of a slot, and is about to hear that nothing was charged there.
+    Asked {
+        token: TokenId,
+        key: LaneKey,
+        slot: Slot,
+        /// By the holder's clock.
+        created: Timestamp,
         at: Timestamp,
     },
     /// The node was shown a receipt of its own that it does not have.
@@ -152,6 +164,12 @@ pub enum Write {
         token: TokenId,
         at: Digest,
     },
+    Asked {
+        token: TokenId,
+        key: LaneKey,
+        slot: Slot,
+        created: Timestamp,
+    },
     Claim {
         token: TokenId,
         number: u64,
@@ -172,9 +190,13 @@ pub enum Write {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     Charged(Box<Verified<Receipt>>),
-    Acknowledged { lanes: usize },
+    Acknowledged {
+        lanes: usize,
+    },
     Closed,
     Final(Vec<u8>),
+    /// What was signed by then for the slot is not taken any more.
+    Asked,
     Superseded,
     ClaimPending,
     Claimed,
@@ -276,6 +298,7 @@ impl Staging<'_> {
                 Ok(Outcome::Closed)
             }
             Change::Final { token, at } => self.final_(*token, *at).map(Outcome::Final),
+            Change::Asked { token, key, slot, created, at } => self.asked(*token, (*key, *slot), *created, *at),
             Change::Supersede { token, at } => {
                 self.supersede(*token, *at)?;
                 Ok(Outcome::Superseded)
@@ -475,6 +498,35 @@ impl Staging<'_> {
         }
         self.stage.writes.append(&mut writes);
         Ok(proof.lanes.len())
+    }
+
+    /// What was charged is left to whoever looks behind this.
+    fn asked(
+        &mut self,
+        token: TokenId,
+        (key, slot): (LaneKey, Slot),
+        created: Timestamp,
+        at: Timestamp,
+    ) -> Result<Outcome, Refused> {
+        if self.book.is_open(token, key, slot) {
+            return Err(Refused::InFlight { seq: slot.seq });
+        }
+        let account = self.account(token)?;
+        let lane = account.lanes.get(&key);
+        let is_past = |lane: &Arc<Lane>| slot.seq <= lane.seq_highest && !lane.takes(slot.seq);
+        if account.closed || lane.is_some_and(is_past) {
+            return Ok(Outcome::Asked);
+        }
+        // What is older is stale anyway.
+        account.asked.retain(|_, asked| asked.plus(SKEW_S) >= at);
+        if account.asked.len() >= ASKED_MAX && !account.asked.contains_key(&(key, slot)) {
+            return Err(Refused::AskedTooOften);
+        }
+        account.asked(key, slot, created);
+        let root = account.root;
+        self.stage.writes.push(Write::Token { token, root });
+        self.stage.writes.push(Write::Asked { token, key, slot, created });
+        Ok(Outcome::Asked)
     }
 
     fn final_(&mut self, token: TokenId, at: Timestamp) -> Result<Vec<u8>, Refused> {

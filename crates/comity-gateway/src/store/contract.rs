@@ -91,6 +91,23 @@ async fn windows_read_back(store: &dyn Store) {
     assert_eq!(paces("b").await, []);
 }
 
+/// Of each slot that was asked about the latest time counts; what is stale anyway can be dropped.
+async fn slots_that_were_asked_about_read_back(store: &dyn Store) {
+    let (token, root) = (TokenId([61; 16]), id(61));
+    let key = |lane| LaneKey { leaf: root, lane };
+    let slot = |seq| Slot { seq, item: 0 };
+    let asked = |lane, seq, at| Write::Asked { token, key: key(lane), slot: slot(seq), created: Timestamp(at) };
+    let rows = [Write::Token { token, root }, asked(0, 1, 100), asked(0, 2, 300), asked(1, 1, 200), asked(0, 2, 250)];
+    store.write(&rows).await.unwrap();
+    let read = async || {
+        let account = store.account(token).await.unwrap().unwrap();
+        account.asked.into_iter().map(|((key, slot), at)| (key.lane, slot.seq, at.0)).collect::<Vec<_>>()
+    };
+    assert_eq!(read().await, [(0, 1, 100), (0, 2, 300), (1, 1, 200)]);
+    store.asked_forget(Timestamp(200)).await.unwrap();
+    assert_eq!(read().await, [(0, 2, 300), (1, 1, 200)]);
+}
+
 /// What an execution used of an op is one row; those under grants that ended long ago can be dropped. Plans are kept by digest.
 async fn plans_and_executions_read_back(store: &dyn Store) {
     let write = |subject: &str, run: &str, op, calls, until| Write::Run {
@@ -530,7 +547,7 @@ async fn postgres() -> Kept<Postgres, Database> {
 }
 
 comity_scratch::contract! {
-    { reads_back keeps_what_ends_a_token keeps_grants logs_what_is_done_by_hand keeps_credit_notes windows_read_back plans_and_executions_read_back keeps_agreements remembers_what_passes remembers_what_the_guard_saw
+    { reads_back keeps_what_ends_a_token keeps_grants logs_what_is_done_by_hand keeps_credit_notes windows_read_back slots_that_were_asked_about_read_back plans_and_executions_read_back keeps_agreements remembers_what_passes remembers_what_the_guard_saw
       remembers_what_was_stopped finds_the_tokens_of_one_project knows_the_homes_with_texts
       remembers_when_a_house_came_back_from_a_backup }
     memory: memory, sqlite: sqlite, postgres: postgres

@@ -197,6 +197,7 @@ impl Rows {
             Write::Superseded { token, at } => {
                 self.account(*token).superseded.insert(*at);
             }
+            Write::Asked { token, key, slot, created } => self.account(*token).asked(*key, *slot, *created),
             Write::Claim { token, number, pending } => {
                 let account = self.account(*token);
                 (account.claims, account.pending) = (*number, pending.clone());
@@ -331,6 +332,14 @@ impl Store for Memory {
 
     fn paces_forget(&self, now: Timestamp) -> Answer<'_, ()> {
         self.change(move |rows| rows.paces.retain(|key, pace| now < pace.begun.plus(u64::from(key.seconds))))
+    }
+
+    fn asked_forget(&self, before: Timestamp) -> Answer<'_, ()> {
+        self.change(move |rows| {
+            for account in rows.accounts.values_mut() {
+                account.asked.retain(|_, asked| *asked >= before);
+            }
+        })
     }
 
     fn grant_put(&self, id: Digest, _subject: String, bytes: Vec<u8>, _at: Timestamp) -> Answer<'_, ()> {

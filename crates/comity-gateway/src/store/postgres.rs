@@ -235,6 +235,7 @@ fn migrations() -> Vec<Migration> {
     let grant_log = include_str!("../../migrations/postgres/0010_grant_log.sql").into_sql_str();
     let agreed = include_str!("../../migrations/postgres/0011_agreed.sql").into_sql_str();
     let pass = include_str!("../../migrations/postgres/0012_pass.sql").into_sql_str();
+    let asked = include_str!("../../migrations/postgres/0013_asked.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -248,6 +249,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(10, "grant_log".into(), MigrationType::Simple, grant_log, false),
         Migration::new(11, "agreed".into(), MigrationType::Simple, agreed, false),
         Migration::new(12, "pass".into(), MigrationType::Simple, pass, false),
+        Migration::new(13, "asked".into(), MigrationType::Simple, asked, false),
     ]
 }
 

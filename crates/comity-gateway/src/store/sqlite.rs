@@ -33,7 +33,8 @@ use sqlx::{Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::{MappedMutexGuard, MutexGuard};
 
 use self::read::{
-    amount, digest, id, int, read_array, read_charge, read_charged, read_digest, read_lane, read_pace, read_slot, uint,
+    amount, digest, id, int, read_array, read_charge, read_charged, read_digest, read_key, read_lane, read_pace,
+    read_slot, uint,
 };
 use self::rows::{Call, Rows, STATEMENTS_MAX, once_spent};
 use super::{Answer, GRANTS_MAX, Store, StoreError, StoredCharge, withdrawn};
@@ -180,6 +181,7 @@ fn migrations() -> Vec<Migration> {
     let grant_log = include_str!("../../migrations/0011_grant_log.sql").into_sql_str();
     let agreed = include_str!("../../migrations/0012_agreed.sql").into_sql_str();
     let pass = include_str!("../../migrations/0013_pass.sql").into_sql_str();
+    let asked = include_str!("../../migrations/0014_asked.sql").into_sql_str();
     vec![
         Migration::new(1, "spend".into(), MigrationType::Simple, spend, false),
         Migration::new(2, "pace".into(), MigrationType::Simple, pace, false),
@@ -194,6 +196,7 @@ fn migrations() -> Vec<Migration> {
         Migration::new(11, "grant_log".into(), MigrationType::Simple, grant_log, false),
         Migration::new(12, "agreed".into(), MigrationType::Simple, agreed, false),
         Migration::new(13, "pass".into(), MigrationType::Simple, pass, false),
+        Migration::new(14, "asked".into(), MigrationType::Simple, asked, false),
     ]
 }
 
@@ -226,6 +229,12 @@ async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), Sto
                 .bind(id(token))
                 .bind(digest(at))
         }
+        Write::Asked { token, key, slot, created } => {
+            let sql = "INSERT INTO asked (token, leaf, lane, seq, item, created) VALUES (?, ?, ?, ?, ?, ?) \
+                       ON CONFLICT DO UPDATE SET created = MAX(created, excluded.created)";
+            let query = sqlx::query(sql).bind(id(token)).bind(digest(&key.leaf)).bind(i64::from(key.lane));
+            query.bind(int(slot.seq)).bind(i64::from(slot.item)).bind(int(created.seconds()))
+        }
         Write::Claim { token, number, pending } => {
             sqlx::query("DELETE FROM acknowledgement WHERE token = ?1 AND id NOT IN (SELECT acknowledgement FROM lane WHERE token = ?1 AND acknowledgement IS NOT NULL)")
                 .bind(id(token))
@@ -256,6 +265,9 @@ impl Store for Sqlite {
             account.pending = row.try_get("pending")?;
             for row in sqlx::query("SELECT at FROM superseded WHERE token = ?").bind(id(&token)).fetch_all(&mut *tx).await? {
                 account.superseded.insert(read_digest(&row, "at")?);
+            }
+            for row in sqlx::query("SELECT leaf, lane, seq, item, created FROM asked WHERE token = ?").bind(id(&token)).fetch_all(&mut *tx).await? {
+                account.asked(read_key(&row)?, read_slot(&row)?, Timestamp(uint(&row, "created")?));
             }
             for row in sqlx::query("SELECT id, amount FROM spent WHERE token = ?").bind(id(&token)).fetch_all(&mut *tx).await? {
                 account.spent.insert(read_digest(&row, "id")?, amount(&row, "amount")?);
@@ -434,6 +446,16 @@ impl Store for Sqlite {
             let query =
                 sqlx::query("DELETE FROM pace WHERE begun + seconds <= ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(int(now.seconds())).bind(self.fence).execute(&mut *writer).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn asked_forget(&self, before: Timestamp) -> Answer<'_, ()> {
+        async move {
+            let mut writer = self.writer().await?;
+            let query = sqlx::query("DELETE FROM asked WHERE created < ? AND (SELECT fence FROM spend_fence) = ?");
+            query.bind(int(before.seconds())).bind(self.fence).execute(&mut *writer).await?;
             Ok(())
         }
         .boxed()

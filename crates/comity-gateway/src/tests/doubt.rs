@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use super::world::*;
-use crate::spend::LaneKey;
+use crate::spend::{ASKED_MAX, LaneKey};
 use crate::store::Memory;
 
 /// A broken invariant ends the writer: who cannot be charged is not let in, and whoever watches the process hears of it.
@@ -116,4 +116,60 @@ async fn what_is_not_in_memory_is_not_remembered() {
     assert!(ledger.remembers(TOKEN, key, 1));
     ledger.with(|book| book.unload(TOKEN));
     assert!(!ledger.remembers(TOKEN, key, 1));
+}
+
+/// Whoever hears that nothing was charged asks elsewhere: what it signed before and is still on its way is not taken any more.
+#[tokio::test]
+async fn what_was_signed_before_its_holder_heard_that_it_is_not_charged_is_not_taken() {
+    let store = Memory::default();
+    let world = World::on(Setting::default(), Arc::new(store.clone())).await;
+    let chain = world.mint(|_| {});
+    let late = world.ask(&chain);
+    let became = async |world: &World, seq: u64, key: &str, with_chain: bool| {
+        let query = format!("token={TOKEN}&leaf={}&lane=0&seq={seq}", leaf(&chain));
+        let call = world.called("GET", "/comity/v1/receipts", &query, &Value::Null, &secret(key));
+        let call = if with_chain { call.header("comity-token", sf(&chain)) } else { call };
+        code(world.gateway.router().oneshot(call.body(axum::body::Body::empty()).unwrap()).await.unwrap()).await
+    };
+    // No promise: this node cannot tell whose the slot is.
+    assert_eq!(became(&world, 1, "holder", false).await, "token_unknown");
+    assert_eq!(became(&world, 1, "thief", true).await, "not_yours");
+    assert_eq!(became(&world, 1, "holder", true).await, "not_found");
+    assert_eq!(world.code(&late).await, "stale");
+    // Also by a process that was started since.
+    let again = World::on(Setting::default(), Arc::new(store.clone())).await;
+    assert_eq!(again.code(&late).await, "stale");
+    assert!(world.upstream.calls().is_empty() && again.upstream.calls().is_empty() && store.charges().is_empty());
+    // The number stays free for what is signed after the answer, and others are not concerned.
+    let anew = Ask { created: late.created.plus(1), ..again.ask(&chain) };
+    assert_eq!(again.code(&anew).await, "ok");
+    assert_eq!(again.code(&again.ask(&chain).seq(2)).await, "ok");
+    assert_eq!(became(&again, 1, "holder", false).await, "ok");
+    assert_eq!(
+        again.code(&late).await,
+        "ok",
+        "charged is charged: it is the same request, and is answered from memory"
+    );
+    assert_eq!(store.charges().len(), 2);
+}
+
+/// How many slots of a token are remembered has a bound, and those of which everything is stale leave room.
+#[tokio::test]
+async fn who_asks_about_more_than_is_remembered_waits() {
+    let world = World::new(Setting::default()).await;
+    let chain = world.mint(|_| {});
+    assert_eq!(world.code(&world.ask(&chain)).await, "ok");
+    let became = async |seq: u64| {
+        let query = format!("token={TOKEN}&leaf={}&lane=0&seq={seq}", leaf(&chain));
+        code(world.call("GET", "/comity/v1/receipts", &query, &Value::Null, &secret("holder")).await).await
+    };
+    for seq in 2..2 + u64::try_from(ASKED_MAX).unwrap() {
+        assert_eq!(became(seq).await, "not_found");
+    }
+    assert_eq!(became(5_000).await, "busy");
+    assert_eq!(became(2).await, "not_found", "it is remembered already");
+    world.clock.fetch_add(61, Ordering::SeqCst);
+    assert_eq!(became(5_000).await, "not_found");
+    let remembered = world.gateway.0.ledger.with(|book| book.account(TOKEN).map(|account| account.asked.len()));
+    assert_eq!(remembered, Some(1));
 }

@@ -196,6 +196,28 @@ async fn an_outcome_is_in_flight_at_every_gateway_before_its_chain_is_known() {
     assert_eq!((told("holder").await, told("anyone").await), ("ok".into(), "not_yours".into()));
 }
 
+/// A call that stands in a line at one gateway when another says that it is not there is turned away when it is its turn.
+#[tokio::test]
+async fn what_one_gateway_said_is_not_charged_no_other_takes() {
+    let (database, first, second) = pair().await;
+    let chain = first.mint(|_| {});
+    assert_eq!(first.code(&first.ask(&chain)).await, "ok");
+    let query = format!("token={TOKEN}&leaf={}&lane=0&seq=2", leaf(&chain));
+    let told =
+        async || code(second.call("GET", "/comity/v1/receipts", &query, &json!(null), &secret("holder")).await).await;
+    // In memory at both, so that the mark has to come there.
+    let late = first.ask(&chain).seq(2);
+    assert_eq!(second.code(&second.ask(&chain).lane(1)).await, "ok");
+    assert_eq!(told().await, "not_found");
+    for world in [&first, &second] {
+        assert_eq!(world.code(&late).await, "stale");
+    }
+    assert_eq!(on(&database).await.code(&late).await, "stale");
+    let anew = Ask { created: late.created.plus(1), ..late };
+    assert_eq!(first.code(&anew).await, "ok");
+    assert_eq!(told().await, "ok");
+}
+
 #[tokio::test]
 async fn a_final_waits_for_what_runs_at_other_gateways() {
     let (_database, first, second) = pair().await;

@@ -60,7 +60,8 @@ async fn who_waits_holds_nothing_and_a_full_line_says_when_to_come_back() {
     };
     assert_eq!(became(1).await, json!("in_flight"));
     assert_eq!(became(3).await, json!("not_found"), "nothing of it is here");
-    // The third in its project's line is told to come back; its number stays free.
+    // The third in its project's line is told to come back; its number stays free. What was signed before that answer is not taken.
+    world.clock.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
     let (status, headers, body) = go(&world, &world.ask(&chain).lane(3)).await.unwrap();
     assert_eq!((status, &body["error"]["code"]), (429, &json!("too_many_requests")));
     assert_eq!(

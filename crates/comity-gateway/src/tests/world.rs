@@ -470,6 +470,20 @@ impl World {
 
     pub(super) async fn call(&self, method: &str, path: &str, query: &str, body: &Value, key: &SecretKey) -> Response {
         let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = self.called(method, path, query, body, key);
+        self.gateway.router().oneshot(request.body(Body::from(bytes)).unwrap()).await.unwrap()
+    }
+
+    /// The head of a signed call.
+    pub(super) fn called(
+        &self,
+        method: &str,
+        path: &str,
+        query: &str,
+        body: &Value,
+        key: &SecretKey,
+    ) -> http::request::Builder {
+        let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         let nonce = Digest::of(&bytes).0[..16].try_into().unwrap();
         let created = Timestamp(self.clock.load(Ordering::SeqCst));
         let uri = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
@@ -477,7 +491,7 @@ impl World {
         for (name, value) in sign_api(method, path, query, &bytes, created, nonce, key) {
             request = request.header(name, value);
         }
-        self.gateway.router().oneshot(request.body(Body::from(bytes)).unwrap()).await.unwrap()
+        request
     }
 }
 

@@ -296,7 +296,8 @@ impl Client {
         let leaf = sent.begun.authority.leaf;
         let mut with_chain = !self.presented.lock().expect("no panic holds this lock").contains(&leaf);
         loop {
-            let mut headers = request::sign_request(&sent.begun.authority, self.now(), &sent.key);
+            let created = self.stamps.call((sent.token, sent.lane), self.now());
+            let mut headers = request::sign_request(&sent.begun.authority, created, &sent.key);
             if with_chain {
                 headers.push((header::TOKEN, sf(&sent.chain)));
             }

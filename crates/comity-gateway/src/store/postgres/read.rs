@@ -33,6 +33,11 @@ pub(super) async fn accounts(
     for row in &sqlx::query(sql).bind(&tokens).fetch_all(&mut *connection).await? {
         of(row, accounts)?.superseded.insert(rows::digest(row, "at")?);
     }
+    let sql = "SELECT token, leaf, lane, seq, item, created FROM asked WHERE token = ANY($1)";
+    for row in &sqlx::query(sql).bind(&tokens).fetch_all(&mut *connection).await? {
+        let created = Timestamp(rows::uint(row, "created")?);
+        of(row, accounts)?.asked(rows::key(row)?, rows::slot(row)?, created);
+    }
     let sql = "SELECT s.token, s.id, s.amount FROM spent s \
                JOIN UNNEST($1::BYTEA[], $2::BIGINT[]) AS k (token, version) ON s.token = k.token AND s.version > k.version";
     for row in &sqlx::query(sql).bind(&tokens).bind(&versions).fetch_all(&mut *connection).await? {
@@ -269,6 +274,18 @@ impl Store for Postgres {
         self.ask(move |connection| {
             async move {
                 let query = sqlx::query("DELETE FROM pace WHERE begun + seconds <= $1").bind(int(now.seconds()));
+                query.execute(connection).await?;
+                Ok(())
+            }
+            .boxed()
+        })
+    }
+
+    /// What is stale is so for every gateway: no fence is compared.
+    fn asked_forget(&self, before: Timestamp) -> Answer<'_, ()> {
+        self.ask(move |connection| {
+            async move {
+                let query = sqlx::query("DELETE FROM asked WHERE created < $1").bind(int(before.seconds()));
                 query.execute(connection).await?;
                 Ok(())
             }

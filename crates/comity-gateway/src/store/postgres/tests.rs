@@ -39,6 +39,7 @@ fn ask(lane: u16, seq: u64, hold: u32) -> Ask {
         key: LaneKey { leaf: root(), lane },
         slot: Slot { seq, item: 0 },
         authority: root(),
+        created: Timestamp(0),
         path: vec![PathCap { id: root(), cap: Amount::from_ucr(300) }],
         lanes: 4,
         lanes_max: 3,

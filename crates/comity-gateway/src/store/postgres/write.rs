@@ -23,6 +23,7 @@ pub(super) const fn token_of(write: &Write) -> Option<TokenId> {
         | Write::Closed { token }
         | Write::Final { token, .. }
         | Write::Superseded { token, .. }
+        | Write::Asked { token, .. }
         | Write::Claim { token, .. } => Some(*token),
         Write::Pace { .. } | Write::Run { .. } => None,
     }
@@ -243,6 +244,13 @@ async fn other_put(tx: &mut PgConnection, write: &Write) -> Result<(), StoreErro
             sqlx::query("INSERT INTO superseded (token, at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                 .bind(id(token))
                 .bind(digest(at))
+        }
+        Write::Asked { token, key, slot, created } => {
+            let sql = "INSERT INTO asked (token, leaf, lane, seq, item, created) VALUES ($1, $2, $3, $4, $5, $6) \
+                       ON CONFLICT (token, leaf, lane, seq, item) DO UPDATE \
+                       SET created = GREATEST(asked.created, excluded.created)";
+            let query = sqlx::query(sql).bind(id(token)).bind(digest(&key.leaf)).bind(i64::from(key.lane));
+            query.bind(int(slot.seq)).bind(i64::from(slot.item)).bind(int(created.seconds()))
         }
         Write::Claim { token, number, pending } => {
             let sql = "DELETE FROM acknowledgement WHERE token = $1 AND id NOT IN \

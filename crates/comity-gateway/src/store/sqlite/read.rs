@@ -52,8 +52,12 @@ fn map<T: Decode + Default>(row: &SqliteRow, column: &'static str) -> Result<T, 
     T::from_cbor(&bytes, limits).map_err(|_| StoreError::Unreadable { what: column })
 }
 
+pub(super) fn read_key(row: &SqliteRow) -> Result<LaneKey, StoreError> {
+    Ok(LaneKey { leaf: read_digest(row, "leaf")?, lane: small(row, "lane")? })
+}
+
 pub(super) fn read_lane(row: &SqliteRow) -> Result<(LaneKey, Lane), StoreError> {
-    let key = LaneKey { leaf: read_digest(row, "leaf")?, lane: small(row, "lane")? };
+    let key = read_key(row)?;
     let n = uint(row, "n")?;
     let roots = row.try_get::<Vec<u8>, _>("frontier")?;
     let roots = roots.chunks_exact(32).map(|root| Digest(root.try_into().expect("chunks of 32"))).collect();
