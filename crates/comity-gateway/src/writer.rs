@@ -265,12 +265,8 @@ impl Ledger {
 
     /// Sees to it that the book knows what the store has of a project's windows.
     async fn load_subject(&self, ask: &Ask) -> Result<(), WriteError> {
-        if self.with(|book| book.needs_subject(ask)) {
-            let rows = self.store.paces(&ask.subject).await.map_err(of_store)?;
-            let runs = self.store.runs(&ask.subject).await.map_err(of_store)?;
-            self.with(|book| book.load_subject(&ask.subject, rows, runs));
-        }
-        Ok(())
+        let generation = |book: &Book| book.needs_subject(ask).then(|| book.subject_generation(&ask.subject));
+        load_subject(&self.book, &*self.store, &ask.subject, generation).await.map_err(of_store)
     }
 
     /// What an admission would be refused for as things stand. Holds nothing. Where the store is shared, only its rounds
@@ -413,8 +409,8 @@ impl Writer {
             _ => None,
         };
         if let Some(subject) = subject {
-            let (paces, runs) = (self.store.paces(&subject).await?, self.store.runs(&subject).await?);
-            lock(&self.book).load_subject(&subject, paces, runs);
+            let generation = |book: &Book| Some(book.subject_generation(&subject));
+            load_subject(&self.book, &*self.store, &subject, generation).await?;
         }
         load(&self.book, &*self.store, token, root).await
     }
@@ -440,6 +436,23 @@ async fn load(book: &Mutex<Book>, store: &dyn Store, token: TokenId, root: Diges
         }
     }
     Err(StoreError::Refused { why: "an account was forgotten each time that it was read".into() })
+}
+
+/// The same of a project's windows and executions; `generation` is `None` where they need not be read.
+async fn load_subject(
+    book: &Mutex<Book>,
+    store: &dyn Store,
+    subject: &str,
+    generation: impl Fn(&Book) -> Option<u64> + Send + Sync,
+) -> Result<(), StoreError> {
+    for _ in 0..READS_MAX {
+        let Some(generation) = generation(&lock(book)) else { return Ok(()) };
+        let read = (store.paces(subject).await?, store.runs(subject).await?);
+        if lock(book).load_subject_read(subject, read, generation) {
+            return Ok(());
+        }
+    }
+    Err(StoreError::Refused { why: "a project was forgotten each time that it was read".into() })
 }
 
 fn of_store(error: StoreError) -> WriteError {

@@ -143,6 +143,8 @@ pub struct Book {
     /// How often an account was forgotten, by its token's last byte: what was read before that may be older than what was
     /// charged since.
     forgotten: [u64; 256],
+    /// The same of projects, by a byte of their name's digest.
+    subjects_forgotten: [u64; 256],
 }
 
 /// Projects whose pace is in memory; past it those with nothing under way are read from the store again when they call.
@@ -152,7 +154,8 @@ impl Book {
     /// Keeps at most `tokens_max` accounts in memory; those with open holds are never dropped.
     pub fn new(tokens_max: usize) -> Self {
         let (entries, holds, subjects) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { entries, holds, subjects, next: 1, clock: 0, tokens_max, forgotten: [0; 256] }
+        let (forgotten, subjects_forgotten) = ([0; 256], [0; 256]);
+        Self { entries, holds, subjects, next: 1, clock: 0, tokens_max, forgotten, subjects_forgotten }
     }
 
     pub fn is_loaded(&self, token: TokenId) -> bool {
@@ -278,15 +281,43 @@ impl Book {
 
     /// Forgets that a project was read, so that it is read again; what runs stays counted.
     pub fn unload_subject(&mut self, subject: &str) {
+        self.subjects_forgotten[bucket_of(subject)] += 1;
         if let Some(subject) = self.subjects.get_mut(subject) {
             subject.unload();
         }
     }
 
+    /// As [`Book::generation`], of a project.
+    pub fn subject_generation(&self, subject: &str) -> u64 {
+        self.subjects_forgotten[bucket_of(subject)]
+    }
+
+    /// Takes what was read of a project since `generation`. `false` where one was forgotten meanwhile: what was read may be from
+    /// before its last charge, and has to be read again.
+    #[must_use]
+    pub fn load_subject_read(
+        &mut self,
+        subject: &str,
+        (rows, runs): (Vec<(Rule, u32, Pace)>, Vec<(RunKey, RunRow)>),
+        generation: u64,
+    ) -> bool {
+        let is_known = self.subjects.get(subject).is_some_and(Subject::is_loaded);
+        if !is_known && self.subject_generation(subject) != generation {
+            return false;
+        }
+        self.load_subject(subject, rows, runs);
+        true
+    }
+
     /// Takes what the store has of a project's windows and executions. What the book knows already is newer and stays.
     pub fn load_subject(&mut self, subject: &str, rows: Vec<(Rule, u32, Pace)>, runs: Vec<(RunKey, RunRow)>) {
         if self.subjects.len() >= SUBJECTS_MAX {
-            self.subjects.retain(|_, subject| !subject.is_idle());
+            let forgotten = &mut self.subjects_forgotten;
+            self.subjects.retain(|name, subject| {
+                let stays = !subject.is_idle();
+                forgotten[bucket_of(name)] += u64::from(!stays);
+                stays
+            });
         }
         self.subjects.entry(subject.to_owned()).or_default().load(rows, runs);
     }
@@ -505,6 +536,10 @@ impl Book {
             self.forgotten[bucket(token)] += 1;
         }
     }
+}
+
+fn bucket_of(subject: &str) -> usize {
+    usize::from(Digest::of(subject.as_bytes()).0[0])
 }
 
 fn bucket(token: TokenId) -> usize {

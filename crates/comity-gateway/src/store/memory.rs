@@ -59,7 +59,7 @@ struct Rows {
     /// Writes are taken, and their answer is lost.
     doubtful: bool,
     breaking: bool,
-    /// The next account that is read is handed out when this lets it.
+    /// The next account, or the next windows, that are read are handed out when this lets them.
     #[cfg(test)]
     late: Option<Arc<tokio::sync::Semaphore>>,
     writes: usize,
@@ -87,10 +87,18 @@ impl Memory {
         self.rows().breaking = true;
     }
 
-    /// The next account that is read waits on its way out for a permit.
+    /// The next account, or the windows of the next project, that are read wait on their way out for a permit.
     #[cfg(test)]
     pub(crate) fn hand_out_late(&self, gate: &Arc<tokio::sync::Semaphore>) {
         self.rows().late = Some(gate.clone());
+    }
+
+    #[cfg(test)]
+    async fn hand_out(&self) {
+        let late = self.rows().late.take();
+        if let Some(late) = late {
+            late.acquire().await.expect("it is never closed").forget();
+        }
     }
 
     /// How many transactions were committed.
@@ -221,12 +229,7 @@ impl Store for Memory {
         async move {
             let found = self.read(move |rows| rows.accounts.get(&token).cloned()).await?;
             #[cfg(test)]
-            {
-                let late = self.rows().late.take();
-                if let Some(late) = late {
-                    late.acquire().await.expect("it is never closed").forget();
-                }
-            }
+            self.hand_out().await;
             Ok(found)
         }
         .boxed()
@@ -324,10 +327,17 @@ impl Store for Memory {
     }
 
     fn paces<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<(Rule, u32, Pace)>> {
-        self.read(move |rows| {
-            let of = rows.paces.iter().filter(|(key, _)| key.subject == subject);
-            of.map(|(key, pace)| (key.rule.clone(), key.seconds, *pace)).collect()
-        })
+        async move {
+            let read = self.read(move |rows| {
+                let of = rows.paces.iter().filter(|(key, _)| key.subject == subject);
+                of.map(|(key, pace)| (key.rule.clone(), key.seconds, *pace)).collect()
+            });
+            let found = read.await?;
+            #[cfg(test)]
+            self.hand_out().await;
+            Ok(found)
+        }
+        .boxed()
     }
 
     fn paces_forget(&self, now: Timestamp) -> Answer<'_, ()> {

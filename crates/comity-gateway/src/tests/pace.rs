@@ -9,10 +9,11 @@ use comity_wire::cbor::List;
 use comity_wire::object::{Hours, Window};
 use comity_wire::{Amount, Op, TokenId};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 use super::world::*;
-use crate::store::{Sqlite, StoreError};
+use crate::store::{Memory, Sqlite, StoreError};
 
 fn windows(rows: &[(u32, Option<u32>, Option<u64>)]) -> List<Window, 4> {
     let window = |(seconds, requests, tokens): &(u32, Option<u32>, Option<u64>)| Window {
@@ -352,4 +353,27 @@ async fn a_clipped_answer_says_which_cap_clipped_it() {
     check(300, 5_000, 5_000, "max-charge").await;
     check(5_000, 300, 5_000, "window").await;
     check(5_000, 5_000, 300, "policy").await;
+}
+
+/// Read before a charge and handed out after it: what was charged since counts.
+#[tokio::test]
+async fn windows_that_were_read_before_a_charge_take_nothing_back() {
+    let store = Memory::default();
+    let world = World::on(paced(&[(60, Some(2), None)]), Arc::new(store.clone())).await;
+    let chain = world.mint(|_| {});
+    assert_eq!(world.code(&world.ask(&chain)).await, "ok");
+    let ledger = &world.gateway.0.ledger;
+    // As after a batch that failed.
+    let forget = || ledger.with(|book| book.unload_subject("sub-of-the-project"));
+    forget();
+    let late = Arc::new(Semaphore::new(0));
+    store.hand_out_late(&late);
+    let other = world.ask(&chain).lane(1);
+    let mut reading = std::pin::pin!(world.send(&other));
+    assert!(futures::poll!(&mut reading).is_pending());
+    assert_eq!(world.code(&world.ask(&chain).seq(2)).await, "ok");
+    forget();
+    late.add_permits(1);
+    assert_eq!(code(reading.await).await, "too_many_requests", "two are all that the owner lets in");
+    assert_eq!(store.charges().len(), 2);
 }
