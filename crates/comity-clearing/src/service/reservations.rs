@@ -132,6 +132,7 @@ impl Clearing {
                 };
             }
         };
+        self.fail("reserve.before_line");
         let reserved = self.inner.reserving.ask(asked).await?;
         self.fail("reserve.after_commit");
         let reply = match reserved? {
@@ -252,6 +253,10 @@ async fn together_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Re
     let ids: Vec<TokenId> = asked.iter().map(|ask| ask.token.id).collect();
     let mut known = store::tokens::tokens_known(conn, &ids).await?;
     let owned = owners_in_tx(conn, &asked, &known, now).await?;
+    // Whose key was ended, or whose project was frozen, while they stood in line is given nothing more: it was said to be done.
+    let members: BTreeSet<_> = asked.iter().map(|ask| (ask.project, ask.caller)).collect();
+    let members: Vec<_> = members.into_iter().collect();
+    let roles = store::projects::roles_in_tx(conn, &members).await?;
     let projects: BTreeSet<ProjectId> = asked.iter().map(|ask| ask.project).collect();
     let projects: Vec<ProjectId> = projects.into_iter().collect();
     let mut lots = store::awards::lots_to_draw(conn, &projects).await?;
@@ -275,6 +280,12 @@ async fn together_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Re
             answers.push(Err(not_the_owner(ask.token.audience())));
             continue;
         }
+        let role = roles.get(&(ask.project, *ask.caller.as_bytes())).copied();
+        if let Err(refused) = still_draws(conn, &ask, role).await {
+            known.remove(&ask.token.id);
+            answers.push(Err(refused));
+            continue;
+        }
         let lots = lots.entry(ask.project).or_default();
         let id = ask.token.id;
         let answer = granted.grant(ask, lots, &mut mandates);
@@ -286,6 +297,16 @@ async fn together_in_tx(conn: &mut Db<'_>, asked: Vec<Reserve>) -> Result<Vec<Re
     }
     granted.write_in_tx(conn, now).await?;
     Ok(answers)
+}
+
+/// Whether whoever asked may still draw: with what its key may do now, and whether its project is frozen.
+async fn still_draws(conn: &mut Db<'_>, ask: &Reserve, role: Option<(Role, bool)>) -> Result<(), Failure> {
+    match role {
+        None => Clearing::member_of(conn, &ask.caller, ask.project).await.and(Err(Failure::NotRegistered)),
+        Some((_, true)) => Err(Failure::Frozen { project: ask.project }),
+        Some((role, false)) if ask.mandate.is_none() && !role.draws_alone() => Err(Failure::MandateRequired),
+        Some(_) => Ok(()),
+    }
 }
 
 /// The certificates that are their nodes' owners', and whose keys are therefore remembered: what is sold now will be

@@ -55,6 +55,10 @@ const MEMBERSHIPS: &str = "WITH asked (project, key) AS ({rows}) \
     JOIN member m ON m.project = COALESCE(asked.project, asked.project) AND m.key = COALESCE(asked.key, asked.key) \
     JOIN project p ON p.id = m.project LEFT JOIN vetting v ON v.project = p.id";
 
+const ROLES: &str = "WITH asked (project, key) AS ({rows}) SELECT m.project, m.key, m.role, p.frozen FROM asked \
+    JOIN member m ON m.project = COALESCE(asked.project, asked.project) AND m.key = COALESCE(asked.key, asked.key) \
+    JOIN project p ON p.id = m.project";
+
 /// Those that are there, in one statement.
 pub(crate) async fn memberships(
     conn: &mut Db<'_>,
@@ -77,6 +81,21 @@ pub(crate) async fn memberships(
         (project, role, statements.into_values().collect())
     };
     Ok(found.into_iter().map(|(of, one)| (of, in_order(one))).collect())
+}
+
+/// What keys may do for projects, and whether those are frozen: of those that are members', as they are in this transaction.
+pub(crate) async fn roles_in_tx(
+    conn: &mut Db<'_>,
+    asked: &[(ProjectId, PublicKey)],
+) -> Result<BTreeMap<(ProjectId, [u8; 32]), (Role, bool)>, Failure> {
+    let asking = query(ROLES).each(asked.iter().map(|(project, key)| values![project.0, *key.as_bytes()]));
+    let rows = asking.repeatable().fetch_all(conn).await?;
+    let member = |row| {
+        let member = Cells { table: "member", row };
+        let of = (ProjectId(member.bytes("project")?), member.bytes("key")?);
+        Ok((of, (role(member)?, Cells { table: "project", row }.int("frozen")? == 1)))
+    };
+    rows.iter().map(member).collect()
 }
 
 /// One of them; none where the project is no member's of this key.
@@ -282,12 +301,14 @@ mod tests {
         let database = Database::sqlite(folder.path().join("house.sqlite"));
         books::migrate(&database, crate::store::migrations()).await.expect("the tables");
         let mut conn = database.connect().await.expect("a connection");
-        for rows in [1, ROWS_PER_STATEMENT_MAX] {
+        let asked = [1, ROWS_PER_STATEMENT_MAX]
+            .map(|rows| [(MEMBERSHIPS, &["m", "p", "v"][..], rows), (ROLES, &["m", "p"], rows)]);
+        for (sql, tables, rows) in asked.into_iter().flatten() {
             let rows = format!("VALUES {}", list("(x'00',x'00')", rows));
-            let plan = query(format!("EXPLAIN QUERY PLAN {}", MEMBERSHIPS.replace("{rows}", &rows)));
+            let plan = query(format!("EXPLAIN QUERY PLAN {}", sql.replace("{rows}", &rows)));
             let steps = plan.fetch_all(&mut conn.db()).await.expect("a plan");
             let steps: Vec<String> = steps.iter().map(|row| row.text("detail").expect("a step")).collect();
-            for table in ["m", "p", "v"] {
+            for table in tables {
                 assert!(steps.iter().any(|step| step.starts_with(&format!("SEARCH {table} USING"))), "{steps:?}");
             }
             assert!(!steps.iter().any(|step| step.contains("AUTOMATIC")), "{steps:?}");

@@ -1,12 +1,17 @@
 //! Persons: who answers for them, what their keys may do, and what tokens say of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use comity_wire::api::clearing::SignedBytes;
 use comity_wire::object::{Token, Vetting};
 use comity_wire::{MemberId, PublicKey, SecretKey, Signed, Timestamp};
 use serde_json::{Value, json};
+use tokio::sync::{Notify, Semaphore};
 
 use super::world::*;
 use crate::admin::{Members, PersonKey, PersonShow, PersonVouch, ProjectAdd};
+use crate::failure::Failure;
 use crate::mandates::Role;
 
 /// A world whose project nobody has said anything of.
@@ -176,6 +181,63 @@ async fn a_key_that_was_revoked_acts_for_nobody(on: On) {
     assert!(world.house.person_key_add(add(key("one more"))).await.unwrap_err().to_string().contains("at most 16"));
 }
 
+/// A call that was let in, and stands in the writer's line while its key ends or its project is frozen, is given nothing.
+async fn what_stands_in_line_when_its_key_ends_draws_nothing(on: On) {
+    let mut world = World::new(on, 10_000).await;
+    let (passed, in_line) = (Arc::new(Notify::new()), AtomicBool::new(false));
+    let says = passed.clone();
+    world
+        .restart_failing(Arc::new(move |point| {
+            if point == "reserve.before_line" && in_line.swap(true, Ordering::SeqCst) {
+                says.notify_one();
+            }
+        }))
+        .await;
+    let laptop = secret("laptop");
+    let members = Members {
+        project: world.project,
+        add: vec![laptop.public()],
+        remove: vec![],
+        role: Some(Role::Pi),
+        reason: String::new(),
+    };
+    world.house.members(members).await.unwrap();
+    let (status, quote) = world.post("/v1/quotes", world.quote_request(), &laptop).await;
+    assert_eq!(status, 200, "{quote}");
+    let (status, sold) = world.post("/v1/reservations", world.reservation(&quote["quote"], 10), &laptop).await;
+    assert_eq!(status, 200, "{sold}");
+    let before = world.sums().await;
+    let mut told = Vec::new();
+    for is_frozen in [true, false] {
+        let gate = Arc::new(Semaphore::new(0));
+        let shut = gate.clone();
+        // What ends the key stands in line before what draws, which was let in by what is in the books.
+        let busy = world.house.write(move |_| {
+            let shut = shut.clone();
+            Box::pin(async move { Ok::<_, Failure>(drop(shut.acquire().await.expect("it is never closed"))) })
+        });
+        let end = async {
+            match is_frozen {
+                true => world.house.freeze(world.project, true).await,
+                false => world.house.key_revoke(None, laptop.public()).await.map(drop),
+            }
+        };
+        let ask = world.reservation(&quote["quote"], 10);
+        let go_on = async {
+            passed.notified().await;
+            gate.add_permits(1);
+        };
+        let (_, ended, drawn, ()) = tokio::join!(busy, end, world.post("/v1/reservations", ask, &laptop), go_on);
+        ended.unwrap();
+        told.push(code(&drawn));
+        if is_frozen {
+            world.house.freeze(world.project, false).await.unwrap();
+        }
+    }
+    assert_eq!((told, world.sums().await), (vec!["frozen".to_owned(), "not_registered".to_owned()], before));
+    assert_eq!(world.house.standing().unwrap().entries.len(), 1, "what was drawn before is stopped");
+}
+
 async fn what_is_missing_in_a_project_says_whose_move_it_is(on: On) {
     let world = unvetted(on).await;
     let student = secret("student");
@@ -206,5 +268,6 @@ async fn what_is_missing_in_a_project_says_whose_move_it_is(on: On) {
 on_each_store! {
     a_token_states_what_the_evidence_on_its_person_gives_when_it_is_drawn
     a_key_that_was_revoked_acts_for_nobody
+    what_stands_in_line_when_its_key_ends_draws_nothing
     what_is_missing_in_a_project_says_whose_move_it_is
 }
