@@ -268,6 +268,12 @@ pub(crate) fn migrations() -> Migrations {
             include_str!("../migrations/0591_classes.sql"),
             include_str!("../migrations/postgres/0591_classes.sql"),
         )
+        .with(
+            592,
+            "mandates for jobs by their signer",
+            include_str!("../migrations/0592_jobs_by_signer.sql"),
+            include_str!("../migrations/postgres/0592_jobs_by_signer.sql"),
+        )
 }
 
 /// The migration since which books know that they came back from a backup.

@@ -212,6 +212,10 @@ impl std::fmt::Display for Drawn {
     }
 }
 
+const LIVE_BY: &str = "SELECT id FROM token WHERE phase < 2 AND settle_by > ? AND phase = 0 AND expires_at > ? AND (drawn_by = ? \
+    OR mandate IN (SELECT m.id FROM mandate m WHERE m.parent IS NOT NULL AND m.signer = ?)) \
+    ORDER BY budget - paid DESC, id LIMIT ?";
+
 /// Tokens that were drawn so and can still be used, those first that may spend the most, at most `limit`.
 pub(crate) async fn tokens_live_of(
     conn: &mut Db<'_>,
@@ -220,12 +224,7 @@ pub(crate) async fn tokens_live_of(
     limit: usize,
 ) -> Result<Vec<TokenId>, Failure> {
     let (sql, of) = match drawn {
-        Drawn::By(key) => (
-            "SELECT id FROM token WHERE phase < 2 AND settle_by > ? AND phase = 0 AND expires_at > ? AND (drawn_by = ? \
-             OR mandate IN (SELECT m.id FROM mandate m WHERE m.parent IS NOT NULL AND m.signer = ?)) \
-             ORDER BY budget - paid DESC, id LIMIT ?",
-            vec![key.as_bytes().to_vec(); 2],
-        ),
+        Drawn::By(key) => (LIVE_BY, vec![key.as_bytes().to_vec(); 2]),
         Drawn::Under(mandate) => (
             "SELECT id FROM token WHERE settle_by > ? AND phase = 0 AND expires_at > ? \
              AND mandate IN (SELECT m.id FROM mandate m WHERE m.id = ? OR m.parent = ?) \
@@ -275,4 +274,26 @@ pub(crate) async fn tariff_insert_in_tx(conn: &mut Db<'_>, tariff: &Verified<Tar
         .execute(conn)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use comity_ledger::{Database, books};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn jobs_are_found_by_who_signed_for_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = Database::sqlite(folder.path().join("house.sqlite"));
+        books::migrate(&database, crate::store::migrations()).await.expect("the tables");
+        let mut conn = database.connect().await.expect("a connection");
+        let plan = query(format!("EXPLAIN QUERY PLAN {LIVE_BY}")).bind(0).bind(0).bind(vec![0; 32]).bind(vec![0; 32]);
+        let steps = plan.bind(1).fetch_all(&mut conn.db()).await.expect("a plan");
+        let steps: Vec<String> = steps.iter().map(|row| row.text("detail").expect("a step")).collect();
+        assert!(
+            steps.iter().any(|step| step.starts_with("SEARCH m USING") && step.contains("mandate_by_signer")),
+            "{steps:?}"
+        );
+    }
 }
