@@ -194,7 +194,13 @@ pub(crate) static FREE: &[Free] = &[
     free("GET", &["/v1/models/{*id}", "/models/{*id}"], "anyone", "one of them; an id has a slash in it", || {
         get(models::one)
     }),
-    free("GET", &["/health"], "anyone", "whether this process answers", || get(models::health)),
+    free(
+        "GET",
+        &["/health"],
+        "anyone",
+        "whether this process answers and can charge: 503 `store_unavailable` says that it has to be started again",
+        || get(models::health),
+    ),
     free("POST", &["/comity/v1/tokens"], "the holder key it names", "a token of budget 0", || post(control::token)),
     free(
         "POST",
