@@ -246,8 +246,9 @@ async fn beyond_the_cap(
     }
 }
 
+/// Ends the token, with the part of it that the student had.
 async fn finish(client: &Client, token: TokenId, report: &mut Report) -> Result<(), Failure> {
-    let Finished { reply, .. } = client.finish(token).await?;
+    let Finished { reply, .. } = client.take_back(token).await?;
     if let Some(reply) = reply {
         report.refunded_ucr = report.refunded_ucr.saturating_add(reply.refunded);
     }
