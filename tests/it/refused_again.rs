@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use comity_sdk::client::Cost;
+use comity_sdk::client::{Cost, Streaming};
 use comity_sdk::keys::Key;
-use comity_sdk::{Answer, Client, Error, Name, Query};
+use comity_sdk::{Client, Error, Name, Query};
 use comity_tests::federation::{LOOPBACK, PER_REQUEST, REQUEST_UCR, chain, eventually};
 use comity_tests::{Federation, Owner, Scripted};
 use comity_wire::{Amount, Code};
@@ -35,14 +35,11 @@ impl World {
         Self { federation, lab, museum, other }
     }
 
-    /// Lets the lab charge a call whose answer nobody gets, and then takes the place at it: until that call ends, the node refuses
-    /// all others unseen.
-    async fn charge_and_block(&self, asking: JoinHandle<Result<Answer, Error>>) -> JoinHandle<()> {
+    /// Leaves a stream that has begun, so that it is charged and its receipt never comes, and then takes the place at the lab: until
+    /// that call ends, the node refuses all others unseen.
+    async fn charge_and_block(&self, left: Streaming<'_>) -> JoinHandle<()> {
         let before = self.lab.asked();
-        self.reach(before, 1).await;
-        asking.abort();
-        assert!(asking.await.is_err_and(|ended| ended.is_cancelled()), "its answer never came");
-        self.lab.open();
+        drop(left);
         // The place is free once the call before was charged.
         asked_once_free(&self.other, "A call that is over at once?").await;
         self.lab.close();
@@ -56,7 +53,7 @@ impl World {
                 }
             }
         });
-        self.reach(before, 3).await;
+        self.reach(before, 2).await;
         blocking
     }
 
@@ -89,7 +86,7 @@ fn plain(question: &str) -> Query {
 
 fn open(key: Option<Key>) -> Query<Name> {
     let name = "same:lab/model".parse().expect("a want");
-    Query { key, ..Query::<Name>::question(&name, &[("user", "Whoever?")], Some(8), false) }
+    Query { key, ..Query::<Name>::question(&name, &[("user", "Whoever?")], Some(8), true) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,13 +95,9 @@ async fn what_a_busy_node_has_charged_is_asked_for_and_nobody_else_is_paid() {
     let client = Arc::new(world.federation.client("again"));
     let key = Key::of_caller(b"k", client.now());
     // One whose caller leaves it open who answers, under a key; one of a model's name without any.
-    world.lab.close();
-    let asking = tokio::spawn({
-        let client = Arc::clone(&client);
-        async move { client.ask(&open(Some(key))).await }
-    });
-    let blocking = world.charge_and_block(asking).await;
-    let error = client.ask(&open(Some(key))).await.expect_err("its answer is not to be had now");
+    let left = client.stream(&open(Some(key))).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let blocking = world.charge_and_block(left).await;
+    let error = client.stream(&open(Some(key))).await.err().expect("its answer is not to be had now");
     let [tried] = error.tried() else { panic!("{}", chain(&error)) };
     let paid = Cost::Charged(Amount::from_ucr(REQUEST_UCR));
     assert_eq!((tried.model.organisation(), tried.cost), ("lab", paid), "{}", chain(&error));
@@ -112,22 +105,21 @@ async fn what_a_busy_node_has_charged_is_asked_for_and_nobody_else_is_paid() {
     world.lab.open();
     blocking.await.expect("a call");
 
-    let question = plain("A question without a key?");
-    world.lab.close();
-    let asking = tokio::spawn({
-        let (client, question) = (Arc::clone(&client), question.clone());
-        async move { client.ask(&question).await }
-    });
-    let blocking = world.charge_and_block(asking).await;
+    let question = Query::chat("lab/model".parse().expect("a model"), &[("user", "Without a key?")], Some(8), true);
+    let left = client.stream(&question).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let blocking = world.charge_and_block(left).await;
     let asked = world.lab.asked();
-    let error = client.ask(&question).await.expect_err("it was charged, and its answer never came");
+    let error = client.stream(&question).await.err().expect("it was charged, and its answer never came");
     let Error::Replayed { charge, .. } = error else { panic!("{}", chain(&error)) };
     assert_eq!((charge, error.code()), (Amount::from_ucr(REQUEST_UCR), Some(Code::Replayed)));
     world.lab.open();
     blocking.await.expect("a call");
     assert_eq!(world.lab.asked(), asked, "it was asked no second time");
     // Told of it, its caller may ask again, and means another call.
-    eventually("the place is free", async || client.ask(&question).await.map_err(|error| chain(&error))).await;
+    let again = async || client.stream(&question).await.map_err(|error| chain(&error));
+    let mut again = eventually("the place is free", again).await;
+    while again.next().await.unwrap_or_else(|error| panic!("{}", chain(&error))).is_some() {}
+    again.receipt().await.unwrap_or_else(|error| panic!("{}", chain(&error)));
 
     // Three of this wallet's, and two times two that were in the way.
     assert_eq!((world.lab.asked(), world.museum.asked()), (7, 0));

@@ -150,6 +150,9 @@ pub struct Book {
 /// Projects whose pace is in memory; past it those with nothing under way are read from the store again when they call.
 const SUBJECTS_MAX: usize = 65_536;
 
+/// What a store has of a project: its windows, and what its executions used.
+type SubjectRows = (Vec<(Rule, u32, Pace)>, Vec<(RunKey, RunRow)>);
+
 impl Book {
     /// Keeps at most `tokens_max` accounts in memory; those with open holds are never dropped.
     pub fn new(tokens_max: usize) -> Self {
@@ -295,12 +298,7 @@ impl Book {
     /// Takes what was read of a project since `generation`. `false` where one was forgotten meanwhile: what was read may be from
     /// before its last charge, and has to be read again.
     #[must_use]
-    pub fn load_subject_read(
-        &mut self,
-        subject: &str,
-        (rows, runs): (Vec<(Rule, u32, Pace)>, Vec<(RunKey, RunRow)>),
-        generation: u64,
-    ) -> bool {
+    pub fn load_subject_read(&mut self, subject: &str, (rows, runs): SubjectRows, generation: u64) -> bool {
         let is_known = self.subjects.get(subject).is_some_and(Subject::is_loaded);
         if !is_known && self.subject_generation(subject) != generation {
             return false;
