@@ -214,7 +214,10 @@ async fn what_stands_in_line_when_its_key_ends_draws_nothing(on: On) {
         // What ends the key stands in line before what draws, which was let in by what is in the books.
         let busy = world.house.write(move |_| {
             let shut = shut.clone();
-            Box::pin(async move { Ok::<_, Failure>(drop(shut.acquire().await.expect("it is never closed"))) })
+            Box::pin(async move {
+                drop(shut.acquire().await.expect("it is never closed"));
+                Ok::<_, Failure>(())
+            })
         });
         let end = async {
             match is_frozen {

@@ -539,7 +539,10 @@ fn a_token_is_not_ended_by_itself_while_somebody_may_be_at_work_under_a_part_of_
     assert_eq!(until(&wallet, over), None);
     assert_eq!(wallet.purse(TOKEN).unwrap().delegated(), Amount::from_ucr(70));
     assert!(wallet.new_of(vec![entry.clone()]).is_empty(), "it is known");
-    assert_eq!(super::Wallet::replay([token(1, BUDGET)]).unwrap().new_of(vec![entry.clone()]), [entry.clone()]);
+    assert_eq!(
+        super::Wallet::replay([token(1, BUDGET)]).unwrap().new_of(vec![entry.clone()]),
+        std::slice::from_ref(&entry)
+    );
     assert!(Wallet::default().new_of(vec![entry]).is_empty(), "of no token that is here");
     let again = Wallet::replay(wallet.carried(NOW)).unwrap();
     assert_eq!(until(&again, NOW), Some(over), "also once the journal began anew");
