@@ -147,7 +147,10 @@ pub(crate) fn missing(missing: &Missing, now: Timestamp) -> Refusal {
 
 pub(crate) fn store(error: &StoreError) -> Refusal {
     error!(%error, "spend store");
-    unavailable()
+    match error {
+        StoreError::Overtaken { .. } => overtaken(),
+        _ => unavailable(),
+    }
 }
 
 pub(crate) fn write(error: &WriteError) -> Refusal {
@@ -159,7 +162,7 @@ pub(crate) fn write(error: &WriteError) -> Refusal {
         )
         .with("whose_move", "owner")
         .retry_after_s(5),
-        WriteError::Store(_) => unavailable(),
+        WriteError::Store(error) => store(error),
         WriteError::Stopped => ended(),
     }
 }
@@ -174,6 +177,17 @@ fn unavailable() -> Refusal {
     Refusal::new(Code::StoreUnavailable, "this node cannot keep its books at the moment; nothing was charged")
         .with("whose_move", "owner")
         .retry_after_s(5)
+}
+
+/// The store is well, and memory is too small for what is used at once.
+fn overtaken() -> Refusal {
+    Refusal::new(
+        Code::StoreUnavailable,
+        "more tokens or projects are used at this node at once than it keeps in memory; the same request again may be answered, and its \
+         operator can let it keep more tokens (tokens_max)",
+    )
+    .with("whose_move", "owner")
+    .retry_after_s(1)
 }
 
 pub(crate) fn form(message: impl Into<String>, param: &str) -> Refusal {
@@ -234,4 +248,25 @@ fn sentence(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn books_that_leave_memory_too_soon_are_their_operators_to_mend() {
+        let error = StoreError::Overtaken { what: "an account", reads: 16 };
+        let words = error.to_string();
+        assert!(words.contains("an account left it each of the 16 times") && words.contains("tokens_max"), "{words}");
+        for said in [store(&error), write(&WriteError::Store(Arc::new(error)))] {
+            let said = format!("{said:?}");
+            for part in ["StoreUnavailable", "tokens_max", "the same request again", "whose_move", "owner"] {
+                assert!(said.contains(part), "{part}: {said}");
+            }
+            assert!(!said.contains("nothing was charged"), "it may be one that was: {said}");
+        }
+    }
 }

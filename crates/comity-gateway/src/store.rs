@@ -67,6 +67,12 @@ pub enum StoreError {
     Unreadable { what: &'static str },
     #[error("the spend store refuses to write: {why}")]
     Refused { why: String },
+    /// Nothing is wrong with the store.
+    #[error(
+        "more is used at once than memory has room for: {what} left it each of the {reads} times that it was read; raise [gateway] \
+         tokens_max in node.toml"
+    )]
+    Overtaken { what: &'static str, reads: usize },
     #[error("the spend store did not take the last batch, and has not been seen to take another since")]
     Unwell,
 }

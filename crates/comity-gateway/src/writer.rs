@@ -435,7 +435,7 @@ async fn load(book: &Mutex<Book>, store: &dyn Store, token: TokenId, root: Diges
             return Ok(());
         }
     }
-    Err(StoreError::Refused { why: "an account was forgotten each time that it was read".into() })
+    Err(StoreError::Overtaken { what: "an account", reads: READS_MAX })
 }
 
 /// The same of a project's windows and executions; `generation` is `None` where they need not be read.
@@ -452,7 +452,7 @@ async fn load_subject(
             return Ok(());
         }
     }
-    Err(StoreError::Refused { why: "a project was forgotten each time that it was read".into() })
+    Err(StoreError::Overtaken { what: "a project", reads: READS_MAX })
 }
 
 fn of_store(error: StoreError) -> WriteError {
