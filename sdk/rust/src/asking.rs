@@ -7,7 +7,7 @@ use crate::cap::{Cap, Capped};
 use crate::chat::{Answer, Query};
 use crate::client::{Client, Error, Patience, Wanted};
 use crate::keys::Outcome;
-use comity_wire::{Amount, Digest};
+use comity_wire::Amount;
 
 /// What calls of one run share.
 pub struct Asking<'a> {
@@ -24,8 +24,8 @@ pub struct Asking<'a> {
 pub enum Came {
     /// With the milliseconds that it took, waits for a free lane included.
     Answer(Box<Answer>, u64),
-    /// `charged`: what it cost all the same, and the receipt that says so.
-    Error { error: Error, charged: Option<(Digest, Amount)>, ms: u64 },
+    /// `became`: what is known of it all the same. `at_most`: what it may cost, where that is [`Outcome::Unknown`].
+    Error { error: Error, became: Option<Outcome>, at_most: Amount, ms: u64 },
     /// It was not made: nobody wanted it any more, or the cap has no room for it.
     Nothing,
 }
@@ -55,7 +55,15 @@ impl<'a> Asking<'a> {
         }
         let most = match (query.max_charge, self.client.worst_case(&query).await) {
             (Some(most), _) | (None, Ok(most)) => most,
-            (None, Err(error)) => return Came::Error { error, charged: None, ms: 0 },
+            (None, Err(error)) => {
+                // What a run before this one signed counts all the same.
+                let (became, signed) = self.client.at_stake(&key).await.unzip();
+                let is_unknown = became == Some(Outcome::Unknown);
+                let at_most = signed.filter(|_| is_unknown).unwrap_or(Amount::ZERO);
+                let counts = became.and_then(Outcome::charged).map_or(at_most, |(_, charge)| charge);
+                self.cap.hold_again(counts).charged(counts);
+                return Came::Error { error, became, at_most, ms: 0 };
+            }
         };
         let query = Query { max_charge: Some(most), ..query };
         let mut again = again;
@@ -86,15 +94,14 @@ impl<'a> Asking<'a> {
                     Came::Answer(Box::new(answer), ms)
                 }
                 Err(error) => {
-                    // What is still unknown may be charged: it counts until it is known.
-                    let charged = match self.client.became(&key).await {
-                        Some(Outcome::Charged { receipt, charge }) => {
-                            held.charged(charge);
-                            Some((receipt, charge))
-                        }
+                    let (became, signed) = self.client.at_stake(&key).await.unzip();
+                    let mut at_most = Amount::ZERO;
+                    match became {
+                        Some(Outcome::Charged { charge, .. }) => held.charged(charge),
+                        // It may be charged, as much as was signed for it: that counts until it is known.
                         Some(Outcome::Unknown) => {
-                            held.charged(most);
-                            None
+                            at_most = signed.unwrap_or(most);
+                            held.charged(at_most);
                         }
                         Some(Outcome::Free) | None if again && error.may_come_later() => {
                             again = false;
@@ -102,9 +109,9 @@ impl<'a> Asking<'a> {
                         }
                         // Nobody wanted it any more when it turned out to be a new call.
                         Some(Outcome::Free) | None if matches!(error, Error::Unsigned) => return Came::Nothing,
-                        Some(Outcome::Free) | None => None,
-                    };
-                    Came::Error { error, charged, ms }
+                        Some(Outcome::Free) | None => {}
+                    }
+                    Came::Error { error, became, at_most, ms }
                 }
             };
         }

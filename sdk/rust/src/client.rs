@@ -553,6 +553,12 @@ impl Client {
         state.wallet.keys().outcome(&key.digest)
     }
 
+    /// As [`Client::became`], with the most that was signed for it.
+    pub(crate) async fn at_stake(&self, key: &Key) -> Option<(Outcome, Amount)> {
+        let state = self.state.lock().await;
+        state.wallet.keys().at_stake(&key.digest)
+    }
+
     /// The key of a call of a caller that sends none: of one like it whose outcome is unknown, so that its node is asked first what
     /// became of that and nobody else is paid for it (rule 3); else one that nobody chose before.
     pub async fn own_key(&self, query: &Query<Name>) -> Key {

@@ -63,6 +63,16 @@ pub enum Outcome {
     Charged { receipt: Digest, charge: Amount },
 }
 
+impl Outcome {
+    /// Its receipt, and what it cost.
+    pub fn charged(self) -> Option<(Digest, Amount)> {
+        match self {
+            Self::Charged { receipt, charge } => Some((receipt, charge)),
+            Self::Unknown | Self::Free => None,
+        }
+    }
+}
+
 /// What was signed under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyed {
@@ -147,12 +157,17 @@ impl Keys {
 
     /// What became of the call that a key names, whatever its age, while it is remembered.
     pub fn outcome(&self, digest: &Digest) -> Option<Outcome> {
+        self.at_stake(digest).map(|(outcome, _)| outcome)
+    }
+
+    /// The same, with the most that was signed for it.
+    pub fn at_stake(&self, digest: &Digest) -> Option<(Outcome, Amount)> {
         let parts = self.parts.get(digest).into_iter().flatten().rev();
-        let mut outcomes =
-            std::iter::once(digest).chain(parts).filter_map(|digest| Some(self.by_digest.get(digest)?.outcome));
-        let first = outcomes.next()?;
+        let keyed = std::iter::once(digest).chain(parts).filter_map(|digest| self.by_digest.get(digest));
+        let mut signed = keyed.map(|keyed| (keyed.outcome, keyed.max_charge));
+        let first = signed.next()?;
         // Of its parts one at most is not free.
-        Some(std::iter::once(first).chain(outcomes).find(|outcome| *outcome != Outcome::Free).unwrap_or(Outcome::Free))
+        Some(std::iter::once(first).chain(signed).find(|(outcome, _)| *outcome != Outcome::Free).unwrap_or(first))
     }
 
     /// The youngest call of this body, as its caller wrote it, that a proxy named since `since` and before `until`, and whose

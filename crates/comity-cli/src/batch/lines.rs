@@ -151,34 +151,25 @@ impl Lines {
             let naming = state.naming();
             let asked = lines.map(|line| {
                 let (asking, request) = (&asking, Digest::of(&line.query.body));
-                let key = naming.key(&line.id, client.now());
-                let query = Query { key: Some(key), ..batch_price.query(line.query) };
-                async move {
-                    let came = asking.ask(query.clone(), is_again, &|| true).await;
-                    // Asked now: the wallet may have forgotten it by the next time.
-                    let became = match &came {
-                        Came::Error { .. } => Some((client.became(&key).await, most(client, &query).await)),
-                        _ => None,
-                    };
-                    ((line.id, request), came, became)
-                }
+                let key = Some(naming.key(&line.id, client.now()));
+                let query = Query { key, ..batch_price.query(line.query) };
+                async move { ((line.id, request), asking.ask(query, is_again, &|| true).await) }
             });
             let mut asked =
                 std::pin::pin!(futures::stream::iter(asked).buffer_unordered(self.at_once.clamp(1, AT_ONCE_MAX)));
-            while let Some(((id, request), came, became)) = asked.next().await {
-                if let Some((outcome, most)) = became {
-                    state.owes(&id, outcome, most)?;
-                }
+            while let Some(((id, request), came)) = asked.next().await {
                 let (file, path, line) = match came {
                     Came::Nothing => continue,
                     Came::Answer(answer, _) => {
                         counts.answered += 1;
                         (&mut output, &self.output, answered_line(&id, &request, &answer))
                     }
-                    Came::Error { error, charged, .. } => {
+                    Came::Error { error, became, at_most, .. } => {
                         counts.failed += 1;
+                        // The wallet may have forgotten it by the next time.
+                        state.owes(&id, became, at_most)?;
                         let missed = with_hint(Missed::of(&error));
-                        let line = missed_line(&id, &missed, charged);
+                        let line = missed_line(&id, &missed, became.and_then(Outcome::charged));
                         first.get_or_insert(missed);
                         (&mut failures, &errors, line)
                     }
@@ -320,14 +311,6 @@ fn missed_line(id: &str, missed: &Missed, charged: Option<(Digest, Amount)>) -> 
 fn put(file: &mut File, path: &Path, line: &Value) -> Result<(), LinesError> {
     let put = file.write_all(format!("{line}\n").as_bytes());
     put.map_err(|source| LinesError::Io { path: path.to_owned(), source })
-}
-
-/// What a line may cost, as far as that is known.
-async fn most(client: &Client, query: &Query) -> Amount {
-    match query.max_charge {
-        Some(most) => most,
-        None => client.worst_case(query).await.unwrap_or(Amount::ZERO),
-    }
 }
 
 fn request_id(id: &str) -> String {

@@ -191,10 +191,10 @@ impl Comparison {
         self.rows.get(&item).is_none_or(Row::is_open)
     }
 
-    /// What an item cost without an answer, by the receipt that its row names.
+    /// What an item cost without an answer, by the receipt that its row names, or may have cost.
     pub(super) fn paid(&self, item: u64) -> Option<Amount> {
         let row = self.rows.get(&item)?;
-        row.receipt.map(|_| row.charge_ucr)
+        row.receipt.map(|_| row.charge_ucr).or(row.in_doubt_ucr)
     }
 
     pub(super) fn naming(&self) -> Naming {
@@ -255,6 +255,7 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::compare::{Prompt, Setting};
+    use crate::keys::Outcome;
 
     fn grid(question: &str) -> Grid {
         Grid {
@@ -294,6 +295,28 @@ mod tests {
         comparison.keep(row(1)).unwrap();
         drop(comparison);
         assert_eq!(Comparison::open(&folder).unwrap().done(), 2);
+    }
+
+    #[test]
+    fn what_an_item_may_have_cost_without_an_answer_is_known_after_a_restart() {
+        let home = tempfile::tempdir().unwrap();
+        let grid = grid("one");
+        let mut comparison = Comparison::create(home.path(), &grid, [1; 32], Timestamp(5)).unwrap();
+        let (receipt, charge, most) = (Digest([1; 32]), Amount::from_ucr(4), Amount::from_ucr(9));
+        let items: Vec<_> = grid.items().collect();
+        let missed = |item, became| Row::missed(&grid, item, &crate::Error::NoReceipt, (became, most), 1);
+        for (became, due) in [
+            (Some(Outcome::Unknown), Some(most)),
+            (Some(Outcome::Charged { receipt, charge }), Some(charge)),
+            (Some(Outcome::Free), None),
+            (None, None),
+        ] {
+            comparison.keep(missed(&items[0], became)).unwrap();
+            assert_eq!((comparison.paid(0), comparison.paid(1)), (due, None), "{became:?}");
+            drop(comparison);
+            comparison = Comparison::open(home.path()).unwrap();
+            assert_eq!((comparison.paid(0), comparison.is_open(0)), (due, true), "{became:?}");
+        }
     }
 
     #[test]

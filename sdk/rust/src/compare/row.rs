@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{Grid, Item};
 use crate::chat::Answer;
 use crate::client::Error;
+use crate::keys::Outcome;
 
 /// One line of `results.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct Row {
     pub error: Option<Missed>,
     /// What it cost, in micro-credits, also where there is an error.
     pub charge_ucr: Amount,
+    /// The most that it may cost beside that, where there is an error and its node did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_doubt_ucr: Option<Amount>,
     pub input_tokens: u64,
     pub output_tokens: u64,
     /// From the call to the whole answer, with what it waited; milliseconds.
@@ -83,6 +87,7 @@ impl Row {
             as_expected: None,
             error: None,
             charge_ucr: Amount::ZERO,
+            in_doubt_ucr: None,
             input_tokens: 0,
             output_tokens: 0,
             ms,
@@ -109,10 +114,18 @@ impl Row {
         }
     }
 
-    /// `charged`: what is known to have been charged all the same, and by which receipt.
-    pub(super) fn missed(grid: &Grid, item: &Item, error: &Error, charged: Option<(Digest, Amount)>, ms: u64) -> Self {
+    /// `became`: what is known of it all the same; `at_most`: what it may cost where that is unknown.
+    pub(super) fn missed(
+        grid: &Grid,
+        item: &Item,
+        error: &Error,
+        (became, at_most): (Option<Outcome>, Amount),
+        ms: u64,
+    ) -> Self {
+        let charged = became.and_then(Outcome::charged);
         Self {
             error: Some(Missed::of(error)),
+            in_doubt_ucr: (became == Some(Outcome::Unknown)).then_some(at_most),
             receipt: charged.map(|(receipt, _)| receipt),
             charge_ucr: charged.map_or(Amount::ZERO, |(_, charge)| charge),
             ..Self::new(grid, item, ms)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use comity_wire::{Amount, Code, Digest, ModelId};
+use comity_wire::{Amount, Code, ModelId};
 use futures::StreamExt as _;
 
 use super::folder::{CompareError, Comparison};
@@ -145,7 +145,10 @@ impl Running<'_> {
         let still = || !self.is_skipped(&item);
         match self.asking.ask(query, again, &still).await {
             Came::Answer(answer, ms) => Some(Row::answered(self.grid, &item, &answer, ms)),
-            Came::Error { error, charged, ms } => Some(self.missed(&item, &error, charged, ms)),
+            Came::Error { error, became, at_most, ms } => {
+                self.skip(&item, &error);
+                Some(Row::missed(self.grid, &item, &error, (became, at_most), ms))
+            }
             Came::Nothing => {
                 let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(model) = skipped.get_mut(&item.model) {
@@ -160,13 +163,13 @@ impl Running<'_> {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&item.model)
     }
 
-    fn missed(&self, item: &Item, error: &Error, charged: Option<(Digest, Amount)>, ms: u64) -> Row {
+    /// Where every other call of the model would be refused for the same, none is made.
+    fn skip(&self, item: &Item, error: &Error) {
         if is_of_the_model(error) {
             let model = self.grid.models[item.model].clone();
             let skipped = Skipped { model, why: Missed::of(error), calls: 0 };
             self.skipped.lock().unwrap_or_else(PoisonError::into_inner).entry(item.model).or_insert(skipped);
         }
-        Row::missed(self.grid, item, error, charged, ms)
     }
 }
 
