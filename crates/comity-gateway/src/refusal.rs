@@ -263,7 +263,7 @@ mod tests {
         assert!(words.contains("an account left it each of the 16 times") && words.contains("tokens_max"), "{words}");
         for said in [store(&error), write(&WriteError::Store(Arc::new(error)))] {
             let said = format!("{said:?}");
-            for part in ["StoreUnavailable", "tokens_max", "the same request again", "whose_move", "owner"] {
+            for part in ["store_unavailable", "tokens_max", "the same request again", "whose_move", "owner"] {
                 assert!(said.contains(part), "{part}: {said}");
             }
             assert!(!said.contains("nothing was charged"), "it may be one that was: {said}");
