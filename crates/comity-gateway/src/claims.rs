@@ -73,6 +73,8 @@ const LANES_PER_CLAIM: usize = 64;
 /// which sees a final that was asked for meanwhile.
 const CLAIM_LOOK: Duration = Duration::from_millis(250);
 const CLAIM_LOOKS: usize = 40;
+/// An account that nobody calls under stays in memory for as long, and at most for twice as long.
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// One call to the house.
 const HOUSE_WAIT: Duration = Duration::from_secs(30);
 
@@ -95,10 +97,16 @@ impl Gateway {
         let every = Duration::from_secs(inner.config.claim_every_s.clamp(1, 3_600));
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
+        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let ticked = tokio::select! {
                 biased;
                 () = inner.stop.cancelled() => return,
+                _ = sweeps.tick() => {
+                    inner.ledger.sweep();
+                    continue;
+                }
                 () = inner.claim_now.notified() => false,
                 _ = ticks.tick() => true,
             };

@@ -53,6 +53,8 @@ pub struct StoredCharge {
 pub enum StoreError {
     #[error("cannot reach the spend store")]
     Database(#[from] sqlx::Error),
+    #[error("cannot write to the spend store's file")]
+    File(#[from] rusqlite::Error),
     #[error("cannot bring the spend store up to date")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error("cannot lock the spend store at {path}: another process has it, or the folder is not writable")]
@@ -83,7 +85,8 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 pub trait Store: Agreements + Credited + Granted + Guarded + Kept + Passes + Planned + Stops {
     /// The token's account, if it was ever written.
     fn account(&self, token: TokenId) -> Answer<'_, Option<Account>>;
-    /// All rows, or none. Compares the fence.
+    /// All rows, or none. Compares the fence. A file is written on the thread that polls this, which waits for the disk: it is for a
+    /// thread of its own.
     fn write<'a>(&'a self, writes: &'a [Write]) -> Answer<'a, ()>;
     fn charge(&self, token: TokenId, key: LaneKey, slot: Slot) -> Answer<'_, Option<StoredCharge>>;
     fn charge_by_n(&self, token: TokenId, key: LaneKey, n: u64) -> Answer<'_, Option<StoredCharge>>;

@@ -1,4 +1,5 @@
-//! Group commit: changes that come while a transaction runs share the next one; an idle store commits at once.
+//! Group commit: changes that come while a transaction runs share the next one; an idle store commits at once. The writer has a
+//! thread of its own: it waits for the disk there, and nothing is handed to another thread between a charge and its commit.
 //!
 //! Where the store is this process's alone, admission is decided in memory and only changes are written. Where several
 //! gateways share it, admissions wait for its rounds too ([`shared`]).
@@ -92,7 +93,10 @@ pub(crate) enum Admitted {
 }
 
 impl Ledger {
-    /// Starts the writer task on `tracker`; it ends when the last handle is dropped.
+    /// Starts the writer on a thread of its own, which `tracker` waits for; it ends when the last handle is dropped.
+    ///
+    /// # Panics
+    /// Where the system gives no thread.
     pub(crate) fn start(
         book: Book,
         store: Arc<dyn Store>,
@@ -110,7 +114,14 @@ impl Ledger {
         }
         let writer =
             Writer { book: book.clone(), store: store.clone(), health: health.clone(), signer, failpoint, watch };
-        tracker.spawn(writer.run(queue));
+        let runtime = tokio::runtime::Handle::current();
+        let (lives, ended) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("charges".into()).spawn(move || {
+            let _lives = lives;
+            runtime.block_on(writer.run(queue));
+        });
+        thread.expect("a node that starts gets a thread");
+        tracker.spawn(async { drop(ended.await) });
         Self { book, store, jobs, health, shared: None }
     }
 
@@ -280,6 +291,11 @@ impl Ledger {
         }
         self.load_subject(ask).await?;
         Ok(self.with(|book| book.foresee(ask, now))?)
+    }
+
+    /// Lets go of accounts that nobody has called under since the last time.
+    pub(crate) fn sweep(&self) {
+        self.with(Book::sweep);
     }
 
     /// What a call may still hold, for a caller.

@@ -139,6 +139,8 @@ pub struct Book {
     pub(super) subjects: HashMap<String, Subject>,
     pub(super) next: u64,
     clock: u64,
+    /// The clock at the last sweep.
+    swept: u64,
     tokens_max: usize,
     /// How often an account was forgotten, by its token's last byte: what was read before that may be older than what was
     /// charged since.
@@ -158,7 +160,7 @@ impl Book {
     pub fn new(tokens_max: usize) -> Self {
         let (entries, holds, subjects) = (HashMap::new(), HashMap::new(), HashMap::new());
         let (forgotten, subjects_forgotten) = ([0; 256], [0; 256]);
-        Self { entries, holds, subjects, next: 1, clock: 0, tokens_max, forgotten, subjects_forgotten }
+        Self { entries, holds, subjects, next: 1, clock: 0, swept: 0, tokens_max, forgotten, subjects_forgotten }
     }
 
     pub fn is_loaded(&self, token: TokenId) -> bool {
@@ -197,6 +199,18 @@ impl Book {
         if let Some(entry) = self.entries.get_mut(&token) {
             entry.account = None;
         }
+    }
+
+    /// Forgets accounts that nobody has called under since the last sweep, and has no call under way: a token that is used up
+    /// would stay until `tokens_max` others came. Who calls under one after all reads it again.
+    pub fn sweep(&mut self) {
+        let before = std::mem::replace(&mut self.swept, self.clock);
+        let forgotten = &mut self.forgotten;
+        self.entries.retain(|token, entry| {
+            let stays = !entry.open.is_empty() || entry.used_at > before;
+            forgotten[bucket(*token)] += u64::from(!stays);
+            stays
+        });
     }
 
     /// How many holds are open, and what they set aside together.
@@ -460,7 +474,9 @@ impl Book {
 
     fn end(&mut self, id: HoldId) {
         let Some(hold) = self.holds.remove(&id) else { return };
+        self.clock += 1;
         let entry = self.entries.get_mut(&hold.token).expect("an entry with holds stays");
+        entry.used_at = self.clock;
         for at in &hold.path {
             let held = entry.held.get_mut(&at.id).expect("a hold counts on its whole path");
             held.amount = held.amount.checked_sub(hold.amount).expect("no hold is given back twice");

@@ -238,10 +238,14 @@ fn run(seed: u64) -> (usize, usize) {
     };
     world.load();
     for _ in 0..400 {
-        match world.below(20) {
+        match world.below(21) {
             0..12 => world.admit(),
             12..17 => world.charge(),
             17..19 => world.acknowledge(),
+            19 => {
+                world.book.sweep();
+                world.load();
+            }
             _ => world.crash(),
         }
         world.check();
@@ -334,6 +338,29 @@ fn nothing_runs_further_ahead_than_a_span_of_what_is_still_open() {
     assert_eq!(charge_now(&mut book, slow), (65, 1), "never further behind than the span");
     let next = open(&mut book, 66).unwrap();
     assert_eq!(charge_now(&mut book, next), (66, 66));
+}
+
+#[test]
+fn who_calls_no_more_leaves_memory_and_who_calls_stays() {
+    let mut book = Book::new(8);
+    let other = TokenId([9; 16]);
+    book.load(Account::new(TOKEN, leaf(0)));
+    book.load(Account::new(other, leaf(1)));
+    let Ok(Admission::Held(id)) = book.admit(&one(1), Timestamp(0)) else { panic!("it is held") };
+    book.sweep();
+    assert!(book.is_loaded(other), "it was read since the last sweep");
+    let generation = book.generation(other);
+    book.sweep();
+    assert!(!book.is_loaded(other));
+    assert!(!book.load_read(Account::new(other, leaf(1)), generation), "what was read before that may be old");
+    book.sweep();
+    assert!(book.is_loaded(TOKEN), "its call is under way");
+    let stage = book.stage(&[Change::Charge(Box::new(charge(id, 300_000)))], &signer());
+    assert!(matches!(book.commit(stage).remove(0), Ok(Outcome::Charged(_))));
+    book.sweep();
+    assert!(book.is_loaded(TOKEN), "its call has ended since the last sweep");
+    book.sweep();
+    assert!(!book.is_loaded(TOKEN));
 }
 
 #[test]

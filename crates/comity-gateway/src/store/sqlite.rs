@@ -1,5 +1,7 @@
 //! The spend store in one SQLite file: WAL, synchronous=FULL, STRICT tables, one writer. Never on a network file system.
 //!
+//! Batches of charges go straight to the file on their caller's thread ([`batch`]), everything else through sqlx.
+//!
 //! What a commit has appended to the log is copied into the file beside the writer, which no caller waits for
 //! ([`checkpoint`]).
 //!
@@ -7,6 +9,7 @@
 //! transaction compares that count with its own (rule 11).
 
 mod agreed;
+mod batch;
 mod checkpoint;
 mod credited;
 mod granted;
@@ -15,11 +18,10 @@ mod kept;
 mod passes;
 mod planned;
 mod read;
-mod rows;
 mod stops;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +38,6 @@ use self::read::{
     amount, digest, id, int, read_array, read_charge, read_charged, read_digest, read_key, read_lane, read_pace,
     read_slot, uint,
 };
-use self::rows::{Call, Rows, STATEMENTS_MAX, once_spent};
 use super::{Answer, GRANTS_MAX, Store, StoreError, StoredCharge, withdrawn};
 use crate::spend::{Account, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
 
@@ -46,10 +47,18 @@ const READERS_MAX: u32 = 4;
 /// More than a batch of charges appends to the log.
 const TRIAL_BYTES: i64 = 1 << 20;
 
+/// Who writes the file: one at a time, behind one lock.
+struct Writers {
+    /// `None` after a batch that failed, until the next connects.
+    batches: Option<rusqlite::Connection>,
+    others: SqliteConnection,
+}
+
 /// The store of a node that sells.
 pub struct Sqlite {
-    writer: checkpoint::Place,
-    /// How the writer connects.
+    writers: checkpoint::Place,
+    path: PathBuf,
+    /// How sqlx connects to write.
     writes: SqliteConnectOptions,
     readers: SqlitePool,
     fence: i64,
@@ -76,11 +85,8 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
-            .statement_cache_capacity(STATEMENTS_MAX)
             .pragma("trusted_schema", "OFF");
-        // A statement that writes many rows keeps the pages as they were before it, in case it fails: in memory, since SQLite
-        // would make a file for each commit.
-        let writes = options.clone().pragma("wal_autocheckpoint", "0").pragma("temp_store", "MEMORY");
+        let writes = options.clone().pragma("wal_autocheckpoint", "0");
         let mut writer = SqliteConnection::connect_with(&writes).await?;
         Migrator::with_migrations(migrations()).run_direct(None, &mut writer, false).await?;
         let fence = sqlx::query_scalar("UPDATE spend_fence SET fence = fence + 1 RETURNING fence")
@@ -89,9 +95,10 @@ impl Sqlite {
         let beside = SqliteConnection::connect_with(&options).await?;
         let readers =
             SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(options.read_only(true)).await?;
-        let writer = Arc::new(tokio::sync::Mutex::new(Some(writer)));
-        let checkpoints = checkpoint::start(beside, writer.clone());
-        Ok(Self { writer, writes, readers, fence, checkpoints, _lock: lock })
+        let writers = Writers { batches: Some(batch::connect(path)?), others: writer };
+        let writers = Arc::new(tokio::sync::Mutex::new(writers));
+        let checkpoints = checkpoint::start(beside, writers.clone());
+        Ok(Self { writers, path: path.to_owned(), writes, readers, fence, checkpoints, _lock: lock })
     }
 
     /// The count of starts that this one is.
@@ -101,31 +108,22 @@ impl Sqlite {
 
     #[cfg(test)]
     pub(crate) async fn temp_store(&self) -> i64 {
-        let mut writer = self.writer().await.unwrap();
-        sqlx::query_scalar("PRAGMA temp_store").fetch_one(&mut *writer).await.unwrap()
+        let writers = self.writers.lock().await;
+        writers.batches.as_ref().unwrap().query_row("PRAGMA temp_store", [], |row| row.get(0)).unwrap()
     }
 
-    /// The connection that writes, for as long as nobody else does.
-    async fn writer(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
-        let mut place = self.writer.lock().await;
-        if place.is_none() {
-            *place = Some(SqliteConnection::connect_with(&self.writes).await?);
-        }
-        Ok(MutexGuard::map(place, |writer| writer.as_mut().expect("it is there or was put there")))
+    /// sqlx's connection that writes, for as long as nobody else does.
+    async fn writer(&self) -> MappedMutexGuard<'_, SqliteConnection> {
+        MutexGuard::map(self.writers.lock().await, |writers| &mut writers.others)
     }
 
-    /// sqlx does not know of a transaction that a [`Call`] begins. So its connection is out of its place until that has
-    /// ended well: whatever else becomes of it (an error, a caller that is gone), it is dropped, and SQLite undoes what
-    /// was begun.
+    /// The connection is out of its place until the batch has ended well: else it is dropped, and SQLite undoes what was begun.
     async fn write_all(&self, writes: &[Write]) -> Result<(), StoreError> {
-        let mut place = self.writer.lock().await;
-        let mut writer = match place.take() {
-            Some(writer) => writer,
-            None => SqliteConnection::connect_with(&self.writes).await?,
-        };
-        write_by(&mut writer, writes, self.fence).await?;
-        *place = Some(writer);
-        drop(place);
+        let mut writers = self.writers.lock().await;
+        let connection = writers.batches.take().map_or_else(|| batch::connect(&self.path), Ok)?;
+        batch::write(&connection, writes, self.fence)?;
+        writers.batches = Some(connection);
+        drop(writers);
         self.checkpoints.written(writes.len());
         Ok(())
     }
@@ -140,30 +138,6 @@ impl Sqlite {
             }
         }
     }
-}
-
-/// One transaction. Where it does not end well, the connection must not be used again.
-async fn write_by(writer: &mut SqliteConnection, writes: &[Write], fence: i64) -> Result<(), StoreError> {
-    let mut call = Call::begin(fence);
-    let writes = once_spent(writes);
-    for run in writes.chunk_by(|one, next| Rows::of(one).is_some() && Rows::of(next).is_some()) {
-        for rows in Rows::ALL {
-            let of_table: Vec<_> = run.iter().filter(|write| Rows::of(write) == Some(rows)).copied().collect();
-            for part in of_table.chunks(rows.most()) {
-                if !call.takes(rows) {
-                    std::mem::take(&mut call).run(writer).await?;
-                }
-                call.add(rows, part);
-            }
-        }
-        if let [single] = run
-            && Rows::of(single).is_none()
-        {
-            std::mem::take(&mut call).run(writer).await?;
-            write_in_tx(writer, single).await?;
-        }
-    }
-    call.commit(writer).await
 }
 
 /// Forward only, numbered, small.
@@ -198,57 +172,6 @@ fn migrations() -> Vec<Migration> {
         Migration::new(13, "pass".into(), MigrationType::Simple, pass, false),
         Migration::new(14, "asked".into(), MigrationType::Simple, asked, false),
     ]
-}
-
-async fn write_in_tx(tx: &mut SqliteConnection, write: &Write) -> Result<(), StoreError> {
-    let query = match write {
-        Write::Token { token, root } => {
-            sqlx::query("INSERT INTO token (token, root) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(id(token))
-                .bind(digest(root))
-        }
-        Write::Chain { token, leaf, bytes } => {
-            sqlx::query("INSERT INTO chain (leaf, token, bytes, subject) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
-                .bind(digest(leaf))
-                .bind(id(token))
-                .bind(bytes.to_vec())
-                .bind(super::kept::subject_of(bytes))
-        }
-        Write::Acknowledgement { token, id: ack, bytes } => {
-            sqlx::query("INSERT INTO acknowledgement (token, id, bytes) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-                .bind(id(token))
-                .bind(digest(ack))
-                .bind(bytes.clone())
-        }
-        Write::Closed { token } => sqlx::query("UPDATE token SET closed = 1 WHERE token = ?").bind(id(token)),
-        Write::Final { token, bytes } => {
-            sqlx::query("UPDATE token SET final = ? WHERE token = ?").bind(bytes.clone()).bind(id(token))
-        }
-        Write::Superseded { token, at } => {
-            sqlx::query("INSERT INTO superseded (token, at) VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(id(token))
-                .bind(digest(at))
-        }
-        Write::Asked { token, key, slot, created } => {
-            let sql = "INSERT INTO asked (token, leaf, lane, seq, item, created) VALUES (?, ?, ?, ?, ?, ?) \
-                       ON CONFLICT DO UPDATE SET created = MAX(created, excluded.created)";
-            let query = sqlx::query(sql).bind(id(token)).bind(digest(&key.leaf)).bind(i64::from(key.lane));
-            query.bind(int(slot.seq)).bind(i64::from(slot.item)).bind(int(created.seconds()))
-        }
-        Write::Claim { token, number, pending } => {
-            sqlx::query("DELETE FROM acknowledgement WHERE token = ?1 AND id NOT IN (SELECT acknowledgement FROM lane WHERE token = ?1 AND acknowledgement IS NOT NULL)")
-                .bind(id(token))
-                .execute(&mut *tx)
-                .await?;
-            let query = sqlx::query("UPDATE token SET claims = ?, pending = ? WHERE token = ?");
-            query.bind(int(*number)).bind(pending.clone()).bind(id(token))
-        }
-        Write::Spent { .. } | Write::Lane { .. } | Write::Charge { .. } | Write::Pace { .. } | Write::Run { .. } => {
-            unreachable!("a call of rows writes {write:?}")
-        }
-    };
-    query.execute(tx).await?;
-    Ok(())
 }
 
 impl Store for Sqlite {
@@ -373,7 +296,7 @@ impl Store for Sqlite {
 
     fn final_delivered(&self, token: TokenId) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query =
                 sqlx::query("UPDATE token SET delivered = 1 WHERE token = ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(id(&token)).bind(self.fence).execute(&mut *writer).await?;
@@ -392,7 +315,7 @@ impl Store for Sqlite {
 
     fn final_forgotten(&self, token: TokenId) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query =
                 sqlx::query("UPDATE token SET delivered = 0 WHERE token = ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(id(&token)).bind(self.fence).execute(&mut *writer).await?;
@@ -412,7 +335,7 @@ impl Store for Sqlite {
 
     fn house_restored_put(&self, house: OrgId, at: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query(
                 "INSERT INTO house (org, restored_at) SELECT ?, ? FROM spend_fence WHERE fence = ? \
                  ON CONFLICT (org) DO UPDATE SET restored_at = excluded.restored_at",
@@ -442,7 +365,7 @@ impl Store for Sqlite {
 
     fn paces_forget(&self, now: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query =
                 sqlx::query("DELETE FROM pace WHERE begun + seconds <= ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(int(now.seconds())).bind(self.fence).execute(&mut *writer).await?;
@@ -453,7 +376,7 @@ impl Store for Sqlite {
 
     fn asked_forget(&self, before: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query("DELETE FROM asked WHERE created < ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(int(before.seconds())).bind(self.fence).execute(&mut *writer).await?;
             Ok(())
@@ -463,7 +386,7 @@ impl Store for Sqlite {
 
     fn grant_put(&self, grant: Digest, subject: String, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query(
                 "INSERT INTO access_grant (id, subject, bytes, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             );
@@ -483,7 +406,7 @@ impl Store for Sqlite {
 
     fn grant_withdraw(&self, grant: GrantId, at: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query("INSERT INTO grant_withdrawn (id, at) VALUES (?, ?) ON CONFLICT DO NOTHING");
             query.bind(grant.0.to_vec()).bind(int(at.seconds())).execute(&mut *writer).await?;
             Ok(())
@@ -503,7 +426,7 @@ impl Store for Sqlite {
 
     fn try_out(&self) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             // Two commits: what is put in and taken out in one is never written.
             sqlx::query("INSERT OR REPLACE INTO trial (id, bytes) VALUES (1, zeroblob(?))")
                 .bind(TRIAL_BYTES)

@@ -11,7 +11,7 @@ use crate::store::agreed::{too_many, too_many_terms};
 impl Agreements for Sqlite {
     fn terms_put(&self, id: Digest, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query(
                 "INSERT INTO terms_of_use (id, bytes, at) SELECT ?1, ?2, ?3 FROM spend_fence WHERE fence = ?4 \
                  AND (SELECT COUNT(*) FROM terms_of_use) < ?5 ON CONFLICT DO NOTHING",
@@ -36,7 +36,7 @@ impl Agreements for Sqlite {
     fn agreement_put(&self, agreed: Agreed) -> Answer<'_, ()> {
         async move {
             let Agreed { subject, terms, bytes, token, at } = agreed;
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query(
                 "INSERT INTO agreement (subject, terms, bytes, token, at) SELECT ?1, ?2, ?3, ?4, ?5 FROM spend_fence \
                  WHERE fence = ?6 AND (SELECT COUNT(*) FROM agreement) < ?7 ON CONFLICT DO NOTHING",

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Mutex, mpsc};
 
-/// Where the connection that writes is, while it is not written by.
-pub(super) type Place = Arc<Mutex<Option<SqliteConnection>>>;
+use super::Writers;
+
+/// Where those who write are, while they do not.
+pub(super) type Place = Arc<Mutex<Writers>>;
 
 /// Rows between two checkpoints; each has changed at most some four pages of the log.
 const ROWS: usize = 2_000;
@@ -33,21 +35,17 @@ impl Due {
 }
 
 /// Starts the task that makes checkpoints; it ends when [`Due`] is dropped.
-pub(super) fn start(beside: SqliteConnection, writer: Place) -> Due {
+pub(super) fn start(beside: SqliteConnection, writers: Place) -> Due {
     let (signal, signals) = mpsc::channel(1);
-    tokio::spawn(run(beside, writer, signals));
+    tokio::spawn(run(beside, writers, signals));
     Due { rows: AtomicUsize::new(0), signal }
 }
 
-async fn run(mut beside: SqliteConnection, writer: Place, mut signals: mpsc::Receiver<()>) {
+async fn run(mut beside: SqliteConnection, writers: Place, mut signals: mpsc::Receiver<()>) {
     while signals.recv().await.is_some() {
         let copied = async {
             copy(&mut beside).await?;
-            match &mut *writer.lock().await {
-                Some(writer) => copy(writer).await,
-                // The next write connects anew.
-                None => Ok(()),
-            }
+            copy(&mut writers.lock().await.others).await
         };
         if let Err(error) = copied.await {
             // The log grows until the next one.

@@ -10,7 +10,7 @@ use crate::store::{Answer, Credited};
 impl Credited for Sqlite {
     fn credit_put<'a>(&'a self, note: &'a Noted) -> Answer<'a, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query(
                 "INSERT INTO credit_note (id, house, token, amount, reason, case_link, author, at, state) \
                  SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0 FROM spend_fence WHERE fence = ?9 \
@@ -31,7 +31,7 @@ impl Credited for Sqlite {
     fn credit_said<'a>(&'a self, id: CreditNoteId, said: &'a HouseSaid) -> Answer<'a, ()> {
         async move {
             let (state, content, booked_at, code, message) = said_columns(said);
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query(
                 "UPDATE credit_note SET state = ?, content = ?, booked_at = ?, code = ?, message = ? \
                  WHERE id = ? AND (SELECT fence FROM spend_fence) = ?",
@@ -45,7 +45,7 @@ impl Credited for Sqlite {
 
     fn credits_again(&self, house: OrgId, since: Timestamp) -> Answer<'_, u64> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query(
                 "UPDATE credit_note SET state = 0, content = NULL, booked_at = NULL \
                  WHERE house = ? AND state = 1 AND booked_at >= ? AND (SELECT fence FROM spend_fence) = ?",

@@ -13,7 +13,7 @@ use crate::store::{Answer, StoreError};
 impl Granted for Sqlite {
     fn grant_give<'a>(&'a self, grant: GrantId, given: &'a Given, bytes: &'a [u8], word: &'a Word) -> Answer<'a, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let put = give(&mut writer, grant, given, bytes, word).await;
             self.mend(&mut writer, &put).await;
             put
@@ -23,7 +23,7 @@ impl Granted for Sqlite {
 
     fn grant_take_back<'a>(&'a self, grant: GrantId, word: &'a Word) -> Answer<'a, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let taken = take_back(&mut writer, grant, word).await;
             self.mend(&mut writer, &taken).await;
             taken

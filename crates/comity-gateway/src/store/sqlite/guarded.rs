@@ -30,7 +30,7 @@ impl Guarded for Sqlite {
 
     fn volume_add<'a>(&'a self, deltas: &'a [Delta]) -> Answer<'a, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let added = add(&mut writer, deltas, self.fence).await;
             self.mend(&mut writer, &added).await;
             drop(writer);
@@ -43,7 +43,7 @@ impl Guarded for Sqlite {
 
     fn volume_forget(&self, before: u32) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query("DELETE FROM volume WHERE hour < ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(i64::from(before)).bind(self.fence).execute(&mut *writer).await?;
             Ok(())
@@ -70,7 +70,7 @@ impl Guarded for Sqlite {
 
     fn suspension_put<'a>(&'a self, suspension: &'a Suspension) -> Answer<'a, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query(
                 "INSERT INTO suspension (subject, category, rule, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
             );
@@ -83,7 +83,7 @@ impl Guarded for Sqlite {
 
     fn suspension_end<'a>(&'a self, subject: &'a str, word: Option<&'a Word>) -> Answer<'a, bool> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let ended = end(&mut writer, subject, word).await;
             self.mend(&mut writer, &ended).await;
             ended

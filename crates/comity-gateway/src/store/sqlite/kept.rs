@@ -22,7 +22,7 @@ impl Kept for Sqlite {
 
     fn subjects_fill(&self) -> Answer<'_, u32> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let filled = fill(&mut writer, self.fence).await;
             self.mend(&mut writer, &filled).await;
             filled
@@ -32,7 +32,7 @@ impl Kept for Sqlite {
 
     fn home_put<'a>(&'a self, home: &'a TextHome) -> Answer<'a, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let put = put(&mut writer, home).await;
             self.mend(&mut writer, &put).await;
             put

@@ -23,7 +23,7 @@ impl Passes for Sqlite {
 
     fn pass_put<'a>(&'a self, pass: &'a Pass, word: &'a Word) -> Answer<'a, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let done = put(&mut writer, pass, word).await;
             self.mend(&mut writer, &done).await;
             done
@@ -33,7 +33,7 @@ impl Passes for Sqlite {
 
     fn pass_end<'a>(&'a self, subject: &'a str, category: Category, word: &'a Word) -> Answer<'a, bool> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let done = end(&mut writer, subject, category, word).await;
             self.mend(&mut writer, &done).await;
             done

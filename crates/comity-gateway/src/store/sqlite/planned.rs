@@ -3,16 +3,15 @@
 use comity_wire::{Digest, Timestamp};
 use futures::FutureExt as _;
 
-use super::rows::Query;
 use super::{Sqlite, digest, int};
 use crate::spend::{RunKey, RunRow};
-use crate::store::planned::{PLANS_MAX, Row, counted, run, too_many};
+use crate::store::planned::{PLANS_MAX, Row, run, too_many};
 use crate::store::{Answer, Planned};
 
 impl Planned for Sqlite {
     fn plan_put(&self, id: Digest, bytes: Vec<u8>, at: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let most = i64::try_from(PLANS_MAX).expect("a small number");
             let query = sqlx::query(
                 "INSERT INTO experiment_plan (id, bytes, at) SELECT ?1, ?2, ?3 FROM spend_fence WHERE fence = ?4 \
@@ -49,32 +48,11 @@ impl Planned for Sqlite {
 
     fn runs_forget(&self, before: Timestamp) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let query = sqlx::query("DELETE FROM plan_run WHERE ends < ? AND (SELECT fence FROM spend_fence) = ?");
             query.bind(int(before.seconds())).bind(self.fence).execute(&mut *writer).await?;
             Ok(())
         }
         .boxed()
     }
-}
-
-/// Joins the transaction of the charges that count there: before the rows, one row, after the rows.
-pub(super) const RUN_SQL: (&str, &str, &str) = (
-    "INSERT INTO plan_run (subject, grant_id, run, op, begun, ends, calls, input_tokens, output_tokens) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    " ON CONFLICT DO UPDATE SET begun = excluded.begun, calls = excluded.calls, input_tokens = excluded.input_tokens, \
-     output_tokens = excluded.output_tokens; ",
-);
-
-pub(super) fn run_bind(query: Query, key: &RunKey, row: &RunRow) -> Query {
-    query
-        .bind(key.subject.clone())
-        .bind(key.grant.0.to_vec())
-        .bind(key.run.to_string())
-        .bind(i64::from(key.op.number()))
-        .bind(int(row.begun.seconds()))
-        .bind(int(row.until.seconds()))
-        .bind(counted(row.used.calls))
-        .bind(counted(row.used.input_tokens))
-        .bind(counted(row.used.output_tokens))
 }

@@ -21,7 +21,7 @@ impl Stops for Sqlite {
 
     fn stop_put<'a>(&'a self, wanted: &'a Stop) -> Answer<'a, Stop> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let put = put(&mut writer, wanted).await;
             self.mend(&mut writer, &put).await;
             put
@@ -31,7 +31,7 @@ impl Stops for Sqlite {
 
     fn stop_end<'a>(&'a self, target: &'a Target, word: &'a Word) -> Answer<'a, Option<Stop>> {
         async move {
-            let mut writer = self.writer().await?;
+            let mut writer = self.writer().await;
             let ended = end(&mut writer, target, word).await;
             self.mend(&mut writer, &ended).await;
             ended
