@@ -2,15 +2,17 @@
 
 mod carried;
 
+use comity_wire::cbor::List;
 use comity_wire::cbor::Text;
 use comity_wire::merkle::Frontier;
 use comity_wire::object::{
-    Basis, Confirmation, Demand, Ended, Flags, IdText, Price, Rate, Scope, Step, Terms, Vetting,
+    AckLane, Basis, Confirmation, Demand, Ended, Final, Flags, IdText, Price, Rate, Scope, Step, Terms, Vetting,
 };
-use comity_wire::{Exact, Meter, Meters, OrgId, Pseudonym};
+use comity_wire::{Exact, Meter, Meters, OrgId, Pseudonym, Verified};
 
 use super::*;
-use crate::client::send::{Exchanged, Stands, judged};
+use crate::client::send::receipt::{Exchanged, Stands, judged};
+use crate::lane::ReceiptFault;
 use comity_token::request::response_digest;
 
 const NOW: Timestamp = Timestamp(1_000_000);
