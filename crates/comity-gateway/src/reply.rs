@@ -348,7 +348,11 @@ pub(crate) fn pace(headers: &mut HeaderMap, standing: &[Standing]) {
 }
 
 pub(crate) fn receipt(headers: &mut HeaderMap, bytes: &[u8]) {
-    let value = HeaderValue::from_str(&format!(":{}:", STANDARD.encode(bytes)));
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4 + 2);
+    text.push(':');
+    STANDARD.encode_string(bytes, &mut text);
+    text.push(':');
+    let value = HeaderValue::from_maybe_shared(Bytes::from(text));
     headers.insert(named::RECEIPT, value.expect("base64 stands in a header"));
 }
 

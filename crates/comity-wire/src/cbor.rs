@@ -32,7 +32,8 @@ pub trait Encode {
     }
 
     fn to_cbor(&self) -> Vec<u8> {
-        let mut w = Writer::default();
+        // A receipt takes some 500 bytes.
+        let mut w = Writer::with_capacity(512);
         self.encode(&mut w);
         w.into_bytes()
     }

@@ -231,8 +231,11 @@ pub fn check<T: Object>(object: &T, key: &PublicKey) -> Result<(), Unverified> {
     Signed::<T>::decode(&envelope(&protected, &object.to_cbor(), &[0; 64])).map(drop)
 }
 
+/// More than the heads of an envelope's items take.
+const HEADS: usize = 32;
+
 fn envelope(protected: &[u8], payload: &[u8], signature: &[u8; 64]) -> Vec<u8> {
-    let mut w = Writer::default();
+    let mut w = Writer::with_capacity(protected.len() + payload.len() + signature.len() + HEADS);
     w.tag(18);
     w.array(4);
     w.bytes(protected);
@@ -373,11 +376,12 @@ fn header<T: Object>(protected: &[u8]) -> Result<[u8; 32], Unverified> {
 
 /// `Sig_structure` of RFC 9052 §4.4.
 fn to_be_signed(kind: &Kind, protected: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut w = Writer::default();
+    let (context, aad) = ("Signature1", kind.aad());
+    let mut w = Writer::with_capacity(context.len() + protected.len() + aad.len() + payload.len() + HEADS);
     w.array(4);
-    w.text("Signature1");
+    w.text(context);
     w.bytes(protected);
-    w.bytes(kind.aad().as_bytes());
+    w.bytes(aad.as_bytes());
     w.bytes(payload);
     w.into_bytes()
 }

@@ -8,6 +8,11 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// With room for so many bytes, so that it need not grow on the way there.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
