@@ -19,6 +19,7 @@ mod conformance;
 mod credit_notes;
 mod demo_adds_up;
 mod doors;
+mod ended_by_signal;
 mod fingerprinted;
 mod fuzz;
 mod handed_on;

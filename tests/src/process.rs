@@ -301,15 +301,40 @@ impl Service {
         true
     }
 
+    /// Asks it to end, by SIGTERM.
+    ///
+    /// # Panics
+    /// Where it cannot be told.
+    pub async fn ask_to_end(&self) {
+        let Some(id) = self.child.id() else { return };
+        Command::new("kill").args(["-TERM", &id.to_string()]).status().await.expect("kill runs");
+    }
+
+    /// Waits until it has ended; whether it says that it ended well.
+    ///
+    /// # Panics
+    /// Where it does not end.
+    pub async fn ended(&mut self) -> bool {
+        let ended = tokio::time::timeout(END_TIMEOUT, self.child.wait()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("{} did not end within {END_TIMEOUT:?} of being asked", self.name));
+        ended.expect("a child can be waited for").success()
+    }
+
+    /// Whether it runs.
+    ///
+    /// # Panics
+    /// Where the system does not say.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
+    }
+
     /// Asks it to end, and waits until it has.
     ///
     /// # Panics
     /// Where it does not end.
     pub async fn end(&mut self) {
-        let Some(id) = self.child.id() else { return };
-        Command::new("kill").args(["-TERM", &id.to_string()]).status().await.expect("kill runs");
-        let ended = tokio::time::timeout(END_TIMEOUT, self.child.wait()).await;
-        assert!(ended.is_ok(), "{} did not end within {END_TIMEOUT:?} of being asked", self.name);
+        self.ask_to_end().await;
+        self.ended().await;
     }
 
     /// What it has logged, for a test that fails.

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub struct Scripted {
 struct Shared {
     asked: AtomicUsize,
     gate: watch::Sender<bool>,
+    /// Whether streams begin before the gate is open.
+    halfway: bool,
     /// Made once: a bench must not measure how they are made.
     whole: Bytes,
     stream: Bytes,
@@ -53,7 +56,7 @@ impl Scripted {
     /// # Panics
     /// Where the machine has no free port.
     pub async fn start() -> Self {
-        Self::with_gate(true).await
+        Self::with_gate(true, false).await
     }
 
     /// Takes calls in, and answers none until [`Scripted::open`].
@@ -61,12 +64,20 @@ impl Scripted {
     /// # Panics
     /// As [`Scripted::start`].
     pub async fn shut() -> Self {
-        Self::with_gate(false).await
+        Self::with_gate(false, false).await
     }
 
-    async fn with_gate(open: bool) -> Self {
+    /// The same, but of a stream it says at once what it has to say, and ends it after [`Scripted::open`].
+    ///
+    /// # Panics
+    /// As [`Scripted::start`].
+    pub async fn halfway() -> Self {
+        Self::with_gate(false, true).await
+    }
+
+    async fn with_gate(open: bool, halfway: bool) -> Self {
         let (asked, gate) = (AtomicUsize::new(0), watch::Sender::new(open));
-        let shared = Arc::new(Shared { asked, gate, whole: whole(), stream: stream() });
+        let shared = Arc::new(Shared { asked, gate, halfway, whole: whole(), stream: stream() });
         let app = Router::new()
             .route("/v1/chat/completions", post(chat))
             .route("/v1/models", get(models))
@@ -113,8 +124,17 @@ async fn models() -> Json<Value> {
 async fn chat(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     shared.asked.fetch_add(1, Ordering::SeqCst);
     let mut gate = shared.gate.subscribe();
-    gate.wait_for(|open| *open).await.expect("the gate lives as long as the server");
-    match serde_json::from_slice(&body) {
+    let opened = async move { drop(gate.wait_for(|open| *open).await.expect("the gate lives as long as the server")) };
+    let asked = serde_json::from_slice(&body);
+    if shared.halfway && matches!(asked, Ok(Asked { stream: true })) {
+        let mut rest = shared.stream.clone();
+        let said = rest.split_to(end_of(&rest, ANSWER));
+        let frames = futures::stream::iter([said]).chain(futures::stream::once(opened.map(move |()| rest)));
+        let body = axum::body::Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>));
+        return ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response();
+    }
+    opened.await;
+    match asked {
         Ok(Asked { stream: true }) => {
             ([(header::CONTENT_TYPE, "text/event-stream")], shared.stream.clone()).into_response()
         }
@@ -137,6 +157,13 @@ fn whole() -> Bytes {
     let whole = json!({"id": "s", "object": "chat.completion", "created": 0, "model": MODEL, "choices": [choice],
                        "usage": usage()});
     whole.to_string().into()
+}
+
+/// Where the frame ends that has `text` in it.
+fn end_of(stream: &[u8], text: &str) -> usize {
+    let stream = std::str::from_utf8(stream).expect("a stream is text");
+    let at = stream.find(text).expect("it is said");
+    at + stream[at..].find("\n\n").expect("a frame ends") + 2
 }
 
 /// The same as a stream, with usage.
