@@ -133,7 +133,7 @@ impl Ledger {
     /// Whether the writer has ended, as it does at a broken invariant: nothing is charged here before the process starts
     /// again.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.shared.as_ref().map_or_else(|| self.jobs.is_closed(), Shared::is_stopped)
+        self.shared.as_ref().map_or_else(|| self.jobs.is_closed() || self.health.has_ended(), Shared::is_stopped)
     }
 
     /// Whether a beat found that the fence was taken, where the store is shared.
@@ -346,15 +346,15 @@ impl Writer {
     }
 
     async fn commit(&self, batch: Vec<Job>) {
-        let (mut changes, mut answers) = (Vec::new(), Vec::new());
-        for job in batch {
+        let (mut changes, mut answers, mut jobs) = (Vec::new(), Vec::new(), batch.into_iter());
+        // The last that is made here, so the first that goes.
+        let _at_work = self.health.at_work();
+        for job in &mut jobs {
+            answers.push(job.answer);
             // After a failure an account, and what its project has used, is read again before anything rests on it.
             match self.reload(job.token, job.root, &job.change).await {
-                Ok(()) => {
-                    changes.push(job.change);
-                    answers.push(job.answer);
-                }
-                Err(error) => fail([job.answer], error),
+                Ok(()) => changes.push(job.change),
+                Err(error) => fail(answers.pop(), error),
             }
         }
         if changes.is_empty() {
@@ -388,6 +388,7 @@ impl Writer {
         answers: Vec<oneshot::Sender<Result<Outcome, WriteError>>>,
         error: StoreError,
     ) {
+        let _at_work = self.health.at_work();
         let stored = match stage.writes.iter().rev().find_map(last_charge) {
             Some((token, key, slot, receipt)) => match self.store.charge(token, key, slot).await {
                 Ok(stored) => Ok(stored.is_some_and(|stored| stored.charged.receipt == receipt)),

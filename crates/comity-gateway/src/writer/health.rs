@@ -10,6 +10,7 @@ use crate::store::{Store, StoreError};
 #[derive(Debug, Default)]
 pub(super) struct Health {
     unwell: AtomicBool,
+    ended: AtomicBool,
     /// One trial at a time; who comes meanwhile is refused.
     trial: tokio::sync::Mutex<()>,
 }
@@ -21,6 +22,16 @@ impl Health {
 
     pub(super) fn took(&self) {
         self.unwell.store(false, Ordering::SeqCst);
+    }
+
+    /// For as long as something is done of which others wait for the end: where it panics, the writer counts as ended before any of
+    /// them hears of it.
+    pub(super) fn at_work(&self) -> AtWork<'_> {
+        AtWork(self)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// Nothing where the store is well; else tries it out.
@@ -36,5 +47,15 @@ impl Health {
         info!("the spend store takes batches again");
         self.took();
         Ok(())
+    }
+}
+
+pub(super) struct AtWork<'h>(&'h Health);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.ended.store(true, Ordering::SeqCst);
+        }
     }
 }
