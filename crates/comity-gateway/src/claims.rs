@@ -73,7 +73,7 @@ const LANES_PER_CLAIM: usize = 64;
 /// which sees a final that was asked for meanwhile.
 const CLAIM_LOOK: Duration = Duration::from_millis(250);
 const CLAIM_LOOKS: usize = 40;
-/// An account that nobody calls under stays in memory for as long, and at most for twice as long.
+/// An account that nobody uses stays in memory for as long, and about twice as long at most: a sweep waits while claims are sent.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// One call to the house.
 const HOUSE_WAIT: Duration = Duration::from_secs(30);

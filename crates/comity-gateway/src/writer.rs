@@ -8,6 +8,7 @@ mod health;
 mod shared;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use comity_token::PathCap;
 use comity_wire::{Amount, Digest, Timestamp, TokenId};
@@ -29,6 +30,8 @@ use crate::watch::Watch;
 const QUEUE_MAX: usize = 1024;
 /// Changes in one transaction.
 const BATCH_MAX: usize = 256;
+/// A commit that takes longer is told of in the log.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// Why a change is not durable.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +96,7 @@ pub(crate) enum Admitted {
 }
 
 impl Ledger {
-    /// Starts the writer on a thread of its own, which `tracker` waits for; it ends when the last handle is dropped.
+    /// Starts the writer, on a thread of its own where the store is this process's alone; it ends when the last handle is dropped.
     ///
     /// # Panics
     /// Where the system gives no thread.
@@ -115,13 +118,9 @@ impl Ledger {
         let writer =
             Writer { book: book.clone(), store: store.clone(), health: health.clone(), signer, failpoint, watch };
         let runtime = tokio::runtime::Handle::current();
-        let (lives, ended) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new().name("charges".into()).spawn(move || {
-            let _lives = lives;
-            runtime.block_on(writer.run(queue));
-        });
-        thread.expect("a node that starts gets a thread");
-        tracker.spawn(async { drop(ended.await) });
+        let thread = std::thread::Builder::new().name("charges".into());
+        // Who waits for a charge waits for its answer, and nobody for the thread.
+        let _ = thread.spawn(move || runtime.block_on(writer.run(queue))).expect("a node that starts gets a thread");
         Self { book, store, jobs, health, shared: None }
     }
 
@@ -293,7 +292,7 @@ impl Ledger {
         Ok(self.with(|book| book.foresee(ask, now))?)
     }
 
-    /// Lets go of accounts that nobody has called under since the last time.
+    /// Lets go of accounts that nobody has used since the last time.
     pub(crate) fn sweep(&self) {
         self.with(Book::sweep);
     }
@@ -375,7 +374,11 @@ impl Writer {
             self.health.took();
         }
         (self.failpoint)("charge.after_commit");
-        self.watch.commit(answers.len(), began.elapsed());
+        let took = began.elapsed();
+        if took > SLOW {
+            warn!(?took, changes = answers.len(), "the spend store's disk is slow: every caller waits for it");
+        }
+        self.watch.commit(answers.len(), took);
         let outcomes = lock(&self.book).commit(stage);
         answer(answers, outcomes);
     }
@@ -441,8 +444,8 @@ const READS_MAX: usize = 16;
 async fn load(book: &Mutex<Book>, store: &dyn Store, token: TokenId, root: Digest) -> Result<(), StoreError> {
     for _ in 0..READS_MAX {
         let generation = {
-            let book = lock(book);
-            if book.is_loaded(token) {
+            let mut book = lock(book);
+            if book.touch(token) {
                 return Ok(());
             }
             book.generation(token)

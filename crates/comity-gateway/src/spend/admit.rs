@@ -167,6 +167,14 @@ impl Book {
         self.entries.get(&token).is_some_and(|entry| entry.account.is_some())
     }
 
+    /// Whether it is loaded; then it counts as used, and stays for whoever asks.
+    pub fn touch(&mut self, token: TokenId) -> bool {
+        let Some(entry) = self.entries.get_mut(&token).filter(|entry| entry.account.is_some()) else { return false };
+        self.clock += 1;
+        entry.used_at = self.clock;
+        true
+    }
+
     /// Takes what the store has of a token. What the book knows already is newer and stays.
     pub fn load(&mut self, account: Account) {
         self.clock += 1;
@@ -201,7 +209,7 @@ impl Book {
         }
     }
 
-    /// Forgets accounts that nobody has called under since the last sweep, and has no call under way: a token that is used up
+    /// Forgets accounts that nobody has used since the last sweep and that have no call under way: a token that is used up
     /// would stay until `tokens_max` others came. Who calls under one after all reads it again.
     pub fn sweep(&mut self) {
         let before = std::mem::replace(&mut self.swept, self.clock);

@@ -349,9 +349,12 @@ fn who_calls_no_more_leaves_memory_and_who_calls_stays() {
     let Ok(Admission::Held(id)) = book.admit(&one(1), Timestamp(0)) else { panic!("it is held") };
     book.sweep();
     assert!(book.is_loaded(other), "it was read since the last sweep");
+    assert!(book.touch(other));
+    book.sweep();
+    assert!(book.is_loaded(other), "somebody looked for it, and is about to use it");
     let generation = book.generation(other);
     book.sweep();
-    assert!(!book.is_loaded(other));
+    assert!(!book.touch(other));
     assert!(!book.load_read(Account::new(other, leaf(1)), generation), "what was read before that may be old");
     book.sweep();
     assert!(book.is_loaded(TOKEN), "its call is under way");

@@ -44,14 +44,26 @@ use crate::spend::{Account, LaneKey, Pace, Rule, SEQ_SPAN, Slot, Write};
 /// How long a statement waits for a reader's or a backup's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS_MAX: u32 = 4;
-/// More than a batch of charges appends to the log.
-const TRIAL_BYTES: i64 = 1 << 20;
 
 /// Who writes the file: one at a time, behind one lock.
 struct Writers {
     /// `None` after a batch that failed, until the next connects.
     batches: Option<rusqlite::Connection>,
     others: SqliteConnection,
+}
+
+impl Writers {
+    /// The connection is out of its place until `work` has ended well: else it is dropped, and SQLite undoes what was begun.
+    fn batch(
+        &mut self,
+        path: &Path,
+        work: impl FnOnce(&rusqlite::Connection) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let connection = self.batches.take().map_or_else(|| batch::connect(path), Ok)?;
+        work(&connection)?;
+        self.batches = Some(connection);
+        Ok(())
+    }
 }
 
 /// The store of a node that sells.
@@ -112,17 +124,20 @@ impl Sqlite {
         writers.batches.as_ref().unwrap().query_row("PRAGMA temp_store", [], |row| row.get(0)).unwrap()
     }
 
+    /// Puts one in its place that does not know the tables.
+    #[cfg(test)]
+    pub(crate) async fn break_others(&self) {
+        self.writers.lock().await.others = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+    }
+
     /// sqlx's connection that writes, for as long as nobody else does.
     async fn writer(&self) -> MappedMutexGuard<'_, SqliteConnection> {
         MutexGuard::map(self.writers.lock().await, |writers| &mut writers.others)
     }
 
-    /// The connection is out of its place until the batch has ended well: else it is dropped, and SQLite undoes what was begun.
     async fn write_all(&self, writes: &[Write]) -> Result<(), StoreError> {
         let mut writers = self.writers.lock().await;
-        let connection = writers.batches.take().map_or_else(|| batch::connect(&self.path), Ok)?;
-        batch::write(&connection, writes, self.fence)?;
-        writers.batches = Some(connection);
+        writers.batch(&self.path, |connection| batch::write(connection, writes, self.fence))?;
         drop(writers);
         self.checkpoints.written(writes.len());
         Ok(())
@@ -426,14 +441,13 @@ impl Store for Sqlite {
 
     fn try_out(&self) -> Answer<'_, ()> {
         async move {
-            let mut writer = self.writer().await;
-            // Two commits: what is put in and taken out in one is never written.
-            sqlx::query("INSERT OR REPLACE INTO trial (id, bytes) VALUES (1, zeroblob(?))")
-                .bind(TRIAL_BYTES)
-                .execute(&mut *writer)
-                .await?;
-            sqlx::query("DELETE FROM trial").execute(&mut *writer).await?;
-            drop(writer);
+            // By the connection that charges, which waits for the disk: not on a thread that others wait for.
+            let (writers, path) = (Arc::clone(&self.writers), self.path.clone());
+            let tried = tokio::task::spawn_blocking(move || writers.blocking_lock().batch(&path, batch::try_out));
+            tried.await.map_err(|_| StoreError::Unwell)??;
+            // What was wrong with the file may have been wrong with this one.
+            let fresh = SqliteConnection::connect_with(&self.writes).await?;
+            self.writers.lock().await.others = fresh;
             self.checkpoints.written(1);
             Ok(())
         }

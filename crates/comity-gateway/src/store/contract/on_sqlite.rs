@@ -60,6 +60,35 @@ async fn what_fails_at_its_last_row_leaves_nothing_and_holds_up_nobody() {
     assert_eq!(store.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 2);
 }
 
+/// Whoever is let in again after a batch that failed is charged by the connection that was tried, and by no other.
+#[tokio::test]
+async fn a_trial_is_of_the_connection_that_charges() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, away) = (dir.path().join("spend.db"), dir.path().join("away"));
+    let store = Sqlite::open(&path).await.unwrap();
+    store.write(&charge(1, 1)).await.unwrap();
+    // A slot that is charged twice: the batch fails, and its connection is gone.
+    assert!(store.write(&charge(1, 1)).await.is_err());
+    std::fs::rename(&path, &away).unwrap();
+    assert!(matches!(store.try_out().await, Err(StoreError::File(_))), "charges could not be written");
+    assert!(matches!(store.write(&charge(2, 2)).await, Err(StoreError::File(_))));
+    std::fs::rename(&away, &path).unwrap();
+    store.try_out().await.unwrap();
+    store.write(&charge(2, 2)).await.unwrap();
+    assert_eq!(store.account(TOKEN).await.unwrap().unwrap().lanes[&KEY].n, 2);
+}
+
+/// And a store that takes batches again takes all else again.
+#[tokio::test]
+async fn a_trial_that_passes_mends_what_else_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(dir.path().join("spend.db")).await.unwrap();
+    store.break_others().await;
+    assert!(store.house_restored_put(OrgId([7; 16]), Timestamp(1)).await.is_err());
+    store.try_out().await.unwrap();
+    store.house_restored_put(OrgId([7; 16]), Timestamp(1)).await.unwrap();
+}
+
 /// A write that is given up while it waits for another's end was not begun; one that has begun is whole.
 #[tokio::test]
 async fn a_write_that_is_given_up_is_whole_or_not_there_and_takes_nothing_along() {
@@ -89,7 +118,7 @@ async fn a_write_that_is_given_up_is_whole_or_not_there_and_takes_nothing_along(
     }
 }
 
-/// Many rows of one statement are kept as they were before it, for the case that it fails: not in a file of its own for each commit.
+/// What a statement would undo that fails at its last row is kept in memory: not in a file for each commit.
 #[tokio::test]
 async fn a_batch_makes_no_file_of_its_own() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,6 +17,8 @@ use crate::store::{StoreError, kept};
 
 /// More than there are texts below: each stays prepared.
 const STATEMENTS_MAX: usize = 32;
+/// More than a batch of charges appends to the log.
+const TRIAL_BYTES: i64 = 1 << 20;
 
 /// Opens a file whose tables are up to date.
 ///
@@ -28,7 +30,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // What a statement of many rows would undo stays in memory, since SQLite would make a file for each commit.
+    // What a statement would undo that changes many rows stays in memory: SQLite would make a file for it.
     connection.execute_batch(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 0; \
          PRAGMA temp_store = MEMORY;",
@@ -49,6 +51,15 @@ pub(super) fn write(connection: &Connection, writes: &[Write], fence: i64) -> Re
         put(connection, write)?;
     }
     run(connection, "COMMIT", [])
+}
+
+/// Two commits: what is put in and taken out in one is never written.
+///
+/// # Errors
+/// [`StoreError::File`].
+pub(super) fn try_out(connection: &Connection) -> Result<(), StoreError> {
+    run(connection, "INSERT OR REPLACE INTO trial (id, bytes) VALUES (1, zeroblob(?))", [TRIAL_BYTES])?;
+    run(connection, "DELETE FROM trial", [])
 }
 
 fn run(connection: &Connection, sql: &str, values: impl Params) -> Result<(), StoreError> {
