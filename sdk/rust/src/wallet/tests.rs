@@ -1,9 +1,10 @@
 //! The wallet against a node of a few lines, which can lie.
 
 mod carried;
+mod named;
+mod receipts;
 
-use comity_wire::cbor::List;
-use comity_wire::cbor::Text;
+use comity_wire::cbor::{List, Text};
 use comity_wire::merkle::Frontier;
 use comity_wire::object::{
     AckLane, Basis, Confirmation, Demand, Ended, Final, Flags, IdText, Price, Rate, Scope, Step, Terms, Vetting,
@@ -11,8 +12,6 @@ use comity_wire::object::{
 use comity_wire::{Exact, Meter, Meters, OrgId, Pseudonym, Verified};
 
 use super::*;
-use crate::client::send::receipt::{Exchanged, Stands, judged};
-use crate::lane::ReceiptFault;
 use comity_token::request::response_digest;
 
 const NOW: Timestamp = Timestamp(1_000_000);
@@ -95,6 +94,16 @@ fn ask<'a>(model: &'a ModelId, body: &'a [u8], max: u32) -> Ask<'a> {
 
 fn begin(wallet: &mut Wallet, body: &[u8], max: u32) -> Begun {
     let begun = wallet.begin(TOKEN, &ask(&model(), body, max), NOW).unwrap();
+    wallet.apply(begun.entry.as_ref().unwrap()).unwrap();
+    begun
+}
+
+fn named<'a>(model: &'a ModelId, body: &'a [u8], key: &str) -> Ask<'a> {
+    Ask { key: Some(Key::of_caller(key.as_bytes(), NOW)), ..ask(model, body, 100) }
+}
+
+fn begin_named(wallet: &mut Wallet, body: &[u8], key: &str) -> Begun {
+    let begun = wallet.begin(TOKEN, &named(&model(), body, key), NOW).unwrap();
     wallet.apply(begun.entry.as_ref().unwrap()).unwrap();
     begun
 }
@@ -274,203 +283,6 @@ fn what_is_in_doubt_is_not_spent_twice() {
 }
 
 #[test]
-fn a_final_is_held_against_the_receipts_that_are_here() {
-    let mut wallet = wallet();
-    let mut receipts = Vec::new();
-    let mut node = None;
-    for question in [b"one", b"two"] {
-        let begun = begin(&mut wallet, question, 100);
-        let receipt = node.get_or_insert_with(|| Node::of(&begun)).receipt(&open(&begun), 2, |_| {});
-        take(&mut wallet, begun.lane, &receipt);
-        receipts.push(receipt);
-    }
-    let newest = receipts[1].object();
-    let head = |lane, n, total, receipt| AckLane { leaf: newest.leaf, lane, n, total, receipt };
-    let above = |heads: Vec<AckLane>| {
-        let final_ = Final { token: TOKEN, node: NODE, lanes: List::new(heads).unwrap(), at: NOW };
-        wallet.purse(TOKEN).unwrap().above(&final_)
-    };
-    let ours = (2, newest.total);
-    assert_eq!(above(vec![head(0, 2, newest.total, receipts[1].id())]), [], "what is here");
-    assert_eq!(above(vec![head(0, 1, receipts[0].total, receipts[0].id())]), [], "the node has lost one: its loss");
-    let more = newest.total.checked_add(Amount::from_ucr(1)).unwrap();
-    let other = Digest([9; 32]);
-    for (said, known, head) in [
-        ((3, more), ours, head(0, 3, more, other)),
-        ((2, more), ours, head(0, 2, more, receipts[1].id())),
-        ((2, newest.total), ours, head(0, 2, newest.total, other)),
-        ((1, more), (0, Amount::ZERO), head(1, 1, more, other)),
-    ] {
-        let lane = head.lane;
-        assert_eq!(above(vec![head]), [Above { lane, said, known }]);
-    }
-    // Of somebody whom a part was handed on to: that one knows.
-    assert_eq!(above(vec![AckLane { leaf: other, ..head(0, 9, more, other) }]), []);
-}
-
-#[test]
-fn an_honest_lane_is_taken_in_receipt_by_receipt() {
-    let mut wallet = wallet();
-    let mut node = None;
-    for output in [1, 2, 3, 0, 7] {
-        let begun = begin(&mut wallet, format!("question {output}").as_bytes(), 100);
-        let node = node.get_or_insert_with(|| Node::of(&begun));
-        let receipt = node.receipt(&open(&begun), output, |_| {});
-        take(&mut wallet, begun.lane, &receipt);
-    }
-    // 5 · 3 + 13 · 0.5 = 21.5
-    assert_eq!(wallet.purse(TOKEN).unwrap().spent(), Amount::from_ucr(22));
-    let acknowledgement = wallet.purse(TOKEN).unwrap().acknowledge(NOW).unwrap();
-    assert_eq!((acknowledgement.lanes[0].n, acknowledgement.lanes[0].total), (5, Amount::from_ucr(22)));
-    // Two calls at once carry the same; it is written down once.
-    let entries = wallet.purse(TOKEN).unwrap().acknowledged(&acknowledgement);
-    assert_eq!(entries.len(), 1);
-    wallet.apply(&entries[0]).unwrap();
-    let purse = wallet.purse(TOKEN).unwrap();
-    assert_eq!((purse.acknowledged(&acknowledgement), purse.acknowledge(NOW)), (Vec::new(), None));
-}
-
-/// A good receipt, of a call before: with another call's answer it is none.
-#[test]
-fn an_answer_comes_with_the_receipt_of_its_own_call() {
-    let mut wallet = wallet();
-    let first = begin(&mut wallet, b"one", 100);
-    let mut node = Node::of(&first);
-    let one = node.receipt(&open(&first), 2, |r| r.response = response_digest(&first.authority.nonce, b"one's"));
-    let judge = |wallet: &Wallet, begun: &Begun, body: &[u8]| {
-        let exchanged = Exchanged { authority: begun.authority.id(), nonce: &begun.authority.nonce, body };
-        judged(wallet.purse(TOKEN).unwrap(), begun.lane, &one, &tariff(), Some(exchanged))
-    };
-    assert_eq!(judge(&wallet, &first, b"one's"), Ok(Stands::Anew));
-    assert_eq!(judge(&wallet, &first, b"another"), Err(ReceiptFault::Response));
-    take(&mut wallet, first.lane, &one);
-    // Its node was asked for it, and then the answer came after all.
-    assert_eq!(judge(&wallet, &first, b"one's"), Ok(Stands::Already));
-    assert_eq!(judge(&wallet, &first, b"another"), Err(ReceiptFault::Response));
-    let second = begin(&mut wallet, b"two", 100);
-    assert_eq!(second.lane, first.lane);
-    assert_eq!(judge(&wallet, &second, b"one's"), Err(ReceiptFault::OtherRequest));
-    let asked = judged(wallet.purse(TOKEN).unwrap(), first.lane, &one, &tariff(), None);
-    assert_eq!(asked, Ok(Stands::Already), "asked for alone, it is what the node has");
-}
-
-#[test]
-fn every_lie_in_a_receipt_is_found() {
-    type Lie = (fn(&mut Receipt), ReceiptFault);
-    let lies: [Lie; 21] = [
-        (|r| r.seq = 2, ReceiptFault::OtherRequest),
-        (|r| r.authority = Digest([0; 32]), ReceiptFault::OtherRequest),
-        (|r| r.request = Digest([0; 32]), ReceiptFault::OtherRequest),
-        (|r| r.token = TokenId([2; 16]), ReceiptFault::Other("token")),
-        (|r| r.leaf = Digest([0; 32]), ReceiptFault::Other("leaf")),
-        (|r| r.lane = 1, ReceiptFault::Other("lane")),
-        (|r| r.item = 1, ReceiptFault::Other("item")),
-        (|r| r.node = NodeId([8; 16]), ReceiptFault::Other("node")),
-        (|r| r.model = "lab/large".parse().unwrap(), ReceiptFault::Other("model")),
-        (|r| r.op = Op::Completions, ReceiptFault::Other("op")),
-        (|r| r.tariff = Digest([0; 32]), ReceiptFault::Other("tariff")),
-        (|r| r.release = Digest([0; 32]), ReceiptFault::Other("release")),
-        (
-            |r| (r.charge, r.total) = (Amount::from_ucr(101), Amount::from_ucr(101)),
-            ReceiptFault::AboveMaximum { charge: Amount::from_ucr(101), max: Amount::from_ucr(100) },
-        ),
-        (|r| (r.n, r.history) = (2, Digest([0; 32])), ReceiptFault::Gap { expected: 1, got: 2 }),
-        (|r| r.total = Amount::from_ucr(50), ReceiptFault::Total),
-        (|r| r.meters_total.set(Meter::OutputTokens, 9), ReceiptFault::Running("meters")),
-        (|r| r.flags_total = Flags([(1, 1)].into()), ReceiptFault::Running("flags")),
-        (|r| both(r, Meter::Requests, 2), ReceiptFault::Meter { meter: Meter::Requests, units: 2, due: 1 }),
-        (|r| both(r, Meter::InputBytes, 9), ReceiptFault::Meter { meter: Meter::InputBytes, units: 9, due: 8 }),
-        (|r| both(r, Meter::InputTokens, 25), ReceiptFault::Meter { meter: Meter::InputTokens, units: 25, due: 24 }),
-        (|r| (r.charge, r.total) = (Amount::from_ucr(8), Amount::from_ucr(8)), ReceiptFault::Price),
-    ];
-    for (at, (lie, fault)) in lies.into_iter().enumerate() {
-        let mut wallet = wallet();
-        let begun = begin(&mut wallet, b"question", 100);
-        let mut node = Node::of(&begun);
-        let honest = Node::of(&begun).receipt(&open(&begun), 8, |_| {});
-        let receipt = node.receipt(&open(&begun), 8, lie);
-        let purse = wallet.purse(TOKEN).unwrap();
-        assert_eq!(purse.check(begun.lane, &receipt, &tariff()), Err(fault), "lie {at}");
-        assert_eq!(purse.check(begun.lane, &honest, &tariff()), Ok(()));
-    }
-}
-
-fn both(receipt: &mut Receipt, meter: Meter, units: u64) {
-    receipt.meters.set(meter, units);
-    receipt.meters_total.set(meter, units);
-}
-
-#[test]
-fn a_history_that_leaves_one_out_is_found() {
-    let mut wallet = wallet();
-    let begun = begin(&mut wallet, b"one", 100);
-    let mut node = Node::of(&begun);
-    let receipt = node.receipt(&open(&begun), 1, |_| {});
-    take(&mut wallet, begun.lane, &receipt);
-    let begun = begin(&mut wallet, b"two", 100);
-    let receipt = node.receipt(&open(&begun), 1, |r| r.history = Frontier::default().root());
-    let purse = wallet.purse(TOKEN).unwrap();
-    assert_eq!(purse.check(begun.lane, &receipt, &tariff()), Err(ReceiptFault::History));
-}
-
-#[test]
-fn a_wrong_receipt_is_evidence_and_stops_the_token() {
-    let model = model();
-    let mut wallet = wallet();
-    let begun = begin(&mut wallet, b"one", 100);
-    let mut node = Node::of(&begun);
-    let receipt = node.receipt(&open(&begun), 1, |_| {});
-    take(&mut wallet, begun.lane, &receipt);
-    let begun = begin(&mut wallet, b"two", 100);
-    let lie = node.receipt(&open(&begun), 1, |r| r.release = Digest([0; 32]));
-    let fault = Entry::Fault {
-        token: TOKEN,
-        lane: begun.lane,
-        seq: 2,
-        receipt: Some(stored(lie.bytes())),
-        what: "another release".to_owned(),
-    };
-    wallet.apply(&fault).unwrap();
-    let stopped = |result| matches!(result, Err(WalletError::Stopped { token: TOKEN, node: NODE, .. }));
-    assert!(stopped(wallet.begin(TOKEN, &ask(&model, b"three", 1), NOW).map(|_| ())));
-    let purse = wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, &Naming::default(), NOW).map(|_| ());
-    assert!(stopped(purse), "nor is another token drawn");
-    assert_eq!(wallet.purse(TOKEN).unwrap().acknowledge(NOW), None, "an acknowledgement is an order to pay");
-    let asked_again = wallet.purse(TOKEN).unwrap().doubtful(&UnderWay::default()).count();
-    assert_eq!(asked_again, 0, "the node has said what it says");
-    // Once it is ended at its node, the user may go on.
-    wallet.apply(&Entry::Closed { token: TOKEN }).unwrap();
-    assert!(wallet.purse_for(NODE, &model, Op::Chat, Amount::ZERO, &Naming::default(), NOW).unwrap().is_none());
-}
-
-#[test]
-fn a_missing_receipt_stops_the_token_until_it_comes() {
-    let model = model();
-    let mut wallet = wallet();
-    let begun = begin(&mut wallet, b"one", 100);
-    let missing = Entry::Fault { token: TOKEN, lane: begun.lane, seq: 1, receipt: None, what: String::new() };
-    wallet.apply(&missing).unwrap();
-    assert!(matches!(wallet.begin(TOKEN, &ask(&model, b"two", 1), NOW), Err(WalletError::Stopped { .. })));
-    let receipt = Node::of(&begun).receipt(&open(&begun), 1, |_| {});
-    take(&mut wallet, begun.lane, &receipt);
-    wallet.begin(TOKEN, &ask(&model, b"two", 1), NOW).unwrap();
-}
-
-#[test]
-fn a_request_that_was_believed_free_and_charged_after_all_is_known_again() {
-    let mut wallet = wallet();
-    let first = begin(&mut wallet, b"one", 100);
-    let mut node = Node::of(&first);
-    wallet.apply(&Entry::Free { token: TOKEN, lane: first.lane, seq: 1 }).unwrap();
-    let second = begin(&mut wallet, b"two", 50);
-    assert_eq!((second.lane, second.authority.seq), (first.lane, 1));
-    let receipt = node.receipt(&open(&first), 1, |_| {});
-    take(&mut wallet, first.lane, &receipt);
-    // The second was not charged and never will be: its place is taken.
-    assert_eq!(begin(&mut wallet, b"two", 50).authority.seq, 2);
-}
-
-#[test]
 fn what_was_drawn_counts_until_it_can_no_longer_be_spent() {
     let mut wallet = wallet();
     let begun = begin(&mut wallet, b"one", 100);
@@ -615,101 +427,6 @@ fn a_token_with_room_and_an_idle_lane_comes_first() {
     assert_eq!(chosen(&wallet, 600), TOKEN, "the second has no room");
 }
 
-fn named<'a>(model: &'a ModelId, body: &'a [u8], key: &str) -> Ask<'a> {
-    Ask { key: Some(Key::of_caller(key.as_bytes(), NOW)), ..ask(model, body, 100) }
-}
-
-fn begin_named(wallet: &mut Wallet, body: &[u8], key: &str) -> Begun {
-    let begun = wallet.begin(TOKEN, &named(&model(), body, key), NOW).unwrap();
-    wallet.apply(begun.entry.as_ref().unwrap()).unwrap();
-    begun
-}
-
-fn place(wallet: &Wallet, body: &[u8], key: &str, now: Timestamp) -> Place {
-    wallet.place(&named(&model(), body, key), &UnderWay::default(), now).unwrap()
-}
-
-#[test]
-fn a_key_names_one_call_before_and_after_its_charge() {
-    let mut wallet = wallet();
-    assert!(matches!(place(&wallet, b"one", "k", NOW), Place::New));
-    let begun = begin_named(&mut wallet, b"one", "k");
-    let Place::Unknown(again) = place(&wallet, b"one", "k", NOW) else { panic!("its outcome is unknown") };
-    assert_eq!((again.authority.id(), again.entry), (begun.authority.id(), None));
-    let under_way = UnderWay::from([(TOKEN, begun.lane)]);
-    let concurrent = wallet.place(&named(&model(), b"one", "k"), &under_way, NOW).unwrap();
-    assert!(matches!(concurrent, Place::UnderWay));
-    let twice = wallet.begin(TOKEN, &named(&model(), b"one", "k"), NOW);
-    assert!(matches!(twice, Err(WalletError::Named)), "never signed twice, whoever asks");
-
-    let receipt = Node::of(&begun).receipt(&open(&begun), 4, |_| {});
-    take(&mut wallet, begun.lane, &receipt);
-    // The lane goes on; the key still names the first.
-    begin(&mut wallet, b"another", 100);
-    let Place::Charged { begun: again, receipt: known, charge } = place(&wallet, b"one", "k", NOW) else {
-        panic!("it was charged")
-    };
-    assert_eq!((again.authority.id(), known, charge), (begun.authority.id(), receipt.id(), receipt.charge));
-    assert!(matches!(wallet.begin(TOKEN, &named(&model(), b"one", "k"), NOW), Err(WalletError::Named)));
-    // Once the token has ended there is nobody left to ask.
-    assert!(matches!(place(&wallet, b"one", "k", NOW.plus(3600)), Place::Gone { .. }));
-}
-
-#[test]
-fn a_key_with_another_request_is_refused() {
-    let mut wallet = wallet();
-    begin_named(&mut wallet, b"one", "k");
-    assert!(matches!(place(&wallet, b"two", "k", NOW), Place::Other));
-    let (model, under_way) = (model(), UnderWay::default());
-    let elsewhere = Ask { path: "/v1/completions", ..named(&model, b"one", "k") };
-    assert!(matches!(wallet.place(&elsewhere, &under_way, NOW).unwrap(), Place::Other));
-}
-
-#[test]
-fn a_new_key_never_takes_the_place_of_another_call() {
-    let mut wallet = wallet();
-    let first = begin_named(&mut wallet, b"one", "a");
-    let under_way = UnderWay::default();
-    let model = model();
-    for key in [named(&model, b"one", "b").key, None] {
-        let ask = Ask { key, ..ask(&model, b"one", 100) };
-        assert!(matches!(wallet.place(&ask, &under_way, NOW).unwrap(), Place::New), "{key:?}");
-    }
-    let second = begin_named(&mut wallet, b"one", "b");
-    assert_ne!(first.authority.id(), second.authority.id());
-    // A no from the node frees it: the same key asks for the first time again.
-    wallet.apply(&Entry::Free { token: TOKEN, lane: first.lane, seq: 1 }).unwrap();
-    assert!(matches!(place(&wallet, b"one", "a", NOW), Place::New));
-    assert!(matches!(place(&wallet, b"one", "b", NOW), Place::Unknown(_)));
-}
-
-#[test]
-fn a_key_whose_seq_was_charged_for_another_is_free() {
-    let mut wallet = wallet();
-    let first = begin_named(&mut wallet, b"one", "a");
-    let kept = open(&first);
-    wallet.apply(&Entry::Free { token: TOKEN, lane: first.lane, seq: 1 }).unwrap();
-    begin_named(&mut wallet, b"two", "b");
-    // The node had charged the first after all.
-    take(&mut wallet, first.lane, &Node::of(&first).receipt(&kept, 4, |_| {}));
-    assert!(matches!(place(&wallet, b"one", "a", NOW), Place::Charged { .. }));
-    assert!(matches!(place(&wallet, b"two", "b", NOW), Place::New));
-}
-
-#[test]
-fn keys_are_found_again_after_a_restart() {
-    let mut entries = vec![token(1, BUDGET)];
-    let mut wallet = wallet();
-    let begun = begin_named(&mut wallet, b"one", "k");
-    entries.extend(begun.entry.clone());
-    let line = serde_json::to_string(&entries[1]).unwrap();
-    assert!(!line.contains("\"k\""), "a key's text is not written down");
-    let replayed = Wallet::replay(
-        entries.iter().map(|entry| serde_json::from_str(&serde_json::to_string(entry).unwrap()).unwrap()),
-    );
-    assert!(matches!(place(&replayed.unwrap(), b"one", "k", NOW), Place::Unknown(_)));
-}
-
 #[test]
 fn a_day_counts_what_was_signed_on_it_whatever_its_receipt_says() {
     let (mut wallet, tomorrow) = (wallet(), NOW.plus(86_400));
@@ -725,51 +442,6 @@ fn a_day_counts_what_was_signed_on_it_whatever_its_receipt_says() {
     assert_eq!(wallet.today(NOW), receipt.charge.checked_add(Amount::from_ucr(50)).unwrap());
     wallet.apply(&Entry::Free { token: TOKEN, lane: second.lane, seq: second.authority.seq }).unwrap();
     assert_eq!(wallet.today(NOW), receipt.charge);
-}
-
-fn part<'a>(model: &'a ModelId, body: &'a [u8], key: &str, asked: u8, at: &str) -> Ask<'a> {
-    let whole = Key::of_caller(key.as_bytes(), NOW);
-    Ask { key: Some(whole.at_model(Digest([asked; 32]), &at.parse().unwrap())), ..ask(model, body, 100) }
-}
-
-#[test]
-fn of_a_call_that_any_model_may_answer_one_part_is_signed_at_a_time() {
-    let (mut wallet, model) = (wallet(), model());
-    let whole = Key::of_caller(b"k", NOW);
-    let asked = Digest([1; 32]);
-    assert_eq!(wallet.whole(&whole, &asked, NOW), Whole::New);
-    let first = wallet.begin(TOKEN, &part(&model, b"one", "k", 1, "lab/tiny"), NOW).unwrap();
-    wallet.apply(first.entry.as_ref().unwrap()).unwrap();
-    let at = Whole::At { model: model.clone(), release: Some(Digest([7; 32])) };
-    assert_eq!(wallet.whole(&whole, &asked, NOW), at);
-    // It may be charged: nothing is signed elsewhere, by whatever path.
-    let elsewhere = part(&model, b"one", "k", 1, "museum/tiny");
-    assert!(matches!(wallet.begin(TOKEN, &elsewhere, NOW), Err(WalletError::Named)));
-    // A clear no, and another may be asked; which is then the one.
-    wallet.apply(&Entry::Free { token: TOKEN, lane: first.lane, seq: 1 }).unwrap();
-    assert_eq!(wallet.whole(&whole, &asked, NOW), Whole::New);
-    let second = wallet.begin(TOKEN, &elsewhere, NOW).unwrap();
-    wallet.apply(second.entry.as_ref().unwrap()).unwrap();
-    let again = wallet.begin(TOKEN, &part(&model, b"one", "k", 1, "lab/tiny"), NOW);
-    assert!(matches!(again, Err(WalletError::Named)), "the first is back, and the second may be charged");
-    let receipt = Node::of(&second).receipt(&open(&second), 4, |_| {});
-    take(&mut wallet, second.lane, &receipt);
-    let charged = Outcome::Charged { receipt: receipt.id(), charge: receipt.charge };
-    assert_eq!(wallet.keys().outcome(&whole.digest), Some(charged));
-    let again = wallet.begin(TOKEN, &part(&model, b"one", "k", 1, "lab/tiny"), NOW);
-    assert!(matches!(again, Err(WalletError::Named)), "paid once, never elsewhere too");
-    assert!(matches!(wallet.whole(&whole, &asked, NOW), Whole::At { .. }));
-}
-
-#[test]
-fn a_key_names_one_request_whether_it_names_a_model_or_not() {
-    let (mut wallet, model) = (wallet(), model());
-    let begun = wallet.begin(TOKEN, &part(&model, b"one", "open", 1, "lab/tiny"), NOW).unwrap();
-    wallet.apply(begun.entry.as_ref().unwrap()).unwrap();
-    assert_eq!(wallet.whole(&Key::of_caller(b"open", NOW), &Digest([2; 32]), NOW), Whole::Other);
-    assert!(matches!(place(&wallet, b"one", "open", NOW), Place::Other), "it named no model then");
-    begin_named(&mut wallet, b"two", "named");
-    assert_eq!(wallet.whole(&Key::of_caller(b"named", NOW), &Digest([1; 32]), NOW), Whole::Other);
 }
 
 #[test]
