@@ -12,6 +12,7 @@
 mod account;
 mod admit;
 mod claim;
+mod excerpt;
 mod pace;
 mod price;
 mod refused;
@@ -24,6 +25,7 @@ mod tests;
 pub use account::{ASKED_MAX, Account, Charged, Lane, LaneKey, Recent, Slot};
 pub use admit::{Admission, Ask, Balance, Book, HoldId, Known};
 pub use claim::{ClaimPart, due, proof};
+pub use excerpt::Excerpt;
 pub use pace::{Bound, Counted, Pace, PaceKey, PaceView, Rule, Standing};
 pub use price::{Caps, Clip, Limit, Priced, price};
 pub use refused::Refused;

@@ -359,7 +359,9 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
-        let stage = lock(&self.book).stage(&changes, &self.signer);
+        // Signed without the book: whoever is to be admitted meanwhile would wait, and a worker of the runtime with it.
+        let excerpt = lock(&self.book).excerpt(&changes);
+        let stage = excerpt.stage(&changes, &self.signer);
         (self.failpoint)("charge.before_commit");
         let began = std::time::Instant::now();
         if !stage.writes.is_empty()

@@ -64,8 +64,17 @@ pub struct Lane {
 }
 
 /// Charged slots, in order. With each charge its lane is copied, and these with it: one piece of memory is, a tree would be built anew.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recent(Vec<(Slot, Charged)>);
+
+/// With room for the one that is about to be charged: to grow would copy it once more.
+impl Clone for Recent {
+    fn clone(&self) -> Self {
+        let mut slots = Vec::with_capacity(self.0.len() + 1);
+        slots.extend_from_slice(&self.0);
+        Self(slots)
+    }
+}
 
 impl Recent {
     pub fn get(&self, slot: Slot) -> Option<&Charged> {

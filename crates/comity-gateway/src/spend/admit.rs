@@ -1,6 +1,7 @@
 //! Admission: the one step in which a request is looked up, judged against every cap, and held.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use comity_token::PathCap;
 use comity_wire::{Amount, Digest, Timestamp, TokenId};
@@ -135,7 +136,7 @@ pub(super) struct Entry {
 /// What is charged and held. One per node: its store is locked and fenced (rule 11).
 pub struct Book {
     pub(super) entries: HashMap<TokenId, Entry>,
-    pub(super) holds: HashMap<HoldId, Hold>,
+    pub(super) holds: HashMap<HoldId, Arc<Hold>>,
     pub(super) subjects: HashMap<String, Subject>,
     pub(super) next: u64,
     clock: u64,
@@ -223,7 +224,7 @@ impl Book {
 
     /// How many holds are open, and what they set aside together.
     pub fn open_holds(&self) -> (usize, Amount) {
-        let sum = |sum: Amount, hold: &Hold| sum.saturating_add(hold.amount);
+        let sum = |sum: Amount, hold: &Arc<Hold>| sum.saturating_add(hold.amount);
         (self.holds.len(), self.holds.values().fold(Amount::ZERO, sum))
     }
 
@@ -460,7 +461,7 @@ impl Book {
         lane.amount = lane.amount.saturating_add(hold.amount);
         lane.seqs.push(hold.slot.seq);
         entry.open.insert((hold.key, hold.slot), id);
-        self.holds.insert(id, hold);
+        self.holds.insert(id, Arc::new(hold));
     }
 
     /// Gives a hold back, and its place in the windows: what was not answered uses up no quota (rule 12). Nothing

@@ -63,7 +63,7 @@ pub(super) struct RunPlace {
     run: Run,
     begun: Timestamp,
     until: Timestamp,
-    ops: Vec<Op>,
+    pub(super) ops: Vec<Op>,
     worst: Volume,
 }
 

@@ -142,7 +142,7 @@ impl Book {
             slot: hold.slot,
             subject: hold.subject.clone(),
             amount: hold.amount,
-            body: serde_json::to_string(hold).expect("a hold is plain data"),
+            body: serde_json::to_string(&**hold).expect("a hold is plain data"),
         })
     }
 

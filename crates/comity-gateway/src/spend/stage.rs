@@ -10,7 +10,7 @@ use comity_wire::{
     Amount, Digest, Exact, Meter, Meters, ModelId, NodeId, Op, SecretKey, Timestamp, TokenId, Verified, cose,
 };
 
-use super::admit::Hold;
+use super::excerpt::{Excerpt, Lent};
 use super::{
     ASKED_MAX, Account, Book, Charged, HoldId, Lane, LaneKey, Pace, PaceKey, Refused, RunKey, RunRow, Slot, Volume,
 };
@@ -233,30 +233,9 @@ impl Stage {
 }
 
 impl Book {
-    /// Works out a batch. The book does not change; accounts must be loaded.
+    /// [`Excerpt::stage`] of what the book has now.
     pub fn stage(&self, changes: &[Change], signer: &Signer) -> Stage {
-        let mut staging = Staging {
-            book: self,
-            signer,
-            stage: Stage {
-                accounts: BTreeMap::new(),
-                done: BTreeMap::new(),
-                paces: BTreeMap::new(),
-                runs: BTreeMap::new(),
-                writes: Vec::new(),
-                outcomes: Vec::new(),
-            },
-        };
-        for change in changes {
-            let outcome = staging.apply(change);
-            staging.stage.outcomes.push(outcome);
-        }
-        let mut stage = staging.stage;
-        let paces = stage.paces.iter().map(|(key, pace)| Write::Pace { key: key.clone(), pace: *pace });
-        stage.writes.extend(paces);
-        let runs = stage.runs.iter().map(|(key, row)| Write::Run { key: key.clone(), row: *row });
-        stage.writes.extend(runs);
-        stage
+        self.excerpt(changes).stage(changes, signer)
     }
 
     /// Follows a batch that the store has made durable: holds end in the same step in which their charges count.
@@ -275,9 +254,31 @@ impl Book {
     }
 }
 
-struct Staging<'b> {
-    book: &'b Book,
-    signer: &'b Signer,
+impl Excerpt {
+    /// Works out the batch that it was taken for. Takes its time: receipts are signed here.
+    pub fn stage(self, changes: &[Change], signer: &Signer) -> Stage {
+        let Self { accounts, lent, open, busy } = self;
+        let (paces, runs) = (BTreeMap::new(), BTreeMap::new());
+        let stage = Stage { accounts, done: BTreeMap::new(), paces, runs, writes: Vec::new(), outcomes: Vec::new() };
+        let mut staging = Staging { lent, open, busy, signer, stage };
+        for change in changes {
+            let outcome = staging.apply(change);
+            staging.stage.outcomes.push(outcome);
+        }
+        let mut stage = staging.stage;
+        let paces = stage.paces.iter().map(|(key, pace)| Write::Pace { key: key.clone(), pace: *pace });
+        stage.writes.extend(paces);
+        let runs = stage.runs.iter().map(|(key, row)| Write::Run { key: key.clone(), row: *row });
+        stage.writes.extend(runs);
+        stage
+    }
+}
+
+struct Staging<'s> {
+    lent: BTreeMap<HoldId, Lent>,
+    open: BTreeSet<(TokenId, LaneKey, Slot)>,
+    busy: BTreeSet<TokenId>,
+    signer: &'s Signer,
     stage: Stage,
 }
 
@@ -321,11 +322,7 @@ impl Staging<'_> {
     }
 
     fn account(&mut self, token: TokenId) -> Result<&mut Account, Refused> {
-        if !self.stage.accounts.contains_key(&token) {
-            let account = self.book.account(token).ok_or(Refused::NoAccount)?.clone();
-            self.stage.accounts.insert(token, account);
-        }
-        Ok(self.stage.accounts.get_mut(&token).expect("it was put in above"))
+        self.stage.accounts.get_mut(&token).ok_or(Refused::NoAccount)
     }
 
     fn supersede(&mut self, token: TokenId, at: Digest) -> Result<(), Refused> {
@@ -338,10 +335,10 @@ impl Staging<'_> {
     }
 
     fn charge(&mut self, charge: &Charge) -> Result<Outcome, Refused> {
-        let book = self.book;
-        let hold = book.holds.get(&charge.hold).ok_or(Refused::HoldGone)?;
         // Two charges of one hold in one batch would be a bug of ours, and would be paid twice.
         assert!(!self.stage.done.contains_key(&charge.hold), "a hold is charged once");
+        let lent = self.lent.remove(&charge.hold).ok_or(Refused::HoldGone)?;
+        let hold = &*lent.hold;
         if let Some(proof) = &charge.acknowledgement {
             // What it says wrong is the acknowledgement's fault alone; the work is charged all the same.
             let _ = self.acknowledge(hold.token, proof);
@@ -433,33 +430,29 @@ impl Staging<'_> {
             input_tokens: charge.meters.get(Meter::InputTokens),
             output_tokens: charge.meters.get(Meter::OutputTokens),
         };
-        self.pace(hold, used.input_tokens.saturating_add(used.output_tokens));
-        self.runs(hold, used);
+        self.pace(&lent, used.input_tokens.saturating_add(used.output_tokens));
+        self.runs(&lent, used);
         self.stage.done.insert(charge.hold, used);
         Ok(Outcome::Charged(Box::new(receipt)))
     }
 
     /// What the project's windows hold once this is charged. A window that has begun anew since does not count it.
-    fn pace(&mut self, hold: &Hold, tokens: u64) {
-        let Some(subject) = self.book.subjects.get(&hold.subject).filter(|subject| subject.is_loaded()) else { return };
-        for place in &hold.places {
+    fn pace(&mut self, Lent { hold, paces, .. }: &Lent, tokens: u64) {
+        for (place, known) in hold.places.iter().zip(paces) {
             let key = PaceKey { subject: hold.subject.clone(), rule: place.rule.clone(), seconds: place.seconds };
             let staged = self.stage.paces.get(&key).filter(|pace| pace.begun == place.begun).copied();
-            if let Some(pace) = staged.or_else(|| subject.charged(place)) {
+            if let Some(pace) = staged.or(*known) {
                 self.stage.paces.insert(key, pace.with(tokens));
             }
         }
     }
 
     /// What its executions have used once this is charged.
-    fn runs(&mut self, hold: &Hold, used: Volume) {
-        let Some(subject) = self.book.subjects.get(&hold.subject) else { return };
-        for place in &hold.runs {
-            for key in place.keys(&hold.subject) {
-                let before = self.stage.runs.get(&key).copied();
-                let before = before.unwrap_or_else(|| subject.runs.charged(place, key.op));
-                self.stage.runs.insert(key, place.with(before, used));
-            }
+    fn runs(&mut self, Lent { hold, runs, .. }: &Lent, used: Volume) {
+        let keys = hold.runs.iter().flat_map(|place| place.keys(&hold.subject).map(move |key| (place, key)));
+        for ((place, key), known) in keys.zip(runs) {
+            let before = self.stage.runs.get(&key).copied().unwrap_or(*known);
+            self.stage.runs.insert(key, place.with(before, used));
         }
     }
 
@@ -508,7 +501,7 @@ impl Staging<'_> {
         created: Timestamp,
         at: Timestamp,
     ) -> Result<Outcome, Refused> {
-        if self.book.is_open(token, key, slot) {
+        if self.open.contains(&(token, key, slot)) {
             return Err(Refused::InFlight { seq: slot.seq });
         }
         let account = self.account(token)?;
@@ -530,7 +523,7 @@ impl Staging<'_> {
     }
 
     fn final_(&mut self, token: TokenId, at: Timestamp) -> Result<Vec<u8>, Refused> {
-        let open = self.book.has_open(token);
+        let open = self.busy.contains(&token);
         let (node, key) = (self.signer.node, &self.signer.key);
         let account = self.account(token)?;
         if let Some(bytes) = &account.final_ {

@@ -135,19 +135,26 @@ impl World {
         }
     }
 
-    /// Charges up to four open requests in one batch; now and then the store fails.
+    /// Charges up to four open requests in one batch, while others are admitted; now and then the store fails.
     fn charge(&mut self) {
         let count = usize::try_from(self.below(4)).unwrap().min(self.oracle.open.len());
         let mut batch = Vec::new();
-        let mut taken = Vec::new();
+        let mut taken = Vec::<Open>::new();
         for _ in 0..count {
             let at = usize::try_from(self.below(self.oracle.open.len() as u64)).unwrap();
-            let open = self.oracle.open.remove(at);
+            let open = self.oracle.open[at].clone();
+            if taken.iter().any(|other| other.id == open.id) {
+                continue;
+            }
             let exact = if open.amount == 0 { 0 } else { self.below(open.amount.unsigned_abs() * 1_000_000 + 1) };
             batch.push(Change::Charge(Box::new(charge(open.id, u128::from(exact)))));
             taken.push(open);
         }
-        let stage = self.book.stage(&batch, &signer());
+        let excerpt = self.book.excerpt(&batch);
+        (0..self.below(3)).for_each(|_| self.admit());
+        let stage = excerpt.stage(&batch, &signer());
+        (0..self.below(2)).for_each(|_| self.admit());
+        self.oracle.open.retain(|open| taken.iter().all(|charged| charged.id != open.id));
         self.store.break_down(self.rng.next_u64().is_multiple_of(7));
         let written = self.store.write(&stage.writes).now_or_never().unwrap();
         self.store.break_down(false);
@@ -338,6 +345,26 @@ fn nothing_runs_further_ahead_than_a_span_of_what_is_still_open() {
     assert_eq!(charge_now(&mut book, slow), (65, 1), "never further behind than the span");
     let next = open(&mut book, 66).unwrap();
     assert_eq!(charge_now(&mut book, next), (66, 66));
+}
+
+#[test]
+fn what_runs_is_neither_asked_about_nor_closed_over() {
+    let mut book = Book::new(1);
+    book.load(Account::new(TOKEN, leaf(0)));
+    let Ok(Admission::Held(id)) = book.admit(&one(1), Timestamp(0)) else { panic!("it is held") };
+    let Ask { key, slot, .. } = one(1);
+    let (created, at) = (Timestamp(1), Timestamp(2));
+    let ask = Change::Asked { token: TOKEN, key, slot, created, at };
+    let close = Change::Close { token: TOKEN, leaf: leaf(0), chain: Arc::from(&b"chain"[..]) };
+    let batch = [ask, close, Change::Final { token: TOKEN, at }];
+    let outcomes = book.stage(&batch, &signer()).outcomes;
+    assert!(
+        matches!(outcomes[..], [Err(Refused::InFlight { seq: 1 }), Ok(_), Err(Refused::StillOpen)]),
+        "{outcomes:?}"
+    );
+    book.release(id);
+    let outcomes = book.stage(&batch, &signer()).outcomes;
+    assert!(matches!(outcomes[..], [Ok(Outcome::Asked), Ok(_), Ok(Outcome::Final(_))]), "{outcomes:?}");
 }
 
 #[test]
