@@ -191,7 +191,7 @@ pub(crate) struct Question {
 pub(crate) trait Speak: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`UpstreamError::Unsupported`], or [`UpstreamError::Refused`] for what the caller must change: before anything is sent.
-    fn ask(&self, call: &Call) -> Result<Ask, UpstreamError>;
+    fn ask(&self, call: Call) -> Result<Ask, UpstreamError>;
 
     fn decoder(&self, call: &Call) -> Box<dyn Decode>;
 

@@ -75,7 +75,7 @@ impl std::fmt::Debug for Shared {
 impl Upstream for Pool {
     fn complete(&self, call: Call) -> BoxFuture<'_, Result<Reply, UpstreamError>> {
         async move {
-            let asked = self.shared.first_of(&call, |instance, call| instance.complete(call)).await;
+            let asked = self.shared.first_of(call, |instance, call| instance.complete(call)).await;
             asked.map(|(reply, load)| Reply::new(watched(reply, load)))
         }
         .boxed()
@@ -83,7 +83,7 @@ impl Upstream for Pool {
 
     fn answer(&self, call: Call) -> BoxFuture<'_, Result<Answer, UpstreamError>> {
         async move {
-            let asked = self.shared.first_of(&call, |instance, call| instance.answer(call)).await;
+            let asked = self.shared.first_of(call, |instance, call| instance.answer(call)).await;
             asked.map(|(answer, _)| answer)
         }
         .boxed()
@@ -123,24 +123,29 @@ impl Shared {
     /// Asks instances in turn until one accepts. Dropping this future stops the call and frees its place.
     async fn first_of<'a, T>(
         self: &'a Arc<Self>,
-        call: &Call,
+        call: Call,
         ask: impl Fn(&'a dyn Upstream, Call) -> BoxFuture<'a, Result<T, UpstreamError>>,
     ) -> Result<(T, Load), UpstreamError> {
         let mut tried = Vec::new();
         let mut last = None;
+        let cancel = call.cancel.clone();
+        let mut call = Some(call);
         loop {
             let chosen = self.core().choose(self.now(), &tried);
             let Some(at) = chosen else { break };
             let load = Load { shared: Arc::clone(self), at };
             let began = self.now();
-            match ask(&*self.instances[at].1, call.clone()).await {
+            // Who is the last to be asked gets the call itself: it may be large.
+            let is_last = tried.len() + 1 == self.instances.len();
+            let Some(given) = (if is_last { call.take() } else { call.clone() }) else { break };
+            match ask(&*self.instances[at].1, given).await {
                 Ok(answer) => {
                     load.ended(Outcome::Accepted { took_ms: self.now().saturating_sub(began) });
                     return Ok((answer, load));
                 }
                 Err(error) => {
                     load.ended(Outcome::of(&error));
-                    let may_go_on = core::may_go_on(&error) && !call.cancel.is_cancelled();
+                    let may_go_on = core::may_go_on(&error) && !cancel.is_cancelled();
                     tracing::warn!(instance = %self.instances[at].0, %error, may_go_on, "instance");
                     if !may_go_on {
                         return Err(error);

@@ -62,12 +62,12 @@ impl Server {
     }
 
     async fn ask(&self, call: Call) -> Result<Reply, UpstreamError> {
-        let Ask { path, body } = self.speak.ask(&call)?;
-        let decoder = self.speak.decoder(&call);
+        let (decoder, cancel) = (self.speak.decoder(&call), call.cancel.clone());
+        let Ask { path, body } = self.speak.ask(call)?;
         let request = post(self.url(&path)?, "text/event-stream", &body)?;
         let answered = tokio::select! {
             biased;
-            () = call.cancel.cancelled() => return Err(UpstreamError::Cancelled),
+            () = cancel.cancelled() => return Err(UpstreamError::Cancelled),
             answered = timeout(self.config.answer_ms_max, Silence::BeforeAnswer, self.line.send(request)) => answered?,
         };
         let response = answered.map_err(|e| self.unanswered(e))?;
@@ -77,8 +77,8 @@ impl Server {
         let limits =
             body::Limits { idle_ms_max: self.config.idle_ms_max, frame_bytes_max: self.config.frame_bytes_max };
         match media_type(&response).as_str() {
-            "text/event-stream" => Ok(Reply::new(body::events(response, decoder, call.cancel, limits))),
-            "application/json" => Ok(Reply::new(body::one_piece(response, decoder, call.cancel, limits))),
+            "text/event-stream" => Ok(Reply::new(body::events(response, decoder, cancel, limits))),
+            "application/json" => Ok(Reply::new(body::one_piece(response, decoder, cancel, limits))),
             other => {
                 Err(UpstreamError::Malformed { detail: format!("content type '{other}' instead of an event stream") })
             }

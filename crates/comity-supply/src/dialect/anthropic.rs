@@ -42,27 +42,27 @@ impl Anthropic {
 }
 
 impl Speak for Anthropic {
-    fn ask(&self, call: &Call) -> Result<Ask, UpstreamError> {
+    fn ask(&self, call: Call) -> Result<Ask, UpstreamError> {
         if call.op != Op::Chat {
             return Err(UpstreamError::Unsupported { op: call.op });
         }
         let mut body = Map::new();
-        body.insert("model".into(), Value::String(call.model.clone()));
+        body.insert("model".into(), Value::String(call.model));
         body.insert("stream".into(), Value::Bool(true));
-        for (name, value) in &call.body {
+        for (name, value) in call.body {
             match name.as_str() {
-                "messages" => messages(value, &mut body)?,
+                "messages" => messages(&value, &mut body)?,
                 "max_tokens" | "top_p" => {
-                    body.insert(name.clone(), value.clone());
+                    body.insert(name, value);
                 }
                 "temperature" if value.as_f64().is_some_and(|t| t > 1.0) => {
                     return Err(form("'temperature' goes from 0 to 1 with this model"));
                 }
                 "temperature" => {
-                    body.insert(name.clone(), value.clone());
+                    body.insert(name, value);
                 }
                 "stop" => {
-                    let list = if value.is_string() { json!([value]) } else { value.clone() };
+                    let list = if value.is_string() { json!([value]) } else { value };
                     body.insert("stop_sequences".into(), list);
                 }
                 "n" if value.as_u64() == Some(1) => {}
@@ -141,7 +141,7 @@ mod tests {
     fn ask(body: Value) -> Result<Value, UpstreamError> {
         let Value::Object(body) = body else { unreachable!() };
         let call = Call::new(Op::Chat, "m", body);
-        Anthropic::new(None).ask(&call).map(|ask| Value::Object(ask.body))
+        Anthropic::new(None).ask(call).map(|ask| Value::Object(ask.body))
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn only_chat_is_asked() {
         let call = Call::new(Op::Completions, "m", Map::new());
-        assert!(matches!(Anthropic::new(None).ask(&call), Err(UpstreamError::Unsupported { .. })));
+        assert!(matches!(Anthropic::new(None).ask(call), Err(UpstreamError::Unsupported { .. })));
     }
 
     #[test]

@@ -25,14 +25,15 @@ impl Azure {
 }
 
 impl Speak for Azure {
-    fn ask(&self, call: &Call) -> Result<Ask, UpstreamError> {
+    fn ask(&self, call: Call) -> Result<Ask, UpstreamError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         if call.model.is_empty() || !call.model.bytes().all(plain) {
             return Err(UpstreamError::Settings { detail: format!("'{}' names no deployment", call.model) });
         }
+        let deployment = call.model.clone();
         let Ask { path, mut body } = self.inner.ask(call)?;
         body.shift_remove("model");
-        Ok(Ask { path: format!("openai/deployments/{}/{path}?api-version={}", call.model, self.version), body })
+        Ok(Ask { path: format!("openai/deployments/{deployment}/{path}?api-version={}", self.version), body })
     }
 
     fn decoder(&self, call: &Call) -> Box<dyn Decode> {

@@ -15,14 +15,14 @@ use crate::{Answer, Call, Tokenizer, UpstreamError};
 pub(super) struct OpenAi(pub(super) Flavour);
 
 impl Speak for OpenAi {
-    fn ask(&self, call: &Call) -> Result<Ask, UpstreamError> {
+    fn ask(&self, call: Call) -> Result<Ask, UpstreamError> {
         let path = match call.op {
             Op::Chat => "chat/completions",
             Op::Completions => "completions",
             op => return Err(UpstreamError::Unsupported { op }),
         };
-        let mut body = call.body.clone();
-        body.insert("model".into(), Value::String(call.model.clone()));
+        let mut body = call.body;
+        body.insert("model".into(), Value::String(call.model));
         body.insert("stream".into(), Value::Bool(true));
         // Asked for always: what ends without it can only be metered by what was relayed.
         body.insert("stream_options".into(), json!({ "include_usage": true }));
