@@ -154,22 +154,27 @@ fn gateway(place: &Place, parts: &[&String], peers: bool, json: bool) -> Result 
     process::step("bench", &mut bench)
 }
 
-/// [`release_build`], and nginx.
+/// [`shipped_build`], and nginx.
 pub(crate) fn gateway_build(place: &Place) -> Result<PathBuf> {
     // Debian keeps it out of an ordinary user's path.
     if process::probe("nginx", &["-v"]).is_none() && process::probe("/usr/sbin/nginx", &["-v"]).is_none() {
         process::install(&["nginx-light"]).map_err(|failure| failure.hint("apt-get install nginx-light"))?;
     }
-    release_build(place)
+    shipped_build(place)
 }
 
-/// The shipped binary and the callers, built together, so that both share each compiled crate. Gives the callers' program.
-pub(crate) fn release_build(place: &Place) -> Result<PathBuf> {
-    let mut build = process::cargo(place);
-    build.args(["build", "--locked", "--release", "-p", "comity-node", "-p", "comity-tests"]);
-    build.args(["--bin", "comity", "--example", "bench_gateway"]);
-    process::step("build", &mut build)?;
-    Ok(place.target.join("release/examples/bench_gateway"))
+/// The profile of what an owner runs.
+pub(crate) const DIST: &str = "dist";
+
+/// The shipped binary and the callers, of the same packages, so that both share each compiled crate. Gives the callers' program.
+pub(crate) fn shipped_build(place: &Place) -> Result<PathBuf> {
+    // One after the other: to link either takes gigabytes.
+    for what in [["--bin", "comity"], ["--example", "bench_gateway"]] {
+        let mut build = process::cargo(place);
+        build.args(["build", "--locked", "--profile", DIST, "-p", "comity-node", "-p", "comity-tests"]).args(what);
+        process::step("build", &mut build)?;
+    }
+    Ok(place.target.join(DIST).join("examples/bench_gateway"))
 }
 
 /// A house in the bench's own process, beside a PostgreSQL that keeps what it was told.

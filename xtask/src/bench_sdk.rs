@@ -104,8 +104,8 @@ fn programs(place: &Place) -> Result<(PathBuf, PathBuf)> {
     if let (Some(binary), Some(upstream)) = (&binary, &upstream) {
         return Ok((binary.clone(), upstream.clone()));
     }
-    let callers = bench::release_build(place)?;
-    let made = place.target.join("release").join(format!("comity{}", env::consts::EXE_SUFFIX));
+    let callers = bench::shipped_build(place)?;
+    let made = place.target.join(bench::DIST).join(format!("comity{}", env::consts::EXE_SUFFIX));
     Ok((binary.unwrap_or(made), upstream.unwrap_or(callers)))
 }
 
